@@ -1,0 +1,63 @@
+# One command each. Every target sets up what it needs in .venv, and again only when the pins change.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+DATA   ?= $(SONOSEEK_DATA)
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test lint bench docs train figures lock clean help
+help:
+	@echo "make demo    phantom archive -> gallery -> ten reports (no torch)"
+	@echo "make test    the tests;  make lint  style, types, floors"
+	@echo "make bench   speed of queries and of index builds"
+	@echo "make docs    the documentation, into site/"
+	@echo "make train   the bundle that ships (needs SONOSEEK_DATA and start weights; see docs/how-to/train.md)"
+	@echo "make figures the honest figures on BUSI: five folds, then the table in docs/results"
+	@echo "make lock    pin anew, from pyproject.toml"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The clinic: what a hospital installs.
+$(VENV)/.clinic: requirements/clinic.txt pyproject.toml | $(BIN)/python
+	$(PIP) install -r requirements/clinic.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Everything: the lab, the evaluation, the tools.
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(PIP) install -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.clinic
+
+demo: $(VENV)/.clinic
+	$(BIN)/sonoseek demo --out demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.clinic
+	$(BIN)/sonoseek bench query
+	$(BIN)/sonoseek bench ingest
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict
+
+train: $(VENV)/.dev
+	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume
+
+figures: $(VENV)/.dev
+	$(BIN)/sonoseek train recipes/busi-grouped.toml --run runs/busi-grouped --folds all --resume
+	$(BIN)/sonoseek evaluate busi-grouped --runs runs/busi-grouped --out docs/results
+
+lock:
+	requirements/lock
+
+clean:
+	rm -rf build dist site demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

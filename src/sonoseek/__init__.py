@@ -1,0 +1,71 @@
+"""sonoseek: a search engine for breast ultrasound. Research use only, not for diagnosis.
+
+One scan goes in; one `Report` comes out: normal, benign or malignant with a calibrated probability (or "not sure"), the
+most similar past cases with their proven diagnoses, and the pixels that the verdict rests on.
+
+    import sonoseek as ss
+    scan = ss.read_scan("exam.dcm")
+    report = ss.open_engine(gallery="galleries/busi").query(scan, k=10)
+    ss.write_report(report, "report.html")
+
+Importing this package imports numpy at most; everything else is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "read_scan": "sonoseek.reading",
+    "open_engine": "sonoseek.engine",
+    "SearchEngine": "sonoseek.engine",
+    "open_gallery": "sonoseek.gallery",
+    "open_dataset": "sonoseek.datasets",
+    "write_report": "sonoseek.reports",
+    "clean": "sonoseek.cleaning",
+    "load_bundle": "sonoseek.encoder",
+    "open_encoder": "sonoseek.encoder",
+    "Scan": "sonoseek.core",
+    "Case": "sonoseek.core",
+    "CaseRecord": "sonoseek.core",
+    "Prediction": "sonoseek.core",
+    "Match": "sonoseek.core",
+    "Explanation": "sonoseek.core",
+    "Report": "sonoseek.core",
+    "Settings": "sonoseek.core",
+    "SonoseekError": "sonoseek.core",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+if TYPE_CHECKING:
+    from sonoseek.cleaning import clean as clean
+    from sonoseek.core import Case as Case
+    from sonoseek.core import CaseRecord as CaseRecord
+    from sonoseek.core import Explanation as Explanation
+    from sonoseek.core import Match as Match
+    from sonoseek.core import Prediction as Prediction
+    from sonoseek.core import Report as Report
+    from sonoseek.core import Scan as Scan
+    from sonoseek.core import Settings as Settings
+    from sonoseek.core import SonoseekError as SonoseekError
+    from sonoseek.datasets import open_dataset as open_dataset
+    from sonoseek.encoder import load_bundle as load_bundle
+    from sonoseek.encoder import open_encoder as open_encoder
+    from sonoseek.engine import SearchEngine as SearchEngine
+    from sonoseek.engine import open_engine as open_engine
+    from sonoseek.gallery import open_gallery as open_gallery
+    from sonoseek.reading import read_scan as read_scan
+    from sonoseek.reports import write_report as write_report
+
+
+def __getattr__(name: str) -> Any:
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'sonoseek' has no attribute {name!r}")
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

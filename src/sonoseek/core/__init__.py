@@ -1,0 +1,52 @@
+"""Values, errors, settings and the lazy table of names. Depends on numpy alone."""
+
+from sonoseek.core.case import BIRADS_CATEGORIES, PATHOLOGIES, Case, CaseRecord
+from sonoseek.core.errors import (
+    BundleError,
+    BundleMismatchError,
+    DatasetError,
+    GalleryError,
+    InvalidValueError,
+    MissingExtraError,
+    NotFoundError,
+    ScanReadError,
+    ScanTooLargeError,
+    SonoseekError,
+    SplitError,
+    TemporaryError,
+    WhereError,
+)
+from sonoseek.core.geometry import Box
+from sonoseek.core.registry import LazyTable
+from sonoseek.core.results import DISCLAIMER, Explanation, Match, Prediction, Report
+from sonoseek.core.scan import Scan
+from sonoseek.core.settings import Settings
+
+__all__ = [
+    "Scan",
+    "Case",
+    "CaseRecord",
+    "PATHOLOGIES",
+    "BIRADS_CATEGORIES",
+    "Box",
+    "Prediction",
+    "Match",
+    "Explanation",
+    "Report",
+    "DISCLAIMER",
+    "Settings",
+    "LazyTable",
+    "SonoseekError",
+    "InvalidValueError",
+    "NotFoundError",
+    "MissingExtraError",
+    "ScanReadError",
+    "ScanTooLargeError",
+    "DatasetError",
+    "SplitError",
+    "BundleError",
+    "BundleMismatchError",
+    "GalleryError",
+    "WhereError",
+    "TemporaryError",
+]

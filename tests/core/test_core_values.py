@@ -1,0 +1,151 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonoseek.core import (
+    Box,
+    Case,
+    CaseRecord,
+    Explanation,
+    InvalidValueError,
+    Match,
+    Prediction,
+    Report,
+    Scan,
+    SonoseekError,
+)
+
+
+def scan(height: int = 20, width: int = 30, value: int = 7) -> Scan:
+    return Scan(pixels=np.full((height, width), value, np.uint8))
+
+
+def prediction() -> Prediction:
+    return Prediction(
+        probabilities={"normal": 0.1, "benign": 0.2, "malignant": 0.7},
+        label="malignant",
+        prediction_set=("malignant",),
+        entropy=0.8,
+    )
+
+
+def match(rank: int, similarity: float) -> Match:
+    return Match(rank=rank, case_id=f"c{rank}", scan_id="s", similarity=similarity, label="benign", dataset="d")
+
+
+def report(**changes: object) -> Report:
+    values: dict[str, object] = {
+        "scan": scan(),
+        "prediction": prediction(),
+        "matches": (match(1, 0.9), match(2, 0.8)),
+        "explanations": (),
+        "agreement": 0.5,
+        "novelty": 3.0,
+        "warnings": (),
+        "bundle_id": "b",
+        "gallery_id": "g",
+        "version": "0",
+        "created": datetime.now(UTC),
+    }
+    return Report(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_scan_id_is_of_the_pixels_and_the_shape_alone() -> None:
+    assert scan().scan_id == Scan(pixels=scan().pixels, source="other", patient_id="p").scan_id
+    assert scan(20, 30).scan_id != scan(30, 20).scan_id
+    assert scan(value=7).scan_id != scan(value=8).scan_id
+    assert len({scan(), scan()}) == 1
+
+
+def test_scan_keeps_its_own_read_only_pixels() -> None:
+    pixels = np.zeros((10, 10), np.uint8)
+    held = Scan(pixels=pixels)
+    pixels[0, 0] = 255
+    assert held.pixels[0, 0] == 0
+    with pytest.raises(ValueError, match="read-only"):
+        held.pixels[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pixels": np.zeros((10, 10), np.float32)}, "uint8"),
+        ({"pixels": np.zeros((10, 10, 3), np.uint8)}, "uint8"),
+        ({"pixels": np.zeros((3, 10), np.uint8)}, "at least 8"),
+        ({"pixels": "scan.png"}, "read_scan"),
+        ({"spacing_mm": (0.1, 0.0)}, "positive"),
+        ({"spacing_mm": (float("nan"), 0.1)}, "positive"),
+        ({"laterality": "up"}, "'left', 'right'"),
+    ],
+)
+def test_a_scan_that_is_none_is_refused_with_a_remedy(change: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidValueError, match=words):
+        Scan(**{"pixels": np.zeros((10, 10), np.uint8), **change})  # type: ignore[arg-type]
+
+
+def test_case_checks_pathology_birads_and_masks() -> None:
+    with pytest.raises(InvalidValueError, match="normal, benign, malignant"):
+        CaseRecord(case_id="a", dataset="d", pathology="cancer")
+    with pytest.raises(InvalidValueError, match="4A"):
+        CaseRecord(case_id="a", dataset="d", pathology="benign", birads="7")
+    with pytest.raises(InvalidValueError, match="non-empty"):
+        CaseRecord(case_id="", dataset="d", pathology="benign")
+    with pytest.raises(InvalidValueError, match="own grid"):
+        Case(case_id="a", dataset="d", pathology="benign", scans=(scan(),), lesion_masks=(np.zeros((5, 5), bool),))
+    with pytest.raises(InvalidValueError, match="no scans"):
+        Case(case_id="a", dataset="d", pathology="benign", scans=())
+    assert Case(case_id="a", dataset="d", pathology="benign", scans=(scan(), scan())).lesion_masks == (None, None)
+
+
+def test_box_is_never_empty() -> None:
+    assert Box(1, 2, 4, 8).height == 3
+    assert Box(1, 2, 4, 8).width == 6
+    with pytest.raises(InvalidValueError, match="empty"):
+        Box(4, 2, 4, 8)
+
+
+def test_prediction_sums_to_one_and_names_its_classes() -> None:
+    with pytest.raises(InvalidValueError, match="sum"):
+        Prediction(probabilities={"a": 0.5}, label=None, prediction_set=(), entropy=0.0)
+    with pytest.raises(InvalidValueError, match="no classes"):
+        Prediction(probabilities={"a": 1.0}, label="b", prediction_set=(), entropy=0.0)
+    with pytest.raises(TypeError):
+        prediction().probabilities["normal"] = 1.0  # type: ignore[index]
+
+
+def test_report_refuses_unsorted_gapped_or_misplaced_contents() -> None:
+    assert report().scan_id == scan().scan_id
+    with pytest.raises(InvalidValueError, match="sorted"):
+        report(matches=(match(1, 0.1), match(2, 0.8)))
+    with pytest.raises(InvalidValueError, match="ranked"):
+        report(matches=(match(2, 0.8),))
+    small = np.zeros((4, 4), np.float32)
+    with pytest.raises(InvalidValueError, match="own grid"):
+        report(explanations=(Explanation(heatmap=small, method="m", target="t", explained=0, bias=0, cells=small),))
+    with pytest.raises(InvalidValueError, match="time zone"):
+        report(created=datetime(2026, 1, 1))
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_similarity_is_a_cosine(value: float) -> None:
+    if -1.0 <= value <= 1.0:
+        assert match(1, value).similarity == value
+    else:
+        with pytest.raises(InvalidValueError, match="cosine"):
+            match(1, value)
+
+
+def test_every_error_is_ours_and_a_builtin() -> None:
+    import sonoseek.core.errors as errors
+
+    kinds = [
+        e
+        for e in vars(errors).values()
+        if isinstance(e, type) and issubclass(e, SonoseekError) and e is not SonoseekError
+    ]
+    assert len(kinds) >= 10
+    for kind in kinds:
+        assert issubclass(kind, ValueError | LookupError | RuntimeError | ImportError | ConnectionError), kind
