@@ -1,0 +1,145 @@
+"""Tables as archives write them: CSV with comma, semicolon or tab, with or without a BOM; and .xlsx."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sonoseek.core import DatasetError
+
+log = logging.getLogger(__name__)
+DELIMITERS = (",", ";", "\t")
+MAX_CELL = 1_000_000
+"""Characters. A longer cell means an open quote that swallowed the rest of the file."""
+
+
+class Row(Mapping[str, str]):
+    """One row: column → text, stripped, empty where the table has none; and where it stands."""
+
+    def __init__(self, cells: Mapping[str, str], *, origin: str) -> None:
+        """Keep `cells`; `origin` is "row 12 of archive.csv", the header being row 1."""
+        self._cells = cells
+        self.origin = origin
+
+    def __getitem__(self, column: str) -> str:
+        return self._cells[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+
+def read_table(path: Path, *, requires: Sequence[str], allows: Sequence[str] | None = None) -> list[Row]:
+    """Read a CSV table.
+
+    Args:
+        path: UTF-8 (a BOM is skipped) or, failing that, Windows-1252.
+        requires: columns that must be there.
+        allows: every column that may be there; None allows any.
+
+    Raises:
+        DatasetError: missing, empty, a missing or unknown column, a row that is longer than the header.
+    """
+    lines = _text(path).splitlines()
+    header = lines[0] if lines else ""
+    delimiter = max(DELIMITERS, key=header.count)
+    if any(len(line) > MAX_CELL for line in lines):
+        raise DatasetError(f"{path} has a line of more than {MAX_CELL} characters; it is no table. Export it as CSV.")
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        columns = [cell.strip() for cell in next(reader, [])]
+        _check_columns(columns, path=path, requires=requires, allows=allows)
+        return [
+            _row(cells, columns=columns, origin=f"row {reader.line_num} of {path.name}")
+            for cells in reader
+            if any(cell.strip() for cell in cells)
+        ]
+    except csv.Error as error:
+        raise DatasetError(
+            f"row {reader.line_num} of {path} does not parse: {error}. Export the table as CSV."
+        ) from error
+
+
+def read_xlsx(path: Path, *, requires: Sequence[str]) -> list[Row]:
+    """Read the first sheet of an .xlsx whose first row holds all of `requires`.
+
+    Raises:
+        DatasetError: missing, not an .xlsx, or no such sheet.
+    """
+    import openpyxl  # 0.2 s, and only one dataset needs it
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:  # openpyxl lets zipfile's, xml's and its own errors through
+        raise DatasetError(f"{path} does not read as .xlsx: {error}. Get it again from its source.") from error
+    try:
+        for sheet in book.worksheets:
+            rows = sheet.iter_rows(values_only=True)
+            columns = [_cell(value) for value in next(rows, ())]
+            if set(requires) <= set(columns):
+                return [
+                    _row([_cell(value) for value in values], columns=columns, origin=f"row {number} of {path.name}")
+                    for number, values in enumerate(rows, start=2)
+                    if any(value is not None for value in values)
+                ]
+    finally:
+        book.close()
+    raise DatasetError(
+        f"{path} has no sheet with the columns {', '.join(requires)}; its source's has. Get it again from its source."
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"table {path} does not open: {error.strerror}. Give the dataset as its source has it."
+        ) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        log.warning("%s is not UTF-8; it is read as Windows-1252. Export it as UTF-8 if letters look wrong.", path.name)
+        return data.decode("cp1252", errors="replace")
+
+
+def _check_columns(
+    columns: Sequence[str], *, path: Path, requires: Sequence[str], allows: Sequence[str] | None
+) -> None:
+    missing = [name for name in requires if name not in columns]
+    if missing:
+        raise DatasetError(
+            f"{path} has the columns {', '.join(columns) or '(none)'}; it lacks {', '.join(missing)}. "
+            "The first row names the columns, separated by comma, semicolon or tab."
+        )
+    unknown = [name for name in columns if allows is not None and name not in allows]
+    if unknown and allows is not None:
+        raise DatasetError(
+            f"{path} has unknown columns: {', '.join(repr(name) for name in unknown)}; "
+            f"there may be: {', '.join(allows)}. Rename or remove them."
+        )
+    twice = sorted({name for name in columns if columns.count(name) > 1 and name})
+    if twice:
+        raise DatasetError(f"{path} names a column twice: {', '.join(twice)}; each stands once. Remove one.")
+
+
+def _row(cells: Sequence[str], *, columns: Sequence[str], origin: str) -> Row:
+    if any(cell.strip() for cell in cells[len(columns) :]):
+        raise DatasetError(
+            f"{origin} has {len(cells)} cells for {len(columns)} columns; a cell that holds the separator needs quotes."
+        )
+    padded = [*cells, *([""] * (len(columns) - len(cells)))]
+    return Row({name: cell.strip() for name, cell in zip(columns, padded, strict=False)}, origin=origin)
+
+
+def _cell(value: object) -> str:
+    """A spreadsheet's value as text; whole numbers without the ".0"."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
