@@ -1,0 +1,104 @@
+"""Galleries: cases with a proven diagnosis, their embeddings and pictures, searched by similarity.
+
+    with open_gallery("galleries/busi") as gallery:
+        result = gallery.search(embedding, k=10, where="birads >= '4A'", exclude=gallery.exclusion_for(scan.scan_id))
+
+A location is a folder ("galleries/busi", which holds `gallery.db`), a file ending in .db or .sqlite, or
+"engine://address" for an engine of `ENGINES`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sonoseek.core import InvalidValueError, LazyTable
+from sonoseek.gallery.contract import (
+    AddResult,
+    CaseKey,
+    Exclusion,
+    Gallery,
+    GalleryEntry,
+    GalleryInfo,
+    Mode,
+    RemoveResult,
+    SearchResult,
+)
+
+__all__ = [
+    "Gallery",
+    "GalleryEntry",
+    "Exclusion",
+    "SearchResult",
+    "AddResult",
+    "RemoveResult",
+    "GalleryInfo",
+    "CaseKey",
+    "Mode",
+    "ENGINES",
+    "open_gallery",
+    "create_gallery",
+    "encode_picture",
+]
+
+ENGINES = LazyTable("gallery engine", {"sqlite": "sonoseek.gallery.sqlite:SqliteGallery"})
+"""Each has the class methods `open(location, mode=, timeout_s=)` and
+`create(location, bundle_id=, dimension=, exist_ok=, timeout_s=)`."""
+
+
+def open_gallery(location: str | Path, mode: Mode = "r", *, timeout_s: float = 5.0) -> Gallery:
+    """Open a gallery that exists.
+
+    Args:
+        location: folder, .db or .sqlite file, or "engine://address".
+        mode: "r" to search, "w" to change it as well.
+        timeout_s: seconds to wait for another process that is writing before giving up.
+
+    Raises:
+        NotFoundError: no gallery is there.
+        GalleryError: what is there is no gallery, is damaged, or is of another schema version.
+        TemporaryError: another process holds it for longer than `timeout_s`.
+    """
+    if mode not in ("r", "w"):
+        raise InvalidValueError(f"mode is {mode!r}; it must be 'r' (search) or 'w' (change as well).")
+    gallery: Gallery = _engine(location).open(location, mode=mode, timeout_s=timeout_s)
+    return gallery
+
+
+def create_gallery(
+    location: str | Path, *, bundle_id: str, dimension: int, exist_ok: bool = False, timeout_s: float = 5.0
+) -> Gallery:
+    """Make an empty gallery and open it for writing.
+
+    Args:
+        location: as in `open_gallery`; folders are made.
+        bundle_id: of the network whose embeddings it will hold.
+        dimension: numbers per embedding.
+        exist_ok: open the one that is there, if it is of the same bundle and dimension: for a build that continues.
+        timeout_s: as in `open_gallery`.
+
+    Raises:
+        GalleryError: a gallery, or something else, is there already.
+        BundleMismatchError: with `exist_ok`, the one there was filled by another bundle.
+        InvalidValueError: an empty bundle_id or a dimension below 1.
+    """
+    gallery: Gallery = _engine(location).create(
+        location, bundle_id=bundle_id, dimension=dimension, exist_ok=exist_ok, timeout_s=timeout_s
+    )
+    return gallery
+
+
+def encode_picture(pixels: Any) -> bytes:
+    """A scan's pixels, uint8 (H, W), as the grey JPEG that a gallery keeps: longest side ≤ 512 pixels.
+
+    Raises:
+        InvalidValueError: not uint8 (H, W), or empty.
+    """
+    from sonoseek.gallery import pictures  # OpenCV is loaded only by those who make pictures
+
+    return pictures.encode_picture(pixels)
+
+
+def _engine(location: str | Path) -> Any:
+    scheme, separator, _ = str(location).partition("://")
+    return ENGINES.load(scheme if separator else "sqlite")

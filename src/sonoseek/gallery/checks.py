@@ -1,0 +1,168 @@
+"""What a gallery file holds, and what is wrong with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from sonoseek.core import BIRADS_CATEGORIES
+from sonoseek.gallery.contract import UNKNOWN, GalleryInfo
+from sonoseek.gallery.database import SCHEMA_VERSION
+from sonoseek.gallery.state import current_stamp, read_embeddings
+from sonoseek.gallery.vectors import cache_path, load_vectors
+
+_MOST = 20
+"""Sentences of one kind that are listed; the rest are counted."""
+
+
+def describe(connection: sqlite3.Connection, path: Path) -> GalleryInfo:
+    """See `Gallery.info`."""
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    tallies: list[Counter[str]] = [Counter(), Counter(), Counter(), Counter()]
+    for *values, scans in connection.execute(
+        """SELECT pathology, dataset, device, birads, count(*) FROM scans JOIN cases USING (case_key)
+        GROUP BY pathology, dataset, device, birads"""
+    ):
+        for tally, value in zip(tallies, values, strict=True):
+            tally[UNKNOWN if value is None else value] += scans
+    by_label, by_dataset, by_device, by_birads = tallies
+    (scans,) = connection.execute("SELECT count(*) FROM scans").fetchone()
+    (cases,) = connection.execute("SELECT count(*) FROM cases").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return GalleryInfo(
+        gallery_id=meta["gallery_id"],
+        engine="sqlite",
+        location=str(path),
+        bundle_id=meta["bundle_id"],
+        dimension=meta["dimension"],
+        scans=scans,
+        cases=cases,
+        by_label=dict(by_label.most_common()),
+        by_dataset=dict(by_dataset.most_common()),
+        by_device=dict(by_device.most_common()),
+        by_birads={name: by_birads[name] for name in (*BIRADS_CATEGORIES, UNKNOWN) if by_birads[name]},
+        bytes=sum(map(_size, (path, path.with_name(path.name + "-wal")))),
+        cache_bytes=_size(cache_path(path)),
+        schema_version=version,
+        sonoseek_version=meta["sonoseek_version"],
+        created=datetime.fromisoformat(meta["created"]),
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def find_problems(
+    connection: sqlite3.Connection, path: Path, *, on_progress: Callable[[int, int], None] | None
+) -> tuple[str, ...]:
+    """See `Gallery.verify`. Each check stands alone: damage that stops one is listed, and the next one runs."""
+    checks = (
+        _structure(connection, path),
+        _references(connection),
+        _meta(connection),
+        _embeddings(connection),
+        _cache(connection, path),
+        _pictures(connection, on_progress),
+    )
+    problems: list[str] = []
+    for check in checks:
+        found: list[str] = []
+        try:
+            found.extend(check)
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            found.append(f"a check could not be finished: {error}")
+        problems += found[:_MOST]
+        if len(found) > _MOST:
+            problems.append(f"… and {len(found) - _MOST} more of this kind")
+    return tuple(dict.fromkeys(problems))
+
+
+def _structure(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
+    for (line,) in connection.execute("PRAGMA integrity_check"):
+        if line != "ok":
+            yield f"structure of {path.name}: {line}"
+    (needed,) = connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+    if _size(path) < needed and not _size(path.with_name(path.name + "-wal")):  # SQLite itself forgives half a page
+        yield f"{path.name} has {_size(path)} bytes, its pages need {needed}: it was cut short"
+
+
+def _references(connection: sqlite3.Connection) -> Iterator[str]:
+    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        yield f"row {row} of {table} points to a row of {parent} that is not there"
+    for dataset, case_id in connection.execute(
+        "SELECT dataset, case_id FROM cases WHERE case_key NOT IN (SELECT case_key FROM scans)"
+    ):
+        yield f"case {case_id!r} of {dataset!r} has no scans"
+
+
+def _meta(connection: sqlite3.Connection) -> Iterator[str]:
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    for key, kind in (
+        ("gallery_id", str),
+        ("bundle_id", str),
+        ("created", str),
+        ("sonoseek_version", str),
+        ("dimension", int),
+        ("stamp", int),
+    ):
+        if not isinstance(meta.get(key), kind):
+            yield f"meta: {key} is {meta.get(key)!r}, expected {kind.__name__}"
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != SCHEMA_VERSION:
+        yield f"schema version is {version}, expected {SCHEMA_VERSION}"
+
+
+def _embeddings(connection: sqlite3.Connection) -> Iterator[str]:
+    (dimension,) = connection.execute("SELECT value FROM meta WHERE key = 'dimension'").fetchone()
+    for scan_id, blob in connection.execute("SELECT scan_id, embedding FROM scans"):
+        if len(blob) != 2 * dimension:
+            yield f"scan {scan_id}: its embedding has {len(blob)} bytes, expected {2 * dimension}"
+            continue
+        stored = np.frombuffer(blob, "<f2")
+        if not np.isfinite(stored).all():
+            yield f"scan {scan_id}: its embedding holds NaN or infinity"
+        elif not stored.any():
+            yield f"scan {scan_id}: its embedding is all zero"
+
+
+def _cache(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
+    """A cache of another state, or none, is no problem: the next search makes a new one."""
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    cached = load_vectors(
+        cache_path(path),
+        gallery_id=meta["gallery_id"],
+        stamp=current_stamp(connection),
+        dimension=meta["dimension"],
+    )
+    if cached is None:
+        return
+    seen = 0
+    for row_ids, unit in read_embeddings(connection, dimension=meta["dimension"]):
+        seen += row_ids.size
+        if not np.isin(row_ids, cached.row_ids).all():
+            yield "the search cache lacks scans; `sonoseek index optimise` makes it again"
+            return
+        if not np.array_equal(cached.unit_of(row_ids), unit):
+            yield "the search cache disagrees with the embeddings; `sonoseek index optimise` makes it again"
+            return
+    if seen != cached.row_ids.size:
+        yield "the search cache holds scans that are gone; `sonoseek index optimise` makes it again"
+
+
+def _pictures(connection: sqlite3.Connection, on_progress: Callable[[int, int], None] | None) -> Iterator[str]:
+    from sonoseek.gallery.pictures import picture_problem  # OpenCV is loaded only here
+
+    (total,) = connection.execute("SELECT count(*) FROM scans").fetchone()
+    found = connection.execute("SELECT s.scan_id, p.jpeg FROM scans s LEFT JOIN pictures p USING (row_id)")
+    for done, (scan_id, jpeg) in enumerate(found, start=1):
+        problem = "is missing" if jpeg is None else picture_problem(jpeg)
+        if problem is not None:
+            yield f"scan {scan_id}: its picture {problem}"
+        if on_progress is not None:
+            on_progress(done, total)

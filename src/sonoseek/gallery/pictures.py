@@ -1,0 +1,49 @@
+"""The small picture of a scan that the gallery keeps, so that reports and pages need no source file."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import InvalidValueError
+
+LONGEST_SIDE = 512
+"""Pixels."""
+QUALITY = 90
+"""JPEG, 0 … 100: at 90 speckle survives; below about 80 it smears into blocks."""
+
+
+def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
+    """A scan's pixels as a grey JPEG, longest side ≤ 512 pixels; smaller scans keep their size.
+
+    Args:
+        pixels: uint8 (H, W).
+
+    Raises:
+        InvalidValueError: not uint8 (H, W), or empty.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.size == 0:
+        raise InvalidValueError(f"pixels are {pixels.dtype} {pixels.shape}; a picture is made of uint8 (H, W).")
+    height, width = pixels.shape
+    scale = LONGEST_SIDE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        # INTER_AREA averages: speckle shrinks without the moiré that interpolation would leave.
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise InvalidValueError(f"pixels {pixels.shape} could not be written as JPEG; pass an ordinary scan.")
+    return bytes(encoded.data)
+
+
+def picture_problem(picture: bytes) -> str | None:
+    """What is wrong with a kept picture, or None."""
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED) if picture else None
+    if decoded is None:
+        return "does not decode"
+    if decoded.ndim != 2:
+        return "is not grey"
+    if max(decoded.shape) > LONGEST_SIDE:
+        return f"is {decoded.shape[1]} × {decoded.shape[0]} pixels, longer than {LONGEST_SIDE}"
+    return None

@@ -1,0 +1,70 @@
+"""Entries of small made-up galleries."""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sonoseek.core import CaseRecord, Scan
+from sonoseek.gallery import GalleryEntry, encode_picture
+
+DIMENSION = 24
+BUNDLE_ID = "tiny-0123456789ab"
+
+
+def _entry(number: int, *, pixels: int | None = None, embedding: Any = None, **record: Any) -> GalleryEntry:
+    """Entry `number`: its own pixels (or those of entry `pixels`) and an embedding drawn from its number."""
+    rng = np.random.default_rng(number if pixels is None else pixels)
+    scan = Scan(pixels=rng.integers(0, 256, (24, 32), np.uint8), spacing_mm=(0.1, 0.2))
+    if embedding is None:
+        embedding = np.random.default_rng(10_000 + number).normal(size=DIMENSION).astype(np.float32)
+    known = {
+        "case_id": f"case {number:04d}",
+        "dataset": "phantom",
+        "pathology": ("normal", "benign", "malignant")[number % 3],
+        "patient_id": f"p{number // 3}",
+        "group": f"g{number // 2}",
+        "birads": ("2", "4A", None, "4", "5")[number % 5],
+        "device": ("GE Logiq 7", "Philips", None)[number % 3],
+        "histology": ("fibroadenoma", None, "Invasive DUCTAL carcinoma")[number % 3],
+        "age_years": None if number % 7 == 0 else 30.0 + number % 40,
+        "acquired": None if number % 4 == 0 else date(2010 + number % 10, 1 + number % 12, 1 + number % 28),
+        "licence": "CC0",
+    }
+    return GalleryEntry(
+        record=CaseRecord(**{**known, **record}),
+        scan_id=scan.scan_id,
+        embedding=np.asarray(embedding, np.float32),
+        picture=encode_picture(scan.pixels),
+        scan_shape=scan.shape,
+        spacing_mm=scan.spacing_mm,
+        laterality=(None, "left", "right")[number % 3],
+        source=f"scan {number}.png",
+        fingerprint=f"f{number}",
+    )
+
+
+@pytest.fixture(scope="session")
+def make_entry() -> Callable[..., GalleryEntry]:
+    return _entry
+
+
+@pytest.fixture(scope="session")
+def make_entries() -> Callable[[int], list[GalleryEntry]]:
+    return lambda count: [_entry(number) for number in range(count)]
+
+
+@pytest.fixture(scope="session")
+def brute_force() -> Callable[..., list[tuple[str, str, float]]]:
+    """The k best of some entries by cosine in float64: (case_id, scan_id, cosine)."""
+
+    def search(entries: Sequence[GalleryEntry], query: Any, k: int) -> list[tuple[str, str, float]]:
+        found = []
+        for entry in entries:
+            a, b = entry.embedding.astype(np.float64), np.asarray(query, np.float64)
+            found.append((entry.record.case_id, entry.scan_id, float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))))
+        return sorted(found, key=lambda item: (-item[2], item[1], item[0]))[:k]
+
+    return search
