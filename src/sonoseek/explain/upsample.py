@@ -1,0 +1,114 @@
+"""Conserving up-sampling: from the network's cells to the scan's own pixels, with the sum kept.
+
+The map is separable: ``heat = A_y @ cells @ A_x.T``. Column j of ``A_y`` (H × h) says how cell row j is spread over the
+scan's rows, and sums to 1; so every cell's evidence arrives whole, and ``heat.sum() == cells.sum()``.
+
+The weights are those of bilinear interpolation between cell centres (constant beyond the outermost ones), integrated
+over each pixel's extent rather than sampled at its centre: the same picture where cells are many pixels wide, and still
+right where a tiny scan has cells finer than pixels. Outside the crop that went to the network the map is exactly 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import InvalidValueError
+
+if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
+    from sonoseek.cleaning import CanvasMapping
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Upsampling:
+    """How one scan's cells spread over its pixels.
+
+    Attributes:
+        rows: float32 (crop height, h), columns sum to 1.
+        columns: float32 (crop width, w), columns sum to 1.
+        top, left: where the crop begins, in scan pixels.
+        scan_shape: (H, W) of the scan.
+    """
+
+    rows: NDArray[np.float32]
+    columns: NDArray[np.float32]
+    top: int
+    left: int
+    scan_shape: tuple[int, int]
+
+    def spread(self, cells: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Spread `cells` over the scan.
+
+        Args:
+            cells: (h, w), any sign, in units of the explained number per cell.
+
+        Returns:
+            float32 (H, W), in units of the explained number per pixel; sums, in float64, to `cells.sum()`.
+        """
+        heatmap = np.zeros(self.scan_shape, np.float32)
+        bottom, right = self.top + self.rows.shape[0], self.left + self.columns.shape[0]
+        wide = cells.astype(np.float32) @ self.columns.T
+        np.matmul(self.rows, wide, out=heatmap[self.top : bottom, self.left : right])
+        return heatmap
+
+
+def plan(mapping: CanvasMapping, cells: tuple[int, int]) -> Upsampling:
+    """Work out the spreading for one scan: cheap (tens of microseconds), and the same for all of its maps.
+
+    Args:
+        mapping: the scan's way to the canvas and back, from cleaning.
+        cells: (h, w) of the network's evidence, which covers the whole canvas.
+
+    Raises:
+        InvalidValueError: no cells.
+    """
+    if min(cells) < 1:
+        raise InvalidValueError(f"cells are {cells}; an evidence map has at least one cell a side.")
+    crop = mapping.crop
+    top, bottom = round(crop.top), round(crop.bottom)
+    left, right = round(crop.left), round(crop.right)
+    rows, columns = np.arange(top, bottom + 1.0), np.arange(left, right + 1.0)
+    canvas_rows, _ = mapping.to_canvas(rows, np.full_like(rows, left))
+    _, canvas_columns = mapping.to_canvas(np.full_like(columns, top), columns)
+    return Upsampling(
+        rows=axis_weights(canvas_rows * (cells[0] / mapping.canvas_size), cells[0]),
+        columns=axis_weights(canvas_columns * (cells[1] / mapping.canvas_size), cells[1]),
+        top=top,
+        left=left,
+        scan_shape=mapping.scan_shape,
+    )
+
+
+def axis_weights(edges: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+    """Weights of one axis.
+
+    Args:
+        edges: (n + 1,), rising: the n pixels' edges in units of cells; cell j covers j … j + 1.
+        count: number of cells.
+
+    Returns:
+        float32 (n, count); columns sum to 1 within 1e-6. A cell with no part inside the pixels gives all it has to the
+        nearest one that has.
+    """
+    edges = np.asarray(edges, np.float64)
+    tolerance = 1e-6  # of a cell: rounding in the mapping must not make a cell at the border count as inside
+    first = int(np.clip(np.floor(edges[0] + tolerance), 0, count - 1))
+    last = int(np.clip(np.ceil(edges[-1] - tolerance) - 1, first, count - 1))
+    inside = np.arange(first, last + 1)
+    # A cell's hat rises over one cell to its centre and falls over the next; these are the integrals of both halves.
+    offset = edges[:, None] - (inside + 0.5)
+    rise = np.square(np.clip(offset, -1.0, 0.0) + 1.0) * 0.5
+    fall = np.clip(offset, 0.0, 1.0)
+    fall -= np.square(fall) * 0.5
+    # Beyond the outermost centres, bilinear interpolation repeats the outermost cell: its outer half is flat instead.
+    reach = edges[-1] - edges[0] + count
+    rise[:, 0] = np.clip(offset[:, 0], -reach, 0.0)
+    fall[:, -1] = np.clip(offset[:, -1], 0.0, reach)
+    integral = rise + fall
+    weights = np.diff(integral, axis=0)
+    weights /= weights.sum(axis=0)
+    folded: NDArray[np.float32] = weights.astype(np.float32)[:, np.clip(np.arange(count), first, last) - first]
+    return folded

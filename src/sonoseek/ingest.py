@@ -1,0 +1,276 @@
+"""Filling a gallery from a dataset: read, clean, encode, keep.
+
+    with create_gallery("galleries/busi", bundle_id=..., dimension=..., exist_ok=True) as gallery:
+        result = build_index(open_dataset("busi", root), gallery, open_encoder(threads=1), on_progress=bar)
+
+Each worker thread takes whole cases from file to embedding: decoding, cleaning and the network all let go of Python's
+lock, so two workers that share a one-thread network keep two cores busy, with nothing waiting for a batch to fill. One
+thread writes, in the dataset's order, so that the result does not depend on timing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sonoseek.cleaning import clean
+from sonoseek.core import (
+    BundleError,
+    BundleMismatchError,
+    CaseRecord,
+    GalleryError,
+    InvalidValueError,
+    Scan,
+    SonoseekError,
+    TemporaryError,
+)
+from sonoseek.datasets import Dataset
+from sonoseek.encoder import Encoder, to_input
+from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
+
+__all__ = ["IngestResult", "Refusal", "build_index", "make_entry"]
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+"""Scans per write: each write waits for the disk, and an interrupted build loses at most what is not yet written."""
+AHEAD = 8
+"""Cases per worker that may be finished or under way before the writer takes them: bounds the memory."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A case that was left out, and why. `source` is "dataset/case_id"."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestResult:
+    """What a build did.
+
+    Attributes:
+        added, updated, unchanged: scans. A case that its fingerprint showed to be unchanged counts as one.
+        removed: scans that a changed case no longer has.
+        refused: cases left out, in the dataset's order.
+        seconds: wall clock.
+    """
+
+    added: int
+    updated: int
+    unchanged: int
+    refused: tuple[Refusal, ...]
+    seconds: float
+    removed: int = 0
+
+
+def build_index(
+    dataset: Dataset,
+    gallery: Gallery,
+    encoder: Encoder,
+    *,
+    on_progress: Progress | None = None,
+    workers: int = 0,
+) -> IngestResult:
+    """Put every case of `dataset` into `gallery`.
+
+    Continues where it was stopped: cases whose files have the fingerprint that the gallery remembers are skipped
+    unread; scans whose very pixels the gallery holds are not encoded again. Cases that are no longer in the dataset
+    stay in the gallery. A case that cannot be read is refused, with a reason, and the build goes on.
+
+    Args:
+        dataset: of `open_dataset`.
+        gallery: open for writing, of the encoder's bundle.
+        encoder: the network; with `threads=1` for the highest throughput, since the workers share it.
+        on_progress: called with (cases done, cases in all), from this thread, in order.
+        workers: threads; 0: one per core that this process may use.
+
+    Raises:
+        BundleMismatchError: another bundle filled the gallery.
+        GalleryError, TemporaryError: the gallery cannot be written; what was written before stays.
+        KeyboardInterrupt: as it came; cases finished until then are written, and the gallery is consistent.
+    """
+    bundle_id = encoder.bundle.bundle_id
+    if gallery.bundle_id != bundle_id:
+        raise BundleMismatchError(
+            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, the encoder speaks for "
+            f"{bundle_id!r}; one gallery holds the embeddings of one bundle. Build into a new gallery, or open the "
+            "encoder with the gallery's bundle."
+        )
+    if workers < 0:
+        raise InvalidValueError(f"workers is {workers}; it must be 0 (one per core) or more.")
+    started = time.perf_counter()
+    build = _Build(dataset=dataset, gallery=gallery, encoder=encoder, lookup=gallery.count() > 0)
+    records = dataset.records()
+    waiting = list(build.changed(records))
+    done = len(records) - len(waiting)
+    build.written += AddResult(unchanged=done)
+    if on_progress is not None:
+        on_progress(done, len(records))
+    try:
+        with contextlib.closing(_in_order(build.take, waiting, workers=workers or _cores())) as outcomes:
+            for outcome in outcomes:
+                build.keep(outcome)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(records))
+    except KeyboardInterrupt:
+        build.flush()
+        raise
+    build.flush()
+    written = build.written
+    return IngestResult(
+        added=written.added,
+        updated=written.updated,
+        unchanged=written.unchanged,
+        removed=written.removed,
+        refused=tuple(build.refused),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint: str = "") -> GalleryEntry:
+    """One scan as a gallery keeps it: cleaned, encoded, with its picture.
+
+    Args:
+        scan: of the case.
+        record: what is known about the case.
+        encoder: of the gallery's bundle.
+        fingerprint: of the case's files, "" when unknown.
+
+    Raises:
+        InvalidValueError: the network gives the scan no usable embedding.
+    """
+    encoding = encoder.encode(to_input(clean(scan, encoder.bundle.recipe))[np.newaxis])
+    return _entry(scan, record, embedding=encoding.embedding[0], fingerprint=fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What became of one case: entries, or why there are none."""
+
+    source: str
+    entries: tuple[GalleryEntry, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(kw_only=True)
+class _Build:
+    """One build under way. `take` runs in the workers; the rest in the thread that called `build_index`."""
+
+    dataset: Dataset
+    gallery: Gallery
+    encoder: Encoder
+    lookup: bool
+    pending: list[_Outcome] = field(default_factory=list)
+    written: AddResult = field(default_factory=AddResult)
+    refused: list[Refusal] = field(default_factory=list)
+
+    def changed(self, records: Sequence[CaseRecord]) -> Iterator[tuple[CaseRecord, str]]:
+        """The cases to read, each with its fingerprint; those that the gallery has as they are, are left out."""
+        known = self.gallery.fingerprints(self.dataset.name) if self.lookup else {}
+        for record in records:
+            try:
+                fingerprint = self.dataset.fingerprint(record.case_id)
+            except (SonoseekError, OSError):
+                fingerprint = ""  # its file is gone or unreadable: loading will say so
+            if not fingerprint or known.get(record.case_id) != fingerprint:
+                yield record, fingerprint
+
+    def take(self, item: tuple[CaseRecord, str]) -> _Outcome:
+        """One case from its files to its entries. Never raises for what is the case's own fault."""
+        record, fingerprint = item
+        source = f"{self.dataset.name}/{record.case_id}"
+        try:
+            scans = self.dataset.load(record.case_id).scans
+            kept = self.gallery.entries(scan_ids=[scan.scan_id for scan in scans]) if self.lookup else ()
+            embeddings = {entry.scan_id: entry.embedding for entry in kept}
+            entries = tuple(
+                _entry(scan, record, embedding=embeddings[scan.scan_id], fingerprint=fingerprint)
+                if scan.scan_id in embeddings
+                else make_entry(scan, record, self.encoder, fingerprint=fingerprint)
+                for scan in scans
+            )
+        except (GalleryError, TemporaryError, BundleError):
+            raise  # not this case's fault: every other one would fail as well
+        except (SonoseekError, OSError) as error:
+            return _Outcome(source=source, reason=str(error) or type(error).__name__)
+        except Exception as error:  # one bad file never stops a thousand good ones, whatever it breaks
+            logger.warning("%s was refused after an unexpected error", source, exc_info=True)
+            return _Outcome(source=source, reason=f"unexpected {type(error).__name__}: {error}")
+        return _Outcome(source=source, entries=entries)
+
+    def keep(self, outcome: _Outcome) -> None:
+        """Take an outcome in, and write when enough have come together."""
+        if outcome.reason is not None:
+            self.refused.append(Refusal(source=outcome.source, reason=outcome.reason))
+            return
+        self.pending.append(outcome)
+        if sum(len(each.entries) for each in self.pending) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting: all at once, or, if the gallery cannot keep one of them, case by case."""
+        pending, self.pending = self.pending, []
+        if not pending:
+            return
+        try:
+            entries = list(itertools.chain.from_iterable(each.entries for each in pending))
+            self.written += self.gallery.add(entries, whole_cases=True)
+        except InvalidValueError as error:
+            if len(pending) == 1:
+                self.refused.append(Refusal(source=pending[0].source, reason=str(error)))
+                return
+            for each in pending:
+                self.pending = [each]
+                self.flush()
+
+
+def _cores() -> int:
+    """How many this process may use; a container may have fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _entry(scan: Scan, record: CaseRecord, *, embedding: np.ndarray, fingerprint: str) -> GalleryEntry:
+    return GalleryEntry(
+        record=record,
+        scan_id=scan.scan_id,
+        embedding=embedding,
+        picture=encode_picture(scan.pixels),
+        scan_shape=scan.shape,
+        spacing_mm=scan.spacing_mm,
+        laterality=scan.laterality,
+        source=scan.source,
+        fingerprint=fingerprint,
+    )
+
+
+def _in_order(
+    work: Callable[[tuple[CaseRecord, str]], _Outcome], items: Sequence[tuple[CaseRecord, str]], *, workers: int
+) -> Generator[_Outcome]:
+    """Run `work` over `items` in threads; yield the outcomes in the order of `items`, never more than a few ahead."""
+    remaining = iter(items)
+    running: deque[Future[_Outcome]] = deque()
+    executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sonoseek-ingest")
+    try:
+        for item in itertools.islice(remaining, workers * AHEAD):
+            running.append(executor.submit(work, item))
+        while running:
+            outcome = running.popleft().result()
+            for item in itertools.islice(remaining, 1):
+                running.append(executor.submit(work, item))
+            yield outcome
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

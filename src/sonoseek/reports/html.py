@@ -1,0 +1,147 @@
+"""A report for a reader: one dark HTML file that loads nothing and needs nothing.
+
+Every text that comes from outside is escaped by the template engine; the page's content security policy allows data:
+pictures, its own style and, by hash, its one script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from sonoseek.core import Explanation, Match, Report, Scan
+from sonoseek.reports import pictures, words
+from sonoseek.reports.json import SCHEMA_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleBar:
+    """A length on the picture: its share of the picture's width in percent, and what it says."""
+
+    percent: float
+    label: str
+
+
+def render_html(report: Report) -> str:
+    """Write `report` as one self-contained HTML page."""
+    evidence = [_evidence(each, report) for each in report.explanations]
+    prediction = report.prediction
+    top = words.likeliest(prediction)
+    bars = [
+        {"name": name, "top": name == top, "text": words.percent(value), "width": f"{value * 100:.2f}"}
+        for name, value in prediction.probabilities.items()
+    ]
+    return render_page(
+        "report.html.j2",
+        script="report.js",
+        values={
+            "report": report,
+            "scan_url": pictures.scan_url(report.scan),
+            "stage": stage(report.scan),
+            "scale_bar": scale_bar(report.scan),
+            "evidence": evidence,
+            "warm_gradient": pictures.css_gradient(pictures.WARM),
+            "cool_gradient": pictures.css_gradient(pictures.COOL),
+            "verdict": words.verdict(prediction),
+            "tone": prediction.label or "unsure",
+            "not_excluded": words.not_excluded(prediction),
+            "bars": bars,
+            "neighbours": words.neighbours(report),
+            "novelty": words.novelty(report),
+            "size": words.size(report.scan),
+            "matches": [_match(match) for match in report.matches],
+            "created": f"{report.created:%Y-%m-%d %H:%M:%S %Z}",
+            "schema_version": SCHEMA_VERSION,
+            "disclaimer": words.sentence(report.disclaimer),
+        },
+    )
+
+
+def render_page(template: str, *, values: dict[str, Any], script: str | None = None) -> str:
+    """Fill a template of this folder; style and script go in whole, the script under its hash.
+
+    Args:
+        template: file in `templates`.
+        values: for the template; every string among them is escaped.
+        script: file in `templates`, or None.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    code = "" if script is None else _template(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
+    return environment.get_template(template).render(
+        **values,
+        style=Markup(_template("report.css")),  # noqa: S704  # our own file
+        script=Markup(code),  # noqa: S704  # our own file
+        script_hash=digest,
+    )
+
+
+def stage(scan: Scan) -> dict[str, float]:
+    """Width, height and their ratio as the scan is shown: in millimetres where known, so that shapes are true."""
+    height, width = scan.shape
+    row_mm, column_mm = scan.spacing_mm or (1.0, 1.0)
+    ratio = min(max(width * column_mm / (height * row_mm), 0.1), 10.0)  # a broken spacing must not break the page
+    return {"width": round(ratio, 5), "height": 1.0, "aspect": round(ratio, 5)}
+
+
+def scale_bar(scan: Scan) -> ScaleBar | None:
+    """The longest round length that takes at most a third of the picture's width; None where spacing is not known."""
+    if scan.spacing_mm is None:
+        return None
+    width_mm = scan.shape[1] * scan.spacing_mm[1]
+    fitting = [mm for mm in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if mm <= width_mm / 3]
+    if not fitting:
+        return None
+    return ScaleBar(percent=round(100 * fitting[-1] / width_mm, 3), label=f"{fitting[-1]:g} mm")
+
+
+def _evidence(explanation: Explanation, report: Report) -> dict[str, Any]:
+    """One heatmap's layers and the words of its legend."""
+    layers = pictures.draw_heatmap(explanation)
+    rows, columns = explanation.cells.shape
+    digits = 2 if layers.reference < 10 else 1
+    return {
+        "title": words.evidence_title(explanation.method, explanation.target, report),
+        "layers": layers,
+        "empty": layers.peak < 0.1 * layers.reference,
+        "unit": "cosine similarity" if explanation.method == "pair_evidence" else f"logit of {explanation.target}",
+        "short_unit": "cosine" if explanation.method == "pair_evidence" else "logit",
+        "reference": f"{layers.reference:.{digits}f}",
+        "lowest": words.signed(layers.lowest, digits=digits),
+        "highest": words.signed(layers.highest, digits=digits),
+        "floor": f"{pictures.floor(explanation.method):g}",
+        "sum": words.signed(float(explanation.heatmap.sum(dtype=np.float64))),
+        "bias": words.signed(explanation.bias),
+        "explained": words.signed(explanation.explained),
+        "grid": f"{rows} × {columns} cells",
+    }
+
+
+def _match(match: Match) -> dict[str, Any]:
+    """What a card shows."""
+    return {
+        "rank": match.rank,
+        "label": match.label,
+        "birads": match.birads,
+        "similarity": words.signed(match.similarity, digits=3).lstrip("+"),
+        "distance": f"{1.0 - match.similarity:.3f}",
+        "width": f"{max(match.similarity, 0.0) * 100:.1f}",
+        "histology": match.histology,
+        "device": match.device,
+        "dataset": match.dataset,
+        "case_id": match.case_id,
+        "url": None if match.picture is None else pictures.picture_url(match.picture),
+    }
+
+
+def _template(name: str) -> str:
+    return resources.files("sonoseek.reports").joinpath("templates", name).read_text("utf-8")

@@ -1,0 +1,78 @@
+"""A page that lists several reports: what the demo opens."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from sonoseek.core import DISCLAIMER, InvalidValueError, NotFoundError, Report
+from sonoseek.reports import words
+from sonoseek.reports.atomic import write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexEntry:
+    """One report on the page.
+
+    Attributes:
+        report: whose scan and verdict are shown.
+        href: the report's own page, relative to the index page ("query-01.html").
+        truth: the proven pathology, where it is known; None otherwise.
+        title: for people; empty: the scan's source.
+    """
+
+    report: Report
+    href: str
+    truth: str | None = None
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.href or posixpath.isabs(self.href) or "\\" in self.href or ":" in self.href.split("/")[0]:
+            raise InvalidValueError(
+                f"href is {self.href!r}; it must be a path relative to the index page, such as 'query-01.html'."
+            )
+
+
+def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: str = "Reports") -> Path:
+    """Write a dark page with a thumbnail, the verdict, the truth if known, and a link per report.
+
+    Args:
+        entries: in the order to show.
+        path: of the page, in a folder that exists; a file there is replaced, whole or not at all.
+        title: heading.
+
+    Returns:
+        The path written.
+
+    Raises:
+        NotFoundError: the folder does not exist.
+    """
+    from sonoseek.reports import html, pictures  # the template engine is loaded only by those who make pages
+
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise NotFoundError(f"{str(path.parent)!r} is no folder; the page is written into one. Make it first.")
+    shown = [
+        {
+            "href": quote(entry.href),
+            "title": entry.title or entry.report.scan.source or "unnamed scan",
+            "url": pictures.thumbnail_url(entry.report.scan),
+            "tone": entry.report.prediction.label or "unsure",
+            "verdict": words.verdict(entry.report.prediction),
+            "neighbours": words.neighbours(entry.report),
+            "truth": entry.truth,
+        }
+        for entry in entries
+    ]
+    judged = [entry for entry in entries if entry.truth is not None]
+    right = sum(entry.report.prediction.label == entry.truth for entry in judged)
+    unsure = sum(entry.report.prediction.label is None for entry in judged)
+    tally = f"{right} of {len(judged)} verdicts as proven, {unsure} not sure." if judged else ""
+    page = html.render_page(
+        "index.html.j2",
+        values={"entries": shown, "title": title, "tally": tally, "disclaimer": words.sentence(DISCLAIMER)},
+    )
+    return write_atomically(path, page)

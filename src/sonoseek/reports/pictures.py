@@ -1,0 +1,145 @@
+"""Pictures inside a report: the scan, the heatmap's two layers, thumbnails; as data: URLs, so that it is one file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sonoseek.core import Explanation, Scan
+
+LONGEST_SIDE = 2000
+"""Pixels of the scan in a page; larger scans are shrunk for the page alone."""
+HEATMAP_SIDE = 640
+"""Pixels of a heatmap layer: it is smooth, the network's cells are far coarser."""
+
+WARM = (
+    (106, 23, 110),
+    (143, 36, 105),
+    (177, 50, 90),
+    (210, 70, 68),
+    (234, 99, 42),
+    (248, 135, 14),
+    (252, 178, 22),
+    (244, 221, 79),
+    (252, 255, 164),
+)
+"""Speaks for: the upper part of matplotlib's inferno (CC0), perceptually uniform and safe for the colour-blind."""
+COOL = ((38, 57, 104), (36, 86, 138), (43, 117, 163), (66, 149, 184), (104, 181, 202), (152, 212, 222), (208, 240, 240))
+"""Speaks against: blue to pale cyan, lightness rising evenly as in `WARM`."""
+
+FLOOR = {"class_evidence": 4.0, "pair_evidence": 0.5}
+"""Full colour stands for at least this much, in units of the explained number, if the whole scan were like the spot.
+
+Class evidence: logits; 4 turns even odds into 98 %. Pair evidence: cosine. Without a floor the faintest evidence would
+be stretched to full colour, and a scan without evidence would look as convincing as any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatLayers:
+    """A heatmap, drawn.
+
+    Attributes:
+        warm, cool: PNG data: URLs, transparent where there is nothing to show; for and against.
+        reference: what full colour stands for, in units of the explained number, if the whole scan were like the spot.
+        peak: the heatmap's largest value on that scale; below `reference` where the floor took hold.
+        lowest: its most negative value on that scale, ≤ 0.
+        highest: its most positive value on that scale, ≥ 0.
+    """
+
+    warm: str
+    cool: str
+    reference: float
+    peak: float
+    lowest: float
+    highest: float
+
+
+def scan_url(scan: Scan, *, longest: int = LONGEST_SIDE) -> str:
+    """The scan as a grey PNG, with its own pixels unless a side is longer than `longest`."""
+    return _png_url(Image.fromarray(shrunk(scan.pixels, longest=longest)))
+
+
+def thumbnail_url(scan: Scan, *, longest: int = 320) -> str:
+    """The scan, small, as a grey JPEG."""
+    held = io.BytesIO()
+    Image.fromarray(shrunk(scan.pixels, longest=longest)).save(held, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
+
+
+def picture_url(picture: bytes) -> str | None:
+    """A match's JPEG as it was kept; None where it is no JPEG."""
+    if not picture.startswith(b"\xff\xd8"):
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def draw_heatmap(explanation: Explanation) -> HeatLayers:
+    """Draw a heatmap in two layers whose opacity rises in proportion to the evidence.
+
+    Each value is shown as "what if the whole scan were like this pixel": the pixel's share times the number of pixels.
+    That is in units of the explained number, and the same for a small and for a large scan.
+    """
+    density = shrunk(explanation.heatmap, longest=HEATMAP_SIDE).astype(np.float32) * np.float32(
+        explanation.heatmap.size
+    )
+    lowest, highest = min(float(density.min()), 0.0), max(float(density.max()), 0.0)
+    peak = max(highest, -lowest)
+    reference = max(peak, floor(explanation.method))
+    share = density / np.float32(reference)
+    return HeatLayers(
+        warm=_layer_url(share, WARM),
+        cool=_layer_url(-share, COOL),
+        reference=reference,
+        peak=peak,
+        lowest=lowest,
+        highest=highest,
+    )
+
+
+def floor(method: str) -> float:
+    """What full colour stands for at least, for heatmaps of `method`."""
+    return FLOOR.get(method, FLOOR["class_evidence"])
+
+
+def css_gradient(stops: tuple[tuple[int, int, int], ...]) -> str:
+    """The colours of a layer for a legend, opacity rising as in the layer."""
+    last = len(stops) - 1
+    colours = (f"rgb({r} {g} {b} / {i / last:.3f})" for i, (r, g, b) in enumerate(stops))
+    return f"linear-gradient(to right, {', '.join(colours)})"
+
+
+def shrunk(pixels: NDArray[Any], *, longest: int) -> NDArray[Any]:
+    """`pixels` averaged down until no side is longer than `longest`; smaller ones are returned as they are."""
+    height, width = pixels.shape
+    scale = longest / max(height, width)
+    if scale >= 1.0:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+
+
+def _layer_url(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) -> str:
+    """A palette PNG: index i has the colour, and the opacity, of i / 255."""
+    index = np.clip(share * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint8)
+    ramp = np.linspace(0.0, len(stops) - 1.0, 256)
+    table = np.stack([np.interp(ramp, np.arange(len(stops)), channel) for channel in zip(*stops, strict=True)], axis=1)
+    picture = Image.fromarray(index)
+    picture = picture.convert("L")
+    picture.putpalette(table.round().astype(np.uint8).tobytes())
+    return _png_url(picture, transparency=bytes(range(256)))
+
+
+def _png_url(picture: Image.Image, *, transparency: bytes | None = None) -> str:
+    held = io.BytesIO()
+    if transparency is None:
+        picture.save(held, "PNG", compress_level=6)
+    else:
+        picture.save(held, "PNG", compress_level=6, transparency=transparency)
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"

@@ -1,0 +1,71 @@
+"""A report for a terminal or a log: plain text, nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+from sonoseek.core import Match, Report
+from sonoseek.reports import words
+
+SHAPES = {"normal": "○", "benign": "■", "malignant": "▲"}
+_HEADINGS = ("rank", "similarity", "diagnosis", "BI-RADS", "device", "case")
+_RIGHT = {"rank", "similarity"}
+_WIDEST = 48
+_LONGEST = 2000
+
+
+def render_text(report: Report) -> str:
+    """Write `report` as plain text, ending in a newline.
+
+    Characters that would steer a terminal are shown as "?", and long fields are cut: archives name cases as they like.
+    """
+    shares = ", ".join(f"{name} {words.percent(value)}" for name, value in report.prediction.probabilities.items())
+    rows = [
+        ("Verdict", f"{words.verdict(report.prediction)}   ({shares})"),
+        ("", words.not_excluded(report.prediction)),
+        ("Neighbours", words.neighbours(report)),
+        ("Novelty", words.novelty(report)),
+        ("Scan", f"{_plain(report.scan.source, widest=200) or 'unnamed'}, {words.size(report.scan)}"),
+    ]
+    if report.where is not None:
+        rows.append(("Filter", _plain(report.where, widest=500)))
+    lines = [f"{head:<11}{body}" for head, body in rows]
+    for number, warning in enumerate(report.warnings):
+        lines.append(f"{'Warnings' if number == 0 else '':<11}- {_plain(warning, widest=1000)}")
+    if report.matches:
+        lines += ["", *_table(report.matches)]
+    lines += [
+        "",
+        f"sonoseek {report.version}, bundle {report.bundle_id}, gallery {report.gallery_id or 'none'}, "
+        f"{report.created:%Y-%m-%d %H:%M:%S %Z}",
+        words.sentence(report.disclaimer),
+    ]
+    return "".join(_plain(line, widest=_LONGEST) + "\n" for line in lines)
+
+
+def _table(matches: tuple[Match, ...]) -> list[str]:
+    """Lines of the matches' table, columns as wide as they must be."""
+    cells = [
+        (
+            str(match.rank),
+            f"{match.similarity:.3f}",
+            f"{SHAPES.get(match.label, '?')} {_plain(match.label)}",
+            _plain(match.birads or "-"),
+            _plain(match.device or "-"),
+            _plain(f"{match.dataset}/{match.case_id}"),
+        )
+        for match in matches
+    ]
+    widths = [max(len(row[index]) for row in (_HEADINGS, *cells)) for index in range(len(_HEADINGS))]
+    lines = []
+    for row in (_HEADINGS, tuple("-" * size for size in widths), *cells):
+        parts = (
+            text.rjust(size) if head in _RIGHT else text.ljust(size)
+            for text, size, head in zip(row, widths, _HEADINGS, strict=True)
+        )
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def _plain(text: str, *, widest: int = _WIDEST) -> str:
+    """`text` on one line, printable, at most `widest` characters."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return shown if len(shown) <= widest else shown[: widest - 1] + "…"

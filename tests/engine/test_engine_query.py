@@ -1,0 +1,268 @@
+"""The corridor: what a query says, what it leaves out, and what it warns of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from sonoseek.core import (
+    BundleMismatchError,
+    InvalidValueError,
+    NotFoundError,
+    Report,
+    Scan,
+    WhereError,
+)
+from sonoseek.encoder import load_bundle, open_encoder
+from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.engine import SearchEngine, open_engine
+from sonoseek.gallery import Gallery, create_gallery
+from sonoseek.ingest import make_entry
+
+MakeScan = Callable[..., Scan]
+
+
+def said(report: Report, words: str) -> bool:
+    return any(words in warning for warning in report.warnings)
+
+
+class TestWithoutGallery:
+    def test_verdict_and_heatmap_alone(self, encoder: Any, make_scan: MakeScan) -> None:
+        scan = make_scan(500)
+        report = SearchEngine(encoder).query(scan)
+        assert (report.matches, report.agreement, report.novelty, report.gallery_id) == ((), None, None, None)
+        assert report.scan is scan
+        assert report.bundle_id == encoder.bundle.bundle_id
+        assert datetime.now(UTC) - report.created < timedelta(minutes=1)
+        assert [e.method for e in report.explanations] == ["class_evidence"]
+        assert not said(report, "archive")
+
+    def test_the_heatmap_is_of_the_label(self, encoder: Any, make_scan: MakeScan) -> None:
+        report = SearchEngine(encoder).query(make_scan(501))
+        assert report.explanations[0].target == report.prediction.label
+
+    def test_an_abstention_explains_the_likeliest(self, make_encoder: Any, make_scan: MakeScan) -> None:
+        report = SearchEngine(make_encoder(abstain_below=1.0)).query(make_scan(501))
+        assert report.prediction.label is None
+        probabilities = report.prediction.probabilities
+        assert probabilities[report.explanations[0].target] == max(probabilities.values())
+        assert said(report, "not sure")
+
+    def test_every_class_sums_to_its_logit(self, encoder: Any, make_scan: MakeScan) -> None:
+        engine = SearchEngine(encoder)
+        for seed, shape in ((1, (160, 220)), (2, (90, 400)), (3, (700, 200)), (4, (40, 40))):
+            reading = engine.read(make_scan(seed, shape=shape))
+            for index, name in enumerate(engine.bundle.classes):
+                explained = engine.explain_class(reading, name)
+                total = explained.heatmap.sum(dtype=np.float64) + explained.bias
+                assert total == pytest.approx(float(reading.logits[index]), abs=1e-4)
+                assert explained.heatmap.shape == shape
+
+    def test_a_class_that_is_not_there(self, encoder: Any, make_scan: MakeScan) -> None:
+        engine = SearchEngine(encoder)
+        with pytest.raises(InvalidValueError, match="normal, benign, malignant"):
+            engine.explain_class(engine.read(make_scan(1)), "cyst")
+
+    @pytest.mark.parametrize("level", [0, 128, 255])
+    def test_a_constant_picture_gets_a_report(self, encoder: Any, level: int) -> None:
+        report = SearchEngine(encoder).query(Scan(pixels=np.full((60, 80), level, np.uint8)))
+        assert np.isfinite(report.explanations[0].heatmap).all()
+        assert said(report, "small")
+
+
+class TestWithGallery:
+    def test_matches_are_ranked_and_counted(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
+        report = SearchEngine(encoder, gallery).query(make_scan(500), k=7)
+        assert [m.rank for m in report.matches] == list(range(1, 8))
+        top = max(report.prediction.probabilities, key=report.prediction.probabilities.__getitem__)
+        assert report.agreement == pytest.approx(sum(m.label == top for m in report.matches) / 7)
+        assert report.gallery_id == gallery.gallery_id
+        assert report.novelty is not None
+        assert 0.0 <= report.novelty <= 100.0
+        assert all(m.picture is not None for m in report.matches)
+
+    @pytest.mark.parametrize("include_same", [False, True])
+    def test_itself_its_patient_and_its_group_do_not_answer(
+        self, encoder: Any, gallery: Gallery, dataset: Any, include_same: bool
+    ) -> None:
+        scan = dataset.load("case 006").scans[0]
+        report = SearchEngine(encoder, gallery).query(scan, k=100, include_same=include_same)
+        groups = {m.group for m in report.matches}
+        assert ("g1" in groups) is include_same
+        assert len(report.matches) == (40 if include_same else 36)
+        assert (report.matches[0].scan_id == scan.scan_id) is include_same
+        assert said(report, "is among the matches") is include_same
+        assert said(report, "were left out") is not include_same
+
+    def test_the_patient_that_the_scan_names_does_not_answer(
+        self, encoder: Any, gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        scan = replace(make_scan(500), patient_id="p3")
+        engine = SearchEngine(encoder, gallery)
+        assert {m.patient_id for m in engine.query(scan, k=100).matches} == {f"p{i}" for i in range(20)} - {"p3"}
+        assert len(engine.query(scan, k=100, include_same=True).matches) == 40
+
+    @pytest.mark.parametrize("change", ["mirrored", "turned", "saved as JPEG"])
+    def test_the_same_scan_under_another_name_is_found_and_named(
+        self, encoder: Any, gallery: Gallery, dataset: Any, change: str
+    ) -> None:
+        pixels = dataset.load("case 009").scans[0].pixels
+        if change == "mirrored":
+            pixels = pixels[:, ::-1]
+        elif change == "turned":
+            matrix = cv2.getRotationMatrix2D((110, 80), 1.0, 1.0)
+            pixels = cv2.warpAffine(pixels, matrix, (220, 160), borderMode=cv2.BORDER_REFLECT)
+        else:
+            pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], 0)
+        report = SearchEngine(encoder, gallery).query(Scan(pixels=np.ascontiguousarray(pixels)), include_same=True)
+        assert report.matches[0].case_id == "case 009"
+        if report.matches[0].similarity >= 0.995:
+            assert said(report, "under another name")
+
+    def test_where_filters_and_says_when_it_left_too_few(
+        self, encoder: Any, gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        engine = SearchEngine(encoder, gallery)
+        report = engine.query(make_scan(500), k=10, where="birads >= '4A' and device = 'GE Logiq 7'")
+        assert report.where == "birads >= '4A' and device = 'GE Logiq 7'"
+        assert 0 < len(report.matches) < 10
+        assert {(m.birads, m.device) for m in report.matches} == {("5", "GE Logiq 7")}
+        assert said(report, f"Only {len(report.matches)} of the 10 matches asked for pass the filter.")
+
+    def test_a_filter_that_does_not_parse(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
+        with pytest.raises(WhereError):
+            SearchEngine(encoder, gallery).query(make_scan(500), where="birads >=; drop table scans")
+
+    def test_k_of_zero_of_too_many_and_below_zero(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
+        engine, scan = SearchEngine(encoder, gallery), make_scan(500)
+        none = engine.query(scan, k=0)
+        assert (none.matches, none.agreement) == ((), None)
+        assert none.novelty is not None
+        everything = engine.query(scan, k=1000)
+        assert len(everything.matches) == 40
+        assert said(everything, "Only 40 of the 1000 matches asked for are in the archive.")
+        with pytest.raises(InvalidValueError, match="k is -1"):
+            engine.query(scan, k=-1)
+
+    def test_pair_evidence_explains_every_match(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
+        report = SearchEngine(encoder, gallery).query(make_scan(500), k=4, explain=("pair_evidence",))
+        assert [e.method for e in report.explanations] == ["class_evidence"] + ["pair_evidence"] * 4
+        for match, explained in zip(report.matches, report.explanations[1:], strict=True):
+            assert explained.target == f"match:{match.scan_id}"
+            assert explained.heatmap.sum(dtype=np.float64) == pytest.approx(match.similarity, abs=1e-3)
+            assert explained.explained == pytest.approx(match.similarity, abs=1e-3)  # stored in half precision
+
+    def test_an_explanation_that_is_not_there(self, encoder: Any, make_scan: MakeScan) -> None:
+        with pytest.raises(NotFoundError, match="pair_evidence"):
+            SearchEngine(encoder).query(make_scan(1), explain=("pair_evidense",))
+
+    def test_an_empty_gallery(self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan) -> None:
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(1), explain=("pair_evidence",))
+        assert (report.matches, report.agreement, report.novelty) == ((), None, None)
+        assert len(report.explanations) == 1
+
+    def test_unlike_anything_is_said(self, encoder: Any, gallery: Gallery) -> None:
+        strange = np.zeros((200, 200), np.uint8)
+        strange[::2, 60:90] = 255
+        report = SearchEngine(encoder, gallery).query(Scan(pixels=strange))
+        assert report.novelty is not None
+        assert report.novelty >= 99.0
+        assert said(report, "unlike anything in the archive")
+
+    def test_disagreement_is_said(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
+        engine, scan = SearchEngine(encoder, gallery), make_scan(500)
+        top = engine.query(scan).explanations[0].target
+        other = next(name for name in engine.bundle.classes if name != top)
+        against = engine.query(scan, k=5, where=f"label = '{other}'")
+        assert against.agreement == 0.0
+        assert said(against, f"5 of 5 matches are {other}")
+        assert not said(engine.query(scan, k=5, where=f"label = '{top}'"), "disagree")
+
+    def test_the_same_question_gets_the_same_answer_from_any_thread(
+        self, encoder: Any, gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        engine, scans = SearchEngine(encoder, gallery), [make_scan(500 + i) for i in range(8)]
+        expected = [engine.query(scan).matches for scan in scans]
+        with ThreadPoolExecutor(4) as pool:
+            assert [report.matches for report in pool.map(engine.query, scans * 3)] == expected * 3
+
+
+def test_a_gallery_of_another_bundle_is_refused(make_encoder: Any, empty_gallery: Gallery) -> None:
+    with pytest.raises(BundleMismatchError, match=r"fake-000000000000.*other-1.*build the gallery again"):
+        SearchEngine(make_encoder(bundle_id="other-1"), empty_gallery)
+
+
+def test_without_spacing_and_with_it(encoder: Any, make_scan: MakeScan) -> None:
+    scan = make_scan(1)
+    engine = SearchEngine(encoder)
+    assert said(engine.query(scan), "millimetres")
+    assert not said(engine.query(replace(scan, spacing_mm=(0.1, 0.1))), "millimetres")
+
+
+def test_painted_over_marks_are_said(encoder: Any, make_scan: MakeScan) -> None:
+    pixels = make_scan(1, shape=(400, 500)).pixels.copy()
+    cv2.putText(pixels, "LT BREAST 3:00", (30, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
+    report = SearchEngine(encoder).query(Scan(pixels=pixels))
+    assert said(report, "painted over")
+
+
+@pytest.mark.skipif(not (DEFAULT_BUNDLE / "bundle.json").exists(), reason="no bundle ships with this tree")
+class TestWithTheBundleThatShips:
+    def test_every_class_sums_to_its_logit_through_onnx(self, make_scan: MakeScan) -> None:
+        with open_engine(threads=1) as engine:
+            for seed, shape in ((1, (160, 220)), (2, (300, 60)), (3, (40, 40))):
+                reading = engine.read(make_scan(seed, shape=shape))
+                for index, name in enumerate(engine.bundle.classes):
+                    explained = engine.explain_class(reading, name)
+                    total = explained.heatmap.sum(dtype=np.float64) + explained.bias
+                    assert total == pytest.approx(float(reading.logits[index]), abs=1e-4)
+
+    def test_open_engine_with_a_gallery(self, tmp_path: Path, make_scan: MakeScan, dataset: Any) -> None:
+        encoder = open_encoder(threads=1)
+        bundle = encoder.bundle
+        with create_gallery(tmp_path / "g", bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim) as gallery:
+            gallery.add(make_entry(make_scan(i), dataset.records()[i], encoder) for i in range(3))
+        with open_engine(tmp_path / "g", bundle=load_bundle(), threads=1) as engine:
+            assert len(engine.query(make_scan(99)).matches) == 3
+        with create_gallery(tmp_path / "other", bundle_id="other-1", dimension=4), pytest.raises(BundleMismatchError):
+            open_engine(tmp_path / "other")
+
+    def test_no_gallery_there(self, tmp_path: Path) -> None:
+        with pytest.raises(NotFoundError):
+            open_engine(tmp_path / "nothing")
+
+    def test_a_query_never_imports_torch(self) -> None:
+        code = (
+            "import sys, numpy as np, sonoseek as ss; e = ss.open_engine(threads=1); "
+            "r = e.query(ss.Scan(pixels=np.eye(64, dtype=np.uint8) * 200)); "
+            "from sonoseek.reports import render; [render(r, f) for f in ('json', 'html', 'text')]; "
+            "bad = {'torch', 'pandas', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules); assert not bad, bad"
+        )
+        run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.data
+def test_every_class_sums_to_its_logit_on_real_scans(real_data: Path) -> None:
+    from sonoseek.reading import read_scan
+
+    scans = sorted(real_data.glob("busi/Dataset_BUSI_with_GT/*/*[0-9]).png"))[::60]
+    scans += sorted(real_data.glob("busbra/BUSBRA/Images/*.png"))[::400]
+    if not scans:
+        pytest.skip(f"no BUSI and no BUS-BRA under {real_data}")
+    with open_engine(threads=1) as engine:
+        for path in scans:
+            reading = engine.read(read_scan(path))
+            for index, name in enumerate(engine.bundle.classes):
+                explained = engine.explain_class(reading, name)
+                total = explained.heatmap.sum(dtype=np.float64) + explained.bias
+                assert total == pytest.approx(float(reading.logits[index]), abs=1e-4), path.name

@@ -1,0 +1,75 @@
+"""The whole corridor on real scans, with the bundle that ships."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from sonoseek.core import Scan
+from sonoseek.datasets import Dataset, Subset, open_dataset
+from sonoseek.encoder import open_encoder
+from sonoseek.engine import SearchEngine, open_engine
+from sonoseek.gallery import create_gallery
+from sonoseek.ingest import build_index
+from sonoseek.reading import read_scan
+from sonoseek.reports import render, report_schema
+
+pytestmark = pytest.mark.data
+
+
+@pytest.fixture(scope="module")
+def busi(real_data: Path) -> Dataset:
+    if not (real_data / "busi").is_dir():
+        pytest.skip(f"no BUSI under {real_data}")
+    whole = open_dataset("busi", real_data / "busi")
+    records = whole.records()
+    wanted = [record.case_id for record in records[::13]]
+    group = next(record.group for record in records if record.case_id == "malignant (10)")
+    wanted += [record.case_id for record in records if record.group == group]
+    return Subset(whole, list(dict.fromkeys(wanted)))
+
+
+@pytest.fixture(scope="module")
+def engine(busi: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    folder = tmp_path_factory.mktemp("gallery")
+    encoder = open_encoder(threads=1)
+    bundle = encoder.bundle
+    with create_gallery(folder / "g", bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim) as gallery:
+        result = build_index(busi, gallery, encoder)
+        assert (result.added, result.refused) == (len(busi.records()), ())
+        assert gallery.verify() == ()
+    with open_engine(folder / "g", threads=1) as opened:
+        yield opened
+
+
+def test_a_query_leaves_the_scan_and_its_group_out(engine: SearchEngine, busi: Dataset, real_data: Path) -> None:
+    path = real_data / "busi" / "Dataset_BUSI_with_GT" / "malignant" / "malignant (10).png"
+    report = engine.query(read_scan(path), k=5)
+    document = json.loads(render(report, "json"))
+    Draft202012Validator(report_schema()).validate(document)
+    group = next(record.group for record in busi.records() if record.case_id == "malignant (10)")
+    assert len(document["matches"]) == 5
+    assert group not in {match["group"] for match in document["matches"]}
+    assert document["scan"]["scan_id"] not in {match["scan_id"] for match in document["matches"]}
+
+
+@pytest.mark.parametrize("change", ["turned by 5 degrees", "mirrored", "saved as JPEG"])
+def test_a_changed_scan_still_finds_itself(engine: SearchEngine, busi: Dataset, change: str) -> None:
+    for record in busi.records()[::12]:
+        pixels = busi.load(record.case_id).scans[0].pixels
+        height, width = pixels.shape
+        if change == "mirrored":
+            changed = np.ascontiguousarray(pixels[:, ::-1])
+        elif change == "saved as JPEG":
+            changed = np.asarray(cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], 0))
+        else:
+            turn = cv2.getRotationMatrix2D((width / 2, height / 2), 5.0, 1.0)
+            changed = np.asarray(cv2.warpAffine(pixels, turn, (width, height)))
+        best = engine.query(Scan(pixels=changed.astype(np.uint8)), k=1, include_same=True).matches[0]
+        assert best.case_id == record.case_id or best.group == record.group

@@ -1,0 +1,203 @@
+"""The page in a real browser, driven over Chromium's own debugging pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sonoseek.core import Explanation, Report
+from sonoseek.reports import IndexEntry, write_index_page, write_report
+
+pytestmark = pytest.mark.peer
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Browser:
+    """Just enough of the DevTools protocol: commands and answers, each ended by a zero byte."""
+
+    def __init__(self, profile: Path) -> None:
+        reads, gives = os.pipe()
+        takes, writes = os.pipe()
+
+        # --remote-debugging-pipe reads from descriptor 3 and writes to descriptor 4
+        move = "import fcntl, os, sys; ends = [fcntl.fcntl(int(n), fcntl.F_DUPFD, 20) for n in sys.argv[1:3]]; "
+        move += "os.dup2(ends[0], 3); os.dup2(ends[1], 4); os.execv(sys.argv[3], sys.argv[3:])"
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        flags += ["--remote-debugging-pipe", f"--user-data-dir={profile}", "--window-size=1280,900", "about:blank"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", move, str(reads), str(writes), str(CHROMIUM), *flags],
+            pass_fds=(reads, writes),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(reads)
+        os.close(writes)
+        self._watchdog = threading.Timer(120, self._process.kill)  # a browser that hangs fails the test, not the suite
+        self._watchdog.daemon = True
+        self._watchdog.start()
+        self._to = os.fdopen(gives, "wb", buffering=0)
+        self._from = os.fdopen(takes, "rb")
+        self._number = 0
+        self._session = ""
+        self.events: list[dict[str, Any]] = []
+        page = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def open(self, path: Path) -> None:
+        self.events.clear()
+        self.call("Page.navigate", url=path.as_uri())
+        while not any(e["method"] == "Page.loadEventFired" for e in self.events):
+            self._next()
+
+    def ask(self, expression: str) -> Any:
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def press(self, key: str) -> None:
+        codes = {"ArrowRight": 39, "ArrowLeft": 37, "End": 35, "Tab": 9, " ": 32}
+        for kind in ("rawKeyDown", "char", "keyUp") if key == " " else ("rawKeyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                windowsVirtualKeyCode=codes[key],
+                **({"text": " "} if kind == "char" else {}),
+            )
+
+    def close(self) -> None:
+        self._session = ""
+        self.call("Browser.close")
+        self._to.close()
+        self._from.close()
+        self._process.wait(timeout=20)
+        self._watchdog.cancel()
+
+    def _next(self) -> dict[str, Any]:
+        data = bytearray()
+        while (byte := self._from.read(1)) != b"\0":
+            assert byte, "the browser is gone"
+            data += byte
+        message: dict[str, Any] = json.loads(bytes(data))
+        if "method" in message:
+            self.events.append(message)
+        return message
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(
+    browser: Browser,
+    build_report: Callable[..., Report],
+    build_explanation: Callable[..., Explanation],
+    tmp_path: Path,
+) -> Browser:
+    report = build_report()
+    pair = build_explanation(f"match:{report.matches[1].scan_id}", method="pair_evidence")
+    browser.open(write_report(replace(report, explanations=(*report.explanations, pair)), tmp_path / "r.html"))
+    return browser
+
+
+def complaints(browser: Browser) -> list[str]:
+    return [
+        json.dumps(e["params"])[:400]
+        for e in browser.events
+        if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+    ]
+
+
+WARM = "getComputedStyle(document.querySelector('.layers:not([hidden]) .warm'))"
+
+
+def test_the_browser_has_nothing_to_complain_of_and_loads_one_file(page: Browser) -> None:
+    assert complaints(page) == []
+    asked = [e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith("data:")] == [page.ask("location.href")]
+    assert page.ask("[...document.images].every(i => i.complete && i.naturalWidth > 0)") is True
+
+
+def test_the_slider_moves_the_opacity_by_keyboard(page: Browser) -> None:
+    assert page.ask(WARM + ".opacity") == "0.65"
+    page.ask("document.getElementById('opacity').focus()")
+    page.press("ArrowRight")
+    assert page.ask(WARM + ".opacity") == "0.7"
+    assert page.ask("document.getElementById('opacity-value').textContent") == "70 %"
+    page.press("End")
+    assert page.ask(WARM + ".opacity") == "1"
+
+
+def test_layers_go_on_and_off(page: Browser) -> None:
+    cool = "getComputedStyle(document.querySelector('.layers .cool')).display"
+    assert (page.ask(WARM + ".display"), page.ask(cool)) == ("block", "none")
+    for name in ("show-warm", "show-cool"):
+        page.ask(f"document.getElementById('{name}').focus()")
+        page.press(" ")
+    assert (page.ask(WARM + ".display"), page.ask(cool)) == ("none", "block")
+
+
+def test_another_heatmap_can_be_chosen(page: Browser) -> None:
+    shown = "[...document.querySelectorAll('.layers, .legend')].map(e => e.checkVisibility())"
+    assert page.ask(shown) == [True, False, True, False]
+    page.ask("{ const w = document.getElementById('which'); w.value = '1'; w.dispatchEvent(new Event('change')); }")
+    assert page.ask(shown) == [False, True, False, True]
+
+
+@pytest.mark.parametrize("width", [360, 600, 1280, 3840])
+def test_nothing_overflows_and_the_disclaimer_stays_in_sight(page: Browser, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    try:
+        assert page.ask("document.documentElement.scrollWidth") <= width
+        for place in ("0", "document.body.scrollHeight"):
+            page.ask(f"window.scrollTo(0, {place})")
+            bottom, top = page.ask(
+                "(r => [r.bottom, r.top])(document.querySelector('.disclaimer').getBoundingClientRect())"
+            )
+            assert 0 < top < bottom <= 800
+        ratio = page.ask("(r => r.width / r.height)(document.getElementById('stage').getBoundingClientRect())")
+        assert ratio == pytest.approx(160 / 120, rel=0.01)
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_hostile_texts_do_nothing(browser: Browser, hostile_report: Report, tmp_path: Path) -> None:
+    browser.open(write_report(hostile_report, tmp_path / "h.html"))
+    assert complaints(browser) == []
+    assert browser.ask("document.scripts.length") == 1
+    browser.open(
+        write_index_page([IndexEntry(report=hostile_report, href="h.html", title="<img src=x>")], tmp_path / "i.html")
+    )
+    assert complaints(browser) == []
+    assert browser.ask("document.querySelector('.card a').href.endsWith('/h.html')") is True

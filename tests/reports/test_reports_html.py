@@ -1,0 +1,225 @@
+"""The page: self-contained, escaped, honest about the strength of its evidence."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sonoseek.core import Explanation, InvalidValueError, NotFoundError, Report, Scan
+from sonoseek.reports import IndexEntry, pictures, render, write_index_page
+from sonoseek.reports.html import scale_bar, stage
+
+Build = Callable[..., Report]
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def policy(page: Page) -> str:
+    return next(m["content"] or "" for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+
+
+def test_it_loads_nothing_and_its_policy_says_so(build_report: Build) -> None:
+    html = render(build_report(), "html")
+    page = Page(html)
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form", "video", "audio"}
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "srcset", "action", "poster"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+    assert "default-src 'none'" in policy(page)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL)
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy(page)
+    assert "url(" not in html.split("</style>")[0]
+    assert "@import" not in html
+
+
+def test_hostile_texts_stay_texts(hostile_report: Report) -> None:
+    html = render(hostile_report, "html")
+    page = Page(html)
+    assert len(page.all("script")) == 1
+    assert html.count("<script") == 1
+    assert "<img src=x" not in html
+    assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
+    assert "{{7*7}}" in page.text  # shown, not computed
+    assert "49" not in page.text.split("Filter")[1][:60]
+    assert all((a["src"] or "").startswith("data:image/") for a in page.all("img"))
+    assert "svg onload" not in html
+
+
+def test_what_a_reader_needs_is_there(build_report: Build) -> None:
+    report = build_report()
+    page = Page(render(report, "html"))
+    text = re.sub(r"\s+", " ", page.text)
+    for words in (
+        "Malignant, 87 %",
+        "BI-RADS 3",
+        "similarity 0.950",
+        "distance 0.050",
+        "GE Logiq 7",
+        "invasive ductal carcinoma",
+        "archive / case 5",
+        "10 mm",
+        "birads >= '3'",
+        "2026-03-04 05:06:07 UTC",
+        "Research use only, not for diagnosis.",
+        "never less than 4",
+    ):
+        assert words in text, words
+    pictures_shown = page.all("img")
+    assert len(pictures_shown) == 1 + 2 + len(report.matches)
+    assert all("alt" in a for a in pictures_shown)
+    slider = next(a for a in page.all("input") if a.get("type") == "range")
+    assert slider["id"] in {a.get("for") for a in page.all("label")}
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_shapes_tell_diagnoses_apart_without_colour(build_report: Build) -> None:
+    html = render(build_report(), "html")
+    shapes = {
+        name: set(re.findall(rf'<svg class="shape {name}"[^>]*><(\w+)', html))
+        for name in ("normal", "benign", "malignant")
+    }
+    assert shapes == {"normal": {"circle"}, "benign": {"rect"}, "malignant": {"path"}}
+
+
+def test_the_scan_in_the_page_is_the_scan(build_report: Build) -> None:
+    report = build_report()
+    src = Page(render(report, "html")).all("img")[0]["src"]
+    assert src is not None
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(src.split(",")[1]))))
+    assert (shown == report.scan.pixels).all()
+
+
+def layer(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGBA"))
+
+
+class TestHeatmap:
+    def test_opacity_is_proportional_to_the_evidence(self, build_explanation: Callable[..., Explanation]) -> None:
+        explanation = build_explanation()
+        drawn = pictures.draw_heatmap(explanation)
+        assert drawn.reference == pytest.approx(explanation.peak * explanation.heatmap.size)
+        warm, cool = layer(drawn.warm)[..., 3] / 255, layer(drawn.cool)[..., 3] / 255
+        share = explanation.heatmap / explanation.peak
+        assert warm == pytest.approx(np.clip(share, 0, 1), abs=0.003)
+        assert cool == pytest.approx(np.clip(-share, 0, 1), abs=0.003)
+
+    def test_a_scan_without_evidence_looks_empty(self, build_explanation: Callable[..., Explanation]) -> None:
+        drawn = pictures.draw_heatmap(build_explanation(size=0.01))
+        assert drawn.reference == 4.0
+        assert layer(drawn.warm)[..., 3].max() < 26  # a tenth of full colour
+        nothing = replace(build_explanation(), heatmap=np.zeros((120, 160), np.float32))
+        assert layer(pictures.draw_heatmap(nothing).warm)[..., 3].max() == 0
+
+    def test_the_same_evidence_looks_the_same_on_a_scan_twice_the_size(
+        self, build_explanation: Callable[..., Explanation]
+    ) -> None:
+        small = build_explanation()
+        large = replace(small, heatmap=np.kron(small.heatmap, np.full((2, 2), 0.25, np.float32)))
+        assert pictures.draw_heatmap(large).reference == pytest.approx(pictures.draw_heatmap(small).reference)
+
+    def test_the_colours_rise_evenly_in_lightness(self) -> None:
+        for stops in (pictures.WARM, pictures.COOL):
+            lightness = [0.2126 * r**2.2 + 0.7152 * g**2.2 + 0.0722 * b**2.2 for r, g, b in stops]
+            steps = np.diff(np.cbrt(lightness))
+            assert steps.min() > 0
+            assert steps.max() < 3.5 * np.median(steps)
+
+    def test_a_legend_for_each_of_several(
+        self, build_report: Build, build_explanation: Callable[..., Explanation]
+    ) -> None:
+        report = build_report()
+        pair = build_explanation(f"match:{report.matches[1].scan_id}", method="pair_evidence")
+        page = Page(render(replace(report, explanations=(*report.explanations, pair)), "html"))
+        assert [a["value"] for a in page.all("option")] == ["0", "1"]
+        assert "Likeness to match 2" in page.text
+        layers = [a for a in page.all("div") if a.get("class") in ("layers", "legend")]
+        assert [("hidden" in a) for a in layers] == [False, True, False, True]
+
+
+class TestScale:
+    @pytest.mark.parametrize(
+        ("spacing", "label", "percent"),
+        [((0.2, 0.2), "10 mm", 31.25), ((0.1, 0.05), "2 mm", 25.0), ((5.0, 5.0), "200 mm", 25.0)],
+    )
+    def test_bar(self, spacing: tuple[float, float], label: str, percent: float) -> None:
+        bar = scale_bar(Scan(pixels=np.zeros((120, 160), np.uint8), spacing_mm=spacing))
+        assert bar is not None
+        assert (bar.label, bar.percent) == (label, pytest.approx(percent))
+
+    def test_no_bar_without_spacing_or_with_a_nonsense_one(self) -> None:
+        assert scale_bar(Scan(pixels=np.zeros((120, 160), np.uint8))) is None
+        assert scale_bar(Scan(pixels=np.zeros((120, 160), np.uint8), spacing_mm=(1e-9, 1e-9))) is None
+
+    def test_a_millimetre_is_as_long_down_as_across(self) -> None:
+        assert stage(Scan(pixels=np.zeros((100, 200), np.uint8), spacing_mm=(0.2, 0.1)))["aspect"] == 1.0
+        assert stage(Scan(pixels=np.zeros((100, 200), np.uint8)))["aspect"] == 2.0
+
+
+def test_a_huge_scan_makes_no_huge_page(build_report: Build) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2600, 3200), np.uint8)
+    heatmap = np.ones((2600, 3200), np.float32) / 1e6
+    explained = replace(build_report().explanations[0], heatmap=heatmap)
+    html = render(build_report(scan=Scan(pixels=pixels), explanations=(explained,)), "html")
+    assert len(html) < 6_000_000
+
+
+class TestIndexPage:
+    def test_it_lists_what_was_asked(self, build_report: Build, unsure_report: Report, tmp_path: Path) -> None:
+        entries = [
+            IndexEntry(report=build_report(), href="a.html", truth="malignant"),
+            IndexEntry(report=unsure_report, href="sub folder/b.html", truth="benign", title="second"),
+            IndexEntry(report=unsure_report, href="c.html"),
+        ]
+        path = write_index_page(entries, tmp_path / "index.html", title="Ten queries")
+        page = Page(path.read_text("utf-8"))
+        assert [a["href"] for a in page.all("a")] == ["a.html", "sub%20folder/b.html", "c.html"]
+        text = re.sub(r"\s+", " ", page.text)
+        for words in ("Ten queries", "Malignant, 87 %", "Not sure: benign or malignant", "proven: malignant", "second"):
+            assert words in text
+        assert "1 of 2 verdicts as proven, 1 not sure." in text
+        assert "Research use only, not for diagnosis." in text
+        assert not page.all("script")
+        assert "script-src" not in policy(page)
+
+    def test_hostile_titles_and_links(self, build_report: Build, hostile_report: Report, tmp_path: Path) -> None:
+        for link in ("javascript:alert(1)", "https://example.org/x", "/etc/passwd", "", "a\\b"):
+            with pytest.raises(InvalidValueError, match="relative to the index page"):
+                IndexEntry(report=build_report(), href=link)
+        entry = IndexEntry(report=hostile_report, href='"><script>.html', title="<script>x</script>", truth="<b>")
+        html = write_index_page([entry], tmp_path / "i.html", title="<script>").read_text("utf-8")
+        assert "<script" not in html
+
+    def test_nothing_to_list_and_nowhere_to_write(self, tmp_path: Path) -> None:
+        assert "No reports." in write_index_page([], tmp_path / "i.html").read_text("utf-8")
+        with pytest.raises(NotFoundError):
+            write_index_page([], tmp_path / "no" / "i.html")
