@@ -1,0 +1,131 @@
+"""From a scan to the canvas a network reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.cleaning.area import ScanArea, find_area
+from sonoseek.cleaning.bitmaps import Bitmap
+from sonoseek.cleaning.inpaint import paint_over
+from sonoseek.cleaning.mapping import CanvasMapping, fit_to_canvas
+from sonoseek.cleaning.marks import find_marks
+from sonoseek.cleaning.recipe import CleaningRecipe
+from sonoseek.core import Box, Scan
+
+MAX_GAIN = 3.0
+"""The stretch never multiplies more than this, so that the noise of a blank stays dark."""
+NO_AREA = "no scan area found; the whole picture is used"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CleanedScan:
+    """A scan as a network reads it, and the way back.
+
+    Attributes:
+        canvas: uint8 (S, S), 0 in padding and outside of the scan area.
+        content: where scan pixels lie on the canvas, whole edges; it touches two opposite edges of the canvas and is
+            centred between the others.
+        mapping: from scan pixels to canvas pixels and back.
+        marks: bool (H, W) on the scan's grid, True where a burned-in mark was painted over; None if not sought.
+        area: bool (H, W) on the scan's grid, the scan area.
+        warnings: for people; empty when all went well.
+    """
+
+    canvas: NDArray[np.uint8]
+    content: Box
+    mapping: CanvasMapping
+    marks: NDArray[np.bool_] | None
+    area: NDArray[np.bool_]
+    warnings: tuple[str, ...] = ()
+
+
+DEFAULT_RECIPE = CleaningRecipe()
+
+
+def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE) -> CleanedScan:
+    """Clean a scan: area, marks, crop, canvas, contrast.
+
+    Args:
+        scan: any picture; one that holds no scan is kept whole, with a warning.
+        recipe: what to do.
+
+    Returns:
+        The canvas, the mapping, and what was found. The same scan and recipe give the same pixels.
+    """
+    height, width = scan.shape
+    pixels = scan.pixels
+    warnings: list[str] = []
+    area = ScanArea(found=True, box=(0, 0, height, width))
+    if recipe.borders:
+        area = find_area(pixels)
+        if not area.found:
+            warnings.append(NO_AREA)
+    top, left, bottom, right = area.box
+    part = np.s_[top:bottom, left:right]
+    crop: Bitmap = pixels[part]
+    inside = None if area.mask is None else area.mask[part]
+    marks: NDArray[np.bool_] | None = None
+    if recipe.marks:
+        found = find_marks(crop, inside=inside)
+        crop = paint_over(crop, found)
+        marks = np.zeros(scan.shape, np.bool_)
+        marks[part] = found > 0
+    if inside is not None:
+        crop = cv2.bitwise_and(crop, inside)
+    mapping = fit_to_canvas(
+        scan.shape,
+        Box(top=top, left=left, bottom=bottom, right=right),
+        canvas_size=recipe.canvas_size,
+        spacing_mm=scan.spacing_mm,
+    )
+    canvas = _draw(crop, inside, mapping, contrast=recipe.contrast)
+    return CleanedScan(
+        canvas=canvas,
+        content=mapping.content,
+        mapping=mapping,
+        marks=marks,
+        area=_area_map(area, scan.shape),
+        warnings=tuple(warnings),
+    )
+
+
+def _draw(crop: Bitmap, inside: Bitmap | None, mapping: CanvasMapping, *, contrast: str) -> NDArray[np.uint8]:
+    """Resize the crop onto the canvas and set its contrast; `inside` is 255 in the scan area, or None for all."""
+    place = mapping.content
+    size = (int(place.width), int(place.height))
+    shrinks = size[0] < crop.shape[1] or size[1] < crop.shape[0]
+    content: Bitmap = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if contrast != "none":
+        where = None
+        if inside is not None:
+            where = cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)
+        content = cv2.LUT(content, _stretch(content, where))
+        if contrast == "clahe":
+            content = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(content)
+        if where is not None:
+            content = cv2.bitwise_and(content, where)
+    canvas = np.zeros((mapping.canvas_size, mapping.canvas_size), np.uint8)
+    canvas[int(place.top) : int(place.bottom), int(place.left) : int(place.right)] = content
+    return canvas
+
+
+def _stretch(content: Bitmap, where: Bitmap | None) -> Bitmap:
+    """Look-up table that takes the 1st percentile to black and the 99.5th to white, with a limited gain."""
+    counts = cv2.calcHist([content], [0], where, [256], [0, 256]).ravel()
+    reached = np.cumsum(counts) / max(float(counts.sum()), 1.0)
+    low, high = np.searchsorted(reached, (0.01, 0.995))
+    gain = min(255.0 / max(int(high) - int(low), 1), MAX_GAIN)
+    return np.asarray(np.clip((np.arange(256) - low) * gain + 0.5, 0, 255), np.uint8)
+
+
+def _area_map(area: ScanArea, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    if area.mask is not None:
+        return area.mask > 0
+    flags = np.zeros(shape, np.bool_)
+    top, left, bottom, right = area.box
+    flags[top:bottom, left:right] = True
+    return flags
