@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -194,7 +194,8 @@ class _Build:
         record, fingerprint = item
         source = f"{self.dataset.name}/{record.case_id}"
         try:
-            scans = self.dataset.load(record.case_id).scans
+            case = self.dataset.load(record.case_id, masks=False)
+            scans, record = case.scans, replace(record, patient_id=case.patient_id)  # a DICOM file may know the patient
             kept = self.gallery.entries(scan_ids=[scan.scan_id for scan in scans]) if self.lookup else ()
             embeddings = {entry.scan_id: entry.embedding for entry in kept}
             entries = tuple(

@@ -131,7 +131,7 @@ class FakeDataset:
             for index in range(self.count)
         )
 
-    def load(self, case_id: str) -> Case:
+    def load(self, case_id: str, *, masks: bool = True) -> Case:
         self.loaded.append(case_id)
         if case_id in self.broken:
             raise self.broken[case_id]

@@ -18,6 +18,7 @@ class Settings:
 
     Attributes:
         data: folder with datasets; tests marked `data` look there. `SONOSEEK_DATA`.
+        weights: folder with start weights for training. `SONOSEEK_WEIGHTS`.
         bundle: folder of the bundle to use instead of the one that ships. `SONOSEEK_BUNDLE`.
         cache: folder for downloads. `SONOSEEK_CACHE`.
         threads: cores to use for the network; 0 means all. `SONOSEEK_THREADS`.
@@ -27,6 +28,7 @@ class Settings:
     """
 
     data: Path | None = None
+    weights: Path | None = None
     bundle: Path | None = None
     cache: Path = Path("~/.cache/sonoseek")
     threads: int = 0

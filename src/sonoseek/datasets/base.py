@@ -78,8 +78,12 @@ class Dataset(Protocol):
             DatasetError: the tables that come with the scans do not read.
         """
 
-    def load(self, case_id: str) -> Case:
+    def load(self, case_id: str, *, masks: bool = True) -> Case:
         """One case with its pixels and its lesion mask.
+
+        Args:
+            case_id: of `records`.
+            masks: read the lesion masks too; False leaves them unread and None, for those who must not see them anyway.
 
         Raises:
             NotFoundError: no such case.

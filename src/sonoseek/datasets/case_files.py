@@ -129,7 +129,7 @@ class FileDataset(ABC):
                 f"{self.name} has no case {case_id!r}; its {len(self._cases)} case ids are listed by records()."
             ) from None
 
-    def load(self, case_id: str) -> Case:
+    def load(self, case_id: str, *, masks: bool = True) -> Case:
         """One case with its pixels and its lesion mask; see `Dataset.load`."""
         from sonoseek.reading import read_scan
 
@@ -152,7 +152,8 @@ class FileDataset(ABC):
         )
         known = {part.name: getattr(item.record, part.name) for part in fields(CaseRecord)}
         known["patient_id"] = scan.patient_id  # a DICOM file may know the patient where the list does not
-        return Case(**known, scans=(scan,), lesion_masks=(self._mask(item, shape=scan.shape),))
+        mask = self._mask(item, shape=scan.shape) if masks else None
+        return Case(**known, scans=(scan,), lesion_masks=(mask,))
 
     def fingerprint(self, case_id: str) -> str:
         """Changes with the case's files or record; see `Dataset.fingerprint`."""

@@ -49,9 +49,9 @@ class Subset:
         """The chosen cases."""
         return self._records
 
-    def load(self, case_id: str) -> Case:
+    def load(self, case_id: str, *, masks: bool = True) -> Case:
         """As the whole dataset loads it."""
-        return self._dataset.load(case_id)
+        return self._dataset.load(case_id, masks=masks)
 
     def fingerprint(self, case_id: str) -> str:
         """As the whole dataset gives it."""

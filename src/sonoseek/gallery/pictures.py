@@ -10,6 +10,8 @@ from sonoseek.core import InvalidValueError
 
 LONGEST_SIDE = 512
 """Pixels."""
+ALMOST_WHOLE = 0.7
+"""Scale from which on interpolation does as well as averaging."""
 QUALITY = 90
 """JPEG, 0 … 100: at 90 speckle survives; below about 80 it smears into blocks."""
 
@@ -29,8 +31,9 @@ def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
     scale = LONGEST_SIDE / max(height, width)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        # INTER_AREA averages: speckle shrinks without the moiré that interpolation would leave.
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+        # Averaging keeps speckle from turning into moiré; where there is little to shrink, it only takes longer.
+        method = cv2.INTER_LINEAR if scale > ALMOST_WHOLE else cv2.INTER_AREA
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=method), np.uint8)
     done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise InvalidValueError(f"pixels {pixels.shape} could not be written as JPEG; pass an ordinary scan.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sonoseek.core import Case, CaseRecord, InvalidValueError, NotFoundError
@@ -68,13 +69,14 @@ class PhantomDataset:
             )
         return self._plans[case_id]
 
-    def load(self, case_id: str) -> Case:
-        """Render a case.
+    def load(self, case_id: str, *, masks: bool = True) -> Case:
+        """Render a case; its mask comes with it unless `masks` is False.
 
         Raises:
             NotFoundError: no such case.
         """
-        return render_plan(self.plan(case_id))
+        case = render_plan(self.plan(case_id))
+        return case if masks else replace(case, lesion_masks=())
 
     def fingerprint(self, case_id: str) -> str:
         """Changes when the same case would get other pixels."""

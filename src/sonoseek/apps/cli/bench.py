@@ -1,0 +1,85 @@
+"""`sonoseek bench`: how fast queries and index builds are on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="How fast queries and index builds are here.", no_args_is_help=True)
+
+Dataset = Annotated[str, typer.Option(help="Dataset to time on; see `data list`.")]
+Data = Annotated[Path | None, typer.Option(help="Where the dataset lies; none for `phantom`.")]
+Bundle = Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")]
+
+
+@app.command()
+def query(
+    dataset: Dataset = "phantom",
+    data: Data = None,
+    bundle: Bundle = None,
+    scans: Annotated[int, typer.Option(min=1, help="How many different scans are asked.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each.")] = 10,
+    archive: Annotated[int, typer.Option(min=1, help="At most so many cases in the gallery.")] = 800,
+) -> None:
+    """Time import, a cold query, and warm queries against the network alone."""
+    from PIL import Image
+
+    from sonoseek.apps.cli.show import progress_bar, table
+    from sonoseek.datasets import Subset, open_dataset
+    from sonoseek.encoder import open_encoder
+    from sonoseek.engine import open_engine
+    from sonoseek.evaluate.speed import measure_cold, measure_import, measure_query
+    from sonoseek.gallery import create_gallery
+    from sonoseek.ingest import build_index
+
+    source = open_dataset(dataset, data)
+    records = source.records()
+    records = records[:: max(1, len(records) // archive)][:archive]
+    encoder = open_encoder(bundle, threads=1)
+    name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
+    with tempfile.TemporaryDirectory(prefix="sonoseek-bench-") as scratch:
+        gallery = Path(scratch) / "gallery"
+        with create_gallery(gallery, bundle_id=name, dimension=size) as target, progress_bar("gallery") as on_progress:
+            build_index(Subset(source, [r.case_id for r in records]), target, encoder, on_progress=on_progress)
+        asked = [source.load(r.case_id).scans[0] for r in records[:: max(1, len(records) // scans)][:scans]]
+        speed = measure_query(open_engine(gallery, bundle=bundle), asked, rounds=rounds)
+        file = Path(scratch) / "scan.png"
+        Image.fromarray(asked[0].pixels).save(file)
+        options = ["--bundle", str(bundle)] if bundle else []
+        cold = measure_cold(["query", str(file), "--gallery", str(gallery), "-k", "5", "--format", "json", *options])
+    table(
+        ("", "measured", "target"),
+        [
+            ("import sonoseek", f"{measure_import():.3f} s", "< 0.3 s"),
+            ("query from cold (new process, json)", f"{cold:.2f} s", "< 2 s"),
+            ("network alone", f"{speed.network_ms:.1f} ms", ""),
+            ("warm query: canvas, network, search, heatmap", f"{speed.warm_ms:.1f} ms", ""),
+            ("warm query / network", f"{speed.ratio:.2f}", "< 1.5"),
+        ],
+        title=f"{speed.scans} scans × {speed.rounds} rounds, {len(records)} cases of {source.name}",
+    )
+
+
+@app.command()
+def ingest(dataset: Dataset = "phantom", data: Data = None, bundle: Bundle = None) -> None:
+    """Time an index build against the network alone."""
+    from sonoseek.apps.cli.show import progress_bar, table
+    from sonoseek.datasets import open_dataset
+    from sonoseek.encoder import open_encoder
+    from sonoseek.evaluate.speed import measure_ingest
+
+    source = open_dataset(dataset, data)
+    with progress_bar(f"index {source.name}") as on_progress:
+        speed = measure_ingest(source, open_encoder(bundle), on_progress=on_progress)
+    table(
+        ("", "measured", "target"),
+        [
+            ("network alone", f"{speed.network_per_s:.1f} scans/s", ""),
+            ("index build", f"{speed.build_per_s:.1f} scans/s", ""),
+            ("build / network", f"{speed.ratio:.2f}", "≥ 0.8 from files"),
+        ],
+        title=f"{speed.scans} scans of {source.name}, {speed.refused} refused",
+    )

@@ -1,0 +1,75 @@
+"""`sonoseek demo`: the main job from end to end."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sonoseek.core import CaseRecord
+
+QUERY_SEED = 90_001
+"""Phantoms that are asked come from another seed than those in the archive: none of them is in it."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for gallery and reports.")] = Path("demo"),
+    data: Annotated[Path | None, typer.Option(help="A real dataset's folder instead of phantoms.")] = None,
+    dataset: Annotated[str, typer.Option(help="Which dataset --data holds.")] = "busi",
+    count: Annotated[int, typer.Option(min=20, help="Phantoms in the archive.")] = 600,
+    queries: Annotated[int, typer.Option(min=1, help="How many scans are asked.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Matches per report.")] = 8,
+    bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Build an archive, ask it about scans, and write a page of reports.
+
+    With phantoms the scans asked are new ones. With --data they are the dataset's own; each one's own copies, group and
+    patient are left out of its matches.
+    """
+    from sonoseek.apps.cli.show import progress_bar, refusals
+    from sonoseek.datasets import open_dataset
+    from sonoseek.datasets.phantom import PhantomDataset
+    from sonoseek.encoder import open_encoder
+    from sonoseek.engine import open_engine
+    from sonoseek.gallery import create_gallery
+    from sonoseek.ingest import build_index
+    from sonoseek.reports import IndexEntry, write_index_page, write_report
+
+    source = PhantomDataset(count=count, seed=0) if data is None else open_dataset(dataset, data)
+    asked = PhantomDataset(count=3 * queries, seed=QUERY_SEED) if data is None else source
+    encoder = open_encoder(bundle, threads=1)
+    name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
+    gallery = out / f"gallery-{source.name}"
+    with create_gallery(gallery, bundle_id=name, dimension=size, exist_ok=True) as target:
+        with progress_bar(f"archive of {source.name}") as on_progress:
+            result = build_index(source, target, encoder, on_progress=on_progress)
+        typer.echo(f"gallery: {gallery} ({target.count()} scans)")
+    refusals([(r.source, r.reason) for r in result.refused])
+    engine = open_engine(gallery, bundle=bundle)
+    entries, right = [], 0
+    records = spread(asked.records(), queries)
+    with progress_bar("queries", unit="reports") as on_progress:
+        for done, record in enumerate(records, start=1):
+            scan = asked.load(record.case_id).scans[0]
+            report = engine.query(scan, k=k, explain=("class_evidence", "pair_evidence"))
+            page = out / f"report-{done:02d}.html"
+            write_report(report, page)
+            entries.append(IndexEntry(title=record.case_id, truth=record.pathology, report=report, href=page.name))
+            right += report.prediction.label == record.pathology
+            on_progress(done, len(records))
+    index = out / "index.html"
+    write_index_page(entries, index, title=f"{len(entries)} scans asked of {source.name}")
+    unsure = sum(entry.report.prediction.label is None for entry in entries)
+    typer.echo(f"verdicts: {right} of {len(entries)} as proven, {unsure} not sure")
+    typer.echo(f"reports: {index.resolve().as_uri()}")
+    if open_page:
+        webbrowser.open(index.resolve().as_uri())
+
+
+def spread(items: tuple[CaseRecord, ...], count: int) -> tuple[CaseRecord, ...]:
+    """`count` items, evenly over the sequence."""
+    step = max(1, len(items) // count)
+    return items[::step][:count]

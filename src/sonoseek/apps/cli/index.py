@@ -1,0 +1,176 @@
+"""`sonoseek index`: fill and look after a gallery."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sonoseek.core import InvalidValueError
+
+app = typer.Typer(help="Fill and look after a gallery.", no_args_is_help=True)
+
+Gallery = Annotated[Path, typer.Option("--gallery", "-g", help="Folder of the gallery.")]
+Bundle = Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")]
+
+
+@app.command()
+def build(
+    gallery: Gallery,
+    dataset: Annotated[str, typer.Option(help="A dataset's name, `folder` or `manifest`; see `data list`.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where the dataset lies (a folder; for `manifest` the CSV).")
+    ] = None,
+    bundle: Bundle = None,
+    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Embed a dataset into a gallery. Stopped builds continue; a bad file is listed and never stops the rest."""
+    from sonoseek.apps.cli.show import progress_bar, refusals
+    from sonoseek.datasets import open_dataset
+    from sonoseek.encoder import open_encoder
+    from sonoseek.gallery import create_gallery
+    from sonoseek.ingest import build_index
+
+    source = open_dataset(dataset, data)
+    encoder = open_encoder(bundle, threads=1)  # the workers share it: two of them keep two cores busy
+    with create_gallery(
+        gallery, bundle_id=encoder.bundle.bundle_id, dimension=encoder.bundle.embedding_dim, exist_ok=True
+    ) as target:
+        with progress_bar(f"index {source.name}") as on_progress:
+            result = build_index(source, target, encoder, on_progress=on_progress, workers=workers)
+        total = target.count()
+    refusals([(r.source, r.reason) for r in result.refused])
+    rate = (result.added + result.updated) / result.seconds if result.seconds else 0.0
+    typer.echo(
+        f"{gallery}: {result.added} added, {result.updated} updated, {result.unchanged} unchanged, "
+        f"{len(result.refused)} refused; {total} scans; {rate:.1f} scans/s"
+    )
+    if result.refused and not total:
+        raise typer.Exit(2)
+
+
+@app.command()
+def add(
+    files: Annotated[list[Path], typer.Argument(help="Scans of one case.")],
+    gallery: Gallery,
+    pathology: Annotated[str, typer.Option(help="Proven: normal, benign or malignant.")],
+    case: Annotated[str | None, typer.Option(help="Case id; the first file's name by default.")] = None,
+    dataset: Annotated[str, typer.Option(help="Name of your archive.")] = "local",
+    patient: Annotated[str | None, typer.Option(help="Pseudonym of the patient.")] = None,
+    group: Annotated[str | None, typer.Option(help="Scans of one group never answer for each other.")] = None,
+    birads: Annotated[str | None, typer.Option(help="0-6, 4A-4C.")] = None,
+    histology: Annotated[str | None, typer.Option()] = None,
+    device: Annotated[str | None, typer.Option()] = None,
+    age: Annotated[float | None, typer.Option(min=0, max=130, help="Years.")] = None,
+    acquired: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    bundle: Bundle = None,
+) -> None:
+    """Add one proven case by hand. The same scan again is an update, never a double."""
+    from sonoseek.core import Case
+    from sonoseek.encoder import open_encoder
+    from sonoseek.gallery import create_gallery
+    from sonoseek.ingest import make_entry
+    from sonoseek.reading import read_scan
+
+    scans = tuple(read_scan(file) for file in files)
+    encoder = open_encoder(bundle)
+    added = Case(
+        case_id=case or files[0].stem,
+        dataset=dataset,
+        pathology=pathology.lower(),
+        patient_id=patient if patient is not None else scans[0].patient_id,
+        group=group,
+        birads=birads.upper() if birads else None,
+        histology=histology,
+        device=device,
+        age_years=age,
+        acquired=acquired.date() if acquired else None,
+        scans=scans,
+    )
+    name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
+    with create_gallery(gallery, bundle_id=name, dimension=size, exist_ok=True) as target:
+        result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
+        typer.echo(
+            f"{gallery}: {result.added} added, {result.updated} updated, {result.unchanged} unchanged; "
+            f"{target.count()} scans"
+        )
+
+
+@app.command()
+def remove(
+    gallery: Gallery,
+    scan: Annotated[list[str] | None, typer.Option(help="A scan_id (64 hex digits).")] = None,
+    case: Annotated[list[str] | None, typer.Option(help="DATASET/CASE.")] = None,
+) -> None:
+    """Take scans or whole cases out."""
+    from sonoseek.gallery import open_gallery
+
+    if not scan and not case:
+        raise InvalidValueError("nothing is named; say --scan SCAN_ID or --case DATASET/CASE.")
+    cases = [tuple(name.split("/", 1)) for name in case or []]
+    if bad := [name for name, parts in zip(case or [], cases, strict=True) if len(parts) != 2]:
+        raise InvalidValueError(f"{bad[0]!r} names no case; write DATASET/CASE, as `query` prints it.")
+    with open_gallery(gallery, mode="w") as target:
+        result = target.remove(scan_ids=scan or (), cases=[(c[0], c[1]) for c in cases])
+        typer.echo(f"{gallery}: {result.removed} removed; {target.count()} scans")
+    missing = [*result.missing_scan_ids, *("/".join(key) for key in result.missing_cases)]
+    for name in missing:
+        typer.echo(f"not there: {name}", err=True)
+    if missing:
+        raise typer.Exit(2)
+
+
+@app.command()
+def info(gallery: Gallery) -> None:
+    """Say what a gallery holds."""
+    from sonoseek.apps.cli.show import table
+    from sonoseek.gallery import open_gallery
+
+    with open_gallery(gallery) as target:
+        told = target.info()
+    counts = {
+        "by diagnosis": told.by_label,
+        "by dataset": told.by_dataset,
+        "by BI-RADS": told.by_birads,
+        "by device": told.by_device,
+    }
+    rows = [
+        ("gallery", told.gallery_id),
+        ("filled by bundle", told.bundle_id),
+        ("embedding", f"{told.dimension} numbers a scan"),
+        ("scans / cases", f"{told.scans} / {told.cases}"),
+        ("size", f"{told.bytes / 2**20:.1f} MiB"),
+        ("schema", told.schema_version),
+        ("created", told.created),
+        *((name, ", ".join(f"{key} {n}" for key, n in by.items())) for name, by in counts.items() if by),
+    ]
+    table(("", ""), rows)
+
+
+@app.command()
+def verify(gallery: Gallery) -> None:
+    """Check a gallery from end to end; exit 2 and list what is wrong."""
+    from sonoseek.gallery import open_gallery
+
+    with open_gallery(gallery) as target:
+        problems = target.verify()
+        count = target.count()
+    for problem in problems:
+        typer.echo(problem, err=True)
+    typer.echo(f"{gallery}: {count} scans, {'sound' if not problems else f'{len(problems)} problems'}")
+    if problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def optimise(gallery: Gallery) -> None:
+    """Compact the file and rebuild the search cache."""
+    from sonoseek.gallery import open_gallery
+
+    with open_gallery(gallery, mode="w") as target:
+        before = target.info().bytes
+        target.optimise()
+        after = target.info().bytes
+    typer.echo(f"{gallery}: {before / 2**20:.1f} MiB -> {after / 2**20:.1f} MiB")

@@ -1,0 +1,71 @@
+"""The command `sonoseek`: gathers the verbs and turns errors into sentences."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from sonoseek import __version__
+from sonoseek.apps.cli import bench, clean, data, demo, doctor, evaluate, index, query, train
+from sonoseek.core import DISCLAIMER, SonoseekError, TemporaryError
+
+EXIT_ERROR = 2
+EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: trying again is sensible
+
+app = typer.Typer(
+    name="sonoseek",
+    help=f"A search engine for breast ultrasound. {DISCLAIMER.capitalize()}.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.add_typer(index.app, name="index")
+app.add_typer(bench.app, name="bench")
+app.command("query")(query.query)
+app.command("clean")(clean.clean_sheet)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("export")(train.export)
+app.command("evaluate")(evaluate.evaluate)
+app.command("doctor")(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sonoseek {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
+    del version  # acted on by its callback
+
+
+def main() -> None:
+    """Run the command line; exit 0 when done, 2 on an error, 75 on trouble that may pass, 130 when interrupted."""
+    # Where cores are shared, idle workers that spin turn 3 ms into 300; set before a runtime starts any.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except TemporaryError as error:
+        _say(error)
+        sys.exit(EXIT_TEMPORARY)
+    except SonoseekError as error:
+        _say(error)
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        typer.echo("stopped; what was finished is kept", err=True)
+        sys.exit(130)
+
+
+def _say(error: SonoseekError) -> None:
+    typer.echo(f"sonoseek: {error}", err=True)

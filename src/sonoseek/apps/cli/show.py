@@ -1,0 +1,71 @@
+"""How the command line shows progress, tables and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import typer
+
+SHOWN_REFUSALS = 20
+LOG_WIDTH = 160
+
+
+@contextmanager
+def progress_bar(title: str, *, unit: str = "scans") -> Iterator[Callable[[int, int], None]]:
+    """Draw a bar on stderr with count, rate and time left; yields the `on_progress` callable that feeds it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("· left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
+        task = bar.add_task(title, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table on stdout; plain text where stdout is no terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in headings:
+        drawn.add_column(heading, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)  # a log or a pipe has no width of its own
+    console.print(drawn)
+
+
+def refusals(refused: Sequence[tuple[str, str]]) -> None:
+    """List what was refused and why, on stderr."""
+    if not refused:
+        return
+    typer.echo(f"{len(refused)} refused:", err=True)
+    for source, reason in refused[:SHOWN_REFUSALS]:
+        typer.echo(f"  {source}: {reason}", err=True)
+    if len(refused) > SHOWN_REFUSALS:
+        typer.echo(f"  … and {len(refused) - SHOWN_REFUSALS} more", err=True)

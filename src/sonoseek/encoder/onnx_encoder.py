@@ -1,0 +1,142 @@
+"""The network through ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sonoseek.core import BundleError, InvalidValueError
+from sonoseek.encoder.bundle import Bundle, load_bundle
+
+INPUT = "canvas"
+OUTPUTS = ("logits", "embedding", "evidence")
+CHUNK = 32
+"""Canvases per run: enough to fill the cores, few enough that the evidence of a large batch stays within memory."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoding:
+    """What the network says of N canvases.
+
+    Attributes:
+        logits: float32 (N, C), before the temperature. Equal to embedding @ head_weight.T + head_bias.
+        embedding: float32 (N, D), not normalised. Equal to the plain mean of the evidence over cells.
+        evidence: float32 (N, D, h, w), signed; exactly 0 where a cell holds only padding.
+    """
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Anything that turns canvases into an `Encoding`."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What it speaks for."""
+        ...
+
+    def encode(self, canvases: NDArray[np.float32]) -> Encoding:
+        """float32 (N, 1, S, S) → `Encoding`."""
+        ...
+
+
+class OnnxEncoder:
+    """A bundle's network in ONNX Runtime, on CPU. Safe for several threads at once."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+        """Open the model.
+
+        Args:
+            bundle: whose model to run.
+            threads: cores to use; 0: all.
+
+        Raises:
+            BundleError: ONNX Runtime refuses the file, or its inputs and outputs are not a bundle's.
+        """
+        self._bundle = bundle
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only; they are raised as well
+        # A waiting thread must not spin: with every core taken, spinning turns 3 ms into hundreds.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(bundle.model_path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime has a dozen unrelated exception types
+            raise BundleError(
+                f"ONNX Runtime does not open {bundle.model_path}: {error}. Export or copy the bundle again."
+            ) from error
+        self._size = bundle.recipe.canvas_size
+        self._check_interface()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that speaks."""
+        return self._bundle
+
+    def _check_interface(self) -> None:
+        inputs = {item.name: list(item.shape[1:]) for item in self._session.get_inputs()}
+        outputs = {item.name: list(item.shape[1:]) for item in self._session.get_outputs()}
+        bundle = self._bundle
+        dim, (rows, columns) = bundle.embedding_dim, bundle.cells
+        wanted_outputs = dict(zip(OUTPUTS, ([len(bundle.classes)], [dim], [dim, rows, columns]), strict=True))
+        wanted_inputs = {INPUT: [1, self._size, self._size]}
+        if inputs != wanted_inputs or outputs != wanted_outputs:
+            raise BundleError(
+                f"{bundle.model_path} maps {inputs} to {outputs}; its manifest says {wanted_inputs} to "
+                f"{wanted_outputs} (batch left out). Model and manifest must come from one export."
+            )
+
+    def encode(self, canvases: NDArray[np.float32]) -> Encoding:
+        """Run the network.
+
+        Args:
+            canvases: float32 (N, 1, S, S), 0 … 1, exactly −1 in padding, as `to_input` makes them; N may be 0.
+
+        Raises:
+            InvalidValueError: another type, shape or range, or not finite.
+        """
+        shape = (1, self._size, self._size)
+        if canvases.dtype != np.float32 or canvases.ndim != 4 or canvases.shape[1:] != shape:
+            raise InvalidValueError(
+                f"canvases are {canvases.dtype} {canvases.shape}; bundle {self._bundle.name!r} reads float32 "
+                f"(N, 1, {self._size}, {self._size}). Clean the scan with bundle.recipe and pass to_input's result."
+            )
+        if len(canvases) == 0:
+            dim, cells = self._bundle.embedding_dim, self._bundle.cells
+            empty = [np.zeros(s, np.float32) for s in ((0, len(self._bundle.classes)), (0, dim), (0, dim, *cells))]
+            return Encoding(logits=empty[0], embedding=empty[1], evidence=empty[2])
+        low, high = canvases.min(), canvases.max()  # NaN carries through both
+        if not (low >= -1.0 and high <= 1.0):
+            raise InvalidValueError(
+                f"canvases hold {low} … {high}; grey values lie in 0 … 1 and padding is −1. Divide by 255, "
+                "or let to_input do it."
+            )
+        runs = [
+            self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(canvases[start : start + CHUNK])})
+            for start in range(0, len(canvases), CHUNK)
+        ]
+        logits, embedding, evidence = runs[0] if len(runs) == 1 else map(np.concatenate, zip(*runs, strict=True))
+        return Encoding(logits=logits, embedding=embedding, evidence=evidence)
+
+
+def open_encoder(bundle: Bundle | Path | str | None = None, *, threads: int = 0) -> OnnxEncoder:
+    """Open a bundle's network.
+
+    Args:
+        bundle: a bundle, its folder, or None for the one that ships (or that `SONOSEEK_BUNDLE` names).
+        threads: cores to use; 0: all.
+
+    Raises:
+        BundleError: as `load_bundle` and `OnnxEncoder`.
+    """
+    return OnnxEncoder(bundle if isinstance(bundle, Bundle) else load_bundle(bundle), threads=threads)

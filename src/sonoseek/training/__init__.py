@@ -1,0 +1,45 @@
+"""The lab: from a recipe to a bundle. Needs torch: `pip install "sonoseek[train]"`.
+
+    recipe = load_recipe("recipes/hybrid.toml")
+    train(recipe, data_root=Path("data"), run_dir=Path("runs/first"))      # → runs/first/bundle
+    train_folds(recipe, data_root=Path("data"), run_dir=Path("runs/folds")) # → runs/folds/summary.json
+
+Importing this package imports no torch; the first call does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sonoseek.core import MissingExtraError
+
+__all__ = ["Recipe", "load_recipe", "train", "train_folds", "summarise", "export_run"]
+
+_WHERE = {
+    "Recipe": "sonoseek.training.recipe",
+    "load_recipe": "sonoseek.training.recipe",
+    "train": "sonoseek.training.run",
+    "train_folds": "sonoseek.training.run",
+    "summarise": "sonoseek.training.run",
+    "export_run": "sonoseek.training.run",
+}
+
+if TYPE_CHECKING:
+    from sonoseek.training.recipe import Recipe as Recipe
+    from sonoseek.training.recipe import load_recipe as load_recipe
+    from sonoseek.training.run import export_run as export_run
+    from sonoseek.training.run import summarise as summarise
+    from sonoseek.training.run import train as train
+    from sonoseek.training.run import train_folds as train_folds
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(_WHERE[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("sonoseek"):
+            raise
+        raise MissingExtraError.for_package(error.name or "?", extra="train") from error

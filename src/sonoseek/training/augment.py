@@ -1,0 +1,142 @@
+"""Views of a training scan: what another sonographer, scanner or archive might have made of it. Training side only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.encoder import PADDING
+from sonoseek.training.recipe import Augmentation
+
+Canvas = NDArray[np.uint8]
+MARK_TEXTS = ("1 L", "+", "x", "R 12", "D1", "2.4cm", "GE", "RT", "LOQ", "A")
+
+
+def augment(
+    canvas: Canvas, content: NDArray[np.int32], *, switches: Augmentation, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Draw one view.
+
+    The scan is cropped, mirrored left–right, turned and stretched a little, and fitted to the canvas again as cleaning
+    would fit it: centred, touching two edges, exactly −1 around it. Depth stays downwards.
+
+    Args:
+        canvas: uint8 (S, S).
+        content: top, left, bottom, right of the scan on it.
+        switches: how far to go.
+        rng: the only source of chance.
+
+    Returns:
+        float32 (S, S): 0 … 1 in the scan, exactly −1 in padding.
+    """
+    size = canvas.shape[0]
+    matrix, box = _geometry(content, size=size, switches=switches, rng=rng)
+    warped = cv2.warpAffine(
+        _only_content(canvas, content), matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )
+    top, left, bottom, right = box
+    scan = warped[top:bottom, left:right]
+    scan = _tone(scan, switches=switches, rng=rng)
+    if rng.random() < switches.marks:
+        scan = draw_marks(scan, rng=rng)
+    scan = _storage(scan, switches=switches, rng=rng)
+    view = np.full((size, size), PADDING, dtype=np.float32)
+    np.multiply(scan, np.float32(1 / 255), out=view[top:bottom, left:right])
+    return view
+
+
+def _only_content(canvas: Canvas, content: NDArray[np.int32]) -> Canvas:
+    """Black around the content, so that nothing else can be turned into view."""
+    top, left, bottom, right = content
+    clean = np.zeros_like(canvas)
+    clean[top:bottom, left:right] = canvas[top:bottom, left:right]
+    return clean
+
+
+def _geometry(
+    content: NDArray[np.int32], *, size: int, switches: Augmentation, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], tuple[int, int, int, int]]:
+    """The map from old canvas to new one, (2, 3), and the edges of the scan on the new one."""
+    top, left, bottom, right = (float(edge) for edge in content)
+    height, width = bottom - top, right - left
+    cut = rng.uniform(0, switches.crop, 4)
+    top, bottom = top + cut[0] * height, bottom - cut[1] * height
+    left, right = left + cut[2] * width, right - cut[3] * width
+    stretch = float(np.exp(rng.uniform(-1, 1) * np.log1p(switches.aspect)))
+    height, width = bottom - top, (right - left) * stretch
+    scale = size / max(height, width)
+    angle = np.deg2rad(rng.uniform(-switches.rotate, switches.rotate))
+    mirror = -1.0 if rng.random() < switches.mirror else 1.0
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn @ np.diag([mirror * stretch * scale, scale])
+    centre = np.array([(left + right) / 2, (top + bottom) / 2])
+    # OpenCV counts pixel centres, edges are half a pixel before them
+    shift = size / 2 - 0.5 - linear @ (centre - 0.5)
+    rows = min(size, max(1, round(height * scale)))
+    columns = min(size, max(1, round(width * scale)))
+    new_top, new_left = (size - rows) // 2, (size - columns) // 2
+    return np.column_stack([linear, shift]), (new_top, new_left, new_top + rows, new_left + columns)
+
+
+def _tone(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> Canvas:
+    """Gain, contrast, gamma, a slope with depth, speckle. Black stays black: it is where no echo came from."""
+    grey = np.linspace(0, 1, 256)
+    gamma = np.exp(rng.uniform(-1, 1) * np.log1p(switches.gamma))
+    contrast = 1 + rng.uniform(-1, 1) * switches.contrast
+    gain = 1 + rng.uniform(-1, 1) * switches.gain
+    curve = np.clip(((grey**gamma - 0.3) * contrast + 0.3) * gain, 0, 1) * 255
+    curve[0] = 0
+    toned = cv2.LUT(scan, curve.astype(np.uint8))
+    factors: NDArray[np.float32] | None = None
+    if switches.tgc > 0:
+        slope = rng.uniform(-1, 1) * switches.tgc
+        factors = np.linspace(1 - slope, 1 + slope, scan.shape[0], dtype=np.float32)[:, None]
+    if switches.speckle > 0:
+        deviation = rng.uniform(0, switches.speckle)
+        grain = rng.uniform(1, 3)
+        rows, columns = (max(2, round(side / grain)) for side in scan.shape)
+        noise = 1 + deviation * rng.standard_normal((rows, columns), dtype=np.float32)
+        noise = cv2.resize(noise, (scan.shape[1], scan.shape[0]), interpolation=cv2.INTER_LINEAR)
+        factors = noise if factors is None else noise * factors
+    if factors is None:
+        return toned
+    return np.clip(toned * factors, 0, 255).astype(np.uint8)
+
+
+def draw_marks(scan: Canvas, *, rng: np.random.Generator) -> Canvas:
+    """Burn in crosses, dotted lines or a few letters, as scanners do. The input is left as it is."""
+    marked = scan.copy()
+    rows, columns = scan.shape
+    white = int(rng.integers(150, 256))
+    for _ in range(int(rng.integers(1, 4))):
+        at = (int(rng.integers(0, columns)), int(rng.integers(0, rows)))
+        kind = rng.integers(0, 3)
+        if kind == 0:
+            arm = int(rng.integers(2, 6))
+            cv2.drawMarker(marked, at, white, int(rng.choice([cv2.MARKER_CROSS, cv2.MARKER_TILTED_CROSS])), 2 * arm, 1)
+        elif kind == 1:
+            end = at + rng.integers(-columns // 3, columns // 3 + 1, 2)
+            for point in np.linspace(at, end, int(rng.integers(5, 15))).astype(int):
+                cv2.circle(marked, (int(point[0]), int(point[1])), 1, white, -1)
+        else:
+            text = str(rng.choice(MARK_TEXTS))
+            cv2.putText(marked, text, at, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.25, 0.5)), white, 1)
+    return marked
+
+
+def _storage(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> Canvas:
+    """What a smaller or lossy file does to a scan."""
+    if rng.random() < switches.blur:
+        if rng.random() < 0.5:
+            scan = cv2.GaussianBlur(scan, (0, 0), float(rng.uniform(0.4, 1.2)))
+        else:
+            factor = rng.uniform(0.5, 0.9)
+            small = cv2.resize(
+                scan, (max(1, round(scan.shape[1] * factor)), max(1, round(scan.shape[0] * factor))), interpolation=cv2.INTER_AREA
+            )
+            scan = cv2.resize(small, (scan.shape[1], scan.shape[0]), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < switches.jpeg:
+        _, stored = cv2.imencode(".jpg", scan, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
+        scan = cv2.imdecode(stored, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(scan, dtype=np.uint8)

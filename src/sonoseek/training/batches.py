@@ -1,0 +1,120 @@
+"""Batches of augmented views, drawn anew each epoch, the same for the same seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sonoseek.core import PATHOLOGIES
+from sonoseek.encoder.canvas_input import canvas_to_input
+from sonoseek.training.augment import augment
+from sonoseek.training.parts import Part
+from sonoseek.training.recipe import Recipe
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""canvases float32 (2n, 1, S, S), first views then second; labels int64, group ids int64, known classes bool: (2n, …)."""
+
+
+class TrainingBatches:
+    """An epoch's batches: each scan in two views. An iterable of known length, as Lightning takes it.
+
+    The next batch is made by one thread while the network works on this one.
+    """
+
+    def __init__(self, parts: Sequence[Part], recipe: Recipe) -> None:
+        """Prepare to draw from `parts`."""
+        self._parts = tuple(parts)
+        self._recipe = recipe
+        self._items = [(p, int(row)) for p, part in enumerate(self._parts) for row in part.rows]
+        self._expected = expected_draws(self._parts, balance=recipe.loss.balance)
+        self._known = [
+            np.array([name in part.choice.classes for name in PATHOLOGIES], dtype=np.bool_) for part in self._parts
+        ]
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return max(1, round(float(self._expected.sum()) / self._recipe.optimiser.batch))
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng((self._recipe.seed, self.epoch))
+        drawn = draw(self._expected, rng=rng)
+        chunks = np.array_split(drawn, len(self))
+        seeds = rng.integers(0, 2**63, len(chunks))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            waiting = pool.submit(self._make, chunks[0], int(seeds[0]))
+            for chunk, seed in zip(chunks[1:], seeds[1:], strict=True):
+                ready = waiting.result()
+                waiting = pool.submit(self._make, chunk, int(seed))
+                yield ready
+            yield waiting.result()
+
+    def _make(self, chunk: NDArray[np.int64], seed: int) -> Batch:
+        rng = np.random.default_rng(seed)
+        items = [self._items[i] for i in chunk]
+        views = [
+            augment(part.source.canvases[row], part.source.contents[row], switches=self._recipe.augmentation, rng=rng)
+            for _ in range(2)
+            for part, row in ((self._parts[p], row) for p, row in items)
+        ]
+        labels = np.array([self._parts[p].source.labels[row] for p, row in items])
+        groups = np.array([self._parts[p].groups[row] * len(self._parts) + p for p, row in items])
+        known = np.stack([self._known[p] for p, _ in items])
+        return (
+            torch.from_numpy(np.stack(views)[:, None]),
+            torch.from_numpy(np.tile(labels, 2)),
+            torch.from_numpy(np.tile(groups, 2)),
+            torch.from_numpy(np.tile(known, (2, 1))),
+        )
+
+
+def expected_draws(parts: Sequence[Part], *, balance: float) -> NDArray[np.float64]:
+    """How often each scan is drawn per epoch, on average, in the order of parts and rows.
+
+    Copies of one scan share one scan's turns half-way (1/√size); classes are balanced within their dataset; each dataset
+    gives `share` times its size in all.
+    """
+    pieces = []
+    for part in parts:
+        sizes = np.bincount(part.groups[part.rows])[part.groups[part.rows]]
+        classes = np.bincount(part.labels, minlength=len(PATHOLOGIES))[part.labels]
+        weight = sizes**-0.5 * classes.astype(np.float64) ** -balance
+        pieces.append(weight / weight.sum() * len(part) * part.choice.share)
+    return np.concatenate(pieces)
+
+
+def draw(expected: NDArray[np.float64], *, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices in random order, each as often as expected, give or take less than one (systematic resampling)."""
+    order = rng.permutation(len(expected))
+    edges = np.cumsum(expected[order])
+    ticks = np.arange(max(1, round(float(edges[-1])))) + rng.random()
+    found = order[np.searchsorted(edges, np.minimum(ticks, edges[-1] * (1 - 1e-12)), side="right")]
+    return np.asarray(rng.permutation(found), dtype=np.int64)
+
+
+class PlainBatches:
+    """Canvases as they are, in order, for validation: (canvases (n, 1, S, S), labels (n,))."""
+
+    def __init__(self, parts: Sequence[Part], *, batch: int) -> None:
+        """Take all rows of `parts`."""
+        self._items = [(part.source, int(row)) for part in parts for row in part.rows]
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return -(-len(self._items) // self._batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self._items), self._batch):
+            items = self._items[start : start + self._batch]
+            canvases = []
+            for source, row in items:
+                top, left, bottom, right = (int(edge) for edge in source.contents[row])
+                canvases.append(
+                    canvas_to_input(source.canvases[row], top=top, left=left, bottom=bottom, right=right)
+                )
+            labels = np.array([source.labels[row] for source, row in items])
+            yield torch.from_numpy(np.stack(canvases)), torch.from_numpy(labels)

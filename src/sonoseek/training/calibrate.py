@@ -1,0 +1,117 @@
+"""What turns logits into a verdict, fitted on validation scans: temperature, abstention, conformal quantile, thresholds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import PATHOLOGIES
+
+Floats = NDArray[np.float64]
+LEVEL = 0.9
+"""Share of cases whose class is to lie in the prediction set."""
+WANTED_ACCURACY = 0.9
+"""Among the scans that get a label."""
+MIN_COVERAGE = 0.7
+"""Share of scans that get a label at least: a reader who never gets one learns to look away."""
+SENSITIVITIES = (0.90, 0.95, 0.98)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Fields as in `BundleFacts`."""
+
+    temperature: float
+    abstain_below: float
+    conformal: dict[str, float]
+    operating_points: dict[str, dict[str, float]]
+
+
+def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
+    """Fit on n ≥ 1 scans that were not learnt from.
+
+    Args:
+        logits: (n, C), before any temperature.
+        labels: (n,), index into the classes.
+    """
+    temperature = fit_temperature(logits, labels)
+    p = softmax(logits / temperature)
+    return Calibration(
+        temperature=temperature,
+        abstain_below=fit_abstention(p, labels),
+        conformal={"level": LEVEL, "quantile": conformal_quantile(p, labels)},
+        operating_points=operating_points(p[:, PATHOLOGIES.index("malignant")], labels),
+    )
+
+
+def softmax(logits: NDArray[np.floating]) -> Floats:
+    """Along the last axis, in float64."""
+    values = np.asarray(logits, dtype=np.float64)
+    exponents = np.exp(values - values.max(axis=-1, keepdims=True))
+    result: Floats = exponents / exponents.sum(axis=-1, keepdims=True)
+    return result
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The temperature of the least negative log-likelihood, 0.2 … 5 (Guo et al. 2017, arXiv:1706.04599).
+
+    Golden section over its logarithm: the function has one minimum.
+    """
+    rows = np.arange(len(labels))
+
+    def cost(log_t: float) -> float:
+        return float(-np.log(np.maximum(softmax(logits / math.exp(log_t))[rows, labels], 1e-300)).mean())
+
+    low, high = math.log(0.2), math.log(5.0)
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(60):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if cost(left) <= cost(right):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def conformal_quantile(p: Floats, labels: NDArray[np.int64], *, level: float = LEVEL) -> float:
+    """Quantile of 1 − p(true class), with the finite-sample correction; 1 where there are too few scans to say."""
+    scores = np.sort(1.0 - p[np.arange(len(labels)), labels])
+    rank = math.ceil((len(scores) + 1) * level)
+    return float(min(1.0, scores[rank - 1])) if rank <= len(scores) else 1.0
+
+
+def fit_abstention(p: Floats, labels: NDArray[np.int64]) -> float:
+    """The lowest threshold on the largest probability that makes the labelled scans 90 % right, or that labels 70 %."""
+    top = p.max(axis=1)
+    right = p.argmax(axis=1) == labels
+    thresholds = np.concatenate([[1.0 / p.shape[1]], np.sort(top)])
+    allowed = thresholds[[np.mean(top >= t) >= MIN_COVERAGE for t in thresholds]]
+    for threshold in allowed:
+        if np.mean(right[top >= threshold]) >= WANTED_ACCURACY:
+            return float(threshold)
+    return float(allowed[-1])
+
+
+def operating_points(p_malignant: Floats, labels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Thresholds on the calibrated probability of malignancy, and what they gave on these scans.
+
+    Returns:
+        "sensitivity_90" … → threshold (malignant at or above it), sensitivity, specificity; none without both kinds.
+    """
+    positive = labels == PATHOLOGIES.index("malignant")
+    if not 0 < positive.sum() < len(labels):
+        return {}
+    points = {}
+    scores = np.sort(p_malignant[positive])[::-1]
+    for wanted in SENSITIVITIES:
+        threshold = float(scores[math.ceil(wanted * len(scores)) - 1])
+        called = p_malignant >= threshold
+        points[f"sensitivity_{wanted * 100:.0f}"] = {
+            "threshold": threshold,
+            "sensitivity": float(called[positive].mean()),
+            "specificity": float((~called[~positive]).mean()),
+        }
+    return points

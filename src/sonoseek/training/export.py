@@ -1,0 +1,179 @@
+"""From a trained network to a bundle folder, checked against the network before anyone sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+import sonoseek
+from sonoseek.cleaning import CleaningRecipe
+from sonoseek.core import BundleError
+from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
+from sonoseek.encoder.manifest import FORMAT
+from sonoseek.encoder.onnx_encoder import INPUT, OUTPUTS, OnnxEncoder
+from sonoseek.networks.hybrid import HybridNetwork
+from sonoseek.networks.many_views import ManyViewNetwork
+from sonoseek.training.model_card import model_card
+
+OPSET = 18
+TOLERANCE = 1e-4
+MAX_BYTES = 20_000_000
+_NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleFacts:
+    """What a bundle says of itself beside its network; the fields are those of `encoder.manifest.Manifest`."""
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    cleaning: CleaningRecipe
+    temperature: float
+    abstain_below: float
+    conformal: Mapping[str, float]
+    operating_points: Mapping[str, Mapping[str, float]]
+    training: Mapping[str, Any]
+    licences: Mapping[str, str]
+
+
+def export_bundle(network: HybridNetwork | ManyViewNetwork, *, folder: Path, facts: BundleFacts) -> Path:
+    """Write model, manifest and card; then open them as a user would and compare with `network`.
+
+    Args:
+        network: trained; it is left in evaluation mode.
+        folder: made if need be; an older bundle in it is replaced.
+        facts: what the manifest and the card say.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        BundleError: what was written is larger than 20 MB, or does not agree with the network to 1e-4.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    network.eval()
+    model = onnx_bytes(network, canvas_size=facts.cleaning.canvas_size)
+    if len(model) > MAX_BYTES:
+        raise BundleError(f"the model takes {len(model)} bytes; a bundle's is at most {MAX_BYTES}. Take a smaller one.")
+    weight = network.head.weight.detach().numpy()
+    cells = facts.cleaning.canvas_size // network.stride
+    manifest = {
+        "format": FORMAT,
+        **{key: value for key, value in asdict(facts).items() if key != "cleaning"},
+        "cleaning": facts.cleaning.to_dict(),
+        "sonoseek": sonoseek.__version__,
+        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "embedding_dim": weight.shape[1],
+        "cells": [cells, cells],
+        "head_weight": weight.tolist(),
+        "head_bias": network.head.bias.detach().numpy().tolist(),
+    }
+    _write(folder / MODEL_FILE, model)
+    _write(folder / MANIFEST_FILE, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    _write(folder / CARD_FILE, model_card(manifest, parameters=sum(p.numel() for p in network.parameters())).encode())
+    verify_bundle(network, folder=folder)
+    return folder
+
+
+def onnx_bytes(network: HybridNetwork | ManyViewNetwork, *, canvas_size: int) -> bytes:
+    """The network as ONNX: input `canvas` (n, 1, S, S), outputs `logits`, `embedding`, `evidence`; n is free."""
+    example = torch.rand(2, 1, canvas_size, canvas_size)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={INPUT: {0: torch.export.Dim("n", min=1)}},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:  # only where the exporter is told to write files itself
+        raise BundleError("the ONNX exporter returned nothing; torch is of an untested version. Install the pinned one.")
+    model = program.model_proto
+    # The exporter notes where each node stands in the source, absolute paths included: no business of a user's.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for item in (*model.graph.input, *model.graph.output, *model.graph.initializer, *model.graph.value_info):
+        del item.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    model.producer_name, model.producer_version = "sonoseek", sonoseek.__version__
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def verify_bundle(network: HybridNetwork | ManyViewNetwork, *, folder: Path) -> float:
+    """Compare the written bundle with the network on random canvases, padding and batches of several sizes included.
+
+    Returns:
+        The largest difference met, relative to the largest value where that is above 1.
+
+    Raises:
+        BundleError: it is above 1e-4, or the identities of `Encoding` do not hold.
+    """
+    bundle = load_bundle(folder)
+    encoder = OnnxEncoder(bundle, threads=1)
+    rng = np.random.default_rng(0)
+    size = bundle.recipe.canvas_size
+    worst = 0.0
+    for count in (1, 3):
+        canvases = rng.random((count, 1, size, size), dtype=np.float32)
+        canvases[:, :, : rng.integers(1, size // 2)] = -1.0
+        canvases[-1, :, :, size // 2 + 5 :] = -1.0
+        got = encoder.encode(canvases)
+        with torch.inference_mode():
+            wanted = [t.numpy() for t in network(torch.from_numpy(canvases))]
+        pairs = [
+            *zip((got.logits, got.embedding, got.evidence), wanted, strict=True),
+            (got.embedding, got.evidence.mean((2, 3))),
+            (got.logits, got.embedding @ bundle.head_weight.T + bundle.head_bias),
+        ]
+        for found, expected in pairs:
+            worst = max(worst, float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max()))))
+    if not worst <= TOLERANCE:
+        raise BundleError(
+            f"the exported model differs from the trained network by {worst:.2e}; at most {TOLERANCE} is allowed. "
+            "torch, onnx or onnxruntime are of untested versions: install the pinned ones."
+        )
+    return worst
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's own deprecations and notes on absent packages from the user: nothing they could act on."""
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=FutureWarning)
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,110 @@
+"""What a bundle will say of how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnxruntime
+import torch
+
+from sonoseek.core import PATHOLOGIES
+from sonoseek.training.calibrate import Calibration
+from sonoseek.training.export import BundleFacts
+from sonoseek.training.parts import Split
+from sonoseek.training.recipe import Recipe, recipe_to_dict
+
+Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def bundle_facts(
+    recipe: Recipe,
+    split: Split,
+    calibration: Calibration,
+    *,
+    fold: int | None,
+    figures: Figures,
+    cross_validation: Mapping[str, Any],
+) -> BundleFacts:
+    """Gather manifest and card.
+
+    Args:
+        recipe, split, calibration, fold: of the run.
+        figures: side → dataset → name → value, as in `metrics.json`.
+        cross_validation: `summary.json` of the folds of the same recipe, or empty.
+    """
+    licences = {"bundle": "Apache-2.0"}
+    if recipe.start.licence:
+        licences["start weights"] = recipe.start.licence
+    datasets = []
+    for train, validation in zip(split.train, split.validation, strict=True):
+        source = train.source
+        datasets.append(
+            {
+                "name": source.name,
+                "counts": train.counts(),
+                "validation_counts": validation.counts(),
+                "content_hash": source.content_hash,
+                "citation": source.citation,
+                "licence": source.licence,
+            }
+        )
+        licences[f"data: {source.name}"] = source.licence or "not stated by its source"
+    return BundleFacts(
+        name=recipe.name,
+        version=recipe.version,
+        classes=PATHOLOGIES,
+        cleaning=recipe.cleaning_recipe,
+        temperature=calibration.temperature,
+        abstain_below=calibration.abstain_below,
+        conformal=calibration.conformal,
+        operating_points=calibration.operating_points,
+        training={
+            "datasets": datasets,
+            "cases": {
+                train.source.name: sorted(
+                    {str(part.source.case_ids[row]) for part in (train, validation) for row in part.rows}
+                )
+                for train, validation in zip(split.train, split.validation, strict=True)
+            },
+            "start": recipe.start.origin,
+            "protocol": _protocol(recipe, split, fold=fold, crossed=bool(cross_validation)),
+            "figures": _flat(figures, cross_validation),
+            "recipe": recipe_to_dict(recipe),
+            "fold": fold,
+            "calibrated_on": "out-of-fold predictions" if cross_validation else "validation part",
+            "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
+        },
+        licences=licences,
+    )
+
+
+def _protocol(recipe: Recipe, split: Split, *, fold: int | None, crossed: bool) -> str:
+    folded = ", ".join(part.source.name for part in split.train if part.choice.folded)
+    lines = [
+        f"{recipe.optimiser.epochs} epochs; augmentation on the training side only; groups of scans that belong together "
+        "never part. Lesion masks were not used.",
+        f"{recipe.validation:.1%} of the training side ({folded}) was kept for validation.",
+    ]
+    if fold is not None:
+        lines.append(f"Fold {fold} of {recipe.folds} was held out and read once, at the end: the test figures below.")
+    elif crossed:
+        lines.append(
+            f"No scan was held out from this bundle. The cross-validated figures below are those of {recipe.folds} networks "
+            "trained by the same recipe, each tested on the fold that it had not seen; mean over folds ± deviation."
+        )
+    else:
+        lines.append("No scan was held out for a test; figures on the validation part are optimistic.")
+    return " ".join(lines)
+
+
+def _flat(figures: Figures, cross_validation: Mapping[str, Any]) -> dict[str, float | str]:
+    flat: dict[str, float | str] = {}
+    for dataset, values in cross_validation.items():
+        for name, value in values.items():
+            if name != "scans":
+                flat[f"{dataset}, cross-validated: {name}"] = f"{value['mean']:.3f} ± {value['deviation']:.3f}"
+    for side, datasets in figures.items():
+        for dataset, measured in datasets.items():
+            flat.update({f"{dataset}, {side}: {name}": value for name, value in measured.items()})
+    return flat

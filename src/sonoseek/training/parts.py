@@ -1,0 +1,85 @@
+"""Who learns, who calibrates, who is tested: rows of the prepared sets, never parting a group."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import PATHOLOGIES, InvalidValueError
+from sonoseek.datasets import components, inner_validation, stratified_group_folds
+from sonoseek.training.prepare import PreparedSet
+from sonoseek.training.recipe import DatasetChoice, Recipe
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """Rows of one prepared set on one side.
+
+    Attributes:
+        source: the set. choice: how the recipe names it.
+        rows: of `source`, sorted.
+        groups: int64, one per row of `source` (not of `rows`): scans that must never part, or are the same scan.
+    """
+
+    source: PreparedSet
+    choice: DatasetChoice
+    rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of the rows."""
+        return self.source.labels[self.rows]
+
+    def counts(self) -> dict[str, int]:
+        """Scans per class, in the order of `PATHOLOGIES`."""
+        found = Counter(int(label) for label in self.labels)
+        return {name: found[i] for i, name in enumerate(PATHOLOGIES) if found[i]}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """One part per dataset on each side; `test` is empty where all folds are trained on, or a set is not folded."""
+
+    train: tuple[Part, ...]
+    validation: tuple[Part, ...]
+    test: tuple[Part, ...]
+
+
+def split_sets(recipe: Recipe, sets: Sequence[PreparedSet], *, fold: int | None) -> Split:
+    """Part every set.
+
+    Args:
+        recipe: names folds, validation share and seed.
+        sets: in the order of `recipe.datasets`.
+        fold: 0 … folds − 1 is tested on; None: none is.
+
+    Raises:
+        InvalidValueError: no such fold.
+        SplitError: a set cannot be parted so.
+    """
+    if fold is not None and not 0 <= fold < recipe.folds:
+        raise InvalidValueError(f"fold is {fold}; it must lie in 0 … {recipe.folds - 1}, or be None for no test fold.")
+    sides: dict[str, list[Part]] = {"train": [], "validation": [], "test": []}
+    for choice, source in zip(recipe.datasets, sets, strict=True):
+        groups = _groups(source)
+        training, test = tuple(record.case_id for record in source.records), ()
+        if choice.folded and fold is not None:
+            outer = stratified_group_folds(source.records, folds=recipe.folds, seed=recipe.seed)[fold]
+            training, test = outer.train, outer.test
+        inner = inner_validation(source.records, training, fraction=recipe.validation, seed=recipe.seed)
+        for side, ids in (("train", inner.train), ("validation", inner.test), ("test", test)):
+            sides[side].append(Part(source=source, choice=choice, rows=source.rows(ids), groups=groups))
+    return Split(**{side: tuple(parts) for side, parts in sides.items()})
+
+
+def _groups(source: PreparedSet) -> NDArray[np.int64]:
+    group_of = {case_id: number for number, ids in enumerate(components(source.records)) for case_id in ids}
+    return np.array([group_of[str(case_id)] for case_id in source.case_ids], dtype=np.int64)

@@ -1,0 +1,223 @@
+"""Scans of a dataset, cleaned once and kept: training reads each of them dozens of times."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.cleaning import CleaningRecipe, clean
+from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, ScanReadError
+from sonoseek.datasets import DATASETS, Dataset, open_dataset
+from sonoseek.training.recipe import DatasetChoice
+
+log = logging.getLogger(__name__)
+SAMPLES = 6
+"""Scans of a cached set that are cleaned again to see that the cleaning has not changed since."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedSet:
+    """A dataset as arrays, one row per scan.
+
+    Attributes:
+        name: of the dataset.
+        records: of its cases, those without a readable scan included.
+        case_ids: (n,) of each row.
+        canvases: uint8 (n, S, S), 0 in padding.
+        contents: int32 (n, 4): top, left, bottom, right of the scan on the canvas, half-open.
+        labels: int64 (n,), index into `PATHOLOGIES`.
+        content_hash: 64 hex digits over canvases, contents and labels.
+        citation, licence: of the dataset.
+        refused: case_id → why it could not be read.
+    """
+
+    name: str
+    records: tuple[CaseRecord, ...]
+    case_ids: NDArray[np.str_]
+    canvases: NDArray[np.uint8]
+    contents: NDArray[np.int32]
+    labels: NDArray[np.int64]
+    content_hash: str
+    citation: str
+    licence: str
+    refused: dict[str, str]
+
+    def rows(self, case_ids: tuple[str, ...]) -> NDArray[np.int64]:
+        """Rows of these cases, in order of the rows."""
+        return np.flatnonzero(np.isin(self.case_ids, case_ids)).astype(np.int64)
+
+
+def open_choice(choice: DatasetChoice, *, data_root: Path | None) -> Dataset:
+    """Open the dataset that a recipe names.
+
+    Raises:
+        NotFoundError, InvalidValueError, DatasetError: as `open_dataset`.
+    """
+    if choice.name == "phantom":
+        phantom: Dataset = DATASETS.load("phantom")(count=choice.count, seed=choice.seed)
+        return phantom
+    return open_dataset(choice.name, None if data_root is None else data_root / (choice.root or choice.name))
+
+
+def prepare(
+    dataset: Dataset,
+    *,
+    recipe: CleaningRecipe,
+    cache: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PreparedSet:
+    """Clean every scan, or take what an earlier run kept under the same key.
+
+    Args:
+        dataset: to read.
+        recipe: of the cleaning.
+        cache: folder for the arrays, one file per dataset and key; keep it out of the repository: it holds scans.
+        on_progress: (done, total) scans.
+
+    Raises:
+        DatasetError: not one scan could be read.
+    """
+    records = dataset.records()
+    file = cache / f"{dataset.name}-{_key(dataset, records, recipe)}.npz"
+    kept = _load(file, dataset, records) if file.is_file() else None
+    if kept is not None and _still_the_same(kept, dataset, recipe):
+        return kept
+    made = _clean_all(dataset, records, recipe, on_progress)
+    cache.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part.npz")
+    np.savez(
+        part,
+        case_ids=made.case_ids,
+        canvases=made.canvases,
+        contents=made.contents,
+        labels=made.labels,
+        refused=np.frombuffer(json.dumps(made.refused).encode(), dtype=np.uint8),
+    )
+    part.replace(file)
+    return made
+
+
+def _key(dataset: Dataset, records: tuple[CaseRecord, ...], recipe: CleaningRecipe) -> str:
+    digest = hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode())
+    for record in records:
+        digest.update(f"{record.case_id}\0{record.pathology}\0{dataset.fingerprint(record.case_id)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _clean_all(
+    dataset: Dataset,
+    records: tuple[CaseRecord, ...],
+    recipe: CleaningRecipe,
+    on_progress: Callable[[int, int], None] | None,
+) -> PreparedSet:
+    ids: list[str] = []
+    canvases: list[NDArray[np.uint8]] = []
+    contents: list[tuple[int, ...]] = []
+    labels: list[int] = []
+    refused: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        jobs = pool.map(lambda record: _clean_case(dataset, record, recipe), records)
+        for done, (record, found) in enumerate(zip(records, jobs, strict=True), start=1):
+            if isinstance(found, str):
+                refused[record.case_id] = found
+                log.warning("%s: %s is left out: %s", dataset.name, record.case_id, found)
+            else:
+                for canvas, content in found:
+                    ids.append(record.case_id)
+                    canvases.append(canvas)
+                    contents.append(content)
+                    labels.append(PATHOLOGIES.index(record.pathology))
+            if on_progress is not None:
+                on_progress(done, len(records))
+    if not canvases:
+        raise DatasetError(f"{dataset.name}: none of {len(records)} cases could be read. Check its folder.")
+    return _assemble(
+        dataset,
+        records,
+        case_ids=np.array(ids),
+        canvases=np.stack(canvases),
+        contents=np.array(contents, dtype=np.int32),
+        labels=np.array(labels, dtype=np.int64),
+        refused=refused,
+    )
+
+
+def _clean_case(
+    dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe
+) -> list[tuple[NDArray[np.uint8], tuple[int, ...]]] | str:
+    """Canvas and content of each scan, or why there is none."""
+    try:
+        scans = dataset.load(record.case_id).scans
+    except (ScanReadError, DatasetError) as error:
+        return str(error)
+    results = []
+    for scan in scans:
+        cleaned = clean(scan, recipe)
+        box = cleaned.content
+        results.append((cleaned.canvas, (int(box.top), int(box.left), int(box.bottom), int(box.right))))
+    return results
+
+
+def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> PreparedSet | None:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return _assemble(
+                dataset,
+                records,
+                case_ids=arrays["case_ids"],
+                canvases=arrays["canvases"],
+                contents=arrays["contents"],
+                labels=arrays["labels"],
+                refused=json.loads(arrays["refused"].tobytes()),
+            )
+    except (OSError, ValueError, KeyError) as error:
+        log.warning("%s does not read (%s); the scans are cleaned again", file.name, error)
+        return None
+
+
+def _still_the_same(kept: PreparedSet, dataset: Dataset, recipe: CleaningRecipe) -> bool:
+    """Whether today's cleaning gives yesterday's canvases, on a few scans spread over the set."""
+    by_id = {record.case_id: record for record in kept.records}
+    for row in np.linspace(0, len(kept.labels) - 1, SAMPLES).astype(int):
+        case_id = str(kept.case_ids[row])
+        found = _clean_case(dataset, by_id[case_id], recipe)
+        if isinstance(found, str) or not any(np.array_equal(kept.canvases[row], canvas) for canvas, _ in found):
+            log.warning("%s: the cleaning has changed since it was kept; the scans are cleaned again", kept.name)
+            return False
+    return True
+
+
+def _assemble(
+    dataset: Dataset,
+    records: tuple[CaseRecord, ...],
+    *,
+    case_ids: NDArray[np.str_],
+    canvases: NDArray[np.uint8],
+    contents: NDArray[np.int32],
+    labels: NDArray[np.int64],
+    refused: dict[str, str],
+) -> PreparedSet:
+    digest = hashlib.sha256()
+    for array in (canvases, contents, labels):
+        digest.update(np.ascontiguousarray(array).data)
+    return PreparedSet(
+        name=dataset.name,
+        records=records,
+        case_ids=case_ids,
+        canvases=canvases,
+        contents=contents,
+        labels=labels,
+        content_hash=digest.hexdigest(),
+        citation=dataset.citation,
+        licence=dataset.licence,
+        refused=refused,
+    )

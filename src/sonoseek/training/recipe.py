@@ -1,0 +1,262 @@
+"""A recipe: everything that decides how a network is trained, in one TOML file, read strictly."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from sonoseek.cleaning import CleaningRecipe
+from sonoseek.core import PATHOLOGIES, InvalidValueError, NotFoundError
+
+Pathology = Literal["normal", "benign", "malignant"]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class DatasetChoice(_Part):
+    """One archive to train on.
+
+    Attributes:
+        name: in the table of datasets.
+        root: its folder under the data folder; "" means `name`.
+        count, seed: of the phantom; not used by others.
+        folded: whether it takes part in the cross-validation and in the calibration. An archive that does not is trained
+            on in every fold, and reported by its own validation part.
+        classes: the classes that this archive could have shown. The logits of the others are left out of the loss, so that
+            an archive without normal scans teaches nothing about them.
+        share: scans drawn per epoch, as a multiple of what the archive holds.
+    """
+
+    name: str
+    root: str = ""
+    count: int = 600
+    seed: int = 0
+    folded: bool = True
+    classes: tuple[Pathology, ...] = ("normal", "benign", "malignant")
+    share: float = 1.0
+
+
+class Start(_Part):
+    """Where the weights start.
+
+    Attributes:
+        weights: a .safetensors file: absolute, or in the folder with start weights; "random" for none.
+        sha256: that the file must have; "" takes any.
+        origin: what the model card says of it.
+        licence: of the start weights.
+    """
+
+    weights: str = "random"
+    sha256: str = ""
+    origin: str = "Random."
+    licence: str = ""
+
+
+class Optimiser(_Part):
+    """How the weights move.
+
+    Attributes:
+        epochs, batch: scans per batch, each in two views.
+        lr: peak, of the layers that start at random. backbone_lr: peak, of the start weights.
+        weight_decay: of AdamW.
+        warmup: share of all steps in which the rate rises; then it falls along a cosine.
+        average: decay per step of the running mean of the weights that is kept; 0 keeps the last weights.
+        clip: largest norm of the gradient.
+    """
+
+    epochs: int = 14
+    batch: int = 24
+    lr: float = 1e-3
+    backbone_lr: float = 2e-4
+    weight_decay: float = 0.02
+    warmup: float = 0.15
+    average: float = 0.98
+    clip: float = 5.0
+
+
+class Augmentation(_Part):
+    """What may happen to a training scan; each switch 0 turns its kind off. Never upside down: rows are depth.
+
+    Attributes:
+        mirror: probability of left–right mirroring.
+        rotate: largest turn, degrees.
+        crop: largest share cut from each edge. aspect: largest relative change of width against height.
+        gain, contrast, gamma: largest relative change.
+        tgc: largest relative change of brightness from top to bottom.
+        speckle: largest deviation of multiplied noise.
+        blur: probability of smoothing. jpeg: probability of lossy storage. marks: probability of burned-in marks,
+            the same for every class, so that they tell nothing.
+    """
+
+    mirror: float = 0.5
+    rotate: float = 12.0
+    crop: float = 0.12
+    aspect: float = 0.1
+    gain: float = 0.2
+    contrast: float = 0.25
+    gamma: float = 0.3
+    tgc: float = 0.3
+    speckle: float = 0.12
+    blur: float = 0.25
+    jpeg: float = 0.3
+    marks: float = 0.25
+
+
+class Loss(_Part):
+    """What is minimised: cross-entropy + supervised × SupCon + instance × InfoNCE over the two views.
+
+    Attributes:
+        smoothing: of the labels.
+        supervised: weight of the term that draws scans of one class together.
+        instance: weight of the term that draws the views of one scan together, and apart from all others.
+        contrast_temperature: of both.
+        balance: classes are drawn in proportion to count ** (1 − balance): 0 as they are, 1 equally.
+    """
+
+    smoothing: float = 0.05
+    supervised: float = 0.3
+    instance: float = 0.2
+    contrast_temperature: float = 0.1
+    balance: float = 0.5
+
+
+class Recipe(_Part):
+    """One training run, but for its fold.
+
+    Attributes:
+        name, version: of the bundle that it makes.
+        network, backbone: in the tables of `networks`.
+        embedding_dim: D.
+        many_views: serve the mean over eight views (`networks.many_views`); the backbone must offer `shifted`.
+        seed: of the splits, the start, the order and the augmentation.
+        folds: of the cross-validation.
+        validation: share of the training side kept for calibration.
+        cleaning: as `CleaningRecipe.to_dict`; what is left out takes its default.
+    """
+
+    name: str
+    datasets: tuple[DatasetChoice, ...]
+    version: str = "0.1.0"
+    network: str = "hybrid"
+    backbone: str = "squeezenet"
+    embedding_dim: int = 256
+    many_views: bool = False
+    seed: int = 0
+    folds: int = 5
+    validation: float = 0.125
+    cleaning: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies empty defaults
+    start: Start = Start()
+    optimiser: Optimiser = Optimiser()
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+
+    def __post_init__(self) -> None:
+        for wrong in _out_of_range(self):
+            raise InvalidValueError(f"recipe {self.name!r}: {wrong}. Correct the recipe.")
+
+    @property
+    def cleaning_recipe(self) -> CleaningRecipe:
+        """The cleaning that the network is trained behind."""
+        return CleaningRecipe.from_dict({"version": CleaningRecipe().version, **self.cleaning})
+
+
+def load_recipe(path: Path | str) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        NotFoundError: no such file.
+        InvalidValueError: not TOML, an unknown key (the nearest known one is named), a wrong type or range.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotFoundError(f"no readable recipe at {file}; give a .toml file, such as those in recipes/.") from error
+    return parse_recipe(text, where=file.name)
+
+
+def parse_recipe(text: str, *, where: str = "the recipe") -> Recipe:
+    """The same from text; `where` names it in messages."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidValueError(f"{where} is not TOML: {error}. Correct it.") from error
+    for place, key, known in _unknown_keys(raw, Recipe):
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
+        raise InvalidValueError(f"{where}: no key is called {place + key!r}.{hint}")
+    try:
+        recipe = msgspec.convert(raw, Recipe)
+        _ = recipe.cleaning_recipe
+    except msgspec.ValidationError as error:
+        raise InvalidValueError(f"{where}: {error}. Correct it.") from error
+    return recipe
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write it as JSON, every default spelled out: what a run was really made with."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=1) + b"\n")
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain values, every default spelled out."""
+    plain: dict[str, Any] = msgspec.to_builtins(recipe)
+    return plain
+
+
+def _unknown_keys(raw: Mapping[str, Any], struct: Any, place: str = "") -> Iterator[tuple[str, str, list[str]]]:
+    """(place, key, known keys) for each key that `struct` does not have, tables inside it included."""
+    hints = get_type_hints(struct)
+    for key, value in raw.items():
+        if key not in hints:
+            yield place, key, list(hints)
+            continue
+        inner = _struct_in(hints[key])
+        if inner is None:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield from _unknown_keys(item, inner, f"{place}{key}.")
+
+
+def _struct_in(hint: Any) -> Any:
+    """The struct that a field holds, directly or in a tuple; None where it holds none."""
+    if get_origin(hint) in (tuple, list, Union, types.UnionType):
+        return next((found for item in get_args(hint) if (found := _struct_in(item)) is not None), None)
+    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None
+
+
+def _out_of_range(recipe: Recipe) -> list[str]:
+    optimiser, loss, augmentation = recipe.optimiser, recipe.loss, recipe.augmentation
+    checks = [
+        (bool(recipe.datasets), "datasets is empty; name at least one"),
+        (any(d.folded for d in recipe.datasets), "no dataset is folded; at least one must be, or nothing calibrates"),
+        (len({(d.name, d.root) for d in recipe.datasets}) == len(recipe.datasets), "a dataset stands twice"),
+        (all(d.share > 0 and d.count > 0 for d in recipe.datasets), "share and count must be positive"),
+        (all(len(set(d.classes)) >= 2 for d in recipe.datasets), f"classes must name two or more of {PATHOLOGIES}"),
+        (bool(recipe.name) and recipe.name.replace("-", "").isalnum(), "name must be letters, digits and hyphens"),
+        (recipe.embedding_dim >= 2, f"embedding_dim is {recipe.embedding_dim}; it must be at least 2"),
+        (recipe.folds >= 2, f"folds is {recipe.folds}; it must be at least 2"),
+        (0 < recipe.validation <= 0.5, f"validation is {recipe.validation}; it must lie in 0 … 0.5"),
+        (optimiser.epochs >= 1 and optimiser.batch >= 2, "epochs must be at least 1 and batch at least 2"),
+        (min(optimiser.lr, optimiser.backbone_lr, optimiser.clip) > 0, "lr, backbone_lr and clip must be positive"),
+        (0 <= optimiser.warmup < 1 and 0 <= optimiser.average < 1, "warmup and average must lie in 0 … 1"),
+        (0 <= loss.smoothing < 1 and 0 <= loss.balance <= 1, "smoothing and balance must lie in 0 … 1"),
+        (min(loss.supervised, loss.instance) >= 0, "the weights of the losses must not be negative"),
+        (loss.contrast_temperature > 0, "contrast_temperature must be positive"),
+        (
+            all(getattr(augmentation, name) >= 0 for name in augmentation.__struct_fields__),
+            "augmentations must not be negative",
+        ),
+        (augmentation.rotate <= 45, "rotate must be at most 45 degrees: rows are depth"),
+        (max(augmentation.crop, augmentation.aspect) <= 0.4, "crop and aspect must be at most 0.4"),
+    ]
+    return [message for holds, message in checks if not holds]

@@ -1,0 +1,314 @@
+"""A run: recipe and data in, run folder with figures and bundle out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+from torch import nn
+
+from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.encoder import load_bundle
+from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
+from sonoseek.networks.hybrid import HybridNetwork
+from sonoseek.networks.many_views import ManyViewNetwork
+from sonoseek.networks.start_weights import load_start_weights
+from sonoseek.training.batches import PlainBatches, TrainingBatches
+from sonoseek.training.calibrate import Calibration, calibrate
+from sonoseek.training.export import export_bundle
+from sonoseek.training.facts import bundle_facts
+from sonoseek.training.figures import precision_at, read_parts, verdict_figures
+from sonoseek.training.fitting import fit
+from sonoseek.training.module import TrainingModule, build_network
+from sonoseek.training.parts import Part, Split, split_sets
+from sonoseek.training.prepare import open_choice, prepare
+from sonoseek.training.recipe import Recipe, recipe_to_dict, write_recipe
+
+log = logging.getLogger(__name__)
+RECIPE_FILE = "recipe.json"
+METRICS_FILE = "metrics.json"
+WEIGHTS_FILE = "network.safetensors"
+PREDICTIONS_FILE = "test_predictions.npz"
+BUNDLE_FOLDER = "bundle"
+
+
+def train(
+    recipe: Recipe,
+    *,
+    data_root: Path | None,
+    run_dir: Path,
+    weights_root: Path | None = None,
+    fold: int | None = None,
+    resume: bool = False,
+    cache: Path | None = None,
+    cross_validation: Path | None = None,
+    progress_bar: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Train, calibrate, score and export.
+
+    Args:
+        recipe: what to do.
+        data_root: folder with the datasets' folders; may be None where a recipe needs phantoms only.
+        run_dir: made if need be; holds the resolved recipe, checkpoints, `metrics.json`, `network.safetensors`, `bundle/`.
+        weights_root: folder with the start weights; None: `weights` beside `data_root`.
+        fold: 0 … folds − 1: tested on, once, at the very end; None: nothing is held out but the validation part.
+        resume: go on where an earlier call was stopped; one that had finished is returned as it is.
+        cache: folder for cleaned scans; None: `prepared` in `run_dir`. It holds scans: keep it out of any repository.
+        cross_validation: folder that `train_folds` left for the same recipe: its figures are quoted in the card, and its
+            out-of-fold predictions, far more than a validation part holds, calibrate the bundle.
+        progress_bar: Lightning's bar on the terminal, with the minutes left.
+        on_progress: (done, total) training steps.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        InvalidValueError: `run_dir` holds another run, or this one and `resume` is False; the recipe cannot be met.
+        NotFoundError: dataset, network or start weights that are not there.
+        DatasetError, SplitError, BundleError: as the rooms below raise them.
+    """
+    began = time.monotonic()
+    if _claim(run_dir, recipe, fold=fold, resume=resume):
+        return run_dir / BUNDLE_FOLDER
+    sets = [
+        prepare(
+            open_choice(choice, data_root=data_root),
+            recipe=recipe.cleaning_recipe,
+            cache=cache or run_dir / "prepared",
+        )
+        for choice in recipe.datasets
+    ]
+    split = split_sets(recipe, sets, fold=fold)
+    prepared = time.monotonic()
+    network = _started(recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None))
+    batches = TrainingBatches(split.train, recipe)
+    module = TrainingModule(network, recipe, steps=len(batches) * recipe.optimiser.epochs)
+    calibrators = [part for part in split.validation if part.choice.folded]
+    epochs = fit(
+        module,
+        batches,
+        PlainBatches(calibrators, batch=32),
+        run_dir=run_dir,
+        progress_bar=progress_bar,
+        on_progress=on_progress,
+    )
+    fitted = time.monotonic()
+    kept = module.kept
+    if not isinstance(kept, HybridNetwork):
+        raise InvalidValueError(f"the network is a {type(kept).__name__}; only hybrids can be exported. Choose one.")
+    kept.eval()
+    save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, run_dir / WEIGHTS_FILE)
+    served = ManyViewNetwork(kept) if recipe.many_views else kept
+    logits, _, labels = read_parts(served, calibrators)
+    if cross_validation is not None:
+        logits, labels = out_of_fold(cross_validation)
+    calibration = calibrate(logits, labels)
+    figures = _figures(served, split, calibration, run_dir=run_dir)
+    facts = bundle_facts(
+        recipe, split, calibration, fold=fold, figures=figures, cross_validation=_summary(cross_validation)
+    )
+    bundle = export_bundle(served, folder=run_dir / BUNDLE_FOLDER, facts=facts)
+    metrics = {
+        "recipe": recipe.name,
+        "fold": fold,
+        "figures": figures,
+        "calibration": {"temperature": calibration.temperature, "abstain_below": calibration.abstain_below},
+        "epochs": epochs,
+        "seconds": {"prepare": round(prepared - began, 1), "fit": round(fitted - prepared, 1)},
+        "refused": {item.name: item.refused for item in sets if item.refused},
+    }
+    _write_json(run_dir / METRICS_FILE, metrics)
+    return bundle
+
+
+def train_folds(
+    recipe: Recipe,
+    *,
+    data_root: Path | None,
+    run_dir: Path,
+    weights_root: Path | None = None,
+    resume: bool = False,
+    progress_bar: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, ...]:
+    """Run every fold, each in its own folder `fold-0` … of `run_dir`, then gather the figures in `summary.json`.
+
+    Args:
+        recipe, data_root, weights_root, progress_bar: as for `train`.
+        run_dir: of all folds together.
+        resume: take finished folds as they are and go on with the one that was stopped.
+        on_progress: (done, total) training steps, over all folds.
+
+    Returns:
+        The folds' bundles.
+    """
+    bundles = []
+    for fold in range(recipe.folds):
+        log.info("fold %d of %d", fold + 1, recipe.folds)
+
+        def advance(done: int, total: int, before: int = fold) -> None:
+            if on_progress is not None:
+                on_progress(before * total + done, recipe.folds * total)
+
+        bundle = train(
+            recipe,
+            data_root=data_root,
+            run_dir=run_dir / f"fold-{fold}",
+            weights_root=weights_root,
+            fold=fold,
+            resume=resume,
+            cache=run_dir / "prepared",
+            progress_bar=progress_bar,
+            on_progress=advance,
+        )
+        bundles.append(bundle)
+    summarise(run_dir, folds=recipe.folds)
+    return tuple(bundles)
+
+
+def export_run(run_dir: Path, out: Path) -> Path:
+    """Copy a finished run's bundle to `out`, checked as it is opened there.
+
+    Raises:
+        NotFoundError: the run has not finished.
+        BundleError: the bundle is damaged.
+    """
+    if not (run_dir / METRICS_FILE).is_file():
+        raise NotFoundError(f"{run_dir} holds no finished run; train it, or go on with resume=True, first.")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
+        shutil.copyfile(run_dir / BUNDLE_FOLDER / name, out / name)
+    load_bundle(out)
+    return out
+
+
+def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:
+    """Gather the test figures of finished folds into `summary.json`.
+
+    Returns:
+        dataset → figure → mean, deviation over folds (n − 1), values.
+    """
+    per_fold = [json.loads((run_dir / f"fold-{f}" / METRICS_FILE).read_text())["figures"]["test"] for f in range(folds)]
+    summary: dict[str, Any] = {}
+    for dataset in per_fold[0]:
+        for name in per_fold[0][dataset]:
+            values = [float(figures[dataset][name]) for figures in per_fold]
+            summary.setdefault(dataset, {})[name] = {
+                "mean": float(np.mean(values)),
+                "deviation": float(np.std(values, ddof=1)) if folds > 1 else 0.0,
+                "values": values,
+            }
+    _write_json(run_dir / "summary.json", summary)
+    return summary
+
+
+def out_of_fold(run_dir: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Logits (n, C) and labels (n,) of every scan, each from the fold that did not learn from it.
+
+    Raises:
+        InvalidValueError: no finished fold there.
+    """
+    files = sorted(run_dir.glob(f"fold-*/{PREDICTIONS_FILE}"))
+    if not files:
+        raise InvalidValueError(f"no finished fold in {run_dir}; run the folds there first, or leave it out.")
+    logits, labels = [], []
+    for file in files:
+        with np.load(file, allow_pickle=False) as arrays:
+            logits.append(arrays["logits"])
+            labels.append(arrays["labels"])
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, resume: bool) -> bool:
+    """Take the folder; True where the run has already finished."""
+    file = run_dir / RECIPE_FILE
+    asked = {**recipe_to_dict(recipe), "fold": fold}
+    if file.is_file():
+        if json.loads(file.read_text()) != json.loads(json.dumps(asked)):
+            raise InvalidValueError(
+                f"{run_dir} holds a run of another recipe or fold; one folder holds one run. Give another folder."
+            )
+        if not resume:
+            raise InvalidValueError(
+                f"{run_dir} already holds this run; pass resume=True (--resume) to go on, or give another folder."
+            )
+        return (run_dir / METRICS_FILE).is_file()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _write_json(file, asked)
+    return False
+
+
+def _started(recipe: Recipe, *, weights_root: Path | None) -> HybridNetwork:
+    network = build_network(recipe)
+    if recipe.start.weights != "random":
+        path = Path(recipe.start.weights)
+        if not path.is_absolute() and weights_root is not None:
+            path = weights_root / path
+        load = getattr(network.backbone, "load_start")  # noqa: B009 - every backbone of the table has it
+        load(load_start_weights(path, sha256=recipe.start.sha256))
+    return network
+
+
+def _figures(
+    network: nn.Module, split: Split, calibration: Calibration, *, run_dir: Path
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Side → dataset → figures. The test side is read here, once."""
+    found: dict[str, dict[str, dict[str, float]]] = {"validation": {}, "test": {}}
+    tested: list[dict[str, Any]] = []
+    for train_part, validation, test in zip(split.train, split.validation, split.test, strict=True):
+        gallery_logits, gallery, gallery_labels = read_parts(network, [train_part])
+        del gallery_logits
+        for side, part in (("validation", validation), ("test", test)):
+            if not len(part):
+                continue
+            logits, embeddings, labels = read_parts(network, [part])
+            if side == "test":
+                gallery = np.concatenate([gallery, read_parts(network, [validation])[1]])
+                gallery_labels = np.concatenate([gallery_labels, validation.labels])
+                tested.append({"part": part, "logits": logits, "embeddings": embeddings})
+            figures = verdict_figures(
+                logits,
+                labels,
+                temperature=calibration.temperature,
+                abstain_below=calibration.abstain_below,
+                quantile=calibration.conformal["quantile"],
+            )
+            figures["precision_at_5"] = precision_at(embeddings, labels, gallery=gallery, gallery_labels=gallery_labels)
+            found[side][part.source.name] = figures
+    if tested:
+        _write_predictions(run_dir / PREDICTIONS_FILE, tested)
+    return found
+
+
+def _write_predictions(path: Path, tested: list[dict[str, Any]]) -> None:
+    """What was said of each test scan: no pixels, so it may be kept."""
+    parts: list[Part] = [item["part"] for item in tested]
+    np.savez(
+        path,
+        case_ids=np.concatenate([part.source.case_ids[part.rows] for part in parts]),
+        datasets=np.concatenate([np.full(len(part), part.source.name) for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        logits=np.concatenate([item["logits"] for item in tested]),
+        embeddings=np.concatenate([item["embeddings"] for item in tested]),
+    )
+
+
+def _summary(cross_validation: Path | None) -> dict[str, Any]:
+    if cross_validation is None:
+        return {}
+    summary: dict[str, Any] = json.loads((cross_validation / "summary.json").read_text())
+    return summary
+
+
+def _write_json(path: Path, content: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,52 @@
+"""A command line to call, an archive of phantoms on disk, and a gallery made from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sonoseek.apps.cli.data import write_phantoms
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """`sonoseek ARGUMENTS` as a new process; with `ok=False` it must fail, otherwise it must not."""
+
+    def call(*arguments: object, ok: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sonoseek.apps.cli", *map(str, arguments)]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("SONOSEEK_BUNDLE")}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+        assert (done.returncode == 0) is ok, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty phantoms in one folder per class, with masks."""
+    folder = tmp_path_factory.mktemp("archive") / "phantoms"
+    write_phantoms(folder, count=30, seed=5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gallery(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of the archive; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("galleries") / "phantoms"
+    run("index", "build", "--dataset", "folder", "--data", archive, "--gallery", folder)
+    return folder
+
+
+@pytest.fixture
+def scan(archive: Path) -> Path:
+    """One scan of the archive."""
+    return sorted(f for f in (archive / "malignant").glob("*.png") if "_mask" not in f.name)[0]

@@ -1,0 +1,114 @@
+"""The other verbs."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+def test_version_help_and_unknown_verbs(run) -> None:
+    assert run("--version").stdout.startswith("sonoseek ")
+    assert "research use only" in run("--help").stdout.lower()
+    assert run("no-such-verb", ok=False).returncode == 2
+
+
+def test_list_names_every_dataset(run) -> None:
+    from sonoseek.datasets import DATASETS
+
+    told = run("data", "list").stdout
+    for name in DATASETS:
+        assert name in told
+
+
+def test_check_counts_and_refuses(run, archive: Path, tmp_path: Path) -> None:
+    assert "30" in run("data", "check", "folder", "--data", archive).stdout
+    assert "data get" in run("data", "check", "busi", "--data", tmp_path, ok=False).stderr
+
+
+def test_split_parts_no_group(run, tmp_path: Path) -> None:
+    out = tmp_path / "folds.csv"
+    run("data", "split", "phantom", "--folds", 3, "--out", out)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    folds: dict[str, set[str]] = {}
+    for row in rows:
+        folds.setdefault(row["group"], set()).add(row["fold"])
+    assert len(rows) == 600
+    assert all(len(where) == 1 for where in folds.values())
+    assert {row["fold"] for row in rows} == {"0", "1", "2"}
+
+
+def test_audit_writes_page_groups_and_figures(run, archive: Path, tmp_path: Path) -> None:
+    one = sorted(f for f in (archive / "benign").glob("*.png") if "_mask" not in f.name)[0]
+    own = tmp_path / "archive"
+    for kind in ("benign", "malignant"):
+        (own / kind).mkdir(parents=True)
+        for file in sorted((archive / kind).glob("*.png"))[:6]:
+            if "_mask" not in file.name:
+                (own / kind / file.name).write_bytes(file.read_bytes())
+    (own / "malignant" / "copy.png").write_bytes(one.read_bytes())
+    run("data", "audit", "folder", "--data", own, "--out", tmp_path / "audit", "--folds", 0)
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert found["counts"]["exact_pairs"] == 1
+    assert found["counts"]["cross_label_groups"] == 1
+    assert "copy" in (tmp_path / "audit" / "audit.html").read_text()
+    assert (tmp_path / "audit" / "groups.csv").is_file()
+
+
+def test_phantoms_overwrite_nothing(run, archive: Path) -> None:
+    assert "not empty" in run("data", "phantom", "--out", archive, ok=False).stderr
+
+
+def test_contact_sheet(run, archive: Path, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"bad")
+    done = run("clean", scan, bad, "--out", out)
+    assert "1 refused" in done.stderr
+    with Image.open(out) as sheet:
+        assert sheet.size[0] > 200
+    run("clean", archive, "--out", out, "--most", 6)
+    run("clean", bad, "--out", out, ok=False)
+
+
+def test_doctor_finds_this_installation_fit(run) -> None:
+    assert "FAILS" not in run("doctor").stdout
+
+
+def test_doctor_names_what_fails(run, tmp_path: Path) -> None:
+    done = run("doctor", "--bundle", tmp_path, ok=False)
+    assert "FAILS" in done.stdout
+
+
+def test_small_demo(run, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = run("demo", "--out", out, "--count", 24, "--queries", 3, "-k", 4)
+    assert (out / "index.html").as_uri() in done.stdout
+    assert len(list(out.glob("report-*.html"))) == 3
+    page = (out / "index.html").read_text()
+    assert "report-01.html" in page
+    run("demo", "--out", out, "--count", 24, "--queries", 3, "-k", 4)  # again: goes on where it was
+
+
+def test_demo_on_a_dataset_of_ones_own(run, archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    run("demo", "--out", out, "--data", archive, "--dataset", "folder", "--queries", 2)
+    assert (out / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_bench_prints_both_throughputs_and_the_ratio(run, archive: Path) -> None:
+    told = run("bench", "ingest", "--dataset", "folder", "--data", archive).stdout
+    assert "network alone" in told
+    assert "index build" in told
+    told = run("bench", "query", "--dataset", "folder", "--data", archive, "--scans", 4, "--rounds", 2).stdout
+    assert "warm query / network" in told
+    assert "from cold" in told
+
+
+def test_training_verbs_refuse_with_a_remedy(run, tmp_path: Path) -> None:
+    assert "recipe" in run("train", tmp_path / "absent.toml", "--run", tmp_path / "run", ok=False).stderr
+    assert "finished" in run("export", tmp_path, "--out", tmp_path / "b", ok=False).stderr
+    assert "busi-grouped" in run("evaluate", "busi-groped", "--runs", tmp_path, "--data", tmp_path, ok=False).stderr

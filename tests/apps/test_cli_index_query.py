@@ -1,0 +1,155 @@
+"""The main job from the command line: an archive, a gallery, a report."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from sonoseek.reports import report_schema
+
+
+def test_a_build_counts_and_a_second_one_finds_nothing_to_do(run, archive: Path, tmp_path: Path) -> None:
+    first = run("index", "build", "--dataset", "folder", "--data", archive, "--gallery", tmp_path / "g")
+    assert "30 added" in first.stdout
+    again = run("index", "build", "--dataset", "folder", "--data", archive, "--gallery", tmp_path / "g")
+    assert "0 added, 0 updated, 30 unchanged" in again.stdout
+
+
+def test_one_bad_file_is_listed_and_stops_nothing(run, archive: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "archive"
+    shutil.copytree(archive, copy)
+    whole = sorted(f for f in (copy / "benign").glob("*.png") if "_mask" not in f.name)[0]
+    whole.write_bytes(whole.read_bytes()[:400])
+    done = run("index", "build", "--dataset", "folder", "--data", copy, "--gallery", tmp_path / "g")
+    assert "29 added" in done.stdout
+    assert "1 refused" in done.stdout
+    assert whole.name in done.stderr
+
+
+def test_a_broken_mask_does_not_keep_a_scan_out(run, archive: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "archive"
+    shutil.copytree(archive, copy)
+    sorted(copy.glob("benign/*_mask.png"))[0].write_bytes(b"no mask")
+    done = run("index", "build", "--dataset", "folder", "--data", copy, "--gallery", tmp_path / "g")
+    assert "30 added" in done.stdout
+
+
+def test_a_table_a_person_can_read(run, gallery: Path, scan: Path) -> None:
+    done = run("query", scan, "--gallery", gallery, "-k", 5)
+    text = done.stdout.lower()
+    assert "research use only" in text
+    assert "malignant" in text
+    assert f"malignant/{scan.name}" not in done.stdout
+
+
+def test_json_holds_to_its_schema_and_leaves_the_scan_itself_out(run, gallery: Path, scan: Path) -> None:
+    done = run("query", scan, "--gallery", gallery, "-k", 5, "--format", "json")
+    report = json.loads(done.stdout)
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert len(report["matches"]) == 5
+    assert f"malignant/{scan.name}" not in {match["case_id"] for match in report["matches"]}
+
+
+def test_the_scan_itself_is_rank_one_when_asked_for(run, gallery: Path, scan: Path) -> None:
+    done = run("query", scan, "--gallery", gallery, "-k", 3, "--format", "json", "--include-same")
+    best = json.loads(done.stdout)["matches"][0]
+    assert best["case_id"] == f"malignant/{scan.name}"
+    assert best["similarity"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_html_is_written_beside_and_named(run, gallery: Path, scan: Path, tmp_path: Path) -> None:
+    done = run("query", scan, "--gallery", gallery, "--format", "html", cwd=tmp_path)
+    page = tmp_path / f"{scan.stem}.report.html"
+    assert page.name in done.stderr
+    assert "research use only" in page.read_text().lower()
+
+
+def test_a_filter_filters_and_a_wrong_one_teaches(run, gallery: Path, scan: Path) -> None:
+    done = run("query", scan, "--gallery", gallery, "--format", "json", "--where", "label = 'benign'")
+    assert {match["label"] for match in json.loads(done.stdout)["matches"]} == {"benign"}
+    wrong = run("query", scan, "--gallery", gallery, "--where", "lable = 'benign'", ok=False)
+    assert wrong.returncode == 2
+    assert "label" in wrong.stderr
+
+
+def test_without_a_gallery_there_is_a_verdict_and_no_match(run, scan: Path) -> None:
+    report = json.loads(run("query", scan, "--format", "json").stdout)
+    assert report["matches"] == []
+    assert report["gallery_id"] is None
+    assert report["explanations"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_a_bad_scan_is_one_sentence_and_exit_two(run, tmp_path: Path, content: bytes) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(content)
+    done = run("query", bad, ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("sonoseek: ")
+    assert "bad.png" in done.stderr
+
+
+def test_missing_files_and_galleries_are_named(run, scan: Path, tmp_path: Path) -> None:
+    assert "absent.png" in run("query", tmp_path / "absent.png", ok=False).stderr
+    assert "nowhere" in run("query", scan, "--gallery", tmp_path / "nowhere", ok=False).stderr
+    assert "json" in run("query", scan, "--heatmaps", ok=False).stderr
+
+
+def test_add_update_remove_info_verify_optimise(run, gallery: Path, scan: Path, tmp_path: Path) -> None:
+    own = tmp_path / "g"
+    shutil.copytree(gallery, own)
+    run("data", "phantom", "--out", tmp_path / "new", "--count", 1, "--seed", 9)
+    new = next(f for f in (tmp_path / "new").glob("*/*.png") if "_mask" not in f.name)
+    options = (
+        "--gallery",
+        own,
+        "--pathology",
+        "Benign",
+        "--case",
+        "new",
+        "--patient",
+        "p-1",
+        "--birads",
+        "4a",
+        "--age",
+        44,
+    )
+    assert "1 added" in run("index", "add", new, *options).stdout
+    assert "1 unchanged" in run("index", "add", new, *options).stdout
+    changed = run("index", "add", new, "--gallery", own, "--pathology", "malignant", "--case", "new")
+    assert "1 updated" in changed.stdout
+    assert "31 / 31" in run("index", "info", "--gallery", own).stdout
+    assert "sound" in run("index", "verify", "--gallery", own).stdout
+    assert "1 removed" in run("index", "remove", "--gallery", own, "--case", "local/new").stdout
+    gone = run("index", "remove", "--gallery", own, "--case", "local/new", ok=False)
+    assert "local/new" in gone.stderr
+    assert "DATASET/CASE" in run("index", "remove", "--gallery", own, "--case", "new", ok=False).stderr
+    assert "MiB" in run("index", "optimise", "--gallery", own).stdout
+    assert (
+        "normal, benign, malignant"
+        in run("index", "add", new, "--gallery", own, "--pathology", "unclear", ok=False).stderr
+    )
+
+
+def test_a_damaged_gallery_does_not_verify(run, gallery: Path, tmp_path: Path) -> None:
+    own = tmp_path / "g"
+    shutil.copytree(gallery, own)
+    with (own / "gallery.db").open("r+b") as file:
+        file.truncate(8192)
+    done = run("index", "verify", "--gallery", own, ok=False)
+    assert done.returncode == 2
+
+
+def test_a_query_never_imports_torch(gallery: Path, scan: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, sonoseek as ss\n"
+        f"ss.open_engine({str(gallery)!r}).query(ss.read_scan({str(scan)!r}), k=3)\n"
+        "import sonoseek.apps.cli.main\n"
+        "assert not {'torch', 'lightning', 'onnx', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

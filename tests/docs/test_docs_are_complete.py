@@ -1,0 +1,66 @@
+"""What the docs must name: every verb, every setting, every error."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+
+import sonoseek.core.errors as errors
+from sonoseek.apps.cli.main import app
+from sonoseek.core import Settings, SonoseekError
+from sonoseek.core.settings import PREFIX
+
+DOCS = Path(__file__).parents[2] / "docs"
+README = DOCS.parent / "README.md"
+
+
+def verbs(group: object, before: str = "") -> list[str]:
+    command = typer.main.get_command(group) if isinstance(group, typer.Typer) else group
+    nested = getattr(command, "commands", None)
+    if nested is None:
+        return [before.strip()]
+    return [verb for name, inner in nested.items() for verb in verbs(inner, f"{before} {name}")]
+
+
+def test_every_verb_has_its_heading() -> None:
+    text = (DOCS / "reference" / "cli.md").read_text()
+    headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert sorted(headings) == sorted(verbs(app))
+
+
+def test_every_verb_explains_itself() -> None:
+    def walk(command: object) -> None:
+        assert command.help, command.name  # type: ignore[attr-defined]
+        for inner in getattr(command, "commands", {}).values():
+            walk(inner)
+
+    walk(typer.main.get_command(app))
+
+
+def test_every_setting_is_documented() -> None:
+    text = (DOCS / "reference" / "settings.md").read_text()
+    for setting in fields(Settings):
+        assert f"`{PREFIX}{setting.name.upper()}`" in text
+
+
+def test_every_error_is_documented() -> None:
+    text = (DOCS / "reference" / "errors.md").read_text()
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, SonoseekError):
+            assert f"`{name}`" in text
+
+
+def test_readme_names_the_two_commands() -> None:
+    text = README.read_text()
+    assert "make demo" in text
+    assert "make test" in text
+
+
+@pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), README], ids=lambda p: p.name)
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    import re
+
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
