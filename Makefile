@@ -50,7 +50,8 @@ docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict
 
 train: $(VENV)/.dev
-	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume
+	$(BIN)/sonoseek train recipes/busi-grouped.toml --run runs/busi-grouped --folds all --resume
+	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --folds-from runs/busi-grouped --resume
 
 figures: $(VENV)/.dev
 	$(BIN)/sonoseek train recipes/busi-grouped.toml --run runs/busi-grouped --folds all --resume

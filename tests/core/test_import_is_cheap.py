@@ -1,7 +1,19 @@
 import subprocess
 import sys
 
-HEAVY = ["torch", "lightning", "pandas", "matplotlib", "sklearn", "scipy", "cv2", "onnxruntime", "pydicom", "rich", "typer"]
+HEAVY = [
+    "torch",
+    "lightning",
+    "pandas",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "cv2",
+    "onnxruntime",
+    "pydicom",
+    "rich",
+    "typer",
+]
 
 
 def test_importing_the_package_brings_in_nothing_heavy() -> None:

@@ -26,9 +26,7 @@ def to_input(cleaned: CleanedScan) -> NDArray[np.float32]:
     )
 
 
-def canvas_to_input(
-    canvas: NDArray[np.uint8], *, top: int, left: int, bottom: int, right: int
-) -> NDArray[np.float32]:
+def canvas_to_input(canvas: NDArray[np.uint8], *, top: int, left: int, bottom: int, right: int) -> NDArray[np.float32]:
     """The same from a uint8 (S, S) canvas and the edges of its content: half-open, in canvas pixels."""
     inside = (slice(top, bottom), slice(left, right))
     result = np.full((1, *canvas.shape), PADDING, dtype=np.float32)

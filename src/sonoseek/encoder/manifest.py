@@ -87,12 +87,18 @@ def _contradictions(manifest: Manifest) -> list[str]:
     classes, dim = manifest.classes, manifest.embedding_dim
     known = [name for name in PATHOLOGIES if name in classes]
     checks = (
-        (len(classes) >= 2 and classes == known, f"classes are {classes}; they must be of {PATHOLOGIES}, in that order"),
+        (
+            len(classes) >= 2 and classes == known,
+            f"classes are {classes}; they must be of {PATHOLOGIES}, in that order",
+        ),
         (
             len(manifest.head_weight) == len(classes) and all(len(row) == dim for row in manifest.head_weight),
             f"head_weight is not {len(classes)} × {dim}",
         ),
-        (len(manifest.head_bias) == len(classes), f"head_bias has {len(manifest.head_bias)} numbers, not {len(classes)}"),
+        (
+            len(manifest.head_bias) == len(classes),
+            f"head_bias has {len(manifest.head_bias)} numbers, not {len(classes)}",
+        ),
         (dim > 0 and min(manifest.cells) > 0, f"embedding_dim {dim} and cells {manifest.cells} must be positive"),
         (
             math.isfinite(manifest.temperature) and manifest.temperature > 0,

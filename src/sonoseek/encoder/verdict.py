@@ -12,8 +12,8 @@ from sonoseek.encoder.bundle import Bundle
 def predict(bundle: Bundle, logits: NDArray[np.float32]) -> Prediction:
     """Say what the logits mean.
 
-    The prediction set is the split-conformal one of Sadinle et al. 2019 (doi:10.1080/01621459.2017.1395341), score 1 − p,
-    with the likeliest class always in it, so that it is never empty.
+    The prediction set is the split-conformal one of Sadinle et al. 2019 (doi:10.1080/01621459.2017.1395341), score
+    1 − p, with the likeliest class always in it, so that it is never empty.
 
     Args:
         bundle: whose network spoke.

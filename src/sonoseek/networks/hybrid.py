@@ -38,8 +38,8 @@ class HybridNetwork(nn.Module):
     """Explanation by construction: embedding = mean of the evidence over cells, logits = W · embedding + b.
 
     So each logit is the mean over cells of W · evidence[:, row, column], plus b: the class heatmap is exact and costs
-    nothing. Padding carries no evidence: each cell's evidence is weighted by its share of scan, scaled so that the plain
-    mean over all cells is the weighted mean over the scan.
+    nothing. Padding carries no evidence: each cell's evidence is weighted by its share of scan, scaled so that the
+    plain mean over all cells is the weighted mean over the scan.
     """
 
     def __init__(self, backbone: Backbone, *, classes: int = 3, embedding_dim: int = 256) -> None:

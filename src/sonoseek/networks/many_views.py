@@ -19,11 +19,11 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 class ManyViewNetwork(nn.Module):
     """Eight views of one canvas in one run: mirrored or not, shifted by half a cell or not, down and across.
 
-    A trained network says slightly different things of a scan, of its mirror image and of the same scan a few pixels on;
-    none of them is right. Each view's evidence is put back in its place, and the mean is taken there: the evidence map
-    has twice as many cells each way, the embedding of a scan and of its mirror image are the same, and the identities of
-    `HybridNetwork` hold as before (mean of the evidence = embedding; logits linear in it). Trained weights are used as
-    they are: each view is the very network that was trained.
+    A trained network says slightly different things of a scan, of its mirror image and of the same scan a few pixels
+    on; none of them is right. Each view's evidence is put back in its place, and the mean is taken there: the evidence
+    map has twice as many cells each way, the embedding of a scan and of its mirror image are the same, and the
+    identities of `HybridNetwork` hold as before (mean of the evidence = embedding; logits linear in it). Trained
+    weights are used as they are: each view is the very network that was trained.
     """
 
     def __init__(self, network: HybridNetwork) -> None:

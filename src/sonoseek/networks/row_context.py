@@ -34,7 +34,7 @@ class DepthGRU(nn.Module):
             self._both_ways("weight_hh_l0"),
             torch.cat([self._both_ways("bias_ih_l0"), self._both_ways("bias_hh_l0")], dim=1),
         )
-        told = torch.onnx.ops.symbolic(
+        told: Tensor = torch.onnx.ops.symbolic(
             "GRU",
             inputs,
             {"hidden_size": self.hidden, "direction": "bidirectional", "linear_before_reset": 1},
@@ -90,4 +90,5 @@ class RowContext(nn.Module):
         rows = torch.cat([mean, validity.mean(3)], dim=1).transpose(1, 2)  # (N, h, C + 1)
         told = self.gru(torch.relu(self.reduce(rows)))
         gate, shift = self.speak(told).transpose(1, 2).unsqueeze(3).chunk(2, dim=1)
-        return features * (1 + torch.tanh(gate)) + shift
+        gated: Tensor = features * (1 + torch.tanh(gate)) + shift
+        return gated

@@ -55,9 +55,10 @@ class _Fire(nn.Module):
 class SqueezeNetBackbone(nn.Module):
     """Feature map of SqueezeNet 1.1: (N, 1, S, S) in 0 … 1 → (N, 512, S/16, S/16).
 
-    The published network pads nothing: its cell i looks at rows around 16·i + 15. Here the canvas gets a black frame of 8
-    (top, left) and 7 (bottom, right) pixels, so that cell i looks at 16·i + 7: cells tile the canvas, and a heatmap needs no
-    shift. The start weights' normalisation is folded into the first convolution, which sees grey: exact, for black is 0.
+    The published network pads nothing: its cell i looks at rows around 16·i + 15. Here the canvas gets a black frame of
+    8 (top, left) and 7 (bottom, right) pixels, so that cell i looks at 16·i + 7: cells tile the canvas, and a heatmap
+    needs no shift. The start weights' normalisation is folded into the first convolution, which sees grey: exact, for
+    black is 0.
     """
 
     channels = 512
@@ -66,8 +67,7 @@ class SqueezeNetBackbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(1, 64, 3, stride=2), nn.ReLU()]
-        for position in range(2, 13):
-            layers.append(_Fire(*_FIRES[position]) if position in _FIRES else nn.MaxPool2d(3, 2))
+        layers += [_Fire(*_FIRES[n]) if n in _FIRES else nn.MaxPool2d(3, 2) for n in range(2, 13)]
         self.features = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -85,8 +85,8 @@ class SqueezeNetBackbone(nn.Module):
         Everything up to the last pooling is the same for all four and computed once.
 
         Returns:
-            (4·N, 512, S/16, S/16), shift by shift. With the canvas framed by 12 and 11 pixels, the fine cells that the four
-            make together tile the canvas: fine cell j looks at rows around 8·j + 3.
+            (4·N, 512, S/16, S/16), shift by shift. With the canvas framed by 12 and 11 pixels, the fine cells that the
+            four make together tile the canvas: fine cell j looks at rows around 8·j + 3.
         """
         early: Tensor = self.features[:_LAST_POOLING](functional.pad(x, (12, 11, 12, 11)))
         side = early.shape[2] - 1

@@ -36,8 +36,7 @@ def augment(
         _only_content(canvas, content), matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
     top, left, bottom, right = box
-    scan = warped[top:bottom, left:right]
-    scan = _tone(scan, switches=switches, rng=rng)
+    scan = _tone(np.asarray(warped[top:bottom, left:right], dtype=np.uint8), switches=switches, rng=rng)
     if rng.random() < switches.marks:
         scan = draw_marks(scan, rng=rng)
     scan = _storage(scan, switches=switches, rng=rng)
@@ -87,7 +86,7 @@ def _tone(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> 
     gain = 1 + rng.uniform(-1, 1) * switches.gain
     curve = np.clip(((grey**gamma - 0.3) * contrast + 0.3) * gain, 0, 1) * 255
     curve[0] = 0
-    toned = cv2.LUT(scan, curve.astype(np.uint8))
+    toned: Canvas = np.rint(curve).astype(np.uint8)[scan]
     factors: NDArray[np.float32] | None = None
     if switches.tgc > 0:
         slope = rng.uniform(-1, 1) * switches.tgc
@@ -97,11 +96,12 @@ def _tone(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> 
         grain = rng.uniform(1, 3)
         rows, columns = (max(2, round(side / grain)) for side in scan.shape)
         noise = 1 + deviation * rng.standard_normal((rows, columns), dtype=np.float32)
-        noise = cv2.resize(noise, (scan.shape[1], scan.shape[0]), interpolation=cv2.INTER_LINEAR)
-        factors = noise if factors is None else noise * factors
+        smooth = np.asarray(cv2.resize(noise, (scan.shape[1], scan.shape[0])), dtype=np.float32)
+        factors = smooth if factors is None else smooth * factors
     if factors is None:
         return toned
-    return np.clip(toned * factors, 0, 255).astype(np.uint8)
+    brightened: Canvas = np.clip(toned * factors + 0.5, 0, 255).astype(np.uint8)
+    return brightened
 
 
 def draw_marks(scan: Canvas, *, rng: np.random.Generator) -> Canvas:
@@ -127,16 +127,16 @@ def draw_marks(scan: Canvas, *, rng: np.random.Generator) -> Canvas:
 
 def _storage(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> Canvas:
     """What a smaller or lossy file does to a scan."""
+    stored: cv2.typing.MatLike = scan
     if rng.random() < switches.blur:
         if rng.random() < 0.5:
-            scan = cv2.GaussianBlur(scan, (0, 0), float(rng.uniform(0.4, 1.2)))
+            stored = cv2.GaussianBlur(stored, (0, 0), float(rng.uniform(0.4, 1.2)))
         else:
             factor = rng.uniform(0.5, 0.9)
-            small = cv2.resize(
-                scan, (max(1, round(scan.shape[1] * factor)), max(1, round(scan.shape[0] * factor))), interpolation=cv2.INTER_AREA
-            )
-            scan = cv2.resize(small, (scan.shape[1], scan.shape[0]), interpolation=cv2.INTER_LINEAR)
+            rows, columns = (max(1, round(side * factor)) for side in scan.shape)
+            small = cv2.resize(stored, (columns, rows), interpolation=cv2.INTER_AREA)
+            stored = cv2.resize(small, (scan.shape[1], scan.shape[0]), interpolation=cv2.INTER_LINEAR)
     if rng.random() < switches.jpeg:
-        _, stored = cv2.imencode(".jpg", scan, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
-        scan = cv2.imdecode(stored, cv2.IMREAD_GRAYSCALE)
-    return np.asarray(scan, dtype=np.uint8)
+        _, code = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
+        return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+    return np.asarray(stored, dtype=np.uint8)

@@ -17,7 +17,7 @@ from sonoseek.training.parts import Part
 from sonoseek.training.recipe import Recipe
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""canvases float32 (2n, 1, S, S), first views then second; labels int64, group ids int64, known classes bool: (2n, …)."""
+"""canvases float32 (2n, 1, S, S), first views before second; labels, groups int64 (2n,); known classes bool (2n, C)."""
 
 
 class TrainingBatches:
@@ -75,14 +75,15 @@ class TrainingBatches:
 def expected_draws(parts: Sequence[Part], *, balance: float) -> NDArray[np.float64]:
     """How often each scan is drawn per epoch, on average, in the order of parts and rows.
 
-    Copies of one scan share one scan's turns half-way (1/√size); classes are balanced within their dataset; each dataset
-    gives `share` times its size in all.
+    Copies of one scan share one scan's turns half-way (1/√size); classes are balanced within their dataset; each
+    dataset gives `share` times its size in all.
     """
     pieces = []
     for part in parts:
         sizes = np.bincount(part.groups[part.rows])[part.groups[part.rows]]
-        classes = np.bincount(part.labels, minlength=len(PATHOLOGIES))[part.labels]
-        weight = sizes**-0.5 * classes.astype(np.float64) ** -balance
+        weight = sizes**-0.5
+        classes = np.bincount(part.labels, weights=weight, minlength=len(PATHOLOGIES))[part.labels]
+        weight = weight * classes**-balance
         pieces.append(weight / weight.sum() * len(part) * part.choice.share)
     return np.concatenate(pieces)
 
@@ -113,8 +114,6 @@ class PlainBatches:
             canvases = []
             for source, row in items:
                 top, left, bottom, right = (int(edge) for edge in source.contents[row])
-                canvases.append(
-                    canvas_to_input(source.canvases[row], top=top, left=left, bottom=bottom, right=right)
-                )
+                canvases.append(canvas_to_input(source.canvases[row], top=top, left=left, bottom=bottom, right=right))
             labels = np.array([source.labels[row] for source, row in items])
             yield torch.from_numpy(np.stack(canvases)), torch.from_numpy(labels)

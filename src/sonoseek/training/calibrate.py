@@ -1,4 +1,4 @@
-"""What turns logits into a verdict, fitted on validation scans: temperature, abstention, conformal quantile, thresholds."""
+"""What turns logits into a verdict, fitted on validation scans: temperature, abstention, quantile, thresholds."""
 
 from __future__ import annotations
 

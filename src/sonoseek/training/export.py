@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,7 +81,7 @@ def export_bundle(network: HybridNetwork | ManyViewNetwork, *, folder: Path, fac
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }
     _write(folder / MODEL_FILE, model)
-    _write(folder / MANIFEST_FILE, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    _write(folder / MANIFEST_FILE, (json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
     _write(folder / CARD_FILE, model_card(manifest, parameters=sum(p.numel() for p in network.parameters())).encode())
     verify_bundle(network, folder=folder)
     return folder
@@ -103,7 +102,9 @@ def onnx_bytes(network: HybridNetwork | ManyViewNetwork, *, canvas_size: int) ->
             verbose=False,
         )
     if program is None:  # only where the exporter is told to write files itself
-        raise BundleError("the ONNX exporter returned nothing; torch is of an untested version. Install the pinned one.")
+        raise BundleError(
+            "the ONNX exporter returned nothing; torch is of an untested version. Install the pinned one."
+        )
     model = program.model_proto
     # The exporter notes where each node stands in the source, absolute paths included: no business of a user's.
     for node in model.graph.node:
@@ -159,7 +160,7 @@ def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_bytes(content)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 @contextmanager

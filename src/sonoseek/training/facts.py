@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,9 +30,12 @@ def bundle_facts(
     """Gather manifest and card.
 
     Args:
-        recipe, split, calibration, fold: of the run.
+        recipe: of the run.
+        split: who learnt, who calibrated.
+        calibration: fitted on the latter.
+        fold: that was held out, or None.
         figures: side → dataset → name → value, as in `metrics.json`.
-        cross_validation: `summary.json` of the folds of the same recipe, or empty.
+        cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
     """
     licences = {"bundle": "Apache-2.0"}
     if recipe.start.licence:
@@ -68,7 +72,7 @@ def bundle_facts(
                 for train, validation in zip(split.train, split.validation, strict=True)
             },
             "start": recipe.start.origin,
-            "protocol": _protocol(recipe, split, fold=fold, crossed=bool(cross_validation)),
+            "protocol": _protocol(recipe, split, fold=fold, folds_recipe=cross_validation.get("recipe")),
             "figures": _flat(figures, cross_validation),
             "recipe": recipe_to_dict(recipe),
             "fold": fold,
@@ -79,28 +83,42 @@ def bundle_facts(
     )
 
 
-def _protocol(recipe: Recipe, split: Split, *, fold: int | None, crossed: bool) -> str:
+def _protocol(recipe: Recipe, split: Split, *, fold: int | None, folds_recipe: Mapping[str, Any] | None) -> str:
     folded = ", ".join(part.source.name for part in split.train if part.choice.folded)
     lines = [
-        f"{recipe.optimiser.epochs} epochs; augmentation on the training side only; groups of scans that belong together "
-        "never part. Lesion masks were not used.",
+        f"{recipe.optimiser.epochs} epochs; augmentation on the training side only; groups of scans that belong "
+        "together never part. Lesion masks were not used.",
         f"{recipe.validation:.1%} of the training side ({folded}) was kept for validation.",
     ]
     if fold is not None:
         lines.append(f"Fold {fold} of {recipe.folds} was held out and read once, at the end: the test figures below.")
-    elif crossed:
+    elif folds_recipe is not None:
         lines.append(
-            f"No scan was held out from this bundle. The cross-validated figures below are those of {recipe.folds} networks "
-            "trained by the same recipe, each tested on the fold that it had not seen; mean over folds ± deviation."
+            "No scan was held out from this bundle. The cross-validated figures below are those of "
+            f"{folds_recipe['folds']} networks trained by {_which(folds_recipe, recipe)}, each tested on the fold that "
+            "it had not seen; mean over folds ± deviation."
         )
     else:
         lines.append("No scan was held out for a test; figures on the validation part are optimistic.")
     return " ".join(lines)
 
 
+def _which(folds_recipe: Mapping[str, Any], recipe: Recipe) -> str:
+    """Say whether the folds were trained as the bundle was; a name and a version change no network."""
+    own = json.loads(json.dumps(recipe_to_dict(recipe)))
+    unnamed = [{k: v for k, v in each.items() if k not in ("name", "version", "fold")} for each in (own, folds_recipe)]
+    if unnamed[0] == unnamed[1]:
+        return "the same recipe"
+    data = " and ".join(choice["name"] for choice in folds_recipe["datasets"])
+    own_data = ", ".join(choice.name for choice in recipe.datasets)
+    return f"another recipe ({folds_recipe['name']!r}, on {data}; this bundle's: {own_data})"
+
+
 def _flat(figures: Figures, cross_validation: Mapping[str, Any]) -> dict[str, float | str]:
     flat: dict[str, float | str] = {}
     for dataset, values in cross_validation.items():
+        if dataset == "recipe":
+            continue
         for name, value in values.items():
             if name != "scans":
                 flat[f"{dataset}, cross-validated: {name}"] = f"{value['mean']:.3f} ± {value['deviation']:.3f}"

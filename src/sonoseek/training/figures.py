@@ -38,11 +38,12 @@ def read_parts(
 def verdict_figures(
     logits: NDArray[np.float32], labels: NDArray[np.int64], *, temperature: float, abstain_below: float, quantile: float
 ) -> dict[str, float]:
-    """Of the calibrated verdict; NaN where a class needed is absent.
+    """Of the calibrated verdict.
 
     Returns:
         scans, accuracy, balanced_accuracy, auroc_malignant (against the rest), ece (15 bins), coverage and
         accuracy_when_labelled (of the scans that get a label), set_coverage and set_size (of the prediction set).
+        What needs a class that is absent is left out.
     """
     p = softmax(logits / temperature)
     scores, truth = torch.from_numpy(p), torch.from_numpy(labels)
@@ -51,17 +52,20 @@ def verdict_figures(
     included = (1 - p <= quantile) | (np.arange(p.shape[1]) == said[:, None])
     positive = truth == MALIGNANT
     both = 0 < int(positive.sum()) < len(labels)
-    return {
+    figures = {
         "scans": len(labels),
         "accuracy": float(multiclass_accuracy(scores, truth, num_classes=p.shape[1], average="micro")),
         "balanced_accuracy": float(np.mean([np.mean(said[labels == c] == c) for c in np.unique(labels)])),
         "auroc_malignant": float(binary_auroc(scores[:, MALIGNANT], positive.long())) if both else float("nan"),
         "ece": float(multiclass_calibration_error(scores, truth, num_classes=p.shape[1], n_bins=15)),
         "coverage": float(labelled.mean()),
-        "accuracy_when_labelled": float(np.mean(said[labelled] == labels[labelled])) if labelled.any() else float("nan"),
+        "accuracy_when_labelled": float(np.mean(said[labelled] == labels[labelled]))
+        if labelled.any()
+        else float("nan"),
         "set_coverage": float(included[np.arange(len(labels)), labels].mean()),
         "set_size": float(included.sum(axis=1).mean()),
     }
+    return {name: value for name, value in figures.items() if not np.isnan(value)}
 
 
 def precision_at(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import sys
 import time
 import warnings
@@ -63,7 +64,11 @@ class Watch(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Keep the figures: validation has run by now."""
         del pl_module
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "min_left"}
+        figures = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name != "min_left" and not math.isnan(value)
+        }
         seconds = time.monotonic() - self._began[0]
         self.epochs.append({"epoch": trainer.current_epoch, **figures, "seconds_since_start": round(seconds, 1)})
 
@@ -78,7 +83,8 @@ class _EpochSource:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
-        self._batches.epoch = self._module.current_epoch
+        # not current_epoch: a resumed run asks for its first batch before Lightning counts on
+        self._batches.epoch = self._module.global_step // len(self._batches)
         return iter(self._batches)
 
 
@@ -136,8 +142,8 @@ def fit(
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory for the next batch instead of giving it back to the kernel and asking again.
 
-    Measured: a training step takes half the time. It concerns the whole process, which is why training asks and importing
-    does not. Elsewhere than on Linux with glibc it does nothing.
+    Measured: a training step takes half the time. It concerns the whole process, which is why training asks and
+    importing does not. Elsewhere than on Linux with glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return

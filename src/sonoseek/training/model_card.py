@@ -21,10 +21,11 @@ def model_card(manifest: Mapping[str, Any], *, parameters: int) -> str:
         f"# {manifest['name']} {manifest['version']}",
         f"**{DISCLAIMER[0].upper()}{DISCLAIMER[1:]}.**",
         "## What it is",
-        f"A network that reads one B-mode scan of the breast: a verdict over {', '.join(manifest['classes'])}, an embedding "
-        f"of {manifest['embedding_dim']} numbers for finding similar scans, and an evidence map of {rows} × {columns} "
-        f"cells whose mean is the embedding. Each class logit is linear in the embedding, so a class's heatmap is an exact "
-        f"split of its logit, not an approximation. {parameters:,} weights; CNN → GRU over rows (depth) → 1×1 convolution.",
+        f"A network that reads one B-mode scan of the breast: a verdict over {', '.join(manifest['classes'])}, an "
+        f"embedding of {manifest['embedding_dim']} numbers for finding similar scans, and an evidence map of "
+        f"{rows} × {columns} cells whose mean is the embedding. Each class logit is linear in the embedding, so a "
+        "class's heatmap is an exact split of its logit, not an approximation. "
+        f"{parameters:,} weights; CNN → GRU over rows (depth) → 1×1 convolution.",
         "Input: one grey canvas of "
         f"{manifest['cleaning']['canvas_size']} pixels a side, 0 … 1, −1 in padding, made by the cleaning recipe in "
         "`bundle.json`. Lesion masks are never an input.",
@@ -36,11 +37,11 @@ def model_card(manifest: Mapping[str, Any], *, parameters: int) -> str:
         str(training.get("protocol", "Not trained: a placeholder that shows the interface.")),
         _figures(training.get("figures", {})),
         "## Limits",
-        "- Trained on few scans from few hospitals and scanners; expect a clear fall elsewhere. Publications on the same data "
-        "report malignant AUROC falling from above 0.90 to about 0.75–0.85 in another hospital.\n"
+        "- Trained on few scans from few hospitals and scanners; expect a clear fall elsewhere. Publications on the "
+        "same data report malignant AUROC falling from above 0.90 to about 0.75–0.85 in another hospital.\n"
         "- One still image: no Doppler, no elastography, no history, no second view.\n"
-        "- BUSI has no patient ids; near-identical scans are kept together in every split, scans of one patient that look "
-        "different are not known to be.\n"
+        "- BUSI has no patient ids; near-identical scans are kept together in every split, scans of one patient that "
+        "look different are not known to be.\n"
         "- A heatmap shows what the network rests on, not where a lesion is.\n"
         "- Scans that are no B-mode breast ultrasound get a verdict too: heed the novelty and the abstention.",
         "## Calibration",
@@ -65,5 +66,8 @@ def _figures(figures: Mapping[str, Any]) -> str:
     if not figures:
         return ""
     rows = ["| figure | value |", "|---|---|"]
-    rows += [f"| {name} | {value:.3f} |" if isinstance(value, float) else f"| {name} | {value} |" for name, value in figures.items()]
+    rows += [
+        f"| {name} | {value:.3f} |" if isinstance(value, float) else f"| {name} | {value} |"
+        for name, value in figures.items()
+    ]
     return "\n".join(rows)

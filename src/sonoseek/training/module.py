@@ -50,7 +50,7 @@ class TrainingModule(lightning.LightningModule):
         self.steps = steps
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         decay = recipe.optimiser.average
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay > 0 else None
+        self.average = AveragedModel(self.network, multi_avg_fn=_mean_with(decay)) if decay > 0 else None
         self.accuracy = MulticlassAccuracy(num_classes=len(PATHOLOGIES), average="micro")
         self.auroc = BinaryAUROC()
 
@@ -79,7 +79,7 @@ class TrainingModule(lightning.LightningModule):
         if self.average is not None:
             seen = int(self.average.n_averaged)
             decay = min(self.recipe.optimiser.average, (1 + seen) / (10 + seen))
-            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
+            self.average.multi_avg_fn = _mean_with(decay)
             self.average.update_parameters(self.network)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -117,3 +117,7 @@ class TrainingModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _mean_with(decay: float) -> Any:
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch publishes no types for it

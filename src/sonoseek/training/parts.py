@@ -70,7 +70,8 @@ def split_sets(recipe: Recipe, sets: Sequence[PreparedSet], *, fold: int | None)
     sides: dict[str, list[Part]] = {"train": [], "validation": [], "test": []}
     for choice, source in zip(recipe.datasets, sets, strict=True):
         groups = _groups(source)
-        training, test = tuple(record.case_id for record in source.records), ()
+        training: tuple[str, ...] = tuple(record.case_id for record in source.records)
+        test: tuple[str, ...] = ()
         if choice.folded and fold is not None:
             outer = stratified_group_folds(source.records, folds=recipe.folds, seed=recipe.seed)[fold]
             training, test = outer.train, outer.test

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def _clean_all(
 ) -> PreparedSet:
     ids: list[str] = []
     canvases: list[NDArray[np.uint8]] = []
-    contents: list[tuple[int, ...]] = []
+    contents: list[tuple[int, int, int, int]] = []
     labels: list[int] = []
     refused: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -153,10 +154,10 @@ def _clean_all(
 
 def _clean_case(
     dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe
-) -> list[tuple[NDArray[np.uint8], tuple[int, ...]]] | str:
+) -> list[tuple[NDArray[np.uint8], tuple[int, int, int, int]]] | str:
     """Canvas and content of each scan, or why there is none."""
     try:
-        scans = dataset.load(record.case_id).scans
+        scans = dataset.load(record.case_id, masks=False).scans
     except (ScanReadError, DatasetError) as error:
         return str(error)
     results = []
@@ -169,7 +170,8 @@ def _clean_case(
 
 def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> PreparedSet | None:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # the stream is ours to close: numpy leaves it open where the archive is damaged
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return _assemble(
                 dataset,
                 records,
@@ -179,7 +181,7 @@ def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> Prep
                 labels=arrays["labels"],
                 refused=json.loads(arrays["refused"].tobytes()),
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         log.warning("%s does not read (%s); the scans are cleaned again", file.name, error)
         return None
 

@@ -21,17 +21,17 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A table of the file."""
 
 
-class DatasetChoice(_Part):
+class DatasetChoice(_Part, frozen=True):
     """One archive to train on.
 
     Attributes:
         name: in the table of datasets.
         root: its folder under the data folder; "" means `name`.
         count, seed: of the phantom; not used by others.
-        folded: whether it takes part in the cross-validation and in the calibration. An archive that does not is trained
-            on in every fold, and reported by its own validation part.
-        classes: the classes that this archive could have shown. The logits of the others are left out of the loss, so that
-            an archive without normal scans teaches nothing about them.
+        folded: whether it takes part in the cross-validation and in the calibration. An archive that does not is
+            trained on in every fold, and reported by its own validation part.
+        classes: the classes that this archive could have shown. The logits of the others are left out of the loss, so
+            that an archive without normal scans teaches nothing about them.
         share: scans drawn per epoch, as a multiple of what the archive holds.
     """
 
@@ -44,7 +44,7 @@ class DatasetChoice(_Part):
     share: float = 1.0
 
 
-class Start(_Part):
+class Start(_Part, frozen=True):
     """Where the weights start.
 
     Attributes:
@@ -60,7 +60,7 @@ class Start(_Part):
     licence: str = ""
 
 
-class Optimiser(_Part):
+class Optimiser(_Part, frozen=True):
     """How the weights move.
 
     Attributes:
@@ -82,7 +82,7 @@ class Optimiser(_Part):
     clip: float = 5.0
 
 
-class Augmentation(_Part):
+class Augmentation(_Part, frozen=True):
     """What may happen to a training scan; each switch 0 turns its kind off. Never upside down: rows are depth.
 
     Attributes:
@@ -110,7 +110,7 @@ class Augmentation(_Part):
     marks: float = 0.25
 
 
-class Loss(_Part):
+class Loss(_Part, frozen=True):
     """What is minimised: cross-entropy + supervised × SupCon + instance × InfoNCE over the two views.
 
     Attributes:
@@ -128,7 +128,7 @@ class Loss(_Part):
     balance: float = 0.5
 
 
-class Recipe(_Part):
+class Recipe(_Part, frozen=True):
     """One training run, but for its fold.
 
     Attributes:
@@ -152,7 +152,7 @@ class Recipe(_Part):
     seed: int = 0
     folds: int = 5
     validation: float = 0.125
-    cleaning: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies empty defaults
+    cleaning: dict[str, Any] = {}  # msgspec copies empty defaults
     start: Start = Start()
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
@@ -199,11 +199,6 @@ def parse_recipe(text: str, *, where: str = "the recipe") -> Recipe:
     except msgspec.ValidationError as error:
         raise InvalidValueError(f"{where}: {error}. Correct it.") from error
     return recipe
-
-
-def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write it as JSON, every default spelled out: what a run was really made with."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=1) + b"\n")
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from sonoseek.training.fitting import fit
 from sonoseek.training.module import TrainingModule, build_network
 from sonoseek.training.parts import Part, Split, split_sets
 from sonoseek.training.prepare import open_choice, prepare
-from sonoseek.training.recipe import Recipe, recipe_to_dict, write_recipe
+from sonoseek.training.recipe import Recipe, recipe_to_dict
 
 log = logging.getLogger(__name__)
 RECIPE_FILE = "recipe.json"
@@ -57,13 +57,15 @@ def train(
     Args:
         recipe: what to do.
         data_root: folder with the datasets' folders; may be None where a recipe needs phantoms only.
-        run_dir: made if need be; holds the resolved recipe, checkpoints, `metrics.json`, `network.safetensors`, `bundle/`.
+        run_dir: made if need be; holds the resolved recipe, checkpoints, `metrics.json`, `network.safetensors` and
+            `bundle/`.
         weights_root: folder with the start weights; None: `weights` beside `data_root`.
         fold: 0 … folds − 1: tested on, once, at the very end; None: nothing is held out but the validation part.
         resume: go on where an earlier call was stopped; one that had finished is returned as it is.
         cache: folder for cleaned scans; None: `prepared` in `run_dir`. It holds scans: keep it out of any repository.
-        cross_validation: folder that `train_folds` left for the same recipe: its figures are quoted in the card, and its
-            out-of-fold predictions, far more than a validation part holds, calibrate the bundle.
+        cross_validation: folder that `train_folds` left: its figures are quoted in the card, and its out-of-fold
+            predictions, far more than a validation part holds, calibrate the bundle. It should be of the same recipe;
+            where it is not, the card says so.
         progress_bar: Lightning's bar on the terminal, with the minutes left.
         on_progress: (done, total) training steps.
 
@@ -88,7 +90,9 @@ def train(
     ]
     split = split_sets(recipe, sets, fold=fold)
     prepared = time.monotonic()
-    network = _started(recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None))
+    network = _started(
+        recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None)
+    )
     batches = TrainingBatches(split.train, recipe)
     module = TrainingModule(network, recipe, steps=len(batches) * recipe.optimiser.epochs)
     calibrators = [part for part in split.validation if part.choice.folded]
@@ -142,9 +146,12 @@ def train_folds(
     """Run every fold, each in its own folder `fold-0` … of `run_dir`, then gather the figures in `summary.json`.
 
     Args:
-        recipe, data_root, weights_root, progress_bar: as for `train`.
+        recipe: as for `train`.
+        data_root: as for `train`.
         run_dir: of all folds together.
+        weights_root: as for `train`.
         resume: take finished folds as they are and go on with the one that was stopped.
+        progress_bar: as for `train`.
         on_progress: (done, total) training steps, over all folds.
 
     Returns:
@@ -200,10 +207,10 @@ def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for dataset in per_fold[0]:
         for name in per_fold[0][dataset]:
-            values = [float(figures[dataset][name]) for figures in per_fold]
+            values = [float(figures[dataset][name]) for figures in per_fold if name in figures[dataset]]
             summary.setdefault(dataset, {})[name] = {
                 "mean": float(np.mean(values)),
-                "deviation": float(np.std(values, ddof=1)) if folds > 1 else 0.0,
+                "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
                 "values": values,
             }
     _write_json(run_dir / "summary.json", summary)
@@ -305,10 +312,11 @@ def _summary(cross_validation: Path | None) -> dict[str, Any]:
     if cross_validation is None:
         return {}
     summary: dict[str, Any] = json.loads((cross_validation / "summary.json").read_text())
+    summary["recipe"] = json.loads((cross_validation / "fold-0" / RECIPE_FILE).read_text())
     return summary
 
 
 def _write_json(path: Path, content: Any) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)

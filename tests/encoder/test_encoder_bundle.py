@@ -1,0 +1,104 @@
+"""Bundles are read strictly: whatever is wrong with one is said before it speaks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sonoseek.core import BundleError
+from sonoseek.encoder import load_bundle, open_encoder
+from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+
+
+def test_it_reads_what_was_written(bundle_folder):
+    bundle = load_bundle(bundle_folder)
+    written = json.loads((bundle_folder / "bundle.json").read_text())
+    assert bundle.classes == ("normal", "benign", "malignant")
+    assert bundle.head_weight.dtype == np.float32
+    assert bundle.head_weight.shape == (3, 8)
+    assert bundle.head_weight.tolist() == written["head_weight"]
+    assert not bundle.head_weight.flags.writeable
+    assert bundle.cells == (2, 2)
+    assert bundle.recipe.canvas_size == 32
+    assert bundle.conformal_quantile == 0.8
+    assert bundle.operating_points["sensitivity_95"]["threshold"] == 0.1
+
+
+def test_its_id_names_it_and_changes_with_its_content(bundle_folder, make_bundle):
+    first = load_bundle(bundle_folder).bundle_id
+    assert first.startswith("test-")
+    assert len(first) == len("test-") + 12
+    assert load_bundle(bundle_folder).bundle_id == first
+    assert load_bundle(make_bundle(temperature=2.5)).bundle_id != first
+
+
+def test_the_environment_names_the_default(bundle_folder, monkeypatch):
+    monkeypatch.setenv("SONOSEEK_BUNDLE", str(bundle_folder))
+    assert load_bundle().name == "test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 2}, "format 2.*Update sonoseek"),
+        ({"format": 0}, "format 0.*Export"),
+        ({"model_sha256": "0" * 64}, "sha256"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"abstain_below": 1.5}, "abstain_below"),
+        ({"conformal": {}}, "quantile"),
+        ({"classes": ["benign", "normal", "malignant"]}, "order"),
+        ({"classes": ["normal", "benign", "strange"]}, "order"),
+        ({"head_bias": [0.0]}, "head_bias"),
+        ({"embedding_dim": 9}, "head_weight"),
+        ({"cells": [0, 2]}, "cells"),
+        ({"licences": None}, "licences"),
+        ({"extra": 1}, "extra"),
+        ({"cleaning": {"version": 99}}, "cleaning"),
+        ({"cleaning": {"version": 1, "canvas": 3}}, "cleaning"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(make_bundle, changes, said):
+    with pytest.raises(BundleError, match=said):
+        load_bundle(make_bundle(**changes))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json"])
+def test_a_missing_file_is_named(bundle_folder, name):
+    (bundle_folder / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        load_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": "one"}', b"\xff\xfe", b"null"])
+def test_broken_json_is_said(bundle_folder, content):
+    (bundle_folder / "bundle.json").write_bytes(content)
+    with pytest.raises(BundleError, match="does not read as a bundle"):
+        load_bundle(bundle_folder)
+
+
+def test_a_damaged_model_is_said(bundle_folder, make_bundle):
+    model = bytearray((bundle_folder / "model.onnx").read_bytes())
+    model[len(model) // 2] ^= 0xFF
+    (bundle_folder / "model.onnx").write_bytes(bytes(model))
+    with pytest.raises(BundleError, match="sha256"):
+        load_bundle(bundle_folder)
+    with pytest.raises(BundleError, match="does not open"):  # the same, with a manifest that agrees
+        open_encoder(make_bundle(model=b"no model at all"))
+
+
+def test_the_shipped_bundle_is_whole():
+    bundle = load_bundle(DEFAULT_BUNDLE)
+    assert bundle.classes == ("normal", "benign", "malignant")
+    assert bundle.embedding_dim == 256
+    assert bundle.model_path.stat().st_size < 20_000_000
+    card = (DEFAULT_BUNDLE / "MODEL_CARD.md").read_text()
+    for needed in ("not for diagnosis", "## Data", "## Limits", "## Licences", "SqueezeNet"):
+        assert needed.lower() in card.lower()
+
+
+def test_the_shipped_bundle_names_no_machine():
+    for file in DEFAULT_BUNDLE.iterdir():
+        content = file.read_bytes()
+        for trace in (b"/home/", b"/root/", b"/tmp/", b"site-packages"):
+            assert trace not in content, file.name

@@ -1,0 +1,99 @@
+"""Augmentation: padding stays padding, depth stays downwards, switches off means untouched."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sonoseek.encoder import PADDING
+from sonoseek.encoder.canvas_input import canvas_to_input
+from sonoseek.training.augment import augment, draw_marks
+from sonoseek.training.recipe import Augmentation
+
+OFF = Augmentation(**dict.fromkeys(Augmentation.__struct_fields__, 0.0))
+SIZE = 96
+
+
+def landscape(height=60):
+    """Bright above, dark below, with a bright column on the left."""
+    top = (SIZE - height) // 2
+    canvas = np.zeros((SIZE, SIZE), np.uint8)
+    canvas[top : top + height] = np.linspace(220, 20, height).astype(np.uint8)[:, None]
+    canvas[top : top + height, 8:14] = 255
+    return canvas, np.array([top, 0, top + height, SIZE], np.int32)
+
+
+def test_with_every_switch_off_it_is_the_input_itself():
+    canvas, content = landscape()
+    view = augment(canvas, content, switches=OFF, rng=np.random.default_rng(0))
+    top, left, bottom, right = content
+    np.testing.assert_allclose(view, canvas_to_input(canvas, top=top, left=left, bottom=bottom, right=right)[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), height=st.integers(20, SIZE))
+def test_every_view_is_an_input_that_cleaning_could_have_made(seed, height):
+    canvas, content = landscape(height)
+    view = augment(canvas, content, switches=Augmentation(), rng=np.random.default_rng(seed))
+    assert view.shape == (SIZE, SIZE)
+    assert view.dtype == np.float32
+    scan = view != PADDING
+    assert np.all((view[scan] >= 0) & (view[scan] <= 1))
+    rows, columns = np.flatnonzero(scan.any(1)), np.flatnonzero(scan.any(0))
+    assert scan[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()  # one rectangle
+    assert len(rows) == SIZE or len(columns) == SIZE  # that touches two edges
+    assert abs(rows[0] - (SIZE - 1 - rows[-1])) <= 1  # centred
+    assert abs(columns[0] - (SIZE - 1 - columns[-1])) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_no_view_is_upside_down(seed):
+    canvas, content = landscape()
+    view = augment(canvas, content, switches=Augmentation(tgc=0, marks=0), rng=np.random.default_rng(seed))
+    scan = np.where(view == PADDING, np.nan, view)
+    filled = scan[~np.isnan(scan).all(1)]
+    third = len(filled) // 3
+    assert np.nanmean(filled[:third]) > np.nanmean(filled[-third:])
+
+
+def test_mirroring_is_left_right_and_half_of_the_time():
+    canvas, content = landscape()
+    rng = np.random.default_rng(0)
+    switches = Augmentation(**{**dict.fromkeys(Augmentation.__struct_fields__, 0.0), "mirror": 0.5})
+    left = [augment(canvas, content, switches=switches, rng=rng)[48, :48].max() > 0.9 for _ in range(200)]
+    assert 60 < sum(left) < 140
+
+
+def test_the_same_seed_draws_the_same_view():
+    canvas, content = landscape()
+    one, other = (augment(canvas, content, switches=Augmentation(), rng=np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_padding_is_never_turned_into_view():
+    canvas, content = landscape()
+    dirty = canvas.copy()
+    dirty[: content[0]] = 255  # what lies in padding must not matter
+    for seed in range(10):
+        one, other = (
+            augment(c, content, switches=Augmentation(), rng=np.random.default_rng(seed)) for c in (canvas, dirty)
+        )
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", [n for n in Augmentation.__struct_fields__ if n != "mirror"])
+def test_each_switch_does_something(name):
+    canvas, content = landscape()
+    on = 1.0 if name in ("blur", "jpeg", "marks") else 10.0 if name == "rotate" else 0.3
+    switches = Augmentation(**{**dict.fromkeys(Augmentation.__struct_fields__, 0.0), name: on})
+    untouched = augment(canvas, content, switches=OFF, rng=np.random.default_rng(1))
+    views = [augment(canvas, content, switches=switches, rng=np.random.default_rng(seed)) for seed in range(5)]
+    assert sum(np.abs(view - untouched).max() > 0.01 for view in views) >= 3
+
+
+def test_marks_do_not_write_on_their_input():
+    scan = np.zeros((40, 60), np.uint8)
+    marked = [draw_marks(scan, rng=np.random.default_rng(seed)) for seed in range(10)]
+    assert scan.max() == 0
+    assert sum(m.max() > 100 for m in marked) >= 9

@@ -1,0 +1,156 @@
+"""Preparing, parting and drawing."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from sonoseek.cleaning import CleaningRecipe
+from sonoseek.core import DatasetError, InvalidValueError
+from sonoseek.encoder import PADDING
+from sonoseek.training.batches import PlainBatches, TrainingBatches, draw, expected_draws
+from sonoseek.training.parts import split_sets
+from sonoseek.training.prepare import prepare
+
+RECIPE = CleaningRecipe(canvas_size=64, borders=False, marks=False)
+
+
+@pytest.fixture
+def prepared(memory_dataset, tmp_path):
+    return prepare(memory_dataset, recipe=RECIPE, cache=tmp_path)
+
+
+def test_what_was_cleaned_once_is_kept(memory_dataset, tmp_path, prepared):
+    cleaned = memory_dataset.loads
+    again = prepare(memory_dataset, recipe=RECIPE, cache=tmp_path)
+    assert memory_dataset.loads - cleaned < cleaned / 2  # a few to see that nothing has changed
+    np.testing.assert_array_equal(again.canvases, prepared.canvases)
+    assert again.content_hash == prepared.content_hash
+    other = prepare(
+        memory_dataset, recipe=CleaningRecipe(canvas_size=64, borders=False, contrast="none"), cache=tmp_path
+    )
+    assert other.content_hash != prepared.content_hash
+
+
+def test_another_cleaning_behind_the_same_recipe_is_noticed(memory_dataset, tmp_path, prepared, monkeypatch, caplog):
+    def brighter(scan, recipe):
+        cleaned = clean(scan, recipe)
+        object.__setattr__(cleaned, "canvas", np.maximum(cleaned.canvas, 9))
+        return cleaned
+
+    from sonoseek.training import prepare as module
+
+    clean = module.clean
+    monkeypatch.setattr(module, "clean", brighter)
+    with caplog.at_level(logging.WARNING):
+        again = prepare(memory_dataset, recipe=RECIPE, cache=tmp_path)
+    assert "cleaning has changed" in caplog.text
+    assert again.canvases.min() == 9
+
+
+def test_a_damaged_cache_is_made_anew(memory_dataset, tmp_path, prepared):
+    (file,) = tmp_path.glob("*.npz")
+    file.write_bytes(file.read_bytes()[:1000])
+    again = prepare(memory_dataset, recipe=RECIPE, cache=tmp_path)
+    assert again.content_hash == prepared.content_hash
+
+
+def test_a_broken_case_is_left_out_and_named(make_dataset, tmp_path):
+    told = []
+    made = prepare(
+        make_dataset(broken=["case 4"]), recipe=RECIPE, cache=tmp_path, on_progress=lambda *a: told.append(a)
+    )
+    assert len(made.labels) == 29
+    assert list(made.refused) == ["case 4"]
+    assert told[-1] == (30, 30)
+    with pytest.raises(DatasetError, match="none of 3"):
+        prepare(make_dataset(3, broken=["case 0", "case 1", "case 2"]), recipe=RECIPE, cache=tmp_path)
+
+
+def test_sides_never_share_a_group_and_cover_all(tiny_recipe, prepared):
+    tested = []
+    for fold in range(3):
+        split = split_sets(tiny_recipe, [prepared], fold=fold)
+        sides = [split.train[0], split.validation[0], split.test[0]]
+        rows = np.concatenate([part.rows for part in sides])
+        assert sorted(rows) == list(range(30))
+        groups = [set(part.groups[part.rows].tolist()) for part in sides]
+        assert not groups[0] & groups[1]
+        assert not groups[0] & groups[2]
+        assert not groups[1] & groups[2]
+        tested.extend(sides[2].rows)
+    assert sorted(tested) == list(range(30))
+    whole = split_sets(tiny_recipe, [prepared], fold=None)
+    assert len(whole.test[0]) == 0
+    assert len(whole.train[0]) + len(whole.validation[0]) == 30
+    with pytest.raises(InvalidValueError, match="fold is 3"):
+        split_sets(tiny_recipe, [prepared], fold=3)
+
+
+def test_batches_are_two_views_of_each_scan(tiny_recipe, prepared):
+    split = split_sets(tiny_recipe, [prepared], fold=0)
+    batches = TrainingBatches(split.train, tiny_recipe)
+    made = list(batches)
+    assert len(made) == len(batches)
+    for canvases, labels, groups, known in made:
+        half = len(labels) // 2
+        assert canvases.shape == (2 * half, 1, 64, 64)
+        assert canvases.dtype == torch.float32
+        assert torch.equal(labels[:half], labels[half:])
+        assert torch.equal(groups[:half], groups[half:])
+        assert not torch.equal(canvases[:half], canvases[half:])
+        assert known.all()
+
+
+def test_epochs_differ_and_repeat(tiny_recipe, prepared):
+    split = split_sets(tiny_recipe, [prepared], fold=0)
+    first, second = TrainingBatches(split.train, tiny_recipe), TrainingBatches(split.train, tiny_recipe)
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+    second.epoch = 1
+    assert not any(a[0].shape == b[0].shape and torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+
+
+def test_only_the_training_side_is_drawn_from(tiny_recipe, prepared):
+    split = split_sets(tiny_recipe, [prepared], fold=0)
+    batches = TrainingBatches(split.train, tiny_recipe)
+    seen = set()
+    for epoch in range(5):
+        batches.epoch = epoch
+        for _, _, groups, _ in batches:
+            seen |= set(groups.tolist())
+    part = split.train[0]
+    assert seen == set(part.groups[part.rows].tolist())
+
+
+def test_draws_are_as_many_as_expected():
+    expected = np.array([0.2, 1.0, 2.5, 0.3])
+    counts = np.zeros(4)
+    for seed in range(400):
+        drawn = np.bincount(draw(expected, rng=np.random.default_rng(seed)), minlength=4)
+        assert np.all(np.abs(drawn - expected) <= 1)
+        counts += drawn
+    np.testing.assert_allclose(counts / 400, expected, atol=0.1)
+
+
+def test_balance_lifts_the_rare(tiny_recipe, prepared):
+    part = split_sets(tiny_recipe, [prepared], fold=None).train[0]
+    object.__setattr__(part, "rows", part.rows[(part.labels > 0) | (np.arange(len(part)) % 3 == 0)])
+    for balance, spread in ((0.0, 1.0), (1.0, 0.0)):
+        expected = expected_draws([part], balance=balance)
+        per_class = np.array([expected[part.labels == c].sum() for c in range(3)])
+        assert expected.sum() == pytest.approx(len(part))
+        assert (np.ptp(per_class) > 0.5) == bool(spread)
+
+
+def test_plain_batches_are_the_canvases_in_order(tiny_recipe, prepared):
+    split = split_sets(tiny_recipe, [prepared], fold=0)
+    batches = PlainBatches([split.test[0]], batch=4)
+    canvases, labels = (torch.cat(items) for items in zip(*batches, strict=True))
+    assert len(batches) == -(-len(split.test[0]) // 4)
+    assert labels.tolist() == split.test[0].labels.tolist()
+    row = split.test[0].rows[0]
+    top, left, bottom, right = prepared.contents[row]
+    inside = canvases[0, 0, top:bottom, left:right].numpy()
+    np.testing.assert_allclose(inside, prepared.canvases[row][top:bottom, left:right] / 255, atol=1e-6)
+    assert torch.all(canvases[0, 0, :top] == PADDING)

@@ -1,0 +1,80 @@
+"""Calibration: known temperatures are found, promises of coverage are kept."""
+
+import numpy as np
+import pytest
+
+from sonoseek.core import PATHOLOGIES
+from sonoseek.training.calibrate import (
+    calibrate,
+    conformal_quantile,
+    fit_abstention,
+    fit_temperature,
+    operating_points,
+    softmax,
+)
+
+
+def draw(n, *, temperature, seed=0):
+    """Logits, and labels drawn from softmax(logits / temperature)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (n, 3)).astype(np.float32)
+    p = softmax(logits / temperature)
+    labels = (p.cumsum(1) < rng.random((n, 1))).sum(1).clip(0, 2)
+    return logits, labels.astype(np.int64)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_a_known_temperature_is_found(temperature):
+    assert fit_temperature(*draw(5000, temperature=temperature)) == pytest.approx(temperature, rel=0.1)
+
+
+def test_a_perfect_network_gets_a_finite_temperature():
+    logits = np.eye(3, dtype=np.float32) * 5
+    assert 0.2 <= fit_temperature(logits, np.arange(3)) <= 5
+
+
+def test_prediction_sets_hold_the_truth_as_often_as_promised():
+    kept = []
+    for seed in range(60):
+        logits, labels = draw(300, temperature=1.0, seed=seed)
+        p = softmax(logits)
+        quantile = conformal_quantile(p[:100], labels[:100])
+        kept.append(np.mean(1 - p[100:][np.arange(200), labels[100:]] <= quantile))
+    assert 0.89 <= np.mean(kept) <= 0.93
+
+
+def test_too_few_scans_to_promise_exclude_nothing():
+    assert conformal_quantile(np.full((5, 3), 1 / 3), np.zeros(5, int)) == 1.0
+
+
+def test_abstention_makes_what_is_left_right_but_never_silences():
+    logits, labels = draw(2000, temperature=1.0)
+    p = softmax(logits)
+    threshold = fit_abstention(p, labels)
+    top = p.max(1) >= threshold
+    assert top.mean() >= 0.7
+    assert np.mean(p.argmax(1)[top] == labels[top]) > np.mean(p.argmax(1) == labels)
+    rng = np.random.default_rng(0)
+    hopeless = rng.integers(0, 3, 2000)
+    assert np.mean(p.max(1) >= fit_abstention(p, hopeless)) == pytest.approx(0.7, abs=0.01)
+    assert fit_abstention(np.eye(3), np.arange(3)) == pytest.approx(1 / 3)
+
+
+def test_operating_points_give_what_they_say():
+    logits, labels = draw(500, temperature=1.0)
+    p = softmax(logits)[:, PATHOLOGIES.index("malignant")]
+    points = operating_points(p, labels)
+    positive = labels == 2
+    for wanted in (0.90, 0.95, 0.98):
+        point = points[f"sensitivity_{wanted * 100:.0f}"]
+        called = p >= point["threshold"]
+        assert called[positive].mean() == point["sensitivity"] >= wanted
+        assert (~called[~positive]).mean() == point["specificity"]
+    assert operating_points(p, np.zeros(500, int)) == {}
+
+
+def test_everything_at_once_is_within_a_bundles_rules():
+    made = calibrate(*draw(90, temperature=1.5))
+    assert made.temperature > 0
+    assert 1 / 3 <= made.abstain_below <= 1
+    assert 0 <= made.conformal["quantile"] <= 1

@@ -1,0 +1,64 @@
+"""Recipes: strict, with a hint at what was meant."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.training.recipe import load_recipe, parse_recipe, recipe_to_dict
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SMALL = 'name = "x"\n[[datasets]]\nname = "phantom"\n'
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_recipe_of_the_repository_reads(file):
+    recipe = load_recipe(file)
+    assert recipe.datasets
+    assert recipe.cleaning_recipe.canvas_size % 16 == 0
+    for text in (file.read_text(),):
+        assert "/work" not in text
+        assert "/home" not in text
+
+
+def test_what_is_left_out_takes_its_default_and_is_written_out():
+    recipe = parse_recipe(SMALL)
+    written = json.loads(json.dumps(recipe_to_dict(recipe)))
+    assert written["optimiser"]["epochs"] == recipe.optimiser.epochs
+    assert written["augmentation"]["mirror"] == 0.5
+    assert written["datasets"][0]["classes"] == ["normal", "benign", "malignant"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SMALL + "epocs = 3\n", "epocs"),
+        ('nam = "x"\n' + SMALL, "Did you mean 'name'"),
+        (SMALL + "[optimiser]\nepocs = 3\n", r"'optimiser\.epocs'.*Did you mean 'epochs'"),
+        (SMALL + "[augmentation]\nflip_vertical = 0.5\n", r"'augmentation\.flip_vertical'"),
+        (SMALL + 'rooot = "a"\n', r"'datasets\.rooot'.*'root'"),
+        (SMALL + "[optimiser]\nepochs = 3.5\n", "epochs"),
+        (SMALL + '[optimiser]\nepochs = "3"\n', "epochs"),
+        (SMALL + "[optimiser]\nepochs = 0\n", "epochs"),
+        (SMALL + "[augmentation]\nrotate = 90.0\n", "rows are depth"),
+        (SMALL + "[augmentation]\nblur = -0.1\n", "negative"),
+        (SMALL + "[cleaning]\ncanvas = 3\n", "canvas"),
+        ('name = "x"\n', "datasets"),
+        ('name = "x"\ndatasets = []\n', "datasets"),
+        (SMALL + "folded = false\n", "folded"),
+        (SMALL + 'classes = ["benign"]\n', "classes"),
+        (SMALL + 'classes = ["benign", "sick"]\n', "sick|classes"),
+        ('name = "a/b"\n[[datasets]]\nname = "phantom"\n', "hyphens"),
+        (SMALL + SMALL.partition("\n")[2], "twice"),
+        ("name = ", "TOML"),
+    ],
+)
+def test_a_recipe_that_cannot_be_meant_is_refused(text, said):
+    with pytest.raises(InvalidValueError, match=said):
+        parse_recipe(text)
+
+
+def test_a_missing_recipe_is_said(tmp_path):
+    with pytest.raises(NotFoundError, match="recipe"):
+        load_recipe(tmp_path / "none.toml")
