@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+PHANTOMS = 240
+
 app = typer.Typer(help="How fast queries and index builds are here.", no_args_is_help=True)
 
 Dataset = Annotated[str, typer.Option(help="Dataset to time on; see `data list`.")]
@@ -66,20 +68,28 @@ def query(
 @app.command()
 def ingest(dataset: Dataset = "phantom", data: Data = None, bundle: Bundle = None) -> None:
     """Time an index build against the network alone."""
+    from sonoseek.apps.cli.data import write_phantoms
     from sonoseek.apps.cli.show import progress_bar, table
     from sonoseek.datasets import open_dataset
-    from sonoseek.encoder import open_encoder
+    from sonoseek.encoder import load_bundle
     from sonoseek.evaluate.speed import measure_ingest
 
-    source = open_dataset(dataset, data)
-    with progress_bar(f"index {source.name}") as on_progress:
-        speed = measure_ingest(source, open_encoder(bundle), on_progress=on_progress)
+    with tempfile.TemporaryDirectory(prefix="sonoseek-bench-") as scratch:
+        if dataset == "phantom":  # drawing them would take longer than all else: they are written first
+            data, dataset = Path(scratch) / "phantoms", "folder"
+            with progress_bar("phantoms") as on_progress:
+                write_phantoms(data, count=PHANTOMS, seed=0, on_progress=on_progress)
+        source = open_dataset(dataset, data)
+        with progress_bar(f"index {source.name}") as on_progress:
+            speed = measure_ingest(source, load_bundle(bundle), on_progress=on_progress)
     table(
         ("", "measured", "target"),
         [
-            ("network alone", f"{speed.network_per_s:.1f} scans/s", ""),
+            ("network alone, as an encoder comes (batches, all cores)", f"{speed.network_per_s:.1f} scans/s", ""),
+            ("network alone, as fast as it gets (or a run per core)", f"{speed.fastest_per_s:.1f} scans/s", ""),
             ("index build", f"{speed.build_per_s:.1f} scans/s", ""),
-            ("build / network", f"{speed.ratio:.2f}", "≥ 0.8 from files"),
+            ("build / network as an encoder comes", f"{speed.ratio:.2f}", "≥ 0.8"),
+            ("build / network as fast as it gets", f"{speed.ratio_to_fastest:.2f}", "≥ 0.8"),
         ],
         title=f"{speed.scans} scans of {source.name}, {speed.refused} refused",
     )
