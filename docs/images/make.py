@@ -62,9 +62,6 @@ def report() -> None:
             ]
             target = f"--screenshot={HERE / picture}"
             subprocess.run([browser, *options, target, (Path(folder) / page).as_uri()], check=True, capture_output=True)
-            Image.open(HERE / picture).convert("P", palette=Image.Palette.ADAPTIVE, colors=255).save(
-                HERE / picture, optimize=True
-            )
 
 
 if __name__ == "__main__":

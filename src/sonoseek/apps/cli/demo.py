@@ -20,7 +20,7 @@ def demo(
     dataset: Annotated[str, typer.Option(help="Which dataset --data holds.")] = "busi",
     count: Annotated[int, typer.Option(min=20, help="Phantoms in the archive.")] = 600,
     queries: Annotated[int, typer.Option(min=1, help="How many scans are asked.")] = 10,
-    k: Annotated[int, typer.Option("-k", min=1, help="Matches per report.")] = 8,
+    k: Annotated[int, typer.Option("-k", min=1, help="Matches per report.")] = 10,
     bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
@@ -61,7 +61,9 @@ def demo(
             right += report.prediction.label == record.pathology
             on_progress(done, len(records))
     index = out / "index.html"
-    write_index_page(entries, index, title=f"{len(entries)} scans asked of {source.name}")
+    write_index_page(
+        entries, index, title=f"{len(entries)} scans, asked of an archive of {len(source.records())} ({source.name})"
+    )
     unsure = sum(entry.report.prediction.label is None for entry in entries)
     typer.echo(f"verdicts: {right} of {len(entries)} as proven, {unsure} not sure")
     typer.echo(f"reports: {index.resolve().as_uri()}")
