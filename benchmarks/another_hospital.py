@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/another_hospital.py runs/busi-grouped/fold-*/bundle --data $SONOSEEK_DATA/busbra
 
-BUS-BRA has no normal scans: malignant is scored against benign, by p(malignant) / (p(malignant) + p(benign)). A bundle that was
-trained on BUS-BRA is refused.
+BUS-BRA has no normal scans: malignant is scored against benign, by p(malignant) / (p(malignant) + p(benign)). A bundle
+that was trained on BUS-BRA is refused.
 """
 
 from __future__ import annotations
