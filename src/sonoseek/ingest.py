@@ -180,27 +180,31 @@ class _Build:
 
     def changed(self, records: Sequence[CaseRecord]) -> Iterator[tuple[CaseRecord, str]]:
         """The cases to read, each with its fingerprint; those that the gallery has as they are, are left out."""
-        known = self.gallery.fingerprints(self.dataset.name) if self.lookup else {}
+        names = {record.dataset for record in records} if self.lookup else set()
+        known = {name: self.gallery.fingerprints(name) for name in names}
         for record in records:
             try:
                 fingerprint = self.dataset.fingerprint(record.case_id)
             except (SonoseekError, OSError):
                 fingerprint = ""  # its file is gone or unreadable: loading will say so
-            if not fingerprint or known.get(record.case_id) != fingerprint:
+            if not fingerprint or known.get(record.dataset, {}).get(record.case_id) != fingerprint:
                 yield record, fingerprint
 
     def take(self, item: tuple[CaseRecord, str]) -> _Outcome:
         """One case from its files to its entries. Never raises for what is the case's own fault."""
         record, fingerprint = item
-        source = f"{self.dataset.name}/{record.case_id}"
+        source = f"{record.dataset}/{record.case_id}"
         try:
             case = self.dataset.load(record.case_id, masks=False)
             scans, record = case.scans, replace(record, patient_id=case.patient_id)  # a DICOM file may know the patient
-            kept = self.gallery.entries(scan_ids=[scan.scan_id for scan in scans]) if self.lookup else ()
-            embeddings = {entry.scan_id: entry.embedding for entry in kept}
+            kept = (
+                self.gallery.entries(scan_ids=[scan.scan_id for scan in scans], pictures=False) if self.lookup else ()
+            )
+            # The canvas depends on the spacing too: a corrected spacing is encoded anew.
+            embeddings = {(entry.scan_id, entry.spacing_mm): entry.embedding for entry in kept}
             entries = tuple(
-                _entry(scan, record, embedding=embeddings[scan.scan_id], fingerprint=fingerprint)
-                if scan.scan_id in embeddings
+                _entry(scan, record, embedding=embeddings[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
+                if (scan.scan_id, scan.spacing_mm) in embeddings
                 else make_entry(scan, record, self.encoder, fingerprint=fingerprint)
                 for scan in scans
             )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_audit_writes_page_groups_and_figures(run, archive: Path, tmp_path: Path
 
 
 def test_phantoms_overwrite_nothing(run, archive: Path) -> None:
-    assert "not empty" in run("data", "phantom", "--out", archive, ok=False).stderr
+    assert "not an empty folder" in run("data", "phantom", "--out", archive, ok=False).stderr
 
 
 def test_contact_sheet(run, archive: Path, scan: Path, tmp_path: Path) -> None:
@@ -96,6 +97,28 @@ def test_demo_on_a_dataset_of_ones_own(run, archive: Path, tmp_path: Path) -> No
     out = tmp_path / "demo"
     run("demo", "--out", out, "--data", archive, "--dataset", "folder", "--queries", 2)
     assert (out / "index.html").is_file()
+
+
+def test_one_bad_file_does_not_stop_the_demo(run, archive: Path, tmp_path: Path) -> None:
+    own = tmp_path / "archive"
+    shutil.copytree(archive, own)
+    first = sorted(f for f in own.glob("benign/*.png") if "_mask" not in f.name)[0]
+    first.write_bytes(first.read_bytes()[:300])
+    done = run("demo", "--out", tmp_path / "demo", "--data", own, "--dataset", "folder", "--queries", 40)
+    assert "1 refused" in done.stderr
+    assert len(list((tmp_path / "demo").glob("report-*.html"))) == 29
+
+
+@pytest.mark.data
+def test_the_demo_says_which_scans_the_network_has_learnt_from(run, real_data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "Dataset_BUSI_with_GT"
+    for kind in ("normal", "benign", "malignant"):
+        (own / kind).mkdir(parents=True)
+        for number in range(1, 5):
+            for file in (real_data / "busi" / own.name / kind).glob(f"{kind} ({number})*.png"):
+                shutil.copy(file, own / kind)
+    done = run("demo", "--out", tmp_path / "demo", "--data", tmp_path, "--queries", 2)
+    assert "has learnt from" in done.stdout
 
 
 @pytest.mark.slow

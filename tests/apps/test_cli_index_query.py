@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -133,6 +137,45 @@ def test_add_update_remove_info_verify_optimise(run, gallery: Path, scan: Path, 
     )
 
 
+def test_cases_of_one_file_name_do_not_push_each_other_out(run, archive: Path, tmp_path: Path) -> None:
+    scans = sorted(f for f in archive.glob("*/*.png") if "_mask" not in f.name)[:2]
+    for number, scan in enumerate(scans):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(scan, tmp_path / str(number) / "IMG0001.png")
+        told = run(
+            "index", "add", tmp_path / str(number) / "IMG0001.png", "--gallery", tmp_path / "g", "--pathology", "benign"
+        )
+    assert "2 scans" in told.stdout
+    assert "0 removed" in told.stdout
+
+
+def test_an_output_that_cannot_be_written_is_a_sentence(run, gallery: Path, scan: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    for arguments in (
+        ("query", scan, "--format", "json", "--out", missing / "r.json"),
+        ("clean", scan, "--out", missing / "sheet.png"),
+        ("clean", scan, "--out", tmp_path / "sheet.txt"),
+        ("data", "split", "phantom", "--out", missing / "folds.csv"),
+    ):
+        done = run(*arguments, ok=False)
+        assert done.returncode == 2
+        assert done.stderr.strip().splitlines()[-1].startswith("sonoseek: ")
+
+
+def test_a_stopped_build_says_so_and_goes_on(archive: Path, run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sonoseek.apps.cli", "index", "build", "--dataset", "phantom"]
+    build = subprocess.Popen([*command, "--gallery", str(tmp_path / "g")], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "g" / "gallery.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2.0)
+    build.send_signal(signal.SIGINT)
+    _, told = build.communicate(timeout=60)
+    assert build.returncode == 130
+    assert "goes on from there" in told
+    assert "sound" in run("index", "verify", "--gallery", tmp_path / "g").stdout
+
+
 def test_a_damaged_gallery_does_not_verify(run, gallery: Path, tmp_path: Path) -> None:
     own = tmp_path / "g"
     shutil.copytree(gallery, own)
@@ -143,9 +186,6 @@ def test_a_damaged_gallery_does_not_verify(run, gallery: Path, tmp_path: Path) -
 
 
 def test_a_query_never_imports_torch(gallery: Path, scan: Path) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, sonoseek as ss\n"
         f"ss.open_engine({str(gallery)!r}).query(ss.read_scan({str(scan)!r}), k=3)\n"

@@ -250,3 +250,8 @@ def test_the_bar_shows_and_leaves_nothing_behind(tiny_recipe, cache, tmp_path):
 def test_importing_the_lab_imports_no_torch():
     code = "import sys, sonoseek.training as t; t.load_recipe; assert not {'torch', 'lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_held_out_fold_is_never_calibrated_by_the_folds(tiny_recipe, tmp_path):
+    with pytest.raises(InvalidValueError, match="test labels"):
+        train(tiny_recipe, data_root=None, run_dir=tmp_path / "run", fold=0, cross_validation=tmp_path / "folds")

@@ -71,7 +71,9 @@ def open_dataset(name: str, root: Path | str | None = None) -> Dataset:
     """
     factory: Callable[..., Dataset] = DATASETS.load(name)
     if root is None and name != "phantom":  # which is made on the fly
-        raise InvalidValueError(f"root is None; {name!r} is read from a folder. Give it, or take 'phantom'.")
+        raise InvalidValueError(
+            f"no folder is named; {name!r} is read from one. Give its root (--data), or take 'phantom'."
+        )
     return factory(root)
 
 

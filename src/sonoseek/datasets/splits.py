@@ -109,7 +109,9 @@ def official_folds(dataset: Dataset, folds: int = 5) -> tuple[Fold, ...]:
         SplitError: the dataset publishes none, or not this one, or it parts a group.
     """
     if not isinstance(dataset, HasOfficialFolds):
-        raise SplitError(f"{dataset.name} publishes no folds of its own; use stratified_group_folds instead.")
+        raise SplitError(
+            f"{dataset.name} publishes no folds of its own; leave --official out, or call stratified_group_folds."
+        )
     records = dataset.records()
     fold_of = dataset.official_test_folds(folds)
     absent = [record.case_id for record in records if record.case_id not in fold_of]

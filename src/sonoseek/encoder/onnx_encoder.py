@@ -26,7 +26,7 @@ class Encoding:
     Attributes:
         logits: float32 (N, C), before the temperature. Equal to embedding @ head_weight.T + head_bias.
         embedding: float32 (N, D), not normalised. Equal to the plain mean of the evidence over cells.
-        evidence: float32 (N, D, h, w), signed; exactly 0 where a cell holds only padding.
+        evidence: float32 (N, D, h, w), signed; exactly 0 where all that a cell looks at is padding.
     """
 
     logits: NDArray[np.float32]

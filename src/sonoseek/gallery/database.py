@@ -135,9 +135,7 @@ def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
     """
     _check_sqlite()
     if not path.is_file():
-        raise NotFoundError(
-            f"no gallery at {path}; build one with `sonoseek index build --gallery {path}`, or correct the path."
-        )
+        raise NotFoundError(f"no gallery at {path}; build one with `sonoseek index build`, or correct the path.")
     mode = "rw" if write else "ro"
     if not write and not os.access(path.parent, os.W_OK):
         # Without a writable folder SQLite cannot make the memory that readers of a WAL share. When no writer has left

@@ -47,7 +47,7 @@ def model_card(manifest: Mapping[str, Any], *, parameters: int) -> str:
         "## Calibration",
         f"Temperature {manifest['temperature']:.3f}; no label below a probability of {manifest['abstain_below']:.3f}; "
         f"conformal quantile {manifest['conformal']['quantile']:.3f} at {manifest['conformal'].get('level', 0.9):.0%}. "
-        "All fitted on validation scans inside the training part.",
+        + _calibrated_on(training),
         "## Licences",
         "\n".join(f"- {what}: {text}" for what, text in sorted(manifest["licences"].items())),
     ]
@@ -60,6 +60,15 @@ def _data(training: Mapping[str, Any]) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in entry.get("counts", {}).items())
         lines.append(f"- {entry['name']}: {counts}. {entry.get('citation', '')}".rstrip())
     return "\n".join(lines) or "None."
+
+
+def _calibrated_on(training: Mapping[str, Any]) -> str:
+    if training.get("calibrated_on") == "out-of-fold predictions":
+        return (
+            "Fitted on the out-of-fold predictions of the cross-validation's networks, not on its own: where "
+            "the figures of the validation part above differ from the cross-validated ones, so does calibration."
+        )
+    return "Fitted on validation scans inside the training part."
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

@@ -73,11 +73,17 @@ def train(
         The bundle's folder.
 
     Raises:
-        InvalidValueError: `run_dir` holds another run, or this one and `resume` is False; the recipe cannot be met.
+        InvalidValueError: `fold` and `cross_validation` together; `run_dir` holds another run, or this one and `resume`
+            is False; the recipe cannot be met.
         NotFoundError: dataset, network or start weights that are not there.
         DatasetError, SplitError, BundleError: as the rooms below raise them.
     """
     began = time.monotonic()
+    if fold is not None and cross_validation is not None:
+        raise InvalidValueError(
+            f"fold is {fold} and cross_validation is {cross_validation}: the folds' predictions hold this fold's test "
+            "labels. Leave one of the two out."
+        )
     if _claim(run_dir, recipe, fold=fold, resume=resume):
         return run_dir / BUNDLE_FOLDER
     sets = [
@@ -113,7 +119,7 @@ def train(
     served = ManyViewNetwork(kept) if recipe.many_views else kept
     logits, _, labels = read_parts(served, calibrators)
     if cross_validation is not None:
-        logits, labels = out_of_fold(cross_validation)
+        logits, labels = out_of_fold(cross_validation, folds=recipe.folds)
     calibration = calibrate(logits, labels)
     figures = _figures(served, split, calibration, run_dir=run_dir)
     facts = bundle_facts(
@@ -217,15 +223,18 @@ def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:
     return summary
 
 
-def out_of_fold(run_dir: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def out_of_fold(run_dir: Path, *, folds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Logits (n, C) and labels (n,) of every scan, each from the fold that did not learn from it.
 
     Raises:
-        InvalidValueError: no finished fold there.
+        InvalidValueError: fewer finished folds there than `folds`.
     """
     files = sorted(run_dir.glob(f"fold-*/{PREDICTIONS_FILE}"))
-    if not files:
-        raise InvalidValueError(f"no finished fold in {run_dir}; run the folds there first, or leave it out.")
+    if len(files) < folds:
+        raise InvalidValueError(
+            f"{len(files)} finished folds in {run_dir}, {folds} are wanted; run the folds there to the end first, "
+            "or leave it out."
+        )
     logits, labels = [], []
     for file in files:
         with np.load(file, allow_pickle=False) as arrays:

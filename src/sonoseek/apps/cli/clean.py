@@ -19,9 +19,11 @@ def clean_sheet(
 
     from sonoseek.apps.cli.show import refusals
     from sonoseek.cleaning import CleaningRecipe, contact_sheet
-    from sonoseek.core import NotFoundError, Scan, SonoseekError
+    from sonoseek.core import InvalidValueError, NotFoundError, Scan, SonoseekError
     from sonoseek.reading import is_scan_file, read_scan
 
+    if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
+        raise InvalidValueError(f"--out is {out}; a contact sheet is a .png in a folder that exists. Name such a file.")
     files = [f for given in scans for f in (sorted(given.rglob("*")) if given.is_dir() else [given])]
     files = [f for f in files if f.is_file() and not _is_mask(f)] if any(s.is_dir() for s in scans) else files
     read: list[tuple[str, Scan]] = []
@@ -33,7 +35,7 @@ def clean_sheet(
             if file in scans or is_scan_file(file):
                 read.append((file.name, read_scan(file)))
         except SonoseekError as error:
-            refused.append((str(file), str(error)))
+            refused.append((file.name, str(error)))
     refusals(refused)
     if not read:
         raise NotFoundError(

@@ -87,10 +87,10 @@ def audit(
     from sonoseek.datasets.splits import stratified_group_folds
 
     dataset = open_dataset(name, data)
+    out.mkdir(parents=True, exist_ok=True)  # before the work: a folder that cannot be made is known at once
     parts = stratified_group_folds(dataset.records(), folds=folds) if folds else None
     with progress_bar(f"audit {name}", unit="steps") as on_progress:
         result = run_audit(dataset, folds=parts, on_progress=on_progress)
-    out.mkdir(parents=True, exist_ok=True)
     write_audit_page(result, dataset, out / "audit.html")
     write_groups_csv(result, out / "groups.csv")
     (out / "audit.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
@@ -147,8 +147,10 @@ def phantom(
     """Write simulated scans as PNG files, in the layout that `--dataset folder` reads."""
     from sonoseek.apps.cli.show import progress_bar
 
-    if out.exists() and any(out.iterdir()):
-        raise InvalidValueError(f"{out} is not empty; phantoms go into a new folder, so that nothing is overwritten.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidValueError(
+            f"{out} is not an empty folder; phantoms go into a new folder, so that nothing is overwritten."
+        )
     with progress_bar("phantoms") as on_progress:
         write_phantoms(out, count=count, seed=seed, on_progress=on_progress)
     typer.echo(f"{count} phantoms: {out}")

@@ -46,14 +46,17 @@ def demo(
     with create_gallery(gallery, bundle_id=name, dimension=size, exist_ok=True) as target:
         with progress_bar(f"archive of {source.name}") as on_progress:
             result = build_index(source, target, encoder, on_progress=on_progress)
-        typer.echo(f"gallery: {gallery} ({target.count()} scans)")
+        held = target.count()
+        typer.echo(f"gallery: {gallery} ({held} scans)")
     refusals([(r.source, r.reason) for r in result.refused])
     engine = open_engine(gallery, bundle=bundle)
     entries, right = [], 0
-    records = spread(asked.records(), queries)
+    bad = {refusal.source for refusal in result.refused}
+    records = spread(tuple(r for r in asked.records() if f"{r.dataset}/{r.case_id}" not in bad), queries)
+    learnt = set(encoder.bundle.training.get("cases", {}).get(asked.name, ())) & {r.case_id for r in records}
     with progress_bar("queries", unit="reports") as on_progress:
         for done, record in enumerate(records, start=1):
-            scan = asked.load(record.case_id).scans[0]
+            scan = asked.load(record.case_id, masks=False).scans[0]
             report = engine.query(scan, k=k, explain=("class_evidence", "pair_evidence"))
             page = out / f"report-{done:02d}.html"
             write_report(report, page)
@@ -61,11 +64,14 @@ def demo(
             right += report.prediction.label == record.pathology
             on_progress(done, len(records))
     index = out / "index.html"
-    write_index_page(
-        entries, index, title=f"{len(entries)} scans, asked of an archive of {len(source.records())} ({source.name})"
-    )
+    title = f"{len(entries)} scans, asked of an archive of {held} ({source.name})"
+    if learnt:
+        title += f"; the network has learnt from {len(learnt)} of them: no measure of how good it is"
+    write_index_page(entries, index, title=title)
     unsure = sum(entry.report.prediction.label is None for entry in entries)
     typer.echo(f"verdicts: {right} of {len(entries)} as proven, {unsure} not sure")
+    if learnt:
+        typer.echo(f"the network has learnt from {len(learnt)} of these scans: this is no measure of how good it is")
     typer.echo(f"reports: {index.resolve().as_uri()}")
     if open_page:
         webbrowser.open(index.resolve().as_uri())

@@ -32,7 +32,7 @@ def doctor(
     for part, packages in PARTS.items():
         told, missing = _versions(packages)
         mark = "ok" if not missing else "-" if part in OPTIONAL else "FAILS"
-        rows.append((mark, part, told + (f"; missing: {', '.join(missing)}" if missing else "")))
+        rows.append((mark, part, "; ".join(filter(None, (told, f"missing: {', '.join(missing)}" if missing else "")))))
     for name, check in (
         ("settings", _settings),
         ("DICOM decoders", _decoders),
@@ -104,4 +104,5 @@ def _query(path: Path | None) -> str:
     start = time.perf_counter()
     report = engine.query(scan, k=0)
     took = 1e3 * (time.perf_counter() - start)
-    return f"{took:.0f} ms; a malignant phantom is read as {report.prediction.label or 'not sure'}"
+    told = report.prediction.label or "not sure"
+    return f"ran from end to end in {took:.0f} ms (a malignant phantom; the verdict: {told})"

@@ -56,12 +56,15 @@ def add(
     files: Annotated[list[Path], typer.Argument(help="Scans of one case.")],
     gallery: Gallery,
     pathology: Annotated[str, typer.Option(help="Proven: normal, benign or malignant.")],
-    case: Annotated[str | None, typer.Option(help="Case id; the first file's name by default.")] = None,
+    case: Annotated[
+        str | None, typer.Option(help="Case id; by default the first file's name and part of its hash.")
+    ] = None,
     dataset: Annotated[str, typer.Option(help="Name of your archive.")] = "local",
     patient: Annotated[str | None, typer.Option(help="Pseudonym of the patient.")] = None,
     group: Annotated[str | None, typer.Option(help="Scans of one group never answer for each other.")] = None,
     birads: Annotated[str | None, typer.Option(help="0-6, 4A-4C.")] = None,
     histology: Annotated[str | None, typer.Option()] = None,
+    frame: Annotated[int, typer.Option(min=0, help="Frame of multi-frame files, from 0.")] = 0,
     device: Annotated[str | None, typer.Option()] = None,
     age: Annotated[float | None, typer.Option(min=0, max=130, help="Years.")] = None,
     acquired: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
@@ -74,10 +77,11 @@ def add(
     from sonoseek.ingest import make_entry
     from sonoseek.reading import read_scan
 
-    scans = tuple(read_scan(file) for file in files)
+    scans = tuple(read_scan(file, frame=frame) for file in files)
     encoder = open_encoder(bundle)
     added = Case(
-        case_id=case or files[0].stem,
+        # Scanners call every export IMG0001: a name alone would let one case push out another.
+        case_id=case or f"{files[0].stem}-{scans[0].scan_id[:12]}",
         dataset=dataset,
         pathology=pathology.lower(),
         patient_id=patient if patient is not None else scans[0].patient_id,
@@ -93,8 +97,8 @@ def add(
     with create_gallery(gallery, bundle_id=name, dimension=size, exist_ok=True) as target:
         result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
         typer.echo(
-            f"{gallery}: {result.added} added, {result.updated} updated, {result.unchanged} unchanged; "
-            f"{target.count()} scans"
+            f"{gallery}: case {added.dataset}/{added.case_id}: {result.added} added, {result.updated} updated, "
+            f"{result.unchanged} unchanged, {result.removed} removed; {target.count()} scans"
         )
 
 
@@ -152,10 +156,12 @@ def info(gallery: Gallery) -> None:
 @app.command()
 def verify(gallery: Gallery) -> None:
     """Check a gallery from end to end; exit 2 and list what is wrong."""
+    from sonoseek.apps.cli.show import progress_bar
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
-        problems = target.verify()
+        with progress_bar("verify") as on_progress:
+            problems = target.verify(on_progress=on_progress)
         count = target.count()
     for problem in problems:
         typer.echo(problem, err=True)

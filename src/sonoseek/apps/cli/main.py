@@ -13,6 +13,7 @@ from sonoseek.apps.cli import bench, clean, data, demo, doctor, evaluate, index,
 from sonoseek.core import DISCLAIMER, SonoseekError, TemporaryError
 
 EXIT_ERROR = 2
+EXIT_STOPPED = 130
 EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: trying again is sensible
 
 app = typer.Typer(
@@ -62,9 +63,15 @@ def main() -> None:
     except SonoseekError as error:
         _say(error)
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        typer.echo("stopped; what was finished is kept", err=True)
-        sys.exit(130)
+    except OSError as error:  # a folder that is not there, a full disk: no one's defect but worth a sentence
+        typer.echo(
+            f"sonoseek: {error.strerror or error}: {error.filename or 'no file named'}; name another place.", err=True
+        )
+        sys.exit(EXIT_ERROR)
+    except SystemExit as end:
+        if end.code == EXIT_STOPPED:  # Typer has turned the keyboard's interrupt into this
+            typer.echo("stopped; what was finished is kept, and the same command goes on from there", err=True)
+        raise
 
 
 def _say(error: SonoseekError) -> None:

@@ -57,7 +57,7 @@ def query(
     else:
         text = render(report, "html" if form is Format.html else "text")
     if out is None and form is Format.html:
-        out = Path(f"{scan.stem}.report.html")
+        out = Path("".join(c if c.isprintable() else "_" for c in f"{scan.stem}.report.html"))
     if out is None:
         typer.echo(text)
     else:

@@ -49,7 +49,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: s
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", show_header=any(headings))
     for heading in headings:
         drawn.add_column(heading, overflow="fold")
     for row in rows:
