@@ -17,6 +17,7 @@ import pytest
 
 from sonoseek.core import (
     BundleMismatchError,
+    CaseRecord,
     InvalidValueError,
     NotFoundError,
     Report,
@@ -34,6 +35,20 @@ MakeScan = Callable[..., Scan]
 
 def said(report: Report, words: str) -> bool:
     return any(words in warning for warning in report.warnings)
+
+
+def fill(gallery: Gallery, encoder: Any, rows: list[tuple[Scan, str, str | None]], *, dataset: str = "first") -> None:
+    """Add one case per scan, label and group, of no known patient."""
+    gallery.add(
+        make_entry(scan, CaseRecord(case_id=f"case {i}", dataset=dataset, pathology=pathology, group=group), encoder)
+        for i, (scan, pathology, group) in enumerate(rows)
+    )
+
+
+def top_and_other(encoder: Any, scan: Scan) -> tuple[str, str]:
+    """The class that the network finds likeliest, and another one."""
+    top = SearchEngine(encoder).query(scan).explanations[0].target
+    return top, next(name for name in encoder.bundle.classes if name != top)
 
 
 class TestWithoutGallery:
@@ -187,6 +202,83 @@ class TestWithGallery:
         assert against.agreement == 0.0
         assert said(against, f"5 of 5 matches are {other}")
         assert not said(engine.query(scan, k=5, where=f"label = '{top}'"), "disagree")
+
+    @pytest.mark.parametrize("include_same", [False, True])
+    def test_a_held_scan_without_patient_and_group_is_said_to_be_held(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, include_same: bool
+    ) -> None:
+        fill(empty_gallery, encoder, [(make_scan(seed), "benign", None) for seed in range(4)])
+        engine = SearchEngine(encoder, empty_gallery)
+        report = engine.query(make_scan(2), include_same=include_same)
+        assert (make_scan(2).scan_id in {match.scan_id for match in report.matches}) is include_same
+        assert said(report, "The archive holds this very scan; it is among the matches.") is include_same
+        assert said(report, "The archive holds this very scan; it, its patient") is not include_same
+        assert not said(engine.query(make_scan(99), include_same=include_same), "holds this very scan;")
+
+    def test_a_held_scan_that_the_filter_hides(self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan) -> None:
+        fill(empty_gallery, encoder, [(make_scan(1), "benign", None), (make_scan(2), "malignant", None)])
+        report = SearchEngine(encoder, empty_gallery).query(
+            make_scan(1), where="label = 'malignant'", include_same=True
+        )
+        assert said(report, "The archive holds this very scan; it is not among the matches.")
+        assert not said(report, "under another name")
+
+    @pytest.mark.parametrize(("k", "where"), [(3, None), (3, "label = 'malignant'"), (0, None)])
+    def test_a_near_copy_is_pointed_at_only_where_it_is_listed(
+        self,
+        encoder: Any,
+        empty_gallery: Gallery,
+        make_scan: MakeScan,
+        monkeypatch: pytest.MonkeyPatch,
+        k: int,
+        where: str | None,
+    ) -> None:
+        monkeypatch.setattr("sonoseek.engine.SAME_SCAN", 0.995)  # unlike scans are closer together in the fake's space
+        stripes = np.zeros((200, 200), np.uint8)
+        stripes[::2, 60:90] = 255
+        fill(empty_gallery, encoder, [(make_scan(1), "benign", None), (Scan(pixels=stripes), "malignant", None)])
+        pixels = make_scan(1).pixels.copy()
+        pixels[0, 0] ^= 1
+        report = SearchEngine(encoder, empty_gallery).query(Scan(pixels=pixels), k=k, where=where)
+        listed = make_scan(1).scan_id in {match.scan_id for match in report.matches}
+        assert listed is (k > 0 and where is None)
+        assert said(report, "under another name (similarity 1.000)")
+        assert said(report, "that match is no independent precedent") is listed
+        assert said(report, "it is not among the matches") is not listed
+
+    def test_matches_of_one_group_are_one_precedent(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        top, other = top_and_other(encoder, make_scan(500))
+        labels = [(other, "G2"), (other, "G2"), (other, "G2"), (top, None), (top, None)]
+        fill(empty_gallery, encoder, [(make_scan(seed), *label) for seed, label in enumerate(labels)])
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=5)
+        assert report.agreement == pytest.approx(2 / 5)  # a share of matches, near-copies or not
+        assert not said(report, "disagree")
+        assert [w for w in report.warnings if "near-copies" in w] == [
+            "3 of the 5 matches are near-copies of one another, or belong together otherwise (group G2: 3): count each "
+            "group as one precedent."
+        ]
+
+    def test_disagreement_counts_each_group_of_each_dataset_once(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        top, other = top_and_other(encoder, make_scan(500))
+        labels = [(top, "G1"), (top, "G1"), (top, "G1"), (other, None), (other, "G2")]
+        fill(empty_gallery, encoder, [(make_scan(seed), *label) for seed, label in enumerate(labels)])
+        fill(empty_gallery, encoder, [(make_scan(9), other, "G1")], dataset="second")
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=6)
+        assert said(report, f"3 of 4 independent matches are {other}")
+        assert said(report, "3 of the 6 matches are near-copies")
+
+    def test_matches_without_a_group_count_singly(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        _, other = top_and_other(encoder, make_scan(500))
+        fill(empty_gallery, encoder, [(make_scan(seed), other, None) for seed in range(3)])
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=3)
+        assert said(report, f"3 of 3 matches are {other}")
+        assert not said(report, "near-copies")
 
     def test_the_same_question_gets_the_same_answer_from_any_thread(
         self, encoder: Any, gallery: Gallery, make_scan: MakeScan

@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,17 @@ def bmp_with(*, height: int, width: int) -> bytes:
     return patched(encoded("BMP"), 18, struct.pack("<ll", width, height))
 
 
+def rle_bmp(width: int, height: int, *, data: bytes | None = None, four_bits: bool = False) -> bytes:
+    """A grey BMP, run-length encoded: without `data` one pixel of 128 a row, which leaves the rest to padding."""
+    rows = (b"\x01\x80\0\0" * height if data is None else data) + b"\0\1"
+    bits, colours = (4, 16) if four_bits else (8, 256)
+    palette = b"".join(bytes((i, i, i, 0)) for i in range(colours))
+    start = 14 + 40 + len(palette)
+    head = b"BM" + struct.pack("<LHHL", start + len(rows), 0, 0, start)
+    info = struct.pack("<LllHHLLllLL", 40, width, height, 1, bits, 2 if four_bits else 1, len(rows), 0, 0, colours, 0)
+    return head + info + palette + rows
+
+
 def half(data: bytes, share: float = 0.5) -> bytes:
     return data[: int(len(data) * share)]
 
@@ -121,6 +133,9 @@ BAD: dict[str, tuple[Callable[[], bytes], type[ScanReadError], str]] = {
     "400mp.bmp": (lambda: bmp_with(height=20000, width=20000), ScanTooLargeError, "400.0 megapixels"),
     "lie.bmp": (lambda: bmp_with(height=7000, width=7000), ScanReadError, "truncated"),
     "negative.bmp": (lambda: bmp_with(height=200, width=-5), ScanTooLargeError, "megapixels"),
+    "rle8.bmp": (lambda: rle_bmp(60000, 1000), ScanTooLargeError, "run-length.*60.0 megapixels.*at most 4 mega.*PNG"),
+    "rle4.bmp": (lambda: rle_bmp(60000, 1000, four_bits=True), ScanTooLargeError, "run-length.*60.0 megapixels"),
+    "stalled.bmp": (lambda: rle_bmp(200, 200, data=b"\0\2\0\0" * 9_000_000), ScanTooLargeError, "36001080 bytes"),
     "400mp.tif": (lambda: tiff_with(width=20000, height=20000), ScanTooLargeError, "400.0 megapixels"),
     "lie.tif": (lambda: tiff_with(width=7000, height=7000), ScanReadError, "truncated|cover"),
     "tall.tif": (lambda: tiff_with(width=300, height=9000), ScanReadError, "9000 × 300 pixels, but its strips cover"),
@@ -254,6 +269,57 @@ def test_a_tiff_whose_pages_turn_in_a_circle(tmp_path: Path) -> None:
     assert np.array_equal(read_scan(path).pixels, NOISE)
     with pytest.raises(InvalidValueError, match="the file has 1"):
         read_scan(path, frame=1)
+
+
+def test_a_run_length_encoded_bmp_of_sound_size_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "sound.bmp"
+    path.write_bytes(rle_bmp(2000, 2000))  # 4 megapixels, the limit
+    pixels = read_scan(path).pixels
+    assert pixels.shape == (2000, 2000)
+    assert (pixels[:, 0] == 128).all()
+    assert not pixels[:, 1:].any()
+
+
+def chained_tiff(pages: int) -> bytes:
+    """A TIFF of many pages that all show the same pixels: each is a directory of 126 bytes."""
+    order = 10
+    data = struct.pack("<2sHL", b"II", 42, 8)
+    size = 2 + 12 * order + 4
+    strip = 8 + pages * size
+    tags = {256: 40, 257: 30, 258: 8, 259: 1, 262: 1, 273: strip, 277: 1, 278: 30, 279: 1200, 284: 1}
+    fields = struct.pack("<H", order) + b"".join(struct.pack("<HHLL", tag, 4, 1, tags[tag]) for tag in tags)
+    return (
+        data
+        + b"".join(
+            fields + struct.pack("<L", 8 + (page + 1) * size if page + 1 < pages else 0) for page in range(pages)
+        )
+        + bytes(range(240)) * 5
+    )
+
+
+@linux
+@pytest.mark.parametrize("frame", [4096, 199_999, 10**9, -1])
+def test_a_far_page_of_a_tiff_is_refused_in_time(tmp_path: Path, frame: int) -> None:
+    path = tmp_path / "chain.tif"
+    path.write_bytes(chained_tiff(20_000))
+    start = time.perf_counter()
+    with pytest.raises(InvalidValueError, match=rf"frame is {frame}; of a TIFF only the first 4096 pages.*0 … 4095"):
+        read_scan(path, frame=frame)
+    assert time.perf_counter() - start < 2
+
+
+def test_the_pages_of_a_tiff_up_to_the_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sonoseek.reading.picture.TIFF_PAGES_LIMIT", 5)
+    path = tmp_path / "chain.tif"
+    for pages in (5, 6):
+        path.write_bytes(chained_tiff(pages))
+        assert read_scan(path, frame=4).shape == (30, 40)
+        with pytest.raises(InvalidValueError, match="only the first 5 pages"):
+            read_scan(path, frame=5)
+    path.write_bytes(chained_tiff(4))
+    for frame in (-1, 4, 5, 900):
+        with pytest.raises(InvalidValueError, match=rf"frame is {frame}; the file has 4.*0 … 3"):
+            read_scan(path, frame=frame)
 
 
 def test_a_jpeg_that_is_middle_grey_at_its_foot_is_no_lie(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ other formats (and the programs that some of them start) out, and leaves Pillow'
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +27,12 @@ JPEG_SCANS_LIMIT = 64
 """A progressive JPEG has about ten scans. Each is a pass over the whole picture: thousands are an attack."""
 SEQUENTIAL_LIMIT = 8
 """Frame n of a GIF or an animated PNG takes n + 1 decodings: at most this many times `max_megapixels` in all."""
+TIFF_PAGES_LIMIT = 4096
+"""Page n of a TIFF is reached through all before it, and a small file can chain any number: no more are read."""
+RLE_PIXELS_LIMIT = 4_000_000
+"""Pillow unpacks a run-length encoded BMP in Python, a pixel or a run at a time: about 1 s for this many."""
+RLE_BYTES_LIMIT = 2 * RLE_PIXELS_LIMIT + (1 << 20)
+"""A run takes two bytes, and is a pixel at least; what is longer holds runs that lead nowhere."""
 OVERHEAD = 96 << 20
 """Bytes. Of the memory limit, what Python, numpy and small intermediate pictures take."""
 _NARROW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
@@ -57,6 +64,8 @@ def open_picture(path: Path, kind: Kind, *, frame: int, settings: Settings, chan
             if kind == "png":
                 _check_png(file)
             _check_size(picture, settings, channels=channels)
+            if kind == "bmp":
+                _check_rle(picture, file)
             if frame:
                 _seek(picture, frame, most=SEQUENTIAL_LIMIT * settings.max_megapixels * 1e6)
                 _check_size(picture, settings, channels=channels)
@@ -143,24 +152,63 @@ def _seek(picture: Image.Image, frame: int, *, most: float) -> None:
     """Go to a frame.
 
     Raises:
-        InvalidValueError: no such frame; the message names the count.
+        InvalidValueError: no such frame; the message names the count, or for a TIFF the limit.
         ScanTooLargeError: too many frames have to be decoded before it.
     """
     width, height = picture.size
-    if not isinstance(picture, TiffImageFile) and frame * width * height > most:
+    tiff = isinstance(picture, TiffImageFile)
+    if not tiff and frame * width * height > most:
         raise ScanTooLargeError(
             f"frame {frame} of an animation is reached by decoding all before it, {frame} × {height} × {width} pixels; "
             f"at most {most / 1e6:g} megapixels are decoded for it. Save the frame as a PNG."
         )
-    count = 1
-    if frame < 0:
+    last = TIFF_PAGES_LIMIT - 1
+    if tiff:
+        count = _walk(picture, frame if 0 < frame < last else last)
+    elif frame < 0:
         count = int(getattr(picture, "n_frames", 1))
-    elif getattr(picture, "is_animated", False):
+    else:
+        count = _walk(picture, frame)
+    if 0 < frame < count:
+        return
+    if tiff and count > last:
+        raise InvalidValueError(
+            f"frame is {frame}; of a TIFF only the first {TIFF_PAGES_LIMIT} pages are read, counted from 0. Choose "
+            f"0 … {last}, or save the page as a file of its own."
+        )
+    raise InvalidValueError(f"frame is {frame}; the file has {count}, counted from 0. Choose 0 … {count - 1}.")
+
+
+def _walk(picture: Image.Image, frame: int) -> int:
+    """Go to a frame above 0, or as far as there are any; gives how many there are up to there."""
+    count = 1
+    if getattr(picture, "is_animated", False):
         with contextlib.suppress(EOFError):
             for count in range(1, frame + 1):  # one by one: Pillow miscounts the pages of a TIFF after a leap too far
                 picture.seek(count)
-            return
-    raise InvalidValueError(f"frame is {frame}; the file has {count}, counted from 0. Choose 0 … {count - 1}.")
+            return frame + 1
+    return count
+
+
+def _check_rle(picture: Image.Image, file: BinaryIO) -> None:
+    """Hold a BMP that is run-length encoded to what can be unpacked in time, and leave `file` where it was."""
+    if not any(tile.codec_name == "bmp_rle" for tile in cast("ImageFile.ImageFile", picture).tile):
+        return
+    width, height = picture.size
+    if width * height > RLE_PIXELS_LIMIT:
+        raise ScanTooLargeError(
+            f"the BMP is run-length encoded (RLE) and has {height} × {width} pixels "
+            f"({width * height / 1e6:.1f} megapixels); at most {RLE_PIXELS_LIMIT / 1e6:g} megapixels of this kind are "
+            "read. If it is sound, save it as PNG."
+        )
+    place = file.tell()
+    size = file.seek(0, io.SEEK_END)
+    file.seek(place)
+    if size > RLE_BYTES_LIMIT:
+        raise ScanTooLargeError(
+            f"the BMP is run-length encoded (RLE) and takes {size} bytes for {height} × {width} pixels; at most "
+            f"{RLE_BYTES_LIMIT} bytes of this kind are read. If it is sound, save it as PNG."
+        )
 
 
 def _check_png(file: BinaryIO) -> None:
