@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from sonoseek.encoder.onnx_encoder import INPUT, OUTPUTS, OnnxEncoder
 from sonoseek.networks.hybrid import HybridNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training.model_card import model_card
+from sonoseek.training.quiet import quiet_loggers
 
 OPSET = 18
 TOLERANCE = 1e-4
@@ -166,15 +166,7 @@ def _write(path: Path, content: bytes) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep torch's own deprecations and notes on absent packages from the user: nothing they could act on."""
-    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_loggers(*_NOISY_LOGGERS):
         warnings.simplefilter("ignore", category=FutureWarning)
         warnings.simplefilter("ignore", category=DeprecationWarning)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import math
 import sys
 import time
@@ -18,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.module import TrainingModule
+from sonoseek.training.quiet import quiet_loggers
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _NOISY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
@@ -158,15 +158,7 @@ def keep_freed_memory() -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's tips, and its advice on data loaders that are not used here, from the user."""
-    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_loggers(*_NOISY_LOGGERS):
         for module in (r"lightning(\.|$)", r"torch(\.|$)", r"torchmetrics(\.|$)"):
             warnings.filterwarnings("ignore", module=module)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
+        yield
