@@ -13,6 +13,20 @@ from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError
 
 app = typer.Typer(help="Datasets: list, get, check, audit, split.", no_args_is_help=True)
 
+FINDINGS = {
+    "exact_pairs": "pairs with the same pixels",
+    "near_pairs": "pairs with the same picture",
+    "related_pairs": "pairs of neighbouring frames",
+    "groups": "groups of two or more copies",
+    "cross_label_groups": "groups with two labels",
+    "unstated_pairs": "pairs that no stated group covers",
+    "crossing": "pairs that the split parts",
+    "marked": "scans with burned-in marks",
+    "marked_inside": "of them, away from the edges",
+    "unreadable": "unreadable cases",
+}
+"""What an audit counts, in the words of its page."""
+
 Name = Annotated[str, typer.Argument(help="A dataset's name; see `data list`.")]
 Data = Annotated[Path | None, typer.Option(help="Where the dataset lies.")]
 
@@ -94,7 +108,7 @@ def audit(
     write_audit_page(result, dataset, out / "audit.html")
     write_groups_csv(result, out / "groups.csv")
     (out / "audit.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
-    table(("", name), [(key.replace("_", " "), value) for key, value in result.counts().items()])
+    table(("", name), [(FINDINGS.get(key, key), value) for key, value in result.counts().items()])
     typer.echo(f"page: {out / 'audit.html'}")
 
 
