@@ -1,6 +1,7 @@
 """Bundles are read strictly: whatever is wrong with one is said before it speaks."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,5 +101,5 @@ def test_the_shipped_bundle_is_whole():
 def test_the_shipped_bundle_names_no_machine():
     for file in DEFAULT_BUNDLE.iterdir():
         content = file.read_bytes()
-        for trace in (b"/home/", b"/root/", b"/tmp/", b"site-packages"):
+        for trace in (b"/home/", f"{Path.home()}/".encode(), b"/tmp/", b"site-packages"):
             assert trace not in content, file.name

@@ -25,7 +25,6 @@ from sonoseek.core import (
     WhereError,
 )
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.encoder.bundle import DEFAULT_BUNDLE
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.ingest import make_entry
@@ -308,7 +307,6 @@ def test_painted_over_marks_are_said(encoder: Any, make_scan: MakeScan) -> None:
     assert said(report, "painted over")
 
 
-@pytest.mark.skipif(not (DEFAULT_BUNDLE / "bundle.json").exists(), reason="no bundle ships with this tree")
 class TestWithTheBundleThatShips:
     def test_every_class_sums_to_its_logit_through_onnx(self, make_scan: MakeScan) -> None:
         with open_engine(threads=1) as engine:
