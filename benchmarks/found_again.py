@@ -4,16 +4,19 @@
 
 A scan counts as found when the best match is itself or a member of its group (a copy of it is as good). Also: how often
 the report says that the archive likely holds the scan, and how often another scan is as close as that.
+
+With `--bundle` (a fold's, and a gallery that it filled) only scans that the bundle has never seen are asked.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from sonoseek import Report, Scan, open_dataset, open_engine
+from sonoseek import Report, Scan, load_bundle, open_dataset, open_engine
 from sonoseek.engine import SAME_SCAN
 
 
@@ -52,11 +55,13 @@ def main() -> None:
     parser.add_argument("--dataset", default="busi")
     parser.add_argument("--data")
     parser.add_argument("--every", type=int, default=4, help="ask every n-th case")
+    parser.add_argument("--bundle", type=Path, help="of a fold; only cases that it has not learnt from are asked")
     given = parser.parse_args()
     dataset = open_dataset(given.dataset, given.data)
-    records = dataset.records()[:: given.every]
-    hits, told, wrong = dict.fromkeys(CHANGES, 0), dict.fromkeys(CHANGES, 0), 0
-    with open_engine(given.gallery) as engine:
+    learnt = set(load_bundle(given.bundle).training["cases"].get(dataset.name, ())) if given.bundle else set()
+    records = tuple(record for record in dataset.records() if record.case_id not in learnt)[:: given.every]
+    hits, itself, told, wrong = *(dict.fromkeys(CHANGES, 0) for _ in range(3)), 0
+    with open_engine(given.gallery, bundle=given.bundle) as engine:
         for record in records:
             scan = dataset.load(record.case_id, masks=False).scans[0]
             others = engine.query(scan, k=1).matches  # the scan, its patient and its group are left out
@@ -66,9 +71,11 @@ def main() -> None:
                 report = engine.query(Scan(pixels=change(pixels)), k=1, include_same=True)
                 told[name] += warned(report)
                 best = report.matches[0]
+                itself[name] += best.case_id == record.case_id
                 hits[name] += best.case_id == record.case_id or (best.group is not None and best.group == record.group)
     for name, found in hits.items():
-        print(f"{name}: {found} of {len(records)} at rank 1; the report warns of {told[name]}")
+        exactly = f"{found} of {len(records)} at rank 1, {itself[name]} of them itself and no copy"
+        print(f"{name}: {exactly}; the report warns of {told[name]}")
     print(f"best match outside its own group close enough to be taken for it: {wrong} of {len(records)}")
 
 
