@@ -44,6 +44,10 @@ class SplitError(SonoseekError, ValueError):
     """A split that would part a group, or cannot be made."""
 
 
+class ResultsError(SonoseekError, ValueError):
+    """Files of an evaluation's results that are incomplete, damaged or contradict each other."""
+
+
 class BundleError(SonoseekError, ValueError):
     """A bundle that is incomplete, damaged or of an unknown version."""
 

@@ -1,10 +1,63 @@
-"""Protocols, metrics and timings. It walks the same engine that serves: no short cut flatters."""
+"""The benchmark: protocols, systems, metrics, comparisons, timings. It walks the same engine that serves.
 
-from sonoseek.core import LazyTable
-from sonoseek.evaluate.protocols import Protocol
-from sonoseek.evaluate.results import ProtocolResults, write_results
-from sonoseek.evaluate.run import run_protocol
+    scene = open_scene(PROTOCOLS.load("busi-grouped")(), data_root=data, cache=runs / "near-copies")
+    folder = evaluate(scene, SYSTEMS.load("radiomics")(), runs=runs, out=Path("docs/results"))
+    rescore(Path("docs/results"))
 
-PROTOCOLS = LazyTable("protocol", {"busi-grouped": "sonoseek.evaluate.protocols.busi_grouped:BusiGrouped"})
+Importing this package is cheap; the first call brings numpy's friends (extra `evaluate`).
+"""
 
-__all__ = ["PROTOCOLS", "Protocol", "ProtocolResults", "run_protocol", "write_results"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sonoseek.core import LazyTable, MissingExtraError
+
+PROTOCOLS = LazyTable(
+    "protocol",
+    {
+        "busi-grouped": "sonoseek.evaluate.protocols.busi_grouped:BusiGrouped",
+        "busi-clean": "sonoseek.evaluate.protocols.busi_clean:BusiClean",
+        "busi-curated": "sonoseek.evaluate.protocols.busi_curated:BusiCurated",
+        "busbra-official": "sonoseek.evaluate.protocols.busbra_official:BusbraOfficial",
+        "external": "sonoseek.evaluate.protocols.external:External",
+        "random-split": "sonoseek.evaluate.protocols.random_split:RandomSplit",
+        "paper-like": "sonoseek.evaluate.protocols.paper_like:PaperLike",
+    },
+)
+"""Name → class; built without arguments, but for `external`."""
+
+SYSTEMS = LazyTable(
+    "system",
+    {
+        "nearest-pixels": "sonoseek.evaluate.systems.nearest_pixels:NearestPixels",
+        "radiomics": "sonoseek.evaluate.systems.radiomics:radiomics",
+    },
+    extra="evaluate",
+)
+"""Peers that need no torch: name → what makes one, with a folder as `cache`. Networks come from `training.systems`."""
+
+_WHERE = {
+    "open_scene": "sonoseek.evaluate.scene",
+    "evaluate": "sonoseek.evaluate.run",
+    "rescore": "sonoseek.evaluate.rescoring",
+}
+
+__all__ = ["PROTOCOLS", "SYSTEMS", "open_scene", "evaluate", "rescore"]
+
+if TYPE_CHECKING:
+    from sonoseek.evaluate.rescoring import rescore as rescore
+    from sonoseek.evaluate.run import evaluate as evaluate
+    from sonoseek.evaluate.scene import open_scene as open_scene
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(_WHERE[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("sonoseek"):
+            raise
+        raise MissingExtraError.for_package(error.name or "?", extra="evaluate") from error

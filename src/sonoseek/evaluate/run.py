@@ -1,127 +1,303 @@
-"""Walk a protocol: per fold, a gallery of the training cases, then every test scan through the engine."""
+"""Walk a protocol with a system: round by round, kept as they finish, taken up where they stopped."""
 
 from __future__ import annotations
 
-import tempfile
+import json
+import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sonoseek.core import CaseRecord, SplitError
-from sonoseek.datasets import Dataset, Subset
-from sonoseek.datasets.splits import Fold, check_split
-from sonoseek.encoder import Bundle, Encoder, open_encoder
-from sonoseek.engine import SearchEngine
-from sonoseek.evaluate.metrics import classification_figures, majority_vote, precision_at_k
-from sonoseek.evaluate.protocols import Protocol
-from sonoseek.evaluate.results import ProtocolResults
-from sonoseek.gallery import create_gallery
-from sonoseek.ingest import build_index
+import sonoseek
+from sonoseek.core import PATHOLOGIES, ResultsError
+from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
+from sonoseek.evaluate.files import CASES, METRICS, read_cases, read_system, write_cases, write_system
+from sonoseek.evaluate.protocols.base import Round
+from sonoseek.evaluate.ranking import rank, relevant_among
+from sonoseek.evaluate.rows import PredictionRow, RobustnessRow, RoundRow, SystemResults
+from sonoseek.evaluate.scene import Scene
+from sonoseek.evaluate.systems.base import Answers, Fitted, Sample, System, Task
+from sonoseek.evaluate.systems.bundle import BundleSpeaks
 
-K = 5
-"""Hits per query."""
+DONE = "round.json"
+Report = Callable[[str, int, int], None]
+"""Called with (what, done, total)."""
 
 
-def run_protocol(
-    protocol: Protocol, *, data_root: Path, runs: Path, on_progress: Callable[[int, int], None] | None = None
-) -> ProtocolResults:
-    """Score one bundle per fold on the cases that it has not seen.
+def evaluate(
+    scene: Scene,
+    system: System,
+    *,
+    runs: Path,
+    out: Path,
+    robustness: bool = False,
+    command: str = "",
+    on_progress: Report | None = None,
+) -> Path:
+    """Score a system on every round of a protocol and write its rows and `metrics.json`.
+
+    A round that was finished by the same system on the same sides is not done again. The test side of a round is read
+    once, after everything is fitted.
 
     Args:
-        protocol: which cases, which folds.
-        data_root: folder that holds the datasets.
-        runs: folder with fold-0/bundle, fold-1/bundle … as training writes them.
-        on_progress: (queries done, queries in all).
+        scene: the protocol, opened and guarded.
+        system: what learns and speaks.
+        runs: folder for the rounds while they are under way: `runs/<protocol>/<system>/seed-0/fold-0` ….
+        out: folder for results: `out/<protocol>/<system>/`.
+        robustness: ask the first seed's test scans again under every condition of `corruptions`.
+        command: that made this, for `metrics.json`.
+        on_progress: (what, done, total).
+
+    Returns:
+        The system's folder of results.
 
     Raises:
-        SplitError: a fold parts a group, or a bundle has seen a case of its test fold.
-        BundleError: a bundle is missing or damaged.
+        ResultsError: `out` holds results of other scans under the protocol's name; what a bundle serves differs from
+            what was scored.
+        SplitError, BundleError: as systems raise them.
     """
-    dataset = protocol.dataset(data_root)
-    records = {record.case_id: record for record in dataset.records()}
-    folds = protocol.folds(dataset)
-    total = sum(len(fold.test) for fold in folds)
-    done = 0
-    scores: list[dict[str, float]] = []
-    bundle_ids: list[str] = []
-    for number, fold in enumerate(folds):
-        check_split(tuple(records.values()), fold)
-        encoder = open_encoder(runs / f"fold-{number}" / "bundle")
-        check_unseen(encoder.bundle, dataset.name, fold)
+    tell = on_progress or _silent
+    folder = runs / scene.protocol.name / system.name
+    tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
+    waiting = [task for task in tasks if not _finished(task, system, robustness=_asked_again(task, robustness))]
+    if waiting:
+        system.prepare(waiting, on_progress=lambda done, total: tell("learning", done, total))
+    cases = {case.scan: case for case in scene.cases(scene.rounds)}
+    merged: list[SystemResults] = []
+    for number, task in enumerate(tasks):
+        again = _asked_again(task, robustness)
+        if task in waiting:
+            _walk(scene, system, task, robustness=again, tell=tell)
+        tell("rounds", number + 1, len(tasks))
+        merged.append(read_system(task.folder, cases, complete=False))
+    target = out / scene.protocol.name / system.name
+    _place_cases(target.parent / CASES, list(cases.values()))
+    results = SystemResults(
+        predictions=tuple(row for part in merged for row in part.predictions),
+        validation=tuple(row for part in merged for row in part.validation),
+        retrieval=tuple(row for part in merged for row in part.retrieval),
+        rounds=tuple(row for part in merged for row in part.rounds),
+        robustness=tuple(row for part in merged for row in part.robustness),
+    )
+    write_system(target, results)
+    about = {
+        "protocol": _about_protocol(scene),
+        "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
+        "made": {
+            "command": command,
+            "data": scene.data_hash(scene.rounds),
+            "versions": versions(),
+            "refused": dict(sorted(scene.refused.items())),
+        },
+    }
+    write_json(target / METRICS, about)
+    return target
 
-        def advance(queries: int, base: int = done) -> None:
-            if on_progress is not None:
-                on_progress(base + queries, total)
 
-        train, test = ([records[case_id] for case_id in part] for part in (fold.train, fold.test))
-        scores.append(_run_fold(encoder, dataset, train=train, test=test, on_query=advance))
-        bundle_ids.append(encoder.bundle.bundle_id)
-        done += len(fold.test)
-    return ProtocolResults(
-        protocol=protocol.name,
-        description=protocol.description,
-        exclusions=protocol.exclusions,
-        folds=tuple(scores),
-        bundle_ids=tuple(bundle_ids),
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def versions() -> dict[str, str]:
+    """Of what a figure depends on."""
+    names = ("numpy", "scipy", "scikit-learn", "scikit-image", "onnxruntime", "opencv-python-headless")
+    found = {"sonoseek": sonoseek.__version__, "python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:  # an optional one
+            continue
+    return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file in one step."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _about_protocol(scene: Scene) -> dict[str, Any]:
+    names = ("name", "title", "description", "exclusions", "guarded")
+    return {name: getattr(scene.protocol, name) for name in names}
+
+
+def _task(scene: Scene, round_: Round, folder: Path) -> Task:
+    return Task(
+        round_=round_,
+        datasets=scene.datasets,
+        classes=scene.classes(round_.train),
+        folder=folder / round_.label,
+        read=scene.samples,
     )
 
 
-def check_unseen(bundle: Bundle, dataset: str, fold: Fold) -> None:
-    """Refuse a bundle that was trained on a case of the test fold, or does not say what it was trained on.
+def _asked_again(task: Task, robustness: bool) -> bool:
+    return robustness and task.round_.seed == 0
 
-    Raises:
-        SplitError: with the number of cases, one of them, and the remedy.
-    """
-    seen = bundle.training.get("cases", {})
-    if dataset not in seen:
-        raise SplitError(
-            f"bundle {bundle.bundle_id} does not list the {dataset!r} cases that it was trained on; "
-            "figures from it prove nothing. Train one bundle per fold with `sonoseek train RECIPE --folds all`."
+
+def _finished(task: Task, system: System, *, robustness: bool) -> bool:
+    """Whether this round was finished by this very system on these very sides."""
+    file = task.folder / DONE
+    if not file.is_file():
+        return False
+    done = json.loads(file.read_text(encoding="utf-8"))
+    same = (done["round"], done["system"]) == (task.round_.digest, system.identity)
+    return bool(same and (done["robustness"] or not robustness))
+
+
+def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: Report) -> None:
+    """One round: learn, answer, rank, keep."""
+    round_ = task.round_
+    fitted = system.fit(task)
+    classes = np.array([name in task.classes for name in PATHOLOGIES]) if task.classes else np.ones(3, dtype=np.bool_)
+    gallery, validation = scene.samples(round_.gallery), scene.samples(round_.validation)
+    known = _said(fitted, gallery, classes, tell, f"{round_.label}: gallery")
+    held = {s.name for s in validation}
+    test = scene.samples(round_.test)  # touched here for the first time
+    said = _said(fitted, test, classes, tell, f"{round_.label}: test")
+    ties = scene.tie_of_sample([*gallery, *test]) if scene.protocol.guarded else None
+    searches = (
+        rank(
+            test,
+            said.embeddings,
+            gallery=gallery,
+            gallery_embeddings=known.embeddings,
+            ties=ties,
+            seed=round_.seed,
+            fold=round_.fold,
         )
-    if crossing := sorted(set(seen[dataset]) & set(fold.test)):
-        raise SplitError(
-            f"bundle {bundle.bundle_id} was trained on {len(crossing)} cases of the test fold ({crossing[0]!r}); "
-            "it must have seen none. Train one bundle per fold with `sonoseek train RECIPE --folds all`."
+        if gallery
+        else []
+    )
+    if isinstance(fitted, BundleSpeaks) and gallery and scene.protocol.guarded:
+        fitted.check_served(gallery, known.embeddings, queries=test, ranked=searches)
+    rows = [row for row, sample in enumerate(gallery) if sample.name in held]
+    changed = _changed(scene, fitted, task, test, said, searches, known, gallery, classes, tell) if robustness else []
+    results = SystemResults(
+        predictions=tuple(_predictions(scene, round_, test, said.probabilities)),
+        validation=tuple(_predictions(scene, round_, [gallery[i] for i in rows], known.probabilities[rows])),
+        retrieval=tuple(searches),
+        rounds=(_round_row(scene, round_, fitted, gallery),),
+        robustness=tuple(changed),
+    )
+    write_system(task.folder, results)
+    write_json(task.folder / DONE, {"round": round_.digest, "system": system.identity, "robustness": robustness})
+
+
+def _said(fitted: Fitted, samples: Sequence[Sample], classes: NDArray[np.bool_], tell: Report, what: str) -> Answers:
+    """A system's answers, held to the classes that its training side holds."""
+    if not samples:
+        return Answers(probabilities=np.zeros((0, len(PATHOLOGIES))), embeddings=np.zeros((0, 1), np.float32))
+    answers = fitted.answer(samples, on_progress=lambda done, total: tell(what, done, total))
+    p = answers.probabilities * classes
+    total = p.sum(axis=1, keepdims=True)
+    even = classes / classes.sum()
+    return replace(answers, probabilities=np.where(total > 0, p / np.maximum(total, 1e-12), even))
+
+
+def _predictions(
+    scene: Scene, round_: Round, samples: Sequence[Sample], probabilities: NDArray[np.float64]
+) -> list[PredictionRow]:
+    groups = scene.group_of(samples)
+    return [
+        PredictionRow(
+            seed=round_.seed,
+            fold=round_.fold,
+            scan=sample.name,
+            group=groups[sample.name],
+            label=sample.record.pathology,
+            probabilities=tuple(map(float, p)),
         )
+        for sample, p in zip(samples, probabilities, strict=True)
+    ]
 
 
-def _run_fold(
-    encoder: Encoder,
-    dataset: Dataset,
-    *,
-    train: Sequence[CaseRecord],
-    test: Sequence[CaseRecord],
-    on_query: Callable[[int], None],
-) -> dict[str, float]:
-    bundle = encoder.bundle
-    with (
-        tempfile.TemporaryDirectory(prefix="sonoseek-evaluate-") as scratch,
-        create_gallery(
-            Path(scratch) / "gallery", bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim
-        ) as gallery,
-    ):
-        build_index(Subset(dataset, [record.case_id for record in train]), gallery, encoder)
-        return _score(SearchEngine(encoder, gallery), dataset, test, on_query=on_query)
+def _round_row(scene: Scene, round_: Round, fitted: Fitted, gallery: Sequence[Sample]) -> RoundRow:
+    labels = [sample.record.pathology for sample in gallery]
+    own = fitted.thresholds
+    thresholds = {} if own is None else {name: getattr(own, name) for name in own.__dataclass_fields__}
+    return RoundRow(
+        seed=round_.seed,
+        fold=round_.fold,
+        train=sum(map(len, round_.train.values())),
+        validation=sum(map(len, round_.validation.values())),
+        test=sum(map(len, round_.test.values())),
+        gallery=tuple(labels.count(name) for name in PATHOLOGIES),
+        leaking_share=scene.leaking[round_.label],
+        dropped=scene.dropped[round_.label],
+        identity=fitted.identity,
+        **thresholds,
+    )
 
 
-def _score(
-    engine: SearchEngine, dataset: Dataset, records: Sequence[CaseRecord], *, on_query: Callable[[int], None]
-) -> dict[str, float]:
-    classes = engine.encoder.bundle.classes
-    labels, probabilities, hits, said = [], [], [], []
-    for number, record in enumerate(records, start=1):
-        report = engine.query(dataset.load(record.case_id, masks=False).scans[0], k=K)
-        labels.append(record.pathology)
-        probabilities.append([report.prediction.probabilities[name] for name in classes])
-        hits.append([match.label for match in report.matches])
-        said.append(report.prediction.label)
-        on_query(number)
-    relevant = np.array([[hit == label for hit in row] for row, label in zip(hits, labels, strict=True)])
-    figures = classification_figures(labels, np.array(probabilities), classes=classes)
-    figures[f"precision@{K}"] = precision_at_k(relevant, k=K)
-    figures[f"majority_vote@{K}"] = float(np.mean([a == b for a, b in zip(majority_vote(hits), labels, strict=True)]))
-    sure = [(a, b) for a, b in zip(said, labels, strict=True) if a is not None]
-    figures["abstained"] = 1.0 - len(sure) / len(labels)
-    figures["accuracy_when_sure"] = float(np.mean([a == b for a, b in sure])) if sure else float("nan")
-    return figures
+def _changed(
+    scene: Scene,
+    fitted: Fitted,
+    task: Task,
+    test: Sequence[Sample],
+    said: Answers,
+    searches: Sequence[Any],
+    known: Answers,
+    gallery: Sequence[Sample],
+    classes: NDArray[np.bool_],
+    tell: Report,
+) -> list[RobustnessRow]:
+    """The test side again under every condition, and once more unchanged, to compare with."""
+    round_ = task.round_
+    labels = {s.name: s.record.pathology for s in (*gallery, *test)}
+    ties = scene.tie_of_sample([*gallery, *test]) if scene.protocol.guarded else None
+    rows = _robustness_rows(UNCHANGED, round_, test, said, relevant_among(searches, labels) if gallery else None)
+    for number, condition in enumerate(CONDITIONS, start=1):
+        samples = [replace(sample, scan=condition.apply(sample.scan)) for sample in test]
+        answers = _said(fitted, samples, classes, _silent, "")
+        tell(f"{round_.label}: changed scans", number, len(CONDITIONS))
+        found = None
+        if gallery:
+            ranked = rank(
+                samples,
+                answers.embeddings,
+                gallery=gallery,
+                gallery_embeddings=known.embeddings,
+                ties=ties,
+                seed=round_.seed,
+                fold=round_.fold,
+            )
+            found = relevant_among(ranked, labels)
+        rows += _robustness_rows(condition.name, round_, samples, answers, found)
+    return rows
+
+
+def _robustness_rows(
+    condition: str, round_: Round, samples: Sequence[Sample], answers: Answers, found: Sequence[int] | None
+) -> list[RobustnessRow]:
+    return [
+        RobustnessRow(
+            condition=condition,
+            seed=round_.seed,
+            fold=round_.fold,
+            scan=sample.name,
+            probabilities=tuple(map(float, answers.probabilities[i])),
+            relevant_of_5=-1 if found is None else found[i],
+        )
+        for i, sample in enumerate(samples)
+    ]
+
+
+def _place_cases(path: Path, cases: Sequence[Any]) -> None:
+    """Write the protocol's cases, or see that the ones that stand there are the same."""
+    if path.is_file():
+        there = read_cases(path)
+        if there != {case.scan: case for case in cases}:
+            raise ResultsError(
+                f"{path} lists other cases than this data has; results of different data do not stand side by side. "
+                "Give another folder (--out), or move the old results away."
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_cases(path, cases)

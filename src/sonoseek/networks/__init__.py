@@ -18,6 +18,8 @@ BACKBONES = LazyTable(
     "backbone",
     {
         "squeezenet": "sonoseek.networks.squeezenet:SqueezeNetBackbone",
+        "mobilenet-v2": "sonoseek.networks.mobilenet_v2:MobileNetV2Backbone",
+        "resnet50-v2": "sonoseek.networks.resnet50_v2:ResNet50V2Backbone",
         "tiny": "sonoseek.networks.tiny:TinyBackbone",
     },
     extra="train",

@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from sonoseek.core import MissingExtraError
 
-__all__ = ["Recipe", "load_recipe", "train", "train_folds", "summarise", "export_run"]
+__all__ = [
+    "Recipe",
+    "load_recipe",
+    "train",
+    "train_folds",
+    "summarise",
+    "export_run",
+    "FROZEN",
+    "frozen_system",
+    "RecipeSystem",
+]
+
+FROZEN = tuple(f"frozen-{name}" for name in ("squeezenet", "mobilenet-v2", "resnet50-v2"))
+"""Systems of the benchmark: backbones with ImageNet's weights and nothing trained but a regression."""
 
 _WHERE = {
     "Recipe": "sonoseek.training.recipe",
@@ -23,15 +36,19 @@ _WHERE = {
     "train_folds": "sonoseek.training.run",
     "summarise": "sonoseek.training.run",
     "export_run": "sonoseek.training.run",
+    "frozen_system": "sonoseek.training.frozen",
+    "RecipeSystem": "sonoseek.training.systems",
 }
 
 if TYPE_CHECKING:
+    from sonoseek.training.frozen import frozen_system as frozen_system
     from sonoseek.training.recipe import Recipe as Recipe
     from sonoseek.training.recipe import load_recipe as load_recipe
     from sonoseek.training.run import export_run as export_run
     from sonoseek.training.run import summarise as summarise
     from sonoseek.training.run import train as train
     from sonoseek.training.run import train_folds as train_folds
+    from sonoseek.training.systems import RecipeSystem as RecipeSystem
 
 
 def __getattr__(name: str) -> Any:

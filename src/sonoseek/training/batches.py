@@ -32,6 +32,8 @@ class TrainingBatches:
         self._recipe = recipe
         self._items = [(p, int(row)) for p, part in enumerate(self._parts) for row in part.rows]
         self._expected = expected_draws(self._parts, balance=recipe.loss.balance)
+        if recipe.optimiser.epoch_scans:
+            self._expected *= min(1.0, recipe.optimiser.epoch_scans / float(self._expected.sum()))
         self._known = [
             np.array([name in part.choice.classes for name in PATHOLOGIES], dtype=np.bool_) for part in self._parts
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 import sonoseek
 from sonoseek.cleaning import CleaningRecipe
@@ -89,6 +90,11 @@ def export_bundle(network: HybridNetwork | ManyViewNetwork, *, folder: Path, fac
 
 def onnx_bytes(network: HybridNetwork | ManyViewNetwork, *, canvas_size: int) -> bytes:
     """The network as ONNX: input `canvas` (n, 1, S, S), outputs `logits`, `embedding`, `evidence`; n is free."""
+    return graph_bytes(network, canvas_size=canvas_size, outputs=OUTPUTS)
+
+
+def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str]) -> bytes:
+    """Any module that reads canvases as ONNX, without a trace of the machine it was exported on."""
     example = torch.rand(2, 1, canvas_size, canvas_size)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -96,7 +102,7 @@ def onnx_bytes(network: HybridNetwork | ManyViewNetwork, *, canvas_size: int) ->
             (example,),
             dynamo=True,
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(outputs),
             dynamic_shapes={INPUT: {0: torch.export.Dim("n", min=1)}},
             opset_version=OPSET,
             verbose=False,

@@ -10,7 +10,8 @@ import onnxruntime
 import torch
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.training.calibrate import Calibration
+from sonoseek.evaluate.calibrate import Calibration
+from sonoseek.evaluate.protocols import Round
 from sonoseek.training.export import BundleFacts
 from sonoseek.training.parts import Split
 from sonoseek.training.recipe import Recipe, recipe_to_dict
@@ -24,6 +25,7 @@ def bundle_facts(
     calibration: Calibration,
     *,
     fold: int | None,
+    round_: Round | None,
     figures: Figures,
     cross_validation: Mapping[str, Any],
 ) -> BundleFacts:
@@ -34,6 +36,7 @@ def bundle_facts(
         split: who learnt, who calibrated.
         calibration: fitted on the latter.
         fold: that was held out, or None.
+        round_: of a protocol, whose test side was held out and not read, or None.
         figures: side → dataset → name → value, as in `metrics.json`.
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
     """
@@ -72,10 +75,11 @@ def bundle_facts(
                 for train, validation in zip(split.train, split.validation, strict=True)
             },
             "start": recipe.start.origin,
-            "protocol": _protocol(recipe, split, fold=fold, folds_recipe=cross_validation.get("recipe")),
+            "protocol": _protocol(recipe, split, fold=fold, round_=round_, folds_recipe=cross_validation.get("recipe")),
             "figures": _flat(figures, cross_validation),
             "recipe": recipe_to_dict(recipe),
             "fold": fold,
+            "round": None if round_ is None else {"label": round_.label, "digest": round_.digest},
             "calibrated_on": "out-of-fold predictions" if cross_validation else "validation part",
             "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         },
@@ -83,14 +87,21 @@ def bundle_facts(
     )
 
 
-def _protocol(recipe: Recipe, split: Split, *, fold: int | None, folds_recipe: Mapping[str, Any] | None) -> str:
+def _protocol(
+    recipe: Recipe, split: Split, *, fold: int | None, round_: Round | None, folds_recipe: Mapping[str, Any] | None
+) -> str:
     folded = ", ".join(part.source.name for part in split.train if part.choice.folded)
     lines = [
         f"{recipe.optimiser.epochs} epochs; augmentation on the training side only; groups of scans that belong "
         "together never part. Lesion masks were not used.",
         f"{recipe.validation:.1%} of the training side ({folded}) was kept for validation.",
     ]
-    if fold is not None:
+    if round_ is not None:
+        tested = sum(map(len, round_.test.values()))
+        lines.append(
+            f"Trained for round {round_.label} of an evaluation: its {tested} test cases were held out and not read."
+        )
+    elif fold is not None:
         lines.append(f"Fold {fold} of {recipe.folds} was held out and read once, at the end: the test figures below.")
     elif folds_recipe is not None:
         lines.append(

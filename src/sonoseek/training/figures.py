@@ -11,8 +11,8 @@ from torch import nn
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_calibration_error
 
 from sonoseek.core import PATHOLOGIES
+from sonoseek.evaluate.calibrate import softmax
 from sonoseek.training.batches import PlainBatches
-from sonoseek.training.calibrate import softmax
 from sonoseek.training.parts import Part
 
 MALIGNANT = PATHOLOGIES.index("malignant")

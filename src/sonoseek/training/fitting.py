@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
 from sonoseek.training.batches import PlainBatches, TrainingBatches
-from sonoseek.training.module import TrainingModule
+from sonoseek.training.module import VALIDATION_LOSS, TrainingModule
 from sonoseek.training.quiet import quiet_loggers
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
+BEST = Path("checkpoints") / "best.ckpt"
 _NOISY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -97,7 +99,7 @@ def fit(
     progress_bar: bool,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[dict[str, float]]:
-    """Train; go on from the checkpoint in `run_dir` if one is there.
+    """Train; go on from the checkpoint in `run_dir` if one is there. `module` ends with the weights to be kept.
 
     Returns:
         Figures of each epoch, earlier runs' included.
@@ -105,8 +107,10 @@ def fit(
     keep_freed_memory()
     checkpoint = run_dir / CHECKPOINT
     watch = Watch(batches, on_progress)
+    patience = module.recipe.optimiser.patience
     callbacks: list[Callback] = [
         watch,
+        *(_until_it_gets_worse(run_dir, patience=patience) if patience else ()),
         ModelCheckpoint(
             dirpath=checkpoint.parent,
             filename=checkpoint.stem,
@@ -136,7 +140,23 @@ def fit(
             ckpt_path=checkpoint if checkpoint.is_file() else None,
             weights_only=True,
         )
+    if patience:
+        module.load_state_dict(torch.load(run_dir / BEST, weights_only=True)["state_dict"])
     return watch.epochs
+
+
+def _until_it_gets_worse(run_dir: Path, *, patience: int) -> tuple[Callback, Callback]:
+    """Keep the epoch of the lowest loss on the validation part; stop when `patience` epochs brought no lower one."""
+    best = ModelCheckpoint(
+        dirpath=(run_dir / BEST).parent,
+        filename=BEST.stem,
+        monitor=VALIDATION_LOSS,
+        mode="min",
+        save_top_k=1,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    return best, EarlyStopping(monitor=VALIDATION_LOSS, mode="min", patience=patience)
 
 
 def keep_freed_memory() -> None:

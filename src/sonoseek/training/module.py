@@ -8,7 +8,9 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
 from sonoseek.core import PATHOLOGIES
@@ -19,6 +21,7 @@ from sonoseek.training.losses import contrast, masked_cross_entropy
 from sonoseek.training.recipe import Recipe
 
 MALIGNANT = PATHOLOGIES.index("malignant")
+VALIDATION_LOSS = "val_loss"
 
 
 def build_network(recipe: Recipe) -> HybridNetwork:
@@ -53,6 +56,8 @@ class TrainingModule(lightning.LightningModule):
         self.average = AveragedModel(self.network, multi_avg_fn=_mean_with(decay)) if decay > 0 else None
         self.accuracy = MulticlassAccuracy(num_classes=len(PATHOLOGIES), average="micro")
         self.auroc = BinaryAUROC()
+        self.loss = MeanMetric()
+        self.known = torch.tensor([any(name in d.classes for d in recipe.datasets if d.folded) for name in PATHOLOGIES])
 
     @property
     def kept(self) -> nn.Module:
@@ -89,13 +94,15 @@ class TrainingModule(lightning.LightningModule):
         logits = self.kept(canvases.contiguous(memory_format=torch.channels_last)).logits
         self.accuracy.update(logits, labels)
         self.auroc.update(logits.softmax(1)[:, MALIGNANT], (labels == MALIGNANT).long())
+        self.loss.update(cross_entropy(logits.masked_fill(~self.known, -1e9), labels), len(labels))
 
     def on_validation_epoch_end(self) -> None:
         """Show them."""
         self.log("val_accuracy", self.accuracy.compute(), prog_bar=True)
         self.log("val_auroc", self.auroc.compute(), prog_bar=True)
-        self.accuracy.reset()
-        self.auroc.reset()
+        self.log(VALIDATION_LOSS, self.loss.compute())
+        for metric in (self.accuracy, self.auroc, self.loss):
+            metric.reset()
 
     def configure_optimizers(self) -> Any:
         """AdamW; the start weights move slower; a rise, then a cosine down to a hundredth."""

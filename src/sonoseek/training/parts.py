@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import PATHOLOGIES, InvalidValueError
+from sonoseek.core import PATHOLOGIES, InvalidValueError, SplitError
 from sonoseek.datasets import components, inner_validation, stratified_group_folds
+from sonoseek.evaluate.protocols import Round
 from sonoseek.training.prepare import PreparedSet
 from sonoseek.training.recipe import DatasetChoice, Recipe
 
@@ -78,6 +79,33 @@ def split_sets(recipe: Recipe, sets: Sequence[PreparedSet], *, fold: int | None)
         inner = inner_validation(source.records, training, fraction=recipe.validation, seed=recipe.seed)
         for side, ids in (("train", inner.train), ("validation", inner.test), ("test", test)):
             sides[side].append(Part(source=source, choice=choice, rows=source.rows(ids), groups=groups))
+    return Split(**{side: tuple(parts) for side, parts in sides.items()})
+
+
+def given_sets(recipe: Recipe, sets: Sequence[PreparedSet], round_: Round) -> Split:
+    """Part every set as a protocol's round says; the test side stays empty: training never reads it.
+
+    Sets that the round does not name are learnt from as a whole, but for their own validation part.
+
+    Raises:
+        SplitError: a set of the round holds test cases and is not folded, or cannot be parted.
+    """
+    sides: dict[str, list[Part]] = {"train": [], "validation": [], "test": []}
+    for choice, source in zip(recipe.datasets, sets, strict=True):
+        groups = _groups(source)
+        if source.name in round_.train:
+            ids = {"train": round_.train[source.name], "validation": round_.validation.get(source.name, ())}
+        elif source.name in round_.test:
+            raise SplitError(
+                f"{source.name!r} is tested in round {round_.label}; it must not be learnt. Take it out of the recipe."
+            )
+        else:
+            every = tuple(record.case_id for record in source.records)
+            inner = inner_validation(source.records, every, fraction=recipe.validation, seed=recipe.seed)
+            ids = {"train": inner.train, "validation": inner.test}
+        for side in sides:
+            rows = source.rows(ids.get(side, ()))
+            sides[side].append(Part(source=source, choice=choice, rows=rows, groups=groups))
     return Split(**{side: tuple(parts) for side, parts in sides.items()})
 
 

@@ -69,6 +69,9 @@ class Optimiser(_Part, frozen=True):
         weight_decay: of AdamW.
         warmup: share of all steps in which the rate rises; then it falls along a cosine.
         average: decay per step of the running mean of the weights that is kept; 0 keeps the last weights.
+        patience: epochs without a lower loss on the validation part after which training stops; then the weights of
+            the best epoch are kept. 0: never, the last epoch's weights are kept.
+        epoch_scans: most scans drawn per epoch, so that a larger archive gets the same budget; 0: no limit.
         clip: largest norm of the gradient.
     """
 
@@ -79,6 +82,8 @@ class Optimiser(_Part, frozen=True):
     weight_decay: float = 0.02
     warmup: float = 0.15
     average: float = 0.98
+    patience: int = 0
+    epoch_scans: int = 0
     clip: float = 5.0
 
 
@@ -242,6 +247,7 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (recipe.folds >= 2, f"folds is {recipe.folds}; it must be at least 2"),
         (0 < recipe.validation <= 0.5, f"validation is {recipe.validation}; it must lie in 0 … 0.5"),
         (optimiser.epochs >= 1 and optimiser.batch >= 2, "epochs must be at least 1 and batch at least 2"),
+        (min(optimiser.patience, optimiser.epoch_scans) >= 0, "patience and epoch_scans must not be negative"),
         (min(optimiser.lr, optimiser.backbone_lr, optimiser.clip) > 0, "lr, backbone_lr and clip must be positive"),
         (0 <= optimiser.warmup < 1 and 0 <= optimiser.average < 1, "warmup and average must lie in 0 … 1"),
         (0 <= loss.smoothing < 1 and 0 <= loss.balance <= 1, "smoothing and balance must lie in 0 … 1"),

@@ -6,28 +6,31 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
+from sonoseek.evaluate.calibrate import Calibration, calibrate
+from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.hybrid import HybridNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.start_weights import load_start_weights
 from sonoseek.training.batches import PlainBatches, TrainingBatches
-from sonoseek.training.calibrate import Calibration, calibrate
 from sonoseek.training.export import export_bundle
 from sonoseek.training.facts import bundle_facts
 from sonoseek.training.figures import precision_at, read_parts, verdict_figures
 from sonoseek.training.fitting import fit
 from sonoseek.training.module import TrainingModule, build_network
-from sonoseek.training.parts import Part, Split, split_sets
+from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import Recipe, recipe_to_dict
 
@@ -37,6 +40,8 @@ METRICS_FILE = "metrics.json"
 WEIGHTS_FILE = "network.safetensors"
 PREDICTIONS_FILE = "test_predictions.npz"
 BUNDLE_FOLDER = "bundle"
+UNLEARNT = -100.0
+"""Logit of a class that was never learnt: its probability is 0 at any temperature."""
 
 
 def train(
@@ -49,6 +54,8 @@ def train(
     resume: bool = False,
     cache: Path | None = None,
     cross_validation: Path | None = None,
+    round_: Round | None = None,
+    datasets: Mapping[str, Dataset] | None = None,
     progress_bar: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -66,6 +73,8 @@ def train(
         cross_validation: folder that `train_folds` left: its figures are quoted in the card, and its out-of-fold
             predictions, far more than a validation part holds, calibrate the bundle. It should be of the same recipe;
             where it is not, the card says so.
+        round_: of an evaluation's protocol: it says who learns and who validates, and its test side is not read here.
+        datasets: open already, by name; others are opened as the recipe says.
         progress_bar: Lightning's bar on the terminal, with the minutes left.
         on_progress: (done, total) training steps.
 
@@ -84,17 +93,18 @@ def train(
             f"fold is {fold} and cross_validation is {cross_validation}: the folds' predictions hold this fold's test "
             "labels. Leave one of the two out."
         )
-    if _claim(run_dir, recipe, fold=fold, resume=resume):
+    if _claim(run_dir, recipe, fold=fold, round_=round_, resume=resume):
         return run_dir / BUNDLE_FOLDER
+    given = datasets or {}
     sets = [
         prepare(
-            open_choice(choice, data_root=data_root),
+            given[choice.name] if choice.name in given else open_choice(choice, data_root=data_root),
             recipe=recipe.cleaning_recipe,
             cache=cache or run_dir / "prepared",
         )
         for choice in recipe.datasets
     ]
-    split = split_sets(recipe, sets, fold=fold)
+    split = split_sets(recipe, sets, fold=fold) if round_ is None else given_sets(recipe, sets, round_)
     prepared = time.monotonic()
     network = _started(
         recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None)
@@ -115,6 +125,7 @@ def train(
     if not isinstance(kept, HybridNetwork):
         raise InvalidValueError(f"the network is a {type(kept).__name__}; only hybrids can be exported. Choose one.")
     kept.eval()
+    close_unlearnt(kept, module.known)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, run_dir / WEIGHTS_FILE)
     served = ManyViewNetwork(kept) if recipe.many_views else kept
     logits, _, labels = read_parts(served, calibrators)
@@ -123,7 +134,13 @@ def train(
     calibration = calibrate(logits, labels)
     figures = _figures(served, split, calibration, run_dir=run_dir)
     facts = bundle_facts(
-        recipe, split, calibration, fold=fold, figures=figures, cross_validation=_summary(cross_validation)
+        recipe,
+        split,
+        calibration,
+        fold=fold,
+        round_=round_,
+        figures=figures,
+        cross_validation=_summary(cross_validation),
     )
     bundle = export_bundle(served, folder=run_dir / BUNDLE_FOLDER, facts=facts)
     metrics = {
@@ -243,10 +260,12 @@ def out_of_fold(run_dir: Path, *, folds: int) -> tuple[np.ndarray[Any, Any], np.
     return np.concatenate(logits), np.concatenate(labels)
 
 
-def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, resume: bool) -> bool:
+def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | None, resume: bool) -> bool:
     """Take the folder; True where the run has already finished."""
     file = run_dir / RECIPE_FILE
     asked = {**recipe_to_dict(recipe), "fold": fold}
+    if round_ is not None:
+        asked["round"] = {"label": round_.label, "digest": round_.digest}
     if file.is_file():
         if json.loads(file.read_text()) != json.loads(json.dumps(asked)):
             raise InvalidValueError(
@@ -260,6 +279,18 @@ def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, resume: bool) -> 
     run_dir.mkdir(parents=True, exist_ok=True)
     _write_json(file, asked)
     return False
+
+
+def close_unlearnt(network: HybridNetwork, known: Tensor) -> None:
+    """Keep a network from saying a class that no archive could have shown it: its logit is set far below any other.
+
+    Args:
+        network: changed in place.
+        known: bool (C,).
+    """
+    with torch.no_grad():
+        network.head.weight[~known] = 0.0
+        network.head.bias[~known] = UNLEARNT
 
 
 def _started(recipe: Recipe, *, weights_root: Path | None) -> HybridNetwork:

@@ -2,35 +2,229 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sonoseek.core import InvalidValueError, Settings
+from sonoseek.core import InvalidValueError, NotFoundError, Settings
+
+if TYPE_CHECKING:
+    from sonoseek.evaluate.protocols import Protocol
+    from sonoseek.evaluate.rescoring import ScoredProtocol
+    from sonoseek.evaluate.systems.base import System
+
+RECIPES = Path("recipes")
+SHOWN = (
+    ("accuracy", "classification", "accuracy"),
+    ("balanced acc.", "classification", "balanced_accuracy"),
+    ("AUROC malignant", "classification", "auroc_malignant"),
+    ("ECE", "classification", "ece"),
+    ("P@5", "retrieval", "precision@5"),
+    ("mAP", "retrieval", "map_full"),
+    ("vote@5", "retrieval", "majority_vote@5"),
+)
+
+ProtocolName = Annotated[str | None, typer.Option(help="A protocol's name, e.g. busi-grouped; see the docs.")]
+Systems = Annotated[
+    list[str] | None,
+    typer.Option("--system", help="A peer, or a recipe (name or file) that is trained per round; may be repeated."),
+]
+BundlePath = Annotated[
+    Path | None, typer.Option("--bundle", help="A finished bundle, or a folder with one per round; needs no torch.")
+]
+Rescore = Annotated[Path | None, typer.Option(help="Score all results under this folder again, from their files.")]
+Runs = Annotated[Path, typer.Option(help="Folder for rounds under way; holds cleaned scans, keep it out of git.")]
 
 
 def evaluate(
-    protocol: Annotated[str, typer.Argument(help="A protocol's name, e.g. busi-grouped.")],
-    runs: Annotated[Path, typer.Option(help="Folder with one bundle per fold: fold-0/bundle, fold-1/bundle …")],
+    protocol: ProtocolName = None,
+    system: Systems = None,
+    bundle: BundlePath = None,
+    rescore: Rescore = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the datasets; SONOSEEK_DATA by default.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the table and the figures.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder with start weights; SONOSEEK_WEIGHTS.")] = None,
+    runs: Runs = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of results.")] = Path("docs/results"),
+    seeds: Annotated[str | None, typer.Option(help="Only these seeds of the protocol, e.g. 0,1.")] = None,
+    robustness: Annotated[bool, typer.Option(help="Ask the test scans again, changed in nine ways.")] = False,
+    train_on: Annotated[
+        str | None, typer.Option(help="`external`: datasets to learn from, NAME or NAME=PATH, comma between.")
+    ] = None,
+    test_on: Annotated[str | None, typer.Option(help="`external`: dataset to test on, NAME or NAME=PATH.")] = None,
+    figures: Annotated[bool, typer.Option(help="Draw the figures as well; the page is always written.")] = True,
 ) -> None:
-    """Score bundles on the folds they have not seen, through the same engine that serves."""
-    from sonoseek.apps.cli.show import progress_bar, table
-    from sonoseek.evaluate import PROTOCOLS, run_protocol, write_results
+    """Score systems on scans they have not seen, by a protocol that cannot flatter. A stopped run goes on."""
+    from sonoseek.evaluate import open_scene
+    from sonoseek.evaluate import rescore as score_again
 
-    root = data or Settings.from_environment().data
-    if root is None:
-        raise InvalidValueError("no data folder is named; set SONOSEEK_DATA or say --data.")
-    chosen = PROTOCOLS.load(protocol)()
-    with progress_bar(protocol, unit="queries") as on_progress:
-        results = run_protocol(chosen, data_root=root, runs=runs, on_progress=on_progress)
-    rows = [
-        (name, f"{mean:.3f} ± {sd:.3f}", *(f"{fold[name]:.3f}" for fold in results.folds))
-        for name, (mean, sd) in results.summary.items()
+    if rescore is not None:
+        _show(score_again(rescore), out=rescore, drawn=())
+        return
+    if protocol is None:
+        raise InvalidValueError("no protocol is named; say --protocol NAME, or --rescore DIR for results that exist.")
+    if not system and bundle is None:
+        raise InvalidValueError("nothing is named to be scored; say --system NAME, a recipe, or --bundle PATH.")
+    settings = Settings.from_environment()
+    root, weights = data or settings.data, weights or settings.weights
+    chosen = _protocol(protocol, train_on=train_on, test_on=test_on, bundle=bundle, data_root=root)
+    with _bars() as tell:
+        scene = open_scene(
+            chosen,
+            data_root=root,
+            cache=runs / "near-copies",
+            seeds=None if seeds is None else [_seed(part) for part in seeds.split(",")],
+            on_progress=lambda done, total: tell("comparing all scans with all", done, total),
+        )
+        for made in _systems(system or [], bundle, data_root=root, weights_root=weights, runs=runs):
+            from sonoseek.evaluate import evaluate as walk
+
+            walk(
+                scene,
+                made,
+                runs=runs,
+                out=out,
+                robustness=robustness,
+                command=_command(made.name, chosen, seeds, robustness, bundle=bundle),
+                on_progress=lambda what, done, total, made=made: tell(f"{made.name}, {what}", done, total),  # type: ignore[misc]
+            )
+    for source, why in sorted(scene.refused.items()):
+        typer.echo(f"left out: {source}: {why}", err=True)
+    _show(score_again(out), out=out, drawn=(chosen.name,) if figures else (), shown=chosen.name)
+
+
+def _protocol(
+    name: str, *, train_on: str | None, test_on: str | None, bundle: Path | None, data_root: Path | None
+) -> Protocol:
+    from sonoseek.evaluate import PROTOCOLS
+
+    kind = PROTOCOLS.load(name)
+    if name != "external":
+        if train_on or test_on:
+            raise InvalidValueError(f"--train-on and --test-on choose the sides of 'external'; {name!r} has its own.")
+        made: Protocol = kind()
+        return made
+    paths: dict[str, Path] = {}
+    names = [_named(part, paths) for part in train_on.split(",")] if train_on else None
+    tested = _named(test_on or "busbra", paths)
+    if names is None:
+        names = _learnt_by(bundle, data_root, without=tested) if bundle is not None else ["busi"]
+    external: Protocol = kind(train_on=names, test_on=tested, paths=paths)
+    return external
+
+
+def _named(part: str, paths: dict[str, Path]) -> str:
+    """NAME or NAME=PATH."""
+    name, _, path = part.strip().partition("=")
+    if path:
+        paths[name] = Path(path)
+    return name
+
+
+def _learnt_by(bundle: Path, data_root: Path | None, *, without: str) -> list[str]:
+    """Datasets that a single bundle learnt from and that are at hand: its gallery."""
+    from sonoseek.encoder import load_bundle
+
+    if not (bundle / "bundle.json").is_file():
+        return ["busi"]
+    learnt = load_bundle(bundle).training.get("cases", {})
+    return [n for n in learnt if n not in ("phantom", without) and data_root is not None and (data_root / n).is_dir()]
+
+
+def _systems(
+    names: list[str], bundle: Path | None, *, data_root: Path | None, weights_root: Path | None, runs: Path
+) -> list[System]:
+    from sonoseek.evaluate import SYSTEMS
+    from sonoseek.evaluate.systems.bundle import BundleSystem
+
+    made: list[System] = []
+    for name in names:
+        if name in SYSTEMS:
+            made.append(SYSTEMS.load(name)(cache=runs / "features"))
+        else:
+            made.append(_lab_system(name, data_root=data_root, weights_root=weights_root, runs=runs))
+    if bundle is not None:
+        made.append(BundleSystem(bundle))
+    return made
+
+
+def _lab_system(name: str, *, data_root: Path | None, weights_root: Path | None, runs: Path) -> System:
+    """A frozen backbone or a recipe; both need the extra `train`."""
+    from sonoseek.evaluate import SYSTEMS
+    from sonoseek.training import FROZEN, RecipeSystem, frozen_system, load_recipe
+
+    if name in FROZEN:
+        system: System = frozen_system(name, weights_root=weights_root, cache=runs / "features")
+        return system
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        known = [*SYSTEMS, *FROZEN, *(p.stem for p in sorted(RECIPES.glob("*.toml")))]
+        raise NotFoundError(
+            f"no system is called {name!r}; there are: {', '.join(known)}. A recipe's file may be named as well."
+        )
+    trained: System = RecipeSystem(
+        load_recipe(path), data_root=data_root, weights_root=weights_root, cache=runs / "prepared"
+    )
+    return trained
+
+
+def _seed(text: str) -> int:
+    if not text.strip().isdigit():
+        raise InvalidValueError(f"--seeds holds {text!r}; it lists whole numbers from 0 with commas between: 0,1.")
+    return int(text)
+
+
+def _command(name: str, protocol: Protocol, seeds: str | None, robustness: bool, *, bundle: Path | None) -> str:
+    """What to type to get this again, without the paths of this machine."""
+    parts = [
+        "sonoseek",
+        "evaluate",
+        "--protocol",
+        protocol.name.partition("-")[0] if protocol.name.startswith("external-") else protocol.name,
     ]
-    table(("", "mean ± sd", *(f"fold {i}" for i in range(len(results.folds)))), rows, title=chosen.description)
-    if out:
-        for path in write_results(results, out):
-            typer.echo(f"written: {path}")
+    if protocol.name.startswith("external-"):
+        learnt, _, tested = protocol.name.removeprefix("external-").partition("-to-")
+        parts += ["--train-on", learnt, "--test-on", tested]
+    parts += ["--system", name] if bundle is None else ["--bundle", bundle.name]
+    parts += ["--seeds", seeds] if seeds else []
+    return shlex.join([*parts, *(["--robustness"] if robustness else [])])
+
+
+def _bars() -> Any:
+    """One bar per piece of work, with time left."""
+    from sonoseek.apps.cli.show import progress_bars
+
+    return progress_bars()
+
+
+def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...], shown: str | None = None) -> None:
+    """Draw figures, write the page, print a table per protocol."""
+    from sonoseek.apps.cli.show import table
+    from sonoseek.evaluate.figures import draw_figures
+    from sonoseek.evaluate.page import write_page
+
+    for name in drawn:
+        for system in scored[name].systems.values():
+            draw_figures(system, scored[name].cases)
+    page = write_page(out, scored)
+    for name, protocol in scored.items():
+        if shown in (None, name):
+            rows = [
+                (
+                    s.metrics["system"]["name"],
+                    *(_cell(s.metrics.get(part, {}).get(figure)) for _, part, figure in SHOWN),
+                )
+                for s in protocol.systems.values()
+            ]
+            table(("", *(title for title, _, _ in SHOWN)), rows, title=str(protocol.about["description"]))
+    typer.echo(f"written: {page}", err=not sys.stdout.isatty())
+
+
+def _cell(figure: dict[str, Any] | None) -> str:
+    if figure is None or figure["mean"] is None:
+        return "–"
+    interval = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+    spread = "" if figure["sd"] is None else f"\n{figure['mean']:.3f} ± {figure['sd']:.3f}"
+    return f"{figure['pooled']:.3f}{interval}{spread}"

@@ -1,4 +1,7 @@
-"""What turns logits into a verdict, fitted on validation scans: temperature, abstention, quantile, thresholds."""
+"""What turns logits into a verdict, fitted on validation scans: temperature, abstention, quantile, thresholds.
+
+The lab calibrates bundles with it, the benchmark every system.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +58,8 @@ def softmax(logits: NDArray[np.floating]) -> Floats:
     return result
 
 
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The temperature of the least negative log-likelihood, 0.2 … 5 (Guo et al. 2017, arXiv:1706.04599).
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64], *, low: float = 0.2) -> float:
+    """The temperature of the least negative log-likelihood, `low` … 5 (Guo et al. 2017, arXiv:1706.04599).
 
     Golden section over its logarithm: the function has one minimum.
     """
@@ -65,15 +68,15 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     def cost(log_t: float) -> float:
         return float(-np.log(np.maximum(softmax(logits / math.exp(log_t))[rows, labels], 1e-300)).mean())
 
-    low, high = math.log(0.2), math.log(5.0)
+    left_end, right_end = math.log(low), math.log(5.0)
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(60):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        left, right = right_end - ratio * (right_end - left_end), left_end + ratio * (right_end - left_end)
         if cost(left) <= cost(right):
-            high = right
+            right_end = right
         else:
-            low = left
-    return math.exp((low + high) / 2)
+            left_end = left
+    return math.exp((left_end + right_end) / 2)
 
 
 def conformal_quantile(p: Floats, labels: NDArray[np.int64], *, level: float = LEVEL) -> float:
@@ -105,9 +108,8 @@ def operating_points(p_malignant: Floats, labels: NDArray[np.int64]) -> dict[str
     if not 0 < positive.sum() < len(labels):
         return {}
     points = {}
-    scores = np.sort(p_malignant[positive])[::-1]
     for wanted in SENSITIVITIES:
-        threshold = float(scores[math.ceil(wanted * len(scores)) - 1])
+        threshold = threshold_for(p_malignant, positive, sensitivity=wanted)
         called = p_malignant >= threshold
         points[f"sensitivity_{wanted * 100:.0f}"] = {
             "threshold": threshold,
@@ -115,3 +117,32 @@ def operating_points(p_malignant: Floats, labels: NDArray[np.int64]) -> dict[str
             "specificity": float((~called[~positive]).mean()),
         }
     return points
+
+
+def threshold_for(
+    score: Floats,
+    positive: NDArray[np.bool_],
+    *,
+    sensitivity: float | None = None,
+    specificity: float | None = None,
+) -> float:
+    """The cut (positive at or above it) that just reaches a sensitivity, or a specificity, on these scans.
+
+    Args:
+        score: (n,).
+        positive: (n,).
+        sensitivity: 0 … 1; the largest cut that reaches it. Give this or the next.
+        specificity: 0 … 1; the smallest cut that reaches it.
+
+    Returns:
+        NaN where the kind that is counted is absent.
+    """
+    if sensitivity is not None:
+        scores = np.sort(score[positive])[::-1]
+        return float(scores[max(1, math.ceil(sensitivity * len(scores))) - 1]) if len(scores) else math.nan
+    wanted = 1.0 if specificity is None else specificity
+    scores = np.sort(score[~positive])
+    if not len(scores):
+        return math.nan
+    place = math.ceil(wanted * len(scores)) - 1
+    return float(np.nextafter(scores[max(0, place)], np.inf))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.training.calibrate import (
+from sonoseek.evaluate.calibrate import (
     calibrate,
     conformal_quantile,
     fit_abstention,

@@ -1,0 +1,223 @@
+"""One page that puts all systems and protocols side by side, and says in plain words what they can be compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import sonoseek
+from sonoseek.core import DISCLAIMER
+from sonoseek.evaluate.figures import NAMES, axes
+from sonoseek.evaluate.metrics import ECE_BINS
+from sonoseek.evaluate.page_parts import (
+    compared_rows,
+    hardship_blocks,
+    searches,
+    subset_tables,
+    unlearnt_lines,
+    verdicts,
+)
+from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
+from sonoseek.evaluate.strip import draw_strip
+
+PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
+OWN = "hybrid"
+"""Systems with this in their name are the project's own."""
+ORDER = (
+    "busi-grouped",
+    "random-split",
+    "paper-like",
+    "busi-clean",
+    "busi-curated",
+    "busbra-official",
+)
+QUESTIONS = ("busi-grouped", "busi-clean", "busi-curated", "random-split", "paper-like")
+"""Protocols on BUSI, of which the accuracies are set side by side: the honest ones first."""
+CAPTIONS = {
+    "confusion": "Proven and said",
+    "roc": "ROC",
+    "reliability": "Reliability",
+    "risk-coverage": "Risk over coverage",
+    "precision-at-k": "Precision@k",
+}
+FILES = ("metrics.json", "predictions.csv", "validation.csv", "retrieval.csv", "rounds.csv", "robustness.csv")
+
+
+def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
+    """Write `index.html` and the pictures that it shows beside it.
+
+    Args:
+        root: folder of results.
+        scored: every protocol in it, as `rescore` gives them.
+    """
+    protocols = [scored[name] for name in sorted(scored, key=_place)]
+    inflation = inflation_table(scored)
+    if inflation:
+        draw_inflation(root / INFLATION, inflation)
+    strip = any("robustness" in system.metrics for p in protocols for system in p.systems.values())
+    if strip:
+        draw_strip(root / STRIP)
+    loader = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    template = resources.files("sonoseek.evaluate").joinpath("templates/results.html.j2").read_text(encoding="utf-8")
+    text = loader.from_string(template).render(
+        protocols=[_protocol(each) for each in protocols],
+        inflation=inflation,
+        leak_random=_leak(scored.get("random-split")),
+        leak_paper=_leak(scored.get("paper-like")),
+        strip=strip,
+        ece_bins=ECE_BINS,
+        disclaimer=DISCLAIMER,
+        version=sonoseek.__version__,
+    )
+    path = root / PAGE
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
+    """Accuracy of each system under each protocol on BUSI, and what the flattering ones add; empty without two."""
+    names = [name for name in QUESTIONS if name in scored]
+    if len(names) < 2:
+        return {}
+    systems: dict[str, str] = {}
+    for name in names:
+        systems |= {key: system.metrics["system"]["title"] for key, system in scored[name].systems.items()}
+    rows = []
+    for key in sorted(systems, key=lambda key: (OWN not in key, key)):
+        values = [_accuracy(scored[name].systems.get(key)) for name in names]
+        base = values[0] if names[0] == "busi-grouped" else None
+        cells = [
+            None
+            if value is None
+            else {
+                "number": value,
+                "value": f"{100 * value:.1f} %",
+                "added": f"{100 * (value - base):+.1f}" if base is not None and not _guarded(scored[name]) else "",
+            }
+            for name, value in zip(names, values, strict=True)
+        ]
+        if sum(cell is not None for cell in cells) > 1:
+            rows.append({"title": systems[key], "name": key, "own": OWN in key, "cells": cells})
+    heads = [{"title": scored[n].about["title"], "name": n, "flatters": not _guarded(scored[n])} for n in names]
+    return {"protocols": heads, "rows": rows} if rows else {}
+
+
+def draw_inflation(path: Path, table: Mapping[str, Any]) -> None:
+    """Accuracies as dots on one line per system: where the dots part, the question decides, not the system."""
+    colours = {"busi-grouped": "#0f766e", "busi-clean": "#5b9a8b", "busi-curated": "#9cc5b8"}
+    colours |= {"random-split": "#d97706", "paper-like": "#be123c"}
+    marks = {"busi-grouped": "o", "busi-clean": "s", "busi-curated": "D", "random-split": "^", "paper-like": "*"}
+    rows = table["rows"]
+    with axes(path, size=(8.6, 1.1 + 0.42 * len(rows))) as ax:
+        for height, row in enumerate(reversed(rows)):
+            known = [100 * cell["number"] for cell in row["cells"] if cell]
+            ax.plot([min(known), max(known)], [height, height], color="#cbd5e1", linewidth=2, zorder=1)
+        for column, head in enumerate(table["protocols"]):
+            points = [
+                (100 * r["cells"][column]["number"], len(rows) - 1 - i)
+                for i, r in enumerate(rows)
+                if r["cells"][column]
+            ]
+            if points:
+                x, y = zip(*points, strict=True)
+                mark = marks.get(head["name"], "o")
+                size = 110 if mark == "*" else 42
+                ax.scatter(
+                    x, y, s=size, marker=mark, color=colours.get(head["name"], "#475569"), label=head["title"], zorder=2
+                )
+        ax.axvline(99.24, color="#be123c", linestyle=":", linewidth=1)
+        ax.text(99.24, len(rows) - 0.42, "the paper: 99.24 %", ha="right", va="bottom", color="#be123c")
+        ax.set_yticks(range(len(rows)), [row["title"] for row in reversed(rows)])
+        ax.set_ylim(-0.6, len(rows) - 0.1)
+        ax.set_xlabel("accuracy, %")
+        ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.16 - 0.5 / len(rows)), ncols=3)
+
+
+def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
+    about = protocol.about
+    systems = sorted(protocol.systems.values(), key=lambda s: (not _own(s), -(_auroc(s) or 0.0)))
+    counts = systems[0].metrics["counts"]
+    verdict_heads, verdict_rows = verdicts(systems, "classification", own=_own)
+    patient_heads, patient_rows = verdicts(systems, "patients", own=_own)
+    search_heads, search_rows, chance = searches(systems, own=_own)
+    heads, compared, tests = compared_rows(protocol)
+    return {
+        "name": about["name"],
+        "title": about["title"],
+        "description": about["description"],
+        "exclusions": about["exclusions"],
+        "guarded": about["guarded"],
+        "scans": counts["scans"],
+        "groups": counts["groups"],
+        "patients": counts["patients"],
+        "leaking": f"{100 * counts['leaking_share']:.0f} %" if counts["leaking_share"] else "",
+        "verdict_heads": verdict_heads,
+        "verdicts": verdict_rows,
+        "patient_heads": patient_heads,
+        "patient_rows": patient_rows,
+        "search_heads": search_heads,
+        "searches": search_rows,
+        "chance": chance,
+        "unlearnt": unlearnt_lines(systems),
+        "hardships": hardship_blocks(systems),
+        "compared_heads": heads,
+        "compared": compared,
+        "tests": tests,
+        "bonferroni": f"{0.05 / max(1, tests):.4f}",
+        "subsets": subset_tables(systems),
+        "plots": [_plots(system, protocol.folder) for system in systems],
+    }
+
+
+def _plots(system: ScoredSystem, folder: Path) -> dict[str, Any]:
+    base = f"{folder.name}/{system.folder.name}"
+    about, made = system.metrics["system"], system.metrics["made"]
+    return {
+        "title": about["title"],
+        "description": about["description"],
+        "own": _own(system),
+        "pictures": [
+            {"src": f"{base}/{name}.svg", "caption": CAPTIONS[name]}
+            for name in NAMES
+            if (system.folder / f"{name}.svg").is_file()
+        ],
+        "files": [{"href": f"{base}/{name}", "name": name} for name in FILES if (system.folder / name).is_file()],
+        "made": f"{made['command']} · system {about['identity']} · data {made['data']}",
+    }
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def _own(system: ScoredSystem) -> bool:
+    return OWN in system.folder.name
+
+
+def _guarded(protocol: ScoredProtocol) -> bool:
+    return bool(protocol.about["guarded"])
+
+
+def _accuracy(system: ScoredSystem | None) -> float | None:
+    return None if system is None else system.metrics["classification"]["accuracy"]["pooled"]
+
+
+def _auroc(system: ScoredSystem) -> float | None:
+    value: float | None = system.metrics["classification"]["auroc_malignant"]["pooled"]
+    return value
+
+
+def _leak(protocol: ScoredProtocol | None) -> str:
+    if protocol is None:
+        return "many"
+    share = next(iter(protocol.systems.values())).metrics["counts"]["leaking_share"]
+    return "all" if share > 0.995 else f"{100 * share:.0f} %"
+
+
+__all__: Sequence[str] = ("write_page", "inflation_table", "draw_inflation")

@@ -1,0 +1,108 @@
+"""What a protocol is: which scans, who learns, who validates, who is tested. One protocol per file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonoseek.core import PATHOLOGIES, CaseRecord
+from sonoseek.datasets import Dataset
+
+CaseSet = Mapping[str, tuple[str, ...]]
+"""Dataset name → case_ids."""
+Key = tuple[str, str]
+"""(dataset name, case_id)."""
+VALIDATION = 0.125
+"""Share of a training side that stops the training early, sets temperature and thresholds; cut by group as well."""
+FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One training side and one test side.
+
+    Attributes:
+        seed: of the split, where there are several; else 0.
+        fold: 0 … within the seed.
+        train: to learn from. validation: for early stopping, temperature and thresholds; empty where nothing is fitted.
+        test: touched once, at the end.
+    """
+
+    seed: int
+    fold: int
+    train: CaseSet
+    validation: CaseSet
+    test: CaseSet
+
+    @property
+    def label(self) -> str:
+        """Names the round's folder."""
+        return f"seed-{self.seed}/fold-{self.fold}"
+
+    @property
+    def gallery(self) -> CaseSet:
+        """Who may answer a test query: everything that is not tested."""
+        names = dict.fromkeys((*self.train, *self.validation))
+        return {name: (*self.train.get(name, ()), *self.validation.get(name, ())) for name in names}
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over who stands where: a run that resumes must be of the same round."""
+        sides = {
+            side: {name: sorted(ids) for name, ids in sorted(cases.items())}
+            for side, cases in (("train", self.train), ("validation", self.validation), ("test", self.test))
+        }
+        return hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:16]
+
+
+class Protocol(typing.Protocol):
+    """A fixed way of scoring, so that two figures under one name can be compared.
+
+    Attributes:
+        name: of the folder with its results; as in the table of protocols unless it takes parameters.
+        title: a few words for people.
+        description: one or two sentences for the head of a table.
+        exclusions: what is left out, and why; "nothing" where nothing is.
+        guarded: True where a group, a patient or a near-copy on both sides fails the run. False marks a protocol that
+            flatters, kept to show by how much: what crosses is counted, and a scan's own copies may answer for it.
+        drops_copies: near-copies of a test scan that no group names are taken off the training side, instead of failing
+            the run; for published folds, whose test sides must stay as they are.
+    """
+
+    name: str
+    title: str
+    description: str
+    exclusions: str
+    guarded: bool
+    drops_copies: bool
+
+    def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
+        """Open its datasets under the folder that holds all of them: name → dataset."""
+
+    def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
+        """Split their cases; the same every time."""
+
+
+class HidesGroups(typing.Protocol):
+    """A dataset that a flattering protocol has stripped of what ties its cases."""
+
+    def true_records(self) -> tuple[CaseRecord, ...]:
+        """The records of its cases with the ties that `records` hides."""
+
+
+def true_records(dataset: Dataset) -> tuple[CaseRecord, ...]:
+    """A dataset's records with every tie that is known, also where a protocol hides them."""
+    hidden: tuple[CaseRecord, ...] | None = None
+    if hasattr(dataset, "true_records"):
+        hidden = typing.cast(HidesGroups, dataset).true_records()
+    return dataset.records() if hidden is None else hidden
+
+
+def classes_of(records: typing.Iterable[CaseRecord]) -> tuple[str, ...]:
+    """Pathologies that occur, in the order of `PATHOLOGIES`."""
+    found = {record.pathology for record in records}
+    return tuple(name for name in PATHOLOGIES if name in found)

@@ -1,0 +1,46 @@
+"""BUS-BRA in the five folds that its authors published; no patient parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sonoseek.datasets import Dataset, inner_validation, official_folds, open_dataset
+from sonoseek.evaluate.protocols.base import FOLDS, VALIDATION, Round
+from sonoseek.evaluate.protocols.busi import folder_of
+
+
+class BusbraOfficial:
+    """1,875 scans of 1,064 patients, benign against malignant."""
+
+    name = "busbra-official"
+    title = "BUS-BRA, published folds"
+    description = "BUS-BRA, 2 classes, the 5 folds its authors published: patients never part."
+    exclusions = (
+        "nothing from the test sides; near-copies of a test scan that stand under another patient are taken off its "
+        "training side (the published folds part four such pairs)"
+    )
+    guarded = True
+    drops_copies = True
+
+    def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
+        """BUS-BRA under `data_root`/busbra."""
+        return {"busbra": open_dataset("busbra", folder_of(data_root) / "busbra")}
+
+    def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
+        """The published test folds; the validation part is cut by patient, not by the authors' inner columns."""
+        dataset = datasets["busbra"]
+        records = dataset.records()
+        rounds = []
+        for number, fold in enumerate(official_folds(dataset, FOLDS)):
+            inner = inner_validation(records, fold.train, fraction=VALIDATION, seed=0)
+            rounds.append(
+                Round(
+                    seed=0,
+                    fold=number,
+                    train={"busbra": inner.train},
+                    validation={"busbra": inner.test},
+                    test={"busbra": fold.test},
+                )
+            )
+        return tuple(rounds)

@@ -1,0 +1,66 @@
+"""What the protocols on BUSI share: repeated folds by group, and the lists of scans that some leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sonoseek.core import CaseRecord, InvalidValueError
+from sonoseek.datasets import Dataset, inner_validation, open_dataset, stratified_group_folds
+from sonoseek.evaluate.protocols.base import FOLDS, VALIDATION, Round
+
+
+def open_busi(data_root: Path | None) -> Dataset:
+    """BUSI under `data_root`/busi.
+
+    Raises:
+        InvalidValueError: no folder is named.
+        DatasetError: BUSI is not there.
+    """
+    return open_dataset("busi", folder_of(data_root) / "busi")
+
+
+def folder_of(data_root: Path | None) -> Path:
+    """Refuse a missing data folder with the remedy."""
+    if data_root is None:
+        raise InvalidValueError("no data folder is named; set SONOSEEK_DATA or say --data.")
+    return data_root
+
+
+def repeated_folds(dataset: Dataset, *, seeds: Sequence[int], folds: int = FOLDS) -> tuple[Round, ...]:
+    """`folds` rounds per seed; near-equal shares of each class, no component parts, validation cut by group too."""
+    records: tuple[CaseRecord, ...] = dataset.records()
+    rounds = []
+    for seed in seeds:
+        for number, fold in enumerate(stratified_group_folds(records, folds=folds, seed=seed)):
+            inner = inner_validation(records, fold.train, fraction=VALIDATION, seed=seed)
+            rounds.append(
+                Round(
+                    seed=seed,
+                    fold=number,
+                    train={dataset.name: inner.train},
+                    validation={dataset.name: inner.test},
+                    test={dataset.name: fold.test},
+                )
+            )
+    return tuple(rounds)
+
+
+class BusiFolds:
+    """BUSI in repeated folds by group; the protocols differ in the scans they keep."""
+
+    guarded = True
+    drops_copies = False
+    seeds: tuple[int, ...] = (0,)
+
+    def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
+        """BUSI, or the part of it that the protocol keeps."""
+        return {"busi": self.keep(open_busi(data_root))}
+
+    def keep(self, dataset: Dataset) -> Dataset:
+        """All of it, unless a protocol says otherwise."""
+        return dataset
+
+    def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
+        """Five folds per seed."""
+        return repeated_folds(datasets["busi"], seeds=self.seeds)

@@ -1,0 +1,82 @@
+"""Every test scan as a query to the scans that were not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.evaluate.metrics.retrieval import (
+    DEPTH,
+    average_precision_full,
+    birads_gain,
+    ndcg_at,
+    r_precision,
+)
+from sonoseek.evaluate.rows import RetrievalRow
+from sonoseek.evaluate.systems.base import Sample
+
+
+def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1; a row of zeros stays one, and is like nothing."""
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    rows: NDArray[np.float32] = embeddings / np.maximum(length, 1e-12)
+    return rows
+
+
+def rank(
+    queries: Sequence[Sample],
+    embeddings: NDArray[np.float32],
+    *,
+    gallery: Sequence[Sample],
+    gallery_embeddings: NDArray[np.float32],
+    ties: Mapping[str, int] | None,
+    seed: int,
+    fold: int,
+) -> list[RetrievalRow]:
+    """Rank the gallery for each query by cosine; equal ones in the order of the gallery.
+
+    Args:
+        queries: n scans.
+        embeddings: float32 (n, D), theirs.
+        gallery: N scans.
+        gallery_embeddings: float32 (N, D), theirs.
+        ties: scan name → number of the cases that must never part: they do not answer for each other. None: all may,
+            as under a protocol that flatters.
+        seed: of the round.
+        fold: of the round.
+    """
+    cosines = unit(embeddings) @ unit(gallery_embeddings).T
+    names = np.array([s.name for s in gallery])
+    labels = np.array([s.record.pathology for s in gallery])
+    birads = np.array([s.record.birads or "" for s in gallery])
+    member = None if ties is None else np.array([ties[s.name] for s in gallery])
+    rows = []
+    for query, similar in zip(queries, cosines, strict=True):
+        order = np.argsort(-similar, kind="stable")
+        if member is not None and ties is not None:
+            order = order[member[order] != ties[query.name]]
+        relevant = labels[order] == query.record.pathology
+        gains = birads_gain(query.record.birads, birads[order])
+        ndcg, chance = (np.nan, np.nan) if gains is None or not gains.any() else ndcg_at(gains, k=DEPTH)
+        rows.append(
+            RetrievalRow(
+                seed=seed,
+                fold=fold,
+                scan=query.name,
+                gallery=len(order),
+                relevant=int(relevant.sum()),
+                average_precision=average_precision_full(relevant),
+                r_precision=r_precision(relevant),
+                ndcg=float(ndcg),
+                ndcg_chance=float(chance),
+                matches=tuple(str(name) for name in names[order[:DEPTH]]),
+            )
+        )
+    return rows
+
+
+def relevant_among(rows: Sequence[RetrievalRow], labels: Mapping[str, str], *, k: int = 5) -> list[int]:
+    """How many of the first k matches of each query have its class."""
+    return [sum(labels[name] == labels[row.scan] for name in row.matches[:k]) for row in rows]

@@ -1,0 +1,68 @@
+"""Numbers computed once per scan and remembered, on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import Scan
+from sonoseek.evaluate.systems.base import Progress, Sample
+
+Describe = Callable[[Scan], NDArray[np.float32]]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class FeatureStore:
+    """Remembers what `describe` says of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
+
+    def __init__(self, describe: Describe, *, cache: Path | None = None) -> None:
+        """Remember what an earlier run has kept.
+
+        Args:
+            describe: scan → float32 (D,).
+            cache: file for the features of training scans, so that a stopped run goes on; None: memory alone.
+        """
+        self._describe = describe
+        self._cache = cache
+        self._known: dict[str, NDArray[np.float32]] = {}
+        self._kept: set[str] = set()
+        if cache is not None and cache.is_file():
+            with cache.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                self._known = dict(zip(map(str, arrays["scans"]), arrays["features"], strict=True))
+            self._kept = set(self._known)
+
+    def of(
+        self, samples: Sequence[Sample], *, keep: bool = False, on_progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """float32 (N, D), in order; with `keep`, what is new goes to the cache as well."""
+        missing = {s.scan.scan_id: s.scan for s in samples if s.scan.scan_id not in self._known}
+        with ThreadPoolExecutor(cores()) as pool:
+            found = pool.map(self._describe, missing.values())
+            for done, (scan_id, features) in enumerate(zip(missing, found, strict=True), start=1):
+                self._known[scan_id] = features
+                if on_progress is not None:
+                    on_progress(len(samples) - len(missing) + done, len(samples))
+        if keep and self._cache is not None and not {s.scan.scan_id for s in samples} <= self._kept:
+            self._kept |= {s.scan.scan_id for s in samples}
+            self._save()
+        return np.stack([self._known[s.scan.scan_id] for s in samples])
+
+    def _save(self) -> None:
+        path = self._cache
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        scans = sorted(self._kept)
+        with part.open("wb") as stream:
+            np.savez(stream, scans=np.array(scans), features=np.stack([self._known[scan] for scan in scans]))
+        part.replace(path)

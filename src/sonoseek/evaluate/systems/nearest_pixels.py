@@ -1,0 +1,87 @@
+"""The humblest peer: the nearest scan by its pixels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import PATHOLOGIES, Scan
+from sonoseek.evaluate.calibrate import fit_temperature, softmax
+from sonoseek.evaluate.systems.base import Answers, Progress, Sample, Task
+from sonoseek.evaluate.systems.features import FeatureStore
+
+SIDE = 48
+
+
+def describe(scan: Scan) -> NDArray[np.float32]:
+    """The scan as it is, uncleaned, 48 × 48, its mean taken off: float32 (2304,). A cosine of two is a correlation."""
+    small = cv2.resize(scan.pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    centred = small - small.mean()
+    return centred if centred.any() else np.full_like(small, 1e-6)
+
+
+class NearestPixels:
+    """One nearest neighbour by correlation of 48 × 48 pixels: it knows little but that it saw a picture before."""
+
+    name = "nearest-pixels"
+    title = "1-nearest neighbour, 48×48 pixels"
+    description = (
+        "The class of the nearest training scan by correlation of 48×48 uncleaned pixels; its probability is a softmax "
+        "over the classes' nearest scans. Knows a copy when it sees one, and little else."
+    )
+    identity = "nearest-pixels-1"
+
+    def __init__(self, *, cache: Path | None = None) -> None:
+        """Make one; its features cost nothing, and `cache` is not used."""
+        del cache
+        self._store = FeatureStore(describe)
+
+    def prepare(self, tasks: Sequence[Task], *, on_progress: Progress | None = None) -> None:
+        """Nothing takes long."""
+
+    def fit(self, task: Task) -> _FittedNearest:
+        """Remember the training side; fit the temperature on the validation side."""
+        train = task.train
+        labels = np.array([PATHOLOGIES.index(s.record.pathology) for s in train])
+        fitted = _FittedNearest(self._store, self._store.of(train), labels)
+        validation = task.validation
+        if validation:
+            truth = np.array([PATHOLOGIES.index(s.record.pathology) for s in validation])
+            logits = fitted.logits(self._store.of(validation))
+            fitted.temperature = fit_temperature(logits.astype(np.float32), truth, low=0.005)
+        return fitted
+
+
+class _FittedNearest:
+    """A remembered training side."""
+
+    identity = NearestPixels.identity
+    thresholds = None
+
+    def __init__(self, store: FeatureStore, learnt: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+        self._store, self._labels = store, labels
+        self._learnt = _unit(learnt)
+        self.temperature = 0.05
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, 3): the largest correlation with a training scan of each class; very low for a class that has none."""
+        similarity = _unit(features) @ self._learnt.T
+        columns = [
+            similarity[:, self._labels == c].max(axis=1) if (self._labels == c).any() else np.full(len(features), -99.0)
+            for c in range(len(PATHOLOGIES))
+        ]
+        return np.stack(columns, axis=1).astype(np.float64)
+
+    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
+        """Look each scan up."""
+        features = self._store.of(samples, on_progress=on_progress)
+        return Answers(probabilities=softmax(self.logits(features) / self.temperature), embeddings=features)
+
+
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return rows

@@ -1,0 +1,96 @@
+"""Nothing that ties two cases may cross a round; what cannot be seen in the groups is found in the pixels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tiny_world import TinyDataset, TinyProtocol
+
+from sonoseek.core import InvalidValueError, SplitError
+from sonoseek.datasets import Dataset
+from sonoseek.evaluate import open_scene
+from sonoseek.evaluate.guard import check_round, leaking_share, ties_of, without_copies
+from sonoseek.evaluate.near_copies import near_copies
+from sonoseek.evaluate.protocols import Round
+
+
+def round_of(train: str, validation: str, test: str) -> Round:
+    """Case numbers, with spaces between."""
+    sides = ({"tiny": tuple(f"case {n}" for n in side.split())} for side in (train, validation, test))
+    train_side, validation_side, test_side = sides
+    return Round(seed=0, fold=0, train=train_side, validation=validation_side, test=test_side)
+
+
+def check(dataset: Dataset, round_: Round, pairs: tuple = ()) -> None:
+    datasets = {"tiny": dataset}
+    check_round(round_, datasets=datasets, ties=ties_of(datasets), pairs=pairs)
+
+
+def test_a_clean_round_passes() -> None:
+    check(TinyDataset(12), round_of("0 1 2 3", "4 5", "6 7 8 9"))
+
+
+@pytest.mark.parametrize(
+    ("sides", "why"),
+    [
+        (("0 2", "4", "1 6"), r"'case 0' of tiny is in train and 'case 1' of tiny in test, both of group 'g0'"),
+        (("0 1", "4", "5 6"), r"validation and 'case 5' of tiny in test, both of group 'g2'"),
+        (("0 1 4", "5", "6"), r"'case 4' of tiny is in train and 'case 5' of tiny in validation"),
+        (("0 1", "2", "0 6"), "the same case"),
+        (("0 1", "2", "77"), "no dataset holds"),
+        (("0 1", "2", ""), "nothing to score"),
+    ],
+)
+def test_what_crosses_is_named(sides: tuple[str, str, str], why: str) -> None:
+    with pytest.raises(SplitError, match=why):
+        check(TinyDataset(12), round_of(*sides))
+
+
+def test_a_patient_may_not_cross() -> None:
+    with pytest.raises(SplitError, match="both of patient 'p0'"):
+        check(TinyDataset(12, patients=True, grouped=False), round_of("0", "8", "1"))
+
+
+def test_a_planted_copy_is_found_in_the_pixels_and_fails_the_run(tmp_path: Path) -> None:
+    """The groups know nothing of it: two cases of different groups show one picture, and stand in different folds."""
+    clean = open_scene(TinyProtocol(TinyDataset(36)), data_root=None, cache=tmp_path)
+    first = clean.rounds[0]
+    learnt, tested = (int(side["tiny"][0].split()[1]) for side in (first.train, first.test))
+    twins = ((min(learnt, tested), max(learnt, tested)),)
+    with pytest.raises(SplitError, match="near-copy"):
+        open_scene(TinyProtocol(TinyDataset(36, twins=twins)), data_root=None, cache=tmp_path)
+
+
+def test_published_folds_lose_the_copy_on_the_training_side(tmp_path: Path) -> None:
+    dataset = TinyDataset(12, twins=((0, 7),))
+    pairs = near_copies({"tiny": dataset}, cache=tmp_path)
+    assert pairs == ((("tiny", "case 0"), ("tiny", "case 7")),)
+    kept, dropped = without_copies(round_of("0 1 2 3", "4 5", "6 7"), pairs)
+    assert dropped == (("tiny", "case 0"),)
+    assert kept.train["tiny"] == ("case 1", "case 2", "case 3")
+    assert kept.test["tiny"] == ("case 6", "case 7")
+    check(dataset, kept, pairs)
+    with pytest.raises(SplitError, match="near-copy"):
+        check(dataset, round_of("0 1 2 3", "4 5", "6 7"), pairs)
+
+
+def test_the_comparison_of_all_scans_is_kept_and_follows_the_files(tmp_path: Path) -> None:
+    dataset = TinyDataset(12, twins=((0, 7),))
+    steps: list[tuple[int, int]] = []
+    first = near_copies({"tiny": dataset}, cache=tmp_path, on_progress=lambda *step: steps.append(step))
+    assert steps[-1][0] == steps[-1][1]
+    seen = dataset.loads
+    assert near_copies({"tiny": dataset}, cache=tmp_path) == first
+    assert dataset.loads == seen
+    assert near_copies({"tiny": TinyDataset(10)}, cache=tmp_path) == ()
+
+
+def test_what_flatters_is_counted() -> None:
+    datasets: Mapping[str, Dataset] = {"tiny": TinyDataset(12)}
+    round_ = round_of("0 2 4", "6", "1 3 8 9")
+    assert leaking_share(round_, ties=ties_of(datasets)) == 0.5
+
+
+def test_seeds_that_a_protocol_has_not_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match=r"seeds are \[7\]; tiny has \[0\]"):
+        open_scene(TinyProtocol(), data_root=None, cache=tmp_path, seeds=[7])

@@ -1,0 +1,227 @@
+"""A protocol walked from end to end, and the three tricks that an honest benchmark must see through."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_world import CACHE, CLASSES, TinyDataset, TinyProtocol, walk
+
+from sonoseek.core import ResultsError
+from sonoseek.evaluate import SYSTEMS, evaluate, open_scene, rescore
+from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED, condition
+from sonoseek.evaluate.files import read_cases, read_system
+from sonoseek.evaluate.rescoring import ScoredSystem
+
+
+def scored(folder: Path) -> ScoredSystem:
+    """Of `out/tiny/nearest-pixels`."""
+    return rescore(folder.parents[1])["tiny"].systems[folder.name]
+
+
+def pooled(system: ScoredSystem, part: str, name: str) -> float:
+    value: float = system.metrics[part][name]["pooled"]
+    return value
+
+
+def test_a_walk_leaves_rows_of_every_scan_and_every_seed(walked: Path) -> None:
+    cases = read_cases(walked.parent / "cases.csv")
+    rows = read_system(walked, cases)
+    assert len(cases) == 120
+    assert len(rows.predictions) == len(rows.retrieval) == 240
+    assert len(rows.rounds) == 6
+    by_scan = {row.scan: row for row in cases.values()}
+    for row in rows.retrieval:
+        assert len(row.matches) == 10
+        assert by_scan[row.scan].group not in {by_scan[match].group for match in row.matches}
+    conditions = {row.condition for row in rows.robustness}
+    assert conditions == {UNCHANGED, *(c.name for c in CONDITIONS)}
+    assert len(rows.robustness) == 120 * (1 + len(CONDITIONS))  # the first seed alone
+
+
+def test_the_figures_say_what_a_system_that_sees_the_class_can_do(walked: Path) -> None:
+    system = scored(walked)
+    assert pooled(system, "classification", "accuracy") > 0.9
+    assert pooled(system, "classification", "auroc_malignant") > 0.95
+    assert pooled(system, "retrieval", "precision@5") > 0.8
+    figure = system.metrics["classification"]["accuracy"]
+    assert figure["low"] <= figure["pooled"] <= figure["high"]
+    assert len(figure["folds"]) == 6
+    assert figure["mean"] == pytest.approx(np.mean(figure["folds"]), abs=1e-6)
+    assert figure["sd"] == pytest.approx(np.std(figure["folds"], ddof=1), abs=1e-6)
+    chance = system.metrics["retrieval"]["precision@5"]["chance"]
+    assert chance == pytest.approx(1 / 3, abs=0.02)
+    assert set(system.metrics["subsets"]) == {"label", "birads", "device"}
+    assert system.metrics["counts"]["patients"] == 60
+    assert system.metrics["patients"]["accuracy"]["pooled"] > 0.5
+    assert system.metrics["robustness"]["blur"]["accuracy"]["change_low"] is not None
+    json.dumps(system.metrics, allow_nan=False)
+
+
+def test_permuted_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
+    dataset = TinyDataset()
+    rng = np.random.default_rng(1)
+    groups = [dataset.records()[i].pathology for i in range(0, 120, 2)]
+    drawn = list(rng.permutation(groups))
+    labels = {r.case_id: str(drawn[i // 2]) for i, r in enumerate(dataset.records())}
+    system = scored(walk(TinyProtocol(dataset.relabelled(labels), seeds=(0, 1, 2)), tmp_path))
+    assert pooled(system, "classification", "balanced_accuracy") == pytest.approx(1 / 3, abs=0.1)
+    assert pooled(system, "classification", "auroc_malignant") == pytest.approx(0.5, abs=0.12)
+    assert pooled(system, "classification", "auroc_macro") == pytest.approx(0.5, abs=0.12)
+    for name in (
+        "precision@1",
+        "precision@5",
+        "map_full",
+        "r_precision",
+        "majority_vote@5",
+        "map@5_found",
+        "map@5_possible",
+    ):
+        figure = system.metrics["retrieval"][name]
+        assert figure["pooled"] == pytest.approx(figure["chance"], abs=0.1), name
+    sensitivity, specificity = (
+        pooled(system, "classification", f"{kind}_at_specificity_90") for kind in ("sensitivity", "specificity")
+    )
+    assert sensitivity + specificity == pytest.approx(1, abs=0.15)
+
+
+def test_swapping_two_classes_swaps_their_figures_and_no_others(tmp_path: Path, walked: Path) -> None:
+    dataset = TinyDataset(patients=True)
+    swap = {"benign": "malignant", "malignant": "benign", "normal": "normal"}
+    labels = {r.case_id: swap[r.pathology] for r in dataset.records()}
+    there, here = scored(walk(TinyProtocol(dataset.relabelled(labels), seeds=(0,)), tmp_path)), scored(walked)
+    names = here.metrics["classification"]
+    first = {name: np.mean(names[name]["folds"][:3]) for name in names if None not in names[name]["folds"]}
+    turned = there.metrics["classification"]
+    for name, other in swap.items():
+        for kind in ("sensitivity", "specificity"):
+            # the folds of the swapped archive are drawn anew, so the figures agree closely, not exactly
+            assert turned[f"{kind}_{name}"]["mean"] == pytest.approx(first[f"{kind}_{other}"], abs=0.08)
+    rows = read_system(there.folder, read_cases(there.folder.parent / "cases.csv"))
+    assert {row.label for row in rows.predictions} == set(CLASSES)
+
+
+def test_swapped_columns_swap_the_figures_exactly(walked: Path, tmp_path: Path) -> None:
+    """The same rows with two classes' names exchanged throughout: every per-class figure changes place."""
+    folder = tmp_path / "tiny" / "nearest-pixels"
+    folder.mkdir(parents=True)
+    swap = {"benign": "malignant", "malignant": "benign"}
+    for source in (walked.parent / "cases.csv", *walked.glob("*.csv")):
+        with source.open(newline="") as stream:
+            rows = list(csv.reader(stream))
+        head = [swap.get(name.removeprefix("gallery_"), name) for name in rows[0]]
+        head = [
+            f"gallery_{new}" if old.startswith("gallery_") and new != old else new
+            for old, new in zip(rows[0], head, strict=True)
+        ]
+        if "label" in head:
+            place = head.index("label")
+            rows[1:] = [[*r[:place], swap.get(r[place], r[place]), *r[place + 1 :]] for r in rows[1:]]
+        target = folder.parent if source.name == "cases.csv" else folder
+        with (target / source.name).open("w", newline="") as stream:
+            csv.writer(stream).writerows([head, *rows[1:]])
+    (folder / "metrics.json").write_text((walked / "metrics.json").read_text())
+    here, there = scored(walked).metrics, scored(folder).metrics
+    for name in ("sensitivity", "specificity"):
+        for one, other in swap.items():
+            assert there["classification"][f"{name}_{one}"] == here["classification"][f"{name}_{other}"]
+    assert there["classification"]["accuracy"] == here["classification"]["accuracy"]
+    part, other_part = there["subsets"]["label"]["benign"], here["subsets"]["label"]["malignant"]
+    for name in ("accuracy", "precision@5", "map_full"):
+        assert part[name]["value"] == other_part[name]["value"]
+
+
+def test_a_blind_split_flatters_and_says_by_how_much(tmp_path: Path) -> None:
+    from sonoseek.evaluate.protocols.without_groups import WithoutGroups
+
+    # nothing but grain: only a copy helps; every even case has its twin beside it
+    dataset = TinyDataset(blob=0, twins=tuple((i, i + 1) for i in range(0, 120, 2)))
+    honest = scored(walk(TinyProtocol(dataset), tmp_path / "honest"))
+    blind = scored(walk(TinyProtocol(WithoutGroups(dataset), guarded=False), tmp_path / "blind"))
+    assert honest.metrics["counts"]["leaking_share"] == 0
+    assert blind.metrics["counts"]["leaking_share"] > 0.4
+    gain = pooled(blind, "classification", "accuracy") - pooled(honest, "classification", "accuracy")
+    assert gain > 0.15
+
+
+class Counting:
+    """Nearest pixels that count how often they learn."""
+
+    def __init__(self) -> None:
+        self._inner = SYSTEMS.load("nearest-pixels")()
+        self.name, self.title, self.description = "counting", "counting", "counting"
+        self.identity = "counting-1"
+        self.fits: list[str] = []
+        self.fail_at = -1
+
+    def prepare(self, tasks: Sequence[object], *, on_progress: object = None) -> None:
+        del tasks, on_progress
+
+    def fit(self, task: object) -> object:
+        if len(self.fits) == self.fail_at:
+            raise KeyboardInterrupt
+        self.fits.append(task.round_.label)  # type: ignore[attr-defined]
+        return self._inner.fit(task)
+
+
+def test_a_stopped_run_goes_on_at_its_round(tmp_path: Path) -> None:
+    scene = open_scene(TinyProtocol(), data_root=None, cache=CACHE)
+    system = Counting()
+    system.fail_at = 2
+    places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(scene, system, **places)  # type: ignore[arg-type]
+    system.fail_at = -1
+    told: list[tuple[str, int, int]] = []
+    evaluate(scene, system, on_progress=lambda *step: told.append(step), **places)  # type: ignore[arg-type]
+    assert system.fits == ["seed-0/fold-0", "seed-0/fold-1", "seed-0/fold-2"]
+    assert ("rounds", 3, 3) in told
+    evaluate(scene, system, **places)  # type: ignore[arg-type]
+    assert len(system.fits) == 3
+    system.identity = "counting-2"  # another system under the same name learns anew
+    evaluate(scene, system, **places)  # type: ignore[arg-type]
+    assert len(system.fits) == 6
+
+
+def test_results_of_other_data_do_not_stand_side_by_side(tmp_path: Path) -> None:
+    walk(TinyProtocol(), tmp_path)
+    with pytest.raises(ResultsError, match="other cases"):
+        walk(TinyProtocol(TinyDataset(118)), tmp_path)
+
+
+def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> None:
+    from sonoseek.evaluate.protocols.base import Round
+
+    class Elsewhere(TinyProtocol):
+        name = "elsewhere"
+
+        def open(self, data_root: object) -> dict[str, TinyDataset]:
+            return {"a": TinyDataset(60, name="a", classes=("benign", "malignant")), "b": TinyDataset(36, name="b")}
+
+        def rounds(self, datasets: object) -> tuple[Round, ...]:
+            ids = [r.case_id for r in datasets["a"].records()]  # type: ignore[index]
+            test = tuple(r.case_id for r in datasets["b"].records())  # type: ignore[index]
+            sides = {"train": {"a": tuple(ids[:48])}, "validation": {"a": tuple(ids[48:])}, "test": {"b": test}}
+            return (Round(seed=0, fold=0, **sides),)
+
+    folder = walk(Elsewhere(guarded=False), tmp_path)
+    metrics = rescore(folder.parents[1])["elsewhere"].systems[folder.name].metrics
+    assert metrics["counts"]["scans"] == 36
+    assert metrics["counts"]["scored"] == 24
+    assert metrics["unlearnt"]["normal"]["scans"] == 12
+    assert metrics["unlearnt"]["normal"]["called_normal"] == 0
+    assert "sensitivity_normal" not in metrics["classification"]
+    rows = read_system(folder, read_cases(folder.parent / "cases.csv"))
+    assert all(row.scan.startswith("b/") for row in rows.predictions)
+    assert all(row.probabilities[0] == 0 for row in rows.predictions)
+
+
+@pytest.mark.parametrize("name", [c.name for c in CONDITIONS])
+def test_every_condition_changes_a_scan_in_the_same_way_every_time(name: str) -> None:
+    scan = TinyDataset().load("case 5").scans[0]
+    changed = condition(name).apply(scan)
+    assert changed.scan_id != scan.scan_id
+    assert condition(name).apply(scan).scan_id == changed.scan_id
+    assert scan.pixels.shape == (96, 96)
