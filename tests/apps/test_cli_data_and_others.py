@@ -134,4 +134,3 @@ def test_bench_prints_both_throughputs_and_the_ratio(run, archive: Path) -> None
 def test_training_verbs_refuse_with_a_remedy(run, tmp_path: Path) -> None:
     assert "recipe" in run("train", tmp_path / "absent.toml", "--run", tmp_path / "run", ok=False).stderr
     assert "finished" in run("export", tmp_path, "--out", tmp_path / "b", ok=False).stderr
-    assert "busi-grouped" in run("evaluate", "busi-groped", "--runs", tmp_path, "--data", tmp_path, ok=False).stderr

@@ -33,7 +33,8 @@ Systems = Annotated[
     typer.Option("--system", help="A peer, or a recipe (name or file) that is trained per round; may be repeated."),
 ]
 BundlePath = Annotated[
-    Path | None, typer.Option("--bundle", help="A finished bundle, or a folder with one per round; needs no torch.")
+    Path | None,
+    typer.Option("--bundle", help="A bundle, a folder with one per round, or `default`: the one that ships. No torch."),
 ]
 Rescore = Annotated[Path | None, typer.Option(help="Score all results under this folder again, from their files.")]
 Runs = Annotated[Path, typer.Option(help="Folder for rounds under way; holds cleaned scans, keep it out of git.")]
@@ -57,6 +58,9 @@ def evaluate(
     figures: Annotated[bool, typer.Option(help="Draw the figures as well; the page is always written.")] = True,
 ) -> None:
     """Score systems on scans they have not seen, by a protocol that cannot flatter. A stopped run goes on."""
+    from sonoseek.apps.cli.show import progress_bars
+    from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+    from sonoseek.evaluate import evaluate as walk
     from sonoseek.evaluate import open_scene
     from sonoseek.evaluate import rescore as score_again
 
@@ -67,27 +71,29 @@ def evaluate(
         raise InvalidValueError("no protocol is named; say --protocol NAME, or --rescore DIR for results that exist.")
     if not system and bundle is None:
         raise InvalidValueError("nothing is named to be scored; say --system NAME, a recipe, or --bundle PATH.")
+    if bundle == Path("default") and not bundle.exists():
+        bundle = DEFAULT_BUNDLE
     settings = Settings.from_environment()
     root, weights = data or settings.data, weights or settings.weights
     chosen = _protocol(protocol, train_on=train_on, test_on=test_on, bundle=bundle, data_root=root)
-    with _bars() as tell:
+    only = None if seeds is None else [_seed(part) for part in seeds.split(",")]
+    systems = _systems(system or [], bundle, data_root=root, weights_root=weights, runs=runs)
+    with progress_bars() as tell:
         scene = open_scene(
             chosen,
             data_root=root,
             cache=runs / "near-copies",
-            seeds=None if seeds is None else [_seed(part) for part in seeds.split(",")],
+            seeds=only,
             on_progress=lambda done, total: tell("comparing all scans with all", done, total),
         )
-        for made in _systems(system or [], bundle, data_root=root, weights_root=weights, runs=runs):
-            from sonoseek.evaluate import evaluate as walk
-
+        for made in systems:
             walk(
                 scene,
                 made,
                 runs=runs,
                 out=out,
                 robustness=robustness,
-                command=_command(made.name, chosen, seeds, robustness, bundle=bundle),
+                command=_command(protocol, chosen, made.name, seeds=seeds, robustness=robustness, bundle=bundle),
                 on_progress=lambda what, done, total, made=made: tell(f"{made.name}, {what}", done, total),  # type: ignore[misc]
             )
     for source, why in sorted(scene.refused.items()):
@@ -176,27 +182,14 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _command(name: str, protocol: Protocol, seeds: str | None, robustness: bool, *, bundle: Path | None) -> str:
+def _command(
+    name: str, protocol: Protocol, system: str, *, seeds: str | None, robustness: bool, bundle: Path | None
+) -> str:
     """What to type to get this again, without the paths of this machine."""
-    parts = [
-        "sonoseek",
-        "evaluate",
-        "--protocol",
-        protocol.name.partition("-")[0] if protocol.name.startswith("external-") else protocol.name,
-    ]
-    if protocol.name.startswith("external-"):
-        learnt, _, tested = protocol.name.removeprefix("external-").partition("-to-")
-        parts += ["--train-on", learnt, "--test-on", tested]
-    parts += ["--system", name] if bundle is None else ["--bundle", bundle.name]
+    parts = ["sonoseek", "evaluate", "--protocol", name, *getattr(protocol, "options", ())]
+    parts += ["--system", system] if bundle is None else ["--bundle", bundle.name]
     parts += ["--seeds", seeds] if seeds else []
     return shlex.join([*parts, *(["--robustness"] if robustness else [])])
-
-
-def _bars() -> Any:
-    """One bar per piece of work, with time left."""
-    from sonoseek.apps.cli.show import progress_bars
-
-    return progress_bars()
 
 
 def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...], shown: str | None = None) -> None:

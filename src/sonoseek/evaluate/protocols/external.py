@@ -11,7 +11,11 @@ from sonoseek.evaluate.protocols.base import VALIDATION, Round
 
 
 class External:
-    """All of some datasets against all of another; figures per patient too where patients are known."""
+    """All of some datasets against all of another; figures per patient too where patients are known.
+
+    Attributes:
+        options: of the command line that choose these sides, without paths.
+    """
 
     guarded = True
     drops_copies = True
@@ -41,6 +45,8 @@ class External:
             )
         self._train_on, self._test_on, self._paths = tuple(train_on), test_on, dict(paths or {})
         source = "-".join(self._train_on) or "bundle"
+        learnt_from = ("--train-on", ",".join(self._train_on)) if self._train_on else ()
+        self.options = (*learnt_from, "--test-on", test_on)
         self.name = f"external-{source}-to-{test_on}"
         learnt = " and ".join(self._train_on) or "what the bundle names"
         self.title = f"{learnt} → {test_on}"

@@ -1,0 +1,132 @@
+"""`sonoseek evaluate` as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+NO_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "lightning", "torchmetrics", "onnx"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from sonoseek.apps.cli.main import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def results(archive: Path, run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle that ships and a peer, on a folder of phantoms that neither has seen."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    arguments = ["evaluate", "--protocol", "external", "--test-on", f"folder={archive}", "--bundle", "default"]
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH, *arguments, "--runs", "runs", "--out", "out", "--robustness"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={key: value for key, value in os.environ.items() if not key.startswith("SONOSEEK_")},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    return folder / "out"
+
+
+class Links(HTMLParser):
+    """Every place that a page points to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src") and value:
+                self.found.append(value)
+            if name == "id" and value:
+                self.ids.add(value)
+
+
+def test_a_bundle_is_scored_on_one_s_own_archive_without_torch(results: Path) -> None:
+    (system,) = (results / "external-bundle-to-folder").glob("*/metrics.json")
+    metrics = json.loads(system.read_text())
+    assert metrics["counts"]["scans"] == 30
+    assert metrics["classification"]["accuracy"]["pooled"] > 0.6
+    assert "retrieval" not in metrics  # what the bundle has learnt from is not at hand
+    assert metrics["made"]["command"].endswith("--test-on folder --bundle default --robustness")
+    assert set(metrics["robustness"]) >= {"unchanged", "gain-up", "aspect"}
+    assert {path.name for path in system.parent.glob("*.svg")} == {
+        "confusion.svg",
+        "roc.svg",
+        "reliability.svg",
+        "risk-coverage.svg",
+    }
+    for path in (*results.rglob("*.json"), *results.rglob("*.csv"), *results.rglob("*.svg"), results / "index.html"):
+        assert str(results.parent) not in path.read_text(), "no path of this machine"
+
+
+def test_the_page_leads_to_every_file_and_loads_nothing(results: Path) -> None:
+    page = Links()
+    text = (results / "index.html").read_text()
+    page.feed(text)
+    for link in page.found:
+        assert "//" not in link
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        else:
+            assert (results / link).is_file(), link
+    assert "Content-Security-Policy" in text
+    assert "not for diagnosis" in text
+    assert "99 %" in text
+    assert (results / "conditions.png").is_file()
+
+
+def test_results_are_scored_again_alike(results: Path, run) -> None:
+    before = {path: path.read_text() for path in (*results.rglob("*.json"), results / "index.html")}
+    told = run("evaluate", "--rescore", results).stdout
+    assert "accuracy" in told
+    for path, text in before.items():
+        assert path.read_text() == text, path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "say --protocol NAME"),
+        (("--protocol", "busi-groped"), "nothing is named to be scored"),
+        (("--protocol", "busi-groped", "--system", "radiomics"), "Did you mean 'busi-grouped'"),
+        (("--protocol", "busi-grouped", "--system", "radiomics"), "SONOSEEK_DATA"),
+        (("--protocol", "busi-grouped", "--system", "x", "--test-on", "busi"), "has its own"),
+        (("--protocol", "external", "--train-on", "busi", "--test-on", "busi", "--system", "x"), "not seen"),
+        (("--protocol", "external", "--test-on", "hospital", "--system", "x"), "no dataset is called"),
+        (("--rescore", "nowhere"), "Evaluate a system first"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments: tuple[str, ...], why: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sonoseek.apps.cli", "evaluate", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={key: value for key, value in os.environ.items() if not key.startswith("SONOSEEK_")},
+    )
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_system_says_what_there_is(archive: Path, run, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--protocol", "external", "--train-on", "phantom", "--test-on", f"folder={archive}"]
+    told = run(*arguments, "--system", "nobody", "--runs", tmp_path, ok=False, cwd=tmp_path).stderr
+    assert "no system is called 'nobody'; there are: nearest-pixels, radiomics, frozen-squeezenet" in told
+    assert "--seeds holds 'x'" in run(*arguments, "--system", "radiomics", "--seeds", "0,x", ok=False).stderr
