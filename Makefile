@@ -5,14 +5,15 @@ BIN    := $(VENV)/bin
 DATA   ?= $(SONOSEEK_DATA)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench docs train figures lock clean help
+.PHONY: demo test lint bench docs train figures rescore lock clean help
 help:
 	@echo "make demo    phantom archive -> gallery -> ten reports (no torch)"
 	@echo "make test    the tests;  make lint  style, types, floors"
 	@echo "make bench   speed of queries and of index builds"
 	@echo "make docs    the documentation, into site/"
 	@echo "make train   the bundle that ships (needs SONOSEEK_DATA and start weights; see docs/how-to/train.md)"
-	@echo "make figures the honest figures on BUSI: five folds, then the table in docs/results"
+	@echo "make figures every protocol with every system, into docs/results (hours; goes on where it was stopped)"
+	@echo "make rescore every figure in docs/results again, from its rows"
 	@echo "make lock    pin anew, from pyproject.toml"
 
 $(BIN)/python:
@@ -50,12 +51,25 @@ docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict
 
 train: $(VENV)/.dev
-	$(BIN)/sonoseek train recipes/busi-grouped.toml --run runs/busi-grouped --folds all --resume
-	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --folds-from runs/busi-grouped --resume
+	$(BIN)/sonoseek train recipes/first-hybrid.toml --run runs/folds --folds all --resume
+	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --folds-from runs/folds --resume
 
+CHEAP := --system nearest-pixels --system radiomics --system frozen-squeezenet
+PEERS := $(CHEAP) --system frozen-mobilenet-v2 --system frozen-resnet50-v2
 figures: $(VENV)/.dev
-	$(BIN)/sonoseek train recipes/busi-grouped.toml --run runs/busi-grouped --folds all --resume
-	$(BIN)/sonoseek evaluate busi-grouped --runs runs/busi-grouped --out docs/results
+	$(BIN)/sonoseek evaluate --protocol busi-grouped $(CHEAP) --robustness
+	$(BIN)/sonoseek evaluate --protocol busi-grouped $(PEERS)
+	$(BIN)/sonoseek evaluate --protocol busi-grouped --system first-hybrid --seeds 0 --robustness
+	$(BIN)/sonoseek evaluate --protocol random-split $(PEERS) --system first-hybrid
+	$(BIN)/sonoseek evaluate --protocol paper-like $(CHEAP) --system first-hybrid --system small-square-hybrid
+	$(BIN)/sonoseek evaluate --protocol busi-clean $(PEERS)
+	$(BIN)/sonoseek evaluate --protocol busi-curated $(PEERS)
+	$(BIN)/sonoseek evaluate --protocol busbra-official $(PEERS) --system first-hybrid
+	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra $(PEERS) --system first-hybrid
+	$(BIN)/sonoseek evaluate --protocol external --train-on busbra --test-on busi $(PEERS)
+
+rescore: $(VENV)/.dev
+	$(BIN)/sonoseek evaluate --rescore docs/results
 
 lock:
 	requirements/lock

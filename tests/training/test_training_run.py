@@ -123,7 +123,7 @@ def test_a_finished_run_is_not_trained_again(finished, tiny_recipe, cache):
     with pytest.raises(InvalidValueError, match="resume"):
         train(tiny_recipe, data_root=None, run_dir=run, fold=0, cache=cache)
     for recipe, fold in ((tiny_recipe, 1), (with_changes(tiny_recipe, epochs=3), 0)):
-        with pytest.raises(InvalidValueError, match="another recipe or fold"):
+        with pytest.raises(InvalidValueError, match="another recipe, fold or round"):
             train(recipe, data_root=None, run_dir=run, fold=fold, cache=cache, resume=True)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,13 @@ RESAMPLES = 1_000
 LEVEL = 0.95
 
 
+@lru_cache(maxsize=8)
 def group_weights(groups: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """How often each group is drawn in each resample: (resamples, groups), rows sum to `groups`."""
+    """How often each group is drawn in each resample: (resamples, groups), rows sum to `groups`; read-only."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
+    drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def interval(values: Floats, *, around: float | None = None) -> tuple[float, float]:

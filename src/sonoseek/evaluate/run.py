@@ -64,7 +64,7 @@ def evaluate(
     tell = on_progress or _silent
     folder = runs / scene.protocol.name / system.name
     tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
-    waiting = [task for task in tasks if not _finished(task, system, robustness=_asked_again(task, robustness))]
+    waiting = [t for t in tasks if not _finished(scene, t, system, robustness=_asked_again(t, robustness))]
     if waiting:
         system.prepare(waiting, on_progress=lambda done, total: tell("learning", done, total))
     cases = {case.scan: case for case in scene.cases(scene.rounds)}
@@ -141,13 +141,14 @@ def _asked_again(task: Task, robustness: bool) -> bool:
     return robustness and task.round_.seed == 0
 
 
-def _finished(task: Task, system: System, *, robustness: bool) -> bool:
-    """Whether this round was finished by this very system on these very sides."""
+def _finished(scene: Scene, task: Task, system: System, *, robustness: bool) -> bool:
+    """Whether this round was finished by this very system on these very sides and pixels."""
     file = task.folder / DONE
     if not file.is_file():
         return False
     done = json.loads(file.read_text(encoding="utf-8"))
-    same = (done["round"], done["system"]) == (task.round_.digest, system.identity)
+    asked = {"round": task.round_.digest, "system": system.identity, "data": scene.data_hash([task.round_])}
+    same = all(done.get(name) == value for name, value in asked.items())
     return bool(same and (done["robustness"] or not robustness))
 
 
@@ -187,7 +188,8 @@ def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: R
         robustness=tuple(changed),
     )
     write_system(task.folder, results)
-    write_json(task.folder / DONE, {"round": round_.digest, "system": system.identity, "robustness": robustness})
+    done = {"round": round_.digest, "system": system.identity, "data": scene.data_hash([round_])}
+    write_json(task.folder / DONE, {**done, "robustness": robustness})
 
 
 def _said(fitted: Fitted, samples: Sequence[Sample], classes: NDArray[np.bool_], tell: Report, what: str) -> Answers:

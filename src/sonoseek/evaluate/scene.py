@@ -40,6 +40,7 @@ class Scene:
     ties: Ties
     refused: dict[str, str] = field(default_factory=dict)
     _known: dict[Key, list[Sample]] = field(default_factory=dict, repr=False)
+    _listed: dict[str, dict[str, CaseRecord]] = field(default_factory=dict, repr=False)
 
     def samples(self, side: CaseSet) -> list[Sample]:
         """The scans of a side, read once; a case that cannot be read is left out and listed in `refused`."""
@@ -111,7 +112,9 @@ class Scene:
         return digest.hexdigest()[:16]
 
     def _records(self, name: str) -> dict[str, CaseRecord]:
-        return {record.case_id: record for record in self.datasets[name].records()}
+        if name not in self._listed:
+            self._listed[name] = {record.case_id: record for record in self.datasets[name].records()}
+        return self._listed[name]
 
     def _group_names(self) -> dict[int, str]:
         """Tie → the name of its first group or patient, else of its only case."""

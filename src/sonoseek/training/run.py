@@ -260,16 +260,32 @@ def out_of_fold(run_dir: Path, *, folds: int) -> tuple[np.ndarray[Any, Any], np.
     return np.concatenate(logits), np.concatenate(labels)
 
 
-def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | None, resume: bool) -> bool:
-    """Take the folder; True where the run has already finished."""
+def is_finished(run_dir: Path, recipe: Recipe, *, round_: Round) -> bool:
+    """Whether a folder holds the finished run of this recipe for this round of a protocol."""
     file = run_dir / RECIPE_FILE
+    if not (file.is_file() and (run_dir / METRICS_FILE).is_file()):
+        return False
+    return bool(json.loads(file.read_text()) == _asked(recipe, fold=None, round_=round_))
+
+
+def _asked(recipe: Recipe, *, fold: int | None, round_: Round | None) -> dict[str, Any]:
+    """What a run's `recipe.json` says, as JSON gives it back."""
     asked = {**recipe_to_dict(recipe), "fold": fold}
     if round_ is not None:
         asked["round"] = {"label": round_.label, "digest": round_.digest}
+    plain: dict[str, Any] = json.loads(json.dumps(asked))
+    return plain
+
+
+def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | None, resume: bool) -> bool:
+    """Take the folder; True where the run has already finished."""
+    file = run_dir / RECIPE_FILE
+    asked = _asked(recipe, fold=fold, round_=round_)
     if file.is_file():
-        if json.loads(file.read_text()) != json.loads(json.dumps(asked)):
+        if json.loads(file.read_text()) != asked:
             raise InvalidValueError(
-                f"{run_dir} holds a run of another recipe or fold; one folder holds one run. Give another folder."
+                f"{run_dir} holds a run of another recipe, fold or round; one folder holds one run. Give another "
+                "folder, or move that one away."
             )
         if not resume:
             raise InvalidValueError(

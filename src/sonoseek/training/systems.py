@@ -61,7 +61,11 @@ class RecipeSystem:
         self._workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
     def prepare(self, tasks: Sequence[Task], *, on_progress: Progress | None = None) -> None:
-        """Train every round that is not trained yet."""
+        """Train every round that is not trained yet.
+
+        Raises:
+            InvalidValueError: a round's folder holds a run of another recipe, or of other sides.
+        """
         waiting = [task for task in tasks if not self._finished(task)]
         if not waiting:
             return
@@ -91,7 +95,14 @@ class RecipeSystem:
         return BundleSpeaks(load_bundle(task.folder / TRAINING / "bundle"))
 
     def _finished(self, task: Task) -> bool:
-        return (task.folder / TRAINING / "metrics.json").is_file()
+        """Whether this very recipe was trained on these very sides; what differs is refused by `train`."""
+        from sonoseek.training.run import is_finished
+
+        return is_finished(task.folder / TRAINING, self._recipe_for(task), round_=task.round_)
+
+    def _recipe_for(self, task: Task) -> Recipe:
+        records = {name: {r.case_id: r for r in dataset.records()} for name, dataset in task.datasets.items()}
+        return recipe_for(self.recipe, task.round_, records)
 
     def _clean(self, tasks: Sequence[Task]) -> None:
         """Clean the scans once, before the children would each do it."""
@@ -102,9 +113,8 @@ class RecipeSystem:
                 prepare(dataset, recipe=self.recipe.cleaning_recipe, cache=self._cache)
 
     def _job(self, task: Task) -> _Job:
-        records = {name: {r.case_id: r for r in dataset.records()} for name, dataset in task.datasets.items()}
         return _Job(
-            recipe=msgspec.json.encode(recipe_for(self.recipe, task.round_, records)),
+            recipe=msgspec.json.encode(self._recipe_for(task)),
             round_=task.round_,
             datasets={name: task.datasets[name] for name in task.round_.train},
             roots=self._roots,

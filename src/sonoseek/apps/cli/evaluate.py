@@ -55,7 +55,10 @@ def evaluate(
         str | None, typer.Option(help="`external`: datasets to learn from, NAME or NAME=PATH, comma between.")
     ] = None,
     test_on: Annotated[str | None, typer.Option(help="`external`: dataset to test on, NAME or NAME=PATH.")] = None,
-    figures: Annotated[bool, typer.Option(help="Draw the figures as well; the page is always written.")] = True,
+    figures: Annotated[
+        bool | None,
+        typer.Option("--figures/--no-figures", help="Draw the figures; not done by --rescore unless asked."),
+    ] = None,
 ) -> None:
     """Score systems on scans they have not seen, by a protocol that cannot flatter. A stopped run goes on."""
     from sonoseek.apps.cli.show import progress_bars
@@ -65,7 +68,8 @@ def evaluate(
     from sonoseek.evaluate import rescore as score_again
 
     if rescore is not None:
-        _show(score_again(rescore), out=rescore, drawn=())
+        again = score_again(rescore)
+        _show(again, out=rescore, drawn=tuple(again) if figures else ())
         return
     if protocol is None:
         raise InvalidValueError("no protocol is named; say --protocol NAME, or --rescore DIR for results that exist.")
@@ -98,7 +102,7 @@ def evaluate(
             )
     for source, why in sorted(scene.refused.items()):
         typer.echo(f"left out: {source}: {why}", err=True)
-    _show(score_again(out), out=out, drawn=(chosen.name,) if figures else (), shown=chosen.name)
+    _show(score_again(out), out=out, drawn=() if figures is False else (chosen.name,), shown=chosen.name)
 
 
 def _protocol(

@@ -18,8 +18,8 @@ TEST_PARTS = VALIDATION_PARTS = 3
 class PaperLike:
     """BUSI grown to 3,840 pictures by rotation, flips, zoom and contrast; then 70 % train, 15 % validation, 15 % test.
 
-    Fawzy et al. 2026 grow "from 548 to 3,840"; 548 is 70 % of BUSI. Whether they split first cannot be read from what
-    is at hand. This is the order in which figures of 99 % come about.
+    Fawzy et al. 2026 grow "from 548 to 3,840", seven pictures of each; 548 is 70 % of BUSI. Whether they split first
+    cannot be read from what is at hand. This is the order in which figures of 99 % come about.
     """
 
     name = "paper-like"

@@ -43,8 +43,8 @@ def frozen(model: Path, *, backbone: str, cache: Path | None = None) -> LinearSy
     return LinearSystem(
         describe,
         name=f"frozen-{backbone}",
-        title=f"frozen ImageNet {backbone} + logistic regression",
-        description=f"Mean feature map of {backbone} with ImageNet's weights on the cleaned scan; not trained further.",
+        title=f"frozen {backbone} + regression",
+        description=f"Mean feature map of {backbone} with ImageNet's weights on the cleaned scan; logistic regression.",
         identity=hashlib.sha256(model.read_bytes()).hexdigest()[:16],
         standardise=False,
         cache=cache,

@@ -28,7 +28,7 @@ class NearestPixels:
     """One nearest neighbour by correlation of 48 × 48 pixels: it knows little but that it saw a picture before."""
 
     name = "nearest-pixels"
-    title = "1-nearest neighbour, 48×48 pixels"
+    title = "1-NN on 48×48 pixels"
     description = (
         "The class of the nearest training scan by correlation of 48×48 uncleaned pixels; its probability is a softmax "
         "over the classes' nearest scans. Knows a copy when it sees one, and little else."

@@ -78,8 +78,8 @@ def radiomics(*, cache: Path | None = None) -> LinearSystem:
     return LinearSystem(
         describe,
         name="radiomics",
-        title="radiomics-style features + logistic regression",
-        description="Intensity, co-occurrence, binary patterns and depth strips of the whole cleaned scan; no mask.",
+        title="radiomics-style + regression",
+        description="Intensity, co-occurrence, binary patterns and depth strips of the whole cleaned scan, no mask.",
         identity="radiomics-1",
         standardise=True,
         cache=cache,

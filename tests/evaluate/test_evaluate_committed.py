@@ -1,0 +1,94 @@
+"""The results in the repository: every figure comes out of the rows again, and the page leads to them."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from sonoseek.evaluate import PROTOCOLS, rescore
+from sonoseek.evaluate.page import write_page
+from sonoseek.evaluate.rescoring import ScoredProtocol
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def again() -> tuple[dict[str, ScoredProtocol], float]:
+    began = time.process_time()
+    return rescore(RESULTS, write=False), time.process_time() - began
+
+
+def nearly(found: object, wanted: object, where: str) -> None:
+    """Equal, numbers to the last digit that is kept: another BLAS rounds otherwise."""
+    if isinstance(wanted, dict):
+        assert isinstance(found, dict), where
+        assert found.keys() == wanted.keys(), where
+        for name in wanted:
+            nearly(found[name], wanted[name], f"{where}.{name}")
+    elif isinstance(wanted, list):
+        assert isinstance(found, list | tuple), where
+        for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            nearly(a, b, f"{where}[{i}]")
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, abs=2e-5), where
+    else:
+        assert found == wanted, where
+
+
+def test_every_committed_figure_comes_out_again_in_time(again: tuple[dict[str, ScoredProtocol], float]) -> None:
+    scored, seconds = again
+    systems = [system for protocol in scored.values() for system in protocol.systems.values()]
+    assert len(systems) >= 40
+    for system in systems:
+        committed = json.loads((system.folder / "metrics.json").read_text())
+        nearly(json.loads(json.dumps(system.metrics)), committed, str(system.folder.relative_to(RESULTS)))
+    for protocol in scored.values():
+        committed = json.loads((protocol.folder / "comparisons.json").read_text())
+        nearly(json.loads(json.dumps(list(protocol.compared))), committed, protocol.folder.name)
+    # of processor time, over all cores: a machine that is busy otherwise must not fail this
+    assert seconds < 2 * SECONDS
+
+
+def test_every_protocol_has_results_of_every_peer(again: tuple[dict[str, ScoredProtocol], float]) -> None:
+    scored, _ = again
+    for name in PROTOCOLS:
+        found = [protocol for key, protocol in scored.items() if key == name or key.startswith(f"{name}-")]
+        assert found, name
+        for protocol in found:
+            assert {"nearest-pixels", "radiomics", "frozen-squeezenet"} <= set(protocol.systems)
+            assert protocol.about["guarded"] is (name not in ("random-split", "paper-like"))
+    for name in ("busi-grouped", "random-split", "paper-like"):
+        assert "first-hybrid" in scored[name].systems
+
+
+def test_guarded_protocols_leak_nothing_and_the_others_do(again: tuple[dict[str, ScoredProtocol], float]) -> None:
+    for protocol in again[0].values():
+        for system in protocol.systems.values():
+            leaking = system.metrics["counts"]["leaking_share"]
+            assert (leaking == 0) is protocol.about["guarded"]
+
+
+def test_the_committed_page_is_that_of_the_rows(again: tuple[dict[str, ScoredProtocol], float], tmp_path: Path) -> None:
+    text = (RESULTS / "index.html").read_text()
+    for link in re.findall(r'(?:src|href)="([^"#]+)"', text):
+        assert (RESULTS / link).is_file(), link
+    wanted = write_page(tmp_path, again[0]).read_text()
+    numbers = re.compile(r"\d+\.\d+")
+    assert numbers.sub("", wanted) == numbers.sub("", text)
+    differing = [
+        pair for pair in zip(numbers.findall(wanted), numbers.findall(text), strict=True) if pair[0] != pair[1]
+    ]
+    assert all(abs(float(a) - float(b)) <= 0.0015 for a, b in differing)
+
+
+def test_results_name_no_machine_and_show_no_scan() -> None:
+    for path in RESULTS.rglob("*"):
+        if path.is_file():
+            assert path.suffix in {".csv", ".json", ".svg", ".md", ".html", ".png"}, path
+            if path.suffix != ".png":
+                assert not re.search(r"/(home|root|work|tmp)/", path.read_text()), path
+    assert [path.name for path in RESULTS.rglob("*.png")] == ["conditions.png"]  # a phantom
