@@ -23,6 +23,7 @@ VERDICTS = (
     ("AURC", "aurc", -1),
     ("set coverage", "set_coverage", 0),
     ("set size", "set_size", 0),
+    ("said a class that is not there", "said_absent_class", -1),
 )
 """(heading, figure, +1 higher is better, −1 lower is, 0 neither)."""
 SEARCHES = (
@@ -49,12 +50,13 @@ HEADS = {
 def verdicts(systems: Sequence[ScoredSystem], part: str, *, own: Own) -> tuple[list[str], list[dict[str, Any]]]:
     """Headings and rows of a table of verdicts; `part` is "classification" or "patients"; empty where none has it."""
     have = [s for s in systems if part in s.metrics]
-    heads = [*(title for title, _, _ in VERDICTS), "sens. / spec. at 90 % sens.", "sens. / spec. at 90 % spec."]
-    best = {name: _best(have, part, name, sign) for _, name, sign in VERDICTS}
+    shown = [column for column in VERDICTS if any(_value(s, part, column[1]) is not None for s in have)]
+    heads = [*(title for title, _, _ in shown), "sens. / spec. at 90 % sens.", "sens. / spec. at 90 % spec."]
+    best = {name: _best(have, part, name, sign) for _, name, sign in shown}
     rows = []
     for system in have:
         figures = system.metrics[part]
-        cells: list[dict[str, Any] | None] = [_cell(figures.get(name), best=best[name]) for _, name, _ in VERDICTS]
+        cells: list[dict[str, Any] | None] = [_cell(figures.get(name), best=best[name]) for _, name, _ in shown]
         cells += [_point(figures, "sensitivity_90"), _point(figures, "specificity_90")]
         rows.append(_row(system, cells, own=own))
     return (heads, rows) if rows else ([], [])

@@ -122,6 +122,8 @@ def classification(block: Block, weights: Floats) -> Figures:
         "set_coverage": metrics.weighted_share(included[np.arange(len(truth)), truth], weights),
         "set_size": metrics.weighted_share(included.sum(axis=1).astype(np.float64), weights),
     }
+    if absent := [c for c in range(len(PATHOLOGIES)) if c not in present]:
+        figures["said_absent_class"] = metrics.weighted_share(np.isin(said, absent), weights)
     for name, cut in (("sensitivity_90", block.cuts.sensitivity_90), ("specificity_90", block.cuts.specificity_90)):
         called, fitted = malignancy >= cut, np.isfinite(cut)
         figures[f"sensitivity_at_{name}"] = metrics.weighted_share(called, weights * (positive & fitted))

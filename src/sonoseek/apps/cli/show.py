@@ -73,6 +73,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     )
     with Progress(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
+        said: set[str] = set()
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -80,7 +81,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
             if done >= total:
                 bar.update(tasks[what], visible=len(tasks) < 2)
-                if not console.is_terminal:
+                if not console.is_terminal and what not in said:
+                    said.add(what)
                     typer.echo(f"{what}: {done} of {total}", err=True)
 
         yield advance
