@@ -21,17 +21,17 @@ from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem, check_u
 
 
 class Phantoms:
-    """Two dozen phantoms that no bundle has seen, two folds."""
+    """Some phantoms that no bundle has seen, two folds."""
 
     name = "phantoms"
     title = "phantoms"
-    description = "Two dozen phantoms, two folds."
+    description = "Some phantoms, two folds."
     exclusions = "nothing"
     guarded = True
     drops_copies = False
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
-        return {"phantom": PhantomDataset(count=24, seed=21)}
+        return {"phantom": PhantomDataset(count=32, seed=21)}
 
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
         return repeated_folds(datasets["phantom"], seeds=(0,), folds=2)

@@ -24,17 +24,17 @@ from sonoseek.training.systems import RecipeSystem, recipe_for
 
 
 class TinyPhantoms:
-    """Two dozen phantoms in two folds."""
+    """Three dozen phantoms in two folds."""
 
     name = "tiny-phantoms"
     title = "phantoms"
-    description = "Two dozen phantoms, two folds."
+    description = "Three dozen phantoms, two folds."
     exclusions = "nothing"
     guarded = True
     drops_copies = False
 
     def open(self, data_root):
-        return {"phantom": PhantomDataset(count=24, seed=3)}
+        return {"phantom": PhantomDataset(count=36, seed=3)}
 
     def rounds(self, datasets):
         return repeated_folds(datasets["phantom"], seeds=(0,), folds=2)
@@ -74,7 +74,7 @@ def test_a_recipe_is_trained_per_round_and_scored(patient_recipe, tmp_path: Path
 
 
 def test_the_weights_of_the_best_epoch_are_kept(patient_recipe, tmp_path: Path) -> None:
-    dataset = PhantomDataset(count=24, seed=3)
+    dataset = PhantomDataset(count=36, seed=3)
     round_ = repeated_folds(dataset, seeds=(0,), folds=2)[0]
     recipe = msgspec.structs.replace(
         patient_recipe, optimiser=msgspec.structs.replace(patient_recipe.optimiser, epochs=6, lr=0.3, patience=1)

@@ -102,7 +102,7 @@ def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
             }
             for name, value in zip(names, values, strict=True)
         ]
-        if sum(cell is not None for cell in cells) > 1:
+        if sum(cell is not None for cell in cells) > 1 or (OWN in key and any(cells)):
             rows.append({"title": systems[key], "name": key, "own": OWN in key, "cells": cells})
     heads = [{"title": scored[n].about["title"], "name": n, "flatters": not _guarded(scored[n])} for n in names]
     return {"protocols": heads, "rows": rows} if rows else {}
