@@ -60,7 +60,9 @@ def test_a_run_leaves_what_it_promises(finished, tiny_recipe):
     assert bundle == run / "bundle"
     assert {path.name for path in run.iterdir()} == {
         "recipe.json",
+        "environment.json",
         "metrics.json",
+        "metrics.csv",
         "network.safetensors",
         "checkpoints",
         "bundle",

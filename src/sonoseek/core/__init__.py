@@ -15,6 +15,7 @@ from sonoseek.core.errors import (
     SonoseekError,
     SplitError,
     TemporaryError,
+    TrainingError,
     WhereError,
 )
 from sonoseek.core.geometry import Box
@@ -46,6 +47,7 @@ __all__ = [
     "DatasetError",
     "SplitError",
     "ResultsError",
+    "TrainingError",
     "BundleError",
     "BundleMismatchError",
     "GalleryError",

@@ -48,6 +48,10 @@ class ResultsError(SonoseekError, ValueError):
     """Files of an evaluation's results that are incomplete, damaged or contradict each other."""
 
 
+class TrainingError(SonoseekError, RuntimeError):
+    """A training run that went wrong on the way: its loss diverged, or its processes hold different weights."""
+
+
 class BundleError(SonoseekError, ValueError):
     """A bundle that is incomplete, damaged or of an unknown version."""
 

@@ -24,6 +24,11 @@ __all__ = [
     "FROZEN",
     "frozen_system",
     "RecipeSystem",
+    "Machine",
+    "Upkeep",
+    "DivergenceRule",
+    "joined",
+    "is_first",
 ]
 
 FROZEN = tuple(f"frozen-{name}" for name in ("squeezenet", "mobilenet-v2", "resnet50-v2"))
@@ -38,10 +43,18 @@ _WHERE = {
     "export_run": "sonoseek.training.run",
     "frozen_system": "sonoseek.training.frozen",
     "RecipeSystem": "sonoseek.training.systems",
+    "Machine": "sonoseek.training.options",
+    "Upkeep": "sonoseek.training.options",
+    "DivergenceRule": "sonoseek.training.options",
+    "joined": "sonoseek.training.world",
+    "is_first": "sonoseek.training.world",
 }
 
 if TYPE_CHECKING:
     from sonoseek.training.frozen import frozen_system as frozen_system
+    from sonoseek.training.options import DivergenceRule as DivergenceRule
+    from sonoseek.training.options import Machine as Machine
+    from sonoseek.training.options import Upkeep as Upkeep
     from sonoseek.training.recipe import Recipe as Recipe
     from sonoseek.training.recipe import load_recipe as load_recipe
     from sonoseek.training.run import export_run as export_run
@@ -49,6 +62,8 @@ if TYPE_CHECKING:
     from sonoseek.training.run import train as train
     from sonoseek.training.run import train_folds as train_folds
     from sonoseek.training.systems import RecipeSystem as RecipeSystem
+    from sonoseek.training.world import is_first as is_first
+    from sonoseek.training.world import joined as joined
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sonoseek.core import PATHOLOGIES
+from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.encoder.canvas_input import canvas_to_input
 from sonoseek.training.augment import augment
 from sonoseek.training.parts import Part
@@ -38,6 +38,10 @@ class TrainingBatches:
             np.array([name in part.choice.classes for name in PATHOLOGIES], dtype=np.bool_) for part in self._parts
         ]
         self.epoch = 0
+        self.start = 0
+        """Batches of this epoch that are done already: they are skipped, not made."""
+        self.share = (0, 1)
+        """(number of this process, number of all): each takes its part of every batch."""
 
     def __len__(self) -> int:
         return max(1, round(float(self._expected.sum()) / self._recipe.optimiser.batch))
@@ -47,6 +51,7 @@ class TrainingBatches:
         drawn = draw(self._expected, rng=rng)
         chunks = np.array_split(drawn, len(self))
         seeds = rng.integers(0, 2**63, len(chunks))
+        chunks, seeds = _own(chunks, self.share)[self.start :], seeds[self.start :]
         with ThreadPoolExecutor(max_workers=1) as pool:
             waiting = pool.submit(self._make, chunks[0], int(seeds[0]))
             for chunk, seed in zip(chunks[1:], seeds[1:], strict=True):
@@ -56,7 +61,8 @@ class TrainingBatches:
             yield waiting.result()
 
     def _make(self, chunk: NDArray[np.int64], seed: int) -> Batch:
-        rng = np.random.default_rng(seed)
+        rank, size = self.share
+        rng = np.random.default_rng(seed if size == 1 else (seed, rank))
         items = [self._items[i] for i in chunk]
         views = [
             augment(part.source.canvases[row], part.source.contents[row], switches=self._recipe.augmentation, rng=rng)
@@ -72,6 +78,23 @@ class TrainingBatches:
             torch.from_numpy(np.tile(groups, 2)),
             torch.from_numpy(np.tile(known, (2, 1))),
         )
+
+
+def _own(chunks: list[NDArray[np.int64]], share: tuple[int, int]) -> list[NDArray[np.int64]]:
+    """A process's part of each batch.
+
+    Raises:
+        InvalidValueError: a batch has fewer scans than there are processes.
+    """
+    rank, size = share
+    if size == 1:
+        return chunks
+    if min(map(len, chunks)) < size:
+        raise InvalidValueError(
+            f"a batch of {min(map(len, chunks))} scans cannot be split over {size} processes; each needs one. Raise batch "
+            "in the recipe, or take fewer devices."
+        )
+    return [np.array_split(chunk, size)[rank] for chunk in chunks]
 
 
 def expected_draws(parts: Sequence[Part], *, balance: float) -> NDArray[np.float64]:
@@ -106,13 +129,23 @@ class PlainBatches:
         """Take all rows of `parts`."""
         self._items = [(part.source, int(row)) for part in parts for row in part.rows]
         self._batch = batch
+        self.share = (0, 1)
+        """(number of this process, number of all): each takes its part of the scans, in equally many batches."""
 
     def __len__(self) -> int:
-        return -(-len(self._items) // self._batch)
+        return -(-len(self._items) // (self._batch * self.share[1]))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self._items), self._batch):
-            items = self._items[start : start + self._batch]
+        rank, size = self.share
+        own = self._items[rank::size]
+        if not own and self._items:
+            raise InvalidValueError(
+                f"{len(self._items)} scans to validate on cannot be split over {size} processes; each needs one. Raise "
+                "validation in the recipe, or take fewer devices."
+            )
+        edges = [round(i * len(own) / len(self)) if size > 1 else i * self._batch for i in range(len(self) + 1)]
+        for start, end in zip(edges, edges[1:], strict=False):
+            items = own[start:end]
             canvases = []
             for source, row in items:
                 top, left, bottom, right = (int(edge) for edge in source.contents[row])

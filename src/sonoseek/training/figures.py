@@ -24,11 +24,12 @@ def read_parts(
     """Logits (n, C), embeddings (n, D) and labels (n,) of every row, unaugmented, in order."""
     logits, embeddings, labels = [], [], []
     network.eval()
+    device = next(network.parameters()).device
     with torch.inference_mode():
         for canvases, truth in PlainBatches(parts, batch=batch):
-            out = network(canvases.contiguous(memory_format=torch.channels_last))
-            logits.append(out.logits.numpy())
-            embeddings.append(out.embedding.numpy())
+            out = network(canvases.to(device).contiguous(memory_format=torch.channels_last))
+            logits.append(out.logits.cpu().numpy())
+            embeddings.append(out.embedding.cpu().numpy())
             labels.append(truth.numpy())
     if not logits:
         return np.zeros((0, len(PATHOLOGIES)), np.float32), np.zeros((0, 0), np.float32), np.zeros(0, np.int64)

@@ -3,76 +3,33 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy
 
+from sonoseek.training import world
 from sonoseek.training.batches import PlainBatches, TrainingBatches
+from sonoseek.training.chance import own_chance
+from sonoseek.training.checkpoints import Keeper, WholeFiles, ended
+from sonoseek.training.heatmap_sheet import Examples
 from sonoseek.training.module import VALIDATION_LOSS, TrainingModule
+from sonoseek.training.options import Machine, Upkeep
 from sonoseek.training.quiet import quiet_loggers
+from sonoseek.training.watch import Watch
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 _NOISY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-
-
-class Watch(Callback):
-    """Counts steps, says how many minutes are left, keeps each epoch's figures."""
-
-    def __init__(self, batches: TrainingBatches, on_progress: Callable[[int, int], None] | None) -> None:
-        """Watch a run over `batches`."""
-        self._batches = batches
-        self._on_progress = on_progress
-        self._began = (time.monotonic(), 0)
-        self.epochs: list[dict[str, float]] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """Kept in the checkpoint."""
-        return {"epochs": self.epochs}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Read from the checkpoint."""
-        self.epochs = list(state_dict["epochs"])
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock, after the steps of an earlier run."""
-        del pl_module
-        self._began = (time.monotonic(), trainer.global_step)
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Say what is left."""
-        del outputs, batch, batch_idx
-        total = trainer.max_epochs or 1
-        total *= len(self._batches)
-        start, before = self._began
-        done = trainer.global_step
-        per_step = (time.monotonic() - start) / max(1, done - before)
-        pl_module.log("min_left", (total - done) * per_step / 60, prog_bar=True, on_step=True, batch_size=1)
-        if self._on_progress is not None:
-            self._on_progress(done, total)
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Keep the figures: validation has run by now."""
-        del pl_module
-        figures = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name != "min_left" and not math.isnan(value)
-        }
-        seconds = time.monotonic() - self._began[0]
-        self.epochs.append({"epoch": trainer.current_epoch, **figures, "seconds_since_start": round(seconds, 1)})
 
 
 class _EpochSource:
@@ -86,8 +43,44 @@ class _EpochSource:
 
     def __iter__(self) -> Iterator[Any]:
         # not current_epoch: a resumed run asks for its first batch before Lightning counts on
-        self._batches.epoch = self._module.global_step // len(self._batches)
+        self._batches.epoch, self._batches.start = divmod(self._module.global_step, len(self._batches))
+        self._batches.share = world.ranks()
         return iter(self._batches)
+
+
+class _ValidationSource:
+    """A process's share of the validation part; the shares together are all of it, once."""
+
+    def __init__(self, batches: PlainBatches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        self._batches.share = world.ranks()
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._batches.share = world.ranks()
+        return iter(self._batches)
+
+
+class _LayersOnly(MixedPrecision):
+    """Leaves it to the module to compute the network, and nothing else, in lower precision."""
+
+    def forward_context(self) -> Any:
+        return nullcontext()
+
+
+class _SharedBuffers(Callback):
+    """Before validation, and at the end: every process takes the first one's running statistics."""
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del trainer
+        world.share_buffers(pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del trainer
+        world.share_buffers(pl_module)
+        world.check_equal(pl_module)
 
 
 def fit(
@@ -98,51 +91,85 @@ def fit(
     run_dir: Path,
     progress_bar: bool,
     on_progress: Callable[[int, int], None] | None,
+    machine: Machine | None = None,
+    upkeep: Upkeep | None = None,
+    examples: Examples | None = None,
 ) -> list[dict[str, float]]:
-    """Train; go on from the checkpoint in `run_dir` if one is there. `module` ends with the weights to be kept.
+    """Train; go on from the checkpoint in `run_dir` if one is there. `module` ends on the CPU with the weights to keep.
+
+    Args:
+        module, batches, validation: what learns, from what, judged on what.
+        run_dir: for checkpoints and logs.
+        progress_bar, on_progress: as for `train`.
+        machine: where; one process on the CPU by default.
+        upkeep: what to leave behind.
+        examples: of the validation part, drawn with their heatmaps where TensorBoard is wanted.
 
     Returns:
         Figures of each epoch, earlier runs' included.
+
+    Raises:
+        TrainingError: the run diverged.
     """
     keep_freed_memory()
+    machine, upkeep = machine or Machine(), upkeep or Upkeep()
     checkpoint = run_dir / CHECKPOINT
-    watch = Watch(batches, on_progress)
     patience = module.recipe.optimiser.patience
-    callbacks: list[Callback] = [
-        watch,
-        *(_until_it_gets_worse(run_dir, patience=patience) if patience else ()),
-        ModelCheckpoint(
-            dirpath=checkpoint.parent,
-            filename=checkpoint.stem,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        ),
-    ]
-    if progress_bar:
-        callbacks.append(TQDMProgressBar())
-    with quiet():
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            devices=1,
-            max_epochs=module.recipe.optimiser.epochs,
-            logger=False,
-            callbacks=callbacks,
-            enable_progress_bar=progress_bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            gradient_clip_val=module.recipe.optimiser.clip,
-            default_root_dir=run_dir,
-        )
-        trainer.fit(
-            module,
-            train_dataloaders=_EpochSource(batches, module),
-            val_dataloaders=validation,
-            ckpt_path=checkpoint if checkpoint.is_file() else None,
-            weights_only=True,
-        )
-    if patience:
-        module.load_state_dict(torch.load(run_dir / BEST, weights_only=True)["state_dict"])
+    watch = Watch(batches, on_progress, run_dir=run_dir, upkeep=upkeep, examples=examples)
+    if ended(checkpoint):  # and then it was killed: what is left to do comes after fitting
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        module.load_state_dict(content["state_dict"])
+        watch.load_state_dict(content["callbacks"][watch.state_key])
+    else:
+        callbacks: list[Callback] = [
+            watch,
+            _SharedBuffers(),
+            *(_until_it_gets_worse(run_dir, patience=patience) if patience else ()),
+            Keeper(checkpoint, upkeep, seed=module.recipe.seed),
+            *([TQDMProgressBar()] if progress_bar else ()),
+        ]
+        with quiet(), own_chance((module.recipe.seed, world.ranks()[0])):
+            trainer = _trainer(module, machine, callbacks=callbacks, run_dir=run_dir, progress_bar=progress_bar)
+            trainer.fit(
+                module,
+                train_dataloaders=_EpochSource(batches, module),
+                val_dataloaders=_ValidationSource(validation),
+                ckpt_path=checkpoint if checkpoint.is_file() else None,
+                weights_only=True,
+            )
+    module.cpu()
+    if patience and world.is_first():
+        best = torch.load(run_dir / BEST, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
     return watch.epochs
+
+
+def _trainer(
+    module: TrainingModule, machine: Machine, *, callbacks: list[Callback], run_dir: Path, progress_bar: bool
+) -> lightning.Trainer:
+    accelerator = world.accelerator_of(machine)
+    plugins: list[Any] = [WholeFiles()]
+    if machine.precision != "32":
+        module.lower = torch.bfloat16 if machine.precision == "bf16" else torch.float16
+        kind: Any = f"{machine.precision}-mixed"
+        plugins.append(_LayersOnly(kind, "cuda" if accelerator == "gpu" else "cpu"))
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=machine.devices,
+        num_nodes=machine.nodes,
+        # the network is free to hold weights that a loss does not reach
+        strategy=DDPStrategy(find_unused_parameters=True) if machine.processes > 1 else "auto",
+        plugins=plugins,
+        max_epochs=module.recipe.optimiser.epochs,
+        logger=False,
+        callbacks=callbacks,
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        gradient_clip_val=module.recipe.optimiser.clip,
+        default_root_dir=run_dir,
+        use_distributed_sampler=False,
+    )
 
 
 def _until_it_gets_worse(run_dir: Path, *, patience: int) -> tuple[Callback, Callback]:

@@ -57,7 +57,14 @@ class TrainingModule(lightning.LightningModule):
         self.accuracy = MulticlassAccuracy(num_classes=len(PATHOLOGIES), average="micro")
         self.auroc = BinaryAUROC()
         self.loss = MeanMetric()
-        self.known = torch.tensor([any(name in d.classes for d in recipe.datasets if d.folded) for name in PATHOLOGIES])
+        known = torch.tensor([any(name in d.classes for d in recipe.datasets if d.folded) for name in PATHOLOGIES])
+        self.register_buffer("known", known, persistent=False)
+        self.terms: dict[str, Tensor] = {}
+        """The last step's loss and the terms that it is made of, without gradients; what the curves show."""
+        self.lower: torch.dtype | None = None
+        """What the network computes in during training, where not in float32."""
+        if self.average is not None:
+            self.average.requires_grad_(False)
 
     @property
     def kept(self) -> nn.Module:
@@ -69,12 +76,15 @@ class TrainingModule(lightning.LightningModule):
         del batch_idx
         canvases, labels, groups, known = batch
         loss = self.recipe.loss
-        out: NetworkOutput = self.network(canvases.contiguous(memory_format=torch.channels_last))
+        out = self._read(self.network, canvases)
         total = masked_cross_entropy(out.logits, labels, known, smoothing=loss.smoothing)
-        for weight, key in ((loss.supervised, labels), (loss.instance, groups)):
+        self.terms = {"loss_class": total.detach()}
+        for name, weight, key in (("supervised", loss.supervised, labels), ("instance", loss.instance, groups)):
             if weight > 0:
                 same = key[:, None] == key[None, :]
-                total = total + weight * contrast(out.embedding, same, temperature=loss.contrast_temperature)
+                term = contrast(out.embedding, same, temperature=loss.contrast_temperature)
+                self.terms[f"loss_{name}"] = term.detach()
+                total = total + weight * term
         self.log("loss", total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(labels))
         return total
 
@@ -87,11 +97,17 @@ class TrainingModule(lightning.LightningModule):
             self.average.multi_avg_fn = _mean_with(decay)
             self.average.update_parameters(self.network)
 
+    def _read(self, network: nn.Module, canvases: Tensor) -> NetworkOutput:
+        """Its layers compute in `lower`; what comes out is float32, and so is all that is made of it."""
+        with torch.autocast(self.device.type, dtype=self.lower or torch.bfloat16, enabled=self.lower is not None):
+            out: NetworkOutput = network(canvases.contiguous(memory_format=torch.channels_last))
+        return NetworkOutput(*(tensor.float() for tensor in out))
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Figures of the kept weights."""
         del batch_idx
         canvases, labels = batch
-        logits = self.kept(canvases.contiguous(memory_format=torch.channels_last)).logits
+        logits = self._read(self.kept, canvases).logits
         self.accuracy.update(logits, labels)
         self.auroc.update(logits.softmax(1)[:, MALIGNANT], (labels == MALIGNANT).long())
         self.loss.update(cross_entropy(logits.masked_fill(~self.known, -1e9), labels), len(labels))

@@ -25,14 +25,18 @@ from sonoseek.networks.hybrid import HybridNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.start_weights import load_start_weights
 from sonoseek.training.batches import PlainBatches, TrainingBatches
-from sonoseek.training.export import export_bundle
+from sonoseek.training.export import COMPARED, export_bundle
 from sonoseek.training.facts import bundle_facts
 from sonoseek.training.figures import precision_at, read_parts, verdict_figures
 from sonoseek.training.fitting import fit
+from sonoseek.training.heatmap_sheet import DRAWN, take_examples
 from sonoseek.training.module import TrainingModule, build_network
+from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
 from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
+from sonoseek.training.provenance import describe_call, note_call
 from sonoseek.training.recipe import Recipe, recipe_to_dict
+from sonoseek.training.world import first_goes_first, is_first
 
 log = logging.getLogger(__name__)
 RECIPE_FILE = "recipe.json"
@@ -58,6 +62,8 @@ def train(
     datasets: Mapping[str, Dataset] | None = None,
     progress_bar: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    machine: Machine = CPU,
+    upkeep: Upkeep = USUAL,
 ) -> Path:
     """Train, calibrate, score and export.
 
@@ -77,11 +83,14 @@ def train(
         datasets: open already, by name; others are opened as the recipe says.
         progress_bar: Lightning's bar on the terminal, with the minutes left.
         on_progress: (done, total) training steps.
+        machine: where to compute. In several processes each calls this alike; the first one writes.
+        upkeep: checkpoints within an epoch, curves and pictures of them.
 
     Returns:
         The bundle's folder.
 
     Raises:
+        TrainingError: the run diverged; its last good checkpoint is kept.
         InvalidValueError: `fold` and `cross_validation` together; `run_dir` holds another run, or this one and `resume`
             is False; the recipe cannot be met.
         NotFoundError: dataset, network or start weights that are not there.
@@ -93,17 +102,21 @@ def train(
             f"fold is {fold} and cross_validation is {cross_validation}: the folds' predictions hold this fold's test "
             "labels. Leave one of the two out."
         )
-    if _claim(run_dir, recipe, fold=fold, round_=round_, resume=resume):
-        return run_dir / BUNDLE_FOLDER
+    call = describe_call(machine, upkeep, seed=recipe.seed)  # refuses a machine that is not there
     given = datasets or {}
-    sets = [
-        prepare(
-            given[choice.name] if choice.name in given else open_choice(choice, data_root=data_root),
-            recipe=recipe.cleaning_recipe,
-            cache=cache or run_dir / "prepared",
-        )
-        for choice in recipe.datasets
-    ]
+    with first_goes_first():
+        if _claim(run_dir, recipe, fold=fold, round_=round_, resume=resume or not is_first()):
+            return run_dir / BUNDLE_FOLDER
+        if is_first():
+            note_call(run_dir, call)
+        sets = [
+            prepare(
+                given[choice.name] if choice.name in given else open_choice(choice, data_root=data_root),
+                recipe=recipe.cleaning_recipe,
+                cache=cache or run_dir / "prepared",
+            )
+            for choice in recipe.datasets
+        ]
     split = split_sets(recipe, sets, fold=fold) if round_ is None else given_sets(recipe, sets, round_)
     prepared = time.monotonic()
     network = _started(
@@ -119,7 +132,12 @@ def train(
         run_dir=run_dir,
         progress_bar=progress_bar,
         on_progress=on_progress,
+        machine=machine,
+        upkeep=upkeep,
+        examples=take_examples(calibrators, count=DRAWN) if upkeep.tensorboard else None,
     )
+    if not is_first():
+        return run_dir / BUNDLE_FOLDER
     fitted = time.monotonic()
     kept = module.kept
     if not isinstance(kept, HybridNetwork):
@@ -142,12 +160,14 @@ def train(
         figures=figures,
         cross_validation=_summary(cross_validation),
     )
-    bundle = export_bundle(served, folder=run_dir / BUNDLE_FOLDER, facts=facts)
+    real = take_examples(calibrators, count=COMPARED).canvases.numpy()
+    bundle = export_bundle(served, folder=run_dir / BUNDLE_FOLDER, facts=facts, canvases=real)
     metrics = {
         "recipe": recipe.name,
         "fold": fold,
         "figures": figures,
         "calibration": {"temperature": calibration.temperature, "abstain_below": calibration.abstain_below},
+        "onnx_vs_torch": load_bundle(bundle).training["onnx_vs_torch"],
         "epochs": epochs,
         "seconds": {"prepare": round(prepared - began, 1), "fit": round(fitted - prepared, 1)},
         "refused": {item.name: item.refused for item in sets if item.refused},
@@ -165,16 +185,16 @@ def train_folds(
     resume: bool = False,
     progress_bar: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    machine: Machine = CPU,
+    upkeep: Upkeep = USUAL,
 ) -> tuple[Path, ...]:
     """Run every fold, each in its own folder `fold-0` … of `run_dir`, then gather the figures in `summary.json`.
 
     Args:
-        recipe: as for `train`.
-        data_root: as for `train`.
+        recipe, data_root, weights_root: as for `train`.
         run_dir: of all folds together.
-        weights_root: as for `train`.
         resume: take finished folds as they are and go on with the one that was stopped.
-        progress_bar: as for `train`.
+        progress_bar, machine, upkeep: as for `train`.
         on_progress: (done, total) training steps, over all folds.
 
     Returns:
@@ -198,9 +218,12 @@ def train_folds(
             cache=run_dir / "prepared",
             progress_bar=progress_bar,
             on_progress=advance,
+            machine=machine,
+            upkeep=upkeep,
         )
         bundles.append(bundle)
-    summarise(run_dir, folds=recipe.folds)
+    if is_first():
+        summarise(run_dir, folds=recipe.folds)
     return tuple(bundles)
 
 

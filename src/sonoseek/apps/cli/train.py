@@ -23,35 +23,65 @@ def train(
     folds_from: Annotated[
         Path | None, typer.Option(help="Run of all folds whose out-of-fold predictions calibrate the bundle.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Continue where the run was stopped.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue where the run was stopped, in mid-epoch too.")] = False,
+    accelerator: Annotated[str, typer.Option(help="`auto` (a GPU where there is one), `cpu` or `gpu`.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(help="Processes on this machine, a GPU each; every batch is split over all.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines; more than one are started by torchrun.")] = 1,
+    precision: Annotated[str, typer.Option(help="Of the layers in training: `32`, `bf16`, or `16` on a GPU.")] = "32",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Minutes between checkpoints within an epoch; each epoch's end is kept as well.")
+    ] = 10.0,
+    checkpoint_steps: Annotated[int, typer.Option(help="The same in steps; 0: by the clock alone.")] = 0,
+    log_steps: Annotated[int, typer.Option(help="Steps between rows of metrics.csv within an epoch.")] = 10,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Write RUN/tensorboard: curves, and heatmaps of six scans per epoch.")
+    ] = True,
 ) -> None:
-    """Train by a recipe and export the bundle. Every epoch is kept; a stopped run continues with --resume."""
-    from sonoseek.training import load_recipe, train_folds
+    """Train by a recipe and export the bundle. A run that was stopped, or killed, continues with --resume."""
+    from sonoseek.training import Machine, Upkeep, is_first, joined, load_recipe, train_folds
     from sonoseek.training import train as train_one
 
+    if folds not in (None, "all") and not folds.isdigit():
+        raise InvalidValueError(f"--folds is {folds!r}; it must be `all` or a fold's number from 0.")
     settings = Settings.from_environment()
     loaded = load_recipe(recipe)
     root, weights = data or settings.data, weights or settings.weights
-    if folds == "all":
-        bundles = train_folds(
-            loaded, data_root=root, weights_root=weights, run_dir=run, resume=resume, progress_bar=True
-        )
-        typer.echo("\n".join(f"bundle: {bundle}" for bundle in bundles))
-        return
-    if folds is not None and not folds.isdigit():
-        raise InvalidValueError(f"--folds is {folds!r}; it must be `all` or a fold's number from 0.")
-    fold = int(folds) if folds is not None else None
-    bundle = train_one(
-        loaded,
-        data_root=root,
-        weights_root=weights,
-        run_dir=run,
-        fold=fold,
-        resume=resume,
-        cross_validation=folds_from,
-        progress_bar=True,
+    upkeep = Upkeep(
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
+        log_steps=log_steps,
+        tensorboard=tensorboard,
     )
-    typer.echo(f"bundle: {bundle}")
+    with joined(Machine(accelerator=accelerator, devices=devices, nodes=nodes, precision=precision)) as machine:
+        if folds == "all":
+            bundles = train_folds(
+                loaded,
+                data_root=root,
+                weights_root=weights,
+                run_dir=run,
+                resume=resume,
+                progress_bar=True,
+                machine=machine,
+                upkeep=upkeep,
+            )
+        else:
+            bundle = train_one(
+                loaded,
+                data_root=root,
+                weights_root=weights,
+                run_dir=run,
+                fold=None if folds is None else int(folds),
+                resume=resume,
+                cross_validation=folds_from,
+                progress_bar=True,
+                machine=machine,
+                upkeep=upkeep,
+            )
+            bundles = (bundle,)
+        if is_first():
+            typer.echo("\n".join(f"bundle: {bundle}" for bundle in bundles))
 
 
 def export(

@@ -1,0 +1,123 @@
+"""What is kept of a run so that a killed one goes on as if nothing had happened, in mid-epoch as well."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from sonoseek.core import TrainingError
+from sonoseek.training import world
+from sonoseek.training.chance import chance, seed_all, set_chance
+from sonoseek.training.options import Upkeep
+
+ENDED = "sonoseek_ended"
+"""Key of a checkpoint: whether fitting had come to its end."""
+_PROGRESS = "epoch_loop.batch_progress"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there: a kill while it writes leaves the older one.
+
+    Lightning's own writer goes through the system's temporary folder, often another disk, where a move is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write all or nothing."""
+        del storage_options
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(place.name + ".part")
+        with part.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(place)
+
+
+class Keeper(Checkpoint):
+    """Keeps the run in one file: at each epoch's end, and every so many minutes or steps between.
+
+    Within an epoch the moment is just before a step: the step before it is over, the running mean of the weights and
+    the schedule included, and nothing of the next one has begun.
+    """
+
+    def __init__(self, path: Path, upkeep: Upkeep, *, seed: int) -> None:
+        """Keep at `path`; `seed` is the recipe's."""
+        self._path = path
+        self._upkeep = upkeep
+        self._seed = seed
+        self._last = (time.monotonic(), 0)
+        self._chance: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every source of chance; Lightning calls it when it writes a checkpoint."""
+        return {"chance": chance()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep it until training starts: what is set up in between may draw as well."""
+        self._chance = state_dict["chance"]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock; chance goes on where it was."""
+        del pl_module
+        self._last = (time.monotonic(), trainer.global_step)
+        rank = world.ranks()[0]
+        if self._chance and rank == 0:
+            set_chance(self._chance)
+        elif self._chance:  # the file holds the first process's state; the others begin anew, each on its own
+            seed_all((self._seed, rank, trainer.global_step))
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time; not before an epoch's last step: its end follows."""
+        del batch
+        if batch_idx == 0 or batch_idx + 1 >= trainer.num_training_batches:
+            return
+        since, step = self._last
+        due = time.monotonic() - since >= 60 * self._upkeep.checkpoint_minutes
+        due = world.agree(due, device=pl_module.device)
+        steps = self._upkeep.checkpoint_steps
+        if due or (steps and trainer.global_step - step >= steps):
+            self._save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save; all other callbacks have seen the epoch's end."""
+        self._save(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say whether this was the end, and that the step about to begin has not begun."""
+        del pl_module
+        epochs = trainer.fit_loop.epoch_progress.current.processed
+        checkpoint[ENDED] = bool(trainer.should_stop or epochs >= (trainer.max_epochs or 0))
+        progress = checkpoint["loops"]["fit_loop"][_PROGRESS]
+        for count in (progress["total"], progress["current"]):
+            count["ready"] = count["completed"]
+
+    def _save(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(
+                    f"epoch {trainer.current_epoch}, step {trainer.global_step}: the weights {name!r} hold numbers that are "
+                    "not finite; such a network is not kept, the last good checkpoint is. Lower lr and backbone_lr in "
+                    "the recipe and start a new run; metrics.csv shows where the loss left its way."
+                )
+        trainer.save_checkpoint(self._path)
+        self._last = (time.monotonic(), trainer.global_step)
+
+
+def ended(checkpoint: Path) -> bool:
+    """Whether the run that left `checkpoint` had come to the end of fitting."""
+    if not checkpoint.is_file():
+        return False
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return bool(content.get(ENDED, False))

@@ -1,0 +1,64 @@
+"""How and where a run was made: beside its recipe, one entry per call, so that another can make it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import sonoseek
+from sonoseek.training import world
+from sonoseek.training.options import Machine, Upkeep
+
+ENVIRONMENT_FILE = "environment.json"
+PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "opencv-python-headless", "onnx", "onnxscript", "onnxruntime")
+
+
+def describe_call(machine: Machine, upkeep: Upkeep, *, seed: int) -> dict[str, Any]:
+    """Versions, seeds, device, threads and command line of this process."""
+    accelerator = world.accelerator_of(machine)
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "sonoseek": sonoseek.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "seed": seed,
+        "accelerator": accelerator,
+        "device": torch.cuda.get_device_name() if accelerator == "gpu" else platform.processor() or platform.machine(),
+        "cuda": torch.version.cuda,
+        "devices": machine.devices,
+        "nodes": machine.nodes,
+        "precision": machine.precision,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "checkpoint_minutes": upkeep.checkpoint_minutes,
+        "checkpoint_steps": upkeep.checkpoint_steps,
+    }
+
+
+def note_call(run_dir: Path, call: dict[str, Any]) -> None:
+    """Add a call to the run's `environment.json`; a list, oldest first."""
+    file = run_dir / ENVIRONMENT_FILE
+    try:
+        calls = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        calls = []
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps([*calls, call], indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
