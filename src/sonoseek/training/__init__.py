@@ -27,7 +27,6 @@ __all__ = [
     "Machine",
     "Upkeep",
     "DivergenceRule",
-    "joined",
     "is_first",
 ]
 
@@ -46,7 +45,6 @@ _WHERE = {
     "Machine": "sonoseek.training.options",
     "Upkeep": "sonoseek.training.options",
     "DivergenceRule": "sonoseek.training.options",
-    "joined": "sonoseek.training.world",
     "is_first": "sonoseek.training.world",
 }
 
@@ -63,7 +61,6 @@ if TYPE_CHECKING:
     from sonoseek.training.run import train_folds as train_folds
     from sonoseek.training.systems import RecipeSystem as RecipeSystem
     from sonoseek.training.world import is_first as is_first
-    from sonoseek.training.world import joined as joined
 
 
 def __getattr__(name: str) -> Any:

@@ -36,7 +36,7 @@ from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.provenance import describe_call, note_call
 from sonoseek.training.recipe import Recipe, recipe_to_dict
-from sonoseek.training.world import first_goes_first, is_first
+from sonoseek.training.world import first_goes_first, is_first, meet
 
 log = logging.getLogger(__name__)
 RECIPE_FILE = "recipe.json"
@@ -102,7 +102,8 @@ def train(
             f"fold is {fold} and cross_validation is {cross_validation}: the folds' predictions hold this fold's test "
             "labels. Leave one of the two out."
         )
-    call = describe_call(machine, upkeep, seed=recipe.seed)  # refuses a machine that is not there
+    machine = meet(machine)
+    call = describe_call(machine, upkeep, seed=recipe.seed)
     given = datasets or {}
     with first_goes_first():
         if _claim(run_dir, recipe, fold=fold, round_=round_, resume=resume or not is_first()):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import torch
@@ -56,11 +58,13 @@ def ranks() -> tuple[int, int]:
     return 0, 1
 
 
-@contextmanager
-def joined(machine: Machine) -> Iterator[Machine]:
-    """Meet the other processes of a launcher; yields the machine as the launcher has laid it out.
+def meet(machine: Machine) -> Machine:
+    """Meet the other processes of a launcher; once met, they stay together until the process ends.
 
     Where no launcher is at work, Lightning starts the other processes later, once the scans are ready.
+
+    Returns:
+        The machine as the launcher has laid it out, or `machine`.
 
     Raises:
         InvalidValueError: several nodes and no launcher; a launcher with another number of processes than asked for.
@@ -69,30 +73,28 @@ def joined(machine: Machine) -> Iterator[Machine]:
         if machine.nodes > 1:
             raise InvalidValueError(
                 f"nodes is {machine.nodes} and no launcher has set RANK and WORLD_SIZE; several nodes need one. On each: "
-                f"torchrun --nnodes {machine.nodes} --nproc-per-node {machine.devices} … -m sonoseek train …"
+                f"torchrun --nnodes {machine.nodes} --nproc-per-node {machine.devices} … -m -- sonoseek train …"
             )
-        yield machine
-        return
-    size, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    laid_out = Machine(
-        accelerator=machine.accelerator, devices=local, nodes=max(1, size // local), precision=machine.precision
-    )
+        return machine
+    size = int(os.environ["WORLD_SIZE"])
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     if machine.processes not in (1, size):
         raise InvalidValueError(
             f"{machine.devices} devices on {machine.nodes} nodes are asked for and the launcher has started {size} "
             "processes; the two must agree. Leave --devices and --nodes to the launcher."
         )
-    ours = not distributed.is_initialized()
-    if ours:
+    if not distributed.is_initialized():
         gpu = accelerator_of(machine) == "gpu"
         if gpu:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         distributed.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)
-    try:
-        yield laid_out
-    finally:
-        if ours:
-            distributed.destroy_process_group()
+        atexit.register(_part)
+    return replace(machine, devices=here, nodes=max(1, size // here))
+
+
+def _part() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager

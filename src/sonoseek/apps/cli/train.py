@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,9 @@ def train(
     ] = True,
 ) -> None:
     """Train by a recipe and export the bundle. A run that was stopped, or killed, continues with --resume."""
-    from sonoseek.training import Machine, Upkeep, is_first, joined, load_recipe, train_folds
+    # where torch's own code advises on settings that are chosen on purpose; read once, when torch is loaded
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from sonoseek.training import Machine, Upkeep, is_first, load_recipe, train_folds
     from sonoseek.training import train as train_one
 
     if folds not in (None, "all") and not folds.isdigit():
@@ -54,34 +57,34 @@ def train(
         log_steps=log_steps,
         tensorboard=tensorboard,
     )
-    with joined(Machine(accelerator=accelerator, devices=devices, nodes=nodes, precision=precision)) as machine:
-        if folds == "all":
-            bundles = train_folds(
-                loaded,
-                data_root=root,
-                weights_root=weights,
-                run_dir=run,
-                resume=resume,
-                progress_bar=True,
-                machine=machine,
-                upkeep=upkeep,
-            )
-        else:
-            bundle = train_one(
-                loaded,
-                data_root=root,
-                weights_root=weights,
-                run_dir=run,
-                fold=None if folds is None else int(folds),
-                resume=resume,
-                cross_validation=folds_from,
-                progress_bar=True,
-                machine=machine,
-                upkeep=upkeep,
-            )
-            bundles = (bundle,)
-        if is_first():
-            typer.echo("\n".join(f"bundle: {bundle}" for bundle in bundles))
+    machine = Machine(accelerator=accelerator, devices=devices, nodes=nodes, precision=precision)
+    if folds == "all":
+        bundles = train_folds(
+            loaded,
+            data_root=root,
+            weights_root=weights,
+            run_dir=run,
+            resume=resume,
+            progress_bar=True,
+            machine=machine,
+            upkeep=upkeep,
+        )
+    else:
+        bundle = train_one(
+            loaded,
+            data_root=root,
+            weights_root=weights,
+            run_dir=run,
+            fold=None if folds is None else int(folds),
+            resume=resume,
+            cross_validation=folds_from,
+            progress_bar=True,
+            machine=machine,
+            upkeep=upkeep,
+        )
+        bundles = (bundle,)
+    if is_first():
+        typer.echo("\n".join(f"bundle: {bundle}" for bundle in bundles))
 
 
 def export(
