@@ -29,9 +29,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory, cache, tiny_recipe):
     run = tmp_path_factory.mktemp("watched") / "run"
-    train(
-        tiny_recipe, data_root=None, run_dir=run, cache=cache, upkeep=Upkeep(tensorboard=True, log_steps=1)
-    )
+    train(tiny_recipe, data_root=None, run_dir=run, cache=cache, upkeep=Upkeep(tensorboard=True, log_steps=1))
     return run
 
 

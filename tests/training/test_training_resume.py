@@ -197,18 +197,20 @@ def test_batches_that_are_done_are_skipped_not_made(recipe, cache, monkeypatch):
     assert len(batches) == len(whole)  # the epoch is as long as before
 
 
+def draws():
+    return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002 - what others draw from
+
+
 def test_chance_is_kept_and_given_back():
     before = chance()
     outside = torch.rand(3)
     set_chance(before)
     with own_chance((7,)):
-        first = (torch.rand(1).item(), np.random.rand(), random.random())
+        first = draws()
         state = chance()
-        wanted = (torch.rand(1).item(), np.random.rand(), random.random())
+        wanted = draws()
         set_chance(state)
-        assert (torch.rand(1).item(), np.random.rand(), random.random()) == wanted
+        assert draws() == wanted
     with own_chance((7,)):
-        assert first == (torch.rand(1).item(), np.random.rand(), random.random())
+        assert first == draws()
     assert torch.equal(torch.rand(3), outside)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -91,8 +92,8 @@ def _own(chunks: list[NDArray[np.int64]], share: tuple[int, int]) -> list[NDArra
         return chunks
     if min(map(len, chunks)) < size:
         raise InvalidValueError(
-            f"a batch of {min(map(len, chunks))} scans cannot be split over {size} processes; each needs one. Raise batch "
-            "in the recipe, or take fewer devices."
+            f"a batch of {min(map(len, chunks))} scans cannot be split over {size} processes; each needs one. "
+            "Raise batch in the recipe, or take fewer devices."
         )
     return [np.array_split(chunk, size)[rank] for chunk in chunks]
 
@@ -144,7 +145,7 @@ class PlainBatches:
                 "validation in the recipe, or take fewer devices."
             )
         edges = [round(i * len(own) / len(self)) if size > 1 else i * self._batch for i in range(len(self) + 1)]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             items = own[start:end]
             canvases = []
             for source, row in items:

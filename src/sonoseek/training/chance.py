@@ -32,7 +32,8 @@ def seed_all(seed: Sequence[int]) -> None:
 
 def chance() -> dict[str, Any]:
     """State of the generators of torch, its GPUs, numpy and Python, as values that load without pickle."""
-    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one is what others draw from
+    state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one is what others draw from
+    kind, keys, *rest = state
     return {
         "torch": torch.get_rng_state(),
         "gpus": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -97,7 +97,7 @@ class Keeper(Checkpoint):
     ) -> None:
         """Say whether this was the end, and that the step about to begin has not begun."""
         del pl_module
-        epochs = trainer.fit_loop.epoch_progress.current.processed
+        epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # narrower stubs
         checkpoint[ENDED] = bool(trainer.should_stop or epochs >= (trainer.max_epochs or 0))
         progress = checkpoint["loops"]["fit_loop"][_PROGRESS]
         for count in (progress["total"], progress["current"]):
@@ -107,9 +107,9 @@ class Keeper(Checkpoint):
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise TrainingError(
-                    f"epoch {trainer.current_epoch}, step {trainer.global_step}: the weights {name!r} hold numbers that are "
-                    "not finite; such a network is not kept, the last good checkpoint is. Lower lr and backbone_lr in "
-                    "the recipe and start a new run; metrics.csv shows where the loss left its way."
+                    f"epoch {trainer.current_epoch}, step {trainer.global_step}: the weights {name!r} are not finite; "
+                    "such a network is not kept, the last good checkpoint is. Lower lr and backbone_lr in the recipe "
+                    "and start a new run; metrics.csv shows where the loss left its way."
                 )
         trainer.save_checkpoint(self._path)
         self._last = (time.monotonic(), trainer.global_step)

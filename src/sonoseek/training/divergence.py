@@ -13,8 +13,8 @@ from sonoseek.training.options import DivergenceRule
 SHOWN = 8
 """Losses that a message quotes."""
 REMEDY = (
-    "Look at metrics.csv, lower lr and backbone_lr in the recipe (ten times at first) or clip harder, and start a new run; "
-    "the last good checkpoint is kept."
+    "Look at metrics.csv, lower lr and backbone_lr in the recipe (ten times at first) or clip harder, and start a new "
+    "run; the last good checkpoint is kept."
 )
 
 
@@ -50,8 +50,8 @@ class Guard:
         self._above = self._above + 1 if usual is not None and loss > rule.factor * usual else 0
         if usual is not None and self._above >= rule.steps:
             raise self._error(
-                f"the loss has stood above {rule.factor:g} × its median of the last {rule.window} steps ({usual:.4g}) for "
-                f"{rule.steps} steps; that is taken as divergence",
+                f"the loss has stood above {rule.factor:g} × its median of the last {rule.window} steps ({usual:.4g}) "
+                f"for {rule.steps} steps; that is taken as divergence",
                 epoch=epoch,
                 step=step,
             )

@@ -185,9 +185,7 @@ def _random_canvases(size: int) -> Iterator[NDArray[np.float32]]:
         yield canvases
 
 
-def _difference(
-    network: HybridNetwork | ManyViewNetwork, encoder: OnnxEncoder, canvases: NDArray[np.float32]
-) -> float:
+def _difference(network: HybridNetwork | ManyViewNetwork, encoder: OnnxEncoder, canvases: NDArray[np.float32]) -> float:
     """The largest one; infinite where either says something that is no number."""
     bundle = encoder.bundle
     got = encoder.encode(canvases)

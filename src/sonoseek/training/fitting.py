@@ -98,9 +98,12 @@ def fit(
     """Train; go on from the checkpoint in `run_dir` if one is there. `module` ends on the CPU with the weights to keep.
 
     Args:
-        module, batches, validation: what learns, from what, judged on what.
+        module: what learns.
+        batches: from what.
+        validation: judged on what.
         run_dir: for checkpoints and logs.
-        progress_bar, on_progress: as for `train`.
+        progress_bar: as for `train`.
+        on_progress: as for `train`.
         machine: where; one process on the CPU by default.
         upkeep: what to leave behind.
         examples: of the validation part, drawn with their heatmaps where TensorBoard is wanted.

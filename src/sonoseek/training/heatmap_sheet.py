@@ -80,10 +80,13 @@ def draw_sheet(network: nn.Module, examples: Examples) -> NDArray[np.uint8]:
     logits, evidence = out.logits.float().cpu().numpy(), out.evidence.float().cpu().numpy()
     weight = network.head.weight.detach().float().cpu().numpy()  # type: ignore[union-attr, operator]
     columns = []
-    for canvas, said, map_, truth in zip(examples.canvases[:, 0].numpy(), logits, evidence, examples.labels, strict=True):
+    for canvas, said, map_, truth in zip(
+        examples.canvases[:, 0].numpy(), logits, evidence, examples.labels, strict=True
+    ):
         top = int(said.argmax())
         cells = project(map_, weight[top])
-        columns.append(_column(canvas, cells * cells.size, caption=f"{_short(top)} {said[top]:+.1f}, is {_short(int(truth))}"))
+        caption = f"{_short(top)} {said[top]:+.1f}, is {_short(int(truth))}"
+        columns.append(_column(canvas, cells * cells.size, caption=caption))
     return np.concatenate(columns, axis=1)
 
 
@@ -96,7 +99,7 @@ def _column(canvas: NDArray[np.float32], density: NDArray[np.float64], *, captio
     grey = cv2.resize(np.clip(canvas, 0.0, 1.0), (TILE, TILE), interpolation=cv2.INTER_AREA)
     grey = np.repeat(grey[..., None].astype(np.float64), 3, axis=2)
     share = density / max(FLOOR["class_evidence"], float(np.abs(density).max()))
-    share = cv2.resize(share, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+    share = np.asarray(cv2.resize(share, (TILE, TILE), interpolation=cv2.INTER_LINEAR), dtype=np.float64)
     heat = np.where(share[..., None] >= 0, _colour(share, WARM), _colour(-share, COOL))
     opacity = STRENGTH * np.abs(share)[..., None]
     over = (1 - opacity) * 0.8 * grey + opacity * heat
@@ -109,4 +112,5 @@ def _column(canvas: NDArray[np.float32], density: NDArray[np.float64], *, captio
 def _colour(share: NDArray[np.float64], stops: tuple[tuple[int, int, int], ...]) -> NDArray[np.float64]:
     """0 … 1 → RGB 0 … 1."""
     place = np.clip(share, 0.0, 1.0) * (len(stops) - 1)
-    return np.stack([np.interp(place, np.arange(len(stops)), channel) for channel in zip(*stops, strict=True)], -1) / 255
+    channels = [np.interp(place, np.arange(len(stops)), channel) for channel in zip(*stops, strict=True)]
+    return np.stack(channels, axis=-1) / 255

@@ -58,6 +58,7 @@ class TrainingModule(lightning.LightningModule):
         self.auroc = BinaryAUROC()
         self.loss = MeanMetric()
         known = torch.tensor([any(name in d.classes for d in recipe.datasets if d.folded) for name in PATHOLOGIES])
+        self.known: Tensor
         self.register_buffer("known", known, persistent=False)
         self.terms: dict[str, Tensor] = {}
         """The last step's loss and the terms that it is made of, without gradients; what the curves show."""

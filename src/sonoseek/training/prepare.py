@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.cleaning import CleaningRecipe, clean
-from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, ScanReadError
+from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError, ScanReadError
 from sonoseek.datasets import DATASETS, Dataset, open_dataset
 from sonoseek.training.recipe import DatasetChoice
 
@@ -58,7 +58,7 @@ class PreparedSet:
 
 
 def open_choice(choice: DatasetChoice, *, data_root: Path | None) -> Dataset:
-    """Open the dataset that a recipe names.
+    """Open the dataset that a recipe names; its root is absolute, or in the folder with the datasets.
 
     Raises:
         NotFoundError, InvalidValueError, DatasetError: as `open_dataset`.
@@ -66,7 +66,13 @@ def open_choice(choice: DatasetChoice, *, data_root: Path | None) -> Dataset:
     if choice.name == "phantom":
         phantom: Dataset = DATASETS.load("phantom")(count=choice.count, seed=choice.seed)
         return phantom
-    return open_dataset(choice.name, None if data_root is None else data_root / (choice.root or choice.name))
+    root = Path(choice.root or choice.name).expanduser()
+    if not root.is_absolute() and data_root is None:
+        raise InvalidValueError(
+            f"no folder with datasets is named, and {choice.name!r} is looked for in it, at {str(root)!r}. Name the "
+            "folder (--data, SONOSEEK_DATA), or give the dataset an absolute root in the recipe."
+        )
+    return open_dataset(choice.name, root if data_root is None else data_root / root)
 
 
 def prepare(

@@ -18,7 +18,16 @@ from sonoseek.training import world
 from sonoseek.training.options import Machine, Upkeep
 
 ENVIRONMENT_FILE = "environment.json"
-PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "opencv-python-headless", "onnx", "onnxscript", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "numpy",
+    "opencv-python-headless",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+)
 
 
 def describe_call(machine: Machine, upkeep: Upkeep, *, seed: int) -> dict[str, Any]:
@@ -52,9 +61,14 @@ def note_call(run_dir: Path, call: dict[str, Any]) -> None:
         calls = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         calls = []
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps([*calls, call], indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
+    write_json(file, [*calls, call])
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _version(package: str) -> str | None:

@@ -26,7 +26,7 @@ class DatasetChoice(_Part, frozen=True):
 
     Attributes:
         name: in the table of datasets.
-        root: its folder under the data folder; "" means `name`.
+        root: its folder (a manifest's: or its CSV file), absolute or under the data folder; "" means `name`.
         count, seed: of the phantom; not used by others.
         folded: whether it takes part in the cross-validation and in the calibration. An archive that does not is
             trained on in every fold, and reported by its own validation part.

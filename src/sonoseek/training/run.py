@@ -34,7 +34,7 @@ from sonoseek.training.module import TrainingModule, build_network
 from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
 from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
-from sonoseek.training.provenance import describe_call, note_call
+from sonoseek.training.provenance import describe_call, note_call, write_json
 from sonoseek.training.recipe import Recipe, recipe_to_dict
 from sonoseek.training.world import first_goes_first, is_first, meet
 
@@ -173,7 +173,7 @@ def train(
         "seconds": {"prepare": round(prepared - began, 1), "fit": round(fitted - prepared, 1)},
         "refused": {item.name: item.refused for item in sets if item.refused},
     }
-    _write_json(run_dir / METRICS_FILE, metrics)
+    write_json(run_dir / METRICS_FILE, metrics)
     return bundle
 
 
@@ -192,11 +192,15 @@ def train_folds(
     """Run every fold, each in its own folder `fold-0` … of `run_dir`, then gather the figures in `summary.json`.
 
     Args:
-        recipe, data_root, weights_root: as for `train`.
+        recipe: as for `train`.
+        data_root: as for `train`.
         run_dir: of all folds together.
+        weights_root: as for `train`.
         resume: take finished folds as they are and go on with the one that was stopped.
-        progress_bar, machine, upkeep: as for `train`.
+        progress_bar: as for `train`.
         on_progress: (done, total) training steps, over all folds.
+        machine: as for `train`.
+        upkeep: as for `train`.
 
     Returns:
         The folds' bundles.
@@ -260,7 +264,7 @@ def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:
                 "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
                 "values": values,
             }
-    _write_json(run_dir / "summary.json", summary)
+    write_json(run_dir / "summary.json", summary)
     return summary
 
 
@@ -317,7 +321,7 @@ def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | N
             )
         return (run_dir / METRICS_FILE).is_file()
     run_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(file, asked)
+    write_json(file, asked)
     return False
 
 
@@ -394,9 +398,3 @@ def _summary(cross_validation: Path | None) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads((cross_validation / "summary.json").read_text())
     summary["recipe"] = json.loads((cross_validation / "fold-0" / RECIPE_FILE).read_text())
     return summary
-
-
-def _write_json(path: Path, content: Any) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -89,7 +89,7 @@ class Board:
             raise MissingExtraError.for_package("tensorboard", extra="train") from error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-        self._writer: Any = SummaryWriter(  # type: ignore[no-untyped-call]  # torch publishes no types for it
+        self._writer: Any = SummaryWriter(
             str(folder), purge_step=step + 1 if step else None, filename_suffix=f".{os.getpid()}"
         )
 

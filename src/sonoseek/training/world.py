@@ -21,7 +21,7 @@ PATIENCE = timedelta(hours=2)
 
 
 def accelerator_of(machine: Machine) -> str:
-    """ "cpu" or "gpu".
+    """Say "cpu" or "gpu".
 
     Raises:
         InvalidValueError: a GPU is asked for and none is there; 16 bit on a CPU.
@@ -29,8 +29,8 @@ def accelerator_of(machine: Machine) -> str:
     there = torch.cuda.is_available()
     if machine.accelerator == "gpu" and not there:
         raise InvalidValueError(
-            f"accelerator is 'gpu' and torch {torch.__version__} sees no GPU; a build with CUDA and a driver are needed. "
-            "Install them, or take 'cpu' or 'auto'."
+            f"accelerator is 'gpu' and torch {torch.__version__} sees no GPU; a build with CUDA and a driver are "
+            "needed. Install them, or take 'cpu' or 'auto'."
         )
     chosen = "gpu" if there and machine.accelerator != "cpu" else "cpu"
     if chosen == "cpu" and machine.precision == "16":
@@ -72,8 +72,8 @@ def meet(machine: Machine) -> Machine:
     if not launched():
         if machine.nodes > 1:
             raise InvalidValueError(
-                f"nodes is {machine.nodes} and no launcher has set RANK and WORLD_SIZE; several nodes need one. On each: "
-                f"torchrun --nnodes {machine.nodes} --nproc-per-node {machine.devices} … -m -- sonoseek train …"
+                f"nodes is {machine.nodes} and no launcher has set RANK and WORLD_SIZE; several nodes need one. On "
+                f"each: torchrun --nnodes {machine.nodes} --nproc-per-node {machine.devices} … -m -- sonoseek train …"
             )
         return machine
     size = int(os.environ["WORLD_SIZE"])
