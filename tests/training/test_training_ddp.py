@@ -44,17 +44,30 @@ import sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from sonoseek.training import Machine, Upkeep, train, load_recipe, world, run
-from sonoseek.training import fitting
+from sonoseek.training import load_recipe, run, train, world
+from sonoseek.training.module import TrainingModule
+
+learnt, validated = [], []
+
+def training_step(self, batch, batch_idx):
+    learnt.append(batch[2][: len(batch[2]) // 2])  # groups of the scans
+    return step(self, batch, batch_idx)
+
+def validation_step(self, batch, batch_idx):
+    validated.append(batch[0].sum((1, 2, 3)))
+    return validate(self, batch, batch_idx)
 
 def fit(module, *args, **kwargs):
     fitted(module, *args, **kwargs)
     rank, size = world.ranks()
-    weights = {name: tensor.contiguous() for name, tensor in module.kept.state_dict().items()}
-    save_file(weights, f"{sys.argv[2]}.rank{rank}of{size}")
+    found = {name: tensor.contiguous() for name, tensor in module.kept.state_dict().items()}
+    found |= {"learnt": torch.cat(learnt), "validated": torch.cat(validated)}
+    save_file(found, f"{sys.argv[2]}.rank{rank}of{size}")
     raise SystemExit
 
 fitted, run.fit = run.fit, fit
+step, TrainingModule.training_step = TrainingModule.training_step, training_step
+validate, TrainingModule.validation_step = TrainingModule.validation_step, validation_step
 train(load_recipe(sys.argv[1]), data_root=None, run_dir=Path(sys.argv[2]))
 """
 
@@ -101,7 +114,8 @@ def test_two_processes_write_one_bundle(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_processes_hold_equal_weights_batch_norm_included(tmp_path):
+def test_the_processes_share_the_scans_and_hold_equal_weights_batch_norm_included(tmp_path, split):
+    recipe = parse_recipe(RECIPE.format(backbone="mobilenet-v2"))
     (tmp_path / "tiny.toml").write_text(RECIPE.format(backbone="mobilenet-v2"))
     (tmp_path / "ranks.py").write_text(RANKS)
     done = subprocess.run(
@@ -112,11 +126,18 @@ def test_the_processes_hold_equal_weights_batch_norm_included(tmp_path):
         env=environment(),
     )
     assert done.returncode == 0, done.stderr
-    first, second = (load_file(f"{tmp_path / 'run'}.rank{rank}of2") for rank in (0, 1))
-    start = build_network(parse_recipe(RECIPE.format(backbone="mobilenet-v2"))).state_dict()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-    assert any(not torch.equal(tensor, start[name]) for name, tensor in first.items())
+    ranks = [load_file(f"{tmp_path / 'run'}.rank{rank}of2") for rank in (0, 1)]
+    learnt, validated = (torch.cat([rank.pop(name) for rank in ranks]) for name in ("learnt", "validated"))
+    batches, wanted = TrainingBatches(split.train, recipe), []
+    for batches.epoch in (0, 1):
+        wanted += [groups[: len(groups) // 2] for _, _, groups, _ in batches]
+    assert torch.equal(learnt.sort().values, torch.cat(wanted).sort().values)
+    alone = torch.cat([canvases.sum((1, 2, 3)) for canvases, _ in PlainBatches(split.validation, batch=32)])
+    torch.testing.assert_close(validated.sort().values, alone.repeat(2).sort().values)
+    start = build_network(recipe).state_dict()
+    for name, tensor in ranks[0].items():
+        assert torch.equal(tensor, ranks[1][name]), name
+    assert any(not torch.equal(tensor, start[name]) for name, tensor in ranks[0].items())
 
 
 def test_shares_of_each_batch_are_the_batch(tiny_recipe, split):

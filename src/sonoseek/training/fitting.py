@@ -70,16 +70,11 @@ class _LayersOnly(MixedPrecision):
         return nullcontext()
 
 
-class _SharedBuffers(Callback):
-    """Before validation, and at the end: every process takes the first one's running statistics."""
-
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del trainer
-        world.share_buffers(pl_module)
+class _SameEverywhere(Callback):
+    """At the end every process must hold the same weights, running statistics of batch norms included."""
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         del trainer
-        world.share_buffers(pl_module)
         world.check_equal(pl_module)
 
 
@@ -126,7 +121,7 @@ def fit(
     else:
         callbacks: list[Callback] = [
             watch,
-            _SharedBuffers(),
+            _SameEverywhere(),
             *(_until_it_gets_worse(run_dir, patience=patience) if patience else ()),
             Keeper(checkpoint, upkeep, seed=module.recipe.seed),
             *([TQDMProgressBar()] if progress_bar else ()),

@@ -118,11 +118,6 @@ def shared(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def summed(values: torch.Tensor) -> torch.Tensor:
-    """Sum of `values` over the processes; they themselves where there is only one."""
-    return shared(values) * ranks()[1]
-
-
 def agree(own: bool, *, device: torch.device) -> bool:
     """What the first process says."""
     if ranks()[1] == 1:
@@ -130,13 +125,6 @@ def agree(own: bool, *, device: torch.device) -> bool:
     said = torch.tensor(float(own), device=device)
     distributed.broadcast(said, src=0)
     return bool(said.item())
-
-
-def share_buffers(module: nn.Module) -> None:
-    """Give every process the first one's buffers: running statistics of a batch norm are each process's own."""
-    if ranks()[1] > 1:
-        for buffer in module.buffers():
-            distributed.broadcast(buffer, src=0)
 
 
 def check_equal(module: nn.Module) -> None:
