@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sonoseek.core import InvalidValueError
+from sonoseek.networks.focus import FLOOR, SHAPE_CHANNELS, LesionFocus, Outline
 from sonoseek.networks.row_context import RowContext
 
 MIN_VALIDITY = 0.02
@@ -26,12 +27,27 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class PyramidBackbone(Protocol):
+    """A backbone that also shows its finer maps."""
+
+    pyramid_channels: tuple[int, int, int]
+
+    def pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 1, S, S) → maps of S/4, S/8 and S/16 cells a side; the last is what calling the backbone gives."""
+        ...
+
+
 class NetworkOutput(NamedTuple):
-    """logits (N, C); embedding (N, D), not normalised; evidence (N, D, h, w), exactly 0 in padding."""
+    """logits (N, C); embedding (N, D), not normalised; evidence (N, D, h, w), exactly 0 in padding.
+
+    lesion: (N, 1, S/4, S/4), logits of each small cell's share of lesion, for losses; None without a focus.
+    """
 
     logits: Tensor
     embedding: Tensor
     evidence: Tensor
+    lesion: Tensor | None = None
 
 
 class HybridNetwork(nn.Module):
@@ -39,24 +55,39 @@ class HybridNetwork(nn.Module):
 
     So each logit is the mean over cells of W · evidence[:, row, column], plus b: the class heatmap is exact and costs
     nothing. Padding carries no evidence: each cell's evidence is weighted by its share of scan, scaled so that the
-    plain mean over all cells is the weighted mean over the scan.
+    plain mean over all cells is the weighted mean over the scan. With `focus`, the network draws the lesion's outline
+    first: cells inside weigh more, and the shape of the outline is evidence too, laid on the cells that make it.
     """
 
-    def __init__(self, backbone: Backbone, *, classes: int = 3, embedding_dim: int = 256) -> None:
+    def __init__(self, backbone: Backbone, *, classes: int = 3, embedding_dim: int = 256, focus: bool = False) -> None:
         """Make one around `backbone`.
 
         Args:
             backbone: a module of the table `BACKBONES`.
             classes: C.
             embedding_dim: D.
+            focus: draw an outline and rest on it (`LesionFocus`).
+
+        Raises:
+            InvalidValueError: `focus`, and the backbone shows no finer maps.
         """
         super().__init__()
+        self.focus: LesionFocus | None = None
+        channels = backbone.channels
+        if focus:
+            if not isinstance(backbone, PyramidBackbone):
+                raise InvalidValueError(
+                    f"a {type(backbone).__name__} shows no maps at strides 4 and 8, from which an outline is drawn. "
+                    "Set focus = false, or choose another backbone."
+                )
+            self.focus = LesionFocus(backbone.pyramid_channels, embedding_dim)
+            channels += SHAPE_CHANNELS
         self.stride = backbone.stride
         self.backbone = cast(nn.Module, backbone)
-        self.rows = RowContext(backbone.channels)
-        self.evidence = nn.Conv2d(backbone.channels, embedding_dim, 1)
+        self.rows = RowContext(channels)
+        self.evidence = nn.Conv2d(channels, embedding_dim, 1)
         self.head = nn.Linear(embedding_dim, classes)
-        nn.init.normal_(self.evidence.weight, std=backbone.channels**-0.5)
+        nn.init.normal_(self.evidence.weight, std=channels**-0.5)
         nn.init.zeros_(self.evidence.bias)  # type: ignore[arg-type]  # it has one
 
     def validity(self, canvas: Tensor) -> Tensor:
@@ -79,8 +110,18 @@ class HybridNetwork(nn.Module):
                 "Choose another canvas_size in the recipe."
             )
         validity = self.validity(canvas)
-        features = self.rows(self.backbone(canvas.clamp(min=0)), validity)
-        weight = validity / validity.mean((2, 3), keepdim=True).clamp(min=1e-6)
-        evidence = self.evidence(features) * weight
+        grey = canvas.clamp(min=0)
+        if self.focus is None:
+            return self._said(self.backbone(grey), validity, validity, None)
+        maps = cast(PyramidBackbone, self.backbone).pyramid(grey)
+        outline = self.focus(maps, functional.avg_pool2d((canvas >= 0).to(canvas.dtype), 4))
+        weight = validity * (FLOOR + outline.share)
+        return self._said(torch.cat([maps[-1], outline.features], dim=1), validity, weight, outline)
+
+    def _said(self, features: Tensor, validity: Tensor, weight: Tensor, outline: Outline | None) -> NetworkOutput:
+        spoken = self.evidence(self.rows(features, validity)) * weight
+        evidence = spoken / weight.mean((2, 3), keepdim=True).clamp(min=1e-6)
+        if self.focus is not None and outline is not None:
+            evidence = evidence + self.focus.word(outline) * (validity > 0)
         embedding = evidence.mean((2, 3))
-        return NetworkOutput(self.head(embedding), embedding, evidence)
+        return NetworkOutput(self.head(embedding), embedding, evidence, None if outline is None else outline.logits)

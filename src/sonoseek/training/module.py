@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
@@ -17,8 +17,17 @@ from sonoseek.core import PATHOLOGIES
 from sonoseek.networks import BACKBONES, NETWORKS
 from sonoseek.networks.hybrid import HybridNetwork, NetworkOutput
 from sonoseek.training.batches import Batch
-from sonoseek.training.losses import contrast, masked_cross_entropy
+from sonoseek.training.losses import (
+    contrast,
+    distillation,
+    lesion_loss,
+    masked_cross_entropy,
+    same_similarity,
+    stray_evidence,
+)
+from sonoseek.training.mix_style import MixStyle, early_layers
 from sonoseek.training.recipe import Recipe
+from sonoseek.training.teachers import Teachers
 
 MALIGNANT = PATHOLOGIES.index("malignant")
 VALIDATION_LOSS = "val_loss"
@@ -33,27 +42,36 @@ def build_network(recipe: Recipe) -> HybridNetwork:
     backbone, network = BACKBONES.load(recipe.backbone), NETWORKS.load(recipe.network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        built: HybridNetwork = network(backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim)
+        options = {"focus": True} if recipe.focus else {}
+        built: HybridNetwork = network(
+            backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim, **options
+        )
     return built
 
 
 class TrainingModule(lightning.LightningModule):
     """Trains `network`; what is validated and exported is the running mean of its weights, `kept`."""
 
-    def __init__(self, network: HybridNetwork, recipe: Recipe, *, steps: int) -> None:
+    def __init__(self, network: HybridNetwork, recipe: Recipe, *, steps: int, teachers: Teachers | None = None) -> None:
         """Prepare.
 
         Args:
             network: with its start weights.
             recipe: of the run.
             steps: of the whole run, for the schedule.
+            teachers: whose word is learnt beside the labels.
         """
         super().__init__()
+        self.teachers = teachers
         self.recipe = recipe
         self.steps = steps
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self._mix_style = MixStyle(probability=recipe.augmentation.mix_style)
         decay = recipe.optimiser.average
         self.average = AveragedModel(self.network, multi_avg_fn=_mean_with(decay)) if decay > 0 else None
+        if recipe.augmentation.mix_style > 0:  # after the running mean was copied: it is never mixed
+            for layer in early_layers(self.network.backbone):
+                layer.register_forward_hook(self._mix_style)
         self.accuracy = MulticlassAccuracy(num_classes=len(PATHOLOGIES), average="micro")
         self.auroc = BinaryAUROC()
         self.loss = MeanMetric()
@@ -65,18 +83,78 @@ class TrainingModule(lightning.LightningModule):
         return self.network if self.average is None else self.average.module
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Two views of each scan; returns the loss."""
+        """All views of a batch; returns the loss."""
         del batch_idx
-        canvases, labels, groups, known = batch
-        loss = self.recipe.loss
+        self._mix_style.seed(self.recipe.seed * 1_000_003 + self.global_step)
+        canvases, lesions = self._resized(batch.canvases, batch.lesions)
         out: NetworkOutput = self.network(canvases.contiguous(memory_format=torch.channels_last))
-        total = masked_cross_entropy(out.logits, labels, known, smoothing=loss.smoothing)
-        for weight, key in ((loss.supervised, labels), (loss.instance, groups)):
+        total = torch.zeros((), device=canvases.device)
+        for name, term in self._terms(batch, out, canvases, lesions).items():
+            self.log(f"loss_{name}", term.detach(), on_step=False, on_epoch=True, batch_size=len(canvases))
+            total = total + term
+        self.log("loss", total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(canvases))
+        return total
+
+    def _terms(self, batch: Batch, out: NetworkOutput, canvases: Tensor, lesions: Tensor) -> dict[str, Tensor]:
+        """Name → weighted term of the loss."""
+        loss = self.recipe.loss
+        entropy = masked_cross_entropy(out.logits, batch.targets, batch.known, smoothing=loss.smoothing)
+        terms = {"entropy": entropy}
+        if self.teachers is not None:
+            terms = self._taught(entropy, out, canvases, batch.known)
+        for name, weight, key in (
+            ("supervised", loss.supervised, batch.labels),
+            ("instance", loss.instance, batch.groups),
+        ):
             if weight > 0:
                 same = key[:, None] == key[None, :]
-                total = total + weight * contrast(out.embedding, same, temperature=loss.contrast_temperature)
-        self.log("loss", total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(labels))
-        return total
+                terms[name] = weight * contrast(out.embedding, same, temperature=loss.contrast_temperature)
+        if loss.lesion > 0 or loss.evidence > 0:
+            drawn = lesions.to(canvases.dtype) / 255
+            if loss.lesion > 0 and out.lesion is not None:
+                cells = out.lesion.shape[2:]
+                scanned = adaptive_avg_pool2d((canvases >= 0).to(canvases.dtype), cells)
+                terms["lesion"] = loss.lesion * lesion_loss(
+                    out.lesion, adaptive_avg_pool2d(drawn, cells), scanned, batch.drawn
+                )
+            if loss.evidence > 0:
+                share = adaptive_avg_pool2d(drawn, out.evidence.shape[2:])
+                own = self.network.head.weight[batch.labels]
+                for_class = torch.einsum("nd,ndhw->nhw", own, out.evidence)
+                terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
+        return terms
+
+    def _taught(self, entropy: Tensor, out: NetworkOutput, canvases: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """The labels' word and the teachers', of the same views."""
+        if self.teachers is None:  # for the type checker: the caller has looked
+            return {"entropy": entropy}
+        options = self.recipe.teacher
+        logits, cosines = self.teachers.read(canvases)
+        shut = ~known
+        word = distillation(
+            out.logits.masked_fill(shut, -1e4), logits.masked_fill(shut, -1e4), temperature=options.temperature
+        )
+        return {
+            "entropy": (1 - options.weight) * entropy,
+            "teacher": options.weight * word,
+            "similarity": options.similarity * same_similarity(out.embedding, cosines),
+        }
+
+    def _resized(self, canvases: Tensor, lesions: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch on a canvas of another side, a multiple of the stride, drawn by the step's number."""
+        reach = self.recipe.augmentation.resolution
+        if reach <= 0:
+            return canvases, lesions
+        side, stride = canvases.shape[-1], self.network.stride
+        low, high = math.ceil(side * (1 - reach) / stride), math.floor(side * (1 + reach) / stride)
+        drawn = torch.randint(
+            low, high + 1, (), generator=torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+        )
+        size = (int(drawn) * stride,) * 2
+        scanned = interpolate((canvases >= 0).to(canvases.dtype), size, mode="area")
+        grey = interpolate(canvases.clamp(min=0), size, mode="bilinear", antialias=True)
+        resized = torch.where(scanned > 0.5, (grey / scanned.clamp(min=0.5)).clamp(0, 1), -torch.ones_like(grey))
+        return resized, interpolate(lesions.to(canvases.dtype), size, mode="area")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the running mean; early on it follows faster, so that it does not remember the random start."""

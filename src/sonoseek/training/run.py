@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from sonoseek.training.module import TrainingModule, build_network
 from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import Recipe, recipe_to_dict
+from sonoseek.training.teachers import Teachers
 
 log = logging.getLogger(__name__)
 RECIPE_FILE = "recipe.json"
@@ -56,6 +57,7 @@ def train(
     cross_validation: Path | None = None,
     round_: Round | None = None,
     datasets: Mapping[str, Dataset] | None = None,
+    teachers: Sequence[Path] = (),
     progress_bar: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -75,6 +77,7 @@ def train(
             where it is not, the card says so.
         round_: of an evaluation's protocol: it says who learns and who validates, and its test side is not read here.
         datasets: open already, by name; others are opened as the recipe says.
+        teachers: bundles whose word is learnt beside the labels, as `recipe.teacher` says.
         progress_bar: Lightning's bar on the terminal, with the minutes left.
         on_progress: (done, total) training steps.
 
@@ -110,7 +113,12 @@ def train(
         recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None)
     )
     batches = TrainingBatches(split.train, recipe)
-    module = TrainingModule(network, recipe, steps=len(batches) * recipe.optimiser.epochs)
+    module = TrainingModule(
+        network,
+        recipe,
+        steps=len(batches) * recipe.optimiser.epochs,
+        teachers=Teachers(teachers, recipe, unseen=round_.test if round_ else {}) if teachers else None,
+    )
     calibrators = [part for part in split.validation if part.choice.folded]
     epochs = fit(
         module,
