@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.networks import BACKBONES, NETWORKS
+from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
 from sonoseek.networks.hybrid import HybridNetwork, NetworkOutput
 from sonoseek.training.batches import Batch
 from sonoseek.training.losses import contrast, masked_cross_entropy
@@ -29,11 +29,15 @@ def build_network(recipe: Recipe) -> HybridNetwork:
 
     Raises:
         NotFoundError: no such network or backbone.
+        InvalidValueError: the network takes no backbone, or none is named for one that needs it.
     """
-    backbone, network = BACKBONES.load(recipe.backbone), NETWORKS.load(recipe.network)
+    network = NETWORKS.load(recipe.network)
+    backbone = None if recipe.backbone == NO_BACKBONE else BACKBONES.load(recipe.backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        built: HybridNetwork = network(backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim)
+        built: HybridNetwork = network(
+            backbone and backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim
+        )
     return built
 
 
