@@ -18,7 +18,10 @@ NETWORKS = LazyTable(
     },
     extra="train",
 )
-"""Name → class; built as `NETWORKS.load(name)(backbone, classes=…, embedding_dim=…)`; those in `OWN_READERS` with None."""
+"""Name → class; built as `NETWORKS.load(name)(backbone, classes=…, embedding_dim=…)`.
+
+Those in `OWN_READERS` are built with None for the backbone.
+"""
 
 OWN_READERS = ("cnn_only", "rnn_only", "paper_hybrid")
 """Networks that read pixels their own way and refuse a backbone."""

@@ -15,8 +15,8 @@ from sonoseek.networks.imagenet import GreyToImageNet
 class EfficientNetB0Backbone(nn.Module):
     """Stem, blocks and last convolution: (N, 1, S, S) in 0 … 1 → (N, 1280, S/16, S/16), blocks of 32 pixels.
 
-    It pads below and to the right only ("same" of its origin): cell i looks at rows around 32·i + 31. Sixteen zeros above
-    and to the left make that 32·i + 15, and the cells tile the canvas.
+    Where it halves, it pads below and to the right only ("same" of its origin): cell i looks at rows around 32·i + 31.
+    Sixteen zeros above and to the left make that 32·i + 15, and the cells tile the canvas.
     """
 
     channels = 1280
@@ -51,6 +51,6 @@ class EfficientNetB0Backbone(nn.Module):
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Refuse: published files name and pad its layers in other ways."""
         raise InvalidValueError(
-            f"{len(weights)} start weights given; the backbone 'efficientnet-b0' starts at random. Leave 'weights' out, "
-            "or take backbone = 'timm:efficientnet_b0', which takes timm's."
+            f"{len(weights)} start weights given; the backbone 'efficientnet-b0' starts at random. Leave 'weights' "
+            "out, or take backbone = 'timm:efficientnet_b0', which takes timm's."
         )

@@ -1,4 +1,4 @@
-"""The network as it is served: evidence averaged over the scan and its mirror image, and half-cell shifts where it can."""
+"""The network as it is served: evidence averaged over the scan, its mirror image and, if it can, half-cell shifts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 class ManyViewNetwork(nn.Module):
     """Eight views of one canvas in one run: mirrored or not, shifted by half a cell or not, down and across.
 
-    Where the backbone cannot look at half-cell shifts (it has no `shifted`), two views: the scan and its mirror image, on
-    the network's own cells.
+    Where the backbone cannot look at half-cell shifts (it has no `shifted`), two views: the scan and its mirror image,
+    on the network's own cells.
 
     A trained network says slightly different things of a scan, of its mirror image and of the same scan a few pixels
     on; none of them is right. Each view's evidence is put back in its place, and the mean is taken there: the evidence

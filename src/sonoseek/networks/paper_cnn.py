@@ -1,4 +1,4 @@
-"""The paper's CNN branch as we read it: four plain blocks from scratch (Fawzy et al. 2026, doi:10.1038/s41598-026-38218-y).
+"""The paper's CNN branch as we read it: four blocks from scratch (Fawzy et al. 2026, doi:10.1038/s41598-026-38218-y).
 
 Only the paper's abstract and a summary are at hand: that there is a convolutional branch is the paper's, its depth and
 widths are our choice.

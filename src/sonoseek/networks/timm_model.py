@@ -16,7 +16,7 @@ from sonoseek.networks.imagenet import GreyToImageNet, load_exactly
 class TimmBackbone(nn.Module):
     """The last map of a timm model: (N, 1, S, S) in 0 … 1 → (N, channels, S/16, S/16).
 
-    Cells of models that halve without overlap (ConvNeXt, Swin, …) tile the canvas. Those of models that pad symmetrically
+    Cells of models that halve without overlap (ConvNeXt, Swin, …) tile the canvas. Those of models that pad all around
     (ResNet, …) look half a cell up and to the left of their place, as timm builds them: a heatmap is shifted by that.
     """
 
@@ -49,20 +49,31 @@ class TimmBackbone(nn.Module):
             raise InvalidValueError(
                 f"timm's {name!r} offers no map of features ({error}). Take one that supports features_only."
             ) from error
-        last = self.net.feature_info[-1]  # type: ignore[index]  # timm's own, typed as a module
+        last = self.net.feature_info[-1]
         self.channels = int(last["num_chs"])
         self.reduction = int(last["reduction"])
         if max(self.reduction, STRIDE) % min(self.reduction, STRIDE):
             raise InvalidValueError(
-                f"timm's {name!r} has cells of {self.reduction} pixels; they must make up cells of {STRIDE}, or be made "
-                "up of them. Take another."
+                f"timm's {name!r} has cells of {self.reduction} pixels; they must make up cells of {STRIDE}, or be "
+                "made up of them. Take another."
             )
         self.normalise = GreyToImageNet()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, S, S), S a multiple of 16, → (N, channels, S/16, S/16)."""
+        """(N, 1, S, S), S a multiple of 16, → (N, channels, S/16, S/16).
+
+        Raises:
+            InvalidValueError: the model reads one size only, and this is another.
+        """
         cells = x.shape[-1] // STRIDE
-        told: Tensor = self.net(filled_up(self.normalise(x), multiple=max(self.reduction, STRIDE)))[-1]
+        filled = filled_up(self.normalise(x), multiple=max(self.reduction, STRIDE))
+        try:
+            told: Tensor = self.net(filled)[-1]
+        except AssertionError as error:  # timm's way of saying so
+            raise InvalidValueError(
+                f"timm's {self.name!r} does not read {filled.shape[-1]} pixels. Choose another canvas_size, or a model "
+                f"that reads any size. timm says: {error}"
+            ) from error
         if told.shape[1] != self.channels:  # Swin and its like put channels last
             told = told.permute(0, 3, 1, 2)
         if self.reduction < STRIDE:
