@@ -7,8 +7,8 @@ import torch
 
 from sonoseek.core import InvalidValueError
 from sonoseek.networks.focus import MOMENTS, LesionFocus, shape_moments
-from sonoseek.networks.hybrid import HybridNetwork
-from sonoseek.networks.mirrored import MirroredNetwork
+from sonoseek.networks.many_views import ManyViewNetwork
+from sonoseek.networks.outline import OutlineNetwork
 from sonoseek.networks.squeezenet import SqueezeNetBackbone
 from sonoseek.networks.tiny import TinyBackbone
 
@@ -67,10 +67,10 @@ def test_a_shape_is_spoken_of_only_where_it_lies():
     assert torch.all(nothing == 0)
 
 
-@pytest.mark.parametrize("wrap", [lambda network: network, MirroredNetwork])
+@pytest.mark.parametrize("wrap", [lambda network: network, ManyViewNetwork])
 def test_identities_hold_and_padding_says_nothing(wrap):
     torch.manual_seed(0)
-    network = wrap(HybridNetwork(SqueezeNetBackbone(), focus=True, embedding_dim=24).eval())
+    network = wrap(OutlineNetwork(SqueezeNetBackbone(), embedding_dim=24).eval())
     canvas = torch.rand(2, 1, 96, 96)
     canvas[:, :, :32] = -1
     with torch.inference_mode():
@@ -83,7 +83,7 @@ def test_identities_hold_and_padding_says_nothing(wrap):
 
 def test_a_mirror_image_has_the_same_embedding():
     torch.manual_seed(0)
-    network = MirroredNetwork(HybridNetwork(SqueezeNetBackbone(), focus=True).eval())
+    network = ManyViewNetwork(OutlineNetwork(SqueezeNetBackbone()).eval())
     canvas = torch.rand(1, 1, 96, 96)
     with torch.inference_mode():
         torch.testing.assert_close(network(canvas).embedding, network(canvas.flip(3)).embedding, atol=1e-5, rtol=1e-4)
@@ -92,7 +92,7 @@ def test_a_mirror_image_has_the_same_embedding():
 def test_the_outline_can_be_learnt_and_lies_where_the_lesion_lies():
     """A few steps on a bright disc: cells of the drawing stand over the disc, not beside it."""
     torch.manual_seed(0)
-    network = HybridNetwork(SqueezeNetBackbone(), focus=True, embedding_dim=16)
+    network = OutlineNetwork(SqueezeNetBackbone(), embedding_dim=16)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     rng = np.random.default_rng(0)
 
@@ -122,5 +122,5 @@ def test_the_outline_can_be_learnt_and_lies_where_the_lesion_lies():
 
 
 def test_a_backbone_without_finer_maps_is_refused():
-    with pytest.raises(InvalidValueError, match="strides 4 and 8.*Set focus = false"):
-        HybridNetwork(TinyBackbone(), focus=True)
+    with pytest.raises(InvalidValueError, match="strides 4 and 8"):
+        OutlineNetwork(TinyBackbone())

@@ -14,8 +14,8 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.networks import BACKBONES, NETWORKS
-from sonoseek.networks.hybrid import HybridNetwork, NetworkOutput
+from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
+from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.training.batches import Batch
 from sonoseek.training.losses import (
     contrast,
@@ -33,18 +33,20 @@ MALIGNANT = PATHOLOGIES.index("malignant")
 VALIDATION_LOSS = "val_loss"
 
 
-def build_network(recipe: Recipe) -> HybridNetwork:
+def build_network(recipe: Recipe) -> EvidenceNetwork:
     """The recipe's network at its random start, the same for the same seed.
 
     Raises:
         NotFoundError: no such network or backbone.
+        InvalidValueError: the network takes no backbone, or none is named for one that needs it.
     """
-    backbone, network = BACKBONES.load(recipe.backbone), NETWORKS.load(recipe.network)
+    network = NETWORKS.load(recipe.network)
+    backbone = None if recipe.backbone == NO_BACKBONE else BACKBONES.load(recipe.backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        options = {"focus": True} if recipe.focus else {}
-        built: HybridNetwork = network(
-            backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim, **options
+        options = {} if recipe.row_context else {"row_context": False}
+        built: EvidenceNetwork = network(
+            backbone and backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim, **options
         )
     return built
 
@@ -52,7 +54,9 @@ def build_network(recipe: Recipe) -> HybridNetwork:
 class TrainingModule(lightning.LightningModule):
     """Trains `network`; what is validated and exported is the running mean of its weights, `kept`."""
 
-    def __init__(self, network: HybridNetwork, recipe: Recipe, *, steps: int, teachers: Teachers | None = None) -> None:
+    def __init__(
+        self, network: EvidenceNetwork, recipe: Recipe, *, steps: int, teachers: Teachers | None = None
+    ) -> None:
         """Prepare.
 
         Args:

@@ -135,7 +135,7 @@ class Loss(_Part, frozen=True):
         instance: weight of the term that draws the views of one scan together, and apart from all others.
         contrast_temperature: of both.
         lesion: weight of the side task: say of each cell whether it holds lesion, taught by the drawn masks. It needs
-            `focus`.
+            the network "outline".
         evidence: weight of the share of a scan's positive evidence for its own class that lies outside of the drawn
             lesion and a cell around it.
         conflicts: what becomes of groups that carry two labels: "keep" them, "soften" their target to the group's
@@ -177,8 +177,9 @@ class Recipe(_Part, frozen=True):
         name, version: of the bundle that it makes.
         network, backbone: in the tables of `networks`.
         embedding_dim: D.
-        focus: weigh cells by a lesion map of the network's own (`networks.focus`).
-        many_views: serve the mean over eight views (`networks.many_views`); the backbone must offer `shifted`.
+        row_context: of the network "outline": False leaves the row GRU out (for "hybrid", that is the network "plain").
+        many_views: serve the mean over several views (`networks.many_views`): eight where network and backbone can look
+            at half-cell shifts, else the scan and its mirror image.
         seed: of the splits, the start, the order and the augmentation.
         folds: of the cross-validation.
         validation: share of the training side kept for calibration.
@@ -191,7 +192,7 @@ class Recipe(_Part, frozen=True):
     network: str = "hybrid"
     backbone: str = "squeezenet"
     embedding_dim: int = 256
-    focus: bool = False
+    row_context: bool = True
     many_views: bool = False
     seed: int = 0
     folds: int = 5
@@ -294,7 +295,15 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             optimiser.views == 2 or loss.instance == 0,
             "instance draws two views together; set views = 2 or instance = 0",
         ),
-        (recipe.focus or loss.lesion == 0, "loss.lesion teaches the lesion map; set focus = true or lesion = 0"),
+        (
+            recipe.network == "outline" or loss.lesion == 0,
+            f"loss.lesion teaches an outline, and the network {recipe.network!r} draws none; "
+            'set network = "outline", or lesion = 0',
+        ),
+        (
+            recipe.network == "outline" or recipe.row_context,
+            f"row_context = false is for the network 'outline', not {recipe.network!r}",
+        ),
         (0 <= optimiser.warmup < 1 and 0 <= optimiser.average < 1, "warmup and average must lie in 0 … 1"),
         (0 <= loss.smoothing < 1 and 0 <= loss.balance <= 1, "smoothing and balance must lie in 0 … 1"),
         (

@@ -21,9 +21,9 @@ from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.evaluate.calibrate import Calibration, calibrate
 from sonoseek.evaluate.protocols import Round
-from sonoseek.networks.hybrid import HybridNetwork
+from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
-from sonoseek.networks.start_weights import load_start_weights
+from sonoseek.networks.start_weights import load_start_weights, start_weights_path
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.export import export_bundle
 from sonoseek.training.facts import bundle_facts
@@ -130,8 +130,10 @@ def train(
     )
     fitted = time.monotonic()
     kept = module.kept
-    if not isinstance(kept, HybridNetwork):
-        raise InvalidValueError(f"the network is a {type(kept).__name__}; only hybrids can be exported. Choose one.")
+    if not isinstance(kept, EvidenceNetwork):
+        raise InvalidValueError(
+            f"the network is a {type(kept).__name__}; it cannot be exported. Choose one of the table."
+        )
     kept.eval()
     close_unlearnt(kept, module.known)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, run_dir / WEIGHTS_FILE)
@@ -305,7 +307,7 @@ def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | N
     return False
 
 
-def close_unlearnt(network: HybridNetwork, known: Tensor) -> None:
+def close_unlearnt(network: EvidenceNetwork, known: Tensor) -> None:
     """Keep a network from saying a class that no archive could have shown it: its logit is set far below any other.
 
     Args:
@@ -317,12 +319,10 @@ def close_unlearnt(network: HybridNetwork, known: Tensor) -> None:
         network.head.bias[~known] = UNLEARNT
 
 
-def _started(recipe: Recipe, *, weights_root: Path | None) -> HybridNetwork:
+def _started(recipe: Recipe, *, weights_root: Path | None) -> EvidenceNetwork:
     network = build_network(recipe)
     if recipe.start.weights != "random":
-        path = Path(recipe.start.weights)
-        if not path.is_absolute() and weights_root is not None:
-            path = weights_root / path
+        path = start_weights_path(recipe.start.weights, root=weights_root)
         load = getattr(network.backbone, "load_start")  # noqa: B009 - every backbone of the table has it
         load(load_start_weights(path, sha256=recipe.start.sha256))
     return network

@@ -52,7 +52,7 @@ class RecipeSystem:
         self.description = (
             f"{recipe.network} on {recipe.backbone}, {recipe.cleaning_recipe.canvas_size} px, trained per round "
             f"(at most {recipe.optimiser.epochs} epochs), served through ONNX"
-            f"{', mean of eight views' if recipe.many_views else ''}."
+            f"{', mean of several views' if recipe.many_views else ''}."
         )
         content = json.dumps(recipe_to_dict(recipe), sort_keys=True).encode()
         self.identity = hashlib.sha256(content).hexdigest()[:16]
