@@ -38,6 +38,18 @@ def test_unknown_name_lists_names_and_guesses() -> None:
         LazyTable("network", {"hybrid": "a:b"}).load("hybird")
 
 
+def test_a_family_is_not_listed_and_takes_the_rest_of_the_name() -> None:
+    table = LazyTable(
+        "number", {"pi": "math:pi"}, extra="sums", families={"from:": "builtins:int", "gone:": "nowhere:x"}
+    )
+    assert list(table) == ["pi"]
+    assert table.load("from:42")() == 42
+    with pytest.raises(NotFoundError, match=r"there are: pi, from:…, gone:…\."):
+        table.load("from:")
+    with pytest.raises(MissingExtraError, match=r"sonoseek\[sums\]"):
+        table.load("gone:1")
+
+
 def test_missing_package_names_the_extra() -> None:
     table = LazyTable("network", {"hybrid": "no_such_module_at_all:x"}, extra="train")
     with pytest.raises(MissingExtraError, match=r"sonoseek\[train\]"):

@@ -25,7 +25,7 @@ def landscape(height=60):
 
 def test_with_every_switch_off_it_is_the_input_itself():
     canvas, content = landscape()
-    view = augment(canvas, content, switches=OFF, rng=np.random.default_rng(0))
+    view = augment(canvas, content, switches=OFF, rng=np.random.default_rng(0)).canvas
     top, left, bottom, right = content
     np.testing.assert_allclose(view, canvas_to_input(canvas, top=top, left=left, bottom=bottom, right=right)[0])
 
@@ -34,7 +34,7 @@ def test_with_every_switch_off_it_is_the_input_itself():
 @given(seed=st.integers(0, 10**6), height=st.integers(20, SIZE))
 def test_every_view_is_an_input_that_cleaning_could_have_made(seed, height):
     canvas, content = landscape(height)
-    view = augment(canvas, content, switches=Augmentation(), rng=np.random.default_rng(seed))
+    view = augment(canvas, content, switches=Augmentation(), rng=np.random.default_rng(seed)).canvas
     assert view.shape == (SIZE, SIZE)
     assert view.dtype == np.float32
     scan = view != PADDING
@@ -50,7 +50,7 @@ def test_every_view_is_an_input_that_cleaning_could_have_made(seed, height):
 @given(seed=st.integers(0, 10**6))
 def test_no_view_is_upside_down(seed):
     canvas, content = landscape()
-    view = augment(canvas, content, switches=Augmentation(tgc=0, marks=0), rng=np.random.default_rng(seed))
+    view = augment(canvas, content, switches=Augmentation(tgc=0, marks=0), rng=np.random.default_rng(seed)).canvas
     scan = np.where(view == PADDING, np.nan, view)
     filled = scan[~np.isnan(scan).all(1)]
     third = len(filled) // 3
@@ -61,13 +61,15 @@ def test_mirroring_is_left_right_and_half_of_the_time():
     canvas, content = landscape()
     rng = np.random.default_rng(0)
     switches = Augmentation(**{**dict.fromkeys(Augmentation.__struct_fields__, 0.0), "mirror": 0.5})
-    left = [augment(canvas, content, switches=switches, rng=rng)[48, :48].max() > 0.9 for _ in range(200)]
+    left = [augment(canvas, content, switches=switches, rng=rng).canvas[48, :48].max() > 0.9 for _ in range(200)]
     assert 60 < sum(left) < 140
 
 
 def test_the_same_seed_draws_the_same_view():
     canvas, content = landscape()
-    one, other = (augment(canvas, content, switches=Augmentation(), rng=np.random.default_rng(5)) for _ in range(2))
+    one, other = (
+        augment(canvas, content, switches=Augmentation(), rng=np.random.default_rng(5)).canvas for _ in range(2)
+    )
     np.testing.assert_array_equal(one, other)
 
 
@@ -77,7 +79,8 @@ def test_padding_is_never_turned_into_view():
     dirty[: content[0]] = 255  # what lies in padding must not matter
     for seed in range(10):
         one, other = (
-            augment(c, content, switches=Augmentation(), rng=np.random.default_rng(seed)) for c in (canvas, dirty)
+            augment(c, content, switches=Augmentation(), rng=np.random.default_rng(seed)).canvas
+            for c in (canvas, dirty)
         )
         np.testing.assert_array_equal(one, other)
 
@@ -88,7 +91,7 @@ def test_each_switch_does_something(name):
     on = 1.0 if name in ("blur", "jpeg", "marks") else 10.0 if name == "rotate" else 0.3
     switches = Augmentation(**{**dict.fromkeys(Augmentation.__struct_fields__, 0.0), name: on})
     untouched = augment(canvas, content, switches=OFF, rng=np.random.default_rng(1))
-    views = [augment(canvas, content, switches=switches, rng=np.random.default_rng(seed)) for seed in range(5)]
+    views = [augment(canvas, content, switches=switches, rng=np.random.default_rng(seed)).canvas for seed in range(5)]
     assert sum(np.abs(view - untouched).max() > 0.01 for view in views) >= 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
@@ -17,17 +18,27 @@ class LazyTable(Mapping[str, str]):
     Listing the names imports nothing. `load` imports one module.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str], *, extra: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, str],
+        *,
+        extra: str | None = None,
+        families: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Make a table.
 
         Args:
             kind: what the names name, in error messages ("dataset").
             entries: name → "package.module:attribute".
             extra: the extra of sonoseek that brings what these modules import, if any.
+            families: prefix ("timm:") → "package.module:attribute", for names that another package keeps the list of.
+                They are not listed; what `load` returns takes the rest of the name as its first argument by itself.
         """
         self._kind = kind
         self._entries = MappingProxyType(dict(entries))
         self._extra = extra
+        self._families = MappingProxyType(dict(families))
 
     def __getitem__(self, name: str) -> str:
         return self._entries[name]
@@ -45,11 +56,18 @@ class LazyTable(Mapping[str, str]):
             NotFoundError: no such name; the message lists the names and the nearest one.
             MissingExtraError: the module needs a package that is not installed.
         """
+        for prefix, place in self._families.items():
+            if name.startswith(prefix) and name != prefix:
+                return partial(self._imported(place), name.removeprefix(prefix))
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise NotFoundError(f"no {self._kind} is called {name!r}; there are: {', '.join(self._entries)}.{hint}")
-        module, _, attribute = self._entries[name].partition(":")
+            known = [*self._entries, *(f"{prefix}…" for prefix in self._families)]
+            raise NotFoundError(f"no {self._kind} is called {name!r}; there are: {', '.join(known)}.{hint}")
+        return self._imported(self._entries[name])
+
+    def _imported(self, place: str) -> Any:
+        module, _, attribute = place.partition(":")
         try:
             return getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:

@@ -9,10 +9,26 @@ from sonoseek.core import LazyTable
 
 NETWORKS = LazyTable(
     "network",
-    {"hybrid": "sonoseek.networks.hybrid:HybridNetwork"},
+    {
+        "hybrid": "sonoseek.networks.hybrid:HybridNetwork",
+        "outline": "sonoseek.networks.outline:OutlineNetwork",
+        "plain": "sonoseek.networks.plain:PlainNetwork",
+        "cnn_only": "sonoseek.networks.cnn_only:cnn_only",
+        "rnn_only": "sonoseek.networks.rnn_only:RNNOnlyNetwork",
+        "paper_hybrid": "sonoseek.networks.paper_hybrid:PaperHybridNetwork",
+    },
     extra="train",
 )
-"""Name → class; built as `NETWORKS.load(name)(backbone, classes=…, embedding_dim=…)`."""
+"""Name → class; built as `NETWORKS.load(name)(backbone, classes=…, embedding_dim=…)`.
+
+Those in `OWN_READERS` are built with None for the backbone.
+"""
+
+OWN_READERS = ("cnn_only", "rnn_only", "paper_hybrid")
+"""Networks that read pixels their own way and refuse a backbone."""
+
+NO_BACKBONE = "none"
+"""What a recipe says for their backbone."""
 
 BACKBONES = LazyTable(
     "backbone",
@@ -20,10 +36,17 @@ BACKBONES = LazyTable(
         "squeezenet": "sonoseek.networks.squeezenet:SqueezeNetBackbone",
         "mobilenet-v2": "sonoseek.networks.mobilenet_v2:MobileNetV2Backbone",
         "resnet50-v2": "sonoseek.networks.resnet50_v2:ResNet50V2Backbone",
+        "vgg16": "sonoseek.networks.vgg16:VGG16Backbone",
+        "inception-v3": "sonoseek.networks.inception_v3:InceptionV3Backbone",
+        "resnet50": "sonoseek.networks.resnet50:ResNet50Backbone",
+        "densenet121": "sonoseek.networks.densenet121:DenseNet121Backbone",
+        "efficientnet-b0": "sonoseek.networks.efficientnet_b0:EfficientNetB0Backbone",
+        "paper-cnn": "sonoseek.networks.paper_cnn:PaperCNNBackbone",
         "tiny": "sonoseek.networks.tiny:TinyBackbone",
     },
     extra="train",
+    families={"timm:": "sonoseek.networks.timm_model:TimmBackbone"},
 )
-"""Name → class; built as `BACKBONES.load(name)()`."""
+"""Name → class; built as `BACKBONES.load(name)()`. `timm:<model>` names any feature extractor of timm."""
 
-__all__ = ["NETWORKS", "BACKBONES"]
+__all__ = ["NETWORKS", "OWN_READERS", "NO_BACKBONE", "BACKBONES"]

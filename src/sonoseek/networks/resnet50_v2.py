@@ -41,6 +41,7 @@ class ResNet50V2Backbone(nn.Module):
 
     channels = 1024
     stride = 16
+    pyramid_channels = (256, 512, 1024)
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,13 +61,25 @@ class ResNet50V2Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.bn_out = nn.BatchNorm2d(self.channels)
 
+    @property
+    def early(self) -> tuple[nn.Module, ...]:
+        """Layers whose output still shows more of the scanner than of the breast."""
+        return (self.conv0, self.stages[0])
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, S, S), S a multiple of 16, → (N, 1024, S/16, S/16), ≥ 0."""
+        return self.pyramid(x)[-1]
+
+    def pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 1, S, S) → (N, 256, S/4, S/4), (N, 512, S/8, S/8), (N, 1024, S/16, S/16)."""
         told = self.conv0(self.bn0(self.normalise(framed(x, stride=self.stride))))
         told = functional.max_pool2d(functional.relu(self.bn1(told)), 3, 2, 1)
-        for stage in self.stages:
-            told = stage(told)
-        return inner_cells(functional.relu(self.bn_out(told)))
+        fine = self.stages[0](told)
+        middle = self.stages[1](fine)
+        coarse = inner_cells(functional.relu(self.bn_out(self.stages[2](middle))))
+        # the frame is 8 pixels: two fine cells on each side, and one middle cell, whose tiles lie between neighbours
+        between = functional.avg_pool2d(middle[:, :, 1:, 1:], 2, stride=1)
+        return functional.relu(fine[:, :, 2:-2, 2:-2]), functional.relu(between), coarse
 
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take ImageNet weights, keys `conv0.weight`, `stages.0.0.bn1.weight`, …; half precision is widened.

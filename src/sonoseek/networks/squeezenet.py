@@ -33,6 +33,17 @@ _FIRES = {
 class ShiftedBackbone(Protocol):
     """A backbone that can look at a canvas half a cell on, cheaper than four times over."""
 
+    def pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 1, S, S) → (N, 128, S/4, S/4), (N, 256, S/8, S/8), (N, 512, S/16, S/16); the last as `forward` has it.
+
+        The finer maps have cells between the tiles of the canvas; the mean of neighbours stands in their middle.
+        """
+        fine = self.features[:5](functional.pad(x, (8, 7, 8, 7)))
+        middle = self.features[5:_LAST_POOLING](fine)
+        coarse = self.features[_LAST_POOLING:](middle)
+        between = functional.avg_pool2d(fine[:, :, 1:-1, 1:-1], 2, stride=1)
+        return between, functional.avg_pool2d(middle, 2, stride=1), coarse
+
     def shifted(self, x: Tensor) -> Tensor:
         """(N, 1, S, S) → (4·N, channels, S/stride, S/stride), phase by phase as `many_views.PHASES` orders them."""
         ...
@@ -63,6 +74,7 @@ class SqueezeNetBackbone(nn.Module):
 
     channels = 512
     stride = STRIDE
+    pyramid_channels = (128, 256, 512)
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,10 +86,26 @@ class SqueezeNetBackbone(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # every convolution here has one
 
+    @property
+    def early(self) -> tuple[nn.Module, ...]:
+        """Layers whose output still shows more of the scanner than of the breast."""
+        return (self.features[2], self.features[5])
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, S, S), S a multiple of 16, → (N, 512, S/16, S/16), ≥ 0."""
         features: Tensor = self.features(functional.pad(x, (8, 7, 8, 7)))
         return features
+
+    def pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 1, S, S) → (N, 128, S/4, S/4), (N, 256, S/8, S/8), (N, 512, S/16, S/16); the last as `forward` has it.
+
+        The finer maps have cells between the tiles of the canvas; the mean of neighbours stands in their middle.
+        """
+        fine = self.features[:5](functional.pad(x, (8, 7, 8, 7)))
+        middle = self.features[5:_LAST_POOLING](fine)
+        coarse = self.features[_LAST_POOLING:](middle)
+        between = functional.avg_pool2d(fine[:, :, 1:-1, 1:-1], 2, stride=1)
+        return between, functional.avg_pool2d(middle, 2, stride=1), coarse
 
     def shifted(self, x: Tensor) -> Tensor:
         """What `forward` would say of four canvases, each half a cell on: up–left, right, down, right and down.

@@ -1,4 +1,4 @@
-"""Start weights from a file that the user names: checked by sha256, never downloaded, never unpickled."""
+"""Start weights from a file, or a model of the hub, that the user names: checked by sha256, never unpickled."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from safetensors.torch import load
 from torch import Tensor
 
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.networks.hub import PREFIX, hub_file
+
+
+def start_weights_path(name: str, *, root: Path | None) -> Path:
+    """Where the weights that a recipe names lie.
+
+    Args:
+        name: a path, absolute or in `root`, or "hub:<owner>/<model>/<file>", which is fetched where it must be.
+        root: folder with start weights; None: the working directory.
+
+    Raises:
+        InvalidValueError, MissingExtraError, NotFoundError, TemporaryError: as `hub_file`.
+    """
+    if name.startswith(PREFIX):
+        return hub_file(name)
+    return Path(name) if root is None else root / name
 
 
 def load_start_weights(path: Path, *, sha256: str = "") -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +15,26 @@ Canvas = NDArray[np.uint8]
 MARK_TEXTS = ("1 L", "+", "x", "R 12", "D1", "2.4cm", "GE", "RT", "LOQ", "A")
 
 
+class View(NamedTuple):
+    """One augmented view.
+
+    canvas: float32 (S, S), 0 … 1 in the scan, exactly −1 in padding. lesion: uint8 (S, S), 255 in the lesion, moved as
+    the scan was.
+    """
+
+    canvas: NDArray[np.float32]
+    lesion: Canvas
+
+
 def augment(
-    canvas: Canvas, content: NDArray[np.int32], *, switches: Augmentation, rng: np.random.Generator
-) -> NDArray[np.float32]:
+    canvas: Canvas,
+    content: NDArray[np.int32],
+    *,
+    switches: Augmentation,
+    rng: np.random.Generator,
+    lesion: Canvas | None = None,
+    style: Canvas | None = None,
+) -> View:
     """Draw one view.
 
     The scan is cropped, mirrored left–right, turned and stretched a little, and fitted to the canvas again as cleaning
@@ -26,23 +45,67 @@ def augment(
         content: top, left, bottom, right of the scan on it.
         switches: how far to go.
         rng: the only source of chance.
-
-    Returns:
-        float32 (S, S): 0 … 1 in the scan, exactly −1 in padding.
+        lesion: uint8 (S, S), 255 in the lesion; None for none.
+        style: grey values of another scan, any shape, whose tone this one may take; None: its own.
     """
     size = canvas.shape[0]
     matrix, box = _geometry(content, size=size, switches=switches, rng=rng)
-    warped = cv2.warpAffine(
-        _only_content(canvas, content), matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-    )
     top, left, bottom, right = box
-    scan = _tone(np.asarray(warped[top:bottom, left:right], dtype=np.uint8), switches=switches, rng=rng)
+    place = np.s_[top:bottom, left:right]
+    scan = _moved(_only_content(canvas, content), matrix)[place]
+    if style is not None and rng.random() < switches.style:
+        scan = take_tone(scan, style, strength=rng.uniform(0.3, 1.0))
+    scan = _tone(scan, switches=switches, rng=rng)
+    if rng.random() < switches.shadow:
+        scan = cast_shadow(scan, rng=rng)
     if rng.random() < switches.marks:
         scan = draw_marks(scan, rng=rng)
     scan = _storage(scan, switches=switches, rng=rng)
     view = np.full((size, size), PADDING, dtype=np.float32)
-    np.multiply(scan, np.float32(1 / 255), out=view[top:bottom, left:right])
-    return view
+    np.multiply(scan, np.float32(1 / 255), out=view[place])
+    moved = np.zeros((size, size), dtype=np.uint8)
+    if lesion is not None:
+        moved[place] = _moved(lesion, matrix)[place]
+    return View(view, moved)
+
+
+def _moved(picture: Canvas, matrix: NDArray[np.float64]) -> Canvas:
+    size = (picture.shape[1], picture.shape[0])
+    return np.asarray(
+        cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), dtype=np.uint8
+    )
+
+
+def take_tone(scan: Canvas, style: Canvas, *, strength: float) -> Canvas:
+    """Give a scan the grey-value distribution of another: another scanner's gain and dynamic range.
+
+    Black is left out on both sides and stays black: it is where no echo came from.
+
+    Args:
+        scan: uint8, any shape; left as it is.
+        style: uint8, any shape, at least one echo in it.
+        strength: 0: unchanged, 1: the other's distribution.
+    """
+    own, other = (np.cumsum(np.bincount(picture.ravel(), minlength=256)[1:]) for picture in (scan, style))
+    if own[-1] == 0 or other[-1] == 0:
+        return scan.copy()
+    grey = np.arange(1, 256)
+    matched = np.interp(own / own[-1], other / other[-1], grey)
+    table = np.concatenate([[0], np.clip(np.rint((1 - strength) * grey + strength * matched), 1, 255)])
+    toned: Canvas = table.astype(np.uint8)[scan]
+    return toned
+
+
+def cast_shadow(scan: Canvas, *, rng: np.random.Generator) -> Canvas:
+    """Darken a soft-edged strip from some depth downwards, as poor coupling, gas or a calcification does."""
+    rows, columns = scan.shape
+    centre, width = rng.uniform(0, columns), rng.uniform(0.03, 0.15) * columns
+    across = np.exp(-0.5 * ((np.arange(columns) - centre) / width) ** 2)
+    begins = rng.uniform(0, 0.6) * rows
+    down = np.clip((np.arange(rows) - begins) / (0.1 * rows), 0, 1)
+    kept = 1 - rng.uniform(0.3, 0.85) * down[:, None] * across[None, :]
+    shadowed: Canvas = (scan * kept + 0.5).astype(np.uint8)
+    return shadowed
 
 
 def _only_content(canvas: Canvas, content: NDArray[np.int32]) -> Canvas:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +14,26 @@ from torch import Tensor
 
 from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.encoder.canvas_input import canvas_to_input
-from sonoseek.training.augment import augment
+from sonoseek.training.augment import View, augment
 from sonoseek.training.parts import Part
 from sonoseek.training.recipe import Recipe
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""canvases float32 (2n, 1, S, S), first views before second; labels, groups int64 (2n,); known classes bool (2n, C)."""
+
+class Batch(NamedTuple):
+    """Views of n scans, first views before second; v is 1 or 2.
+
+    canvases: float32 (vn, 1, S, S). labels, groups: int64 (vn,). targets: float32 (vn, C), the share of each class.
+    known: bool (vn, C), the classes that the scan's archive could have shown. lesions: uint8 (vn, 1, S, S), 255 in the
+    lesion. drawn: bool (vn,), whether `lesions` says what the scan holds.
+    """
+
+    canvases: Tensor
+    labels: Tensor
+    targets: Tensor
+    groups: Tensor
+    known: Tensor
+    lesions: Tensor
+    drawn: Tensor
 
 
 class TrainingBatches:
@@ -32,7 +47,14 @@ class TrainingBatches:
         self._parts = tuple(parts)
         self._recipe = recipe
         self._items = [(p, int(row)) for p, part in enumerate(self._parts) for row in part.rows]
+        targets = [group_targets(part) for part in self._parts]
+        clear = [shares.max(axis=1) == 1 for shares in targets]
+        if recipe.loss.conflicts != "soften":
+            targets = [np.eye(len(PATHOLOGIES), dtype=np.float32)[part.labels] for part in self._parts]
+        self._targets = np.concatenate(targets)
         self._expected = expected_draws(self._parts, balance=recipe.loss.balance)
+        if recipe.loss.conflicts == "drop":
+            self._expected *= np.concatenate(clear)
         if recipe.optimiser.epoch_scans:
             self._expected *= min(1.0, recipe.optimiser.epoch_scans / float(self._expected.sum()))
         self._known = [
@@ -64,21 +86,48 @@ class TrainingBatches:
     def _make(self, chunk: NDArray[np.int64], seed: int) -> Batch:
         rank, size = self.share
         rng = np.random.default_rng(seed if size == 1 else (seed, rank))
+        count = self._recipe.optimiser.views
         items = [self._items[i] for i in chunk]
-        views = [
-            augment(part.source.canvases[row], part.source.contents[row], switches=self._recipe.augmentation, rng=rng)
-            for _ in range(2)
-            for part, row in ((self._parts[p], row) for p, row in items)
-        ]
+        views = [self._view(item, rng) for _ in range(count) for item in items]
         labels = np.array([self._parts[p].source.labels[row] for p, row in items])
         groups = np.array([self._parts[p].groups[row] * len(self._parts) + p for p, row in items])
         known = np.stack([self._known[p] for p, _ in items])
-        return (
-            torch.from_numpy(np.stack(views)[:, None]),
-            torch.from_numpy(np.tile(labels, 2)),
-            torch.from_numpy(np.tile(groups, 2)),
-            torch.from_numpy(np.tile(known, (2, 1))),
+        drawn = np.array([self._parts[p].source.drawn[row] for p, row in items])
+        return Batch(
+            canvases=torch.from_numpy(np.stack([view.canvas for view in views])[:, None]),
+            labels=torch.from_numpy(np.tile(labels, count)),
+            targets=torch.from_numpy(np.tile(self._targets[chunk], (count, 1))),
+            groups=torch.from_numpy(np.tile(groups, count)),
+            known=torch.from_numpy(np.tile(known, (count, 1))),
+            lesions=torch.from_numpy(np.stack([view.lesion for view in views])[:, None]),
+            drawn=torch.from_numpy(np.tile(drawn, count)),
         )
+
+    def _view(self, item: tuple[int, int], rng: np.random.Generator) -> View:
+        source, row = self._parts[item[0]].source, item[1]
+        style = None
+        if self._recipe.augmentation.style > 0:
+            other, at = self._items[int(rng.integers(len(self._items)))]
+            top, left, bottom, right = self._parts[other].source.contents[at]
+            style = self._parts[other].source.canvases[at][top:bottom, left:right]
+        return augment(
+            source.canvases[row],
+            source.contents[row],
+            switches=self._recipe.augmentation,
+            rng=rng,
+            lesion=source.lesions[row],
+            style=style,
+        )
+
+
+def group_targets(part: Part) -> NDArray[np.float32]:
+    """(n, C): the share of each class in each row's group, so that a group with two labels says both."""
+    own = np.eye(len(PATHOLOGIES), dtype=np.float64)[part.labels]
+    groups = part.groups[part.rows]
+    counts = np.zeros((int(groups.max(initial=-1)) + 1, len(PATHOLOGIES)))
+    np.add.at(counts, groups, own)
+    shares = counts[groups] / counts[groups].sum(axis=1, keepdims=True)
+    return shares.astype(np.float32)
 
 
 def _own(chunks: list[NDArray[np.int64]], share: tuple[int, int]) -> list[NDArray[np.int64]]:

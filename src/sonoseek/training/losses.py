@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def masked_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor, *, smoothing: float) -> Tensor:
+def masked_cross_entropy(logits: Tensor, targets: Tensor, known: Tensor, *, smoothing: float) -> Tensor:
     """Cross-entropy among the classes that a scan's archive could have shown.
 
     Args:
         logits: (N, C).
-        labels: int64 (N,), each a known class.
+        targets: (N, C), the share of each class; 0 where it is not known. Rows sum to 1.
         known: bool (N, C).
         smoothing: share of the target spread evenly over the known classes, 0 … 1.
 
@@ -20,8 +20,7 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor, *, smoot
         Scalar, the mean over scans.
     """
     log_p = functional.log_softmax(logits.masked_fill(~known, -1e9), dim=1)
-    target = smoothing * known / known.sum(1, keepdim=True)
-    target = target + (1 - smoothing) * functional.one_hot(labels, logits.shape[1])
+    target = smoothing * known / known.sum(1, keepdim=True) + (1 - smoothing) * targets
     return -(target * log_p.masked_fill(~known, 0.0)).sum(1).mean()
 
 
@@ -47,3 +46,66 @@ def contrast(embedding: Tensor, same: Tensor, *, temperature: float) -> Tensor:
     per_scan = -(log_p * partners).sum(1) / count.clamp(min=1)
     has_partner = count > 0
     return (per_scan * has_partner).sum() / has_partner.sum().clamp(min=1)
+
+
+def lesion_loss(lesion: Tensor, share: Tensor, validity: Tensor, drawn: Tensor) -> Tensor:
+    """Binary cross-entropy over the cells that hold scan, plus a soft Dice over each scan that holds a lesion.
+
+    Args:
+        lesion: (N, 1, h, w), logits.
+        share: (N, 1, h, w), share of each cell that is drawn as lesion, 0 … 1.
+        validity: (N, 1, h, w), share of scan, 0 … 1.
+        drawn: bool (N,): whether anyone has said what the scan holds; others teach nothing.
+
+    Returns:
+        Scalar, the mean over the drawn scans; 0 without any.
+    """
+    cells = validity * drawn[:, None, None, None]
+    per_cell = functional.binary_cross_entropy_with_logits(lesion, share, reduction="none")
+    entropy = (per_cell * cells).sum() / cells.sum().clamp(min=1e-6)
+    said = torch.sigmoid(lesion) * cells
+    both, all_of_it = (said * share).sum((1, 2, 3)), (said + share * cells).sum((1, 2, 3))
+    holds = ((share * cells).sum((1, 2, 3)) > 0).to(lesion.dtype)
+    dice = ((1 - (2 * both + 0.1) / (all_of_it + 0.1)) * holds).sum() / holds.sum().clamp(min=1)
+    return entropy + dice
+
+
+def stray_evidence(for_class: Tensor, share: Tensor) -> Tensor:
+    """The share of positive evidence that lies outside of the drawn lesion and one cell around it.
+
+    Args:
+        for_class: (N, h, w), each cell's contribution to the logit of the scan's own class.
+        share: (N, 1, h, w), share of each cell that is drawn as lesion; scans without any are left out.
+
+    Returns:
+        Scalar 0 … 1, the mean over scans; 0 without any.
+    """
+    near = functional.max_pool2d((share > 0).to(for_class.dtype), 3, stride=1, padding=1)[:, 0]
+    positive = for_class.clamp(min=0)
+    outside = (positive * (1 - near)).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-6)
+    holds = (near.sum((1, 2)) > 0).to(for_class.dtype)
+    return (outside * holds).sum() / holds.sum().clamp(min=1)
+
+
+def distillation(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Kullback–Leibler divergence from the teacher's word, times temperature² (arXiv:1503.02531).
+
+    Args:
+        logits: (N, C), the student's.
+        teacher: (N, C), log-probabilities times the temperature, or logits.
+        temperature: of both.
+    """
+    said = functional.log_softmax(logits / temperature, dim=1)
+    wanted = functional.log_softmax(teacher / temperature, dim=1)
+    return functional.kl_div(said, wanted, reduction="batchmean", log_target=True) * temperature**2
+
+
+def same_similarity(embedding: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference between the student's and the teacher's cosines within a batch (arXiv:1907.09682).
+
+    Args:
+        embedding: (N, D), not normalised.
+        teacher: (N, N), cosines.
+    """
+    unit = functional.normalize(embedding, dim=1)
+    return (unit @ unit.T - teacher).square().mean()

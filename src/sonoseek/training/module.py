@@ -8,52 +8,76 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.networks import BACKBONES, NETWORKS
-from sonoseek.networks.hybrid import HybridNetwork, NetworkOutput
+from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
+from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.training.batches import Batch
-from sonoseek.training.losses import contrast, masked_cross_entropy
+from sonoseek.training.losses import (
+    contrast,
+    distillation,
+    lesion_loss,
+    masked_cross_entropy,
+    same_similarity,
+    stray_evidence,
+)
+from sonoseek.training.mix_style import MixStyle, early_layers
 from sonoseek.training.recipe import Recipe
+from sonoseek.training.teachers import Teachers
 
 MALIGNANT = PATHOLOGIES.index("malignant")
 VALIDATION_LOSS = "val_loss"
+UNLEARNT = -100.0
+"""Logit of a class that was never learnt: its probability is 0 at any temperature."""
 
 
-def build_network(recipe: Recipe) -> HybridNetwork:
+def build_network(recipe: Recipe) -> EvidenceNetwork:
     """The recipe's network at its random start, the same for the same seed.
 
     Raises:
         NotFoundError: no such network or backbone.
+        InvalidValueError: the network takes no backbone, or none is named for one that needs it.
     """
-    backbone, network = BACKBONES.load(recipe.backbone), NETWORKS.load(recipe.network)
+    network = NETWORKS.load(recipe.network)
+    backbone = None if recipe.backbone == NO_BACKBONE else BACKBONES.load(recipe.backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        built: HybridNetwork = network(backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim)
+        options = {} if recipe.row_context else {"row_context": False}
+        built: EvidenceNetwork = network(
+            backbone and backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim, **options
+        )
     return built
 
 
 class TrainingModule(lightning.LightningModule):
     """Trains `network`; what is validated and exported is the running mean of its weights, `kept`."""
 
-    def __init__(self, network: HybridNetwork, recipe: Recipe, *, steps: int) -> None:
+    def __init__(
+        self, network: EvidenceNetwork, recipe: Recipe, *, steps: int, teachers: Teachers | None = None
+    ) -> None:
         """Prepare.
 
         Args:
             network: with its start weights.
             recipe: of the run.
             steps: of the whole run, for the schedule.
+            teachers: whose word is learnt beside the labels.
         """
         super().__init__()
+        self.teachers = teachers
         self.recipe = recipe
         self.steps = steps
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self._mix_style = MixStyle(probability=recipe.augmentation.mix_style)
         decay = recipe.optimiser.average
         self.average = AveragedModel(self.network, multi_avg_fn=_mean_with(decay)) if decay > 0 else None
+        if recipe.augmentation.mix_style > 0:  # after the running mean was copied: it is never mixed
+            for layer in early_layers(self.network.backbone):
+                layer.register_forward_hook(self._mix_style)
         self.accuracy = MulticlassAccuracy(num_classes=len(PATHOLOGIES), average="micro")
         self.auroc = BinaryAUROC()
         self.loss = MeanMetric()
@@ -73,21 +97,79 @@ class TrainingModule(lightning.LightningModule):
         return self.network if self.average is None else self.average.module
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Two views of each scan; returns the loss."""
+        """All views of a batch; returns the loss."""
         del batch_idx
-        canvases, labels, groups, known = batch
-        loss = self.recipe.loss
+        self._mix_style.seed(self.recipe.seed * 1_000_003 + self.global_step)
+        canvases, lesions = self._resized(batch.canvases, batch.lesions)
         out = self._read(self.network, canvases)
-        total = masked_cross_entropy(out.logits, labels, known, smoothing=loss.smoothing)
-        self.terms = {"loss_class": total.detach()}
-        for name, weight, key in (("supervised", loss.supervised, labels), ("instance", loss.instance, groups)):
+        total = torch.zeros((), device=canvases.device)
+        terms = self._terms(batch, out, canvases, lesions)
+        for term in terms.values():
+            total = total + term
+        self.terms = {f"loss_{name}": term.detach() for name, term in terms.items()}
+        self.log("loss", total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(canvases))
+        return total
+
+    def _terms(self, batch: Batch, out: NetworkOutput, canvases: Tensor, lesions: Tensor) -> dict[str, Tensor]:
+        """Name → weighted term of the loss."""
+        loss = self.recipe.loss
+        entropy = masked_cross_entropy(out.logits, batch.targets, batch.known, smoothing=loss.smoothing)
+        terms = {"entropy": entropy}
+        if self.teachers is not None:
+            terms = self._taught(entropy, out, canvases, batch.known)
+        for name, weight, key in (
+            ("supervised", loss.supervised, batch.labels),
+            ("instance", loss.instance, batch.groups),
+        ):
             if weight > 0:
                 same = key[:, None] == key[None, :]
-                term = contrast(out.embedding, same, temperature=loss.contrast_temperature)
-                self.terms[f"loss_{name}"] = term.detach()
-                total = total + weight * term
-        self.log("loss", total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(labels))
-        return total
+                terms[name] = weight * contrast(out.embedding, same, temperature=loss.contrast_temperature)
+        if loss.lesion > 0 or loss.evidence > 0:
+            drawn = lesions.to(canvases.dtype) / 255
+            if loss.lesion > 0 and out.lesion is not None:
+                cells = out.lesion.shape[2:]
+                scanned = adaptive_avg_pool2d((canvases >= 0).to(canvases.dtype), cells)
+                terms["lesion"] = loss.lesion * lesion_loss(
+                    out.lesion, adaptive_avg_pool2d(drawn, cells), scanned, batch.drawn
+                )
+            if loss.evidence > 0:
+                share = adaptive_avg_pool2d(drawn, out.evidence.shape[2:])
+                own = self.network.head.weight[batch.labels]
+                for_class = torch.einsum("nd,ndhw->nhw", own, out.evidence)
+                terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
+        return terms
+
+    def _taught(self, entropy: Tensor, out: NetworkOutput, canvases: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """The labels' word and the teachers', of the same views."""
+        if self.teachers is None:  # for the type checker: the caller has looked
+            return {"entropy": entropy}
+        options = self.recipe.teacher
+        logits, cosines = self.teachers.read(canvases)
+        shut = ~known
+        word = distillation(
+            out.logits.masked_fill(shut, -1e4), logits.masked_fill(shut, -1e4), temperature=options.temperature
+        )
+        return {
+            "entropy": (1 - options.weight) * entropy,
+            "teacher": options.weight * word,
+            "similarity": options.similarity * same_similarity(out.embedding, cosines),
+        }
+
+    def _resized(self, canvases: Tensor, lesions: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch on a canvas of another side, a multiple of the stride, drawn by the step's number."""
+        reach = self.recipe.augmentation.resolution
+        if reach <= 0:
+            return canvases, lesions
+        side, stride = canvases.shape[-1], self.network.stride
+        low, high = math.ceil(side * (1 - reach) / stride), math.floor(side * (1 + reach) / stride)
+        drawn = torch.randint(
+            low, high + 1, (), generator=torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+        )
+        size = (int(drawn) * stride,) * 2
+        scanned = interpolate((canvases >= 0).to(canvases.dtype), size, mode="area")
+        grey = interpolate(canvases.clamp(min=0), size, mode="bilinear", antialias=True)
+        resized = torch.where(scanned > 0.5, (grey / scanned.clamp(min=0.5)).clamp(0, 1), -torch.ones_like(grey))
+        return resized, interpolate(lesions.to(canvases.dtype), size, mode="area")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the running mean; early on it follows faster, so that it does not remember the random start."""
@@ -102,7 +184,8 @@ class TrainingModule(lightning.LightningModule):
         """Its layers compute in `lower`; what comes out is float32, and so is all that is made of it."""
         with torch.autocast(self.device.type, dtype=self.lower or torch.bfloat16, enabled=self.lower is not None):
             out: NetworkOutput = network(canvases.contiguous(memory_format=torch.channels_last))
-        return NetworkOutput(*(tensor.float() for tensor in out))
+        lesion = None if out.lesion is None else out.lesion.float()
+        return NetworkOutput(out.logits.float(), out.embedding.float(), out.evidence.float(), lesion)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Figures of the kept weights."""
@@ -141,6 +224,18 @@ class TrainingModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def close_unlearnt(network: EvidenceNetwork, known: Tensor) -> None:
+    """Keep a network from saying a class that no archive could have shown it: its logit is set far below any other.
+
+    Args:
+        network: changed in place.
+        known: bool (C,).
+    """
+    with torch.no_grad():
+        network.head.weight[~known] = 0.0
+        network.head.bias[~known] = UNLEARNT
 
 
 def _mean_with(decay: float) -> Any:

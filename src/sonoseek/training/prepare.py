@@ -12,15 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleaningRecipe, clean
+from sonoseek.cleaning import CleanedScan, CleaningRecipe, clean
 from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError, ScanReadError
 from sonoseek.datasets import DATASETS, Dataset, open_dataset
 from sonoseek.training.recipe import DatasetChoice
 
 log = logging.getLogger(__name__)
+LAYOUT = 2
+"""Of the kept arrays; older ones are made anew."""
 SAMPLES = 6
 """Scans of a cached set that are cleaned again to see that the cleaning has not changed since."""
 
@@ -36,6 +39,8 @@ class PreparedSet:
         canvases: uint8 (n, S, S), 0 in padding.
         contents: int32 (n, 4): top, left, bottom, right of the scan on the canvas, half-open.
         labels: int64 (n,), index into `PATHOLOGIES`.
+        lesions: uint8 (n, S, S), 255 where a lesion was drawn; all 0 where none was, or where nobody has drawn.
+        drawn: bool (n,): whether `lesions` says what the scan holds. A normal scan holds no lesion.
         content_hash: 64 hex digits over canvases, contents and labels.
         citation, licence: of the dataset.
         refused: case_id → why it could not be read.
@@ -47,6 +52,8 @@ class PreparedSet:
     canvases: NDArray[np.uint8]
     contents: NDArray[np.int32]
     labels: NDArray[np.int64]
+    lesions: NDArray[np.uint8]
+    drawn: NDArray[np.bool_]
     content_hash: str
     citation: str
     licence: str
@@ -107,6 +114,8 @@ def prepare(
         canvases=made.canvases,
         contents=made.contents,
         labels=made.labels,
+        lesions=np.packbits(made.lesions > 0),
+        drawn=made.drawn,
         refused=np.frombuffer(json.dumps(made.refused).encode(), dtype=np.uint8),
     )
     part.replace(file)
@@ -114,7 +123,7 @@ def prepare(
 
 
 def _key(dataset: Dataset, records: tuple[CaseRecord, ...], recipe: CleaningRecipe) -> str:
-    digest = hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([LAYOUT, recipe.to_dict()], sort_keys=True).encode())
     for record in records:
         digest.update(f"{record.case_id}\0{record.pathology}\0{dataset.fingerprint(record.case_id)}\n".encode())
     return digest.hexdigest()[:16]
@@ -130,6 +139,8 @@ def _clean_all(
     canvases: list[NDArray[np.uint8]] = []
     contents: list[tuple[int, int, int, int]] = []
     labels: list[int] = []
+    lesions: list[NDArray[np.uint8]] = []
+    drawn: list[bool] = []
     refused: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         jobs = pool.map(lambda record: _clean_case(dataset, record, recipe), records)
@@ -138,10 +149,12 @@ def _clean_all(
                 refused[record.case_id] = found
                 log.warning("%s: %s is left out: %s", dataset.name, record.case_id, found)
             else:
-                for canvas, content in found:
+                for prepared in found:
                     ids.append(record.case_id)
-                    canvases.append(canvas)
-                    contents.append(content)
+                    canvases.append(prepared.canvas)
+                    contents.append(prepared.content)
+                    lesions.append(prepared.lesion)
+                    drawn.append(prepared.drawn)
                     labels.append(PATHOLOGIES.index(record.pathology))
             if on_progress is not None:
                 on_progress(done, len(records))
@@ -154,24 +167,62 @@ def _clean_all(
         canvases=np.stack(canvases),
         contents=np.array(contents, dtype=np.int32),
         labels=np.array(labels, dtype=np.int64),
+        lesions=np.stack(lesions),
+        drawn=np.array(drawn, dtype=np.bool_),
         refused=refused,
     )
 
 
-def _clean_case(
-    dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe
-) -> list[tuple[NDArray[np.uint8], tuple[int, int, int, int]]] | str:
-    """Canvas and content of each scan, or why there is none."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Cleaned:
+    """One scan: its canvas, where the scan lies on it, and the lesion there if anyone has drawn it."""
+
+    canvas: NDArray[np.uint8]
+    content: tuple[int, int, int, int]
+    lesion: NDArray[np.uint8]
+    drawn: bool
+
+
+def _clean_case(dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe) -> list[_Cleaned] | str:
+    """Each scan of a case, or why there is none."""
     try:
-        scans = dataset.load(record.case_id, masks=False).scans
+        case = dataset.load(record.case_id, masks=True)
     except (ScanReadError, DatasetError) as error:
         return str(error)
     results = []
-    for scan in scans:
+    for scan, mask in zip(case.scans, case.lesion_masks, strict=True):
         cleaned = clean(scan, recipe)
         box = cleaned.content
-        results.append((cleaned.canvas, (int(box.top), int(box.left), int(box.bottom), int(box.right))))
+        normal = record.pathology == "normal"
+        results.append(
+            _Cleaned(
+                canvas=cleaned.canvas,
+                content=(int(box.top), int(box.left), int(box.bottom), int(box.right)),
+                lesion=lesion_on_canvas(None if normal else mask, cleaned),
+                drawn=normal or (mask is not None and bool(mask.any())),
+            )
+        )
     return results
+
+
+def lesion_on_canvas(mask: NDArray[np.bool_] | None, cleaned: CleanedScan) -> NDArray[np.uint8]:
+    """A lesion mask where cleaning has put its pixels.
+
+    Args:
+        mask: bool (H, W) on the scan's grid, or None.
+        cleaned: of the same scan.
+
+    Returns:
+        uint8 (S, S), 255 in the lesion.
+    """
+    canvas = np.zeros_like(cleaned.canvas)
+    if mask is None:
+        return canvas
+    crop, place = cleaned.mapping.crop, cleaned.content
+    inside = mask[int(crop.top) : int(crop.bottom), int(crop.left) : int(crop.right)].astype(np.uint8) * 255
+    small = cv2.resize(inside, (int(place.width), int(place.height)), interpolation=cv2.INTER_AREA)
+    canvas[int(place.top) : int(place.bottom), int(place.left) : int(place.right)] = np.where(small >= 128, 255, 0)
+    return canvas
 
 
 def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> PreparedSet | None:
@@ -185,11 +236,18 @@ def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> Prep
                 canvases=arrays["canvases"],
                 contents=arrays["contents"],
                 labels=arrays["labels"],
+                lesions=_unpacked(arrays["lesions"], arrays["canvases"].shape),
+                drawn=arrays["drawn"],
                 refused=json.loads(arrays["refused"].tobytes()),
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         log.warning("%s does not read (%s); the scans are cleaned again", file.name, error)
         return None
+
+
+def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    lesions: NDArray[np.uint8] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape) * np.uint8(255)
+    return lesions
 
 
 def _still_the_same(kept: PreparedSet, dataset: Dataset, recipe: CleaningRecipe) -> bool:
@@ -198,7 +256,7 @@ def _still_the_same(kept: PreparedSet, dataset: Dataset, recipe: CleaningRecipe)
     for row in np.linspace(0, len(kept.labels) - 1, SAMPLES).astype(int):
         case_id = str(kept.case_ids[row])
         found = _clean_case(dataset, by_id[case_id], recipe)
-        if isinstance(found, str) or not any(np.array_equal(kept.canvases[row], canvas) for canvas, _ in found):
+        if isinstance(found, str) or not any(np.array_equal(kept.canvases[row], each.canvas) for each in found):
             log.warning("%s: the cleaning has changed since it was kept; the scans are cleaned again", kept.name)
             return False
     return True
@@ -212,6 +270,8 @@ def _assemble(
     canvases: NDArray[np.uint8],
     contents: NDArray[np.int32],
     labels: NDArray[np.int64],
+    lesions: NDArray[np.uint8],
+    drawn: NDArray[np.bool_],
     refused: dict[str, str],
 ) -> PreparedSet:
     digest = hashlib.sha256()
@@ -224,6 +284,8 @@ def _assemble(
         canvases=canvases,
         contents=contents,
         labels=labels,
+        lesions=lesions,
+        drawn=drawn,
         content_hash=digest.hexdigest(),
         citation=dataset.citation,
         licence=dataset.licence,

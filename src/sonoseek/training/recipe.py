@@ -64,7 +64,8 @@ class Optimiser(_Part, frozen=True):
     """How the weights move.
 
     Attributes:
-        epochs, batch: scans per batch, each in two views.
+        epochs, batch: scans per batch, each in `views` views.
+        views: 2, or 1, which leaves nothing to draw the views of one scan together.
         lr: peak, of the layers that start at random. backbone_lr: peak, of the start weights.
         weight_decay: of AdamW.
         warmup: share of all steps in which the rate rises; then it falls along a cosine.
@@ -77,6 +78,7 @@ class Optimiser(_Part, frozen=True):
 
     epochs: int = 14
     batch: int = 24
+    views: int = 2
     lr: float = 1e-3
     backbone_lr: float = 2e-4
     weight_decay: float = 0.02
@@ -97,6 +99,11 @@ class Augmentation(_Part, frozen=True):
         gain, contrast, gamma: largest relative change.
         tgc: largest relative change of brightness from top to bottom.
         speckle: largest deviation of multiplied noise.
+        shadow: probability of a soft dark strip from some depth downwards.
+        style: probability of another training scan's grey-value distribution, of whatever archive.
+        mix_style: probability that a batch's early features trade mean and deviation between scans (MixStyle, Zhou et
+            al. 2021, arXiv:2104.02008).
+        resolution: largest relative change of the canvas's side, one draw per batch.
         blur: probability of smoothing. jpeg: probability of lossy storage. marks: probability of burned-in marks,
             the same for every class, so that they tell nothing.
     """
@@ -110,19 +117,29 @@ class Augmentation(_Part, frozen=True):
     gamma: float = 0.3
     tgc: float = 0.3
     speckle: float = 0.12
+    shadow: float = 0.0
+    style: float = 0.0
+    mix_style: float = 0.0
+    resolution: float = 0.0
     blur: float = 0.25
     jpeg: float = 0.3
     marks: float = 0.25
 
 
 class Loss(_Part, frozen=True):
-    """What is minimised: cross-entropy + supervised × SupCon + instance × InfoNCE over the two views.
+    """What is minimised: cross-entropy + supervised × SupCon + instance × InfoNCE over the views + what masks teach.
 
     Attributes:
         smoothing: of the labels.
         supervised: weight of the term that draws scans of one class together.
         instance: weight of the term that draws the views of one scan together, and apart from all others.
         contrast_temperature: of both.
+        lesion: weight of the side task: say of each cell whether it holds lesion, taught by the drawn masks. It needs
+            the network "outline".
+        evidence: weight of the share of a scan's positive evidence for its own class that lies outside of the drawn
+            lesion and a cell around it.
+        conflicts: what becomes of groups that carry two labels: "keep" them, "soften" their target to the group's
+            mean, or "drop" them.
         balance: classes are drawn in proportion to count ** (1 − balance): 0 as they are, 1 equally.
     """
 
@@ -131,6 +148,26 @@ class Loss(_Part, frozen=True):
     instance: float = 0.2
     contrast_temperature: float = 0.1
     balance: float = 0.5
+    lesion: float = 0.0
+    evidence: float = 0.0
+    conflicts: Literal["keep", "soften", "drop"] = "keep"
+
+
+class Teacher(_Part, frozen=True):
+    """Whose word is learnt beside the labels (knowledge distillation, Hinton et al. 2015, arXiv:1503.02531).
+
+    Attributes:
+        systems: recipes trained before; in an evaluation the bundles of the same round are the teachers, so that none
+            has seen a test scan. `sonoseek train` is told its teachers' bundles (`--teacher`).
+        weight: of the teachers' mean word; the labels keep 1 − weight.
+        similarity: weight of the difference between the student's and the teachers' cosines within a batch.
+        temperature: of both sides' words.
+    """
+
+    systems: tuple[str, ...] = ()
+    weight: float = 0.5
+    similarity: float = 1.0
+    temperature: float = 2.0
 
 
 class Recipe(_Part, frozen=True):
@@ -140,7 +177,9 @@ class Recipe(_Part, frozen=True):
         name, version: of the bundle that it makes.
         network, backbone: in the tables of `networks`.
         embedding_dim: D.
-        many_views: serve the mean over eight views (`networks.many_views`); the backbone must offer `shifted`.
+        row_context: of the network "outline": False leaves the row GRU out (for "hybrid", that is the network "plain").
+        many_views: serve the mean over several views (`networks.many_views`): eight where network and backbone can look
+            at half-cell shifts, else the scan and its mirror image.
         seed: of the splits, the start, the order and the augmentation.
         folds: of the cross-validation.
         validation: share of the training side kept for calibration.
@@ -153,6 +192,7 @@ class Recipe(_Part, frozen=True):
     network: str = "hybrid"
     backbone: str = "squeezenet"
     embedding_dim: int = 256
+    row_context: bool = True
     many_views: bool = False
     seed: int = 0
     folds: int = 5
@@ -162,6 +202,7 @@ class Recipe(_Part, frozen=True):
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()
+    teacher: Teacher = Teacher()
 
     def __post_init__(self) -> None:
         for wrong in _out_of_range(self):
@@ -249,15 +290,35 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (optimiser.epochs >= 1 and optimiser.batch >= 2, "epochs must be at least 1 and batch at least 2"),
         (min(optimiser.patience, optimiser.epoch_scans) >= 0, "patience and epoch_scans must not be negative"),
         (min(optimiser.lr, optimiser.backbone_lr, optimiser.clip) > 0, "lr, backbone_lr and clip must be positive"),
+        (optimiser.views in (1, 2), f"views is {optimiser.views}; it must be 1 or 2"),
+        (
+            optimiser.views == 2 or loss.instance == 0,
+            "instance draws two views together; set views = 2 or instance = 0",
+        ),
+        (
+            recipe.network == "outline" or loss.lesion == 0,
+            f"loss.lesion teaches an outline, and the network {recipe.network!r} draws none; "
+            'set network = "outline", or lesion = 0',
+        ),
+        (
+            recipe.network == "outline" or recipe.row_context,
+            f"row_context = false is for the network 'outline', not {recipe.network!r}",
+        ),
         (0 <= optimiser.warmup < 1 and 0 <= optimiser.average < 1, "warmup and average must lie in 0 … 1"),
         (0 <= loss.smoothing < 1 and 0 <= loss.balance <= 1, "smoothing and balance must lie in 0 … 1"),
-        (min(loss.supervised, loss.instance) >= 0, "the weights of the losses must not be negative"),
+        (
+            min(loss.supervised, loss.instance, loss.lesion, loss.evidence) >= 0,
+            "the weights of the losses must not be negative",
+        ),
         (loss.contrast_temperature > 0, "contrast_temperature must be positive"),
         (
             all(getattr(augmentation, name) >= 0 for name in augmentation.__struct_fields__),
             "augmentations must not be negative",
         ),
         (augmentation.rotate <= 45, "rotate must be at most 45 degrees: rows are depth"),
+        (augmentation.resolution <= 0.5, "resolution must be at most 0.5"),
+        (0 <= recipe.teacher.weight <= 1 and recipe.teacher.similarity >= 0, "teacher.weight must lie in 0 … 1"),
+        (recipe.teacher.temperature > 0, "teacher.temperature must be positive"),
         (max(augmentation.crop, augmentation.aspect) <= 0.4, "crop and aspect must be at most 0.4"),
     ]
     return [message for holds, message in checks if not holds]

@@ -6,14 +6,13 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.datasets import Dataset
@@ -21,21 +20,22 @@ from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.evaluate.calibrate import Calibration, calibrate
 from sonoseek.evaluate.protocols import Round
-from sonoseek.networks.hybrid import HybridNetwork
+from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
-from sonoseek.networks.start_weights import load_start_weights
+from sonoseek.networks.start_weights import load_start_weights, start_weights_path
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.export import COMPARED, export_bundle
 from sonoseek.training.facts import bundle_facts
 from sonoseek.training.figures import precision_at, read_parts, verdict_figures
 from sonoseek.training.fitting import fit
 from sonoseek.training.heatmap_sheet import DRAWN, take_examples
-from sonoseek.training.module import TrainingModule, build_network
+from sonoseek.training.module import TrainingModule, build_network, close_unlearnt
 from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
 from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.provenance import describe_call, note_call, write_json
 from sonoseek.training.recipe import Recipe, recipe_to_dict
+from sonoseek.training.teachers import Teachers
 from sonoseek.training.world import first_goes_first, is_first, meet
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,6 @@ METRICS_FILE = "metrics.json"
 WEIGHTS_FILE = "network.safetensors"
 PREDICTIONS_FILE = "test_predictions.npz"
 BUNDLE_FOLDER = "bundle"
-UNLEARNT = -100.0
-"""Logit of a class that was never learnt: its probability is 0 at any temperature."""
 
 
 def train(
@@ -60,6 +58,7 @@ def train(
     cross_validation: Path | None = None,
     round_: Round | None = None,
     datasets: Mapping[str, Dataset] | None = None,
+    teachers: Sequence[Path] = (),
     progress_bar: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     machine: Machine = CPU,
@@ -81,6 +80,7 @@ def train(
             where it is not, the card says so.
         round_: of an evaluation's protocol: it says who learns and who validates, and its test side is not read here.
         datasets: open already, by name; others are opened as the recipe says.
+        teachers: bundles whose word is learnt beside the labels, as `recipe.teacher` says.
         progress_bar: Lightning's bar on the terminal, with the minutes left.
         on_progress: (done, total) training steps.
         machine: where to compute. In several processes each calls this alike; the first one writes.
@@ -124,7 +124,12 @@ def train(
         recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None)
     )
     batches = TrainingBatches(split.train, recipe)
-    module = TrainingModule(network, recipe, steps=len(batches) * recipe.optimiser.epochs)
+    module = TrainingModule(
+        network,
+        recipe,
+        steps=len(batches) * recipe.optimiser.epochs,
+        teachers=Teachers(teachers, recipe, unseen=round_.test if round_ else {}) if teachers else None,
+    )
     calibrators = [part for part in split.validation if part.choice.folded]
     epochs = fit(
         module,
@@ -141,8 +146,10 @@ def train(
         return run_dir / BUNDLE_FOLDER
     fitted = time.monotonic()
     kept = module.kept
-    if not isinstance(kept, HybridNetwork):
-        raise InvalidValueError(f"the network is a {type(kept).__name__}; only hybrids can be exported. Choose one.")
+    if not isinstance(kept, EvidenceNetwork):
+        raise InvalidValueError(
+            f"the network is a {type(kept).__name__}; it cannot be exported. Choose one of the table."
+        )
     kept.eval()
     close_unlearnt(kept, module.known)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, run_dir / WEIGHTS_FILE)
@@ -325,24 +332,10 @@ def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | N
     return False
 
 
-def close_unlearnt(network: HybridNetwork, known: Tensor) -> None:
-    """Keep a network from saying a class that no archive could have shown it: its logit is set far below any other.
-
-    Args:
-        network: changed in place.
-        known: bool (C,).
-    """
-    with torch.no_grad():
-        network.head.weight[~known] = 0.0
-        network.head.bias[~known] = UNLEARNT
-
-
-def _started(recipe: Recipe, *, weights_root: Path | None) -> HybridNetwork:
+def _started(recipe: Recipe, *, weights_root: Path | None) -> EvidenceNetwork:
     network = build_network(recipe)
     if recipe.start.weights != "random":
-        path = Path(recipe.start.weights)
-        if not path.is_absolute() and weights_root is not None:
-            path = weights_root / path
+        path = start_weights_path(recipe.start.weights, root=weights_root)
         load = getattr(network.backbone, "load_start")  # noqa: B009 - every backbone of the table has it
         load(load_start_weights(path, sha256=recipe.start.sha256))
     return network

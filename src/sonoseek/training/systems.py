@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from sonoseek.core import CaseRecord
+from sonoseek.core import CaseRecord, NotFoundError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.protocols import Round, classes_of
@@ -52,7 +52,7 @@ class RecipeSystem:
         self.description = (
             f"{recipe.network} on {recipe.backbone}, {recipe.cleaning_recipe.canvas_size} px, trained per round "
             f"(at most {recipe.optimiser.epochs} epochs), served through ONNX"
-            f"{', mean of eight views' if recipe.many_views else ''}."
+            f"{', mean of several views' if recipe.many_views else ''}."
         )
         content = json.dumps(recipe_to_dict(recipe), sort_keys=True).encode()
         self.identity = hashlib.sha256(content).hexdigest()[:16]
@@ -120,7 +120,23 @@ class RecipeSystem:
             roots=self._roots,
             run_dir=task.folder / TRAINING,
             cache=self._cache,
+            teachers=tuple(self._teacher(task, name) for name in self.recipe.teacher.systems),
         )
+
+    def _teacher(self, task: Task, name: str) -> Path:
+        """The bundle that another recipe's training left for the very same round.
+
+        Raises:
+            NotFoundError: it has not been trained yet.
+        """
+        label = Path(task.round_.label)
+        bundle = task.folder.parents[len(label.parts)] / name / label / TRAINING / "bundle"
+        if not bundle.is_dir():
+            raise NotFoundError(
+                f"no teacher {name!r} for round {label}: {bundle} is not there. Run `sonoseek evaluate --system "
+                f"{name}` under the same protocol and seeds first."
+            )
+        return bundle
 
 
 def recipe_for(recipe: Recipe, round_: Round, records: Mapping[str, Mapping[str, CaseRecord]]) -> Recipe:
@@ -147,6 +163,7 @@ class _Job:
     roots: tuple[Path | None, Path | None]
     run_dir: Path
     cache: Path
+    teachers: tuple[Path, ...]
 
 
 _TOLD: Any = None
@@ -183,6 +200,7 @@ def _train(number: int, job: _Job) -> None:
         datasets=job.datasets,
         resume=True,
         cache=job.cache,
+        teachers=job.teachers,
         on_progress=lambda done, total: _TOLD.put((number, done, total)),
     )
 

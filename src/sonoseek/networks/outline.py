@@ -1,0 +1,79 @@
+"""The hybrid that draws the lesion's outline first, and reads its shape beside the grey values."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonoseek.core import InvalidValueError
+from sonoseek.networks.evidence import Backbone, EvidenceNetwork, NetworkOutput, evidence_layer, needs_backbone
+from sonoseek.networks.focus import FLOOR, SHAPE_CHANNELS, LesionFocus
+from sonoseek.networks.row_context import RowContext
+
+
+@runtime_checkable
+class PyramidBackbone(Protocol):
+    """A backbone that also shows its finer maps."""
+
+    pyramid_channels: tuple[int, int, int]
+
+    def pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 1, S, S) → maps of S/4, S/8 and S/16 cells a side; the last is what calling the backbone gives."""
+        ...
+
+
+class OutlineNetwork(EvidenceNetwork):
+    """CNN → outline → row GRU → evidence: cells inside the outline weigh more, and its shape is evidence too.
+
+    What the shape as a whole says lies on the cells that make it, so that the embedding still is the plain mean of the
+    evidence. Masks teach the outline in the loss; the network reads none.
+    """
+
+    def __init__(
+        self, backbone: Backbone | None, *, classes: int = 3, embedding_dim: int = 256, row_context: bool = True
+    ) -> None:
+        """Make one around `backbone`.
+
+        Args:
+            backbone: a module of the table `BACKBONES` that is a `PyramidBackbone`.
+            classes: C.
+            embedding_dim: D.
+            row_context: let a GRU down the depth gate and shift each row; False for the ablation.
+
+        Raises:
+            InvalidValueError: no backbone is given, or it shows no finer maps.
+        """
+        given = needs_backbone(backbone, network="outline")
+        if not isinstance(given, PyramidBackbone):
+            raise InvalidValueError(
+                f"a {type(given).__name__} shows no maps at strides 4 and 8, from which an outline is drawn. "
+                "Choose another backbone, such as 'squeezenet', or the network 'hybrid'."
+            )
+        super().__init__(given)
+        channels = given.channels + SHAPE_CHANNELS
+        self.focus = LesionFocus(given.pyramid_channels, embedding_dim)
+        self.rows = RowContext(channels) if row_context else None
+        self.evidence = evidence_layer(channels, embedding_dim)
+        self.head = nn.Linear(embedding_dim, classes)
+
+    def forward(self, canvas: Tensor) -> NetworkOutput:
+        """Read canvases, as `EvidenceNetwork`; the output's `lesion` is the drawn outline."""
+        self.check_side(canvas)
+        validity = self.validity(canvas)
+        maps = cast(PyramidBackbone, self.backbone).pyramid(canvas.clamp(min=0))
+        outline = self.focus(maps, functional.avg_pool2d((canvas >= 0).to(canvas.dtype), 4))
+        features = torch.cat([maps[-1], outline.features], dim=1)
+        if self.rows is not None:
+            features = self.rows(features, validity)
+        weight = validity * (FLOOR + outline.share)
+        evidence = self.evidence(features) * weight / weight.mean((2, 3), keepdim=True).clamp(min=1e-6)
+        evidence = evidence + self.focus.word(outline) * (validity > 0)
+        embedding = evidence.mean((2, 3))
+        return NetworkOutput(self.head(embedding), embedding, evidence, outline.logits)
+
+    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
+        """What each cell says before it is weighted by its share of scan."""
+        return self(canvas).evidence / validity.clamp(min=1e-6)

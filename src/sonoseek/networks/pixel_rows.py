@@ -1,0 +1,114 @@
+"""The paper's RNN branch as we read it: an LSTM down the raw pixel rows (Fawzy et al. 2026).
+
+The paper treats rows of pixels as an ordered signal; which recurrent cell, how wide and in which direction is not known
+to us. Kind, sizes and both directions are our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonoseek.networks.evidence import refuse_start
+
+WIDTH = 112
+"""Numbers per pixel row. A wider or narrower row is averaged onto as many, so that one network reads any canvas."""
+_CENTRE = 0.3
+"""A scan's usual brightness."""
+_REMEMBER = 2.0
+"""Forget gate's bias at the start: a row is half forgotten after five more, not after one (Jozefowicz et al. 2015)."""
+
+
+class DepthLSTM(nn.Module):
+    """A bidirectional LSTM over (N, steps, features) that exports as one ONNX operator; why: see `DepthGRU`."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.cell = nn.LSTM(features, hidden, batch_first=True, bidirectional=True)
+        for name, bias in self.cell.named_parameters():
+            if name.startswith("bias_ih"):
+                bias.detach()[hidden : 2 * hidden] = _REMEMBER
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, steps, features) → (N, steps, 2 × hidden): first downwards, then upwards."""
+        if torch.onnx.is_in_onnx_export():
+            return self._as_operator(rows)
+        told: Tensor = self.cell(rows)[0]
+        return told
+
+    def _as_operator(self, rows: Tensor) -> Tensor:
+        """The same as ONNX's LSTM: gates ordered input, output, forget, cell; steps before batch (ONNX, LSTM-14)."""
+        steps = rows.transpose(0, 1)
+        inputs = (
+            steps,
+            self._both_ways("weight_ih_l0"),
+            self._both_ways("weight_hh_l0"),
+            torch.cat([self._both_ways("bias_ih_l0"), self._both_ways("bias_hh_l0")], dim=1),
+        )
+        told: Tensor = torch.onnx.ops.symbolic(
+            "LSTM",
+            inputs,
+            {"hidden_size": self.hidden, "direction": "bidirectional"},
+            dtype=rows.dtype,
+            shape=(steps.shape[0], 2, steps.shape[1], self.hidden),
+        )
+        return told.permute(2, 0, 1, 3).flatten(2)
+
+    def _both_ways(self, name: str) -> Tensor:
+        """(2, 4 × hidden, …), torch's order input, forget, cell, output turned into input, output, forget, cell."""
+        ways = []
+        for suffix in ("", "_reverse"):
+            enter, forget, cell, leave = getattr(self.cell, name + suffix).detach().chunk(4)
+            ways.append(torch.cat([enter, leave, forget, cell]))
+        return torch.stack(ways)
+
+
+class PixelRows(nn.Module):
+    """Every pixel row of a canvas is one step; what is told of 16 rows is averaged to one row of cells."""
+
+    stride = 16
+
+    def __init__(self, *, hidden: int = 128) -> None:
+        """Make one.
+
+        Args:
+            hidden: state per direction; `channels` is twice that.
+        """
+        super().__init__()
+        self.channels = 2 * hidden
+        self.lstm = DepthLSTM(WIDTH + 1, hidden)
+
+    def forward(self, canvas: Tensor) -> Tensor:
+        """Read rows.
+
+        Args:
+            canvas: float32 (N, 1, S, S), S a multiple of 16; 0 … 1, exactly −1 in padding. It needs to know padding
+                from black, so unlike a backbone it gets the canvas as it is.
+
+        Returns:
+            (N, 2 × hidden, S/16): one column per row of cells, −1 … 1.
+        """
+        valid = (canvas >= 0).to(canvas.dtype)
+        pixels = ((canvas - _CENTRE) * valid).squeeze(1)  # (N, S, S), padding as 0
+        rows = pixels @ averaging(canvas.shape[-1], WIDTH).to(pixels)
+        told = self.lstm(torch.cat([rows, valid.squeeze(1).mean(2, keepdim=True)], dim=2))
+        return functional.avg_pool1d(told.transpose(1, 2), self.stride)
+
+    def load_start(self, weights: Mapping[str, Tensor]) -> None:
+        """Refuse: nobody publishes start weights for it."""
+        refuse_start(len(weights), name="an LSTM over pixel rows")
+
+
+def averaging(size: int, width: int) -> Tensor:
+    """(size, width): `row @ averaging` is the row averaged onto `width` numbers, each pixel by its overlap.
+
+    Columns sum to 1. With `size` = `width` it is the identity.
+    """
+    edges = torch.arange(size + 1, dtype=torch.float64)
+    bins = torch.arange(width + 1, dtype=torch.float64) * (size / width)
+    overlap = torch.minimum(edges[1:, None], bins[1:]) - torch.maximum(edges[:-1, None], bins[:-1])
+    return (overlap.clamp(min=0) * (width / size)).float()
