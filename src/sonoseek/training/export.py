@@ -119,7 +119,7 @@ def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str])
     example = torch.rand(2, 1, canvas_size, canvas_size)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _Served(network, len(outputs)),
+            _Served(network, len(outputs)).train(network.training),
             (example,),
             dynamo=True,
             input_names=[INPUT],
