@@ -1,0 +1,97 @@
+"""What tells a scan unlike anything a network was trained on, fitted on embeddings at export."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import InvalidValueError, MissingExtraError
+from sonoseek.encoder import Novelty
+from sonoseek.encoder.unfamiliarity import distances
+
+LEVEL = 0.99
+"""Share of validation scans that must count as familiar: what abstaining on the others may cost."""
+DIRECTIONS = 96
+"""Directions whose variance is kept: as good as all 256 (`docs/results/strangers.md`), in a third of the space."""
+FEWEST = 8
+"""Scans on either side without which nothing can be said."""
+
+
+def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:
+    """Fit what `Bundle.novelty` holds: one Gaussian over the training scans, a border by the validation scans.
+
+    The covariance is shrunk (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), because there are hardly more
+    scans than directions. The border comes from scans that were not learnt from, since a network draws those that it
+    learns close together; the rank has the finite-sample correction, so that of new scans of that kind at most 1 % are
+    refused on average. With fewer than 99 of them it is the farthest one.
+
+    Args:
+        train_embeddings: (n, D) of the scans that were learnt from, as they are, not augmented; n ≥ 8.
+        validation_embeddings: (m, D) of others like them; m ≥ 8. By the network that is exported, on both sides.
+
+    Returns:
+        The key "novelty" of `bundle.json`, plain values for JSON; give it to `BundleFacts(novelty=...)`.
+
+    Raises:
+        InvalidValueError: too few scans, not finite, or of different dimensions; nothing but zeros.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.covariance import ledoit_wolf
+    except ImportError as error:
+        raise MissingExtraError.for_package("scikit-learn", extra="evaluate") from error
+
+    train, validation = (_checked(each) for each in (train_embeddings, validation_embeddings))
+    if train.shape[1] != validation.shape[1]:
+        raise InvalidValueError(
+            f"training embeddings have {train.shape[1]} numbers, validation embeddings {validation.shape[1]}; both "
+            "must come from one network."
+        )
+    units = train / np.linalg.norm(train, axis=1, keepdims=True)
+    centre = units.mean(0).astype(np.float32)
+    covariance, _ = ledoit_wolf(units - centre, assume_centered=True)
+    variances, vectors = np.linalg.eigh(covariance)
+    floor = max(1e-12, 1e-9 * float(variances[-1]))  # scans all alike have none
+    variances, vectors = np.maximum(variances[::-1], floor), vectors[:, ::-1]
+    kept = min(DIRECTIONS, len(variances))
+    fitted = Novelty(
+        centre=centre,
+        directions=np.ascontiguousarray(vectors[:, :kept].T, np.float32),
+        variances=variances[:kept],
+        rest=float(variances[kept:].mean()) if kept < len(variances) else float(variances[-1]),
+        threshold=1.0,
+        level=LEVEL,
+    )
+    found = np.sort(distances(fitted, validation))
+    threshold = float(found[min(len(found), math.ceil((len(found) + 1) * LEVEL)) - 1])
+    return {
+        "centre": _packed(fitted.centre),
+        "directions": _packed(fitted.directions),
+        "variances": [float(f"{value:.6g}") for value in fitted.variances],
+        "rest": fitted.rest,
+        "threshold": max(threshold, 1e-6),
+        "level": LEVEL,
+        "scans": {"training": len(train), "validation": len(validation)},
+    }
+
+
+def _checked(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Those with a direction, float64; blank scans teach nothing."""
+    values = np.asarray(embeddings, np.float64)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise InvalidValueError(f"embeddings are {values.shape} or not finite; they must be (n, D) finite numbers.")
+    values = np.asarray(values[np.linalg.norm(values, axis=1) > 0])
+    if len(values) < FEWEST:
+        raise InvalidValueError(
+            f"{len(values)} scans have an embedding with a direction; at least {FEWEST} are needed on either side. "
+            "Leave the novelty out (None), or keep more scans for validation."
+        )
+    return values
+
+
+def _packed(array: NDArray[np.float32]) -> str:
+    return base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
