@@ -171,7 +171,7 @@ def test_its_id_changes_with_its_members_and_its_own_words(write, members, make_
 
 def test_it_has_no_model_file_and_members_have(write):
     bundle = load_bundle(write())
-    with pytest.raises(BundleError, match="ensemble of 2 bundles.*open_encoder"):
+    with pytest.raises(BundleError, match=r"ensemble of 2 bundles.*open_encoder"):
         _ = bundle.model_path
     assert all(member.bundle.model_path.is_file() for member in bundle.members)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,14 @@ LEVEL = 0.99
 """Share of validation scans that must count as familiar: what abstaining on the others may cost."""
 DIRECTIONS = 96
 """Directions whose variance is kept: as good as all 256 (`docs/results/strangers.md`), in a third of the space."""
+LEAST_VARIANCE = 1e-9
+"""Scans that are all alike vary in no direction; dividing by 0 would call every other one infinitely far."""
 FEWEST = 8
 """Scans on either side without which nothing can be said."""
 
 
 def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:
-    """Fit what `Bundle.novelty` holds: one Gaussian over the training scans, a border by the validation scans.
-
-    The covariance is shrunk (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), because there are hardly more
-    scans than directions. The border comes from scans that were not learnt from, since a network draws those that it
-    learns close together; the rank has the finite-sample correction, so that of new scans of that kind at most 1 % are
-    refused on average. With fewer than 99 of them it is the farthest one.
+    """Fit what a bundle says of its training scans; as `find_novelty`, in the words of `bundle.json`.
 
     Args:
         train_embeddings: (n, D) of the scans that were learnt from, as they are, not augmented; n ≥ 8.
@@ -35,6 +33,33 @@ def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: N
 
     Returns:
         The key "novelty" of `bundle.json`, plain values for JSON; give it to `BundleFacts(novelty=...)`.
+
+    Raises:
+        InvalidValueError, MissingExtraError: as `find_novelty`.
+    """
+    found = find_novelty(train_embeddings, validation_embeddings)
+    return {
+        "centre": _packed(found.centre),
+        "directions": _packed(found.directions),
+        "variances": found.variances.tolist(),
+        "rest": found.rest,
+        "threshold": found.threshold,
+        "level": found.level,
+        "scans": {"training": len(train_embeddings), "validation": len(validation_embeddings)},
+    }
+
+
+def find_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> Novelty:
+    """Lay one Gaussian over the training scans' embeddings, and a border by the validation scans'.
+
+    The covariance is shrunk (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), because there are hardly more
+    scans than directions. The border comes from scans that were not learnt from, since a network draws those that it
+    learns close together; its rank has the finite-sample correction, so that of new scans of that kind at most 1 % are
+    refused on average. With fewer than 99 of them it is the farthest one, and more may be.
+
+    Args:
+        train_embeddings: as for `fit_novelty`.
+        validation_embeddings: as for `fit_novelty`.
 
     Raises:
         InvalidValueError: too few scans, not finite, or of different dimensions; nothing but zeros.
@@ -49,14 +74,13 @@ def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: N
     if train.shape[1] != validation.shape[1]:
         raise InvalidValueError(
             f"training embeddings have {train.shape[1]} numbers, validation embeddings {validation.shape[1]}; both "
-            "must come from one network."
+            "must come from one network. Read both with the one that is exported."
         )
     units = train / np.linalg.norm(train, axis=1, keepdims=True)
     centre = units.mean(0).astype(np.float32)
     covariance, _ = ledoit_wolf(units - centre, assume_centered=True)
     variances, vectors = np.linalg.eigh(covariance)
-    floor = max(1e-12, 1e-9 * float(variances[-1]))  # scans all alike have none
-    variances, vectors = np.maximum(variances[::-1], floor), vectors[:, ::-1]
+    variances, vectors = np.maximum(variances[::-1], LEAST_VARIANCE), vectors[:, ::-1]
     kept = min(DIRECTIONS, len(variances))
     fitted = Novelty(
         centre=centre,
@@ -66,17 +90,9 @@ def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: N
         threshold=1.0,
         level=LEVEL,
     )
-    found = np.sort(distances(fitted, validation))
-    threshold = float(found[min(len(found), math.ceil((len(found) + 1) * LEVEL)) - 1])
-    return {
-        "centre": _packed(fitted.centre),
-        "directions": _packed(fitted.directions),
-        "variances": [float(f"{value:.6g}") for value in fitted.variances],
-        "rest": fitted.rest,
-        "threshold": max(threshold, 1e-6),
-        "level": LEVEL,
-        "scans": {"training": len(train), "validation": len(validation)},
-    }
+    far = np.sort(distances(fitted, validation))
+    border = float(far[min(len(far), math.ceil((len(far) + 1) * LEVEL)) - 1])
+    return replace(fitted, threshold=max(border, LEAST_VARIANCE))
 
 
 def _checked(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
