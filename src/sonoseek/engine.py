@@ -106,7 +106,7 @@ class SearchEngine:
             embedding=encoding.embedding[0],
             evidence=encoding.evidence[0],
             logits=encoding.logits[0],
-            prediction=predict(self.bundle, encoding.logits[0]),
+            prediction=predict(self.bundle, encoding.logits[0], embedding=encoding.embedding[0]),
         )
 
     def query(
@@ -263,7 +263,9 @@ def _about_the_scan(reading: Reading, *, abstain_below: float) -> list[str]:
     """What the reader should know about the picture and the verdict."""
     scan, prediction = reading.scan, reading.prediction
     said = []
-    if prediction.label is None:
+    if prediction.unfamiliar:
+        said.append(_about_a_stranger(prediction.unfamiliarity or 0.0))
+    elif prediction.label is None:
         top = likeliest(prediction)
         said.append(
             f"The network is not sure: {top} is likeliest with {percent(prediction.probabilities[top])}, less than the "
@@ -284,6 +286,16 @@ def _about_the_scan(reading: Reading, *, abstain_below: float) -> list[str]:
     if scan.spacing_mm is None:
         said.append("The size of a pixel is not known: nothing can be given in millimetres.")
     return said
+
+
+def _about_a_stranger(unfamiliarity: float) -> str:
+    """Why there is no verdict on a picture unlike the training scans."""
+    times = f"{unfamiliarity:.1f}" if unfamiliarity < 100 else "over 100"
+    return (
+        f"This picture is unlike anything the network was trained on: it lies {times} times as far from the training "
+        "scans as nearly all new scans of their kind do. No verdict is given, however sure the probabilities look; "
+        "trust neither them nor the matches."
+    )
 
 
 def _about_copies(scan: Scan, found: SearchResult, *, held: bool, left_out: bool) -> list[str]:

@@ -1,3 +1,4 @@
+import math
 from datetime import UTC, datetime
 
 import numpy as np
@@ -149,3 +150,15 @@ def test_every_error_is_ours_and_a_builtin() -> None:
     assert len(kinds) >= 10
     for kind in kinds:
         assert issubclass(kind, ValueError | LookupError | RuntimeError | ImportError | ConnectionError), kind
+
+
+def test_a_picture_unlike_the_training_scans_has_no_label():
+    values = {"probabilities": {"a": 0.9, "b": 0.1}, "prediction_set": ("a", "b"), "entropy": 0.3}
+    assert not Prediction(**values, label="a").unfamiliar
+    assert not Prediction(**values, label="a", unfamiliarity=1.0).unfamiliar
+    assert Prediction(**values, label=None, unfamiliarity=1.01).unfamiliar
+    with pytest.raises(InvalidValueError, match=r"unfamiliarity is 1\.01 and the label 'a'"):
+        Prediction(**values, label="a", unfamiliarity=1.01)
+    for wrong in (-0.1, math.inf, math.nan):
+        with pytest.raises(InvalidValueError, match="unfamiliarity"):
+            Prediction(**values, label=None, unfamiliarity=wrong)

@@ -12,25 +12,27 @@ from sonoseek.cleaning import CleaningRecipe
 SIZE, DIM, CELLS = 32, 8, 2
 
 
-def tiny_model(outputs=("logits", "embedding", "evidence")) -> bytes:
-    """Evidence = a fixed 1×1 mix of each 16-pixel cell's mean; embedding and logits as in every bundle."""
+def tiny_model(outputs=("logits", "embedding", "evidence"), *, seed=0, dim=DIM, cells=CELLS) -> bytes:
+    """Evidence = a fixed 1×1 mix of each cell's mean; embedding and logits as in every bundle."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     arrays = {
-        "mix": rng.normal(size=(DIM, 1, 1, 1)).astype(np.float32),
-        "weight": rng.normal(size=(3, DIM)).astype(np.float32),
+        "mix": rng.normal(size=(dim, 1, 1, 1)).astype(np.float32),
+        "weight": rng.normal(size=(3, dim)).astype(np.float32),
         "bias": rng.normal(size=3).astype(np.float32),
     }
     nodes = [
         helper.make_node("Relu", ["canvas"], ["grey"]),
-        helper.make_node("AveragePool", ["grey"], ["cells"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node(
+            "AveragePool", ["grey"], ["cells"], kernel_shape=[SIZE // cells] * 2, strides=[SIZE // cells] * 2
+        ),
         helper.make_node("Conv", ["cells", "mix"], [outputs[2]]),
         helper.make_node("ReduceMean", [outputs[2]], [outputs[1]], axes=[2, 3], keepdims=0),
         helper.make_node("Gemm", [outputs[1], "weight", "bias"], [outputs[0]], transB=1),
     ]
-    shapes = {outputs[0]: ["n", 3], outputs[1]: ["n", DIM], outputs[2]: ["n", DIM, CELLS, CELLS]}
+    shapes = {outputs[0]: ["n", 3], outputs[1]: ["n", dim], outputs[2]: ["n", dim, cells, cells]}
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -44,10 +46,10 @@ def tiny_model(outputs=("logits", "embedding", "evidence")) -> bytes:
     return model.SerializeToString()
 
 
-def manifest_for(model: bytes) -> dict:
-    rng = np.random.default_rng(0)
-    rng.normal(size=(DIM, 1, 1, 1))
-    weight = rng.normal(size=(3, DIM)).astype(np.float32)
+def manifest_for(model: bytes, *, seed=0, dim=DIM, cells=CELLS) -> dict:
+    rng = np.random.default_rng(seed)
+    rng.normal(size=(dim, 1, 1, 1))
+    weight = rng.normal(size=(3, dim)).astype(np.float32)
     bias = rng.normal(size=3).astype(np.float32)
     return {
         "format": 1,
@@ -57,8 +59,8 @@ def manifest_for(model: bytes) -> dict:
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "classes": ["normal", "benign", "malignant"],
         "cleaning": CleaningRecipe(canvas_size=SIZE).to_dict(),
-        "embedding_dim": DIM,
-        "cells": [CELLS, CELLS],
+        "embedding_dim": dim,
+        "cells": [cells, cells],
         "head_weight": weight.tolist(),
         "head_bias": bias.tolist(),
         "temperature": 2.0,
@@ -70,10 +72,10 @@ def manifest_for(model: bytes) -> dict:
     }
 
 
-def write_bundle(folder: Path, *, model: bytes | None = None, **changes) -> Path:
-    """Write a bundle; `changes` to its manifest, None drops a key."""
-    model = tiny_model() if model is None else model
-    manifest = {**manifest_for(model), **changes}
+def write_bundle(folder: Path, *, model: bytes | None = None, seed=0, embedding_dim=DIM, maps=CELLS, **changes) -> Path:
+    """Write a bundle whose network is drawn from `seed`; `changes` to its manifest, None drops a key."""
+    model = tiny_model(seed=seed, dim=embedding_dim, cells=maps) if model is None else model
+    manifest = {**manifest_for(model, seed=seed, dim=embedding_dim, cells=maps), **changes}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model)
     (folder / "bundle.json").write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
@@ -91,6 +93,16 @@ def make_bundle(tmp_path):
 
     def make(**changes):
         return write_bundle(tmp_path / "changed", **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_member(tmp_path):
+    """Call it with a name, a seed and changes, get the folder of a bundle that differs from the others."""
+
+    def make(name, **changes):
+        return write_bundle(tmp_path / "members" / name, name=name, **changes)
 
     return make
 

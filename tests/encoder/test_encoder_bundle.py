@@ -51,7 +51,7 @@ def test_the_environment_names_the_default(bundle_folder, monkeypatch):
         ({"classes": ["benign", "normal", "malignant"]}, "order"),
         ({"classes": ["normal", "benign", "strange"]}, "order"),
         ({"head_bias": [0.0]}, "head_bias"),
-        ({"embedding_dim": 9}, "head_weight"),
+        ({"head_weight": [[0.0] * 9] * 3}, "head_weight"),
         ({"cells": [0, 2]}, "cells"),
         ({"licences": None}, "licences"),
         ({"extra": 1}, "extra"),

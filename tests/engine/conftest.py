@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import PATHOLOGIES, Case, CaseRecord, NotFoundError, Scan, ScanReadError
-from sonoseek.encoder import Bundle, Encoding
+from sonoseek.encoder import Bundle, Encoding, Novelty
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.ingest import make_entry
 
@@ -28,7 +28,14 @@ class FakeEncoder:
     evidence is exactly 0 in cells of padding, embedding its mean over cells, logits linear in the embedding.
     """
 
-    def __init__(self, *, bundle_id: str = "fake-000000000000", abstain_below: float = 0.0, scale: float = 8.0) -> None:
+    def __init__(
+        self,
+        *,
+        bundle_id: str = "fake-000000000000",
+        abstain_below: float = 0.0,
+        scale: float = 8.0,
+        novelty: Novelty | None = None,
+    ) -> None:
         rng = np.random.default_rng(7)
         self.calls = 0
         self.threads: set[str] = set()
@@ -49,6 +56,7 @@ class FakeEncoder:
             training={},
             embedding_dim=DIMENSION,
             cells=(CELLS, CELLS),
+            novelty=novelty,
         )
 
     @property

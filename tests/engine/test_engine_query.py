@@ -24,7 +24,7 @@ from sonoseek.core import (
     Scan,
     WhereError,
 )
-from sonoseek.encoder import load_bundle, open_encoder
+from sonoseek.encoder import Novelty, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.ingest import make_entry
@@ -71,6 +71,28 @@ class TestWithoutGallery:
         probabilities = report.prediction.probabilities
         assert probabilities[report.explanations[0].target] == max(probabilities.values())
         assert said(report, "not sure")
+
+    def test_a_picture_unlike_the_training_scans_gets_no_verdict_and_is_told_why(
+        self, make_encoder: Any, make_scan: MakeScan
+    ) -> None:
+        scan = make_scan(501)
+        embedding = SearchEngine(make_encoder()).read(scan).embedding
+        centre = embedding / np.linalg.norm(embedding)
+        for border, told in ((0.1, True), (10.0, False)):
+            novelty = Novelty(
+                centre=np.roll(centre, 1),
+                directions=np.eye(len(centre), dtype=np.float32)[:1],
+                variances=np.ones(1),
+                rest=1.0,
+                threshold=border,
+                level=0.99,
+            )
+            report = SearchEngine(make_encoder(novelty=novelty)).query(scan)
+            assert said(report, "unlike anything the network was trained on") is told
+            assert (report.prediction.label is None) is told
+            assert len(report.prediction.prediction_set) == 3 or not told
+            assert not said(report, "The network is not sure")  # that is another reason
+        assert report.novelty is None  # of the gallery, and there is none
 
     def test_every_class_sums_to_its_logit(self, encoder: Any, make_scan: MakeScan) -> None:
         engine = SearchEngine(encoder)

@@ -1,5 +1,7 @@
 """Finished bundles are scored through the engine that serves, and refused where they know the answers."""
 
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from sonoseek.core import BundleError, NotFoundError, ResultsError, SplitError
 from sonoseek.datasets import Dataset, stratified_group_folds
 from sonoseek.datasets.phantom import PhantomDataset
-from sonoseek.encoder import load_bundle
+from sonoseek.encoder import load_bundle, write_ensemble
 from sonoseek.evaluate import evaluate, open_scene, rescore
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
@@ -58,6 +60,24 @@ def test_one_bundle_per_round_is_found_and_calibrated_on_its_validation_side(tmp
     assert all(np.isnan(row.abstain_below) for row in rounds)  # fitted on validation.csv
     with pytest.raises(NotFoundError, match="no bundle for round seed-0/fold-0"):
         evaluate(scene, BundleSystem(tmp_path), runs=tmp_path / "other", out=tmp_path / "out")
+
+
+def test_an_ensemble_is_scored_like_a_bundle_and_knows_what_its_members_know(tmp_path: Path) -> None:
+    members = [load_bundle().path, tmp_path / "other"]
+    shutil.copytree(members[0], members[1])
+    manifest = json.loads((members[1] / "bundle.json").read_text())
+    manifest |= {"name": "other", "training": {**manifest["training"], "cases": {"phantom": ["phantom-99-0"]}}}
+    (members[1] / "bundle.json").write_text(json.dumps(manifest))
+    ensemble = write_ensemble(tmp_path / "both", members, name="both", version="1", norms=[1.0, 1.0])
+    scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
+    folder = evaluate(scene, BundleSystem(ensemble), runs=tmp_path / "runs", out=tmp_path / "out")
+    alone = evaluate(scene, BundleSystem(members[0]), runs=tmp_path / "runs", out=tmp_path / "out")
+    scored = rescore(tmp_path / "out")["phantoms"].systems
+    both, one = (scored[each.name].metrics["classification"] for each in (folder, alone))
+    assert both["accuracy"]["pooled"] == one["accuracy"]["pooled"]  # the same network twice
+    for case in ({"phantom": ("phantom-99-0",)}, {"busi": ("benign (1)",)}):
+        with pytest.raises(SplitError, match="1 cases of the test side"):
+            check_unseen(load_bundle(ensemble), case)
 
 
 def test_a_bundle_that_has_seen_a_test_case_is_refused() -> None:

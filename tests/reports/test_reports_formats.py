@@ -94,7 +94,8 @@ class TestJson:
             assert part["additionalProperties"] is False or "minProperties" in part  # probabilities: any class names
             properties = part.get("properties", {})
             assert isinstance(properties, dict)
-            assert set(properties) - set(part.get("required", ())) <= {"heatmap"}  # type: ignore[call-overload]
+            optional = {"heatmap", "unfamiliarity"}  # only where asked for; absent from reports of 0.1
+            assert set(properties) - set(part.get("required", ())) <= optional  # type: ignore[call-overload]
 
     @pytest.mark.parametrize("heatmaps", [False, True])
     def test_what_is_written_satisfies_it(
@@ -232,3 +233,24 @@ class TestWords:
 
     def test_numbers(self) -> None:
         assert [words.signed(x, digits=2) for x in (1.5, -0.25, -0.001, 0.0)] == ["+1.50", "−0.25", "0.00", "0.00"]
+
+
+def test_a_stranger_is_told_in_every_format(build_report: Build) -> None:
+    strange = Prediction(
+        probabilities={"normal": 0.01, "benign": 0.01, "malignant": 0.98},
+        label=None,
+        prediction_set=("malignant", "normal", "benign"),
+        entropy=0.1,
+        unfamiliarity=2.5,
+    )
+    report = build_report(prediction=strange)
+    for name in ("text", "html"):
+        assert "Not sure: unlike the scans of the training" in render(report, name)
+    document = json.loads(render_json(report))
+    Draft202012Validator(report_schema()).validate(document)
+    assert document["prediction"]["unfamiliarity"] == 2.5
+    assert document["prediction"]["label"] is None
+    plain = json.loads(render_json(build_report()))
+    assert plain["prediction"]["unfamiliarity"] is None
+    del plain["prediction"]["unfamiliarity"]  # as earlier versions wrote it
+    Draft202012Validator(report_schema()).validate(plain)

@@ -26,12 +26,16 @@ class Prediction:
         label: the class, or None: the system abstains ("not sure").
         prediction_set: classes that cannot be excluded at the bundle's conformal level (default 90 %), likeliest first.
         entropy: of `probabilities`, in nats, 0 (certain) … log(classes).
+        unfamiliarity: distance of the scan from those that the network was trained on, in units of the border between
+            like and unlike: above 1 there is no label, however high the probabilities. None: the bundle cannot say.
+            Not `Report.novelty`, which is about the gallery.
     """
 
     probabilities: Mapping[str, float]
     label: str | None
     prediction_set: tuple[str, ...]
     entropy: float
+    unfamiliarity: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "probabilities", MappingProxyType(dict(self.probabilities)))
@@ -41,6 +45,20 @@ class Prediction:
         unknown = {self.label, *self.prediction_set} - {None, *self.probabilities}
         if unknown:
             raise InvalidValueError(f"{sorted(map(str, unknown))} are no classes of {sorted(self.probabilities)}.")
+        if self.unfamiliarity is not None and not 0 <= self.unfamiliarity < math.inf:
+            raise InvalidValueError(
+                f"unfamiliarity is {self.unfamiliarity}; it is a distance, 0 or more and finite. Pass None if unknown."
+            )
+        if self.unfamiliar and self.label is not None:
+            raise InvalidValueError(
+                f"unfamiliarity is {self.unfamiliarity} and the label {self.label!r}; above 1 no label is given. "
+                "Pass None as the label."
+            )
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the scan is unlike anything that the network was trained on."""
+        return self.unfamiliarity is not None and self.unfamiliarity > 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,29 @@
-"""The network without its training: a bundle, ONNX Runtime, and the verdict. No torch."""
+"""The network without its training: a bundle or an ensemble of them, ONNX Runtime, and the verdict. No torch."""
 
-from sonoseek.encoder.bundle import Bundle, load_bundle
+from sonoseek.encoder.bundle import is_bundle, load_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
-from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder, open_encoder
+from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
+from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.unfamiliarity import unfamiliarity
+from sonoseek.encoder.values import Bundle, Member, Novelty
 from sonoseek.encoder.verdict import predict
+from sonoseek.encoder.write_ensemble import write_ensemble
 
 __all__ = [
     "Bundle",
+    "Member",
+    "Novelty",
     "load_bundle",
+    "is_bundle",
     "Encoder",
     "Encoding",
     "OnnxEncoder",
+    "EnsembleEncoder",
     "open_encoder",
+    "typical_norm",
+    "write_ensemble",
     "to_input",
     "PADDING",
     "predict",
+    "unfamiliarity",
 ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,68 +12,58 @@ from numpy.typing import NDArray
 
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, InvalidValueError, Settings
-from sonoseek.encoder.manifest import decode_manifest
+from sonoseek.encoder.ensemble import decode_ensemble, join
+from sonoseek.encoder.manifest import NoveltyPart, decode_manifest
+from sonoseek.encoder.values import CARD_FILE, ENSEMBLE_FILE, MANIFEST_FILE, MODEL_FILE, Bundle, Novelty
 
-MODEL_FILE = "model.onnx"
-MANIFEST_FILE = "bundle.json"
-CARD_FILE = "MODEL_CARD.md"
+__all__ = [
+    "Bundle",
+    "load_bundle",
+    "is_bundle",
+    "DEFAULT_BUNDLE",
+    "CARD_FILE",
+    "ENSEMBLE_FILE",
+    "MANIFEST_FILE",
+    "MODEL_FILE",
+]
+
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
 """The bundle that ships with the package."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Bundle:
-    """What a bundle folder says; the network itself stays in its file until an encoder opens it.
-
-    Attributes:
-        path: the folder.
-        name, version: as its maker named it.
-        bundle_id: `<name>-<12 hex digits>` over model and manifest: galleries remember it.
-        classes: in the order of the logits.
-        recipe: the cleaning that scans must go through.
-        temperature: the logits are divided by it before the softmax.
-        head_weight: float32 (C, D). head_bias: float32 (C,). logits = embedding @ head_weight.T + head_bias.
-        abstain_below: largest probability under which no label is given, 0 … 1.
-        conformal_quantile: of the score 1 − p; classes with 1 − p at most this are in the prediction set.
-        operating_points: name → threshold and what it was measured to give.
-        training: data names, counts, hashes, protocol and figures.
-        embedding_dim: D. cells: (h, w) of the evidence map.
-    """
-
-    path: Path
-    name: str
-    version: str
-    bundle_id: str
-    classes: tuple[str, ...]
-    recipe: CleaningRecipe
-    temperature: float
-    head_weight: NDArray[np.float32]
-    head_bias: NDArray[np.float32]
-    abstain_below: float
-    conformal_quantile: float
-    operating_points: Mapping[str, Mapping[str, float]]
-    training: Mapping[str, Any]
-    embedding_dim: int
-    cells: tuple[int, int]
-
-    @property
-    def model_path(self) -> Path:
-        """Of the ONNX file."""
-        return self.path / MODEL_FILE
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder claims to be a bundle, single or an ensemble; `load_bundle` says whether it is a sound one."""
+    return (folder / MANIFEST_FILE).is_file() or (folder / ENSEMBLE_FILE).is_file()
 
 
 def load_bundle(path: Path | str | None = None) -> Bundle:
     """Read a bundle folder and check it against its own hashes.
 
+    A folder with `ensemble.json` is read with all its members, and the bundle that comes back speaks for them together.
+
     Args:
         path: the folder; None: the one in `SONOSEEK_BUNDLE`, else the one that ships.
 
     Raises:
-        BundleError: a file is missing, damaged, contradicts the manifest, or is of an unknown format.
+        BundleError: a file is missing, damaged, contradicts the manifest, or is of an unknown format; members that do
+            not belong together.
     """
     if path is None:
         path = Settings.from_environment().bundle or DEFAULT_BUNDLE
     folder = Path(path)
+    if not (folder / ENSEMBLE_FILE).is_file():
+        return _load_single(folder)
+    if (folder / MANIFEST_FILE).exists():
+        raise BundleError(
+            f"{folder} holds {ENSEMBLE_FILE} and {MANIFEST_FILE}; a folder is an ensemble or one bundle. Take one of "
+            "the two away."
+        )
+    content = _read(folder, ENSEMBLE_FILE)
+    manifest = decode_ensemble(content, where=str(folder / ENSEMBLE_FILE))
+    return join(folder, content, manifest, [_load_single(folder / member.folder) for member in manifest.members])
+
+
+def _load_single(folder: Path) -> Bundle:
     model, content = _read(folder, MODEL_FILE), _read(folder, MANIFEST_FILE)
     manifest = decode_manifest(content, where=str(folder / MANIFEST_FILE))
     digest = hashlib.sha256(model)
@@ -108,6 +96,18 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
         training=MappingProxyType(manifest.training),
         embedding_dim=manifest.embedding_dim,
         cells=manifest.cells,
+        novelty=None if manifest.novelty is None else _novelty(manifest.novelty, dim=manifest.embedding_dim),
+    )
+
+
+def _novelty(part: NoveltyPart, *, dim: int) -> Novelty:
+    return Novelty(
+        centre=np.frombuffer(part.centre, "<f4").astype(np.float32),
+        directions=np.frombuffer(part.directions, "<f4").astype(np.float32).reshape(-1, dim),
+        variances=np.array(part.variances),
+        rest=part.rest,
+        threshold=part.threshold,
+        level=part.level,
     )
 
 
@@ -117,7 +117,8 @@ def _read(folder: Path, name: str) -> bytes:
     except OSError as error:
         raise BundleError(
             f"no readable {name} in {folder} ({error.strerror or error}); a bundle is a folder with {MODEL_FILE} and "
-            f"{MANIFEST_FILE}. Give such a folder, or none for the bundle that ships."
+            f"{MANIFEST_FILE}, or with {ENSEMBLE_FILE} and its members. Give such a folder, or none for the bundle "
+            "that ships."
         ) from error
 
 

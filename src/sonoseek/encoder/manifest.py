@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from sonoseek.core import PATHOLOGIES, BundleError
 
 FORMAT = 1
 """Version of the layout. A reader refuses every other."""
+
+
+class NoveltyPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The key "novelty": fields as in `values.Novelty`, arrays as base64 of little-endian float32, row by row.
+
+    `scans` says how many were fitted on: "training", "validation".
+    """
+
+    centre: bytes
+    directions: bytes
+    variances: list[float]
+    rest: float
+    threshold: float
+    level: float
+    scans: dict[str, int]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         operating_points: name → threshold and what it was measured to give.
         training: data names, counts, content hash, protocol, figures, origin of the start weights.
         licences: of the bundle and of what it was made from.
+        novelty: what tells scans unlike those of the training; bundles of earlier versions have none.
     """
 
     format: int
@@ -51,10 +69,48 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     operating_points: dict[str, dict[str, float]]
     training: dict[str, Any]
     licences: dict[str, str]
+    novelty: NoveltyPart | None = None
 
 
 class _FormatOnly(msgspec.Struct):
     format: int
+
+
+def check_format(content: bytes, wanted: int, *, where: str, remedy: str) -> None:
+    """Refuse a file of another format before its keys are looked at.
+
+    Args:
+        content: JSON with a key "format".
+        wanted: the format that this version reads.
+        where: the path, for messages.
+        remedy: for an older file.
+
+    Raises:
+        BundleError: another format.
+        msgspec.DecodeError: no such JSON.
+    """
+    found = msgspec.json.decode(content, type=_FormatOnly).format
+    if found != wanted:
+        raise BundleError(
+            f"{where} has format {found}; this sonoseek reads format {wanted}. "
+            f"{'Update sonoseek' if found > wanted else remedy}."
+        )
+
+
+def calibration_faults(*, temperature: float, abstain_below: float, conformal: Mapping[str, float]) -> list[str]:
+    """What cannot be in the numbers that turn logits into a verdict."""
+    checks = (
+        (
+            math.isfinite(temperature) and temperature > 0,
+            f"temperature is {temperature}; it must be positive",
+        ),
+        (0 <= abstain_below <= 1, f"abstain_below is {abstain_below}; it must lie in 0 … 1"),
+        (
+            0 <= conformal.get("quantile", -1.0) <= 1,
+            f"conformal is {conformal}; it must hold a 'quantile' in 0 … 1",
+        ),
+    )
+    return [message for holds, message in checks if not holds]
 
 
 def decode_manifest(content: bytes, *, where: str) -> Manifest:
@@ -68,12 +124,7 @@ def decode_manifest(content: bytes, *, where: str) -> Manifest:
         BundleError: not JSON, another format, a key missing or unknown, numbers that contradict each other.
     """
     try:
-        found = msgspec.json.decode(content, type=_FormatOnly).format
-        if found != FORMAT:
-            raise BundleError(
-                f"{where} has format {found}; this sonoseek reads format {FORMAT}. "
-                f"{'Update sonoseek' if found > FORMAT else 'Export the bundle again'}."
-            )
+        check_format(content, FORMAT, where=where, remedy="Export the bundle again")
         manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError as error:
         raise BundleError(f"{where} does not read as a bundle: {error}. Export or copy the bundle again.") from error
@@ -100,14 +151,34 @@ def _contradictions(manifest: Manifest) -> list[str]:
             f"head_bias has {len(manifest.head_bias)} numbers, not {len(classes)}",
         ),
         (dim > 0 and min(manifest.cells) > 0, f"embedding_dim {dim} and cells {manifest.cells} must be positive"),
-        (
-            math.isfinite(manifest.temperature) and manifest.temperature > 0,
-            f"temperature is {manifest.temperature}; it must be positive",
+    )
+    return [
+        *(message for holds, message in checks if not holds),
+        *calibration_faults(
+            temperature=manifest.temperature, abstain_below=manifest.abstain_below, conformal=manifest.conformal
         ),
-        (0 <= manifest.abstain_below <= 1, f"abstain_below is {manifest.abstain_below}; it must lie in 0 … 1"),
+        *([] if manifest.novelty is None else _novelty_faults(manifest.novelty, dim=dim)),
+    ]
+
+
+def _novelty_faults(part: NoveltyPart, *, dim: int) -> list[str]:
+    """What no honest fit gives."""
+    count = len(part.variances)
+    checks = (
+        (len(part.centre) == 4 * dim, f"novelty: centre has {len(part.centre)} bytes, not 4 × {dim}"),
         (
-            0 <= manifest.conformal.get("quantile", -1.0) <= 1,
-            f"conformal is {manifest.conformal}; it must hold a 'quantile' in 0 … 1",
+            0 < count <= dim and len(part.directions) == 4 * count * dim,
+            f"novelty: directions have {len(part.directions)} bytes for {count} variances, not 4 × {count} × {dim}",
         ),
+        (
+            (len(part.centre) + len(part.directions)) % 4 == 0
+            and bool(np.isfinite(np.frombuffer(part.centre + part.directions, "<f4")).all()),
+            "novelty: centre and directions must be finite float32 numbers",
+        ),
+        (
+            all(math.isfinite(each) and each > 0 for each in (*part.variances, part.rest, part.threshold)),
+            "novelty: variances, rest and threshold must be positive",
+        ),
+        (0 < part.level <= 1, f"novelty: level is {part.level}; it must lie in 0 … 1"),
     )
     return [message for holds, message in checks if not holds]

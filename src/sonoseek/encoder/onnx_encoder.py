@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleError, InvalidValueError
-from sonoseek.encoder.bundle import Bundle, load_bundle
+from sonoseek.encoder.values import Bundle
 
 INPUT = "canvas"
 OUTPUTS = ("logits", "embedding", "evidence")
@@ -127,16 +126,3 @@ class OnnxEncoder:
         ]
         logits, embedding, evidence = runs[0] if len(runs) == 1 else map(np.concatenate, zip(*runs, strict=True))
         return Encoding(logits=logits, embedding=embedding, evidence=evidence)
-
-
-def open_encoder(bundle: Bundle | Path | str | None = None, *, threads: int = 0) -> OnnxEncoder:
-    """Open a bundle's network.
-
-    Args:
-        bundle: a bundle, its folder, or None for the one that ships (or that `SONOSEEK_BUNDLE` names).
-        threads: cores to use; 0: all.
-
-    Raises:
-        BundleError: as `load_bundle` and `OnnxEncoder`.
-    """
-    return OnnxEncoder(bundle if isinstance(bundle, Bundle) else load_bundle(bundle), threads=threads)

@@ -52,12 +52,12 @@ class LesionFocus(nn.Module):
         """
         super().__init__()
         fine, middle, coarse = pyramid
-        self.coarse = nn.Conv2d(coarse, 96, 1)
-        self.middle = nn.Conv2d(middle, 96, 1)
-        self.join = nn.Sequential(nn.GroupNorm(8, 96), nn.ReLU(), nn.Conv2d(96, 64, 3, padding=1))
-        self.fine = nn.Conv2d(fine, 64, 1)
+        self.coarse = nn.Conv2d(coarse, 64, 1)
+        self.middle = nn.Conv2d(middle, 64, 1)
+        self.join = nn.Sequential(nn.GroupNorm(8, 64), nn.ReLU(), nn.Conv2d(64, 32, 3, padding=1))
+        self.fine = nn.Conv2d(fine, 32, 1)
         self.draw = nn.Sequential(
-            nn.GroupNorm(8, 64), nn.ReLU(), nn.Conv2d(64, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 1, 1)
+            nn.GroupNorm(8, 32), nn.ReLU(), nn.Conv2d(32, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 1, 1)
         )
         nn.init.constant_(self.draw[-1].bias, -2.0)  # type: ignore[arg-type]  # it has one: most cells hold none
         self.shape = nn.Sequential(
@@ -129,7 +129,7 @@ def shape_moments(drawing: Tensor) -> Tensor:
     long, short = (rows + columns) / 2 + spread, ((rows + columns) / 2 - spread).clamp(min=1e-3)
     vertical = (drawing[:, :, 1:] - drawing[:, :, :-1]).square()[:, :, :, :-1]
     sideways = (drawing[:, :, :, 1:] - drawing[:, :, :, :-1]).square()[:, :, :-1]
-    perimeter = (vertical + sideways + 1e-8).sqrt().sum((2, 3))
+    perimeter = ((vertical + sideways + 1e-4).sqrt() - 1e-2).sum((2, 3))
     area = mass / (height * width) * 4  # in the units of −1 … 1
     edge = perimeter * 2 / height
     certainty = (drawing * (2 * drawing - 1).abs()).sum((2, 3)) / mass

@@ -74,6 +74,9 @@ def report_document(report: Report, *, heatmaps: bool = False) -> dict[str, Any]
             },
             "prediction_set": list(prediction.prediction_set),
             "entropy": _number(prediction.entropy, "entropy"),
+            "unfamiliarity": (
+                None if prediction.unfamiliarity is None else _number(prediction.unfamiliarity, "unfamiliarity")
+            ),
         },
         "agreement": None if report.agreement is None else _number(report.agreement, "agreement"),
         "novelty": None if report.novelty is None else _number(report.novelty, "novelty"),

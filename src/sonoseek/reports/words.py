@@ -33,7 +33,9 @@ def either(names: Iterable[str]) -> str:
 
 
 def verdict(prediction: Prediction) -> str:
-    """The headline: "Malignant, 87 %", or "Not sure: benign or malignant"."""
+    """The headline: "Malignant, 87 %", "Not sure: benign or malignant", or that the picture is a strange one."""
+    if prediction.unfamiliar:
+        return "Not sure: unlike the scans of the training"
     if prediction.label is not None:
         return f"{prediction.label.capitalize()}, {percent(prediction.probabilities[prediction.label])}"
     options = prediction.prediction_set

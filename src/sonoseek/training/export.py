@@ -53,6 +53,7 @@ class BundleFacts:
     operating_points: Mapping[str, Mapping[str, float]]
     training: Mapping[str, Any]
     licences: Mapping[str, str]
+    novelty: Mapping[str, Any] | None = None
 
 
 def export_bundle(
@@ -86,7 +87,7 @@ def export_bundle(
     cells = facts.cleaning.canvas_size // network.stride
     manifest = {
         "format": FORMAT,
-        **{key: value for key, value in asdict(facts).items() if key != "cleaning"},
+        **{key: value for key, value in asdict(facts).items() if key != "cleaning" and value is not None},
         "cleaning": facts.cleaning.to_dict(),
         "sonoseek": sonoseek.__version__,
         "model_sha256": hashlib.sha256(model).hexdigest(),

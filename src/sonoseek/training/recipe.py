@@ -48,7 +48,8 @@ class Start(_Part, frozen=True):
     """Where the weights start.
 
     Attributes:
-        weights: a .safetensors file: absolute, or in the folder with start weights; "random" for none.
+        weights: a .safetensors file: absolute, in the folder with start weights, or `hub:owner/model/file`; "random" for
+            none. Another run's `network.safetensors` starts the whole network, any other file its backbone.
         sha256: that the file must have; "" takes any.
         origin: what the model card says of it.
         licence: of the start weights.

@@ -336,9 +336,24 @@ def _started(recipe: Recipe, *, weights_root: Path | None) -> EvidenceNetwork:
     network = build_network(recipe)
     if recipe.start.weights != "random":
         path = start_weights_path(recipe.start.weights, root=weights_root)
-        load = getattr(network.backbone, "load_start")  # noqa: B009 - every backbone of the table has it
-        load(load_start_weights(path, sha256=recipe.start.sha256))
+        weights = load_start_weights(path, sha256=recipe.start.sha256)
+        if any(key.startswith("backbone.") for key in weights):
+            _take_over(network, weights, path)
+        else:
+            load = getattr(network.backbone, "load_start")  # noqa: B009 - every backbone of the table has it
+            load(weights)
     return network
+
+
+def _take_over(network: EvidenceNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Start from all of another run's network, its `network.safetensors`."""
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise InvalidValueError(
+            f"{path} holds another network than the recipe's ({error}). Give both recipes the same network, backbone "
+            "and embedding_dim."
+        ) from error
 
 
 def _figures(

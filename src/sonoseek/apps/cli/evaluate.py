@@ -135,9 +135,9 @@ def _named(part: str, paths: dict[str, Path]) -> str:
 
 def _learnt_by(bundle: Path, data_root: Path | None, *, without: str) -> list[str]:
     """Datasets that a single bundle learnt from and that are at hand: its gallery."""
-    from sonoseek.encoder import load_bundle
+    from sonoseek.encoder import is_bundle, load_bundle
 
-    if not (bundle / "bundle.json").is_file():
+    if not is_bundle(bundle):
         return ["busi"]
     learnt = load_bundle(bundle).training.get("cases", {})
     return [n for n in learnt if n not in ("phantom", without) and data_root is not None and (data_root / n).is_dir()]

@@ -1,4 +1,4 @@
-"""`sonoseek train` and `sonoseek export`: from a recipe to a bundle (needs the extra `train`)."""
+"""`sonoseek train` and `sonoseek export`: from a recipe to a bundle (needs the extra `train`, but for ensembles)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from sonoseek.core import InvalidValueError, Settings
+
+NORM_PHANTOMS, NORM_SEED = 64, 77
+"""On which the members of an ensemble are weighed against one another, where nothing else is given."""
 
 
 def train(
@@ -88,10 +91,67 @@ def train(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle.")],
+    run: Annotated[Path | None, typer.Argument(help="Folder of a finished run; none with --ensemble.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
+    ensemble: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a bundle that speaks with others as one; give two or more.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="--ensemble: its name.")] = "ensemble",
+    version: Annotated[str, typer.Option(help="--ensemble: its version.")] = "1",
+    weights: Annotated[
+        str | None, typer.Option(help="--ensemble: words of the members, e.g. 2,1,1; all alike by default.")
+    ] = None,
+    norms: Annotated[
+        str | None,
+        typer.Option(help="--ensemble: typical length of the members' embeddings; measured on phantoms by default."),
+    ] = None,
 ) -> None:
-    """Write a run's bundle anew: model.onnx, bundle.json and MODEL_CARD.md."""
-    from sonoseek.training import export_run
+    """Write a run's bundle anew (model.onnx, bundle.json, MODEL_CARD.md), or bundles that speak as one (no torch)."""
+    if out is None:
+        raise InvalidValueError("no folder is named to write to; say --out DIR.")
+    if (run is None) == (not ensemble):
+        raise InvalidValueError("name either a finished run, RUN, or the members of an ensemble, --ensemble BUNDLE … .")
+    if run is not None:
+        from sonoseek.training import export_run
 
-    typer.echo(f"bundle: {export_run(run, out)}")
+        typer.echo(f"bundle: {export_run(run, out)}")
+        return
+    typer.echo(f"bundle: {_ensemble(ensemble or [], out, name=name, version=version, weights=weights, norms=norms)}")
+
+
+def _ensemble(
+    members: list[Path], out: Path, *, name: str, version: str, weights: str | None, norms: str | None
+) -> Path:
+    from sonoseek.apps.cli.show import progress_bar
+    from sonoseek.datasets.phantom import PhantomDataset
+    from sonoseek.encoder import open_encoder, typical_norm, write_ensemble
+
+    if norms is not None:
+        lengths, origin = _numbers(norms, "--norms"), "given by its maker"
+    else:
+        archive = PhantomDataset(count=NORM_PHANTOMS, seed=NORM_SEED)
+        scans = [archive.load(record.case_id, masks=False).scans[0] for record in archive.records()]
+        lengths, origin = [], f"median over {NORM_PHANTOMS} phantoms of seed {NORM_SEED}; real scans may lie elsewhere"
+        with progress_bar("typical norms", unit="members") as on_progress:
+            for member in members:
+                lengths.append(typical_norm(open_encoder(member), scans))
+                on_progress(len(lengths), len(members))
+        typer.echo(f"typical norms, {origin}: {', '.join(f'{norm:.4g}' for norm in lengths)}", err=True)
+    return write_ensemble(
+        out,
+        members,
+        name=name,
+        version=version,
+        norms=lengths,
+        weights=None if weights is None else _numbers(weights, "--weights"),
+        training={"norms": origin},
+    )
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{option} is {text!r}; it lists one number per member with commas between: 2,1."
+        ) from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError, SplitError
-from sonoseek.encoder import Bundle, load_bundle, open_encoder
+from sonoseek.encoder import Bundle, is_bundle, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.rows import RetrievalRow
@@ -144,7 +144,7 @@ class BundleSystem:
             BundleError: a single bundle that is missing or damaged.
         """
         self._path = path
-        self._single = load_bundle(path) if (path / "bundle.json").is_file() else None
+        self._single = load_bundle(path) if is_bundle(path) else None
         name = self._single.bundle_id if self._single else f"bundles-{path.resolve().name}"
         self.name = name
         self.title = name

@@ -1,0 +1,237 @@
+"""Several bundles that speak as one: `ensemble.json`, read strictly, and the bundle that it makes of its members.
+
+The joined embedding is the members' embeddings one after the other, each times a constant; the joined logits are the
+weighted mean of the members' logits, each divided by its member's temperature. Both are linear in what the members
+say, so the promises of one bundle hold for all: logits linear in the embedding, embedding = mean of the evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import BundleError
+from sonoseek.encoder.manifest import calibration_faults, check_format
+from sonoseek.encoder.values import ENSEMBLE_FILE, Bundle, Member
+
+FORMAT = 1
+"""Version of the layout of `ensemble.json`. A reader refuses every other."""
+MAX_CELLS = 256
+"""Cells a side of the joined evidence map: members whose maps have no smaller common multiple would fill the memory."""
+
+
+class MemberEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One member.
+
+    Attributes:
+        folder: beside `ensemble.json`, relative, within its folder.
+        bundle_id: of the bundle there.
+        norm: typical length of its embeddings; they are divided by it.
+        weight: ≥ 0, share of its word in the logits after division by the sum of all weights.
+    """
+
+    folder: str
+    bundle_id: str
+    norm: float
+    weight: float = 1.0
+
+
+class EnsembleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything in an ensemble but its members; the fields that `Manifest` has too mean the same.
+
+    Attributes:
+        format: `FORMAT`.
+        name, version: of the ensemble.
+        sonoseek: version of the package that wrote it.
+        members: at least two, in the order in which their embeddings are joined.
+        temperature: on top of the members' own, by which their logits are divided before they are averaged.
+        abstain_below, conformal, operating_points: as in `Manifest`, of the ensemble.
+        training: as in `Manifest`. The cases that were learnt from are those of the members and need not stand here.
+        licences: of the ensemble and of what it was made from.
+    """
+
+    format: int
+    name: str
+    version: str
+    sonoseek: str
+    members: list[MemberEntry]
+    temperature: float
+    abstain_below: float
+    conformal: dict[str, float]
+    operating_points: dict[str, dict[str, float]]
+    training: dict[str, Any]
+    licences: dict[str, str]
+
+
+def decode_ensemble(content: bytes, *, where: str) -> EnsembleManifest:
+    """Read and check `ensemble.json`; its members are not looked at.
+
+    Args:
+        content: of the file.
+        where: the path, for messages.
+
+    Raises:
+        BundleError: not JSON, another format, a key missing or unknown, numbers or folders that cannot be.
+    """
+    try:
+        check_format(content, FORMAT, where=where, remedy="Write the ensemble again")
+        manifest = msgspec.json.decode(content, type=EnsembleManifest)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{where} does not read as an ensemble: {error}. Write or copy it again.") from error
+    for wrong in _faults(manifest):
+        raise BundleError(f"{where}: {wrong}. Write the ensemble again.")
+    return manifest
+
+
+def _faults(manifest: EnsembleManifest) -> list[str]:
+    """What no honest writer writes."""
+    members = manifest.members
+    found = []
+    if len(members) < 2:
+        found.append(f"it has {len(members)} members; an ensemble has at least 2")
+    for member in members:
+        path = PurePosixPath(member.folder)
+        if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in member.folder or ":" in member.folder:
+            found.append(f"a member's folder is {member.folder!r}; it must be relative and lie within the ensemble's")
+        if not (math.isfinite(member.norm) and member.norm > 0):
+            found.append(f"the norm of {member.bundle_id} is {member.norm}; it must be positive")
+        if not (math.isfinite(member.weight) and member.weight >= 0):
+            found.append(f"the weight of {member.bundle_id} is {member.weight}; it must be 0 or more")
+    for name in ("folder", "bundle_id"):
+        names = [getattr(member, name) for member in members]
+        if twice := sorted({each for each in names if names.count(each) > 1}):
+            found.append(f"{name} {twice[0]!r} is listed twice; a member that should count more has a larger weight")
+    if members and not sum(member.weight for member in members) > 0:
+        found.append("all weights are 0; at least one must be positive")
+    return found + calibration_faults(
+        temperature=manifest.temperature, abstain_below=manifest.abstain_below, conformal=manifest.conformal
+    )
+
+
+def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequence[Bundle]) -> Bundle:
+    """Make the bundle that speaks for all.
+
+    Args:
+        folder: of the ensemble.
+        content: of `ensemble.json`.
+        manifest: read from it.
+        bundles: its members, in its order.
+
+    Raises:
+        BundleError: another bundle lies in a member's folder; members differ in classes or in cleaning; their evidence
+            maps have no common multiple of cells that is small enough.
+    """
+    for entry, bundle in zip(manifest.members, bundles, strict=True):
+        if bundle.bundle_id != entry.bundle_id:
+            raise BundleError(
+                f"{folder / entry.folder} holds bundle {bundle.bundle_id!r}; {ENSEMBLE_FILE} says "
+                f"{entry.bundle_id!r}. Copy the member again, or write the ensemble again."
+            )
+    check_members(bundles)
+    members = tuple(Member(bundle=b, scale=1.0 / e.norm) for e, b in zip(manifest.members, bundles, strict=True))
+    weight, bias = _joined_head(members, [entry.weight for entry in manifest.members])
+    digest = hashlib.sha256(content)
+    for bundle in bundles:
+        digest.update(bundle.bundle_id.encode())
+    return Bundle(
+        path=folder,
+        name=manifest.name,
+        version=manifest.version,
+        bundle_id=f"{manifest.name}-{digest.hexdigest()[:12]}",
+        classes=bundles[0].classes,
+        recipe=bundles[0].recipe,
+        temperature=manifest.temperature,
+        head_weight=weight,
+        head_bias=bias,
+        abstain_below=manifest.abstain_below,
+        conformal_quantile=manifest.conformal["quantile"],
+        operating_points=MappingProxyType(
+            {name: MappingProxyType(point) for name, point in manifest.operating_points.items()}
+        ),
+        training=MappingProxyType(_training(manifest.training, bundles)),
+        embedding_dim=weight.shape[1],
+        cells=common_cells(bundles),
+        members=members,
+    )
+
+
+def check_members(bundles: Sequence[Bundle]) -> None:
+    """See that bundles can speak as one.
+
+    Raises:
+        BundleError: they differ in classes or in cleaning; one is an ensemble; too many cells.
+    """
+    first = bundles[0]
+    for bundle in bundles:
+        if bundle.members:
+            raise BundleError(
+                f"member {bundle.bundle_id!r} is an ensemble itself; members are single bundles. Name its "
+                f"{len(bundle.members)} members instead."
+            )
+        if bundle.classes != first.classes:
+            raise BundleError(
+                f"member {bundle.bundle_id!r} has the classes {', '.join(bundle.classes)}, {first.bundle_id!r} has "
+                f"{', '.join(first.classes)}; all members must have the same. Leave one of the two out."
+            )
+        if bundle.recipe != first.recipe:
+            raise BundleError(
+                f"member {bundle.bundle_id!r} reads scans cleaned by {bundle.recipe}, {first.bundle_id!r} by "
+                f"{first.recipe}; all members must share the cleaning, which runs once. Train one of them anew behind "
+                "the other's, or leave it out."
+            )
+    common_cells(bundles)
+
+
+def common_cells(bundles: Sequence[Bundle]) -> tuple[int, int]:
+    """(h, w) of the joined evidence map: the least common multiples of the members'.
+
+    Raises:
+        BundleError: more than `MAX_CELLS` a side.
+    """
+    rows, columns = (math.lcm(*(bundle.cells[axis] for bundle in bundles)) for axis in (0, 1))
+    if max(rows, columns) > MAX_CELLS:
+        raise BundleError(
+            f"the members' evidence maps have {', '.join(f'{b.cells[0]} × {b.cells[1]}' for b in bundles)} cells; "
+            f"their least common multiple, {rows} × {columns}, is above {MAX_CELLS} a side. Leave the odd one out."
+        )
+    return rows, columns
+
+
+def _joined_head(
+    members: Sequence[Member], weights: Sequence[float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """float32 (C, ΣD) and (C,): the weighted mean of the members' heads, over their temperatures and scales."""
+    shares = np.asarray(weights) / np.sum(weights)
+    blocks, bias = [], np.zeros(len(members[0].bundle.classes))
+    for member, share in zip(members, shares, strict=True):
+        factor = share / member.bundle.temperature
+        blocks.append(member.bundle.head_weight.astype(np.float64) * (factor / member.scale))
+        bias += member.bundle.head_bias.astype(np.float64) * factor
+    joined = np.concatenate(blocks, axis=1).astype(np.float32), bias.astype(np.float32)
+    for array in joined:
+        array.flags.writeable = False
+    return joined
+
+
+def _training(told: Mapping[str, Any], bundles: Sequence[Bundle]) -> dict[str, Any]:
+    """What the ensemble was trained on: all that any member was, whatever its own file says.
+
+    Where one member does not list its cases, the ensemble lists none: a part of the truth would pass for all of it.
+    """
+    listed = [bundle.training.get("cases") for bundle in bundles]
+    training = {name: value for name, value in told.items() if name != "cases"}
+    if all(listed):
+        cases: dict[str, set[str]] = {}
+        for each in (*listed, told.get("cases", {})):
+            for dataset, names in each.items():
+                cases.setdefault(dataset, set()).update(names)
+        training["cases"] = {dataset: sorted(names) for dataset, names in cases.items()}
+    return training

@@ -1,0 +1,104 @@
+"""The networks of an ensemble behind the interface of one, and the door to both kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.cleaning import clean
+from sonoseek.core import InvalidValueError, Scan
+from sonoseek.encoder.bundle import load_bundle
+from sonoseek.encoder.canvas_input import to_input
+from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.values import Bundle
+
+
+class EnsembleEncoder:
+    """The members' networks, one after the other. Safe for several threads at once."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+        """Open every member's model.
+
+        Args:
+            bundle: of an ensemble.
+            threads: cores to use; 0: all.
+
+        Raises:
+            BundleError: as `OnnxEncoder`, for any member.
+        """
+        self._bundle = bundle
+        self._encoders = [OnnxEncoder(member.bundle, threads=threads) for member in bundle.members]
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that speaks for all."""
+        return self._bundle
+
+    def encode(self, canvases: NDArray[np.float32]) -> Encoding:
+        """Run the networks and join what they say.
+
+        A member with fewer cells has each of them repeated, which leaves its mean as it is.
+
+        Args:
+            canvases: as for `OnnxEncoder.encode`.
+
+        Raises:
+            InvalidValueError: another type, shape or range, or not finite.
+        """
+        rows, columns = self._bundle.cells
+        embeddings, evidences = [], []
+        for encoder, member in zip(self._encoders, self._bundle.members, strict=True):
+            said, scale, (own_rows, own_columns) = (
+                encoder.encode(canvases),
+                np.float32(member.scale),
+                encoder.bundle.cells,
+            )
+            embeddings.append(said.embedding * scale)
+            evidence = said.evidence * scale
+            evidences.append(evidence.repeat(rows // own_rows, axis=2).repeat(columns // own_columns, axis=3))
+        embedding = np.concatenate(embeddings, axis=1)
+        return Encoding(
+            logits=embedding @ self._bundle.head_weight.T + self._bundle.head_bias,
+            embedding=embedding,
+            evidence=np.concatenate(evidences, axis=1),
+        )
+
+
+def open_encoder(bundle: Bundle | Path | str | None = None, *, threads: int = 0) -> Encoder:
+    """Open a bundle's network, or those of an ensemble.
+
+    Args:
+        bundle: a bundle, its folder, or None for the one that ships (or that `SONOSEEK_BUNDLE` names).
+        threads: cores to use; 0: all.
+
+    Raises:
+        BundleError: as `load_bundle` and `OnnxEncoder`.
+    """
+    loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    return EnsembleEncoder(loaded, threads=threads) if loaded.members else OnnxEncoder(loaded, threads=threads)
+
+
+def typical_norm(encoder: Encoder, scans: Sequence[Scan]) -> float:
+    """Median length of the embeddings of some scans, by which an ensemble divides this encoder's.
+
+    Args:
+        encoder: of the future member.
+        scans: at least one; any that the network was made for will do, since only ratios between members matter.
+
+    Raises:
+        InvalidValueError: no scan, or no embedding with a direction.
+    """
+    recipe = encoder.bundle.recipe
+    norms = [
+        float(np.linalg.norm(encoder.encode(to_input(clean(scan, recipe))[np.newaxis]).embedding)) for scan in scans
+    ]
+    norm = float(np.median(norms)) if norms else 0.0
+    if not norm > 0:
+        raise InvalidValueError(
+            f"the embeddings of {len(scans)} scans by {encoder.bundle.bundle_id!r} have the typical norm {norm}; it "
+            "must be positive. Give scans of the kind that the network was trained on."
+        )
+    return norm

@@ -1,0 +1,108 @@
+"""What a bundle's folder says, as values: no file is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.cleaning import CleaningRecipe
+from sonoseek.core import BundleError
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "bundle.json"
+ENSEMBLE_FILE = "ensemble.json"
+CARD_FILE = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bundle:
+    """What a bundle folder says; the network itself stays in its file until an encoder opens it.
+
+    Attributes:
+        path: the folder.
+        name, version: as its maker named it.
+        bundle_id: `<name>-<12 hex digits>` over model and manifest: galleries remember it.
+        classes: in the order of the logits.
+        recipe: the cleaning that scans must go through.
+        temperature: the logits are divided by it before the softmax.
+        head_weight: float32 (C, D). head_bias: float32 (C,). logits = embedding @ head_weight.T + head_bias.
+        abstain_below: largest probability under which no label is given, 0 … 1.
+        conformal_quantile: of the score 1 − p; classes with 1 − p at most this are in the prediction set.
+        operating_points: name → threshold and what it was measured to give.
+        training: data names, counts, hashes, protocol and figures.
+        embedding_dim: D. cells: (h, w) of the evidence map.
+        novelty: what tells a scan unlike those it was trained on, or None: then it never abstains for that reason.
+        members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
+    """
+
+    path: Path
+    name: str
+    version: str
+    bundle_id: str
+    classes: tuple[str, ...]
+    recipe: CleaningRecipe
+    temperature: float
+    head_weight: NDArray[np.float32]
+    head_bias: NDArray[np.float32]
+    abstain_below: float
+    conformal_quantile: float
+    operating_points: Mapping[str, Mapping[str, float]]
+    training: Mapping[str, Any]
+    embedding_dim: int
+    cells: tuple[int, int]
+    novelty: Novelty | None = None
+    members: tuple[Member, ...] = ()
+
+    @property
+    def model_path(self) -> Path:
+        """Of the ONNX file.
+
+        Raises:
+            BundleError: an ensemble has none of its own.
+        """
+        if self.members:
+            raise BundleError(
+                f"{self.bundle_id} is an ensemble of {len(self.members)} bundles and has no network file of its own. "
+                "Open it with open_encoder, or ask each of bundle.members."
+            )
+        return self.path / MODEL_FILE
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Novelty:
+    """Where the embeddings of the training scans lie, brought to length 1: one Gaussian, its widest directions kept.
+
+    Attributes:
+        centre: float32 (D,), their mean.
+        directions: float32 (r, D), orthonormal rows, the widest first.
+        variances: float64 (r,) along them, positive.
+        rest: variance along every other direction, positive.
+        threshold: Mahalanobis distance above which a scan counts as unlike the training scans, positive.
+        level: share of validation scans within `threshold`, 0 … 1.
+    """
+
+    centre: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    variances: NDArray[np.float64]
+    rest: float
+    threshold: float
+    level: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Member:
+    """One bundle within an ensemble.
+
+    Attributes:
+        bundle: the member's own.
+        scale: its embedding and evidence are multiplied by it before they are joined to the others': 1 / its typical
+            norm, so that each member weighs as much in the cosine.
+    """
+
+    bundle: Bundle
+    scale: float

@@ -1,0 +1,113 @@
+"""What tells a scan unlike anything a network was trained on, fitted on embeddings at export."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import InvalidValueError, MissingExtraError
+from sonoseek.encoder import Novelty
+from sonoseek.encoder.unfamiliarity import distances
+
+LEVEL = 0.99
+"""Share of validation scans that must count as familiar: what abstaining on the others may cost."""
+DIRECTIONS = 96
+"""Directions whose variance is kept: as good as all 256 (`docs/results/strangers.md`), in a third of the space."""
+LEAST_VARIANCE = 1e-9
+"""Scans that are all alike vary in no direction; dividing by 0 would call every other one infinitely far."""
+FEWEST = 8
+"""Scans on either side without which nothing can be said."""
+
+
+def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:
+    """Fit what a bundle says of its training scans; as `find_novelty`, in the words of `bundle.json`.
+
+    Args:
+        train_embeddings: (n, D) of the scans that were learnt from, as they are, not augmented; n ≥ 8.
+        validation_embeddings: (m, D) of others like them; m ≥ 8. By the network that is exported, on both sides.
+
+    Returns:
+        The key "novelty" of `bundle.json`, plain values for JSON; give it to `BundleFacts(novelty=...)`.
+
+    Raises:
+        InvalidValueError, MissingExtraError: as `find_novelty`.
+    """
+    found = find_novelty(train_embeddings, validation_embeddings)
+    return {
+        "centre": _packed(found.centre),
+        "directions": _packed(found.directions),
+        "variances": found.variances.tolist(),
+        "rest": found.rest,
+        "threshold": found.threshold,
+        "level": found.level,
+        "scans": {"training": len(train_embeddings), "validation": len(validation_embeddings)},
+    }
+
+
+def find_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> Novelty:
+    """Lay one Gaussian over the training scans' embeddings, and a border by the validation scans'.
+
+    The covariance is shrunk (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), because there are hardly more
+    scans than directions. The border comes from scans that were not learnt from, since a network draws those that it
+    learns close together; its rank has the finite-sample correction, so that of new scans of that kind at most 1 % are
+    refused on average. With fewer than 99 of them it is the farthest one, and more may be.
+
+    Args:
+        train_embeddings: as for `fit_novelty`.
+        validation_embeddings: as for `fit_novelty`.
+
+    Raises:
+        InvalidValueError: too few scans, not finite, or of different dimensions; nothing but zeros.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.covariance import ledoit_wolf
+    except ImportError as error:
+        raise MissingExtraError.for_package("scikit-learn", extra="evaluate") from error
+
+    train, validation = (_checked(each) for each in (train_embeddings, validation_embeddings))
+    if train.shape[1] != validation.shape[1]:
+        raise InvalidValueError(
+            f"training embeddings have {train.shape[1]} numbers, validation embeddings {validation.shape[1]}; both "
+            "must come from one network. Read both with the one that is exported."
+        )
+    units = train / np.linalg.norm(train, axis=1, keepdims=True)
+    centre = units.mean(0).astype(np.float32)
+    covariance, _ = ledoit_wolf(units - centre, assume_centered=True)
+    variances, vectors = np.linalg.eigh(covariance)
+    variances, vectors = np.maximum(variances[::-1], LEAST_VARIANCE), vectors[:, ::-1]
+    kept = min(DIRECTIONS, len(variances))
+    fitted = Novelty(
+        centre=centre,
+        directions=np.ascontiguousarray(vectors[:, :kept].T, np.float32),
+        variances=variances[:kept],
+        rest=float(variances[kept:].mean()) if kept < len(variances) else float(variances[-1]),
+        threshold=1.0,
+        level=LEVEL,
+    )
+    far = np.sort(distances(fitted, validation))
+    border = float(far[min(len(far), math.ceil((len(far) + 1) * LEVEL)) - 1])
+    return replace(fitted, threshold=max(border, LEAST_VARIANCE))
+
+
+def _checked(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Those with a direction, float64; blank scans teach nothing."""
+    values = np.asarray(embeddings, np.float64)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise InvalidValueError(f"embeddings are {values.shape} or not finite; they must be (n, D) finite numbers.")
+    values = np.asarray(values[np.linalg.norm(values, axis=1) > 0])
+    if len(values) < FEWEST:
+        raise InvalidValueError(
+            f"{len(values)} scans have an embedding with a direction; at least {FEWEST} are needed on either side. "
+            "Leave the novelty out (None), or keep more scans for validation."
+        )
+    return values
+
+
+def _packed(array: NDArray[np.float32]) -> str:
+    return base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")

@@ -1,0 +1,87 @@
+"""`sonoseek export --ensemble`, and every verb that takes the bundle which it writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network that ships under another name and temperature: another bundle, in no need of a training."""
+    folder = tmp_path_factory.mktemp("bundles") / "other"
+    shutil.copytree(DEFAULT_BUNDLE, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest |= {"name": "other", "temperature": 2.0 * manifest["temperature"]}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ensemble(run, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ensembles") / "both"
+    done = run("export", "--ensemble", DEFAULT_BUNDLE, "--ensemble", other, "--out", folder, "--name", "both")
+    assert f"bundle: {folder}" in done.stdout
+    assert "64 phantoms of seed 77" in done.stderr
+    return folder
+
+
+def test_norms_are_measured_on_phantoms_and_the_card_says_so(ensemble: Path) -> None:
+    written = json.loads((ensemble / "ensemble.json").read_text())
+    first, second = written["members"]
+    assert first["norm"] == pytest.approx(second["norm"])  # the same network
+    assert first["norm"] > 0.1
+    assert "64 phantoms of seed 77" in (ensemble / "MODEL_CARD.md").read_text()
+
+
+def test_it_serves_a_gallery_a_query_and_the_doctor(
+    run, ensemble: Path, archive: Path, scan: Path, tmp_path: Path
+) -> None:
+    gallery = tmp_path / "gallery"
+    run("index", "build", "--dataset", "folder", "--data", archive, "--gallery", gallery, "--bundle", ensemble)
+    assert "512 numbers a scan" in run("index", "info", "--gallery", gallery).stdout
+    out = tmp_path / "report.json"
+    run("query", scan, "--gallery", gallery, "--bundle", ensemble, "-k", 3, "--format", "json", "--out", out)
+    report = json.loads(out.read_text())
+    assert report["bundle_id"].startswith("both-")
+    assert len(report["matches"]) == 3
+    assert report["explanations"][0]["sum"] + report["explanations"][0]["bias"] == pytest.approx(
+        report["explanations"][0]["explained"], abs=1e-4
+    )
+    run(
+        "query", scan, "--gallery", gallery, "--bundle", ensemble, "--format", "html", "--out", tmp_path / "report.html"
+    )
+    assert "both-" in run("doctor", "--bundle", ensemble).stdout
+    refused = run("query", scan, "--gallery", gallery, ok=False).stderr  # by one of its members alone
+    assert "was filled by bundle 'both-" in refused
+
+
+def test_weights_and_norms_may_be_given(run, other: Path, tmp_path: Path) -> None:
+    out = tmp_path / "weighted"
+    run(
+        *("export", "--ensemble", DEFAULT_BUNDLE, "--ensemble", other, "--out", out),
+        *("--weights", "3,1", "--norms", "2,4.5"),
+    )
+    members = json.loads((out / "ensemble.json").read_text())["members"]
+    assert [(m["weight"], m["norm"]) for m in members] == [(3.0, 2.0), (1.0, 4.5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export"], "--out DIR"),
+        (["export", "--out", "x"], "either a finished run"),
+        (["export", "run", "--ensemble", "a", "--out", "x"], "either a finished run"),
+        (["export", "--ensemble", DEFAULT_BUNDLE, "--norms", "1", "--out", "x"], "at least 2"),
+        (["export", "--ensemble", DEFAULT_BUNDLE, "--norms", "one", "--out", "x"], "--norms is 'one'"),
+        (["export", "--ensemble", "nowhere", "--out", "x"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run, arguments: list[object], said: str, tmp_path: Path) -> None:
+    assert said in run(*arguments, ok=False, cwd=tmp_path).stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,135 @@
+"""Strangers are drawn, and a bundle with a fitted novelty refuses them while it keeps its own kind."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from sonoseek.cleaning import clean
+from sonoseek.core import InvalidValueError, NotFoundError, Scan
+from sonoseek.datasets.phantom import PhantomDataset
+from sonoseek.encoder import load_bundle, open_encoder, predict, to_input, unfamiliarity
+from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.encoder.manifest import NoveltyPart
+from sonoseek.encoder.unfamiliarity import distances
+from sonoseek.evaluate.familiarity import DIRECTIONS, LEVEL, find_novelty, fit_novelty
+from sonoseek.evaluate.strangers import STRANGERS, make_stranger
+
+TURNED = {"inverted scan", "upside-down scan", "sideways scan"}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_every_kind_is_drawn_the_same_again_and_otherwise_from_another_seed(kind):
+    first = make_stranger(kind, 3)
+    assert first.dtype == np.uint8
+    assert first.ndim == 2
+    assert 200 <= min(first.shape) <= max(first.shape) <= 1200
+    assert np.array_equal(first, make_stranger(kind, 3))
+    assert not np.array_equal(first, make_stranger(kind, 4))
+
+
+def test_an_unknown_kind_lists_the_known():
+    with pytest.raises(NotFoundError, match="photograph"):
+        make_stranger("cat", 0)
+
+
+def drawn(count, *, dim=20, seed=0, spread=0.2):
+    """Embeddings round one direction, of any length."""
+    rng = np.random.default_rng(seed)
+    return (np.eye(dim)[0] + spread * rng.normal(size=(count, dim))) * rng.uniform(0.5, 9, (count, 1))
+
+
+class TestTheFit:
+    def test_it_keeps_about_the_share_that_it_promises(self):
+        novelty = find_novelty(drawn(400), drawn(300, seed=1))
+        kept = np.mean(distances(novelty, drawn(4000, seed=2)) <= novelty.threshold)
+        assert LEVEL - 0.02 < kept < 1
+        away = drawn(100, seed=3)[:, ::-1]
+        assert np.all(distances(novelty, away) > novelty.threshold)
+
+    def test_few_validation_scans_put_the_border_at_the_farthest(self):
+        few = drawn(20, seed=1)
+        novelty = find_novelty(drawn(400), few)
+        assert novelty.threshold == pytest.approx(distances(novelty, few).max())
+
+    def test_it_is_the_shrunk_gaussian_s_distance(self):
+        from sklearn.covariance import LedoitWolf
+
+        train = drawn(60, dim=30)
+        units = train / np.linalg.norm(train, axis=1, keepdims=True)
+        model = LedoitWolf().fit(units)
+        novelty = find_novelty(train, drawn(20, dim=30, seed=1))
+        asked = drawn(10, dim=30, seed=2)
+        expected = np.sqrt(model.mahalanobis(asked / np.linalg.norm(asked, axis=1, keepdims=True)))
+        np.testing.assert_allclose(distances(novelty, asked), expected, rtol=1e-4)
+
+    def test_only_the_widest_directions_are_kept(self):
+        written = fit_novelty(drawn(300, dim=150), drawn(20, dim=150, seed=1))
+        assert len(written["variances"]) == DIRECTIONS
+        assert written["scans"] == {"training": 300, "validation": 20}
+
+    def test_scans_all_alike_are_no_trouble(self):
+        alike = np.ones((20, 6))
+        novelty = find_novelty(alike, alike)
+        assert np.isfinite([novelty.threshold, novelty.rest, *novelty.variances]).all()
+        assert distances(novelty, np.eye(6)[:1])[0] > novelty.threshold
+
+    @pytest.mark.parametrize(
+        ("train", "validation", "said"),
+        [
+            (drawn(7), drawn(20), "7 scans.*at least 8"),
+            (drawn(20), drawn(0), "0 scans"),
+            (np.zeros((30, 5)), drawn(20, dim=5), "0 scans"),
+            (drawn(20), drawn(20, dim=19), "20 numbers.*19"),
+            (drawn(20) * np.nan, drawn(20), "finite"),
+            (drawn(20)[0], drawn(20), "finite"),
+        ],
+    )
+    def test_what_cannot_be_fitted_is_said(self, train, validation, said):
+        with pytest.raises(InvalidValueError, match=said):
+            fit_novelty(train, validation)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return open_encoder(DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def embed(encoder):
+    def call(pictures):
+        return [encoder.encode(to_input(clean(Scan(pixels=p), encoder.bundle.recipe))[None]) for p in pictures]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def bundle(embed):
+    """The one that ships, with a novelty fitted on phantoms alone."""
+    sides = [PhantomDataset(count=count, seed=seed) for count, seed in ((90, 7), (40, 41))]
+    train, validation = (
+        np.concatenate([s.embedding for s in embed(d.load(r.case_id).scans[0].pixels for r in d.records())])
+        for d in sides
+    )
+    part = msgspec.convert(fit_novelty(train, validation), NoveltyPart)
+    found = find_novelty(train, validation)
+    assert np.frombuffer(part.centre, "<f4").tolist() == found.centre.tolist()
+    assert np.frombuffer(part.directions, "<f4").tolist() == found.directions.ravel().tolist()
+    return replace(load_bundle(DEFAULT_BUNDLE), novelty=found)
+
+
+@pytest.mark.parametrize("kind", sorted(set(STRANGERS) - TURNED))
+def test_what_is_no_breast_gets_no_verdict(bundle, embed, kind):
+    for said in embed(make_stranger(kind, seed) for seed in (0, 1)):
+        prediction = predict(bundle, said.logits[0], embedding=said.embedding[0])
+        assert prediction.unfamiliar, prediction.unfamiliarity
+        assert prediction.label is None
+        assert len(prediction.prediction_set) == 3
+
+
+def test_new_phantoms_get_theirs(bundle, embed):
+    new = PhantomDataset(count=24, seed=52)
+    said = embed(new.load(r.case_id).scans[0].pixels for r in new.records())
+    refused = [unfamiliarity(bundle, each.embedding[0]) > 1 for each in said]
+    assert sum(refused) <= 2
