@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.datasets import Dataset
