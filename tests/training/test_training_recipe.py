@@ -62,3 +62,36 @@ def test_a_recipe_that_cannot_be_meant_is_refused(text, said):
 def test_a_missing_recipe_is_said(tmp_path):
     with pytest.raises(NotFoundError, match="recipe"):
         load_recipe(tmp_path / "none.toml")
+
+
+def test_a_recipe_may_be_another_but_for_what_it_says(tmp_path):
+    (tmp_path / "base.toml").write_text(SMALL + "[loss]\nsupervised = 0.4\ninstance = 0.1\n")
+    (tmp_path / "own.toml").write_text('extends = "base.toml"\nname = "own"\n[loss]\nsupervised = 0.0\n')
+    base, own = load_recipe(tmp_path / "base.toml"), load_recipe(tmp_path / "own.toml")
+    assert own.name == "own"
+    assert (own.loss.supervised, own.loss.instance) == (0.0, base.loss.instance)
+    assert own.datasets == base.datasets
+    (tmp_path / "lost.toml").write_text('extends = "nowhere.toml"\nname = "own"\n')
+    with pytest.raises(NotFoundError, match="nowhere.toml"):
+        load_recipe(tmp_path / "lost.toml")
+    (tmp_path / "round.toml").write_text('extends = "round.toml"\nname = "own"\n')
+    with pytest.raises(InvalidValueError, match="none that extends this one"):
+        load_recipe(tmp_path / "round.toml")
+    with pytest.raises(InvalidValueError, match="beside it"):
+        parse_recipe('extends = "base.toml"\nname = "own"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[loss]\nlesion = 1.0\n", 'set network = "outline"'),
+        ("[optimiser]\nviews = 1\n", "set views = 2 or instance = 0"),
+        ("[optimiser]\nviews = 3\n", "must be 1 or 2"),
+        ("[augmentation]\nresolution = 0.7\n", "resolution must be at most 0.5"),
+        ("[loss]\nconflicts = 'forget'\n", "forget"),
+        ("[teacher]\nweight = 1.5\n", "must lie in 0 … 1"),
+    ],
+)
+def test_switches_that_contradict_each_other_are_refused(text, message):
+    with pytest.raises(InvalidValueError, match=message):
+        parse_recipe(SMALL + text)

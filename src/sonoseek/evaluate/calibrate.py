@@ -21,6 +21,7 @@ WANTED_ACCURACY = 0.9
 MIN_COVERAGE = 0.7
 """Share of scans that get a label at least: a reader who never gets one learns to look away."""
 SENSITIVITIES = (0.90, 0.95, 0.98)
+SPECIFICITIES = (0.90,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +103,22 @@ def operating_points(p_malignant: Floats, labels: NDArray[np.int64]) -> dict[str
     """Thresholds on the calibrated probability of malignancy, and what they gave on these scans.
 
     Returns:
-        "sensitivity_90" … → threshold (malignant at or above it), sensitivity, specificity; none without both kinds.
+        "sensitivity_90" …, "specificity_90" → threshold (malignant at or above it), sensitivity, specificity; none
+        without both kinds.
     """
     positive = labels == PATHOLOGIES.index("malignant")
     if not 0 < positive.sum() < len(labels):
         return {}
     points = {}
-    for wanted in SENSITIVITIES:
-        threshold = threshold_for(p_malignant, positive, sensitivity=wanted)
-        called = p_malignant >= threshold
-        points[f"sensitivity_{wanted * 100:.0f}"] = {
-            "threshold": threshold,
-            "sensitivity": float(called[positive].mean()),
-            "specificity": float((~called[~positive]).mean()),
-        }
+    for name, values in (("sensitivity", SENSITIVITIES), ("specificity", SPECIFICITIES)):
+        for wanted in values:
+            threshold = threshold_for(p_malignant, positive, **{name: wanted})
+            called = p_malignant >= threshold
+            points[f"{name}_{wanted * 100:.0f}"] = {
+                "threshold": threshold,
+                "sensitivity": float(called[positive].mean()),
+                "specificity": float((~called[~positive]).mean()),
+            }
     return points
 
 

@@ -76,4 +76,5 @@ class OutlineNetwork(EvidenceNetwork):
 
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
         """What each cell says before it is weighted by its share of scan."""
-        return self(canvas).evidence / validity.clamp(min=1e-6)
+        said: NetworkOutput = self(canvas)
+        return said.evidence / validity.clamp(min=1e-6)

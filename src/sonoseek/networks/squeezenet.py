@@ -33,17 +33,6 @@ _FIRES = {
 class ShiftedBackbone(Protocol):
     """A backbone that can look at a canvas half a cell on, cheaper than four times over."""
 
-    def pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 1, S, S) → (N, 128, S/4, S/4), (N, 256, S/8, S/8), (N, 512, S/16, S/16); the last as `forward` has it.
-
-        The finer maps have cells between the tiles of the canvas; the mean of neighbours stands in their middle.
-        """
-        fine = self.features[:5](functional.pad(x, (8, 7, 8, 7)))
-        middle = self.features[5:_LAST_POOLING](fine)
-        coarse = self.features[_LAST_POOLING:](middle)
-        between = functional.avg_pool2d(fine[:, :, 1:-1, 1:-1], 2, stride=1)
-        return between, functional.avg_pool2d(middle, 2, stride=1), coarse
-
     def shifted(self, x: Tensor) -> Tensor:
         """(N, 1, S, S) → (4·N, channels, S/stride, S/stride), phase by phase as `many_views.PHASES` orders them."""
         ...

@@ -38,7 +38,7 @@ _WHERE = {
     "load_recipe": "sonoseek.training.recipe",
     "train": "sonoseek.training.run",
     "train_folds": "sonoseek.training.run",
-    "summarise": "sonoseek.training.run",
+    "summarise": "sonoseek.training.across_folds",
     "export_run": "sonoseek.training.run",
     "frozen_system": "sonoseek.training.frozen",
     "RecipeSystem": "sonoseek.training.systems",
@@ -49,6 +49,7 @@ _WHERE = {
 }
 
 if TYPE_CHECKING:
+    from sonoseek.training.across_folds import summarise as summarise
     from sonoseek.training.frozen import frozen_system as frozen_system
     from sonoseek.training.options import DivergenceRule as DivergenceRule
     from sonoseek.training.options import Machine as Machine
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from sonoseek.training.recipe import Recipe as Recipe
     from sonoseek.training.recipe import load_recipe as load_recipe
     from sonoseek.training.run import export_run as export_run
-    from sonoseek.training.run import summarise as summarise
     from sonoseek.training.run import train as train
     from sonoseek.training.run import train_folds as train_folds
     from sonoseek.training.systems import RecipeSystem as RecipeSystem

@@ -126,8 +126,8 @@ def group_targets(part: Part) -> NDArray[np.float32]:
     groups = part.groups[part.rows]
     counts = np.zeros((int(groups.max(initial=-1)) + 1, len(PATHOLOGIES)))
     np.add.at(counts, groups, own)
-    shares = counts[groups] / counts[groups].sum(axis=1, keepdims=True)
-    return shares.astype(np.float32)
+    shares: NDArray[np.float32] = (counts[groups] / counts[groups].sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def _own(chunks: list[NDArray[np.int64]], share: tuple[int, int]) -> list[NDArray[np.int64]]:

@@ -28,6 +28,7 @@ def bundle_facts(
     round_: Round | None,
     figures: Figures,
     cross_validation: Mapping[str, Any],
+    novelty: Mapping[str, Any] | None = None,
 ) -> BundleFacts:
     """Gather manifest and card.
 
@@ -39,6 +40,7 @@ def bundle_facts(
         round_: of a protocol, whose test side was held out and not read, or None.
         figures: side → dataset → name → value, as in `metrics.json`.
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
+        novelty: as `fit_novelty` gives it, or None.
     """
     licences = {"bundle": "Apache-2.0"}
     if recipe.start.licence:
@@ -84,6 +86,7 @@ def bundle_facts(
             "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         },
         licences=licences,
+        novelty=novelty,
     )
 
 
@@ -93,7 +96,7 @@ def _protocol(
     folded = ", ".join(part.source.name for part in split.train if part.choice.folded)
     lines = [
         f"{recipe.optimiser.epochs} epochs; augmentation on the training side only; groups of scans that belong "
-        "together never part. Lesion masks were not used.",
+        f"together never part. {_masks(recipe)}",
         f"{recipe.validation:.1%} of the training side ({folded}) was kept for validation.",
     ]
     if round_ is not None:
@@ -112,6 +115,12 @@ def _protocol(
     else:
         lines.append("No scan was held out for a test; figures on the validation part are optimistic.")
     return " ".join(lines)
+
+
+def _masks(recipe: Recipe) -> str:
+    if recipe.loss.lesion == 0 and recipe.loss.evidence == 0:
+        return "Lesion masks were not used."
+    return "Lesion masks of the training side taught where lesions lie, in the loss alone; the network reads none."
 
 
 def _which(folds_recipe: Mapping[str, Any], recipe: Recipe) -> str:

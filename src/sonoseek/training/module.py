@@ -127,13 +127,13 @@ class TrainingModule(lightning.LightningModule):
         if loss.lesion > 0 or loss.evidence > 0:
             drawn = lesions.to(canvases.dtype) / 255
             if loss.lesion > 0 and out.lesion is not None:
-                cells = out.lesion.shape[2:]
+                cells = (out.lesion.shape[2], out.lesion.shape[3])
                 scanned = adaptive_avg_pool2d((canvases >= 0).to(canvases.dtype), cells)
                 terms["lesion"] = loss.lesion * lesion_loss(
                     out.lesion, adaptive_avg_pool2d(drawn, cells), scanned, batch.drawn
                 )
             if loss.evidence > 0:
-                share = adaptive_avg_pool2d(drawn, out.evidence.shape[2:])
+                share = adaptive_avg_pool2d(drawn, (out.evidence.shape[2], out.evidence.shape[3]))
                 own = self.network.head.weight[batch.labels]
                 for_class = torch.einsum("nd,ndhw->nhw", own, out.evidence)
                 terms["evidence"] = loss.evidence * stray_evidence(for_class, share)

@@ -48,8 +48,8 @@ class Start(_Part, frozen=True):
     """Where the weights start.
 
     Attributes:
-        weights: a .safetensors file: absolute, in the folder with start weights, or `hub:owner/model/file`; "random" for
-            none. Another run's `network.safetensors` starts the whole network, any other file its backbone.
+        weights: a .safetensors file: absolute, in the folder with start weights, or `hub:owner/model/file`; "random"
+            for none. Another run's `network.safetensors` starts the whole network, other files its backbone.
         sha256: that the file must have; "" takes any.
         origin: what the model card says of it.
         licence: of the start weights.
@@ -227,15 +227,16 @@ def load_recipe(path: Path | str) -> Recipe:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise NotFoundError(f"no readable recipe at {file}; give a .toml file, such as those in recipes/.") from error
-    return parse_recipe(text, where=file.name)
+    return parse_recipe(text, where=file.name, folder=file.parent)
 
 
-def parse_recipe(text: str, *, where: str = "the recipe") -> Recipe:
-    """The same from text; `where` names it in messages."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidValueError(f"{where} is not TOML: {error}. Correct it.") from error
+def parse_recipe(text: str, *, where: str = "the recipe", folder: Path | None = None) -> Recipe:
+    """The same from text; `where` names it in messages, `folder` holds what it extends.
+
+    A recipe that says `extends = "other.toml"` is that recipe but for what it says itself: tables are merged key by
+    key, everything else, lists included, replaces.
+    """
+    raw = _resolved(text, where=where, folder=folder, seen=())
     for place, key, known in _unknown_keys(raw, Recipe):
         near = difflib.get_close_matches(key, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
@@ -246,6 +247,35 @@ def parse_recipe(text: str, *, where: str = "the recipe") -> Recipe:
     except msgspec.ValidationError as error:
         raise InvalidValueError(f"{where}: {error}. Correct it.") from error
     return recipe
+
+
+def _resolved(text: str, *, where: str, folder: Path | None, seen: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidValueError(f"{where} is not TOML: {error}. Correct it.") from error
+    below = raw.pop("extends", None)
+    if below is None:
+        return raw
+    if folder is None or not isinstance(below, str) or below in seen:
+        raise InvalidValueError(
+            f"{where} extends {below!r}; it must name another recipe's file beside it, and none that extends this one."
+        )
+    try:
+        base = (folder / below).read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotFoundError(
+            f"{where} extends {below!r}, and there is no {folder / below}. Correct its name."
+        ) from error
+    return _merged(_resolved(base, where=below, folder=folder, seen=(*seen, below)), raw)
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        inside = merged.get(key)
+        merged[key] = _merged(inside, value) if isinstance(value, dict) and isinstance(inside, dict) else value
+    return merged
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

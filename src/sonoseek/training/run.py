@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,10 +20,19 @@ from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.evaluate.calibrate import Calibration, calibrate
+from sonoseek.evaluate.familiarity import FEWEST, fit_novelty
 from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.start_weights import load_start_weights, start_weights_path
+from sonoseek.training.across_folds import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    RECIPE_FILE,
+    out_of_fold,
+    summarise,
+    summary_of,
+)
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.export import COMPARED, export_bundle
 from sonoseek.training.facts import bundle_facts
@@ -39,10 +49,8 @@ from sonoseek.training.teachers import Teachers
 from sonoseek.training.world import first_goes_first, is_first, meet
 
 log = logging.getLogger(__name__)
-RECIPE_FILE = "recipe.json"
-METRICS_FILE = "metrics.json"
+Embeddings = NDArray[np.float32]
 WEIGHTS_FILE = "network.safetensors"
-PREDICTIONS_FILE = "test_predictions.npz"
 BUNDLE_FOLDER = "bundle"
 
 
@@ -158,7 +166,8 @@ def train(
     if cross_validation is not None:
         logits, labels = out_of_fold(cross_validation, folds=recipe.folds)
     calibration = calibrate(logits, labels)
-    figures = _figures(served, split, calibration, run_dir=run_dir)
+    learnt = [read_parts(served, [part])[1] for part in split.train]
+    figures = _figures(served, split, calibration, learnt=learnt, run_dir=run_dir)
     facts = bundle_facts(
         recipe,
         split,
@@ -166,7 +175,8 @@ def train(
         fold=fold,
         round_=round_,
         figures=figures,
-        cross_validation=_summary(cross_validation),
+        cross_validation=summary_of(cross_validation),
+        novelty=_novelty(learnt, read_parts(served, split.validation)[1]),
     )
     real = take_examples(calibrators, count=COMPARED).canvases.numpy()
     bundle = export_bundle(served, folder=run_dir / BUNDLE_FOLDER, facts=facts, canvases=real)
@@ -255,46 +265,6 @@ def export_run(run_dir: Path, out: Path) -> Path:
     return out
 
 
-def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:
-    """Gather the test figures of finished folds into `summary.json`.
-
-    Returns:
-        dataset → figure → mean, deviation over folds (n − 1), values.
-    """
-    per_fold = [json.loads((run_dir / f"fold-{f}" / METRICS_FILE).read_text())["figures"]["test"] for f in range(folds)]
-    summary: dict[str, Any] = {}
-    for dataset in per_fold[0]:
-        for name in per_fold[0][dataset]:
-            values = [float(figures[dataset][name]) for figures in per_fold if name in figures[dataset]]
-            summary.setdefault(dataset, {})[name] = {
-                "mean": float(np.mean(values)),
-                "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-                "values": values,
-            }
-    write_json(run_dir / "summary.json", summary)
-    return summary
-
-
-def out_of_fold(run_dir: Path, *, folds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Logits (n, C) and labels (n,) of every scan, each from the fold that did not learn from it.
-
-    Raises:
-        InvalidValueError: fewer finished folds there than `folds`.
-    """
-    files = sorted(run_dir.glob(f"fold-*/{PREDICTIONS_FILE}"))
-    if len(files) < folds:
-        raise InvalidValueError(
-            f"{len(files)} finished folds in {run_dir}, {folds} are wanted; run the folds there to the end first, "
-            "or leave it out."
-        )
-    logits, labels = [], []
-    for file in files:
-        with np.load(file, allow_pickle=False) as arrays:
-            logits.append(arrays["logits"])
-            labels.append(arrays["labels"])
-    return np.concatenate(logits), np.concatenate(labels)
-
-
 def is_finished(run_dir: Path, recipe: Recipe, *, round_: Round) -> bool:
     """Whether a folder holds the finished run of this recipe for this round of a protocol."""
     file = run_dir / RECIPE_FILE
@@ -357,14 +327,13 @@ def _take_over(network: EvidenceNetwork, weights: Mapping[str, Tensor], path: Pa
 
 
 def _figures(
-    network: nn.Module, split: Split, calibration: Calibration, *, run_dir: Path
+    network: nn.Module, split: Split, calibration: Calibration, *, learnt: Sequence[Embeddings], run_dir: Path
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Side → dataset → figures. The test side is read here, once."""
+    """Side → dataset → figures. The test side is read here, once; `learnt` are the training parts' embeddings."""
     found: dict[str, dict[str, dict[str, float]]] = {"validation": {}, "test": {}}
     tested: list[dict[str, Any]] = []
-    for train_part, validation, test in zip(split.train, split.validation, split.test, strict=True):
-        gallery_logits, gallery, gallery_labels = read_parts(network, [train_part])
-        del gallery_logits
+    for train_part, validation, test, embedded in zip(split.train, split.validation, split.test, learnt, strict=True):
+        gallery, gallery_labels = embedded, train_part.labels
         for side, part in (("validation", validation), ("test", test)):
             if not len(part):
                 continue
@@ -387,6 +356,12 @@ def _figures(
     return found
 
 
+def _novelty(learnt: Sequence[Embeddings], held: Embeddings) -> dict[str, Any] | None:
+    """What tells a scan unlike those of all training archives, or None where there are too few to say."""
+    together = np.concatenate([part for part in learnt if len(part)])
+    return fit_novelty(together, held) if min(len(together), len(held)) >= FEWEST else None
+
+
 def _write_predictions(path: Path, tested: list[dict[str, Any]]) -> None:
     """What was said of each test scan: no pixels, so it may be kept."""
     parts: list[Part] = [item["part"] for item in tested]
@@ -398,11 +373,3 @@ def _write_predictions(path: Path, tested: list[dict[str, Any]]) -> None:
         logits=np.concatenate([item["logits"] for item in tested]),
         embeddings=np.concatenate([item["embeddings"] for item in tested]),
     )
-
-
-def _summary(cross_validation: Path | None) -> dict[str, Any]:
-    if cross_validation is None:
-        return {}
-    summary: dict[str, Any] = json.loads((cross_validation / "summary.json").read_text())
-    summary["recipe"] = json.loads((cross_validation / "fold-0" / RECIPE_FILE).read_text())
-    return summary
