@@ -1,7 +1,9 @@
 """Preparing, parting and drawing."""
 
 import logging
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import DatasetError, InvalidValueError
 from sonoseek.encoder import PADDING
-from sonoseek.training.batches import PlainBatches, TrainingBatches, draw, expected_draws
+from sonoseek.training.batches import PlainBatches, TrainingBatches, draw, expected_draws, group_targets
 from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import prepare
 
@@ -93,14 +95,17 @@ def test_batches_are_two_views_of_each_scan(tiny_recipe, prepared):
     batches = TrainingBatches(split.train, tiny_recipe)
     made = list(batches)
     assert len(made) == len(batches)
-    for canvases, labels, groups, known in made:
+    for batch in made:
+        canvases, labels, groups = batch.canvases, batch.labels, batch.groups
         half = len(labels) // 2
         assert canvases.shape == (2 * half, 1, 64, 64)
         assert canvases.dtype == torch.float32
         assert torch.equal(labels[:half], labels[half:])
         assert torch.equal(groups[:half], groups[half:])
         assert not torch.equal(canvases[:half], canvases[half:])
-        assert known.all()
+        assert batch.known.all()
+        assert batch.lesions.shape == canvases.shape
+        assert torch.equal(batch.targets.argmax(1), labels)
 
 
 def test_epochs_differ_and_repeat(tiny_recipe, prepared):
@@ -117,8 +122,8 @@ def test_only_the_training_side_is_drawn_from(tiny_recipe, prepared):
     seen = set()
     for epoch in range(5):
         batches.epoch = epoch
-        for _, _, groups, _ in batches:
-            seen |= set(groups.tolist())
+        for batch in batches:
+            seen |= set(batch.groups.tolist())
     part = split.train[0]
     assert seen == set(part.groups[part.rows].tolist())
 
@@ -154,3 +159,38 @@ def test_plain_batches_are_the_canvases_in_order(tiny_recipe, prepared):
     inside = canvases[0, 0, top:bottom, left:right].numpy()
     np.testing.assert_allclose(inside, prepared.canvases[row][top:bottom, left:right] / 255, atol=1e-6)
     assert torch.all(canvases[0, 0, :top] == PADDING)
+
+
+def test_one_view_is_half_a_batch(tiny_recipe, prepared):
+    optimiser = msgspec.structs.replace(tiny_recipe.optimiser, views=1)
+    loss = msgspec.structs.replace(tiny_recipe.loss, instance=0.0)
+    recipe = msgspec.structs.replace(tiny_recipe, optimiser=optimiser, loss=loss)
+    split = split_sets(recipe, [prepared], fold=0)
+    assert sum(len(batch.labels) for batch in TrainingBatches(split.train, recipe)) == len(split.train[0])
+
+
+def test_a_group_with_two_labels_says_both_or_nothing(tiny_recipe, prepared):
+    part = split_sets(tiny_recipe, [prepared], fold=None).train[0]
+    groups = part.groups.copy()
+    pair = part.rows[[int(np.flatnonzero(part.labels == 1)[0]), int(np.flatnonzero(part.labels == 2)[0])]]
+    groups[pair] = groups.max() + 1
+    part = replace(part, groups=groups)
+    in_conflict = np.isin(part.rows, pair)
+    shares = group_targets(part)
+    np.testing.assert_allclose(shares[in_conflict], [[0, 0.5, 0.5]] * 2)
+    np.testing.assert_allclose(shares[~in_conflict].max(1), 1)
+
+    def targets(conflicts):
+        loss = msgspec.structs.replace(tiny_recipe.loss, conflicts=conflicts)
+        batches = TrainingBatches([part], msgspec.structs.replace(tiny_recipe, loss=loss))
+        found = {}
+        for epoch in range(4):
+            batches.epoch = epoch
+            for batch in batches:
+                found |= dict(zip(batch.groups.tolist(), batch.targets.tolist(), strict=True))
+        return found
+
+    number = int(groups.max())
+    assert sorted(targets("keep")[number]) == [0, 0, 1]
+    np.testing.assert_allclose(targets("soften")[number], [0, 0.5, 0.5])
+    assert number not in targets("drop")

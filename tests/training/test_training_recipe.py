@@ -72,7 +72,7 @@ def test_a_recipe_may_be_another_but_for_what_it_says(tmp_path):
     assert (own.loss.supervised, own.loss.instance) == (0.0, base.loss.instance)
     assert own.datasets == base.datasets
     (tmp_path / "lost.toml").write_text('extends = "nowhere.toml"\nname = "own"\n')
-    with pytest.raises(NotFoundError, match="nowhere.toml"):
+    with pytest.raises(NotFoundError, match=r"nowhere\.toml"):
         load_recipe(tmp_path / "lost.toml")
     (tmp_path / "round.toml").write_text('extends = "round.toml"\nname = "own"\n')
     with pytest.raises(InvalidValueError, match="none that extends this one"):

@@ -98,7 +98,7 @@ def test_an_epoch_draws_no_more_than_it_may(tiny_recipe, make_dataset, tmp_path:
     for limit, wanted in ((0, len(parts[0])), (10, 10), (1_000, len(parts[0]))):
         optimiser = msgspec.structs.replace(tiny_recipe.optimiser, epoch_scans=limit)
         batches = TrainingBatches(parts, msgspec.structs.replace(tiny_recipe, optimiser=optimiser))
-        drawn = sum(len(labels) // 2 for _, labels, _, _ in batches)
+        drawn = sum(len(batch.labels) // 2 for batch in batches)
         assert abs(drawn - wanted) <= 1
 
 

@@ -17,7 +17,8 @@ def start_weights_path(name: str, *, root: Path | None) -> Path:
     """Where the weights that a recipe names lie.
 
     Args:
-        name: a path, absolute or in `root`, or "hub:<owner>/<model>/<file>", which is fetched where it must be.
+        name: a path, absolute, in `root`, or else in the working folder (another run's network lies there), or
+            "hub:<owner>/<model>/<file>", which is fetched where it must be.
         root: folder with start weights; None: the working directory.
 
     Raises:
@@ -25,7 +26,9 @@ def start_weights_path(name: str, *, root: Path | None) -> Path:
     """
     if name.startswith(PREFIX):
         return hub_file(name)
-    return Path(name) if root is None else root / name
+    if root is None or (Path(name).is_file() and not (root / name).is_file()):
+        return Path(name)
+    return root / name
 
 
 def load_start_weights(path: Path, *, sha256: str = "") -> dict[str, Tensor]:
