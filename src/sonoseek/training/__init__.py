@@ -39,7 +39,7 @@ _WHERE = {
     "train": "sonoseek.training.run",
     "train_folds": "sonoseek.training.run",
     "summarise": "sonoseek.training.across_folds",
-    "export_run": "sonoseek.training.run",
+    "export_run": "sonoseek.training.run_export",
     "frozen_system": "sonoseek.training.frozen",
     "RecipeSystem": "sonoseek.training.systems",
     "Machine": "sonoseek.training.options",
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from sonoseek.training.options import Upkeep as Upkeep
     from sonoseek.training.recipe import Recipe as Recipe
     from sonoseek.training.recipe import load_recipe as load_recipe
-    from sonoseek.training.run import export_run as export_run
     from sonoseek.training.run import train as train
     from sonoseek.training.run import train_folds as train_folds
+    from sonoseek.training.run_export import export_run as export_run
     from sonoseek.training.systems import RecipeSystem as RecipeSystem
     from sonoseek.training.world import is_first as is_first
 

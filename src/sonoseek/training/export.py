@@ -62,6 +62,7 @@ def export_bundle(
     folder: Path,
     facts: BundleFacts,
     canvases: NDArray[np.float32] | None = None,
+    command: str = "",
 ) -> Path:
     """Write model, manifest and card; then open them as a user would and compare with `network`.
 
@@ -71,6 +72,8 @@ def export_bundle(
         facts: what the manifest and the card say. The manifest's training facts also get "onnx_vs_torch": the largest
             difference met, as `verify_bundle` gives it.
         canvases: float32 (n, 1, S, S) of real scans to compare on, beside random ones.
+        command: that made it, for the card alone: the manifest, and with it the bundle's id, is the same wherever and
+            however often a run was started.
 
     Returns:
         `folder`.
@@ -98,7 +101,8 @@ def export_bundle(
     }
     _write(folder / MODEL_FILE, model)
     _write(folder / MANIFEST_FILE, _json(manifest))
-    _write(folder / CARD_FILE, model_card(manifest, parameters=sum(p.numel() for p in network.parameters())).encode())
+    parameters = sum(p.numel() for p in network.parameters())
+    _write(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
     worst = verify_bundle(network, folder=folder, canvases=canvases)
     manifest["training"] = {**facts.training, "onnx_vs_torch": float(f"{worst:.2e}")}
     _write(folder / MANIFEST_FILE, _json(manifest))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +30,10 @@ PACKAGES = (
     "onnxscript",
     "onnxruntime",
 )
+
+PROGRAMS = ("sonoseek", "__main__.py")
+"""First words of a command line: the script, or `python -m sonoseek`."""
+UNSAID = ("--data", "--weights", "--resume")
 
 
 def describe_call(machine: Machine, upkeep: Upkeep, *, seed: int) -> dict[str, Any]:
@@ -62,6 +68,49 @@ def note_call(run_dir: Path, call: dict[str, Any]) -> None:
     except (OSError, ValueError):
         calls = []
     write_json(file, [*calls, call])
+
+
+def command_of(run_dir: Path) -> str:
+    """The command that began a run, as `command_shown` shows it; "" where the run does not say."""
+    try:
+        calls = json.loads((run_dir / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        return command_shown(calls[0]["command"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def command_shown(command: Sequence[str]) -> str:
+    """A command line as another may repeat it, for a card that leaves this machine.
+
+    Folders of data and weights, which each machine sets for itself, are left out, and so is `--resume`: a run that was
+    stopped comes out the same. Of absolute paths the part below the working folder is kept, or the name alone.
+
+    Args:
+        command: program and arguments.
+
+    Returns:
+        One line; "" where it was no verb of `sonoseek` that trains.
+    """
+    if len(command) < 2 or command[0] not in PROGRAMS or command[1] not in ("train", "evaluate"):
+        return ""
+    kept, skip = [], False
+    for word in command[1:]:
+        option, equals, value = word.partition("=")
+        if skip:
+            skip = False
+            continue
+        if option in UNSAID:
+            skip = option != "--resume" and not equals  # its value is a word of its own
+            continue
+        kept.append(f"{option}={_near(value)}" if equals and option.startswith("--") else _near(word))
+    return shlex.join(["sonoseek", *kept])
+
+
+def _near(word: str) -> str:
+    path = Path(word)
+    if not path.is_absolute():
+        return word
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def write_json(path: Path, content: Any) -> None:

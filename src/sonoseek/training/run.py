@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.core import InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
-from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.evaluate.calibrate import Calibration, calibrate
 from sonoseek.evaluate.familiarity import FEWEST, fit_novelty
 from sonoseek.evaluate.protocols import Round
@@ -43,15 +41,14 @@ from sonoseek.training.module import TrainingModule, build_network, close_unlear
 from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
 from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
-from sonoseek.training.provenance import describe_call, note_call, write_json
+from sonoseek.training.provenance import command_shown, describe_call, note_call, write_json
 from sonoseek.training.recipe import Recipe, recipe_to_dict
+from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
 from sonoseek.training.teachers import Teachers
 from sonoseek.training.world import first_goes_first, is_first, meet
 
 log = logging.getLogger(__name__)
 Embeddings = NDArray[np.float32]
-WEIGHTS_FILE = "network.safetensors"
-BUNDLE_FOLDER = "bundle"
 
 
 def train(
@@ -179,7 +176,13 @@ def train(
         novelty=_novelty(learnt, read_parts(served, split.validation)[1]),
     )
     real = take_examples(calibrators, count=COMPARED).canvases.numpy()
-    bundle = export_bundle(served, folder=run_dir / BUNDLE_FOLDER, facts=facts, canvases=real)
+    bundle = export_bundle(
+        served,
+        folder=run_dir / BUNDLE_FOLDER,
+        facts=facts,
+        canvases=real,
+        command=command_shown(call["command"]),
+    )
     metrics = {
         "recipe": recipe.name,
         "fold": fold,
@@ -247,22 +250,6 @@ def train_folds(
     if is_first():
         summarise(run_dir, folds=recipe.folds)
     return tuple(bundles)
-
-
-def export_run(run_dir: Path, out: Path) -> Path:
-    """Copy a finished run's bundle to `out`, checked as it is opened there.
-
-    Raises:
-        NotFoundError: the run has not finished.
-        BundleError: the bundle is damaged.
-    """
-    if not (run_dir / METRICS_FILE).is_file():
-        raise NotFoundError(f"{run_dir} holds no finished run; train it, or go on with resume=True, first.")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
-        shutil.copyfile(run_dir / BUNDLE_FOLDER / name, out / name)
-    load_bundle(out)
-    return out
 
 
 def is_finished(run_dir: Path, recipe: Recipe, *, round_: Round) -> bool:

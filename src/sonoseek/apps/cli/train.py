@@ -105,17 +105,34 @@ def export(
         str | None,
         typer.Option(help="--ensemble: typical length of the members' embeddings; measured on phantoms by default."),
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="RUN: folder of `evaluate`; its figures, and failures on phantoms, complete MODEL_CARD.md."),
+    ] = None,
+    results_of: Annotated[
+        str | None, typer.Option(help="--results: system whose figures; the one called as the recipe by default.")
+    ] = None,
 ) -> None:
     """Write a run's bundle anew (model.onnx, bundle.json, MODEL_CARD.md), or bundles that speak as one (no torch)."""
     if out is None:
         raise InvalidValueError("no folder is named to write to; say --out DIR.")
     if (run is None) == (not ensemble):
         raise InvalidValueError("name either a finished run, RUN, or the members of an ensemble, --ensemble BUNDLE … .")
+    if results_of is not None and results is None:
+        raise InvalidValueError(f"--results-of {results_of} needs --results DIR, the folder in which to look for it.")
     if run is not None:
+        from sonoseek.apps.cli.show import progress_bar
         from sonoseek.training import export_run
 
-        typer.echo(f"bundle: {export_run(run, out)}")
+        if results is None:
+            typer.echo(f"bundle: {export_run(run, out)}")
+            return
+        with progress_bar("failures", unit="phantoms") as on_progress:
+            export_run(run, out, results=results, system=results_of, on_progress=on_progress)
+        typer.echo(f"bundle: {out}")
         return
+    if results is not None:
+        raise InvalidValueError("--results completes the card of a RUN; an ensemble's members each have their own.")
     typer.echo(f"bundle: {_ensemble(ensemble or [], out, name=name, version=version, weights=weights, norms=norms)}")
 
 

@@ -1,0 +1,108 @@
+"""A finished run's bundle, copied out; with what an evaluation measured and where it fails written into its card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from sonoseek.core import BundleError, InvalidValueError, NotFoundError
+from sonoseek.encoder import load_bundle
+from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
+from sonoseek.training.across_folds import METRICS_FILE
+from sonoseek.training.card_failures import failures_section, find_failures
+from sonoseek.training.card_results import read_card_results, results_section
+from sonoseek.training.model_card import model_card
+from sonoseek.training.provenance import command_of
+
+BUNDLE_FOLDER = "bundle"
+WEIGHTS_FILE = "network.safetensors"
+_NOT_WEIGHTS = ("running_mean", "running_var", "num_batches_tracked")
+"""Ends of names in a network's file that are state, not weights."""
+
+
+def export_run(
+    run_dir: Path,
+    out: Path,
+    *,
+    results: Path | None = None,
+    system: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Copy a finished run's bundle to `out`, checked as it is opened there.
+
+    Args:
+        run_dir: of `train`.
+        out: made if need be; an older bundle in it is replaced.
+        results: folder that `evaluate` wrote: the card is written anew, with the figures of every protocol and with
+            failures on phantoms. Model and manifest, and so the bundle's id, stay as they are.
+        system: whose results; None: the one that is called as the run's recipe.
+        on_progress: (done, total) phantoms asked.
+
+    Raises:
+        NotFoundError: the run has not finished; no results, or none of that system.
+        InvalidValueError: `system` without `results`.
+        ResultsError: the results do not read.
+        BundleError: the bundle, or the run's network, is damaged.
+    """
+    if not (run_dir / METRICS_FILE).is_file():
+        raise NotFoundError(f"{run_dir} holds no finished run; train it, or go on with resume=True, first.")
+    if system is not None and results is None:
+        raise InvalidValueError(
+            f"system is {system!r}, and no folder of results is named in which to look for it. Name one, such as "
+            "docs/results (--results)."
+        )
+    source = run_dir / BUNDLE_FOLDER
+    card = None if results is None else _completed_card(run_dir, results, system=system, on_progress=on_progress)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
+        if out.resolve() != source.resolve():
+            shutil.copyfile(source / name, out / name)
+    if card is not None:
+        part = out / f"{CARD_FILE}.part"
+        part.write_text(card, encoding="utf-8")
+        part.replace(out / CARD_FILE)
+    load_bundle(out)
+    return out
+
+
+def _completed_card(
+    run_dir: Path, results: Path, *, system: str | None, on_progress: Callable[[int, int], None] | None
+) -> str:
+    """The card with everything that training could not know."""
+    bundle = load_bundle(run_dir / BUNDLE_FOLDER)
+    manifest = json.loads((bundle.path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    recipe: Mapping[str, Any] = bundle.training.get("recipe", {})
+    found = read_card_results(results, system=system or recipe.get("name", bundle.name))
+    known = {
+        hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]: (
+            "this bundle's recipe, trained anew on the training side of each round: none of those networks had seen a "
+            "scan that it was asked about, and none of them is this bundle's"
+        ),
+        bundle.bundle_id: "this very bundle",
+    }
+    return model_card(
+        manifest,
+        parameters=_parameters(run_dir / WEIGHTS_FILE),
+        command=command_of(run_dir),
+        measured=results_section(found, identities=known),
+        failures=failures_section(find_failures(bundle.path, on_progress=on_progress)),
+    )
+
+
+def _parameters(path: Path) -> int:
+    """Number of weights in a network's file, without reading them."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if not name.endswith(_NOT_WEIGHTS)]  # noqa: SIM118 - no mapping
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(
+            f"{path} does not read as a network's weights ({error}). Train again, or copy the run again."
+        ) from error
