@@ -115,6 +115,8 @@ def test_training_leaves_a_card_with_every_section_and_says_what_is_missing(fini
     assert "network `hybrid` on `tiny`: CNN → GRU" in section(card, "What it is")
     assert "| phantom | drawn by code" in section(card, "Data")
     assert "CC0-1.0" in section(card, "Data")
+    counts = load_bundle(finished / "bundle").training["datasets"][0]["counts"]
+    assert f"{counts['normal']} normal, {counts['benign']} benign, {counts['malignant']} malignant" in card
     bundle = load_bundle(finished / "bundle")
     for name, point in bundle.operating_points.items():
         row = f"| `{name}` | {point['threshold']:.3f} | {point['sensitivity']:.3f} | {point['specificity']:.3f} |"
@@ -272,6 +274,17 @@ def test_a_bundle_that_says_little_still_gets_a_card(finished):
     assert section(card, "Data").strip() == "None."
     assert "No operating points" in section(card, "Calibration")
     assert "network `" not in section(card, "What it is")
+
+
+def test_the_runs_that_a_run_needs_are_named(finished):
+    manifest = json.loads((finished / "bundle" / "bundle.json").read_text())
+    alone = section(model_card(manifest, parameters=1, command="sonoseek train a.toml --run r"), "How it was made")
+    assert "other runs" not in alone
+    recipe = {**manifest["training"]["recipe"], "start": {"weights": "runs/start/network.safetensors"}}
+    manifest["training"] = {**manifest["training"], "recipe": recipe}
+    command = "sonoseek train a.toml --run r --folds-from runs/folds --teacher=runs/big/bundle"
+    told = section(model_card(manifest, parameters=1, command=command), "How it was made")
+    assert "`runs/folds`, `runs/big/bundle`, `runs/start/network.safetensors`" in told
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sonoseek.core import DISCLAIMER
+from sonoseek.core import DISCLAIMER, PATHOLOGIES
 
 LATER = "`sonoseek export RUN --out DIR --results docs/results --results-of SYSTEM`"
 """What completes the card: training itself knows neither protocols nor failures."""
@@ -76,7 +76,7 @@ _INTENDED = (
     "compare retrieval systems by one protocol, to look through an archive for near-copies and outliers, and to teach."
 )
 _NOT_INTENDED = (
-    "- No screening: it was not made for, nor measured on, women without a finding.\n"
+    "- No screening: it was not made for, nor measured on, people without a finding.\n"
     "- No second reader, no triage: no figure here comes from readers at work.\n"
     "- No decision on biopsy, treatment or follow-up, and no reassurance: it misses cancers (figures below).\n"
     "- No patient outside of a study; no Doppler, elastography, automated whole-breast scan, axilla or other organ."
@@ -121,8 +121,21 @@ def _how_made(training: Mapping[str, Any], *, command: str) -> tuple[str, ...]:
     return (
         made,
         f"    {command}" if command else "The command is not known: the run was started from Python, or is older.",
+        _before(recipe, command),
         f"Start weights: {training.get('start', 'Random.')}",
     )
+
+
+def _before(recipe: Mapping[str, Any], command: str) -> str:
+    """What had to be there already: other runs, each with its own command."""
+    words = command.replace("=", " ").split()
+    runs = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("--folds-from", "--teacher")]
+    weights = str(recipe.get("start", {}).get("weights", ""))
+    if "/" in weights and weights.endswith("network.safetensors") and not weights.startswith("hub:"):
+        runs.append(weights)
+    if not runs:
+        return ""
+    return f"It takes up what other runs left, which are made first: {', '.join(f'`{run}`' for run in runs)}."
 
 
 def _data(training: Mapping[str, Any]) -> str:
@@ -130,7 +143,7 @@ def _data(training: Mapping[str, Any]) -> str:
     if not entries:
         return "None."
     rows = [
-        "| archive | hospital and scanners | learnt from | validated and calibrated on | licence |",
+        "| archive | hospital and scanners | learnt from | kept for validation | licence |",
         "|---|---|---|---|---|",
     ]
     for entry in entries:
@@ -148,7 +161,7 @@ def _data(training: Mapping[str, Any]) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "–"
+    return ", ".join(f"{counts[name]} {name}" for name in PATHOLOGIES if name in counts) or "–"
 
 
 def _limits(manifest: Mapping[str, Any]) -> str:
