@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from sonoseek.apps.cli.data import write_phantoms
@@ -209,6 +211,12 @@ def test_a_failed_export_leaves_nothing(finished, results, tmp_path):
     with pytest.raises(BundleError, match="does not read"):
         run_export._parameters(tmp_path / "damaged" / "network.safetensors")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_state_of_a_normalisation_is_no_weight(tmp_path):
+    layers = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4))
+    save_file(layers.state_dict(), tmp_path / "network.safetensors")
+    assert run_export._parameters(tmp_path / "network.safetensors") == sum(p.numel() for p in layers.parameters())
 
 
 def test_failures_are_wrong_sure_and_can_be_made_again(finished, tmp_path):
