@@ -303,9 +303,12 @@ def _started(recipe: Recipe, *, weights_root: Path | None) -> EvidenceNetwork:
 
 
 def _take_over(network: EvidenceNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Start from all of another run's network, its `network.safetensors`."""
+    """Start from all of another run's network, its `network.safetensors`, but for parts that are left out here."""
+    left_out = {name for name, part in vars(network).items() if part is None} | {
+        name for name, part in network._modules.items() if part is None
+    }
     try:
-        network.load_state_dict(dict(weights))
+        network.load_state_dict({key: value for key, value in weights.items() if key.split(".")[0] not in left_out})
     except RuntimeError as error:
         raise InvalidValueError(
             f"{path} holds another network than the recipe's ({error}). Give both recipes the same network, backbone "

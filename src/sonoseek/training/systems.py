@@ -58,7 +58,8 @@ class RecipeSystem:
         self.identity = hashlib.sha256(content).hexdigest()[:16]
         self._roots = (data_root, weights_root)
         self._cache = cache
-        self._workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._workers = workers or self._cores
 
     def prepare(self, tasks: Sequence[Task], *, on_progress: Progress | None = None) -> None:
         """Train every round that is not trained yet.
@@ -74,7 +75,7 @@ class RecipeSystem:
         context = multiprocessing.get_context("spawn")
         told: Any = context.Queue()
         workers = min(self._workers, len(jobs))
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = max(1, self._cores // workers)
         with ProcessPoolExecutor(
             workers, mp_context=context, initializer=_begin, initargs=(told, threads), max_tasks_per_child=1
         ) as pool:

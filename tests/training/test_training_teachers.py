@@ -1,0 +1,57 @@
+"""Distillation: teachers are asked about the same views, must clean alike, and must not have seen the test side."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from sonoseek.core import InvalidValueError, SplitError
+from sonoseek.encoder import OnnxEncoder, load_bundle
+from sonoseek.training.losses import distillation, same_similarity
+from sonoseek.training.run import train
+from sonoseek.training.teachers import Teachers
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_recipe, tmp_path_factory):
+    return train(tiny_recipe, data_root=None, run_dir=tmp_path_factory.mktemp("teacher"), fold=0)
+
+
+def test_teachers_speak_of_the_views_they_are_shown(tiny_recipe, teacher):
+    canvases = torch.rand(4, 1, 64, 64)
+    logits, cosines = Teachers([teacher, teacher], tiny_recipe, unseen={}).read(canvases)
+    alone = OnnxEncoder(load_bundle(teacher), threads=1).encode(canvases.numpy())
+    wanted = torch.from_numpy(alone.logits / load_bundle(teacher).temperature).log_softmax(1)
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+    assert cosines.shape == (4, 4)
+    torch.testing.assert_close(cosines.diagonal(), torch.ones(4), atol=1e-5, rtol=0)
+
+
+def test_a_teacher_that_cleans_otherwise_is_refused(tiny_recipe, teacher):
+    other = msgspec.structs.replace(tiny_recipe, cleaning={"canvas_size": 96})
+    with pytest.raises(InvalidValueError, match="Give both the same"):
+        Teachers([teacher], other, unseen={})
+
+
+def test_a_teacher_that_has_seen_a_test_scan_is_refused(tiny_recipe, teacher):
+    seen = load_bundle(teacher).training["cases"]["phantom"][0]
+    with pytest.raises(SplitError, match="must have seen none"):
+        Teachers([teacher], tiny_recipe, unseen={"phantom": [seen]})
+
+
+def test_a_student_learns_its_teachers_word(tiny_recipe, teacher, tmp_path):
+    options = msgspec.structs.replace(tiny_recipe.teacher, weight=1.0, similarity=0.5)
+    student = msgspec.structs.replace(tiny_recipe, name="student", teacher=options, seed=1)
+    bundle = train(student, data_root=None, run_dir=tmp_path / "student", fold=0, teachers=[teacher])
+    assert load_bundle(bundle).name == "student"
+    assert (tmp_path / "student" / "metrics.json").is_file()
+
+
+def test_the_losses_are_0_where_both_say_the_same():
+    logits = torch.tensor(np.random.default_rng(0).normal(size=(5, 3)), dtype=torch.float32)
+    same = distillation(logits, logits + 3.0, temperature=2.0)
+    torch.testing.assert_close(same, torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert distillation(logits, -logits, temperature=2.0) > 0.1
+    units = torch.nn.functional.normalize(logits, dim=1)
+    torch.testing.assert_close(same_similarity(logits, units @ units.T), torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert same_similarity(logits, -(units @ units.T)) > 0.1
