@@ -51,8 +51,8 @@ docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict
 
 train: $(VENV)/.dev
-	$(BIN)/sonoseek train recipes/first-hybrid.toml --run runs/folds --folds all --resume
-	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --folds-from runs/folds --resume
+	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
+	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume
 
 CHEAP := --system nearest-pixels --system radiomics --system frozen-squeezenet
 PEERS := $(CHEAP) --system frozen-mobilenet-v2 --system frozen-resnet50-v2

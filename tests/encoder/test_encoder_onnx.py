@@ -42,19 +42,20 @@ def test_the_identities_hold_through_onnx(shipped):
 
 
 def test_padding_carries_no_evidence(shipped):
-    given = np.random.default_rng(0).random((1, 1, 224, 224), dtype=np.float32)
+    side = shipped.bundle.recipe.canvas_size
+    given = np.random.default_rng(0).random((1, 1, side, side), dtype=np.float32)
     given[:, :, :64] = PADDING
     evidence = shipped.encode(given).evidence
-    edge = 64 * evidence.shape[2] // 224  # the first row of cells that lies wholly in the scan
+    edge = 64 * evidence.shape[2] // side  # the first row of cells that lies wholly in the scan
     assert np.all(evidence[:, :, : edge - 1] == 0)
     assert np.all(np.abs(evidence[:, :, edge:]).max(1) > 0)
-    blank = shipped.encode(np.full((1, 1, 224, 224), PADDING, np.float32))
+    blank = shipped.encode(np.full((1, 1, side, side), PADDING, np.float32))
     assert np.all(blank.evidence == 0)
     np.testing.assert_allclose(blank.logits[0], shipped.bundle.head_bias, atol=1e-6)
 
 
 def test_a_scan_reads_the_same_alone_and_in_any_batch(shipped):
-    given = canvases(35, 224)  # more than one run
+    given = canvases(35, shipped.bundle.recipe.canvas_size)  # more than one run
     together = shipped.encode(given)
     alone = shipped.encode(given[33:34])
     np.testing.assert_allclose(together.embedding[33], alone.embedding[0], rtol=1e-4, atol=1e-4)
@@ -65,7 +66,7 @@ def test_a_scan_reads_the_same_alone_and_in_any_batch(shipped):
 
 
 def test_several_threads_may_ask_at_once(shipped):
-    given = [canvases(1, 224, seed=seed) for seed in range(8)]
+    given = [canvases(1, shipped.bundle.recipe.canvas_size, seed=seed) for seed in range(8)]
     alone = [shipped.encode(canvas).embedding for canvas in given]
     with ThreadPoolExecutor(4) as pool:
         for one, other in zip(alone, pool.map(lambda c: shipped.encode(c).embedding, given), strict=True):
