@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 
 from sonoseek import Report, Scan, load_bundle, open_dataset, open_engine
-from sonoseek.engine import SAME_SCAN
 
 
 def turned(pixels: np.ndarray) -> np.ndarray:
@@ -65,7 +64,7 @@ def main() -> None:
         for record in records:
             scan = dataset.load(record.case_id, masks=False).scans[0]
             others = engine.query(scan, k=1).matches  # the scan, its patient and its group are left out
-            wrong += others[0].similarity >= SAME_SCAN
+            wrong += others[0].similarity >= engine.bundle.same_scan
             pixels = scan.pixels
             for name, change in CHANGES.items():
                 report = engine.query(Scan(pixels=change(pixels)), k=1, include_same=True)

@@ -38,10 +38,6 @@ from sonoseek.reports.words import UNLIKE_ANYTHING, either, likeliest, percent
 
 __all__ = ["Reading", "SearchEngine", "open_engine"]
 
-SAME_SCAN = 0.93
-"""Cosine from which on the archive likely holds the very scan that is asked about, re-saved, scaled or slightly turned.
-Of BUSI's scans that a fold's network had not learnt from, 94 % reach it when turned by 5° and all but one when halved;
-no best match outside a scan's own group does (`benchmarks/found_again.py`)."""
 SMALL_SIDE = 128
 """Pixels. A scan with a shorter side has lost the speckle and the margins that a verdict rests on."""
 MARKS_WORTH_A_WORD = 0.001
@@ -158,7 +154,7 @@ class SearchEngine:
             novelty=found.novelty,
             warnings=(
                 *_about_the_scan(reading, abstain_below=self.bundle.abstain_below),
-                *_about_copies(scan, found, held=held, left_out=not include_same),
+                *_about_copies(scan, found, held=held, left_out=not include_same, same_scan=self.bundle.same_scan),
                 *(() if self.gallery is None else _about_the_archive(reading, found, k=k, where=where)),
             ),
             bundle_id=self.bundle.bundle_id,
@@ -298,7 +294,7 @@ def _about_a_stranger(unfamiliarity: float) -> str:
     )
 
 
-def _about_copies(scan: Scan, found: SearchResult, *, held: bool, left_out: bool) -> list[str]:
+def _about_copies(scan: Scan, found: SearchResult, *, held: bool, left_out: bool, same_scan: float) -> list[str]:
     """What the reader should know when the archive holds the scan that is asked about, as it is or nearly.
 
     Args:
@@ -306,6 +302,7 @@ def _about_copies(scan: Scan, found: SearchResult, *, held: bool, left_out: bool
         found: for it.
         held: whether its very pixels are in the archive.
         left_out: whether they, their patient and their group were kept from answering.
+        same_scan: cosine from which on two scans are likely one, as the bundle says.
     """
     if held and left_out:
         return ["The archive holds this very scan; it, its patient and its group were left out of the matches."]
@@ -313,9 +310,9 @@ def _about_copies(scan: Scan, found: SearchResult, *, held: bool, left_out: bool
         listed = any(match.scan_id == scan.scan_id for match in found.matches)
         return [f"The archive holds this very scan; it is {'' if listed else 'not '}among the matches."]
     likely = "The archive likely holds this very scan under another name"
-    if found.matches and found.matches[0].similarity >= SAME_SCAN:
+    if found.matches and found.matches[0].similarity >= same_scan:
         return [f"{likely} (similarity {found.matches[0].similarity:.3f}): that match is no independent precedent."]
-    if found.nearest is not None and 1.0 - found.nearest >= SAME_SCAN:
+    if found.nearest is not None and 1.0 - found.nearest >= same_scan:
         return [f"{likely} (similarity {1.0 - found.nearest:.3f}); it is not among the matches."]
     return []
 

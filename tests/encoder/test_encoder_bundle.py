@@ -55,6 +55,7 @@ def test_the_environment_names_the_default(bundle_folder, monkeypatch):
         ({"cells": [0, 2]}, "cells"),
         ({"licences": None}, "licences"),
         ({"extra": 1}, "extra"),
+        ({"same_scan": 1.5}, "cosine"),
         ({"cleaning": {"version": 99}}, "cleaning"),
         ({"cleaning": {"version": 1, "canvas": 3}}, "cleaning"),
     ],

@@ -250,11 +250,10 @@ class TestWithGallery:
         encoder: Any,
         empty_gallery: Gallery,
         make_scan: MakeScan,
-        monkeypatch: pytest.MonkeyPatch,
         k: int,
         where: str | None,
     ) -> None:
-        monkeypatch.setattr("sonoseek.engine.SAME_SCAN", 0.995)  # unlike scans are closer together in the fake's space
+        object.__setattr__(encoder.bundle, "same_scan", 0.995)  # unlike scans are closer together in the fake's space
         stripes = np.zeros((200, 200), np.uint8)
         stripes[::2, 60:90] = 255
         fill(empty_gallery, encoder, [(make_scan(1), "benign", None), (Scan(pixels=stripes), "malignant", None)])

@@ -4,11 +4,18 @@ import torch
 
 from sonoseek.networks import BACKBONES, NETWORKS, OWN_READERS
 
-READING = [(n, b) for n in NETWORKS if n not in OWN_READERS for b in BACKBONES]
+FINE = ("squeezenet", "resnet50-v2")
+"""Backbones that show finer maps, from which an outline is drawn."""
+READING = [(n, b) for n in NETWORKS if n not in OWN_READERS for b in (FINE if n == "outline" else BACKBONES)]
 PAIRS = [*READING, *((n, "none") for n in OWN_READERS)]
 """Every network of the table on every backbone that it takes."""
 FEW = [(n, b) for n, b in PAIRS if n != "hybrid" or b in ("squeezenet", "tiny")]
 """The same, with two backbones for the hybrid: its rows do not know which backbone they read."""
+
+
+def usual_backbone(network):
+    """The smallest that it takes."""
+    return "none" if network in OWN_READERS else "squeezenet" if network == "outline" else "tiny"
 
 
 def lived_in(module, *, size=64):

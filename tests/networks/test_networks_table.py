@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from networks_made import FEW, PAIRS, lived_in, make
+from networks_made import FEW, PAIRS, lived_in, make, usual_backbone
 
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.networks import BACKBONES, NETWORKS, OWN_READERS
@@ -105,7 +105,7 @@ def test_every_weight_learns(network, backbone):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_black_and_padding_differ(network):
-    built = make(network, "none" if network in OWN_READERS else "tiny")
+    built = make(network, usual_backbone(network))
     black = torch.rand(1, 1, SIZE, SIZE)
     black[:, :, :32] = 0
     padded = black.clone()
@@ -117,7 +117,7 @@ def test_black_and_padding_differ(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_canvas_that_does_not_fit_is_refused(network):
     with pytest.raises(InvalidValueError, match="multiple of 16"):
-        make(network, "none" if network in OWN_READERS else "tiny")(torch.rand(1, 1, 100, 100))
+        make(network, usual_backbone(network))(torch.rand(1, 1, 100, 100))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -158,9 +158,9 @@ def test_listing_the_tables_imports_no_torch():
 def test_many_views_keep_the_identities_and_forget_the_mirror(network):
     from sonoseek.networks.many_views import ManyViewNetwork
 
-    # squeezenet looks at half-cell shifts; the networks that bring their own reader do not
+    # squeezenet looks at half-cell shifts; the networks that bring their own reader or draw outlines do not
     served = ManyViewNetwork(make(network, "none" if network in OWN_READERS else "squeezenet")).eval()
-    cells = CELLS if network in OWN_READERS else 2 * CELLS
+    cells = CELLS if network in (*OWN_READERS, "outline") else 2 * CELLS
     canvas = torch.rand(2, 1, SIZE, SIZE)
     canvas[:, :, :32] = -1
     canvas[1, :, :, 50:] = -1

@@ -14,7 +14,7 @@ from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, InvalidValueError, Settings
 from sonoseek.encoder.ensemble import decode_ensemble, join
 from sonoseek.encoder.manifest import NoveltyPart, decode_manifest
-from sonoseek.encoder.values import CARD_FILE, ENSEMBLE_FILE, MANIFEST_FILE, MODEL_FILE, Bundle, Novelty
+from sonoseek.encoder.values import CARD_FILE, ENSEMBLE_FILE, MANIFEST_FILE, MODEL_FILE, SAME_SCAN, Bundle, Novelty
 
 __all__ = [
     "Bundle",
@@ -97,6 +97,7 @@ def _load_single(folder: Path) -> Bundle:
         embedding_dim=manifest.embedding_dim,
         cells=manifest.cells,
         novelty=None if manifest.novelty is None else _novelty(manifest.novelty, dim=manifest.embedding_dim),
+        same_scan=SAME_SCAN if manifest.same_scan is None else manifest.same_scan,
     )
 
 

@@ -160,6 +160,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         embedding_dim=weight.shape[1],
         cells=common_cells(bundles),
         members=members,
+        same_scan=float(np.mean([bundle.same_scan for bundle in bundles])),
     )
 
 

@@ -50,6 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         training: data names, counts, content hash, protocol, figures, origin of the start weights.
         licences: of the bundle and of what it was made from.
         novelty: what tells scans unlike those of the training; bundles of earlier versions have none.
+        same_scan: cosine from which on two scans are likely one; earlier versions do not say.
     """
 
     format: int
@@ -70,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     training: dict[str, Any]
     licences: dict[str, str]
     novelty: NoveltyPart | None = None
+    same_scan: float | None = None
 
 
 class _FormatOnly(msgspec.Struct):
@@ -151,6 +153,10 @@ def _contradictions(manifest: Manifest) -> list[str]:
             f"head_bias has {len(manifest.head_bias)} numbers, not {len(classes)}",
         ),
         (dim > 0 and min(manifest.cells) > 0, f"embedding_dim {dim} and cells {manifest.cells} must be positive"),
+        (
+            manifest.same_scan is None or -1 <= manifest.same_scan <= 1,
+            f"same_scan is {manifest.same_scan}; it is a cosine, −1 … 1",
+        ),
     )
     return [
         *(message for holds, message in checks if not holds),

@@ -18,6 +18,9 @@ MANIFEST_FILE = "bundle.json"
 ENSEMBLE_FILE = "ensemble.json"
 CARD_FILE = "MODEL_CARD.md"
 
+SAME_SCAN = 0.93
+"""`Bundle.same_scan` of bundles that do not say: measured on the first hybrid, whose cosines spread widely."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bundle:
@@ -37,6 +40,7 @@ class Bundle:
         training: data names, counts, hashes, protocol and figures.
         embedding_dim: D. cells: (h, w) of the evidence map.
         novelty: what tells a scan unlike those it was trained on, or None: then it never abstains for that reason.
+        same_scan: cosine from which on two scans are likely one scan, re-saved, scaled or slightly turned.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
     """
 
@@ -56,6 +60,7 @@ class Bundle:
     embedding_dim: int
     cells: tuple[int, int]
     novelty: Novelty | None = None
+    same_scan: float = SAME_SCAN
     members: tuple[Member, ...] = ()
 
     @property

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sonoseek.core import InvalidValueError, MissingExtraError
 from sonoseek.encoder import Novelty
 from sonoseek.encoder.unfamiliarity import distances
+from sonoseek.evaluate.ranking import unit
 
 LEVEL = 0.99
 """Share of validation scans that must count as familiar: what abstaining on the others may cost."""
@@ -22,6 +23,34 @@ LEAST_VARIANCE = 1e-9
 """Scans that are all alike vary in no direction; dividing by 0 would call every other one infinitely far."""
 FEWEST = 8
 """Scans on either side without which nothing can be said."""
+
+
+def fit_same_scan(
+    embeddings: NDArray[np.floating],
+    groups: NDArray[np.int64],
+    *,
+    gallery: NDArray[np.floating],
+    gallery_groups: NDArray[np.int64],
+) -> float:
+    """The cosine from which on two scans are likely one: what 99 % of scans do not reach with any that is not theirs.
+
+    Args:
+        embeddings: (m, D) of scans that were not learnt from.
+        groups: (m,), the number of each one's group: scans that show the same.
+        gallery: (n, D) of all scans.
+        gallery_groups: (n,), in the same numbers.
+
+    Returns:
+        0.8 … 0.995: below, copies would hardly be missed and strangers taken for them; above, half precision rounds.
+
+    Raises:
+        InvalidValueError: fewer than 8 scans.
+    """
+    if len(embeddings) < FEWEST:
+        raise InvalidValueError(f"{len(embeddings)} scans; a border needs at least {FEWEST}. Give more of them.")
+    cosines = unit(embeddings) @ unit(gallery).T
+    cosines[groups[:, None] == gallery_groups[None, :]] = -1.0
+    return float(np.clip(np.quantile(cosines.max(axis=1), LEVEL), 0.8, 0.995))
 
 
 def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:

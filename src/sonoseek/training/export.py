@@ -54,6 +54,7 @@ class BundleFacts:
     training: Mapping[str, Any]
     licences: Mapping[str, str]
     novelty: Mapping[str, Any] | None = None
+    same_scan: float | None = None
 
 
 def export_bundle(

@@ -29,6 +29,7 @@ def bundle_facts(
     figures: Figures,
     cross_validation: Mapping[str, Any],
     novelty: Mapping[str, Any] | None = None,
+    same_scan: float | None = None,
 ) -> BundleFacts:
     """Gather manifest and card.
 
@@ -41,6 +42,7 @@ def bundle_facts(
         figures: side → dataset → name → value, as in `metrics.json`.
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
         novelty: as `fit_novelty` gives it, or None.
+        same_scan: as `fit_same_scan` gives it, or None.
     """
     licences = {"bundle": "Apache-2.0"}
     if recipe.start.licence:
@@ -87,6 +89,7 @@ def bundle_facts(
         },
         licences=licences,
         novelty=novelty,
+        same_scan=same_scan,
     )
 
 

@@ -18,7 +18,7 @@ from sonoseek.core import InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.calibrate import Calibration, calibrate
-from sonoseek.evaluate.familiarity import FEWEST, fit_novelty
+from sonoseek.evaluate.familiarity import FEWEST, fit_novelty, fit_same_scan
 from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
@@ -173,7 +173,7 @@ def train(
         round_=round_,
         figures=figures,
         cross_validation=summary_of(cross_validation),
-        novelty=_novelty(learnt, read_parts(served, split.validation)[1]),
+        **_borders(split, learnt, read_parts(served, split.validation)[1]),
     )
     real = take_examples(calibrators, count=COMPARED).canvases.numpy()
     bundle = export_bundle(
@@ -346,10 +346,26 @@ def _figures(
     return found
 
 
-def _novelty(learnt: Sequence[Embeddings], held: Embeddings) -> dict[str, Any] | None:
-    """What tells a scan unlike those of all training archives, or None where there are too few to say."""
+def _borders(split: Split, learnt: Sequence[Embeddings], held: Embeddings) -> dict[str, Any]:
+    """What tells a scan unlike those of all training archives, and one that is there already; None for too few."""
     together = np.concatenate([part for part in learnt if len(part)])
-    return fit_novelty(together, held) if min(len(together), len(held)) >= FEWEST else None
+    if min(len(together), len(held)) < FEWEST:
+        return {"novelty": None, "same_scan": None}
+    groups = _numbered(split.validation)
+    return {
+        "novelty": fit_novelty(together, held),
+        "same_scan": fit_same_scan(
+            held,
+            groups,
+            gallery=np.concatenate([together, held]),
+            gallery_groups=np.concatenate([_numbered(split.train), groups]),
+        ),
+    }
+
+
+def _numbered(parts: Sequence[Part]) -> NDArray[np.int64]:
+    """Group of each row, no two archives sharing a number."""
+    return np.concatenate([part.groups[part.rows] * len(parts) + number for number, part in enumerate(parts)])
 
 
 def _write_predictions(path: Path, tested: list[dict[str, Any]]) -> None:
