@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DATA   ?= $(SONOSEEK_DATA)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench docs train figures rescore lock clean help
+.PHONY: demo test lint bench docs train figures networks rescore lock clean help
 help:
 	@echo "make demo    phantom archive -> gallery -> ten reports (no torch)"
 	@echo "make test    the tests;  make lint  style, types, floors"
@@ -13,6 +13,7 @@ help:
 	@echo "make docs    the documentation, into site/"
 	@echo "make train   the bundle that ships (needs SONOSEEK_DATA and start weights; see docs/how-to/train.md)"
 	@echo "make figures every protocol with every system, into docs/results (hours; goes on where it was stopped)"
+	@echo "make networks the comparison and the ablations, into docs/results (a day; goes on where it was stopped)"
 	@echo "make rescore every figure in docs/results again, from its rows"
 	@echo "make lock    pin anew, from pyproject.toml"
 
@@ -67,6 +68,16 @@ figures: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --protocol busbra-official $(PEERS) --system first-hybrid
 	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra $(PEERS) --system first-hybrid
 	$(BIN)/sonoseek evaluate --protocol external --train-on busbra --test-on busi $(PEERS)
+	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
+	$(BIN)/sonoseek evaluate --protocol busi-grouped --system outline --seeds 0
+	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra --system outline
+	$(BIN)/sonoseek evaluate --protocol external --train-on busbra --test-on busi --system outline
+
+# One network per peer and per part left out, by one recipe on one budget: a day on two cores.
+NETWORKS := $(patsubst recipes/%.toml,--system %,$(filter-out recipes/peer-base.toml,$(wildcard recipes/peer-*.toml recipes/outline-*.toml)))
+networks: $(VENV)/.dev
+	$(BIN)/sonoseek evaluate --protocol busi-grouped --seeds 0 $(NETWORKS)
+	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra $(NETWORKS)
 
 rescore: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --rescore docs/results
