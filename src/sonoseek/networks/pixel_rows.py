@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonoseek.networks.evidence import refuse_start
+from sonoseek.networks.recurrence import both_ways
 
 WIDTH = 112
 """Numbers per pixel row. A wider or narrower row is averaged onto as many, so that one network reads any canvas."""
@@ -23,11 +24,10 @@ _REMEMBER = 2.0
 
 
 class DepthLSTM(nn.Module):
-    """A bidirectional LSTM over (N, steps, features) that exports as one ONNX operator; why: see `DepthGRU`."""
+    """A bidirectional LSTM over (N, steps, features) that exports as one ONNX operator."""
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = hidden
         self.cell = nn.LSTM(features, hidden, batch_first=True, bidirectional=True)
         for name, bias in self.cell.named_parameters():
             if name.startswith("bias_ih"):
@@ -35,36 +35,8 @@ class DepthLSTM(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """(N, steps, features) → (N, steps, 2 × hidden): first downwards, then upwards."""
-        if torch.onnx.is_in_onnx_export():
-            return self._as_operator(rows)
-        told: Tensor = self.cell(rows)[0]
-        return told
-
-    def _as_operator(self, rows: Tensor) -> Tensor:
-        """The same as ONNX's LSTM: gates ordered input, output, forget, cell; steps before batch (ONNX, LSTM-14)."""
-        steps = rows.transpose(0, 1)
-        inputs = (
-            steps,
-            self._both_ways("weight_ih_l0"),
-            self._both_ways("weight_hh_l0"),
-            torch.cat([self._both_ways("bias_ih_l0"), self._both_ways("bias_hh_l0")], dim=1),
-        )
-        told: Tensor = torch.onnx.ops.symbolic(
-            "LSTM",
-            inputs,
-            {"hidden_size": self.hidden, "direction": "bidirectional"},
-            dtype=rows.dtype,
-            shape=(steps.shape[0], 2, steps.shape[1], self.hidden),
-        )
-        return told.permute(2, 0, 1, 3).flatten(2)
-
-    def _both_ways(self, name: str) -> Tensor:
-        """(2, 4 × hidden, …), torch's order input, forget, cell, output turned into input, output, forget, cell."""
-        ways = []
-        for suffix in ("", "_reverse"):
-            enter, forget, cell, leave = getattr(self.cell, name + suffix).detach().chunk(4)
-            ways.append(torch.cat([enter, leave, forget, cell]))
-        return torch.stack(ways)
+        # torch: input, forget, cell, output; ONNX (LSTM-14): input, output, forget, cell
+        return both_ways(self.cell, rows, operator="LSTM", gates=(0, 3, 1, 2), options={})
 
 
 class PixelRows(nn.Module):

@@ -5,52 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sonoseek.networks.recurrence import both_ways
+
 
 class DepthGRU(nn.Module):
-    """A bidirectional GRU over (N, h, features) that exports as one ONNX operator.
-
-    torch's own exporter would write the recurrence as a loop of small nodes (and does not get through it without
-    warnings); ONNX Runtime runs its GRU operator in one go.
-    """
+    """A bidirectional GRU over (N, h, features) that exports as one ONNX operator."""
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = hidden
         self.cell = nn.GRU(features, hidden, batch_first=True, bidirectional=True)
 
     def forward(self, rows: Tensor) -> Tensor:
         """(N, h, features) → (N, h, 2 × hidden): first downwards, then upwards."""
-        if torch.onnx.is_in_onnx_export():
-            return self._as_operator(rows)
-        told: Tensor = self.cell(rows)[0]
-        return told
-
-    def _as_operator(self, rows: Tensor) -> Tensor:
-        """The same as ONNX's GRU: gates ordered update, reset, new; steps before batch (ONNX operators, GRU-14)."""
-        steps = rows.transpose(0, 1)
-        inputs = (
-            steps,
-            self._both_ways("weight_ih_l0"),
-            self._both_ways("weight_hh_l0"),
-            torch.cat([self._both_ways("bias_ih_l0"), self._both_ways("bias_hh_l0")], dim=1),
-        )
-        told: Tensor = torch.onnx.ops.symbolic(
-            "GRU",
-            inputs,
-            {"hidden_size": self.hidden, "direction": "bidirectional", "linear_before_reset": 1},
-            dtype=rows.dtype,
-            shape=(steps.shape[0], 2, steps.shape[1], self.hidden),
-        )
-        return told.permute(2, 0, 1, 3).flatten(2)
-
-    def _both_ways(self, name: str) -> Tensor:
-        """(2, 3 × hidden, …), torch's order reset, update, new turned into update, reset, new."""
-        ways = []
-        for suffix in ("", "_reverse"):
-            gates: Tensor = getattr(self.cell, name + suffix).detach()
-            size = self.hidden
-            ways.append(torch.cat([gates[size : 2 * size], gates[:size], gates[2 * size :]]))
-        return torch.stack(ways)
+        # torch: reset, update, new; ONNX (GRU-14): update, reset, new
+        return both_ways(self.cell, rows, operator="GRU", gates=(1, 0, 2), options={"linear_before_reset": 1})
 
 
 class RowContext(nn.Module):
