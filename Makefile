@@ -13,7 +13,7 @@ help:
 	@echo "make docs    the documentation, into site/"
 	@echo "make train   the bundle that ships (needs SONOSEEK_DATA and start weights; see docs/how-to/train.md)"
 	@echo "make figures every protocol with every system, into docs/results (hours; goes on where it was stopped)"
-	@echo "make networks the comparison and the ablations, into docs/results (a day; goes on where it was stopped)"
+	@echo "make networks the comparison and the ablations, into docs/results (days without a GPU; goes on where it was stopped)"
 	@echo "make rescore every figure in docs/results again, from its rows"
 	@echo "make lock    pin anew, from pyproject.toml"
 
@@ -53,10 +53,15 @@ docs: $(VENV)/.dev
 
 train: $(VENV)/.dev
 	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
-	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume
+	$(BIN)/sonoseek train recipes/hybrid-teacher-a.toml --run runs/hybrid-teacher-a --resume
+	$(BIN)/sonoseek train recipes/hybrid-teacher-b.toml --run runs/hybrid-teacher-b --resume
+	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume \
+	  --teacher runs/hybrid-teacher-a/bundle --teacher runs/hybrid-teacher-b/bundle
 
 CHEAP := --system nearest-pixels --system radiomics --system frozen-squeezenet
 PEERS := $(CHEAP) --system frozen-mobilenet-v2 --system frozen-resnet50-v2
+# The student learns from the teachers of the same round: they come first.
+OURS   := --system teacher-a --system teacher-b --system outline
 figures: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --protocol busi-grouped $(CHEAP) --robustness
 	$(BIN)/sonoseek evaluate --protocol busi-grouped $(PEERS)
@@ -69,15 +74,16 @@ figures: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra $(PEERS) --system first-hybrid
 	$(BIN)/sonoseek evaluate --protocol external --train-on busbra --test-on busi $(PEERS)
 	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
-	$(BIN)/sonoseek evaluate --protocol busi-grouped --system outline --seeds 0
-	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra --system outline
-	$(BIN)/sonoseek evaluate --protocol external --train-on busbra --test-on busi --system outline
+	$(BIN)/sonoseek evaluate --protocol busi-grouped --seeds 0 $(OURS) --system outline-alone
+	$(BIN)/sonoseek evaluate --protocol busbra-official $(OURS)
+	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra $(OURS) --system outline-alone
+	$(BIN)/sonoseek evaluate --protocol external --train-on busbra --test-on busi $(OURS) --system outline-alone
 
-# One network per peer and per part left out, by one recipe on one budget: a day on two cores.
+# One network per peer and per part left out, by one recipe on one budget: minutes on a GPU, days on two cores.
 NETWORKS := $(patsubst recipes/%.toml,--system %,$(filter-out recipes/peer-base.toml,$(wildcard recipes/peer-*.toml recipes/outline-*.toml)))
 networks: $(VENV)/.dev
+	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
 	$(BIN)/sonoseek evaluate --protocol busi-grouped --seeds 0 $(NETWORKS)
-	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra $(NETWORKS)
 
 rescore: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --rescore docs/results

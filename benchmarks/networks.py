@@ -25,8 +25,8 @@ from sonoseek.encoder import load_bundle
 from sonoseek.encoder.onnx_encoder import INPUT, OUTPUTS
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training import load_recipe
+from sonoseek.training.building import build_network
 from sonoseek.training.export import graph_bytes
-from sonoseek.training.module import build_network
 from sonoseek.training.recipe import Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -131,7 +131,7 @@ def test_a_backbone_is_named_where_and_only_where_it_is_used(network):
 
 
 def test_a_recipe_may_say_none():
-    from sonoseek.training.module import build_network
+    from sonoseek.training.building import build_network
     from sonoseek.training.recipe import parse_recipe
 
     text = 'name = "x"\nnetwork = "{}"\nbackbone = "{}"\nembedding_dim = 8\n[[datasets]]\nname = "phantom"\n'

@@ -16,8 +16,9 @@ from sonoseek.core import InvalidValueError
 from sonoseek.encoder import load_bundle
 from sonoseek.training import Machine, train, world
 from sonoseek.training.batches import PlainBatches, TrainingBatches
+from sonoseek.training.building import build_network
 from sonoseek.training.figures import read_parts
-from sonoseek.training.module import TrainingModule, build_network
+from sonoseek.training.module import TrainingModule
 from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import parse_recipe

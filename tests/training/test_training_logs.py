@@ -13,9 +13,9 @@ from sonoseek.core import BundleError, InvalidValueError, MissingExtraError
 from sonoseek.encoder import load_bundle
 from sonoseek.training import Upkeep, train
 from sonoseek.training import heatmap_sheet as sheets
+from sonoseek.training.building import build_network
 from sonoseek.training.export import verify_bundle
 from sonoseek.training.heatmap_sheet import CAPTION, TILE, draw_sheet, take_examples
-from sonoseek.training.module import build_network
 from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.tracking import Board, CsvLog

@@ -6,8 +6,9 @@ from torch import nn
 
 from sonoseek.core import InvalidValueError
 from sonoseek.networks.squeezenet import SqueezeNetBackbone
+from sonoseek.training.building import build_network
 from sonoseek.training.mix_style import MixStyle, early_layers
-from sonoseek.training.module import TrainingModule, build_network
+from sonoseek.training.module import TrainingModule
 from sonoseek.training.recipe import parse_recipe
 
 RECIPE = """

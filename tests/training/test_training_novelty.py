@@ -9,8 +9,8 @@ import torch
 from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder import load_bundle, open_encoder, unfamiliarity
 from sonoseek.evaluate.familiarity import find_novelty, fit_novelty
+from sonoseek.training.building import build_network
 from sonoseek.training.export import BundleFacts, export_bundle
-from sonoseek.training.module import build_network
 
 
 def test_a_fitted_novelty_travels_in_the_bundle(tiny_recipe, tmp_path):

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.training import export_run, train, train_folds
+from sonoseek.training.building import build_network
 from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
 from sonoseek.training.facts import _which
 from sonoseek.training.fitting import CHECKPOINT
-from sonoseek.training.module import build_network
 from sonoseek.training.recipe import recipe_to_dict
 
 

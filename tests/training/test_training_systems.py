@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sonoseek.core import NotFoundError, SplitError
+from sonoseek.core import InvalidValueError, NotFoundError, SplitError
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.evaluate import evaluate, open_scene, rescore
@@ -17,6 +17,7 @@ from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.training import train
 from sonoseek.training.fitting import BEST
 from sonoseek.training.frozen import START, export_frozen
+from sonoseek.training.options import Machine
 from sonoseek.training.parts import given_sets
 from sonoseek.training.recipe import DatasetChoice
 from sonoseek.training.run import close_unlearnt
@@ -46,10 +47,18 @@ def patient_recipe(tiny_recipe):
     return msgspec.structs.replace(tiny_recipe, name="tiny-system", optimiser=optimiser)
 
 
+def test_a_round_is_trained_in_one_process(tiny_recipe, tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="Leave devices and nodes at 1"):
+        RecipeSystem(tiny_recipe, data_root=None, weights_root=None, cache=tmp_path, machine=Machine(devices=2))
+
+
 @pytest.mark.slow
 def test_a_recipe_is_trained_per_round_and_scored(patient_recipe, tmp_path: Path) -> None:
     scene = open_scene(TinyPhantoms(), data_root=None, cache=tmp_path)
-    system = RecipeSystem(patient_recipe, data_root=None, weights_root=None, cache=tmp_path / "prepared")
+    machine = Machine(accelerator="cpu", precision="bf16")
+    system = RecipeSystem(
+        patient_recipe, data_root=None, weights_root=None, cache=tmp_path / "prepared", machine=machine
+    )
     told: list[tuple[str, int, int]] = []
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
     folder = evaluate(scene, system, on_progress=lambda *step: told.append(step), **places)
@@ -65,6 +74,8 @@ def test_a_recipe_is_trained_per_round_and_scored(patient_recipe, tmp_path: Path
         assert bundle.training["round"]["digest"] == round_.digest
         assert "held out and not read" in bundle.training["protocol"]
         assert not (run / "test_predictions.npz").exists()
+        (call,) = json.loads((run / "environment.json").read_text())
+        assert (call["accelerator"], call["precision"]) == ("cpu", "bf16")
         epochs = json.loads((run / "metrics.json").read_text())["epochs"]
         assert 1 <= len(epochs) <= 3
     # nothing is trained twice
@@ -131,7 +142,7 @@ def test_a_set_that_is_tested_is_never_learnt(tiny_recipe) -> None:
 
 
 def test_a_class_that_was_never_learnt_is_never_said(tiny_recipe) -> None:
-    from sonoseek.training.module import build_network
+    from sonoseek.training.building import build_network
 
     network = build_network(tiny_recipe).eval()
     close_unlearnt(network, torch.tensor([False, True, True]))

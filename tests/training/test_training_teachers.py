@@ -1,13 +1,18 @@
 """Distillation: teachers are asked about the same views, must clean alike, and must not have seen the test side."""
 
+import json
+import shutil
+
 import msgspec
 import numpy as np
 import pytest
 import torch
 
-from sonoseek.core import InvalidValueError, SplitError
+from sonoseek.core import BundleError, InvalidValueError, SplitError
 from sonoseek.encoder import OnnxEncoder, load_bundle
+from sonoseek.training.building import load_trained, trained_beside
 from sonoseek.training.losses import distillation, same_similarity
+from sonoseek.training.options import Machine
 from sonoseek.training.run import train
 from sonoseek.training.teachers import Teachers
 
@@ -55,3 +60,54 @@ def test_the_losses_are_0_where_both_say_the_same():
     units = torch.nn.functional.normalize(logits, dim=1)
     torch.testing.assert_close(same_similarity(logits, units @ units.T), torch.tensor(0.0), atol=1e-6, rtol=0)
     assert same_similarity(logits, -(units @ units.T)) > 0.1
+
+
+def test_the_network_beside_a_bundle_says_what_the_bundle_says(tiny_recipe, teacher):
+    canvases = torch.rand(3, 1, 64, 64)
+    canvases[:, :, :9] = -1
+    network = load_trained(trained_beside(teacher))
+    with torch.no_grad():
+        out = network(canvases)
+    encoding = OnnxEncoder(load_bundle(teacher), threads=1).encode(canvases.numpy())
+    np.testing.assert_allclose(out.logits.numpy(), encoding.logits, atol=1e-4)
+    np.testing.assert_allclose(out.embedding.numpy(), encoding.embedding, atol=1e-4)
+
+
+def test_a_bundle_that_left_its_run_has_no_network_beside_it(teacher, tmp_path):
+    alone = tmp_path / "bundle"
+    shutil.copytree(teacher, alone)
+    assert trained_beside(alone) is None
+    assert trained_beside(teacher) == teacher.parent
+
+
+def test_weights_of_another_network_are_refused(teacher, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(teacher.parent, run, ignore=shutil.ignore_patterns("prepared", "checkpoints"))
+    said = json.loads((run / "recipe.json").read_text())
+    (run / "recipe.json").write_text(json.dumps({**said, "embedding_dim": 24}))
+    with pytest.raises(BundleError, match="holds another network than"):
+        load_trained(run)
+
+
+def test_the_card_names_the_teachers(tiny_recipe, teacher, tmp_path):
+    student = msgspec.structs.replace(tiny_recipe, name="taught")
+    bundle = train(student, data_root=None, run_dir=tmp_path / "taught", fold=0, teachers=[teacher])
+    assert load_bundle(teacher).bundle_id in (bundle / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("precision", ["32", "16", "bf16"])
+def test_a_student_is_taught_on_a_gpu_by_the_networks_themselves(tiny_recipe, teacher, tmp_path, precision):
+    teachers = Teachers([teacher], tiny_recipe, unseen={})
+    canvases = torch.rand(4, 1, 64, 64)
+    there, here = teachers.read(canvases.cuda()), teachers.read(canvases)
+    torch.testing.assert_close(there[0].cpu(), here[0], atol=1e-3, rtol=1e-3)
+    bundle = train(
+        msgspec.structs.replace(tiny_recipe, name="student"),
+        data_root=None,
+        run_dir=tmp_path / "student",
+        fold=0,
+        teachers=[teacher],
+        machine=Machine(accelerator="gpu", precision=precision),
+    )
+    assert load_bundle(bundle).training["onnx_vs_torch"] < 1e-4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnxruntime
@@ -30,6 +30,7 @@ def bundle_facts(
     cross_validation: Mapping[str, Any],
     novelty: Mapping[str, Any] | None = None,
     same_scan: float | None = None,
+    teachers: Sequence[str] = (),
 ) -> BundleFacts:
     """Gather manifest and card.
 
@@ -43,6 +44,7 @@ def bundle_facts(
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
         novelty: as `fit_novelty` gives it, or None.
         same_scan: as `fit_same_scan` gives it, or None.
+        teachers: bundle ids of the networks whose word was learnt too.
     """
     licences = {"bundle": "Apache-2.0"}
     if recipe.start.licence:
@@ -79,7 +81,14 @@ def bundle_facts(
                 for train, validation in zip(split.train, split.validation, strict=True)
             },
             "start": recipe.start.origin,
-            "protocol": _protocol(recipe, split, fold=fold, round_=round_, folds_recipe=cross_validation.get("recipe")),
+            "protocol": _protocol(
+                recipe,
+                split,
+                fold=fold,
+                round_=round_,
+                folds_recipe=cross_validation.get("recipe"),
+                teachers=teachers,
+            ),
             "figures": _flat(figures, cross_validation),
             "recipe": recipe_to_dict(recipe),
             "fold": fold,
@@ -94,7 +103,13 @@ def bundle_facts(
 
 
 def _protocol(
-    recipe: Recipe, split: Split, *, fold: int | None, round_: Round | None, folds_recipe: Mapping[str, Any] | None
+    recipe: Recipe,
+    split: Split,
+    *,
+    fold: int | None,
+    round_: Round | None,
+    folds_recipe: Mapping[str, Any] | None,
+    teachers: Sequence[str],
 ) -> str:
     folded = ", ".join(part.source.name for part in split.train if part.choice.folded)
     lines = [
@@ -102,6 +117,11 @@ def _protocol(
         f"together never part. {_masks(recipe)}",
         f"{recipe.validation:.1%} of the training side ({folded}) was kept for validation.",
     ]
+    if teachers:
+        lines.append(
+            f"Of what is learnt of the classes, {recipe.teacher.weight:.0%} is the word of larger networks trained on "
+            f"the same scans ({', '.join(teachers)}), the rest the proven diagnoses."
+        )
     if round_ is not None:
         tested = sum(map(len, round_.test.values()))
         lines.append(

@@ -25,7 +25,8 @@ def read_parts(
     logits, embeddings, labels = [], [], []
     network.eval()
     device = next(network.parameters()).device
-    with torch.inference_mode():
+    # a GPU's matrix units round to ten bits unless told not to: too coarse for figures
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for canvases, truth in PlainBatches(parts, batch=batch):
             out = network(canvases.to(device).contiguous(memory_format=torch.channels_last))
             logits.append(out.logits.cpu().numpy())

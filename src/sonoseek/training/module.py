@@ -14,7 +14,6 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.training.batches import Batch
 from sonoseek.training.losses import (
@@ -33,24 +32,6 @@ MALIGNANT = PATHOLOGIES.index("malignant")
 VALIDATION_LOSS = "val_loss"
 UNLEARNT = -100.0
 """Logit of a class that was never learnt: its probability is 0 at any temperature."""
-
-
-def build_network(recipe: Recipe) -> EvidenceNetwork:
-    """The recipe's network at its random start, the same for the same seed.
-
-    Raises:
-        NotFoundError: no such network or backbone.
-        InvalidValueError: the network takes no backbone, or none is named for one that needs it.
-    """
-    network = NETWORKS.load(recipe.network)
-    backbone = None if recipe.backbone == NO_BACKBONE else BACKBONES.load(recipe.backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        options = {} if recipe.row_context else {"row_context": False}
-        built: EvidenceNetwork = network(
-            backbone and backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim, **options
-        )
-    return built
 
 
 class TrainingModule(lightning.LightningModule):

@@ -32,12 +32,13 @@ from sonoseek.training.across_folds import (
     summary_of,
 )
 from sonoseek.training.batches import PlainBatches, TrainingBatches
+from sonoseek.training.building import build_network, serving_device
 from sonoseek.training.export import COMPARED, export_bundle
 from sonoseek.training.facts import bundle_facts
 from sonoseek.training.figures import precision_at, read_parts, verdict_figures
 from sonoseek.training.fitting import fit
 from sonoseek.training.heatmap_sheet import DRAWN, take_examples
-from sonoseek.training.module import TrainingModule, build_network, close_unlearnt
+from sonoseek.training.module import TrainingModule, close_unlearnt
 from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
 from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
@@ -45,7 +46,7 @@ from sonoseek.training.provenance import command_shown, describe_call, note_call
 from sonoseek.training.recipe import Recipe, recipe_to_dict
 from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
 from sonoseek.training.teachers import Teachers
-from sonoseek.training.world import first_goes_first, is_first, meet
+from sonoseek.training.world import accelerator_of, first_goes_first, is_first, meet
 
 log = logging.getLogger(__name__)
 Embeddings = NDArray[np.float32]
@@ -158,7 +159,7 @@ def train(
     kept.eval()
     close_unlearnt(kept, module.known)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, run_dir / WEIGHTS_FILE)
-    served = ManyViewNetwork(kept) if recipe.many_views else kept
+    served = (ManyViewNetwork(kept) if recipe.many_views else kept).to(serving_device(accelerator_of(machine)))
     logits, _, labels = read_parts(served, calibrators)
     if cross_validation is not None:
         logits, labels = out_of_fold(cross_validation, folds=recipe.folds)
@@ -173,11 +174,12 @@ def train(
         round_=round_,
         figures=figures,
         cross_validation=summary_of(cross_validation),
+        teachers=[load_bundle(path).bundle_id for path in teachers],
         **_borders(split, learnt, read_parts(served, split.validation)[1]),
     )
     real = take_examples(calibrators, count=COMPARED).canvases.numpy()
     bundle = export_bundle(
-        served,
+        served.cpu(),
         folder=run_dir / BUNDLE_FOLDER,
         facts=facts,
         canvases=real,

@@ -16,16 +16,19 @@ from typing import Any
 
 import msgspec
 
-from sonoseek.core import CaseRecord, NotFoundError
+from sonoseek.core import CaseRecord, InvalidValueError, NotFoundError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.protocols import Round, classes_of
 from sonoseek.evaluate.systems.base import Fitted, Progress, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks
+from sonoseek.training.options import CPU, Machine
 from sonoseek.training.recipe import DatasetChoice, Recipe, recipe_to_dict
 
 TRAINING = "training"
 """Folder of the run inside a round's folder."""
+ON_A_GPU = 4
+"""Rounds that share a GPU, where nothing else is said: one alone leaves it waiting for the processor."""
 POLL = 0.5
 """Seconds between looks at the children's progress."""
 
@@ -34,7 +37,14 @@ class RecipeSystem:
     """Trains by a recipe on the training side of each round, whatever datasets the recipe names."""
 
     def __init__(
-        self, recipe: Recipe, *, data_root: Path | None, weights_root: Path | None, cache: Path, workers: int = 0
+        self,
+        recipe: Recipe,
+        *,
+        data_root: Path | None,
+        weights_root: Path | None,
+        cache: Path,
+        workers: int = 0,
+        machine: Machine = CPU,
     ) -> None:
         """Prepare.
 
@@ -44,8 +54,17 @@ class RecipeSystem:
             data_root: folder with the datasets.
             weights_root: folder with the start weights.
             cache: folder for cleaned scans; keep it out of any repository.
-            workers: rounds trained at the same time; 0: one per core.
+            workers: rounds trained at the same time; 0: one per core, or `ON_A_GPU` where they share a GPU.
+            machine: where each round computes, in one process.
+
+        Raises:
+            InvalidValueError: several devices or nodes: rounds are trained side by side, each in one process.
         """
+        if machine.processes > 1:
+            raise InvalidValueError(
+                f"machine has {machine.processes} processes; an evaluation trains its rounds side by side, each in one "
+                "process. Leave devices and nodes at 1."
+            )
         self.recipe = recipe
         self.name = recipe.name
         self.title = recipe.name
@@ -59,7 +78,8 @@ class RecipeSystem:
         self._roots = (data_root, weights_root)
         self._cache = cache
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._workers = workers or self._cores
+        self._workers = workers
+        self._machine = machine
 
     def prepare(self, tasks: Sequence[Task], *, on_progress: Progress | None = None) -> None:
         """Train every round that is not trained yet.
@@ -67,6 +87,8 @@ class RecipeSystem:
         Raises:
             InvalidValueError: a round's folder holds a run of another recipe, or of other sides.
         """
+        from sonoseek.training.world import accelerator_of
+
         waiting = [task for task in tasks if not self._finished(task)]
         if not waiting:
             return
@@ -74,7 +96,8 @@ class RecipeSystem:
         jobs = [self._job(task) for task in waiting]
         context = multiprocessing.get_context("spawn")
         told: Any = context.Queue()
-        workers = min(self._workers, len(jobs))
+        usual = min(self._cores, ON_A_GPU) if accelerator_of(self._machine) == "gpu" else self._cores
+        workers = min(self._workers or usual, len(jobs))
         threads = max(1, self._cores // workers)
         with ProcessPoolExecutor(
             workers, mp_context=context, initializer=_begin, initargs=(told, threads), max_tasks_per_child=1
@@ -122,6 +145,7 @@ class RecipeSystem:
             run_dir=task.folder / TRAINING,
             cache=self._cache,
             teachers=tuple(self._teacher(task, name) for name in self.recipe.teacher.systems),
+            machine=self._machine,
         )
 
     def _teacher(self, task: Task, name: str) -> Path:
@@ -165,6 +189,7 @@ class _Job:
     run_dir: Path
     cache: Path
     teachers: tuple[Path, ...]
+    machine: Machine
 
 
 _TOLD: Any = None
@@ -202,6 +227,7 @@ def _train(number: int, job: _Job) -> None:
         resume=True,
         cache=job.cache,
         teachers=job.teachers,
+        machine=job.machine,
         on_progress=lambda done, total: _TOLD.put((number, done, total)),
     )
 

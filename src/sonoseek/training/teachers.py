@@ -1,4 +1,8 @@
-"""Finished bundles as teachers: their word of a batch's views, and how alike they find them."""
+"""Finished bundles as teachers: their word of a batch's views, and how alike they find them.
+
+On the CPU a teacher is asked through ONNX Runtime. Where training runs on a GPU, a teacher whose bundle still lies in
+its run's folder is asked there, as the network that it was exported from; others are asked on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from sonoseek.core import InvalidValueError
 from sonoseek.encoder import OnnxEncoder, load_bundle
-from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.systems.bundle import check_unseen
+from sonoseek.training.building import load_trained, trained_beside
 from sonoseek.training.recipe import Recipe
 
 
@@ -42,17 +47,27 @@ class Teachers:
             if unseen:
                 check_unseen(bundle, unseen)
         self._encoders = [OnnxEncoder(bundle, threads=torch.get_num_threads()) for bundle in opened]
+        self._runs = [trained_beside(Path(path)) for path in bundles]
+        self._networks: dict[int, nn.Module] = {}
 
     def read(self, canvases: Tensor) -> tuple[Tensor, Tensor]:
         """Canvases (N, 1, S, S) → mean log-probabilities (N, C) and mean cosines (N, N), on the canvases' device."""
-        pictures = np.ascontiguousarray(canvases.detach().cpu().numpy())
         words, cosines = [], []
-        for encoder in self._encoders:
-            encoding = encoder.encode(pictures)
-            words.append(torch.from_numpy(encoding.logits / encoder.bundle.temperature).log_softmax(1))
-            units = unit(encoding.embedding)
-            cosines.append(torch.from_numpy(units @ units.T))
-        return (
-            torch.stack(words).mean(0).to(canvases),
-            torch.stack(cosines).mean(0).to(canvases),
-        )
+        for number, encoder in enumerate(self._encoders):
+            logits, embeddings = self._said(number, canvases)
+            words.append((logits / encoder.bundle.temperature).log_softmax(1))
+            units = normalize(embeddings, dim=1)
+            cosines.append(units @ units.T)
+        return torch.stack(words).mean(0), torch.stack(cosines).mean(0)
+
+    def _said(self, number: int, canvases: Tensor) -> tuple[Tensor, Tensor]:
+        """One teacher's logits and embeddings, on the canvases' device."""
+        run = self._runs[number]
+        if run is not None and canvases.is_cuda:
+            if number not in self._networks:
+                self._networks[number] = load_trained(run).to(canvases.device)
+            with torch.no_grad():
+                out = self._networks[number](canvases)
+            return out.logits, out.embedding
+        encoding = self._encoders[number].encode(np.ascontiguousarray(canvases.detach().cpu().numpy()))
+        return torch.from_numpy(encoding.logits).to(canvases), torch.from_numpy(encoding.embedding).to(canvases)

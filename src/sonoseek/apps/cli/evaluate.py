@@ -50,6 +50,12 @@ def evaluate(
     runs: Runs = Path("runs"),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of results.")] = Path("docs/results"),
     seeds: Annotated[str | None, typer.Option(help="Only these seeds of the protocol, e.g. 0,1.")] = None,
+    accelerator: Annotated[
+        str, typer.Option(help="Where recipes are trained: `auto` (a GPU where there is one), `cpu` or `gpu`.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of a recipe's layers in training: `32`, `bf16`, or `16` on a GPU.")
+    ] = "32",
     robustness: Annotated[bool, typer.Option(help="Ask the test scans again, changed in nine ways.")] = False,
     train_on: Annotated[
         str | None, typer.Option(help="`external`: datasets to learn from, NAME or NAME=PATH, comma between.")
@@ -81,7 +87,9 @@ def evaluate(
     root, weights = data or settings.data, weights or settings.weights
     chosen = _protocol(protocol, train_on=train_on, test_on=test_on, bundle=bundle, data_root=root)
     only = None if seeds is None else [_seed(part) for part in seeds.split(",")]
-    systems = _systems(system or [], bundle, data_root=root, weights_root=weights, runs=runs)
+    systems = _systems(
+        system or [], bundle, data_root=root, weights_root=weights, runs=runs, where=(accelerator, precision)
+    )
     with progress_bars() as tell:
         scene = open_scene(
             chosen,
@@ -144,7 +152,13 @@ def _learnt_by(bundle: Path, data_root: Path | None, *, without: str) -> list[st
 
 
 def _systems(
-    names: list[str], bundle: Path | None, *, data_root: Path | None, weights_root: Path | None, runs: Path
+    names: list[str],
+    bundle: Path | None,
+    *,
+    data_root: Path | None,
+    weights_root: Path | None,
+    runs: Path,
+    where: tuple[str, str],
 ) -> list[System]:
     from sonoseek.evaluate import SYSTEMS
     from sonoseek.evaluate.systems.bundle import BundleSystem
@@ -154,16 +168,18 @@ def _systems(
         if name in SYSTEMS:
             made.append(SYSTEMS.load(name)(cache=runs / "features"))
         else:
-            made.append(_lab_system(name, data_root=data_root, weights_root=weights_root, runs=runs))
+            made.append(_lab_system(name, data_root=data_root, weights_root=weights_root, runs=runs, where=where))
     if bundle is not None:
         made.append(BundleSystem(bundle))
     return made
 
 
-def _lab_system(name: str, *, data_root: Path | None, weights_root: Path | None, runs: Path) -> System:
+def _lab_system(
+    name: str, *, data_root: Path | None, weights_root: Path | None, runs: Path, where: tuple[str, str]
+) -> System:
     """A frozen backbone or a recipe; both need the extra `train`."""
     from sonoseek.evaluate import SYSTEMS
-    from sonoseek.training import FROZEN, RecipeSystem, frozen_system, load_recipe
+    from sonoseek.training import FROZEN, Machine, RecipeSystem, frozen_system, load_recipe
 
     if name in FROZEN:
         system: System = frozen_system(name, weights_root=weights_root, cache=runs / "features")
@@ -175,7 +191,11 @@ def _lab_system(name: str, *, data_root: Path | None, weights_root: Path | None,
             f"no system is called {name!r}; there are: {', '.join(known)}. A recipe's file may be named as well."
         )
     trained: System = RecipeSystem(
-        load_recipe(path), data_root=data_root, weights_root=weights_root, cache=runs / "prepared"
+        load_recipe(path),
+        data_root=data_root,
+        weights_root=weights_root,
+        cache=runs / "prepared",
+        machine=Machine(accelerator=where[0], precision=where[1]),
     )
     return trained
 

@@ -1,0 +1,75 @@
+"""A recipe's network: at its random start, or as a run has trained it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from sonoseek.core import PATHOLOGIES, BundleError
+from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
+from sonoseek.networks.evidence import EvidenceNetwork
+from sonoseek.networks.many_views import ManyViewNetwork
+from sonoseek.networks.start_weights import load_start_weights
+from sonoseek.training.across_folds import RECIPE_FILE
+from sonoseek.training.recipe import Recipe
+from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
+
+_NOT_OF_A_RECIPE = ("fold", "round")
+"""What a run's `recipe.json` says beside its recipe."""
+
+
+def build_network(recipe: Recipe) -> EvidenceNetwork:
+    """The recipe's network at its random start, the same for the same seed.
+
+    Raises:
+        NotFoundError: no such network or backbone.
+        InvalidValueError: the network takes no backbone, or none is named for one that needs it.
+    """
+    network = NETWORKS.load(recipe.network)
+    backbone = None if recipe.backbone == NO_BACKBONE else BACKBONES.load(recipe.backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        options = {} if recipe.row_context else {"row_context": False}
+        built: EvidenceNetwork = network(
+            backbone and backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim, **options
+        )
+    return built
+
+
+def trained_beside(bundle: Path) -> Path | None:
+    """The run's folder that `bundle` still lies in, with the weights it was exported from; None: a bundle alone."""
+    run = bundle.parent
+    whole = bundle.name == BUNDLE_FOLDER and (run / WEIGHTS_FILE).is_file() and (run / RECIPE_FILE).is_file()
+    return run if whole else None
+
+
+def load_trained(run_dir: Path) -> nn.Module:
+    """The network of a run, several views and all, in evaluation mode.
+
+    Args:
+        run_dir: holds `recipe.json` and `network.safetensors`, as `train` leaves them.
+
+    Raises:
+        BundleError: the weights are not those of the recipe's network.
+        NotFoundError, InvalidValueError: weights that are missing or do not read.
+    """
+    said = json.loads((run_dir / RECIPE_FILE).read_text(encoding="utf-8"))
+    recipe = msgspec.convert({key: value for key, value in said.items() if key not in _NOT_OF_A_RECIPE}, Recipe)
+    network = build_network(recipe)
+    try:
+        network.load_state_dict(load_start_weights(run_dir / WEIGHTS_FILE))
+    except RuntimeError as error:
+        raise BundleError(
+            f"{run_dir / WEIGHTS_FILE} holds another network than {RECIPE_FILE} names ({error}). Train it again."
+        ) from error
+    served = ManyViewNetwork(network) if recipe.many_views else network
+    return served.eval()
+
+
+def serving_device(accelerator: str) -> torch.device:
+    """Where a trained network is read: "gpu" → this process's GPU, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if accelerator == "gpu" else torch.device("cpu")
