@@ -25,8 +25,11 @@ from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.strip import draw_strip
 
 PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
-OWN = "hybrid"
-"""Systems with this in their name are the project's own."""
+OWN = ("hybrid", "outline", "teacher")
+"""Systems with one of these in their name are the project's own, but for peers of a comparison."""
+PEER = "peer-"
+OF_ONE_QUESTION = ("outline", "small-square-hybrid")
+"""Shown beside those that were asked several questions, though they were asked one."""
 ORDER = (
     "busi-grouped",
     "random-split",
@@ -89,7 +92,7 @@ def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
     for name in names:
         systems |= {key: system.metrics["system"]["title"] for key, system in scored[name].systems.items()}
     rows = []
-    for key in sorted(systems, key=lambda key: (OWN not in key, key)):
+    for key in sorted(systems, key=lambda key: (not _is_own(key), key)):
         values = [_accuracy(scored[name].systems.get(key)) for name in names]
         base = values[0] if names[0] == "busi-grouped" else None
         cells = [
@@ -102,8 +105,8 @@ def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
             }
             for name, value in zip(names, values, strict=True)
         ]
-        if sum(cell is not None for cell in cells) > 1 or (OWN in key and any(cells)):
-            rows.append({"title": systems[key], "name": key, "own": OWN in key, "cells": cells})
+        if sum(cell is not None for cell in cells) > 1 or (key in OF_ONE_QUESTION and any(cells)):
+            rows.append({"title": systems[key], "name": key, "own": _is_own(key), "cells": cells})
     heads = [{"title": scored[n].about["title"], "name": n, "flatters": not _guarded(scored[n])} for n in names]
     return {"protocols": heads, "rows": rows} if rows else {}
 
@@ -197,7 +200,11 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _own(system: ScoredSystem) -> bool:
-    return OWN in system.folder.name
+    return _is_own(system.folder.name)
+
+
+def _is_own(name: str) -> bool:
+    return not name.startswith(PEER) and any(part in name for part in OWN)
 
 
 def _guarded(protocol: ScoredProtocol) -> bool:
