@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sonoseek.core import BundleError, InvalidValueError, NotFoundError
+from sonoseek.core import BundleError, DatasetError, InvalidValueError, NotFoundError
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.training import export_run, train, train_folds
 from sonoseek.training.building import build_network
 from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
 from sonoseek.training.facts import _which
 from sonoseek.training.fitting import CHECKPOINT
-from sonoseek.training.recipe import recipe_to_dict
+from sonoseek.training.recipe import DatasetChoice, recipe_to_dict
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +257,16 @@ def test_importing_the_lab_imports_no_torch():
 def test_a_held_out_fold_is_never_calibrated_by_the_folds(tiny_recipe, tmp_path):
     with pytest.raises(InvalidValueError, match="test labels"):
         train(tiny_recipe, data_root=None, run_dir=tmp_path / "run", fold=0, cross_validation=tmp_path / "folds")
+
+
+def test_what_is_missing_is_said_before_the_folder_is_taken(tiny_recipe, tmp_path):
+    folder = tmp_path / "run"
+    start = msgspec.structs.replace(tiny_recipe.start, weights="nowhere.safetensors")
+    with pytest.raises(NotFoundError, match="no start weights"):
+        train(msgspec.structs.replace(tiny_recipe, start=start), data_root=None, run_dir=folder)
+    with pytest.raises(BundleError):
+        train(tiny_recipe, data_root=None, run_dir=folder, teachers=[tmp_path / "no-teacher"])
+    real = msgspec.structs.replace(tiny_recipe, datasets=(DatasetChoice(name="busi"),))
+    with pytest.raises(DatasetError):
+        train(real, data_root=tmp_path / "nowhere", run_dir=folder)
+    assert not folder.exists()

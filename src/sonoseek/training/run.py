@@ -112,29 +112,32 @@ def train(
     call = describe_call(machine, upkeep, seed=recipe.seed)
     given = datasets or {}
     with first_goes_first():
-        if _claim(run_dir, recipe, fold=fold, round_=round_, resume=resume or not is_first()):
+        if _already(run_dir, recipe, fold=fold, round_=round_, resume=resume or not is_first()):
             return run_dir / BUNDLE_FOLDER
+        # what is missing is said before the folder is taken
+        opened = [
+            given[choice.name] if choice.name in given else open_choice(choice, data_root=data_root)
+            for choice in recipe.datasets
+        ]
+        network = _started(
+            recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None)
+        )
+        taught = Teachers(teachers, recipe, unseen=round_.test if round_ else {}) if teachers else None
         if is_first():
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_json(run_dir / RECIPE_FILE, _asked(recipe, fold=fold, round_=round_))
             note_call(run_dir, call)
         sets = [
-            prepare(
-                given[choice.name] if choice.name in given else open_choice(choice, data_root=data_root),
-                recipe=recipe.cleaning_recipe,
-                cache=cache or run_dir / "prepared",
-            )
-            for choice in recipe.datasets
+            prepare(dataset, recipe=recipe.cleaning_recipe, cache=cache or run_dir / "prepared") for dataset in opened
         ]
     split = split_sets(recipe, sets, fold=fold) if round_ is None else given_sets(recipe, sets, round_)
     prepared = time.monotonic()
-    network = _started(
-        recipe, weights_root=weights_root or (data_root / ".." / "weights" if data_root is not None else None)
-    )
     batches = TrainingBatches(split.train, recipe)
     module = TrainingModule(
         network,
         recipe,
         steps=len(batches) * recipe.optimiser.epochs,
-        teachers=Teachers(teachers, recipe, unseen=round_.test if round_ else {}) if teachers else None,
+        teachers=taught,
     )
     calibrators = [part for part in split.validation if part.choice.folded]
     epochs = fit(
@@ -271,8 +274,8 @@ def _asked(recipe: Recipe, *, fold: int | None, round_: Round | None) -> dict[st
     return plain
 
 
-def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | None, resume: bool) -> bool:
-    """Take the folder; True where the run has already finished."""
+def _already(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | None, resume: bool) -> bool:
+    """Whether the folder holds this very run, finished; one that it may not take is refused."""
     file = run_dir / RECIPE_FILE
     asked = _asked(recipe, fold=fold, round_=round_)
     if file.is_file():
@@ -286,8 +289,6 @@ def _claim(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round | N
                 f"{run_dir} already holds this run; pass resume=True (--resume) to go on, or give another folder."
             )
         return (run_dir / METRICS_FILE).is_file()
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(file, asked)
     return False
 
 
