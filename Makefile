@@ -67,7 +67,8 @@ figures: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --protocol busi-grouped $(PEERS)
 	$(BIN)/sonoseek evaluate --protocol busi-grouped --system first-hybrid --seeds 0 --robustness
 	$(BIN)/sonoseek evaluate --protocol random-split $(PEERS) --system first-hybrid
-	$(BIN)/sonoseek evaluate --protocol paper-like $(CHEAP) --system first-hybrid --system small-square-hybrid
+	$(BIN)/sonoseek evaluate --protocol paper-like $(CHEAP) --system first-hybrid --system small-square-hybrid \
+	  --system small-square-long --system small-square-mild
 	$(BIN)/sonoseek evaluate --protocol busi-clean $(PEERS)
 	$(BIN)/sonoseek evaluate --protocol busi-curated $(PEERS)
 	$(BIN)/sonoseek evaluate --protocol busbra-official $(PEERS) --system first-hybrid

@@ -25,10 +25,10 @@ from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.strip import draw_strip
 
 PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
-OWN = ("hybrid", "outline", "teacher")
+OWN = ("hybrid", "outline", "teacher", "small-square")
 """Systems with one of these in their name are the project's own, but for peers of a comparison."""
 PEER = "peer-"
-OF_ONE_QUESTION = ("outline", "small-square-hybrid")
+OF_ONE_QUESTION = ("outline", "small-square-hybrid", "bundles-small-square")
 """Shown beside those that were asked several questions, though they were asked one."""
 ORDER = (
     "busi-grouped",
