@@ -55,8 +55,9 @@ train: $(VENV)/.dev
 	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
 	$(BIN)/sonoseek train recipes/hybrid-teacher-a.toml --run runs/hybrid-teacher-a --resume
 	$(BIN)/sonoseek train recipes/hybrid-teacher-b.toml --run runs/hybrid-teacher-b --resume
-	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume \
+	$(BIN)/sonoseek train recipes/hybrid-before.toml --run runs/hybrid-before --resume \
 	  --teacher runs/hybrid-teacher-a/bundle --teacher runs/hybrid-teacher-b/bundle
+	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume --teacher runs/hybrid-before/bundle
 
 CHEAP := --system nearest-pixels --system radiomics --system frozen-squeezenet
 PEERS := $(CHEAP) --system frozen-mobilenet-v2 --system frozen-resnet50-v2
@@ -79,6 +80,9 @@ figures: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --protocol busbra-official $(OURS)
 	$(BIN)/sonoseek evaluate --protocol external --train-on busi --test-on busbra $(OURS) --system outline-alone
 	$(BIN)/sonoseek evaluate --protocol external --train-on busbra --test-on busi $(OURS) --system outline-alone
+
+	$(BIN)/sonoseek evaluate --protocol busi-grouped --seeds 0 --system hybrid-alone
+	$(BIN)/sonoseek evaluate --protocol explanations --system hybrid-alone
 
 # One network per peer and per part left out, by one recipe on one budget: minutes on a GPU, days on two cores.
 NETWORKS := $(patsubst recipes/%.toml,--system %,$(filter-out recipes/peer-base.toml,$(wildcard recipes/peer-*.toml recipes/outline-*.toml)))

@@ -8,9 +8,8 @@ Everything that answers questions about scans (command line, web page, evaluatio
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,22 +25,20 @@ from sonoseek.core import (
     Explanation,
     InvalidValueError,
     Match,
+    NotFoundError,
     Prediction,
     Report,
     Scan,
     Settings,
 )
-from sonoseek.encoder import Bundle, Encoder, open_encoder, predict, to_input
-from sonoseek.explain import METHODS, class_evidence, pair_evidence
-from sonoseek.gallery import Exclusion, Gallery, SearchResult, open_gallery
-from sonoseek.reports.words import UNLIKE_ANYTHING, either, likeliest, percent
+from sonoseek.encoder import Bundle, Encoder, Encoding, open_encoder, predict, to_input, unpack_evidence
+from sonoseek.explain import ASKED, METHODS, class_evidence, draw_contour, pair_evidence, shared_words
+from sonoseek.explain.asked import as_explanation
+from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult, open_gallery
+from sonoseek.reports.notes import about_copies, about_the_archive, about_the_scan
+from sonoseek.reports.words import likeliest
 
 __all__ = ["Reading", "SearchEngine", "open_engine"]
-
-SMALL_SIDE = 128
-"""Pixels. A scan with a shorter side has lost the speckle and the margins that a verdict rests on."""
-MARKS_WORTH_A_WORD = 0.001
-"""Share of the scan's pixels. Where more was painted over as burned-in marks, the reader is told."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +50,7 @@ class Reading:
         cleaned: its canvas and the way back to its pixels.
         embedding: float32 (D,), not normalised.
         evidence: float32 (D, h, w); its mean over cells is the embedding.
+        within: float32 (f·h, g·w), weights: how each cell's evidence lies within it.
         logits: float32 (C,), before the temperature, in the order of the bundle's classes.
         prediction: the verdict.
     """
@@ -61,6 +59,7 @@ class Reading:
     cleaned: CleanedScan
     embedding: NDArray[np.float32]
     evidence: NDArray[np.float32]
+    within: NDArray[np.float32]
     logits: NDArray[np.float32]
     prediction: Prediction
 
@@ -101,6 +100,7 @@ class SearchEngine:
             cleaned=cleaned,
             embedding=encoding.embedding[0],
             evidence=encoding.evidence[0],
+            within=encoding.within[0],
             logits=encoding.logits[0],
             prediction=predict(self.bundle, encoding.logits[0], embedding=encoding.embedding[0]),
         )
@@ -112,7 +112,7 @@ class SearchEngine:
         k: int = 10,
         where: str | None = None,
         include_same: bool = False,
-        explain: Sequence[str] = ("class_evidence",),
+        explain_matches: bool = True,
     ) -> Report:
         """Ask about a scan.
 
@@ -123,25 +123,23 @@ class SearchEngine:
             include_same: also let the scan itself, its patient and its group answer. By default they do not: if the
                 scan's pixels are in the gallery, they, their patient and their group are left out; if the scan names a
                 patient, that patient is, in whichever dataset.
-            explain: names in `explain.METHODS`. The verdict's class evidence always comes first; "pair_evidence" adds
-                one explanation per match, in the order of the matches, with the target "match:<scan_id>".
+            explain_matches: also say, for each match, on which pixels of the scan and of the match their cosine rests;
+                the verdict's own heatmap always is there.
 
         Raises:
             InvalidValueError: k below 0.
-            NotFoundError: an unknown explanation.
             WhereError: a filter that does not parse.
         """
         if k < 0:
             raise InvalidValueError(f"k is {k}; it is the number of matches wanted, 0 or more.")
-        for name in explain:
-            if name not in METHODS:
-                METHODS.load(name)  # raises, naming what there is
         reading = self.read(scan)
         held = self._holds(scan)
         found = self._search(reading, k=k, where=where, exclude=Exclusion() if include_same else self._own(scan))
         explanations = [self.explain_class(reading)]
-        if "pair_evidence" in explain:
-            explanations += self._explain_matches(reading, found.matches)
+        if explain_matches and self.gallery is not None:
+            pairs, matches = self._explain_matches(reading, found.matches)
+            explanations += pairs
+            found = replace(found, matches=matches)
         top = likeliest(reading.prediction)
         alike = sum(match.label == top for match in found.matches)
         agreement = alike / len(found.matches) if found.matches else None
@@ -153,13 +151,32 @@ class SearchEngine:
             agreement=agreement,
             novelty=found.novelty,
             warnings=(
-                *_about_the_scan(reading, abstain_below=self.bundle.abstain_below),
-                *_about_copies(scan, found, held=held, left_out=not include_same, same_scan=self.bundle.same_scan),
-                *(() if self.gallery is None else _about_the_archive(reading, found, k=k, where=where)),
+                *about_the_scan(
+                    scan,
+                    reading.prediction,
+                    abstain_below=self.bundle.abstain_below,
+                    marks=0.0 if (marks := reading.cleaned.marks) is None else float(np.mean(marks)),
+                    cleaning=reading.cleaned.warnings,
+                ),
+                *about_copies(
+                    scan,
+                    found.matches,
+                    found.nearest,
+                    held=held,
+                    left_out=not include_same,
+                    same_scan=self.bundle.same_scan,
+                ),
+                *(
+                    about_the_archive(reading.prediction, found.matches, novelty=found.novelty, k=k, where=where)
+                    if self.gallery is not None
+                    else ()
+                ),
             ),
             bundle_id=self.bundle.bundle_id,
             gallery_id=None if self.gallery is None else self.gallery.gallery_id,
             where=where,
+            shared_words=shared_words(found.matches, self.gallery.words) if self.gallery is not None else (),
+            contour=draw_contour(explanations[0], spacing_mm=scan.spacing_mm),
             version=sonoseek.__version__,
             created=datetime.now(UTC),
         )
@@ -174,9 +191,7 @@ class SearchEngine:
         Raises:
             InvalidValueError: no such class.
         """
-        name = likeliest(reading.prediction) if target is None else target
-        if name not in self.bundle.classes:
-            raise InvalidValueError(f"target is {name!r}; this bundle's classes are {', '.join(self.bundle.classes)}.")
+        name = self._class(reading, target)
         index = self.bundle.classes.index(name)
         return class_evidence(
             reading.evidence,
@@ -184,6 +199,84 @@ class SearchEngine:
             bias=float(self.bundle.head_bias[index]),
             mapping=reading.cleaned.mapping,
             target=name,
+            within=reading.within,
+        )
+
+    def _class(self, reading: Reading, target: str | None) -> str:
+        name = likeliest(reading.prediction) if target is None else target
+        if name not in self.bundle.classes:
+            raise InvalidValueError(f"target is {name!r}; this bundle's classes are {', '.join(self.bundle.classes)}.")
+        return name
+
+    def explain(
+        self,
+        reading: Reading,
+        *,
+        method: str = "class_evidence",
+        target: str | None = None,
+        match: GalleryEntry | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Explanation:
+        """Explain a class's logit, or the cosine with a match, on the scan's pixels, by any method.
+
+        Args:
+            reading: of `read`.
+            method: of `explain.METHODS`. "class_evidence", "occlusion" and "rise" explain a class; "pair_evidence",
+                "sbsm", "occlusion" and "rise" a match.
+            target: a class of the bundle; None: the likeliest.
+            match: of the same bundle's gallery; then its cosine with the scan is explained, no class.
+            on_progress: (done, total) of methods that ask the network many times.
+
+        Raises:
+            NotFoundError: no such method.
+            InvalidValueError: no such class; a method that does not explain what was asked for.
+        """
+        if method not in METHODS:
+            raise NotFoundError(f"no method is called {method!r}; there are: {', '.join(METHODS)}.")
+        if match is not None and (target is not None or method == "class_evidence"):
+            raise InvalidValueError(
+                f"method {method!r} and target {target!r} are of a class, and a match is given; one thing is explained "
+                "at a time. Leave the match out, or say pair_evidence, sbsm, occlusion or rise and no target."
+            )
+        if match is None:
+            if method in ("pair_evidence", "sbsm"):
+                raise InvalidValueError(f"{method} explains a match, and none is given. Name one, or another method.")
+            if method == "class_evidence":
+                return self.explain_class(reading, target)
+            name = self._class(reading, target)
+            index = self.bundle.classes.index(name)
+            return self._asked(reading, method, name, lambda said: said.logits[:, index], on_progress)
+        if method == "pair_evidence":
+            return self._pair(reading, match)
+        unit = match.embedding / np.linalg.norm(match.embedding)
+
+        def cosine(said: Encoding) -> NDArray[np.floating]:
+            lengths = np.linalg.norm(said.embedding, axis=1)
+            return np.asarray(said.embedding @ unit / np.maximum(lengths, np.float32(1e-30)))
+
+        return self._asked(reading, method, f"match:{match.scan_id}", cosine, on_progress)
+
+    def _asked(
+        self,
+        reading: Reading,
+        method: str,
+        target: str,
+        score: Callable[[Encoding], NDArray[np.floating]],
+        on_progress: Callable[[int, int], None] | None,
+    ) -> Explanation:
+        canvas = to_input(reading.cleaned)
+
+        def ask(canvases: NDArray[np.float32]) -> NDArray[np.floating]:
+            told: NDArray[np.floating] = score(self.encoder.encode(canvases))
+            return told
+
+        cells: NDArray[np.float32] = ASKED.load(method)(canvas, ask, on_progress=on_progress)
+        return as_explanation(
+            cells,
+            mapping=reading.cleaned.mapping,
+            method=method,
+            target=target,
+            explained=float(ask(canvas[np.newaxis])[0]),
         )
 
     def close(self) -> None:
@@ -218,17 +311,50 @@ class SearchEngine:
             return SearchResult(matches=(), novelty=100.0)
         return self.gallery.search(reading.embedding, k=k, where=where, exclude=exclude or None)
 
-    def _explain_matches(self, reading: Reading, matches: tuple[Match, ...]) -> list[Explanation]:
+    def _explain_matches(
+        self, reading: Reading, matches: tuple[Match, ...]
+    ) -> tuple[list[Explanation], tuple[Match, ...]]:
+        """Each match's cosine on the scan's pixels; and the matches, each with it on their own."""
         if self.gallery is None or not matches:
-            return []
-        entries = self.gallery.entries(scan_ids=[match.scan_id for match in matches])
-        embeddings = {entry.scan_id: entry.embedding for entry in entries}
-        mapping = reading.cleaned.mapping
-        return [
-            pair_evidence(reading.evidence, embeddings[name], mapping=mapping, target=f"match:{name}")
-            for name in (match.scan_id for match in matches)
-            if name in embeddings  # another process may have removed it since the search
-        ]
+            return [], matches
+        entries = self.gallery.entries(scan_ids=[match.scan_id for match in matches], pictures=False)
+        kept = {(entry.record.dataset, entry.record.case_id, entry.scan_id): entry for entry in entries}
+        pairs, explained = [], []
+        for match in matches:
+            entry = kept.get((match.dataset, match.case_id, match.scan_id))
+            if entry is None:  # another process has removed it since the search
+                explained.append(match)
+                continue
+            pairs.append(self._pair(reading, entry))
+            explained.append(replace(match, explanation=_on_the_match(reading, entry)))
+        return pairs, tuple(explained)
+
+    def _pair(self, reading: Reading, entry: GalleryEntry) -> Explanation:
+        return pair_evidence(
+            reading.evidence,
+            entry.embedding,
+            mapping=reading.cleaned.mapping,
+            target=f"match:{entry.scan_id}",
+            within=reading.within,
+            embedding=reading.embedding,
+        )
+
+
+def _on_the_match(reading: Reading, entry: GalleryEntry) -> Explanation | None:
+    """The cosine of scan and match on the match's pixels, from what the gallery keeps; None where it keeps nothing."""
+    if entry.evidence is None:
+        return None
+    kept = unpack_evidence(
+        entry.evidence, embedding=entry.embedding, scan_shape=entry.scan_shape, spacing_mm=entry.spacing_mm
+    )
+    return pair_evidence(
+        kept.evidence,
+        reading.embedding,
+        mapping=kept.mapping,
+        target=f"query:{reading.scan.scan_id}",
+        within=kept.within,
+        embedding=entry.embedding,
+    )
 
 
 def open_engine(
@@ -253,116 +379,3 @@ def open_engine(
         if opened is not None:
             opened.close()
         raise
-
-
-def _about_the_scan(reading: Reading, *, abstain_below: float) -> list[str]:
-    """What the reader should know about the picture and the verdict."""
-    scan, prediction = reading.scan, reading.prediction
-    said = []
-    if prediction.unfamiliar:
-        said.append(_about_a_stranger(prediction.unfamiliarity or 0.0))
-    elif prediction.label is None:
-        top = likeliest(prediction)
-        said.append(
-            f"The network is not sure: {top} is likeliest with {percent(prediction.probabilities[top])}, less than the "
-            f"{percent(abstain_below)} at which this bundle commits itself."
-        )
-    if min(scan.shape) < SMALL_SIDE:
-        said.append(
-            f"The scan is small ({scan.shape[1]} × {scan.shape[0]} pixels): fine texture and margins are lost. "
-            "Give the original picture if there is one."
-        )
-    marks = reading.cleaned.marks
-    share = 0.0 if marks is None else np.count_nonzero(marks) / marks.size
-    if share >= MARKS_WORTH_A_WORD:
-        said.append(
-            f"Burned-in text or calipers were painted over before the network looked ({share * 100:.1f} % of the scan)."
-        )
-    said += [f"Cleaning: {warning.rstrip('.')}." for warning in reading.cleaned.warnings]
-    if scan.spacing_mm is None:
-        said.append("The size of a pixel is not known: nothing can be given in millimetres.")
-    return said
-
-
-def _about_a_stranger(unfamiliarity: float) -> str:
-    """Why there is no verdict on a picture unlike the training scans."""
-    times = f"{unfamiliarity:.1f}" if unfamiliarity < 100 else "over 100"
-    return (
-        f"This picture is unlike anything the network was trained on: it lies {times} times as far from the training "
-        "scans as nearly all new scans of their kind do. No verdict is given, however sure the probabilities look; "
-        "trust neither them nor the matches."
-    )
-
-
-def _about_copies(scan: Scan, found: SearchResult, *, held: bool, left_out: bool, same_scan: float) -> list[str]:
-    """What the reader should know when the archive holds the scan that is asked about, as it is or nearly.
-
-    Args:
-        scan: that is asked about.
-        found: for it.
-        held: whether its very pixels are in the archive.
-        left_out: whether they, their patient and their group were kept from answering.
-        same_scan: cosine from which on two scans are likely one, as the bundle says.
-    """
-    if held and left_out:
-        return ["The archive holds this very scan; it, its patient and its group were left out of the matches."]
-    if held:
-        listed = any(match.scan_id == scan.scan_id for match in found.matches)
-        return [f"The archive holds this very scan; it is {'' if listed else 'not '}among the matches."]
-    likely = "The archive likely holds this very scan under another name"
-    if found.matches and found.matches[0].similarity >= same_scan:
-        return [f"{likely} (similarity {found.matches[0].similarity:.3f}): that match is no independent precedent."]
-    if found.nearest is not None and 1.0 - found.nearest >= same_scan:
-        return [f"{likely} (similarity {1.0 - found.nearest:.3f}); it is not among the matches."]
-    return []
-
-
-def _about_the_archive(reading: Reading, found: SearchResult, *, k: int, where: str | None) -> list[str]:
-    """What the reader should know about the precedents."""
-    said = []
-    if found.novelty is not None and found.novelty >= UNLIKE_ANYTHING:
-        said.append(
-            f"This scan is unlike anything in the archive (novelty percentile {found.novelty:.0f}): trust neither the "
-            "verdict nor the matches."
-        )
-    said += _near_copies(found.matches)
-    said += _disagreement(reading.prediction, found.matches)
-    if len(found.matches) < k:
-        why = "pass the filter" if where is not None else "are in the archive"
-        said.append(f"Only {len(found.matches)} of the {k} matches asked for {why}.")
-    return said
-
-
-def _near_copies(matches: tuple[Match, ...]) -> list[str]:
-    """One sentence where matches share a group: they are not so many precedents."""
-    counts = Counter((match.dataset, match.group) for match in matches if match.group is not None)
-    shared = {group: count for (_, group), count in counts.items() if count > 1}
-    if not shared:
-        return []
-    named = ", ".join(f"group {group}: {count}" for group, count in shared.items())
-    return [
-        f"{sum(shared.values())} of the {len(matches)} matches are near-copies of one another, or belong together "
-        f"otherwise ({named}): count each group as one precedent."
-    ]
-
-
-def _independent(matches: tuple[Match, ...]) -> list[Match]:
-    """The best match of each group, and every match without a group."""
-    first: dict[tuple[str, str] | int, Match] = {}
-    for match in matches:
-        first.setdefault(match.rank if match.group is None else (match.dataset, match.group), match)
-    return list(first.values())
-
-
-def _disagreement(prediction: Prediction, matches: tuple[Match, ...]) -> list[str]:
-    """One sentence when most of three or more independent matches carry another class than the likeliest."""
-    top = likeliest(prediction)
-    labels = [match.label for match in _independent(matches)]
-    against = [label for label in sorted(set(labels)) if label != top and 2 * labels.count(label) > len(labels)]
-    if len(labels) < 3 or not against:
-        return []
-    kind = "matches" if len(labels) == len(matches) else "independent matches"
-    return [
-        f"The network and the precedents disagree: it finds {top} likeliest, {labels.count(against[0])} of "
-        f"{len(labels)} {kind} are {either(against)}."
-    ]

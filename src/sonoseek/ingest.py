@@ -34,7 +34,7 @@ from sonoseek.core import (
     TemporaryError,
 )
 from sonoseek.datasets import Dataset
-from sonoseek.encoder import Encoder, to_input
+from sonoseek.encoder import Encoder, pack_evidence, to_input
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
 
 __all__ = ["IngestResult", "Refusal", "build_index", "make_entry"]
@@ -153,8 +153,21 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
     Raises:
         InvalidValueError: the network gives the scan no usable embedding.
     """
-    encoding = encoder.encode(to_input(clean(scan, encoder.bundle.recipe))[np.newaxis])
-    return _entry(scan, record, embedding=encoding.embedding[0], fingerprint=fingerprint)
+    cleaned = clean(scan, encoder.bundle.recipe)
+    encoding = encoder.encode(to_input(cleaned)[np.newaxis])
+    said = _Said(
+        embedding=encoding.embedding[0],
+        evidence=pack_evidence(encoding.evidence[0], encoding.within[0], mapping=cleaned.mapping),
+    )
+    return _entry(scan, record, said, fingerprint=fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Said:
+    """What a gallery keeps of the network's word on a scan."""
+
+    embedding: np.ndarray
+    evidence: bytes | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,10 +214,14 @@ class _Build:
                 self.gallery.entries(scan_ids=[scan.scan_id for scan in scans], pictures=False) if self.lookup else ()
             )
             # The canvas depends on the spacing too: a corrected spacing is encoded anew.
-            embeddings = {(entry.scan_id, entry.spacing_mm): entry.embedding for entry in kept}
+            said = {
+                (entry.scan_id, entry.spacing_mm): _Said(embedding=entry.embedding, evidence=entry.evidence)
+                for entry in kept
+                if entry.evidence is not None  # of an older gallery: the network says it again
+            }
             entries = tuple(
-                _entry(scan, record, embedding=embeddings[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
-                if (scan.scan_id, scan.spacing_mm) in embeddings
+                _entry(scan, record, said[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
+                if (scan.scan_id, scan.spacing_mm) in said
                 else make_entry(scan, record, self.encoder, fingerprint=fingerprint)
                 for scan in scans
             )
@@ -248,11 +265,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _entry(scan: Scan, record: CaseRecord, *, embedding: np.ndarray, fingerprint: str) -> GalleryEntry:
+def _entry(scan: Scan, record: CaseRecord, said: _Said, *, fingerprint: str) -> GalleryEntry:
     return GalleryEntry(
         record=record,
         scan_id=scan.scan_id,
-        embedding=embedding,
+        embedding=said.embedding,
+        evidence=said.evidence,
         picture=encode_picture(scan.pixels),
         scan_shape=scan.shape,
         spacing_mm=scan.spacing_mm,

@@ -102,6 +102,7 @@ def test_what_cannot_be_trained_on_is_said(data: Path, tmp_path: Path, monkeypat
         (("--data", data), "no manifest: .*theirs/archive.csv is not there"),
         ((), "absolute root"),
         (("--data", data, "--folds", "some"), "--folds is 'some'"),
+        (("--data", data, "--folds", "0", "--teacher", data), "train a teacher per fold"),
         (("--data", data, "--precision", "8"), "precision is '8'"),
         (("--data", data, "--nodes", "2"), "torchrun"),
     )
@@ -109,3 +110,15 @@ def test_what_cannot_be_trained_on_is_said(data: Path, tmp_path: Path, monkeypat
         said = CliRunner().invoke(app, ["train", *map(str, (absent, "--run", tmp_path / str(number), *options))])
         assert isinstance(said.exception, SonoseekError), said.output
         assert re.search(needed, str(said.exception))
+
+
+def test_a_finished_bundle_teaches(run, data: Path, tmp_path: Path) -> None:
+    file = recipe(tmp_path, 'root = "ours/archive.csv"')
+    first, second = tmp_path / "teacher", tmp_path / "student"
+    common = ("--data", data, "--accelerator", "cpu", "--no-tensorboard")
+    run("train", file, *common, "--run", first)
+    run("train", file, *common, "--run", second, "--teacher", first / "bundle")
+    teacher, student = load_bundle(first / "bundle"), load_bundle(second / "bundle")
+    assert teacher.bundle_id in student.training["protocol"]
+    (call,) = json.loads((second / "environment.json").read_text())
+    assert "--teacher" in call["command"]

@@ -10,13 +10,16 @@ from sonoseek.core import (
     Box,
     Case,
     CaseRecord,
+    Contour,
     Explanation,
     InvalidValueError,
     Match,
     Prediction,
     Report,
     Scan,
+    SharedWord,
     SonoseekError,
+    Upsampling,
 )
 
 
@@ -35,6 +38,14 @@ def prediction() -> Prediction:
 
 def match(rank: int, similarity: float) -> Match:
     return Match(rank=rank, case_id=f"c{rank}", scan_id="s", similarity=similarity, label="benign", dataset="d")
+
+
+def explain(cells: np.ndarray, **changes: object) -> Explanation:
+    """On pixels of the same grid."""
+    eyes = [np.eye(side, dtype=np.float32) for side in cells.shape]
+    on_pixels = Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=cells.shape)
+    values = {"cells": cells, "upsampling": on_pixels, "method": "m", "target": "t", "explained": 0.0, "bias": 0.0}
+    return Explanation(**(values | changes))  # type: ignore[arg-type]
 
 
 def report(**changes: object) -> Report:
@@ -125,7 +136,7 @@ def test_report_refuses_unsorted_gapped_or_misplaced_contents() -> None:
         report(matches=(match(2, 0.8),))
     small = np.zeros((4, 4), np.float32)
     with pytest.raises(InvalidValueError, match="own grid"):
-        report(explanations=(Explanation(heatmap=small, method="m", target="t", explained=0, bias=0, cells=small),))
+        report(explanations=(explain(small),))
     with pytest.raises(InvalidValueError, match="time zone"):
         report(created=datetime(2026, 1, 1))
 
@@ -162,3 +173,54 @@ def test_a_picture_unlike_the_training_scans_has_no_label():
     for wrong in (-0.1, math.inf, math.nan):
         with pytest.raises(InvalidValueError, match="unfamiliarity"):
             Prediction(**values, label=None, unfamiliarity=wrong)
+
+
+def test_an_explanation_shows_its_cells_on_the_scan_and_refuses_what_does_not_fit():
+    cells = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
+    shown = explain(cells)
+    assert shown.shape == (2, 3)
+    assert shown.heatmap.tolist() == cells.tolist()
+    assert shown.peak == 3.0
+    with pytest.raises(InvalidValueError, match="float32"):
+        explain(cells.astype(np.float64))
+    with pytest.raises(InvalidValueError, match="one grid"):
+        explain(cells, upsampling=explain(cells[:1]).upsampling)
+    with pytest.raises(InvalidValueError, match="finite"):
+        explain(np.full((2, 2), np.nan, np.float32))
+
+
+def test_a_pair_is_looked_up_by_rank():
+    cells = np.zeros((20, 30), np.float32)
+    own = explain(np.zeros((4, 5), np.float32))
+    told = Match(rank=1, case_id="c", scan_id="s", similarity=0.5, label="benign", dataset="d", explanation=own)
+    verdict, pair = explain(cells, target="benign"), explain(cells, target="match:s")
+    assert report(matches=(told,), explanations=(verdict, pair)).pair(1) == (pair, own)
+    assert report(matches=(told,), explanations=(verdict,)).pair(1) is None
+    with pytest.raises(InvalidValueError, match="rank is 2"):
+        report(matches=(told,)).pair(2)
+
+
+def test_a_contour_is_an_area_and_knows_whether_it_is_taller_than_wide():
+    corners = np.array([[0, 0], [0, 4], [6, 4], [6, 0]], np.float32)
+    measures = {"longest_mm": 7.2, "shortest_mm": 4.0, "area_mm2": 24.0, "depth_mm": 0.0, "level": 0.5}
+    tall = Contour(points=corners, area_pixels=24.0, height_mm=6.0, width_mm=4.0, **measures)
+    assert tall.taller_than_wide is True
+    nothing = dict.fromkeys(("longest_mm", "shortest_mm", "area_mm2", "depth_mm", "height_mm", "width_mm"))
+    assert Contour(points=corners, area_pixels=24.0, level=0.5, **nothing).taller_than_wide is None
+    with pytest.raises(InvalidValueError, match="three or more"):
+        Contour(points=corners[:2], area_pixels=0.0, level=0.5, **nothing)
+
+
+def test_a_shared_word_counts_no_more_than_there_are():
+    assert SharedWord(feature="margin", word="spiculated", matches=7, described=10, share=0.12).share == 0.12
+    for matches, described, share in ((0, 3, 0.1), (4, 3, 0.1), (2, 3, 1.5)):
+        with pytest.raises(InvalidValueError, match="margin"):
+            SharedWord(feature="margin", word="spiculated", matches=matches, described=described, share=share)
+
+
+def test_descriptors_are_of_the_lexicon():
+    told = CaseRecord(case_id="a", dataset="d", pathology="benign", descriptors=(("margin", "indistinct"),))
+    assert hash(told)
+    for wrong in ((("colour", "red"),), (("margin", ""),)):
+        with pytest.raises(InvalidValueError, match="descriptors"):
+            CaseRecord(case_id="a", dataset="d", pathology="benign", descriptors=wrong)

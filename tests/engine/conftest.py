@@ -56,6 +56,7 @@ class FakeEncoder:
             training={},
             embedding_dim=DIMENSION,
             cells=(CELLS, CELLS),
+            fine_cells=(2 * CELLS, 2 * CELLS),
             novelty=novelty,
         )
 
@@ -84,7 +85,10 @@ class FakeEncoder:
         evidence = np.ascontiguousarray(evidence, np.float32)
         embedding = evidence.mean(axis=(2, 3))
         logits = embedding @ self._bundle.head_weight.T + self._bundle.head_bias
-        return Encoding(logits=logits, embedding=embedding, evidence=evidence)
+        lit = 0.05 + np.clip(canvases, 0, 1).reshape(count, 2 * CELLS, side // 2, 2 * CELLS, side // 2).mean((2, 4))
+        blocks = lit.reshape(count, CELLS, 2, CELLS, 2)
+        within = (blocks / blocks.mean((2, 4), keepdims=True)).reshape(lit.shape).astype(np.float32)
+        return Encoding(logits=logits, embedding=embedding, evidence=evidence, within=within)
 
 
 @pytest.fixture

@@ -92,3 +92,25 @@ def test_results_name_no_machine_and_show_no_scan() -> None:
             if path.suffix != ".png":
                 assert not re.search(r"/(home|root|work|tmp)/", path.read_text()), path
     assert [path.name for path in RESULTS.rglob("*.png")] == ["conditions.png"]  # a phantom
+
+
+def test_every_committed_figure_of_heatmaps_comes_out_again_and_stands_in_the_docs() -> None:
+    from sonoseek.evaluate.explaining.page import TABLE
+    from sonoseek.evaluate.explaining.summary import summarise
+
+    folders = [file.parent for file in sorted(RESULTS.glob("explanations/*/*/maps.csv"))]
+    assert folders
+    page = (RESULTS / "explanations.md").read_text()
+    for folder in folders:
+        committed = json.loads((folder / "metrics.json").read_text())
+        found = json.loads(json.dumps(summarise(folder)))
+        nearly(found, {name: committed[name] for name in found}, folder.name)
+        table = (folder / TABLE).read_text()
+        assert {"Grad-CAM", "HiResCAM", "RISE", "occlusion"} <= {line.split("|")[1].strip() for line in rows(table)}
+        if folder.name == "hybrid-alone":
+            assert set(rows(table)) <= set(rows(page))
+
+
+def rows(text: str) -> list[str]:
+    """Lines of tables, but for headings' rules."""
+    return [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|---")]

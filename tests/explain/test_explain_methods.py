@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sonoseek.cleaning import CanvasMapping
 from sonoseek.cleaning.mapping import fit_to_canvas
 from sonoseek.core import Box, Explanation, InvalidValueError
-from sonoseek.explain import METHODS, class_evidence, pair_evidence
+from sonoseek.explain import EXACT, class_evidence, pair_evidence
 
 MAPPING = fit_to_canvas((120, 170), Box(top=10, left=0, bottom=115, right=150), canvas_size=224)
 
@@ -23,7 +23,7 @@ def evidence_of(seed: int, *, depth: int = 32, scale: float = 1.0) -> NDArray[np
 
 
 def explain_with(name: str, evidence: NDArray[np.float32], direction: NDArray[np.float32]) -> Explanation:
-    method = METHODS.load(name)
+    method = EXACT.load(name)
     if "weight" in signature(method).parameters:
         explained: Explanation = method(evidence, weight=direction, bias=0.25, mapping=MAPPING, target="benign")
     else:
@@ -31,7 +31,7 @@ def explain_with(name: str, evidence: NDArray[np.float32], direction: NDArray[np
     return explained
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EXACT)
 class TestEveryMethod:
     def test_the_map_sums_to_what_it_explains(self, name: str) -> None:
         explained = explain_with(name, evidence_of(0), evidence_of(1)[:, 0, 0])

@@ -101,7 +101,7 @@ def test_the_file_keeps_what_was_promised(filled):
         strict = raw.execute(
             "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite%'"
         )
-        assert dict(strict) == {"meta": 1, "cases": 1, "scans": 1, "pictures": 1}
+        assert dict(strict) == {"meta": 1, "cases": 1, "scans": 1, "pictures": 1, "evidence": 1}
         assert {len(blob) for (blob,) in raw.execute("SELECT embedding FROM scans")} == {2 * 24}
     raw.close()
     with open_gallery(filled, "w") as gallery, gallery._connections.any() as own:  # type: ignore[attr-defined]
@@ -162,12 +162,40 @@ def test_another_database_is_no_gallery(tmp_path):
         open_gallery(tmp_path / "folder.db")
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(SCHEMA_VERSION + 1, "Upgrade"), (SCHEMA_VERSION - 1, "anew")])
+@pytest.mark.parametrize(("version", "remedy"), [(SCHEMA_VERSION + 1, "Upgrade"), (0, "anew")])
 def test_another_schema_version_is_refused(filled, version, remedy):
     with sqlite3.connect(filled) as raw:
         raw.execute(f"PRAGMA user_version = {version}")
     raw.close()
     with pytest.raises(GalleryError, match=f"schema version {version}.*{remedy}"):
+        open_gallery(filled)
+
+
+def to_first_schema(path):
+    """The file as schema version 1 had it."""
+    with sqlite3.connect(path) as raw:
+        raw.execute("DROP TABLE evidence")
+        raw.execute("ALTER TABLE cases DROP COLUMN descriptors")
+        raw.execute("PRAGMA user_version = 1")
+    raw.close()
+
+
+@pytest.mark.parametrize("mode", ["r", "w"])
+def test_a_gallery_of_the_previous_version_opens(filled, mode):
+    with open_gallery(filled) as gallery:
+        before = [(entry.scan_id, entry.record.case_id, entry.embedding.tolist()) for entry in gallery]
+    to_first_schema(filled)
+    with open_gallery(filled, mode) as gallery:
+        assert [(entry.scan_id, entry.record.case_id, entry.embedding.tolist()) for entry in gallery] == before
+        assert gallery.info().schema_version == SCHEMA_VERSION
+        assert gallery.verify() == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_previous_version_that_cannot_be_written_says_what_to_do(filled):
+    to_first_schema(filled)
+    filled.chmod(0o444)
+    with pytest.raises(GalleryError, match="index info"):
         open_gallery(filled)
 
 
@@ -296,7 +324,7 @@ def test_a_forked_process_must_open_its_own(filled):
 @pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="only root can become somebody else")
 def test_a_read_only_folder_can_be_searched(make_entries):
     script = """
-import os, numpy.random, sonoseek.gallery.sqlite, sonoseek.gallery.pictures
+import os, numpy.random, sonoseek.gallery.sqlite, sonoseek.gallery.pictures, sonoseek.encoder
 os.setgid(65534), os.setuid(65534)
 try:
     open_gallery(path, "w").add(batch(1, 1))

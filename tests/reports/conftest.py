@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sonoseek.core import Explanation, Match, Prediction, Report, Scan
+from sonoseek.core import Contour, Explanation, Match, Prediction, Report, Scan, SharedWord, Upsampling
 
 SHAPE = (120, 160)
 
@@ -20,11 +21,47 @@ def make_explanation(target: str = "malignant", *, method: str = "class_evidence
     rows, columns = np.indices(SHAPE)
     warm = np.exp(-(((rows - 50) / 12) ** 2) - ((columns - 90) / 15) ** 2)
     cold = np.exp(-(((rows - 90) / 9) ** 2) - ((columns - 30) / 9) ** 2)
-    heatmap = ((warm - 0.3 * cold) / warm.sum() * size).astype(np.float32)
-    cells = cv2.resize(heatmap, (14, 14), interpolation=cv2.INTER_AREA) * np.float32(heatmap.size / 196)
-    total = float(heatmap.sum(dtype=np.float64))
+    return on_pixels((warm - 0.3 * cold) / warm.sum() * size, method=method, target=target)
+
+
+def on_pixels(heatmap: np.ndarray, *, method: str = "class_evidence", target: str = "malignant") -> Explanation:
+    """An explanation whose cells are the scan's pixels."""
+    cells = heatmap.astype(np.float32)
+    eyes = [np.eye(side, dtype=np.float32) for side in cells.shape]
+    total = float(cells.sum(dtype=np.float64))
     return Explanation(
-        heatmap=heatmap, method=method, target=target, explained=total - 0.4, bias=-0.4, cells=np.asarray(cells)
+        cells=cells,
+        upsampling=Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=cells.shape),
+        method=method,
+        target=target,
+        explained=total - 0.4,
+        bias=-0.4,
+    )
+
+
+def make_pair(report: Report, rank: int) -> Report:
+    """The same report with the match of this rank explained on both scans."""
+    match = report.matches[rank - 1]
+    other = on_pixels(np.random.default_rng(rank).random((60, 90)) * 0.0002, method="pair_evidence", target="query:x")
+    matches = tuple(replace(m, explanation=other) if m is match else m for m in report.matches)
+    own = make_explanation(f"match:{match.scan_id}", method="pair_evidence", size=0.6)
+    return replace(report, matches=matches, explanations=(*report.explanations, own))
+
+
+CORNERS = np.array([[40, 60], [40, 110], [70, 110], [70, 60]], np.float32)
+
+
+def make_contour() -> Contour:
+    return Contour(
+        points=CORNERS,
+        area_pixels=1500.0,
+        longest_mm=11.7,
+        shortest_mm=6.0,
+        area_mm2=60.0,
+        depth_mm=8.0,
+        height_mm=6.0,
+        width_mm=10.0,
+        level=0.35,
     )
 
 
@@ -42,6 +79,7 @@ def make_match(rank: int, **changes: Any) -> Match:
         "device": ("GE Logiq 7", None)[rank % 2],
         "patient_id": f"p{rank}",
         "group": None,
+        "descriptors": ((("margin", "spiculated"), ("shape", "irregular")), ())[rank % 2],
         "picture": picture,
     }
     return Match(**(values | changes))
@@ -67,6 +105,8 @@ def make_report(**changes: Any) -> Report:
         "bundle_id": "first-0123456789ab",
         "gallery_id": "6a1f",
         "where": "birads >= '3'",
+        "shared_words": (SharedWord(feature="margin", word="spiculated", matches=2, described=2, share=0.12),),
+        "contour": make_contour(),
         "version": "0.1.0",
         "created": datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
     }
@@ -76,6 +116,16 @@ def make_report(**changes: Any) -> Report:
 @pytest.fixture
 def build_report() -> Callable[..., Report]:
     return make_report
+
+
+@pytest.fixture
+def build_pair() -> Callable[[Report, int], Report]:
+    return make_pair
+
+
+@pytest.fixture
+def build_on_pixels() -> Callable[..., Explanation]:
+    return on_pixels
 
 
 @pytest.fixture
@@ -97,10 +147,24 @@ def hostile_report() -> Report:
     return make_report(
         scan=Scan(pixels=np.full(SHAPE, 90, np.uint8), source=HOSTILE, patient_id=HOSTILE),
         matches=(
-            make_match(1, case_id=HOSTILE, dataset=HOSTILE, histology=HOSTILE, device=HOSTILE, group=HOSTILE),
+            make_match(
+                1,
+                case_id=HOSTILE,
+                dataset=HOSTILE,
+                histology=HOSTILE,
+                device=HOSTILE,
+                group=HOSTILE,
+                descriptors=(("margin", HOSTILE),),
+                explanation=make_explanation("query:" + HOSTILE, method="pair_evidence"),
+            ),
             make_match(2, label=HOSTILE, picture=b"<svg onload=alert(3)>"),
         ),
-        explanations=(make_explanation(), make_explanation(HOSTILE, method=HOSTILE)),
+        explanations=(
+            make_explanation(),
+            make_explanation(HOSTILE, method=HOSTILE),
+            make_explanation(f"match:{1:064x}", method="pair_evidence"),
+        ),
+        shared_words=(SharedWord(feature="margin", word=HOSTILE, matches=2, described=2, share=0.5),),
         warnings=(HOSTILE,),
         where=HOSTILE,
         gallery_id=HOSTILE,
@@ -125,4 +189,6 @@ def unsure_report() -> Report:
         gallery_id=None,
         where=None,
         warnings=(),
+        shared_words=(),
+        contour=None,
     )

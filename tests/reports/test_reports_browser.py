@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sonoseek.core import Explanation, Report
+from sonoseek.core import Report
 from sonoseek.reports import IndexEntry, write_index_page, write_report
 
 pytestmark = pytest.mark.peer
@@ -80,7 +79,7 @@ class Browser:
         return result["result"].get("value")
 
     def press(self, key: str) -> None:
-        codes = {"ArrowRight": 39, "ArrowLeft": 37, "End": 35, "Tab": 9, " ": 32}
+        codes = {"ArrowRight": 39, "ArrowLeft": 37, "End": 35, "Tab": 9, "Escape": 27, " ": 32}
         for kind in ("rawKeyDown", "char", "keyUp") if key == " " else ("rawKeyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
@@ -122,12 +121,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(
     browser: Browser,
     build_report: Callable[..., Report],
-    build_explanation: Callable[..., Explanation],
+    build_pair: Callable[..., Report],
     tmp_path: Path,
 ) -> Browser:
-    report = build_report()
-    pair = build_explanation(f"match:{report.matches[1].scan_id}", method="pair_evidence")
-    browser.open(write_report(replace(report, explanations=(*report.explanations, pair)), tmp_path / "r.html"))
+    browser.open(write_report(build_pair(build_pair(build_report(), 2), 3), tmp_path / "r.html"))
     return browser
 
 
@@ -169,10 +166,61 @@ def test_layers_go_on_and_off(page: Browser) -> None:
 
 
 def test_another_heatmap_can_be_chosen(page: Browser) -> None:
-    shown = "[...document.querySelectorAll('.layers, .legend')].map(e => e.checkVisibility())"
-    assert page.ask(shown) == [True, False, True, False]
+    shown = "[...document.querySelectorAll('#stage .layers, .legend')].map(e => e.checkVisibility())"
+    assert page.ask(shown) == [True, False, False, True, False, False]
     page.ask("{ const w = document.getElementById('which'); w.value = '1'; w.dispatchEvent(new Event('change')); }")
-    assert page.ask(shown) == [False, True, False, True]
+    assert page.ask(shown) == [False, True, False, False, True, False]
+
+
+OTHERS = "[...document.querySelectorAll('.other')].map(e => e.checkVisibility())"
+OUTLINE = "document.querySelector('.outline').checkVisibility()"
+
+
+def test_a_card_opens_its_pair_side_by_side_and_closes_it(page: Browser) -> None:
+    assert page.ask(OTHERS) == [False, False]
+    assert page.ask(OUTLINE) is True
+    page.ask("document.querySelector('[data-show=\"2\"]').click()")
+    assert page.ask(OTHERS) == [False, True]
+    assert page.ask(OUTLINE) is False  # it outlines the verdict's evidence, not the likeness
+    assert page.ask("location.hash") == "#match-3"
+    left, right = page.ask(
+        "[...document.querySelectorAll('.panel')].filter(e => e.checkVisibility())"
+        ".map(e => e.querySelector('.stage').getBoundingClientRect().left)"
+    )
+    assert left < right
+    page.ask("document.getElementById('show-warm').click()")
+    hidden = "[...document.querySelectorAll('.panel .warm')].filter(e => e.checkVisibility()).length"
+    assert page.ask(hidden) == 0  # one switch for both
+    page.ask("document.getElementById('back').click()")
+    assert page.ask(OTHERS) == [False, False]
+    assert complaints(page) == []
+
+
+def test_pairs_by_keyboard_alone(page: Browser) -> None:
+    page.ask("document.querySelector('[data-show]').focus()")
+    page.press(" ")
+    assert page.ask(OTHERS) == [True, False]
+    page.press("ArrowRight")
+    assert page.ask(OTHERS) == [False, True]
+    assert page.ask("document.activeElement.dataset.show") == "2"
+    page.press("Escape")
+    assert page.ask(OTHERS) == [False, False]
+    assert page.ask("document.activeElement.dataset.show") == "2"
+
+
+def test_a_link_opens_a_pair(browser: Browser, page: Browser) -> None:
+    file = page.ask("location.pathname")
+    browser.open(Path("/"))
+    browser.call("Page.navigate", url=f"file://{file}#match-2")
+    while not browser.ask("document.readyState === 'complete' && !!document.getElementById('which')"):
+        pass
+    assert browser.ask(OTHERS) == [True, False]
+
+
+def test_the_outline_goes_on_and_off(page: Browser) -> None:
+    assert page.ask(OUTLINE) is True
+    page.ask("document.getElementById('show-outline').click()")
+    assert page.ask("getComputedStyle(document.querySelector('.outline')).display") == "none"
 
 
 @pytest.mark.parametrize("width", [360, 600, 1280, 3840])

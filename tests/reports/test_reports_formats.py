@@ -16,6 +16,7 @@ from sonoseek.core import Explanation, InvalidValueError, Match, NotFoundError, 
 from sonoseek.reports import (
     REPORTS,
     SUFFIXES,
+    decode_cells,
     decode_heatmap,
     render,
     render_json,
@@ -66,7 +67,7 @@ def test_a_file_is_there_whole_or_not_at_all(build_report: Build, tmp_path: Path
         write_report(broken, path)
     assert path.read_text() == "old"
     write_report(build_report(), str(path))
-    assert json.loads(path.read_text("utf-8"))["schema_version"] == "1"
+    assert json.loads(path.read_text("utf-8"))["schema_version"] == "2"
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
     (tmp_path / "plain").touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
@@ -89,7 +90,7 @@ class TestJson:
                 return []
             return ([part] if part.get("type") == "object" else []) + objects(list(part.values()))
 
-        assert len(objects(schema)) == 7
+        assert len(objects(schema)) == 11
         for part in objects(schema):
             assert part["additionalProperties"] is False or "minProperties" in part  # probabilities: any class names
             properties = part.get("properties", {})
@@ -118,8 +119,31 @@ class TestJson:
         explained, written = report.explanations[0], document["explanations"][0]
         assert "heatmap" not in written
         assert written["sum"] + written["bias"] == pytest.approx(explained.explained, abs=1e-4)
-        assert np.array(written["cells"]) == pytest.approx(explained.cells, rel=1e-6)
+        assert np.array_equal(decode_cells(written["cells"]), explained.cells)
+        assert written["exact"] is True
         assert written["peak"] == explained.peak
+        assert document["shared_words"] == [
+            {"feature": "margin", "word": "spiculated", "matches": 2, "described": 2, "share": 0.12}
+        ]
+        assert document["contour"]["estimate"] is True
+        assert document["contour"]["taller_than_wide"] is False
+        assert document["contour"]["longest_mm"] == 11.7
+        assert len(document["contour"]["points"]) == 4
+        assert document["matches"][1]["descriptors"][0] == {"feature": "margin", "word": "spiculated"}
+        assert document["matches"][0]["explanation"] is None
+
+    @pytest.mark.parametrize("heatmaps", [False, True])
+    def test_both_sides_of_a_pair(self, build_report: Build, build_pair: Callable[..., Report], heatmaps: bool) -> None:
+        report = build_pair(build_report(), 2)
+        document = json.loads(render_json(report, heatmaps=heatmaps))
+        Draft202012Validator(report_schema()).validate(document)
+        own, other = document["explanations"][1], document["matches"][1]["explanation"]
+        assert own["target"] == f"match:{report.matches[1].scan_id}"
+        assert (own["shape"], other["shape"]) == ([120, 160], [60, 90])
+        told = report.matches[1].explanation
+        assert told is not None
+        assert np.array_equal(decode_cells(other["cells"]), told.cells)
+        assert ("heatmap" in other) is heatmaps
 
     def test_heatmaps_survive_the_way_there_and_back(self, build_report: Build, unsure_report: Report) -> None:
         for report in (build_report(), unsure_report):
@@ -129,15 +153,10 @@ class TestJson:
             assert heatmap.dtype == np.float32
             assert heatmap == pytest.approx(original, rel=1e-3, abs=1e-6 * float(np.abs(original).max()))
 
-    def test_an_empty_heatmap_survives_too(self, build_report: Build) -> None:
-        empty = Explanation(
-            heatmap=np.zeros((120, 160), np.float32),
-            method="class_evidence",
-            target="benign",
-            explained=0.0,
-            bias=0.0,
-            cells=np.zeros((14, 14), np.float32),
-        )
+    def test_an_empty_heatmap_survives_too(
+        self, build_report: Build, build_on_pixels: Callable[..., Explanation]
+    ) -> None:
+        empty = build_on_pixels(np.zeros((120, 160)), target="benign")
         document = json.loads(render_json(build_report(explanations=(empty,)), heatmaps=True))
         assert not decode_heatmap(document["explanations"][0]["heatmap"]).any()
 
@@ -156,18 +175,28 @@ class TestJson:
         with pytest.raises(InvalidValueError):
             decode_heatmap({})
 
-    @pytest.mark.parametrize("field", ["heatmap", "cells", "similarity", "bias"])
+    def test_what_are_no_cells_is_refused(self, build_report: Build) -> None:
+        good = json.loads(render_json(build_report()))["explanations"][0]["cells"]
+        for change in (
+            {"encoding": "base85"},
+            {"shape": [3, 4]},
+            {"shape": [-1, 4]},
+            {"data": "nonsense!"},
+            {"data": ""},
+        ):
+            with pytest.raises(InvalidValueError):
+                decode_cells(good | change)
+        with pytest.raises(InvalidValueError):
+            decode_cells({})
+
+    @pytest.mark.parametrize("field", ["similarity", "bias", "area"])
     def test_no_nan_ever(self, build_report: Build, field: str) -> None:
         explained = build_report().explanations[0]
         values = {name: getattr(explained, name) for name in Explanation.__dataclass_fields__}
-        bad = np.full((120, 160), np.inf, np.float32)
-        changes: dict[str, object] = {
-            "heatmap": {"heatmap": bad},
-            "cells": {"cells": bad[:14, :14]},
-            "bias": {"bias": float("nan")},
-            "similarity": {},
-        }[field]
+        changes: dict[str, object] = {"bias": float("nan")} if field == "bias" else {}
         report = build_report(explanations=(Explanation(**(values | changes)),))
+        if field == "area":
+            object.__setattr__(report.contour, "area_mm2", float("nan"))
         if field == "similarity":
             object.__setattr__(report.matches[0], "similarity", float("nan"))
         with pytest.raises(InvalidValueError, match="finite"):

@@ -91,7 +91,10 @@ def test_what_a_reader_needs_is_there(build_report: Build) -> None:
         "birads >= '3'",
         "2026-03-04 05:06:07 UTC",
         "Research use only, not for diagnosis.",
-        "never less than 4",
+        "never less than 1:",
+        "margin: 2 of 2 spiculated, 12 % in the gallery",
+        "12 × 6 mm (60 mm²), not taller than wide, 8 mm below the top of the scan: an estimate",
+        "spiculated, irregular",
     ):
         assert words in text, words
     pictures_shown = page.all("img")
@@ -127,7 +130,7 @@ class TestHeatmap:
     def test_opacity_is_proportional_to_the_evidence(self, build_explanation: Callable[..., Explanation]) -> None:
         explanation = build_explanation()
         drawn = pictures.draw_heatmap(explanation)
-        assert drawn.reference == pytest.approx(explanation.peak * explanation.heatmap.size)
+        assert drawn.reference == pytest.approx(explanation.peak * explanation.heatmap.size / 100)
         warm, cool = layer(drawn.warm)[..., 3] / 255, layer(drawn.cool)[..., 3] / 255
         share = explanation.heatmap / explanation.peak
         assert warm == pytest.approx(np.clip(share, 0, 1), abs=0.003)
@@ -135,16 +138,16 @@ class TestHeatmap:
 
     def test_a_scan_without_evidence_looks_empty(self, build_explanation: Callable[..., Explanation]) -> None:
         drawn = pictures.draw_heatmap(build_explanation(size=0.01))
-        assert drawn.reference == 4.0
+        assert drawn.reference == 1.0
         assert layer(drawn.warm)[..., 3].max() < 26  # a tenth of full colour
-        nothing = replace(build_explanation(), heatmap=np.zeros((120, 160), np.float32))
+        nothing = replace(build_explanation(), cells=np.zeros((120, 160), np.float32))
         assert layer(pictures.draw_heatmap(nothing).warm)[..., 3].max() == 0
 
     def test_the_same_evidence_looks_the_same_on_a_scan_twice_the_size(
-        self, build_explanation: Callable[..., Explanation]
+        self, build_explanation: Callable[..., Explanation], build_on_pixels: Callable[..., Explanation]
     ) -> None:
         small = build_explanation()
-        large = replace(small, heatmap=np.kron(small.heatmap, np.full((2, 2), 0.25, np.float32)))
+        large = build_on_pixels(np.kron(small.heatmap, np.full((2, 2), 0.25, np.float32)))
         assert pictures.draw_heatmap(large).reference == pytest.approx(pictures.draw_heatmap(small).reference)
 
     def test_the_colours_rise_evenly_in_lightness(self) -> None:
@@ -162,8 +165,31 @@ class TestHeatmap:
         page = Page(render(replace(report, explanations=(*report.explanations, pair)), "html"))
         assert [a["value"] for a in page.all("option")] == ["0", "1"]
         assert "Likeness to match 2" in page.text
-        layers = [a for a in page.all("div") if a.get("class") in ("layers", "legend")]
+        layers = [a for a in page.all("div") if a.get("class") in ("layers", "legend") and "data-evidence" in a]
         assert [("hidden" in a) for a in layers] == [False, True, False, True]
+
+    def test_both_sides_of_a_pair_share_one_scale(self, build_report: Build, build_pair: Callable[..., Report]) -> None:
+        report = build_pair(build_report(), 2)
+        own, other = report.pair(2) or (None, None)
+        assert own is not None
+        assert other is not None
+        reference = max(pictures.reference_of(own), pictures.reference_of(other))
+        page = Page(render(report, "html"))
+        warm = {a["alt"]: a["src"] or "" for a in page.all("img") if a.get("class") == "warm"}
+        for explained, alt in (
+            (own, "Likeness to match 2: where the scan speaks for it"),
+            (other, "Where match 2 is like this scan"),
+        ):
+            density = explained.heatmap * explained.heatmap.size / 100 / reference
+            assert layer(warm[alt])[..., 3] / 255 == pytest.approx(np.clip(density, 0, 1), abs=0.003)
+
+    def test_a_match_of_which_nothing_is_kept_says_so(
+        self, build_report: Build, build_explanation: Callable[..., Explanation]
+    ) -> None:
+        report = build_report()
+        pair = build_explanation(f"match:{report.matches[0].scan_id}", method="pair_evidence")
+        text = Page(render(replace(report, explanations=(*report.explanations, pair)), "html")).text
+        assert "The archive keeps no evidence of this scan" in text
 
 
 class TestScale:
@@ -187,8 +213,10 @@ class TestScale:
 
 def test_a_huge_scan_makes_no_huge_page(build_report: Build) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (2600, 3200), np.uint8)
-    heatmap = np.ones((2600, 3200), np.float32) / 1e6
-    explained = replace(build_report().explanations[0], heatmap=heatmap)
+    explained = build_report().explanations[0]
+    rows, columns = (np.full((side, 40), 40 / side**2, np.float32) for side in (2600, 3200))
+    spread = replace(explained.upsampling, rows=rows, columns=columns, scan_shape=(2600, 3200))
+    explained = replace(explained, cells=np.ones((40, 40), np.float32) / 100, upsampling=spread)
     html = render(build_report(scan=Scan(pixels=pixels), explanations=(explained,)), "html")
     assert len(html) < 6_000_000
 

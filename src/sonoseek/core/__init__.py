@@ -1,6 +1,7 @@
 """Values, errors, settings and the lazy table of names. Depends on numpy alone."""
 
-from sonoseek.core.case import BIRADS_CATEGORIES, PATHOLOGIES, Case, CaseRecord
+from sonoseek.core.case import BIRADS_CATEGORIES, DESCRIPTORS, PATHOLOGIES, Case, CaseRecord
+from sonoseek.core.contour import Contour
 from sonoseek.core.errors import (
     BundleError,
     BundleMismatchError,
@@ -20,9 +21,10 @@ from sonoseek.core.errors import (
 )
 from sonoseek.core.geometry import Box
 from sonoseek.core.registry import LazyTable
-from sonoseek.core.results import DISCLAIMER, Explanation, Match, Prediction, Report
+from sonoseek.core.results import DISCLAIMER, Explanation, Match, Prediction, Report, SharedWord
 from sonoseek.core.scan import Scan
 from sonoseek.core.settings import Settings
+from sonoseek.core.upsampling import Upsampling
 
 __all__ = [
     "Scan",
@@ -30,10 +32,14 @@ __all__ = [
     "CaseRecord",
     "PATHOLOGIES",
     "BIRADS_CATEGORIES",
+    "DESCRIPTORS",
     "Box",
     "Prediction",
     "Match",
     "Explanation",
+    "Upsampling",
+    "Contour",
+    "SharedWord",
     "Report",
     "DISCLAIMER",
     "Settings",

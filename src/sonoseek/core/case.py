@@ -16,6 +16,9 @@ PATHOLOGIES = ("normal", "benign", "malignant")
 BIRADS_CATEGORIES = ("0", "1", "2", "3", "4", "4A", "4B", "4C", "5", "6")
 """BI-RADS assessment categories, ACR BI-RADS Atlas, 5th edition; 4 where the archive does not subdivide."""
 
+DESCRIPTORS = ("shape", "orientation", "margin", "echogenicity", "posterior", "halo", "calcifications")
+"""Features of a mass that BI-RADS has words for (ACR BI-RADS Atlas, 5th edition, ultrasound), and the older halo."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaseRecord:
@@ -33,6 +36,8 @@ class CaseRecord:
         age_years: at the exam, or None.
         acquired: date of the exam, or None.
         licence: of the scans, as the dataset states it.
+        descriptors: (feature, word) as a reader described the lesion: ("margin", "spiculated"); features are of
+            `DESCRIPTORS`; one feature may have several words. Empty where nobody described it.
     """
 
     case_id: str
@@ -46,6 +51,7 @@ class CaseRecord:
     age_years: float | None = None
     acquired: date | None = None
     licence: str = ""
+    descriptors: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.case_id or not self.dataset:
@@ -57,6 +63,11 @@ class CaseRecord:
                 f"pathology is {self.pathology!r}; it must be one of {', '.join(PATHOLOGIES)}. "
                 "Leave cases without a proven diagnosis out of the archive."
             )
+        for feature, word in self.descriptors:
+            if feature not in DESCRIPTORS or not word:
+                raise InvalidValueError(
+                    f"descriptors hold {(feature, word)}; a feature is one of {', '.join(DESCRIPTORS)}, with a word."
+                )
         if self.birads is not None and self.birads not in BIRADS_CATEGORIES:
             raise InvalidValueError(
                 f"birads is {self.birads!r}; it must be one of {', '.join(BIRADS_CATEGORIES)} or None."

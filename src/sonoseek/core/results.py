@@ -11,8 +11,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core.contour import Contour
 from sonoseek.core.errors import InvalidValueError
 from sonoseek.core.scan import Scan
+from sonoseek.core.upsampling import Upsampling
 
 DISCLAIMER = "research use only, not for diagnosis"
 
@@ -61,6 +63,62 @@ class Prediction:
         return self.unfamiliarity is not None and self.unfamiliarity > 1
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """Which pixels something rests on.
+
+    Attributes:
+        cells: float32 (h, w), signed: positive speaks for `target`, negative against it. In units of the explained
+            number per cell, never stretched; of an exact method they sum to `explained` − `bias`.
+        upsampling: how the cells lie on the scan's own pixels.
+        method: name of the method in the table of `explain`.
+        target: a class ("malignant"), or the other scan of a pair ("match:<scan_id>", "query:<scan_id>").
+        explained: the number that is explained: a logit, or a cosine; of a method that is not exact, a probability or a
+            cosine.
+        bias: the part of it that no pixel carries (a class's bias; 0 for a cosine; whatever the cells leave over where
+            the method is not exact).
+        exact: whether cells and bias sum to `explained` because the network is built so; False: the method asks the
+            network from outside, and its cells are a judgement, not a sum.
+    """
+
+    cells: NDArray[np.float32]
+    upsampling: Upsampling = field(repr=False)
+    method: str
+    target: str
+    explained: float
+    bias: float
+    exact: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cells.dtype != np.float32 or self.cells.ndim != 2:
+            raise InvalidValueError(f"cells are {self.cells.dtype} {self.cells.shape}; they must be float32 (h, w).")
+        if self.cells.shape != self.upsampling.cells:
+            raise InvalidValueError(
+                f"cells are {self.cells.shape}, the up-sampling spreads {self.upsampling.cells}; they must be one "
+                "grid. Plan the up-sampling for these cells."
+            )
+        if not np.isfinite(self.cells).all():
+            raise InvalidValueError("cells hold NaN or infinity; an explanation is finite. Export the bundle again.")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the heatmap: the scan's own grid."""
+        return self.upsampling.scan_shape
+
+    @property
+    def heatmap(self) -> NDArray[np.float32]:
+        """The cells on the scan's own pixels: float32 (H, W), signed, in units of the explained number per pixel.
+
+        It sums to what the cells sum to. Worked out anew at each call, in about a millisecond.
+        """
+        return self.upsampling.spread(self.cells)
+
+    @property
+    def peak(self) -> float:
+        """Largest absolute value of the heatmap: its raw scale."""
+        return float(np.abs(self.heatmap).max(initial=0.0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Match:
     """One similar past scan.
@@ -70,8 +128,11 @@ class Match:
         case_id, scan_id, dataset: of the match.
         similarity: cosine of the embeddings, −1 … 1.
         label: its proven pathology.
-        birads, histology, device, patient_id, group: as in `CaseRecord`.
+        birads, histology, device, patient_id, group, descriptors: as in `CaseRecord`.
         picture: JPEG bytes of the scan, longest side ≤ 512 px, or None; so that a report needs no source file.
+        explanation: the cosine, split over the match's own pixels; on its own grid, not on the query's. None where it
+            was not asked for, or where the gallery keeps no evidence. The split over the query's pixels is among
+            `Report.explanations`.
     """
 
     rank: int
@@ -85,7 +146,9 @@ class Match:
     device: str | None = None
     patient_id: str | None = None
     group: str | None = None
+    descriptors: tuple[tuple[str, str], ...] = ()
     picture: bytes | None = field(default=None, repr=False, compare=False)
+    explanation: Explanation | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -94,35 +157,30 @@ class Match:
             raise InvalidValueError(f"similarity is {self.similarity}; a cosine lies in −1 … 1.")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Explanation:
-    """Which pixels something rests on.
+@dataclass(frozen=True, kw_only=True)
+class SharedWord:
+    """A BI-RADS descriptor that several matches share.
 
     Attributes:
-        heatmap: float32 (H, W) on the scan's own grid, signed: positive speaks for `target`, negative against it. In
-            units of the explained number per pixel, never stretched: pixels sum to `explained` − `bias`.
-        method: name of the method in the table of `explain`.
-        target: a class ("malignant"), or a match ("match:<scan_id>").
-        explained: the number that is split: a logit, or a cosine.
-        bias: the part of it that no pixel carries (a class's bias; 0 for a cosine).
-        cells: float32 (h, w), the same split on the network's own cells, of which `heatmap` is the up-sampling.
+        feature: "shape", "margin", "orientation", "echogenicity", "posterior" …
+        word: "irregular", "spiculated" …
+        matches: how many matches carry it.
+        described: how many matches are described for this feature at all; at least `matches`.
+        share: of the gallery's scans that are described for this feature, how many carry it, 0 … 1.
     """
 
-    heatmap: NDArray[np.float32]
-    method: str
-    target: str
-    explained: float
-    bias: float
-    cells: NDArray[np.float32]
+    feature: str
+    word: str
+    matches: int
+    described: int
+    share: float
 
     def __post_init__(self) -> None:
-        if self.heatmap.dtype != np.float32 or self.heatmap.ndim != 2:
-            raise InvalidValueError(f"heatmap is {self.heatmap.dtype} {self.heatmap.shape}; it must be float32 (H, W).")
-
-    @property
-    def peak(self) -> float:
-        """Largest absolute value of the heatmap: its raw scale."""
-        return float(np.abs(self.heatmap).max(initial=0.0))
+        if not (0 < self.matches <= self.described and 0.0 <= self.share <= 1.0):
+            raise InvalidValueError(
+                f"{self.feature} {self.word!r}: {self.matches} of {self.described} matches, share {self.share}; counts "
+                "run 1 … described, a share 0 … 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +191,8 @@ class Report:
         scan: the scan that was asked about, on whose grid the heatmaps lie.
         prediction: the verdict.
         matches: best first.
-        explanations: the verdict's heatmap first; then any others that were asked for.
+        explanations: all on the scan's grid: the verdict's heatmap first; then, for each match in their order, where
+            the scan is like it (target "match:<scan_id>"); where the match is like the scan, the match itself carries.
         agreement: share of `matches` that carry the likeliest class, weighted by nothing, 0 … 1; None without matches.
         novelty: percentile, 0 … 100, of the distance to the nearest gallery scan among the gallery's own
             nearest-neighbour distances; near 100 means "unlike anything in the archive"; None without a gallery.
@@ -141,6 +200,8 @@ class Report:
         bundle_id: of the network that spoke.
         gallery_id: of the gallery, or None.
         where: the filter that the search ran under, or None.
+        shared_words: descriptors that several matches share, the most telling first; empty where the archive has none.
+        contour: the outline of the verdict's evidence, an estimate for the reader's eye; None without evidence.
         version: of sonoseek.
         created: UTC.
         disclaimer: always shown.
@@ -156,6 +217,8 @@ class Report:
     bundle_id: str
     gallery_id: str | None
     where: str | None = None
+    shared_words: tuple[SharedWord, ...] = ()
+    contour: Contour | None = None
     version: str
     created: datetime
     disclaimer: str = DISCLAIMER
@@ -167,10 +230,10 @@ class Report:
         if similarities != sorted(similarities, reverse=True):
             raise InvalidValueError("matches are not sorted by similarity; give them best first.")
         for explanation in self.explanations:
-            if explanation.heatmap.shape != self.scan.shape:
+            if explanation.shape != self.scan.shape:
                 raise InvalidValueError(
-                    f"a heatmap has shape {explanation.heatmap.shape} on a scan {self.scan.shape}; "
-                    "heatmaps lie on the scan's own grid."
+                    f"a heatmap has shape {explanation.shape} on a scan {self.scan.shape}; heatmaps lie on the scan's "
+                    "own grid. That of a match's own pixels belongs into the match."
                 )
         if self.created.tzinfo is None:
             raise InvalidValueError("created has no time zone; pass datetime.now(timezone.utc).")
@@ -179,3 +242,20 @@ class Report:
     def scan_id(self) -> str:
         """Of the scan that was asked about."""
         return self.scan.scan_id
+
+    def pair(self, rank: int) -> tuple[Explanation, Explanation | None] | None:
+        """Why the scan and the match of this rank are alike: on the scan's pixels, and on the match's.
+
+        Returns:
+            None where pairs were not explained. The second is None where the gallery keeps no evidence of the match.
+
+        Raises:
+            InvalidValueError: no such rank.
+        """
+        if not 1 <= rank <= len(self.matches):
+            raise InvalidValueError(f"rank is {rank}; the report has {len(self.matches)} matches, ranked from 1.")
+        match = self.matches[rank - 1]
+        for explanation in self.explanations:
+            if explanation.target == f"match:{match.scan_id}":
+                return explanation, match.explanation
+        return None

@@ -10,11 +10,21 @@ from typing import ClassVar
 from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError
 from sonoseek.datasets.base import DatasetCard, Source
 from sonoseek.datasets.case_files import CaseFiles, FileDataset, find_folder
+from sonoseek.datasets.descriptors import parse_descriptors
 from sonoseek.datasets.fields import is_empty, parse_age, parse_birads, parse_number, parse_pathology
 from sonoseek.datasets.tables import Row, read_xlsx
 
 log = logging.getLogger(__name__)
 COLUMNS = ("CaseID", "Image_filename", "Mask_tumor_filename", "Classification")
+DESCRIBED = {
+    "shape": "Shape",
+    "margin": "Margin",
+    "echogenicity": "Echogenicity",
+    "posterior": "Posterior_features",
+    "halo": "Halo",
+    "calcifications": "Calcifications",
+}
+"""Feature → column of the clinical table; the names are the paper's (its table 2). None of them is required."""
 MM_PER_CM = 10.0
 PLAUSIBLE_MM = (0.01, 1.0)
 """Millimetres per pixel of a breast scan: outside, the table must have meant another unit."""
@@ -90,6 +100,7 @@ class BreastDataset(FileDataset):
             histology=None if is_empty(diagnosis) else diagnosis,
             age_years=parse_age(row.get("Age", "")),
             licence=self.licence,
+            descriptors=parse_descriptors({feature: row.get(column, "") for feature, column in DESCRIBED.items()}),
         )
 
 

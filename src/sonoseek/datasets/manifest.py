@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError
+from sonoseek.core import DESCRIPTORS, PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError
 from sonoseek.core.scan import Laterality
 from sonoseek.datasets.base import DatasetCard
 from sonoseek.datasets.case_files import CaseFiles, FileDataset
+from sonoseek.datasets.descriptors import parse_descriptors
 from sonoseek.datasets.fields import (
     is_empty,
     parse_age,
@@ -38,6 +39,7 @@ OPTIONAL = (
     "frame",
     "dataset",
     "licence",
+    *DESCRIPTORS,
 )
 MASK_SEPARATOR = "|"
 SHOWN = 10
@@ -50,7 +52,8 @@ class ManifestDataset(FileDataset):
     Separated by comma, semicolon or tab, with or without a BOM. Paths are relative to the CSV's folder or absolute.
     `case_id` is the file's path where not given, `group` the patient. Several masks are parted by "|". `patient` is
     to be a pseudonym: it goes into galleries and reports. `dataset` names the archive a row came from, "manifest" where
-    not given; patients and groups are names within it.
+    not given; patients and groups are names within it. The lesion's BI-RADS descriptors have a column each
+    (`DESCRIPTORS`); several words of one are parted by "&" or ";".
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -116,6 +119,7 @@ class ManifestDataset(FileDataset):
             age_years=parse_age(row.get("age", "")),
             acquired=parse_date(row.get("acquired", "")),
             licence=_text(row, "licence") or self.licence,
+            descriptors=parse_descriptors({feature: row.get(feature, "") for feature in DESCRIPTORS}),
         )
         masks = [part.strip() for part in row.get("mask", "").split(MASK_SEPARATOR)]
         return CaseFiles(

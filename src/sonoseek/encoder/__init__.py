@@ -4,6 +4,7 @@ from sonoseek.encoder.bundle import is_bundle, load_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
 from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.unfamiliarity import unfamiliarity
 from sonoseek.encoder.values import Bundle, Member, Novelty
 from sonoseek.encoder.verdict import predict
@@ -23,6 +24,10 @@ __all__ = [
     "typical_norm",
     "write_ensemble",
     "to_input",
+    "pack_evidence",
+    "unpack_evidence",
+    "evidence_problem",
+    "KeptEvidence",
     "PADDING",
     "predict",
     "unfamiliarity",

@@ -96,6 +96,7 @@ def _load_single(folder: Path) -> Bundle:
         training=MappingProxyType(manifest.training),
         embedding_dim=manifest.embedding_dim,
         cells=manifest.cells,
+        fine_cells=manifest.fine_cells or manifest.cells,
         novelty=None if manifest.novelty is None else _novelty(manifest.novelty, dim=manifest.embedding_dim),
         same_scan=SAME_SCAN if manifest.same_scan is None else manifest.same_scan,
     )

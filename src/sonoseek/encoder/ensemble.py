@@ -159,6 +159,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         training=MappingProxyType(_training(manifest.training, bundles)),
         embedding_dim=weight.shape[1],
         cells=common_cells(bundles),
+        fine_cells=common_fine_cells(bundles),
         members=members,
         same_scan=float(np.mean([bundle.same_scan for bundle in bundles])),
     )
@@ -204,6 +205,13 @@ def common_cells(bundles: Sequence[Bundle]) -> tuple[int, int]:
             f"their least common multiple, {rows} × {columns}, is above {MAX_CELLS} a side. Leave the odd one out."
         )
     return rows, columns
+
+
+def common_fine_cells(bundles: Sequence[Bundle]) -> tuple[int, int]:
+    """(f·h, g·w) of the joined `within`: the least common multiples, or the joined cells where those are too many."""
+    cells = common_cells(bundles)
+    rows, columns = (math.lcm(cells[axis], *(bundle.fine_cells[axis] for bundle in bundles)) for axis in (0, 1))
+    return cells if max(rows, columns) > MAX_CELLS else (rows, columns)
 
 
 def _joined_head(

@@ -49,7 +49,7 @@ class EnsembleEncoder:
             InvalidValueError: another type, shape or range, or not finite.
         """
         rows, columns = self._bundle.cells
-        embeddings, evidences = [], []
+        embeddings, evidences, withins = [], [], []
         for encoder, member in zip(self._encoders, self._bundle.members, strict=True):
             said, scale, (own_rows, own_columns) = (
                 encoder.encode(canvases),
@@ -59,12 +59,25 @@ class EnsembleEncoder:
             embeddings.append(said.embedding * scale)
             evidence = said.evidence * scale
             evidences.append(evidence.repeat(rows // own_rows, axis=2).repeat(columns // own_columns, axis=3))
+            withins.append(_on_common_cells(said.within, self._bundle))
         embedding = np.concatenate(embeddings, axis=1)
         return Encoding(
             logits=embedding @ self._bundle.head_weight.T + self._bundle.head_bias,
             embedding=embedding,
             evidence=np.concatenate(evidences, axis=1),
+            within=np.mean(withins, axis=0, dtype=np.float32),
         )
+
+
+def _on_common_cells(within: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
+    """A member's `within` on the ensemble's fine cells, of mean 1, so that every member has the same say."""
+    fine_rows, fine_columns = joint.fine_cells
+    _, own_rows, own_columns = within.shape
+    if own_rows > fine_rows or own_columns > fine_columns:  # too many to join: the ensemble tells nothing apart
+        return np.ones((len(within), fine_rows, fine_columns), np.float32)
+    finer = within.repeat(fine_rows // own_rows, axis=1).repeat(fine_columns // own_columns, axis=2)
+    finer = finer / np.maximum(finer.mean(axis=(1, 2), keepdims=True), np.float32(1e-9))
+    return np.asarray(finer, np.float32)
 
 
 def open_encoder(bundle: Bundle | Path | str | None = None, *, threads: int = 0) -> Encoder:

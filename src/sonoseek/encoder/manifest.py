@@ -42,6 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cleaning: the cleaning recipe that the network was trained behind.
         embedding_dim: D.
         cells: (h, w) of the evidence map.
+        fine_cells: of the output `within`, whole multiples of `cells`; bundles without that output do not say.
         head_weight: (C, D), exact float32. head_bias: (C,).
         temperature: the logits are divided by it before the softmax.
         abstain_below: largest probability under which no label is given.
@@ -72,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     licences: dict[str, str]
     novelty: NoveltyPart | None = None
     same_scan: float | None = None
+    fine_cells: tuple[int, int] | None = None
 
 
 class _FormatOnly(msgspec.Struct):
@@ -151,6 +153,14 @@ def _contradictions(manifest: Manifest) -> list[str]:
         (
             len(manifest.head_bias) == len(classes),
             f"head_bias has {len(manifest.head_bias)} numbers, not {len(classes)}",
+        ),
+        (
+            manifest.fine_cells is None
+            or all(
+                cells > 0 and fine > 0 and fine % cells == 0
+                for fine, cells in zip(manifest.fine_cells, manifest.cells, strict=True)
+            ),
+            f"fine_cells are {manifest.fine_cells}; they must be whole multiples of the cells {manifest.cells}",
         ),
         (dim > 0 and min(manifest.cells) > 0, f"embedding_dim {dim} and cells {manifest.cells} must be positive"),
         (

@@ -14,6 +14,8 @@ from sonoseek.encoder.values import Bundle
 
 INPUT = "canvas"
 OUTPUTS = ("logits", "embedding", "evidence")
+WITHIN = "within"
+"""A fourth output, of networks that tell places within a cell apart."""
 CHUNK = 32
 """Canvases per run: enough to fill the cores, few enough that the evidence of a large batch stays within memory."""
 
@@ -26,11 +28,14 @@ class Encoding:
         logits: float32 (N, C), before the temperature. Equal to embedding @ head_weight.T + head_bias.
         embedding: float32 (N, D), not normalised. Equal to the plain mean of the evidence over cells.
         evidence: float32 (N, D, h, w), signed; exactly 0 where all that a cell looks at is padding.
+        within: float32 (N, f·h, g·w), ≥ 0: how much each place weighs in what the network says, in proportion; a cell's
+            evidence lies within it so. All 1, on the cells themselves, where the network tells nothing apart.
     """
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
     evidence: NDArray[np.float32]
+    within: NDArray[np.float32]
 
 
 class Encoder(Protocol):
@@ -75,6 +80,8 @@ class OnnxEncoder:
                 f"ONNX Runtime does not open {bundle.model_path}: {error}. Export or copy the bundle again."
             ) from error
         self._size = bundle.recipe.canvas_size
+        self._told = bundle.fine_cells != bundle.cells
+        self._outputs = [*OUTPUTS, *([WITHIN] if self._told else [])]
         self._check_interface()
 
     @property
@@ -87,7 +94,8 @@ class OnnxEncoder:
         outputs = {item.name: list(item.shape[1:]) for item in self._session.get_outputs()}
         bundle = self._bundle
         dim, (rows, columns) = bundle.embedding_dim, bundle.cells
-        wanted_outputs = dict(zip(OUTPUTS, ([len(bundle.classes)], [dim], [dim, rows, columns]), strict=True))
+        shapes = ([len(bundle.classes)], [dim], [dim, rows, columns], list(bundle.fine_cells))
+        wanted_outputs = dict(zip(self._outputs, shapes, strict=False))
         wanted_inputs = {INPUT: [1, self._size, self._size]}
         if inputs != wanted_inputs or outputs != wanted_outputs:
             raise BundleError(
@@ -112,8 +120,9 @@ class OnnxEncoder:
             )
         if len(canvases) == 0:
             dim, cells = self._bundle.embedding_dim, self._bundle.cells
-            empty = [np.zeros(s, np.float32) for s in ((0, len(self._bundle.classes)), (0, dim), (0, dim, *cells))]
-            return Encoding(logits=empty[0], embedding=empty[1], evidence=empty[2])
+            shapes = ((0, len(self._bundle.classes)), (0, dim), (0, dim, *cells), (0, *self._bundle.fine_cells))
+            names = (*OUTPUTS, WITHIN)
+            return Encoding(**{n: np.zeros(s, np.float32) for n, s in zip(names, shapes, strict=True)})
         low, high = canvases.min(), canvases.max()  # NaN carries through both
         if not (low >= -1.0 and high <= 1.0):
             raise InvalidValueError(
@@ -121,8 +130,10 @@ class OnnxEncoder:
                 "or let to_input do it."
             )
         runs = [
-            self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(canvases[start : start + CHUNK])})
+            self._session.run(self._outputs, {INPUT: np.ascontiguousarray(canvases[start : start + CHUNK])})
             for start in range(0, len(canvases), CHUNK)
         ]
-        logits, embedding, evidence = runs[0] if len(runs) == 1 else map(np.concatenate, zip(*runs, strict=True))
-        return Encoding(logits=logits, embedding=embedding, evidence=evidence)
+        told = runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+        logits, embedding, evidence = told[:3]
+        within = told[3] if self._told else np.ones((len(canvases), *self._bundle.cells), np.float32)
+        return Encoding(logits=logits, embedding=embedding, evidence=evidence, within=within)

@@ -39,6 +39,7 @@ class Bundle:
         operating_points: name → threshold and what it was measured to give.
         training: data names, counts, hashes, protocol and figures.
         embedding_dim: D. cells: (h, w) of the evidence map.
+        fine_cells: (f·h, g·w) of `Encoding.within`: how finely cells are told apart; `cells` where they are not.
         novelty: what tells a scan unlike those it was trained on, or None: then it never abstains for that reason.
         same_scan: cosine from which on two scans are likely one scan, re-saved, scaled or slightly turned.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
@@ -59,6 +60,7 @@ class Bundle:
     training: Mapping[str, Any]
     embedding_dim: int
     cells: tuple[int, int]
+    fine_cells: tuple[int, int]
     novelty: Novelty | None = None
     same_scan: float = SAME_SCAN
     members: tuple[Member, ...] = ()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sonoseek.core import Explanation
 from sonoseek.explain.cells import project
 from sonoseek.explain.upsample import plan
+from sonoseek.explain.within import place_within
 
 if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
     from sonoseek.cleaning import CanvasMapping
@@ -29,6 +30,7 @@ def class_evidence(
     bias: float,
     mapping: CanvasMapping,
     target: str,
+    within: NDArray[np.float32] | None = None,
 ) -> Explanation:
     """Split one class's logit.
 
@@ -38,6 +40,7 @@ def class_evidence(
         bias: the head's bias for the class; no pixel carries it.
         mapping: the scan's way to the canvas and back.
         target: the class's name.
+        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.within[i]`); None: evenly.
 
     Returns:
         Signed heatmap on the scan's own grid: positive pixels speak for the class; in logits per pixel. Its sum plus
@@ -47,12 +50,12 @@ def class_evidence(
         InvalidValueError: the shapes do not fit, or a number is not finite.
     """
     cells = project(evidence, weight)
-    height, width = cells.shape
+    cells = place_within(cells, within)
     return Explanation(
-        heatmap=plan(mapping, (height, width)).spread(cells),
         method="class_evidence",
         target=target,
         explained=float(cells.sum()) + float(bias),
         bias=float(bias),
         cells=cells.astype(np.float32),
+        upsampling=plan(mapping, cells.shape),
     )

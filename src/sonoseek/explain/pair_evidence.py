@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sonoseek.core import Explanation
 from sonoseek.explain.cells import project
 from sonoseek.explain.upsample import plan
+from sonoseek.explain.within import place_within
 
 if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
     from sonoseek.cleaning import CanvasMapping
@@ -29,6 +30,8 @@ def pair_evidence(
     *,
     mapping: CanvasMapping,
     target: str,
+    within: NDArray[np.float32] | None = None,
+    embedding: NDArray[np.floating] | None = None,
 ) -> Explanation:
     """Split the cosine between a scan and another one.
 
@@ -36,7 +39,9 @@ def pair_evidence(
         evidence: float32 (D, h, w), the evidence map of the scan on whose pixels the cosine is split.
         other_embedding: (D,) of the other scan, of any length.
         mapping: the first scan's way to the canvas and back.
-        target: what is explained, "match:<scan_id>".
+        target: the other scan: "match:<scan_id>", or "query:<scan_id>" on a match's pixels.
+        embedding: (D,) of the scan itself, the mean of `evidence`, where it is at hand; None: it is worked out.
+        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.within[i]`); None: evenly.
 
     Returns:
         Signed heatmap on the scan's own grid: positive pixels make the two alike; it sums to the cosine (`explained`)
@@ -46,15 +51,15 @@ def pair_evidence(
         InvalidValueError: the shapes do not fit, or a number is not finite.
     """
     cells = project(evidence, other_embedding)
-    own = evidence.mean(axis=(1, 2), dtype=np.float64)
+    own = evidence.mean(axis=(1, 2), dtype=np.float64) if embedding is None else embedding.astype(np.float64)
     lengths = float(np.linalg.norm(own)) * float(np.linalg.norm(other_embedding.astype(np.float64)))
     cells = cells / lengths if lengths > 1e-30 else np.zeros_like(cells)
-    height, width = cells.shape
+    cells = place_within(cells, within)
     return Explanation(
-        heatmap=plan(mapping, (height, width)).spread(cells),
         method="pair_evidence",
         target=target,
         explained=float(cells.sum()),
         bias=0.0,
         cells=cells.astype(np.float32),
+        upsampling=plan(mapping, cells.shape),
     )

@@ -10,53 +10,21 @@ right where a tiny scan has cells finer than pixels. Outside the crop that went 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import InvalidValueError
+from sonoseek.core import InvalidValueError, Upsampling
 
 if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
     from sonoseek.cleaning import CanvasMapping
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Upsampling:
-    """How one scan's cells spread over its pixels.
-
-    Attributes:
-        rows: float32 (crop height, h), columns sum to 1.
-        columns: float32 (crop width, w), columns sum to 1.
-        top, left: where the crop begins, in scan pixels.
-        scan_shape: (H, W) of the scan.
-    """
-
-    rows: NDArray[np.float32]
-    columns: NDArray[np.float32]
-    top: int
-    left: int
-    scan_shape: tuple[int, int]
-
-    def spread(self, cells: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Spread `cells` over the scan.
-
-        Args:
-            cells: (h, w), any sign, in units of the explained number per cell.
-
-        Returns:
-            float32 (H, W), in units of the explained number per pixel; sums, in float64, to `cells.sum()`.
-        """
-        heatmap = np.zeros(self.scan_shape, np.float32)
-        bottom, right = self.top + self.rows.shape[0], self.left + self.columns.shape[0]
-        wide = cells.astype(np.float32) @ self.columns.T
-        np.matmul(self.rows, wide, out=heatmap[self.top : bottom, self.left : right])
-        return heatmap
-
-
+@lru_cache(maxsize=64)
 def plan(mapping: CanvasMapping, cells: tuple[int, int]) -> Upsampling:
-    """Work out the spreading for one scan: cheap (tens of microseconds), and the same for all of its maps.
+    """Work out the spreading for one scan: the same for all of its maps, and remembered for the last few scans.
 
     Args:
         mapping: the scan's way to the canvas and back, from cleaning.
@@ -111,4 +79,5 @@ def axis_weights(edges: NDArray[np.floating], count: int) -> NDArray[np.float32]
     weights = np.diff(integral, axis=0)
     weights /= weights.sum(axis=0)
     folded: NDArray[np.float32] = weights.astype(np.float32)[:, np.clip(np.arange(count), first, last) - first]
+    folded.flags.writeable = False  # shared by every map of the scan
     return folded

@@ -68,6 +68,7 @@ def find_problems(
         _meta(connection),
         _embeddings(connection),
         _cache(connection, path),
+        _evidence(connection),
         _pictures(connection, on_progress),
     )
     problems: list[str] = []
@@ -153,6 +154,15 @@ def _cache(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
             return
     if seen != cached.row_ids.size:
         yield "the search cache holds scans that are gone; `sonoseek index optimise` makes it again"
+
+
+def _evidence(connection: sqlite3.Connection) -> Iterator[str]:
+    """Scans without evidence, of galleries of an earlier schema, are no problem: their maps are left out."""
+    from sonoseek.encoder import evidence_problem  # only a check needs the encoder's room
+
+    for scan_id, packed in connection.execute("SELECT s.scan_id, e.packed FROM evidence e JOIN scans s USING (row_id)"):
+        if (problem := evidence_problem(packed)) is not None:
+            yield f"scan {scan_id}: its evidence {problem}; build its case again"
 
 
 def _pictures(connection: sqlite3.Connection, on_progress: Callable[[int, int], None] | None) -> Iterator[str]:

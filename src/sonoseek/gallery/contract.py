@@ -34,6 +34,8 @@ class GalleryEntry:
         embedding: float32 (D,), finite, not all zero, not normalised. Kept as float16 times a power of two: each
             number comes back within 2⁻¹¹ of its size (or 6e-8 of the largest number's).
         picture: JPEG of the scan (`encode_picture`), or None.
+        evidence: what the network said of the scan, packed (`sonoseek.encoder.pack_evidence`), or None: then a match
+            with it cannot be explained on its own pixels.
         scan_shape: (H, W) of the scan in pixels.
         spacing_mm: (row, column) in millimetres, or None.
         laterality: "left", "right" or None.
@@ -46,6 +48,7 @@ class GalleryEntry:
     scan_id: str
     embedding: NDArray[np.float32]
     picture: bytes | None = field(default=None, repr=False)
+    evidence: bytes | None = field(default=None, repr=False)
     scan_shape: tuple[int, int]
     spacing_mm: tuple[float, float] | None = None
     laterality: str | None = None
@@ -254,11 +257,16 @@ class Gallery(Protocol):
         ...
 
     def entries(
-        self, *, scan_ids: Iterable[str] = (), cases: Iterable[CaseKey] = (), pictures: bool = True
+        self,
+        *,
+        scan_ids: Iterable[str] = (),
+        cases: Iterable[CaseKey] = (),
+        pictures: bool = True,
+        evidence: bool = True,
     ) -> tuple[GalleryEntry, ...]:
         """Every entry of these pixels and of these cases, by dataset, case_id, scan_id; what is missing is skipped.
 
-        Without `pictures`, entries carry None in place of theirs, and are read faster.
+        Without `pictures`, or without `evidence`, entries carry None in place of theirs, and are read faster.
         """
         ...
 
@@ -307,6 +315,10 @@ class Gallery(Protocol):
             scan_id: of the scan that asks; it need not be in the gallery.
             patient_id: of the scan that asks, if it says: patients of this name are left out too, in every dataset.
         """
+        ...
+
+    def words(self) -> dict[str, dict[str, int]]:
+        """How often its scans' BI-RADS descriptors occur: feature → word → scans; under "": described for it at all."""
         ...
 
     def fingerprints(self, dataset: str) -> dict[str, str]:

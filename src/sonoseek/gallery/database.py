@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, SonoseekError, TemporaryError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x534F4E4F
 """b"SONO": what `file` and SQLite show as the owner of the file."""
 FILE_NAME = "gallery.db"
@@ -43,6 +43,7 @@ CREATE TABLE cases (
     age_years  REAL,
     acquired   TEXT,
     licence    TEXT NOT NULL,
+    descriptors TEXT,                  -- JSON, [[feature, word], …]
     UNIQUE (dataset, case_id)
 ) STRICT;
 CREATE INDEX cases_by_patient ON cases (patient_id, dataset) WHERE patient_id IS NOT NULL;
@@ -68,6 +69,11 @@ CREATE INDEX scans_by_case ON scans (case_key);
 CREATE TABLE pictures (
     row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
     jpeg   BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE evidence (
+    row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
+    packed BLOB NOT NULL               -- see sonoseek.encoder.packed
 ) STRICT;
 """
 
@@ -153,7 +159,11 @@ def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
             cached_statements=64,
         )
         try:
-            _check_header(connection, path)
+            try:
+                _check_header(connection, path)
+            except OlderSchemaError:
+                migrate(path, timeout_s=timeout_s)
+                _check_header(connection, path)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 67108864")  # bytes the log keeps after a large batch
@@ -165,6 +175,50 @@ def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
+MIGRATIONS = {
+    1: """
+ALTER TABLE cases ADD COLUMN descriptors TEXT;
+CREATE TABLE evidence (
+    row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
+    packed BLOB NOT NULL
+) STRICT;
+""",
+}
+"""Schema version → what makes the next one of it."""
+
+
+class OlderSchemaError(Exception):
+    """The file is of an earlier version that `migrate` knows."""
+
+
+def migrate(path: Path, *, timeout_s: float) -> None:
+    """Bring a gallery of an earlier version to this one's schema, in one step, all of it or nothing.
+
+    Raises:
+        GalleryError: the file cannot be written.
+        TemporaryError: locked for longer than `timeout_s`.
+    """
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise GalleryError(
+            f"{path} was written by an earlier version and must be brought to schema {SCHEMA_VERSION} first, but "
+            "cannot be written from here. Open it once where it can be, for example with `sonoseek index info`."
+        )
+    with closing(
+        sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True, timeout=timeout_s, isolation_level=None)
+    ) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            while (found := connection.execute("PRAGMA user_version").fetchone()[0]) in MIGRATIONS:
+                for statement in MIGRATIONS[found].split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {found + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
 def _check_header(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
@@ -173,6 +227,8 @@ def _check_header(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} is a database, but no sonoseek gallery (application id {application:#x}, expected "
             f"{APPLICATION_ID:#x}). Choose another path, or build the gallery anew."
         )
+    if schema in MIGRATIONS:
+        raise OlderSchemaError
     if schema != SCHEMA_VERSION:
         remedy = (
             "Upgrade sonoseek." if schema > SCHEMA_VERSION else "Build the gallery anew with `sonoseek index build`."

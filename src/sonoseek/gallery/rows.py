@@ -20,23 +20,32 @@ from sonoseek.gallery.contract import AddResult, CaseKey, GalleryEntry, RemoveRe
 
 Row = tuple[Any, ...]
 
-_CASE = 'dataset, case_id, pathology, patient_id, "group", birads, histology, device, age_years, acquired, licence'
+_CASE = (
+    'dataset, case_id, pathology, patient_id, "group", birads, histology, device, age_years, acquired, licence, '
+    "descriptors"
+)
 _SCAN = (
     "embedding, exponent, height, width, spacing_row, spacing_column, laterality, source, fingerprint"  # after the keys
 )
 _FIND_CASE = f"SELECT case_key, {_CASE} FROM cases WHERE dataset = ? AND case_id = ?"
-_ADD_CASE = f"INSERT INTO cases ({_CASE}) VALUES ({', '.join('?' * 11)})"
-_PUT_CASE = f"UPDATE cases SET ({_CASE}) = ({', '.join('?' * 11)}) WHERE case_key = ?"
-_FIND_SCAN = f"""SELECT row_id, (SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id), {_SCAN}
+_ADD_CASE = f"INSERT INTO cases ({_CASE}) VALUES ({', '.join('?' * 12)})"
+_PUT_CASE = f"UPDATE cases SET ({_CASE}) = ({', '.join('?' * 12)}) WHERE case_key = ?"
+_FIND_SCAN = f"""SELECT row_id, (SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id),
+    (SELECT packed FROM evidence e WHERE e.row_id = s.row_id), {_SCAN}
     FROM scans s WHERE scan_id = ? AND case_key = ?"""
 _ADD_SCAN = f"INSERT INTO scans (scan_id, case_key, {_SCAN}) VALUES ({', '.join('?' * 11)})"
 _PUT_SCAN = f"UPDATE scans SET ({_SCAN}) = ({', '.join('?' * 9)}) WHERE row_id = ?"
 _PUT_PICTURE = "INSERT INTO pictures VALUES (?, ?) ON CONFLICT (row_id) DO UPDATE SET jpeg = excluded.jpeg"
+_PUT_EVIDENCE = "INSERT INTO evidence VALUES (?, ?) ON CONFLICT (row_id) DO UPDATE SET packed = excluded.packed"
 
-SELECT_ENTRIES = f"""SELECT {_CASE}, s.scan_id, {_SCAN}, p.jpeg
-    FROM scans s JOIN cases c USING (case_key) LEFT JOIN pictures p USING (row_id)"""
-SELECT_BARE_ENTRIES = f"SELECT {_CASE}, s.scan_id, {_SCAN}, NULL FROM scans s JOIN cases c USING (case_key)"
-"""The same, their pictures left where they are."""
+
+def select_entries(*, pictures: bool = True, evidence: bool = True) -> str:
+    """SQL for entries; pictures and evidence are read only where they are wanted."""
+    jpeg = "(SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id)" if pictures else "NULL"
+    packed = "(SELECT packed FROM evidence e WHERE e.row_id = s.row_id)" if evidence else "NULL"
+    return f"SELECT {_CASE}, s.scan_id, {_SCAN}, {jpeg}, {packed} FROM scans s JOIN cases c USING (case_key)"
+
+
 ENTRY_ORDER = "ORDER BY c.dataset, c.case_id, s.scan_id"
 SELECT_BY_SCAN = "SELECT s.row_id FROM scans s WHERE s.scan_id IN (SELECT value FROM json_each(?))"
 SELECT_BY_CASE = """SELECT s.row_id FROM json_each(?) j
@@ -46,7 +55,7 @@ SELECT_BY_PATIENT = """SELECT s.row_id FROM json_each(?) j
 SELECT_BY_GROUP = """SELECT s.row_id FROM json_each(?) j
     JOIN cases c ON c.dataset = j.value ->> 0 AND c."group" = j.value ->> 1 JOIN scans s USING (case_key)"""
 _SELECT_MATCH = """SELECT c.case_id, s.scan_id, c.pathology, c.dataset, c.birads, c.histology, c.device, c.patient_id,
-    c."group", CASE WHEN ? THEN (SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id) END
+    c."group", c.descriptors, CASE WHEN ? THEN (SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id) END
     FROM scans s JOIN cases c USING (case_key) WHERE s.row_id = ?"""
 
 
@@ -58,6 +67,7 @@ class PreparedEntry:
     scan_id: str
     scan: Row
     picture: bytes | None
+    evidence: bytes | None
 
 
 def prepare_entries(entries: Iterable[GalleryEntry], *, dimension: int) -> list[PreparedEntry]:
@@ -90,7 +100,7 @@ def prepare_entries(entries: Iterable[GalleryEntry], *, dimension: int) -> list[
             entry.source.encode("utf-8", "backslashreplace").decode(),  # odd file names are for people, not keys
             entry.fingerprint,
         )
-        prepared.append(PreparedEntry(case, entry.scan_id, scan, entry.picture))
+        prepared.append(PreparedEntry(case, entry.scan_id, scan, entry.picture, entry.evidence))
     return prepared
 
 
@@ -108,6 +118,7 @@ def _case_row(record: CaseRecord) -> Row:
         None if age is None or math.isnan(age) else float(age),
         None if record.acquired is None else date.isoformat(record.acquired),
         record.licence,
+        json.dumps(record.descriptors, ensure_ascii=False) if record.descriptors else None,
     )
     for value in row:
         if isinstance(value, str) and not value.isascii():
@@ -144,8 +155,10 @@ def write_entries(connection: sqlite3.Connection, prepared: Sequence[PreparedEnt
             cursor = connection.execute(_ADD_SCAN, (item.scan_id, case_key, *item.scan))
             if item.picture is not None:
                 connection.execute(_PUT_PICTURE, (cursor.lastrowid, item.picture))
+            if item.evidence is not None:
+                connection.execute(_PUT_EVIDENCE, (cursor.lastrowid, item.evidence))
             added += 1
-        elif known[1:] == (item.picture, *item.scan) and case_key not in changed_cases:
+        elif known[1:] == (item.picture, item.evidence, *item.scan) and case_key not in changed_cases:
             unchanged += 1
         else:
             connection.execute(_PUT_SCAN, (*item.scan, known[0]))
@@ -153,6 +166,10 @@ def write_entries(connection: sqlite3.Connection, prepared: Sequence[PreparedEnt
                 connection.execute("DELETE FROM pictures WHERE row_id = ?", (known[0],))
             elif item.picture != known[1]:
                 connection.execute(_PUT_PICTURE, (known[0], item.picture))
+            if item.evidence is None:
+                connection.execute("DELETE FROM evidence WHERE row_id = ?", (known[0],))
+            elif item.evidence != known[2]:
+                connection.execute(_PUT_EVIDENCE, (known[0], item.evidence))
             updated += 1
     if whole_cases:
         for case_key in given.keys() - new_cases:
@@ -197,11 +214,10 @@ def remove_rows(connection: sqlite3.Connection, *, scan_ids: Sequence[str], case
 
 
 def read_entry(row: Row) -> GalleryEntry:
-    """An entry from a row of `SELECT_ENTRIES`."""
-    dataset, case_id, pathology, patient_id, group, birads, histology, device, age, acquired, licence = row[:11]
-    scan_id, blob, exponent, height, width, spacing_row, spacing_column, laterality, source, fingerprint, jpeg = row[
-        11:
-    ]
+    """An entry from a row of `select_entries`."""
+    dataset, case_id, pathology, patient_id, group, birads, histology, device, age, acquired, licence, told = row[:12]
+    scan_id, blob, exponent, height, width, spacing_row, spacing_column, laterality, source, fingerprint = row[12:22]
+    jpeg, packed = row[22:]
     return GalleryEntry(
         record=CaseRecord(
             case_id=case_id,
@@ -215,10 +231,12 @@ def read_entry(row: Row) -> GalleryEntry:
             age_years=age,
             acquired=None if acquired is None else date.fromisoformat(acquired),
             licence=licence,
+            descriptors=read_descriptors(told),
         ),
         scan_id=scan_id,
         embedding=decode_embedding(blob, exponent),
         picture=jpeg,
+        evidence=packed,
         scan_shape=(height, width),
         spacing_mm=None if spacing_row is None else (spacing_row, spacing_column),
         laterality=laterality,
@@ -233,9 +251,8 @@ def read_matches(
     """Matches in the order given."""
     matches = []
     for rank, (row_id, similarity) in enumerate(zip(row_ids, similarities, strict=True), start=1):
-        case_id, scan_id, label, dataset, birads, histology, device, patient_id, group, picture = connection.execute(
-            _SELECT_MATCH, (pictures, row_id)
-        ).fetchone()
+        row = connection.execute(_SELECT_MATCH, (pictures, row_id)).fetchone()
+        case_id, scan_id, label, dataset, birads, histology, device, patient_id, group, told, picture = row
         matches.append(
             Match(
                 rank=rank,
@@ -249,10 +266,32 @@ def read_matches(
                 device=device,
                 patient_id=patient_id,
                 group=group,
+                descriptors=read_descriptors(told),
                 picture=picture,
             )
         )
     return tuple(matches)
+
+
+def count_words(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """See `Gallery.words`."""
+    counts: dict[str, dict[str, int]] = {}
+    for told, scans in connection.execute(
+        """SELECT c.descriptors, count(*) FROM scans s JOIN cases c USING (case_key)
+        WHERE c.descriptors IS NOT NULL GROUP BY c.descriptors"""
+    ):
+        pairs = read_descriptors(told)
+        for feature in {feature for feature, _ in pairs}:
+            held = counts.setdefault(feature, {"": 0})
+            held[""] += scans
+        for feature, word in set(pairs):
+            counts[feature][word] = counts[feature].get(word, 0) + scans
+    return counts
+
+
+def read_descriptors(told: str | None) -> tuple[tuple[str, str], ...]:
+    """(feature, word) pairs from their JSON."""
+    return () if told is None else tuple((feature, word) for feature, word in json.loads(told))
 
 
 def encode_embedding(embedding: NDArray[np.float32]) -> tuple[bytes, int]:

@@ -57,6 +57,7 @@ class SqliteGallery:
         self._loading = threading.Lock()
         self._vectors: Vectors | None = None
         self._selections: dict[tuple[int, str], NDArray[np.intp]] = {}
+        self._words: tuple[int, dict[str, dict[str, int]]] | None = None
         try:
             with self._connections.snapshot() as connection:
                 meta = dict(connection.execute("SELECT key, value FROM meta"))
@@ -135,15 +136,20 @@ class SqliteGallery:
         """See `Gallery.get`."""
         with self._connections.snapshot() as connection:
             found = connection.execute(
-                f"{rows.SELECT_ENTRIES} WHERE s.scan_id = ? {rows.ENTRY_ORDER} LIMIT 1", (scan_id,)
+                f"{rows.select_entries()} WHERE s.scan_id = ? {rows.ENTRY_ORDER} LIMIT 1", (scan_id,)
             ).fetchone()
             return None if found is None else rows.read_entry(found)
 
     def entries(
-        self, *, scan_ids: Iterable[str] = (), cases: Iterable[CaseKey] = (), pictures: bool = True
+        self,
+        *,
+        scan_ids: Iterable[str] = (),
+        cases: Iterable[CaseKey] = (),
+        pictures: bool = True,
+        evidence: bool = True,
     ) -> tuple[GalleryEntry, ...]:
         """See `Gallery.entries`."""
-        select = rows.SELECT_ENTRIES if pictures else rows.SELECT_BARE_ENTRIES
+        select = rows.select_entries(pictures=pictures, evidence=evidence)
         wanted = f"WHERE s.row_id IN ({rows.SELECT_BY_SCAN} UNION {rows.SELECT_BY_CASE})"
         with self._connections.snapshot() as connection:
             found = connection.execute(
@@ -159,8 +165,16 @@ class SqliteGallery:
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         with self._connections.snapshot() as connection:
-            for row in connection.execute(f"{rows.SELECT_ENTRIES} {rows.ENTRY_ORDER}"):
+            for row in connection.execute(f"{rows.select_entries()} {rows.ENTRY_ORDER}"):
                 yield rows.read_entry(row)
+
+    def words(self) -> dict[str, dict[str, int]]:
+        """See `Gallery.words`."""
+        with self._connections.snapshot() as connection:
+            stamp = current_stamp(connection)
+            if self._words is None or self._words[0] != stamp:
+                self._words = stamp, rows.count_words(connection)
+        return {feature: dict(counts) for feature, counts in self._words[1].items()}
 
     def fingerprints(self, dataset: str) -> dict[str, str]:
         """See `Gallery.fingerprints`."""

@@ -30,7 +30,7 @@ from functools import lru_cache
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from sonoseek.core import BIRADS_CATEGORIES, PATHOLOGIES, WhereError
+from sonoseek.core import BIRADS_CATEGORIES, DESCRIPTORS, PATHOLOGIES, WhereError
 
 GRAMMAR = r"""
 ?start: any
@@ -81,6 +81,7 @@ _COLUMNS = {
     "patient": "patient_id",
     "group": "group",
     "case": "case_id",
+    **{feature: feature for feature in DESCRIPTORS},
 }
 """What a filter calls a column → the field of `CaseRecord` or `GalleryEntry` that it is."""
 _CATEGORIES = {"pathology": PATHOLOGIES, "birads": BIRADS_CATEGORIES, "laterality": ("left", "right")}

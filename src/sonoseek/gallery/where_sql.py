@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from sonoseek.core import DESCRIPTORS
 from sonoseek.gallery.where import All, Condition, Node, Not, parse_where
 
 _COLUMNS = {
@@ -57,6 +58,8 @@ def _joined(parts: list[str], word: str) -> str:
 
 
 def _condition(condition: Condition) -> tuple[str, Parameters]:
+    if condition.column in DESCRIPTORS:
+        return _described(condition)
     column = _COLUMNS[condition.column]
     match condition.operator:
         case "is null":
@@ -74,6 +77,31 @@ def _condition(condition: Condition) -> tuple[str, Parameters]:
         case "=" | "!=" | "<" | "<=" | ">" | ">=":
             return f"({column} {condition.operator} ?)", condition.values
     raise ValueError(f"the operator {condition.operator!r} has no SQL; list it in where_sql.py.")
+
+
+_WORDS_OF = """SELECT d.value ->> 1 FROM json_each(c.descriptors) d WHERE d.value ->> 0 = ?"""
+"""The words of one feature; none where the case is not described for it."""
+
+
+def _described(condition: Condition) -> tuple[str, Parameters]:
+    """A condition over a descriptor: true when any of its words passes, unknown where there is none.
+
+    "!=" and "not in" are true when no word is the one that is asked against.
+    """
+    feature = condition.column
+    known = f"EXISTS ({_WORDS_OF})"
+    if condition.operator in ("is null", "is not null"):
+        return f"({'' if condition.operator == 'is not null' else 'NOT '}{known})", (feature,)
+    word = "d.value ->> 1"
+    marks = ", ".join("?" * len(condition.values))
+    test = f"{_CONTAINS}({word}, ?)" if condition.operator == "contains" else f"{word} IN ({marks})"
+    negated = condition.operator in ("!=", "not in")
+    values = tuple(value.casefold() if isinstance(value, str) else value for value in condition.values)
+    any_word = f"EXISTS ({_WORDS_OF} AND {test})"
+    return (
+        f"(CASE WHEN {known} THEN {'NOT ' if negated else ''}{any_word} END)",
+        (feature, feature, *values),
+    )
 
 
 def install_functions(connection: sqlite3.Connection) -> None:

@@ -30,12 +30,15 @@ class NetworkOutput(NamedTuple):
     """logits (N, C); embedding (N, D), not normalised; evidence (N, D, h, w), exactly 0 in padding.
 
     lesion: (N, 1, S/4, S/4), logits of each small cell's share of lesion, for losses; None where no outline is drawn.
+    within: (N, S/f, S/f), f the network's `fine_stride`: how much each place weighs; ≥ 0, of mean 1; a cell's
+        evidence lies within it in this proportion; None where nothing is told apart.
     """
 
     logits: Tensor
     embedding: Tensor
     evidence: Tensor
     lesion: Tensor | None = None
+    within: Tensor | None = None
 
 
 class EvidenceNetwork(nn.Module, ABC):
@@ -48,6 +51,7 @@ class EvidenceNetwork(nn.Module, ABC):
     Attributes:
         backbone: the part that reads pixels; has `load_start`, and its own learning rate in a recipe.
         stride: pixels per cell.
+        fine_stride: pixels per finer cell of `NetworkOutput.within`; `stride` where there is none.
         head: D → C.
     """
 
@@ -56,7 +60,7 @@ class EvidenceNetwork(nn.Module, ABC):
     def __init__(self, backbone: Backbone) -> None:
         """Keep `backbone`; a network makes its other parts after it, and its `head`."""
         super().__init__()
-        self.stride = backbone.stride
+        self.stride = self.fine_stride = backbone.stride
         self.backbone = cast(nn.Module, backbone)
 
     @abstractmethod

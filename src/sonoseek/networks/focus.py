@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FLOOR = 0.1
-"""Weight of a cell that holds no lesion at all: a scan without one still says what it says, evenly from everywhere."""
+"""Weight of a cell that holds no lesion at all, where a recipe says nothing else."""
+FINE = 4
+"""Pixels per small cell of the drawing."""
 MOMENTS = 10
 """Numbers of `shape_moments`."""
 _ABSENT = 0.01
@@ -99,6 +101,18 @@ class LesionFocus(nn.Module):
         mean = outline.share.mean((2, 3), keepdim=True)
         word: Tensor = self.spoken(outline.moments)
         return word[:, :, None, None] * (outline.share / (mean + _ABSENT))
+
+
+def relative(amount: Tensor) -> Tensor:
+    """How much each place weighs, beside the others of its scan.
+
+    Args:
+        amount: (N, 1, f·h, f·w), ≥ 0.
+
+    Returns:
+        (N, f·h, f·w), of mean 1; all 0 where nothing weighs anything.
+    """
+    return (amount / amount.mean((2, 3), keepdim=True).clamp(min=1e-9))[:, 0]
 
 
 def shape_moments(drawing: Tensor) -> Tensor:

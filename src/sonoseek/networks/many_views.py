@@ -35,6 +35,7 @@ class ManyViewNetwork(nn.Module):
         self.shifts = isinstance(network.backbone, ShiftedBackbone) and hasattr(network, "speak")
         self.coarse = network.stride
         self.stride = network.stride // 2 if self.shifts else network.stride
+        self.fine_stride = self.stride if self.shifts else network.fine_stride
 
     @property
     def head(self) -> nn.Linear:
@@ -52,16 +53,20 @@ class ManyViewNetwork(nn.Module):
         """
         count = canvas.shape[0]
         both = torch.cat([canvas, canvas.flip(3)])
+        within = None
         if self.shifts:
             validity = self.validity(both)
             fine = self._shifted(both, validity)
             share = (validity[:count] + validity[count:].flip(3)) / 2
             fine = fine / share.mean((2, 3), keepdim=True).clamp(min=1e-6).repeat(2, 1, 1, 1)
         else:
-            fine = self.network(both).evidence
+            told: NetworkOutput = self.network(both)
+            fine = told.evidence
+            if told.within is not None:
+                within = (told.within[:count] + told.within[count:].flip(2)) / 2
         evidence = (fine[:count] + fine[count:].flip(3)) / 2
         embedding = evidence.mean((2, 3))
-        return NetworkOutput(self.head(embedding), embedding, evidence)
+        return NetworkOutput(self.head(embedding), embedding, evidence, within=within)
 
     def _shifted(self, both: Tensor, validity: Tensor) -> Tensor:
         """Evidence of four shifts, each weighted and in its place, (N, D, 2h, 2w)."""

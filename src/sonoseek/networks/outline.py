@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sonoseek.core import InvalidValueError
 from sonoseek.networks.evidence import Backbone, EvidenceNetwork, NetworkOutput, evidence_layer, needs_backbone
-from sonoseek.networks.focus import FLOOR, SHAPE_CHANNELS, LesionFocus
+from sonoseek.networks.focus import FINE, FLOOR, SHAPE_CHANNELS, LesionFocus, relative
 from sonoseek.networks.row_context import RowContext
 
 
@@ -29,11 +29,18 @@ class OutlineNetwork(EvidenceNetwork):
     """CNN → outline → row GRU → evidence: cells inside the outline weigh more, and its shape is evidence too.
 
     What the shape as a whole says lies on the cells that make it, so that the embedding still is the plain mean of the
-    evidence. Masks teach the outline in the loss; the network reads none.
+    evidence. Within a cell the evidence lies where the outline was drawn, four pixels fine (`NetworkOutput.within`).
+    Masks teach the outline in the loss; the network reads none.
     """
 
     def __init__(
-        self, backbone: Backbone | None, *, classes: int = 3, embedding_dim: int = 256, row_context: bool = True
+        self,
+        backbone: Backbone | None,
+        *,
+        classes: int = 3,
+        embedding_dim: int = 256,
+        row_context: bool = True,
+        floor: float = FLOOR,
     ) -> None:
         """Make one around `backbone`.
 
@@ -42,6 +49,8 @@ class OutlineNetwork(EvidenceNetwork):
             classes: C.
             embedding_dim: D.
             row_context: let a GRU down the depth gate and shift each row; False for the ablation.
+            floor: weight of a cell that holds no lesion at all, beside 1 for one that is full of it; above 0, so that a
+                scan without a lesion still says what it says, evenly from everywhere.
 
         Raises:
             InvalidValueError: no backbone is given, or it shows no finer maps.
@@ -53,6 +62,8 @@ class OutlineNetwork(EvidenceNetwork):
                 "Choose another backbone, such as 'squeezenet', or the network 'hybrid'."
             )
         super().__init__(given)
+        self.fine_stride = FINE
+        self.floor = floor
         channels = given.channels + SHAPE_CHANNELS
         self.focus = LesionFocus(given.pyramid_channels, embedding_dim)
         self.rows = RowContext(channels) if row_context else None
@@ -64,15 +75,17 @@ class OutlineNetwork(EvidenceNetwork):
         self.check_side(canvas)
         validity = self.validity(canvas)
         maps = cast(PyramidBackbone, self.backbone).pyramid(canvas.clamp(min=0))
-        outline = self.focus(maps, functional.avg_pool2d((canvas >= 0).to(canvas.dtype), 4))
+        scanned = functional.avg_pool2d((canvas >= 0).to(canvas.dtype), FINE)
+        outline = self.focus(maps, scanned)
         features = torch.cat([maps[-1], outline.features], dim=1)
         if self.rows is not None:
             features = self.rows(features, validity)
-        weight = validity * (FLOOR + outline.share)
+        weight = validity * (self.floor + outline.share)
         evidence = self.evidence(features) * weight / weight.mean((2, 3), keepdim=True).clamp(min=1e-6)
         evidence = evidence + self.focus.word(outline) * (validity > 0)
         embedding = evidence.mean((2, 3))
-        return NetworkOutput(self.head(embedding), embedding, evidence, outline.logits)
+        within = relative(scanned * (self.floor + torch.sigmoid(outline.logits)))
+        return NetworkOutput(self.head(embedding), embedding, evidence, outline.logits, within)
 
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
         """What each cell says before it is weighted by its share of scan."""

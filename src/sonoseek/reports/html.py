@@ -31,7 +31,7 @@ class ScaleBar:
 
 def render_html(report: Report) -> str:
     """Write `report` as one self-contained HTML page."""
-    evidence = [_evidence(each, report) for each in report.explanations]
+    evidence = _evidences(report)
     prediction = report.prediction
     top = words.likeliest(prediction)
     bars = [
@@ -56,7 +56,9 @@ def render_html(report: Report) -> str:
             "neighbours": words.neighbours(report),
             "novelty": words.novelty(report),
             "size": words.size(report.scan),
-            "matches": [_match(match) for match in report.matches],
+            "matches": [_match(match, evidence) for match in report.matches],
+            "shared_words": [words.shared_word(each) for each in report.shared_words],
+            "outline": None if report.contour is None else _outline(report),
             "created": f"{report.created:%Y-%m-%d %H:%M:%S %Z}",
             "schema_version": SCHEMA_VERSION,
             "disclaimer": words.sentence(report.disclaimer),
@@ -104,21 +106,81 @@ def scale_bar(scan: Scan) -> ScaleBar | None:
     return ScaleBar(percent=round(100 * fitting[-1] / width_mm, 3), label=f"{fitting[-1]:g} mm")
 
 
-def _evidence(explanation: Explanation, report: Report) -> dict[str, Any]:
+PAIR_SIDE = 320
+"""Pixels of a pair map's layers: twenty of them must not make a heavy page."""
+CORNERS = 240
+"""Of an outline in the page, at most."""
+
+
+def _evidences(report: Report) -> list[dict[str, Any]]:
+    """Every heatmap on the scan; a match's with what lies on the match's own picture beside it, on one scale."""
+    found = []
+    for explanation in report.explanations:
+        match = next((m for m in report.matches if explanation.target == f"match:{m.scan_id}"), None)
+        if match is None:
+            found.append({**_evidence(explanation, report), "match": None})
+            continue
+        both = [explanation, *([] if match.explanation is None else [match.explanation])]
+        reference = max(pictures.reference_of(each) for each in both)
+        told = _evidence(explanation, report, longest=PAIR_SIDE, reference=reference)
+        found.append({**told, "match": _other_side(match, report, reference=reference)})
+    return found
+
+
+def _other_side(match: Match, report: Report, *, reference: float) -> dict[str, Any]:
+    """The match's picture and, where the archive keeps its evidence, why it is like the scan."""
+    told = match.explanation
+    ratio = 4 / 3
+    if told is not None:
+        ratio = min(max(told.shape[1] / told.shape[0], 0.1), 10.0)
+    return {
+        "rank": match.rank,
+        "label": match.label,
+        "similarity": words.signed(match.similarity, digits=3).lstrip("+"),
+        "url": None if match.picture is None else pictures.picture_url(match.picture),
+        "aspect": round(ratio, 5),
+        "layers": None if told is None else pictures.draw_heatmap(told, longest=PAIR_SIDE, reference=reference),
+        "place": f"{match.dataset} / {match.case_id}",
+        "words": [f"{feature}: {word}" for feature, word in match.descriptors],
+        "gallery": report.gallery_id,
+    }
+
+
+def _outline(report: Report) -> dict[str, Any]:
+    """The outline as an SVG polygon over the scan, and its measures in words."""
+    height, width = report.scan.shape
+    points = [] if report.contour is None else report.contour.points.tolist()
+    every = max(1, -(-len(points) // CORNERS))
+    return {
+        "width": width,
+        "height": height,
+        "points": " ".join(f"{column:.1f},{row:.1f}" for row, column in points[::every]),
+        "said": "" if report.contour is None else words.contour(report.contour),
+    }
+
+
+def _evidence(
+    explanation: Explanation,
+    report: Report,
+    *,
+    longest: int = pictures.HEATMAP_SIDE,
+    reference: float | None = None,
+) -> dict[str, Any]:
     """One heatmap's layers and the words of its legend."""
-    layers = pictures.draw_heatmap(explanation)
+    layers = pictures.draw_heatmap(explanation, longest=longest, reference=reference)
     rows, columns = explanation.cells.shape
     digits = 2 if layers.reference < 10 else 1
     return {
         "title": words.evidence_title(explanation.method, explanation.target, report),
         "layers": layers,
         "empty": layers.peak < 0.1 * layers.reference,
-        "unit": "cosine similarity" if explanation.method == "pair_evidence" else f"logit of {explanation.target}",
-        "short_unit": "cosine" if explanation.method == "pair_evidence" else "logit",
+        "unit": "cosine similarity" if ":" in explanation.target else f"logit of {explanation.target}",
+        "short_unit": "cosine" if ":" in explanation.target else "logit",
+        "exact": explanation.exact,
         "reference": f"{layers.reference:.{digits}f}",
         "lowest": words.signed(layers.lowest, digits=digits),
         "highest": words.signed(layers.highest, digits=digits),
-        "floor": f"{pictures.floor(explanation.method):g}",
+        "floor": f"{pictures.floor(explanation):g}",
         "sum": words.signed(float(explanation.heatmap.sum(dtype=np.float64))),
         "bias": words.signed(explanation.bias),
         "explained": words.signed(explanation.explained),
@@ -126,9 +188,12 @@ def _evidence(explanation: Explanation, report: Report) -> dict[str, Any]:
     }
 
 
-def _match(match: Match) -> dict[str, Any]:
+def _match(match: Match, evidence: list[dict[str, Any]]) -> dict[str, Any]:
     """What a card shows."""
+    shown = [number for number, each in enumerate(evidence) if each["match"] and each["match"]["rank"] == match.rank]
     return {
+        "evidence": shown[0] if shown else None,
+        "words": ", ".join(word for _, word in match.descriptors),
         "rank": match.rank,
         "label": match.label,
         "birads": match.birads,

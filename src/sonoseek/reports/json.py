@@ -1,6 +1,6 @@
 """A report for programs: plain JSON under a published, versioned schema.
 
-Within schema version "1" keys neither vanish nor change their meaning. Pictures of matches are left out: they belong to
+Within a schema version keys neither vanish nor change their meaning. Pictures of matches are left out: they belong to
 the archive. So are the heatmaps' pixels unless asked for: `cells`, of which they are the up-sampling, say the same.
 """
 
@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import Explanation, InvalidValueError, Match, Report
+from sonoseek.core import Contour, Explanation, InvalidValueError, Match, Report, SharedWord
 from sonoseek.reports.words import likeliest
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 HEATMAP_ENCODING = "base64/zlib/float16-le"
 """Row-major little-endian float16 numbers, zlib, base64; times `scale` they are the heatmap."""
+CELLS_ENCODING = "base64/zlib/float32-le"
+"""Row-major little-endian float32 numbers, zlib, base64."""
 
 
 def render_json(report: Report, *, heatmaps: bool = False) -> str:
@@ -81,8 +83,10 @@ def report_document(report: Report, *, heatmaps: bool = False) -> dict[str, Any]
         "agreement": None if report.agreement is None else _number(report.agreement, "agreement"),
         "novelty": None if report.novelty is None else _number(report.novelty, "novelty"),
         "warnings": list(report.warnings),
-        "matches": [_match(match) for match in report.matches],
+        "matches": [_match(match, pixels=heatmaps) for match in report.matches],
         "explanations": [_explanation(each, pixels=heatmaps) for each in report.explanations],
+        "shared_words": [_shared_word(each) for each in report.shared_words],
+        "contour": None if report.contour is None else _contour(report.contour),
     }
 
 
@@ -116,7 +120,53 @@ def decode_heatmap(heatmap: Mapping[str, Any]) -> NDArray[np.float32]:
     return pixels
 
 
-def _match(match: Match) -> dict[str, Any]:
+def decode_cells(cells: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Turn the `cells` of a JSON report back into float32 (h, w), exactly.
+
+    Raises:
+        InvalidValueError: it is not what `render_json` writes.
+    """
+    try:
+        encoding = cells["encoding"]
+        height, width = (int(side) for side in cells["shape"])
+        data = zlib.decompressobj().decompress(base64.b64decode(cells["data"], validate=True), 4 * height * width + 1)
+        numbers = np.frombuffer(data, "<f4").reshape(height, width).astype(np.float32)
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise InvalidValueError(
+            f"these are no cells of a JSON report ({error}); pass document['explanations'][i]['cells']."
+        ) from error
+    if encoding != CELLS_ENCODING:
+        raise InvalidValueError(f"encoding is {encoding!r}; this version reads {CELLS_ENCODING!r}. Update sonoseek.")
+    return numbers
+
+
+def _shared_word(word: SharedWord) -> dict[str, Any]:
+    return {
+        "feature": word.feature,
+        "word": word.word,
+        "matches": word.matches,
+        "described": word.described,
+        "share": _number(word.share, "share"),
+    }
+
+
+def _contour(contour: Contour) -> dict[str, Any]:
+    measures = ("longest_mm", "shortest_mm", "area_mm2", "depth_mm", "height_mm", "width_mm")
+    told: dict[str, float | None] = {name: getattr(contour, name) for name in measures}
+    return {
+        "estimate": True,
+        **{name: None if value is None else _number(value, name) for name, value in told.items()},
+        "area_pixels": _number(contour.area_pixels, "area_pixels"),
+        "taller_than_wide": contour.taller_than_wide,
+        "level": _number(contour.level, "level"),
+        "points": [
+            [_number(round(row, 2), "points"), _number(round(column, 2), "points")]
+            for row, column in contour.points.tolist()
+        ],
+    }
+
+
+def _match(match: Match, *, pixels: bool) -> dict[str, Any]:
     similarity = _number(match.similarity, "similarity")
     return {
         "rank": match.rank,
@@ -131,25 +181,35 @@ def _match(match: Match) -> dict[str, Any]:
         "device": match.device,
         "patient_id": match.patient_id,
         "group": match.group,
+        "descriptors": [{"feature": feature, "word": word} for feature, word in match.descriptors],
+        "explanation": None if match.explanation is None else _explanation(match.explanation, pixels=pixels),
     }
 
 
 def _explanation(explanation: Explanation, *, pixels: bool) -> dict[str, Any]:
-    height, width = explanation.heatmap.shape
+    height, width = explanation.shape
+    heatmap = explanation.heatmap
+    peak = float(np.abs(heatmap).max(initial=0.0))
+    rows, columns = explanation.cells.shape
     written: dict[str, Any] = {
         "target": explanation.target,
         "method": explanation.method,
+        "exact": explanation.exact,
         "explained": _number(explanation.explained, "explained"),
         "bias": _number(explanation.bias, "bias"),
-        "sum": _number(float(explanation.heatmap.sum(dtype=np.float64)), "heatmap"),
-        "peak": _number(explanation.peak, "heatmap"),
+        "sum": _number(float(heatmap.sum(dtype=np.float64)), "heatmap"),
+        "peak": _number(peak, "heatmap"),
         "shape": [height, width],
-        "cells": [[_number(float(f"{value:.8g}"), "cells") for value in row] for row in explanation.cells.tolist()],
+        "cells": {
+            "encoding": CELLS_ENCODING,
+            "shape": [rows, columns],
+            "data": base64.b64encode(zlib.compress(explanation.cells.astype("<f4").tobytes(), 6)).decode("ascii"),
+        },
     }
     if pixels:
         # Float16 holds nothing below 6e-8, and a pixel's share of a logit can be smaller: relative to the peak.
-        scale = explanation.peak or 1.0
-        packed = zlib.compress((explanation.heatmap / np.float32(scale)).astype("<f2").tobytes(), 6)
+        scale = peak or 1.0
+        packed = zlib.compress((heatmap / np.float32(scale)).astype("<f2").tobytes(), 6)
         written["heatmap"] = {
             "encoding": HEATMAP_ENCODING,
             "shape": [height, width],

@@ -34,11 +34,15 @@ WARM = (
 COOL = ((38, 57, 104), (36, 86, 138), (43, 117, 163), (66, 149, 184), (104, 181, 202), (152, 212, 222), (208, 240, 240))
 """Speaks against: blue to pale cyan, lightness rising evenly as in `WARM`."""
 
-FLOOR = {"class_evidence": 4.0, "pair_evidence": 0.5}
-"""Full colour stands for at least this much, in units of the explained number, if the whole scan were like the spot.
+PARTS = 100
+"""Values are shown per hundredth of the scan: what a patch of that size would add if all of it were like the spot."""
+FLOOR_OF_A_CLASS, FLOOR_OF_A_PAIR = 1.0, 0.1
+"""Full colour stands for at least this much, in logits, or in cosine, per hundredth of the scan.
 
-Class evidence: logits; 4 turns even odds into 98 %. Pair evidence: cosine. Without a floor the faintest evidence would
-be stretched to full colour, and a scan without evidence would look as convincing as any."""
+A malignant lesion's peak lies around it (median 1.2 on the validation scans of a BUSI fold; of normal scans 0.5).
+Without a floor the faintest evidence would be stretched to full colour, and a scan without evidence would look as
+convincing as any.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class HeatLayers:
 
     Attributes:
         warm, cool: PNG data: URLs, transparent where there is nothing to show; for and against.
-        reference: what full colour stands for, in units of the explained number, if the whole scan were like the spot.
+        reference: what full colour stands for, in units of the explained number per hundredth of the scan.
         peak: the heatmap's largest value on that scale; below `reference` where the floor took hold.
         lowest: its most negative value on that scale, ≤ 0.
         highest: its most positive value on that scale, ≥ 0.
@@ -80,18 +84,24 @@ def picture_url(picture: bytes) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
 
 
-def draw_heatmap(explanation: Explanation) -> HeatLayers:
+def draw_heatmap(
+    explanation: Explanation, *, longest: int = HEATMAP_SIDE, reference: float | None = None
+) -> HeatLayers:
     """Draw a heatmap in two layers whose opacity rises in proportion to the evidence.
 
-    Each value is shown as "what if the whole scan were like this pixel": the pixel's share times the number of pixels.
-    That is in units of the explained number, and the same for a small and for a large scan.
+    Values are in units of the explained number per hundredth of the scan: the same for a small and for a large scan.
+
+    Args:
+        explanation: to draw.
+        longest: pixels of the layers' longer side at most.
+        reference: what full colour stands for, where two maps share one scale; None: as `reference_of`.
     """
-    density = shrunk(explanation.heatmap, longest=HEATMAP_SIDE).astype(np.float32) * np.float32(
-        explanation.heatmap.size
-    )
+    heatmap = explanation.heatmap
+    density = shrunk(heatmap, longest=longest).astype(np.float32) * np.float32(heatmap.size / PARTS)
     lowest, highest = min(float(density.min()), 0.0), max(float(density.max()), 0.0)
     peak = max(highest, -lowest)
-    reference = max(peak, floor(explanation.method))
+    if reference is None:
+        reference = max(peak, floor(explanation))
     share = density / np.float32(reference)
     return HeatLayers(
         warm=_layer_url(share, WARM),
@@ -103,9 +113,18 @@ def draw_heatmap(explanation: Explanation) -> HeatLayers:
     )
 
 
-def floor(method: str) -> float:
-    """What full colour stands for at least, for heatmaps of `method`."""
-    return FLOOR.get(method, FLOOR["class_evidence"])
+def reference_of(explanation: Explanation) -> float:
+    """What full colour stands for: the strongest place, but never less than the floor.
+
+    In units of the explained number per hundredth of the scan.
+    """
+    heatmap = explanation.heatmap
+    return max(float(np.abs(heatmap).max(initial=0.0)) * heatmap.size / PARTS, floor(explanation))
+
+
+def floor(explanation: Explanation) -> float:
+    """What full colour stands for at least."""
+    return FLOOR_OF_A_PAIR if ":" in explanation.target else FLOOR_OF_A_CLASS
 
 
 def css_gradient(stops: tuple[tuple[int, int, int], ...]) -> str:

@@ -10,6 +10,8 @@ _HEADINGS = ("rank", "similarity", "diagnosis", "BI-RADS", "device", "case")
 _RIGHT = {"rank", "similarity"}
 _WIDEST = 48
 _LONGEST = 2000
+_WORDS = 4
+"""Shared descriptors that are listed."""
 
 
 def render_text(report: Report) -> str:
@@ -25,6 +27,10 @@ def render_text(report: Report) -> str:
         ("Novelty", words.novelty(report)),
         ("Scan", f"{_plain(report.scan.source, widest=200) or 'unnamed'}, {words.size(report.scan)}"),
     ]
+    for number, word in enumerate(report.shared_words[:_WORDS]):
+        rows.append(("Readers" if number == 0 else "", _plain(words.shared_word(word), widest=200)))
+    if report.contour is not None and report.contour.longest_mm is not None:
+        rows.append(("Outline", words.contour(report.contour)))
     if report.where is not None:
         rows.append(("Filter", _plain(report.where, widest=500)))
     lines = [f"{head:<11}{body}" for head, body in rows]

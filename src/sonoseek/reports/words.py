@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sonoseek.core import Prediction, Report, Scan
+from sonoseek.core import Contour, Prediction, Report, Scan, SharedWord
 
 UNLIKE_ANYTHING = 99.0
 """Percentile of novelty from which on a scan is called unlike anything in the archive."""
@@ -86,8 +86,26 @@ def evidence_title(method: str, target: str, report: Report) -> str:
     kind, _, scan_id = target.partition(":")
     if kind == "match" and scan_id:
         ranks = [match.rank for match in report.matches if match.scan_id == scan_id]
-        return f"Likeness to match {ranks[0]}" if ranks else f"Likeness to scan {scan_id[:12]}"
+        told = f"Likeness to match {ranks[0]}" if ranks else f"Likeness to scan {scan_id[:12]}"
+        return told if method == "pair_evidence" else f"{told} ({method})"
     return f"Evidence for {target}" if method == "class_evidence" else f"Evidence for {target} ({method})"
+
+
+def shared_word(word: SharedWord) -> str:
+    """As in "margin: 7 of 10 spiculated, 12 % in the gallery"."""
+    return f"{word.feature}: {word.matches} of {word.described} {word.word}, {percent(word.share)} in the gallery"
+
+
+def contour(outline: Contour) -> str:
+    """The outline's measures, as an estimate; where the spacing is not known nothing is said in millimetres."""
+    if outline.longest_mm is None or outline.shortest_mm is None or outline.area_mm2 is None:
+        return "The evidence is outlined; the size of a pixel is not known, so nothing can be measured."
+    shape = "taller than wide" if outline.taller_than_wide else "not taller than wide"
+    return (
+        f"The evidence spans about {outline.longest_mm:.0f} × {outline.shortest_mm:.0f} mm "
+        f"({outline.area_mm2:.0f} mm²), {shape}, {outline.depth_mm:.0f} mm below the top of the scan: "
+        "an estimate, not a measurement."
+    )
 
 
 def size(scan: Scan) -> str:

@@ -33,7 +33,9 @@ def build_network(recipe: Recipe) -> EvidenceNetwork:
     backbone = None if recipe.backbone == NO_BACKBONE else BACKBONES.load(recipe.backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        options = {} if recipe.row_context else {"row_context": False}
+        options: dict[str, bool | float] = {} if recipe.row_context else {"row_context": False}
+        if recipe.network == "outline":
+            options = {**options, "floor": recipe.outline_floor}
         built: EvidenceNetwork = network(
             backbone and backbone(), classes=len(PATHOLOGIES), embedding_dim=recipe.embedding_dim, **options
         )
@@ -47,6 +49,12 @@ def trained_beside(bundle: Path) -> Path | None:
     return run if whole else None
 
 
+def recipe_of(run_dir: Path) -> Recipe:
+    """The recipe that a run was made by."""
+    said = json.loads((run_dir / RECIPE_FILE).read_text(encoding="utf-8"))
+    return msgspec.convert({key: value for key, value in said.items() if key not in _NOT_OF_A_RECIPE}, Recipe)
+
+
 def load_trained(run_dir: Path) -> nn.Module:
     """The network of a run, several views and all, in evaluation mode.
 
@@ -57,8 +65,7 @@ def load_trained(run_dir: Path) -> nn.Module:
         BundleError: the weights are not those of the recipe's network.
         NotFoundError, InvalidValueError: weights that are missing or do not read.
     """
-    said = json.loads((run_dir / RECIPE_FILE).read_text(encoding="utf-8"))
-    recipe = msgspec.convert({key: value for key, value in said.items() if key not in _NOT_OF_A_RECIPE}, Recipe)
+    recipe = recipe_of(run_dir)
     network = build_network(recipe)
     try:
         network.load_state_dict(load_start_weights(run_dir / WEIGHTS_FILE))

@@ -22,7 +22,7 @@ from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
-from sonoseek.encoder.onnx_encoder import INPUT, OUTPUTS, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import INPUT, OUTPUTS, WITHIN, OnnxEncoder
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training.model_card import model_card
@@ -97,6 +97,7 @@ def export_bundle(
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
         "cells": [cells, cells],
+        **({"fine_cells": [facts.cleaning.canvas_size // network.fine_stride] * 2} if _tells_apart(network) else {}),
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }
@@ -116,8 +117,17 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 
 def onnx_bytes(network: EvidenceNetwork | ManyViewNetwork, *, canvas_size: int) -> bytes:
-    """The network as ONNX: input `canvas` (n, 1, S, S), outputs `logits`, `embedding`, `evidence`; n is free."""
-    return graph_bytes(network, canvas_size=canvas_size, outputs=OUTPUTS)
+    """The network as ONNX: input `canvas` (n, 1, S, S), outputs as `Encoding` has them; n is free."""
+    return graph_bytes(network, canvas_size=canvas_size, outputs=_outputs(network))
+
+
+def _tells_apart(network: EvidenceNetwork | ManyViewNetwork) -> bool:
+    """Whether the network says how its evidence lies within a cell."""
+    return network.fine_stride != network.stride
+
+
+def _outputs(network: EvidenceNetwork | ManyViewNetwork) -> tuple[str, ...]:
+    return (*OUTPUTS, WITHIN) if _tells_apart(network) else OUTPUTS
 
 
 def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str]) -> bytes:
@@ -125,7 +135,7 @@ def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str])
     example = torch.rand(2, 1, canvas_size, canvas_size)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _Served(network, len(outputs)).train(network.training),
+            _Served(network, outputs).train(network.training),
             (example,),
             dynamo=True,
             input_names=[INPUT],
@@ -156,14 +166,14 @@ def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str])
 class _Served(nn.Module):
     """A network without what only its losses need."""
 
-    def __init__(self, network: nn.Module, outputs: int) -> None:
+    def __init__(self, network: nn.Module, outputs: Sequence[str]) -> None:
         super().__init__()
         self.network = network
-        self._outputs = outputs
+        self._outputs = tuple(outputs)
 
     def forward(self, canvas: Tensor) -> Tensor | tuple[Tensor, ...]:
         told = self.network(canvas)
-        return told if isinstance(told, Tensor) else tuple(told[: self._outputs])
+        return told if isinstance(told, Tensor) else tuple(getattr(told, name) for name in self._outputs)
 
 
 def verify_bundle(
@@ -212,9 +222,10 @@ def _difference(
     bundle = encoder.bundle
     got = encoder.encode(canvases)
     with torch.inference_mode():
-        wanted = [t.numpy() for t in network(torch.from_numpy(canvases))[: len(OUTPUTS)]]
+        told = network(torch.from_numpy(canvases))
     pairs = [
-        *zip((got.logits, got.embedding, got.evidence), wanted, strict=True),
+        *((getattr(got, name), getattr(told, name).numpy()) for name in _outputs(network)),
+        (got.within.clip(min=0), got.within),
         (got.embedding, got.evidence.mean((2, 3))),
         (got.logits, got.embedding @ bundle.head_weight.T + bundle.head_bias),
     ]

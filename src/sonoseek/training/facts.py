@@ -119,7 +119,7 @@ def _protocol(
     ]
     if teachers:
         lines.append(
-            f"Of what is learnt of the classes, {recipe.teacher.weight:.0%} is the word of larger networks trained on "
+            f"Of what is learnt of the classes, {recipe.teacher.weight:.0%} is the word of other networks trained on "
             f"the same scans ({', '.join(teachers)}), the rest the proven diagnoses."
         )
     if round_ is not None:

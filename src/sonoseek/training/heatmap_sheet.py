@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.explain.cells import project
-from sonoseek.reports.pictures import COOL, FLOOR, WARM
+from sonoseek.reports.pictures import COOL, WARM
 from sonoseek.training.batches import PlainBatches
 from sonoseek.training.parts import Part
 
@@ -25,6 +25,8 @@ CAPTION = 22
 """Pixels of the line under each column."""
 STRENGTH = 0.75
 """Opacity of full colour."""
+FULL = 4.0
+"""Logits, if the whole canvas were like the place: full colour stands for at least this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def _column(canvas: NDArray[np.float32], density: NDArray[np.float64], *, captio
     """`density`: (h, w), per cell the logit if the whole scan were like it."""
     grey = cv2.resize(np.clip(canvas, 0.0, 1.0), (TILE, TILE), interpolation=cv2.INTER_AREA)
     grey = np.repeat(grey[..., None].astype(np.float64), 3, axis=2)
-    share = density / max(FLOOR["class_evidence"], float(np.abs(density).max()))
+    share = density / max(FULL, float(np.abs(density).max()))
     share = np.asarray(cv2.resize(share, (TILE, TILE), interpolation=cv2.INTER_LINEAR), dtype=np.float64)
     heat = np.where(share[..., None] >= 0, _colour(share, WARM), _colour(-share, COOL))
     opacity = STRENGTH * np.abs(share)[..., None]

@@ -70,21 +70,45 @@ def lesion_loss(lesion: Tensor, share: Tensor, validity: Tensor, drawn: Tensor) 
     return entropy + dice
 
 
+def lying_within(cells: Tensor, within: Tensor) -> Tensor:
+    """Each cell's number on its finer cells, in proportion to their weights.
+
+    Args:
+        cells: (N, h, w), signed.
+        within: (N, f·h, f·w), ≥ 0, as `NetworkOutput.within`.
+
+    Returns:
+        (N, f·h, f·w); each cell's finer cells sum to it, or to nothing where none weighs anything.
+    """
+    fine = within.shape[1] // cells.shape[1]
+    total = functional.avg_pool2d(within[:, None], fine) * fine**2
+    density = cells[:, None] / total.clamp(min=1e-6)
+    spread: Tensor = functional.interpolate(density, scale_factor=float(fine), mode="nearest")[:, 0] * within
+    return spread
+
+
 def stray_evidence(for_class: Tensor, share: Tensor) -> Tensor:
-    """The share of positive evidence that lies outside of the drawn lesion and one cell around it.
+    """How far evidence for a scan's own class and its drawn lesion disagree.
+
+    Two shares: of the positive evidence, what lies outside of the lesion and one cell around it; of the evidence within
+    the lesion, what is negative. The first alone lets a network speak from a few cells and take back the rest.
 
     Args:
         for_class: (N, h, w), each cell's contribution to the logit of the scan's own class.
         share: (N, 1, h, w), share of each cell that is drawn as lesion; scans without any are left out.
 
     Returns:
-        Scalar 0 … 1, the mean over scans; 0 without any.
+        Scalar 0 … 2, the mean over scans; 0 without any.
     """
     near = functional.max_pool2d((share > 0).to(for_class.dtype), 3, stride=1, padding=1)[:, 0]
     positive = for_class.clamp(min=0)
     outside = (positive * (1 - near)).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-6)
+    within = share[:, 0].clamp(max=1)
+    against = (for_class.clamp(max=0).abs() * within).sum((1, 2)) / (for_class.abs() * within).sum((1, 2)).clamp(
+        min=1e-6
+    )
     holds = (near.sum((1, 2)) > 0).to(for_class.dtype)
-    return (outside * holds).sum() / holds.sum().clamp(min=1)
+    return ((outside + against) * holds).sum() / holds.sum().clamp(min=1)
 
 
 def distillation(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:

@@ -20,6 +20,7 @@ from sonoseek.training.losses import (
     contrast,
     distillation,
     lesion_loss,
+    lying_within,
     masked_cross_entropy,
     same_similarity,
     stray_evidence,
@@ -114,9 +115,11 @@ class TrainingModule(lightning.LightningModule):
                     out.lesion, adaptive_avg_pool2d(drawn, cells), scanned, batch.drawn
                 )
             if loss.evidence > 0:
-                share = adaptive_avg_pool2d(drawn, (out.evidence.shape[2], out.evidence.shape[3]))
                 own = self.network.head.weight[batch.labels]
                 for_class = torch.einsum("nd,ndhw->nhw", own, out.evidence)
+                if out.within is not None:
+                    for_class = lying_within(for_class, out.within)
+                share = adaptive_avg_pool2d(drawn, (for_class.shape[1], for_class.shape[2]))
                 terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
         return terms
 
@@ -166,7 +169,7 @@ class TrainingModule(lightning.LightningModule):
         with torch.autocast(self.device.type, dtype=self.lower or torch.bfloat16, enabled=self.lower is not None):
             out: NetworkOutput = network(canvases.contiguous(memory_format=torch.channels_last))
         lesion = None if out.lesion is None else out.lesion.float()
-        return NetworkOutput(out.logits.float(), out.embedding.float(), out.evidence.float(), lesion)
+        return NetworkOutput(out.logits.float(), out.embedding.float(), out.evidence.float(), lesion, out.within)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Figures of the kept weights."""

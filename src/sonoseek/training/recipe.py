@@ -178,6 +178,7 @@ class Recipe(_Part, frozen=True):
         name, version: of the bundle that it makes.
         network, backbone: in the tables of `networks`.
         embedding_dim: D.
+        outline_floor: of the network "outline": weight of a cell that holds no lesion, beside 1 for one full of it.
         row_context: of the network "outline": False leaves the row GRU out (for "hybrid", that is the network "plain").
         many_views: serve the mean over several views (`networks.many_views`): eight where network and backbone can look
             at half-cell shifts, else the scan and its mirror image.
@@ -194,6 +195,7 @@ class Recipe(_Part, frozen=True):
     backbone: str = "squeezenet"
     embedding_dim: int = 256
     row_context: bool = True
+    outline_floor: float = 0.1
     many_views: bool = False
     seed: int = 0
     folds: int = 5
@@ -330,6 +332,10 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             recipe.network == "outline" or loss.lesion == 0,
             f"loss.lesion teaches an outline, and the network {recipe.network!r} draws none; "
             'set network = "outline", or lesion = 0',
+        ),
+        (
+            0 < recipe.outline_floor <= 1,
+            f"outline_floor is {recipe.outline_floor}; it must be above 0, at most 1",
         ),
         (
             recipe.network == "outline" or recipe.row_context,

@@ -57,7 +57,7 @@ def demo(
     with progress_bar("queries", unit="reports") as on_progress:
         for done, record in enumerate(records, start=1):
             scan = asked.load(record.case_id, masks=False).scans[0]
-            report = engine.query(scan, k=k, explain=("class_evidence", "pair_evidence"))
+            report = engine.query(scan, k=k)
             page = out / f"report-{done:02d}.html"
             write_report(report, page)
             entries.append(IndexEntry(title=record.case_id, truth=record.pathology, report=report, href=page.name))

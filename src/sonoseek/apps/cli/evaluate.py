@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonoseek.apps.cli.explanations import EXPLANATIONS, explained_folds, measure_heatmaps, rescore_heatmaps
 from sonoseek.core import InvalidValueError, NotFoundError, Settings
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def evaluate(
         str | None, typer.Option(help="`external`: datasets to learn from, NAME or NAME=PATH, comma between.")
     ] = None,
     test_on: Annotated[str | None, typer.Option(help="`external`: dataset to test on, NAME or NAME=PATH.")] = None,
+    thorough: Annotated[
+        int, typer.Option(min=0, help="`explanations`: scans per class and fold for the slow measures; 0: none.")
+    ] = 12,
     figures: Annotated[
         bool | None,
         typer.Option("--figures/--no-figures", help="Draw the figures; not done by --rescore unless asked."),
@@ -76,6 +80,7 @@ def evaluate(
     if rescore is not None:
         again = score_again(rescore)
         _show(again, out=rescore, drawn=tuple(again) if figures else ())
+        rescore_heatmaps(rescore)
         return
     if protocol is None:
         raise InvalidValueError("no protocol is named; say --protocol NAME, or --rescore DIR for results that exist.")
@@ -87,6 +92,8 @@ def evaluate(
     root, weights = data or settings.data, weights or settings.weights
     chosen = _protocol(protocol, train_on=train_on, test_on=test_on, bundle=bundle, data_root=root)
     only = None if seeds is None else [_seed(part) for part in seeds.split(",")]
+    if protocol == EXPLANATIONS and only is not None:
+        raise InvalidValueError("--seeds chooses splits of a protocol; 'explanations' has one. Leave it out.")
     systems = _systems(
         system or [], bundle, data_root=root, weights_root=weights, runs=runs, where=(accelerator, precision)
     )
@@ -98,6 +105,10 @@ def evaluate(
             seeds=only,
             on_progress=lambda done, total: tell("comparing all scans with all", done, total),
         )
+        if protocol == EXPLANATIONS:
+            for made in systems:
+                measure_heatmaps(scene, made, runs=runs, out=out, per_class=thorough, bundle=bundle, tell=tell)
+            return
         for made in systems:
             walk(
                 scene,
@@ -118,6 +129,12 @@ def _protocol(
 ) -> Protocol:
     from sonoseek.evaluate import PROTOCOLS
 
+    if name == EXPLANATIONS:
+        if test_on is None:
+            if train_on:
+                raise InvalidValueError("--train-on names the matches of a test elsewhere; say --test-on as well.")
+            return explained_folds()
+        name = "external"
     kind = PROTOCOLS.load(name)
     if name != "external":
         if train_on or test_on:

@@ -50,8 +50,7 @@ def query(
     if heatmaps and form is not Format.json:
         raise InvalidValueError(f"--heatmaps is for --format json, not {form.value}; the html report always has them.")
     engine = open_engine(gallery, bundle=bundle)
-    explain = ("class_evidence", "pair_evidence") if form is Format.html else ("class_evidence",)
-    report = engine.query(read_scan(scan, frame=frame), k=k, where=where, include_same=include_same, explain=explain)
+    report = engine.query(read_scan(scan, frame=frame), k=k, where=where, include_same=include_same)
     if form is Format.json:
         text = render_json(report, heatmaps=heatmaps)
     else:

@@ -27,6 +27,10 @@ def train(
     folds_from: Annotated[
         Path | None, typer.Option(help="Run of all folds whose out-of-fold predictions calibrate the bundle.")
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bundle whose word is learnt beside the labels, as the recipe's [teacher] says; repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue where the run was stopped, in mid-epoch too.")] = False,
     accelerator: Annotated[str, typer.Option(help="`auto` (a GPU where there is one), `cpu` or `gpu`.")] = "auto",
     devices: Annotated[
@@ -51,6 +55,11 @@ def train(
 
     if folds not in (None, "all") and not folds.isdigit():
         raise InvalidValueError(f"--folds is {folds!r}; it must be `all` or a fold's number from 0.")
+    if teacher and folds is not None:
+        raise InvalidValueError(
+            "--teacher and --folds: a finished bundle may have learnt from the fold that is tested. Let `sonoseek "
+            "evaluate --system RECIPE` train a teacher per fold, or leave one of the two out."
+        )
     settings = Settings.from_environment()
     loaded = load_recipe(recipe)
     root, weights = data or settings.data, weights or settings.weights
@@ -81,6 +90,7 @@ def train(
             fold=None if folds is None else int(folds),
             resume=resume,
             cross_validation=folds_from,
+            teachers=tuple(teacher or ()),
             progress_bar=True,
             machine=machine,
             upkeep=upkeep,

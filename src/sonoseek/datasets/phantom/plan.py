@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError
+from sonoseek.core import DESCRIPTORS, PATHOLOGIES, CaseRecord, InvalidValueError
 from sonoseek.datasets.phantom.scanners import SHARES, Scanner, get_scanner
 
 NAME = "phantom"
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the same seed would give other pixels or other metadata: it is part of every fingerprint."""
 LICENCE = "CC0-1.0"
 CLASS_SHARES: Mapping[str, float] = {"normal": 0.17, "benign": 0.56, "malignant": 0.27}
@@ -62,6 +62,22 @@ _BIRADS: Mapping[str, Mapping[str, float]] = {
     "mucinous": {"4B": 0.6, "4C": 0.4},
     "medullary": {"4B": 0.5, "4C": 0.5},
 }
+_DESCRIBED: Mapping[str, Mapping[str, str]] = {
+    "none": {},
+    "fibroadenoma": {"shape": "oval", "margin": "circumscribed", "echogenicity": "hypoechoic"},
+    "cyst": {"shape": "oval", "margin": "circumscribed", "echogenicity": "anechoic", "posterior": "enhancement"},
+    "complicated cyst": {"shape": "oval", "margin": "circumscribed", "posterior": "enhancement"},
+    "adenosis": {"margin": "indistinct", "echogenicity": "hypoechoic"},
+    "papilloma": {"echogenicity": "hypoechoic"},
+    "lipoma": {"shape": "oval", "margin": "circumscribed", "orientation": "parallel"},
+    "phyllodes": {"shape": "oval", "margin": "circumscribed", "echogenicity": "hypoechoic", "orientation": "parallel"},
+    "ductal": {"shape": "irregular", "margin": "spiculated", "posterior": "shadowing"},
+    "lobular": {"shape": "irregular", "margin": "spiculated", "posterior": "shadowing"},
+    "in situ": {"shape": "irregular", "margin": "indistinct"},
+    "mucinous": {"echogenicity": "hypoechoic"},
+    "medullary": {"echogenicity": "hypoechoic"},
+}
+"""What a reader would write of a kind, where every lesion of the kind is drawn so; BI-RADS' words."""
 _SCANS_PER_PATIENT = {"1": 0.55, "2": 0.33, "3": 0.12}
 _QUADRANTS = {"UOQ": 0.45, "UIQ": 0.2, "LOQ": 0.17, "LIQ": 0.08, "SA": 0.1}
 
@@ -115,6 +131,7 @@ class PhantomPlan:
 
     def record(self) -> CaseRecord:
         """The case without its pixels."""
+        told = _DESCRIBED[self.kind]
         return CaseRecord(
             case_id=self.case_id,
             dataset=NAME,
@@ -127,6 +144,7 @@ class PhantomPlan:
             age_years=self.age_years,
             acquired=self.acquired,
             licence=LICENCE,
+            descriptors=tuple((name, told[name]) for name in DESCRIPTORS if name in told),
         )
 
 

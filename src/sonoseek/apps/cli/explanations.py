@@ -1,0 +1,107 @@
+"""`sonoseek evaluate --protocol explanations`: heatmaps, measured (needs the extra `evaluate`)."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sonoseek.evaluate.explaining.asking import OpenPeers
+    from sonoseek.evaluate.protocols import Protocol
+    from sonoseek.evaluate.scene import Scene
+    from sonoseek.evaluate.systems.base import System
+
+EXPLANATIONS = "explanations"
+SHOWN = (
+    ("inside", "in lesion"),
+    ("pointing", "pointing"),
+    ("iou", "IoU"),
+    ("insertion", "insertion"),
+    ("deletion", "deletion"),
+    ("randomised", "random network"),
+)
+
+
+def explained_folds() -> Protocol:
+    """The first seed of `busi-grouped`: its networks, and the folder that they lie in, are the same."""
+    from sonoseek.evaluate import PROTOCOLS
+
+    made: Any = PROTOCOLS.load("busi-grouped")()
+    made.seeds = (0,)
+    protocol: Protocol = made
+    return protocol
+
+
+def measure_heatmaps(
+    scene: Scene,
+    system: System,
+    *,
+    runs: Path,
+    out: Path,
+    per_class: int,
+    bundle: Path | None,
+    tell: Callable[[str, int, int], None],
+) -> None:
+    """Measure, write rows, table and figures, and show the table."""
+    from sonoseek.evaluate.explaining import explain_rounds
+
+    named = ["--system", system.name] if bundle is None else ["--bundle", bundle.name]
+    options = [*getattr(scene.protocol, "options", ())]
+    command = shlex.join(
+        ["sonoseek", "evaluate", "--protocol", EXPLANATIONS, *options, *named]
+        + ([] if per_class == 12 else ["--thorough", str(per_class)])
+    )
+    folder = explain_rounds(
+        scene,
+        system,
+        runs=runs,
+        out=out,
+        per_class=per_class,
+        open_peers=_peers(),
+        command=command,
+        on_progress=lambda what, done, total: tell(f"{system.name}, {what}", done, total),
+    )
+    _show(folder)
+
+
+def rescore_heatmaps(root: Path) -> None:
+    """The same from rows that exist."""
+    from sonoseek.evaluate.explaining import rescore_explanations
+    from sonoseek.evaluate.explaining.page import write_explanation_page
+
+    for name, content in rescore_explanations(root).items():
+        write_explanation_page(root / EXPLANATIONS / name, content)
+
+
+def _peers() -> OpenPeers | None:
+    """Gradient methods of others, where the lab and Captum are installed."""
+    from importlib.util import find_spec
+
+    if any(find_spec(name) is None for name in ("torch", "captum")):
+        typer.echo("without gradient methods: torch or captum is missing (pip install 'sonoseek[train]')", err=True)
+        return None
+    from sonoseek.training.saliency import open_peers
+
+    opens: OpenPeers = open_peers
+    return opens
+
+
+def _show(folder: Path) -> None:
+    import json
+
+    from sonoseek.apps.cli.show import table
+    from sonoseek.evaluate.explaining.page import TITLES, cell, write_explanation_page
+
+    content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    page = write_explanation_page(folder, content)
+    rows = [
+        (TITLES.get(method, method), *(cell(figures.get(key)) for key, _ in SHOWN))
+        for method, figures in content["maps"]["verdict"].items()
+    ]
+    table(("", *(head for _, head in SHOWN)), rows, title=f"Heatmaps of {content['system']['title']}")
+    typer.echo(f"written: {page}", err=not sys.stdout.isatty())

@@ -1,0 +1,268 @@
+"""Walk a protocol's rounds and measure every test scan's heatmaps; kept as they finish, taken up where it stopped."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonoseek.core import ResultsError
+from sonoseek.encoder import load_bundle, open_encoder
+from sonoseek.evaluate.explaining.asking import OpenPeers
+from sonoseek.evaluate.explaining.cost import measure_cost
+from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, write_rows
+from sonoseek.evaluate.explaining.scan import Case, Examiner, Found, pick_thorough
+from sonoseek.evaluate.explaining.summary import summarise
+from sonoseek.evaluate.ranking import unit
+from sonoseek.evaluate.run import Report, _silent, versions, write_json
+from sonoseek.evaluate.scene import Scene
+from sonoseek.evaluate.systems.base import Sample, System, Task
+from sonoseek.evaluate.systems.bundle import BundleSpeaks
+
+MAPS, PAIRS, OUTLINES, METRICS = "maps.csv", "pairs.csv", "outlines.csv", "metrics.json"
+COST = "cost.json"
+FOLDER = "explanations"
+"""Of its results, and of what is kept while it is under way."""
+THOROUGH = 12
+"""Scans per class and round on which the slow measures are taken."""
+CHUNK = 6
+"""Scans per piece of work: what is lost at most when a run is stopped."""
+
+
+def explain_rounds(
+    scene: Scene,
+    system: System,
+    *,
+    runs: Path,
+    out: Path,
+    per_class: int = THOROUGH,
+    open_peers: OpenPeers | None = None,
+    command: str = "",
+    on_progress: Report | None = None,
+) -> Path:
+    """Measure the heatmaps of every round's network on that round's test scans.
+
+    Masks are read here, to score; what is scored never sees them. A round's network is the one that the scene's own
+    protocol trains: `runs/<protocol>/<system>/…`, shared with `evaluate`.
+
+    Args:
+        scene: the protocol, opened and guarded.
+        system: that trains, or opens, one bundle per round.
+        runs: folder for what is under way.
+        out: folder for results: `out/explanations/<protocol>/<system>/`.
+        per_class: scans per class and round on which the slow measures are taken (asking methods, insertion, deletion,
+            ROAD, sanity of peers, pairs); 0: none.
+        open_peers: gives the gradient methods of a bundle's network; None: without them.
+        command: that made this, for `metrics.json`.
+        on_progress: (what, done, total).
+
+    Returns:
+        The folder of results.
+
+    Raises:
+        ResultsError: a system that is no bundle; no test scan has a mask.
+        SplitError, BundleError, …: as the system raises them.
+    """
+    tell = on_progress or _silent
+    folder = runs / scene.protocol.name / system.name
+    tasks = [
+        Task(
+            round_=round_,
+            datasets=scene.datasets,
+            classes=scene.classes(round_.train),
+            folder=folder / round_.label,
+            read=scene.samples,
+        )
+        for round_ in scene.rounds
+    ]
+    system.prepare(tasks, on_progress=lambda done, total: tell("learning", done, total))
+    found: list[Found] = []
+    identities: list[str] = []
+    cost: dict[str, float] = {}
+    for task in tasks:
+        fitted = system.fit(task)
+        if not isinstance(fitted, BundleSpeaks):
+            raise ResultsError(
+                f"{system.name} answers without a bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
+            )
+        cases = _cases(scene, task, fitted, per_class=per_class, tell=tell)
+        place = runs / FOLDER / scene.protocol.name / system.name / task.round_.label
+        said = f"{task.round_.label}: explaining"
+        found += _examined(cases, fitted, place=place, open_peers=open_peers, tell=lambda d, t, s=said: tell(s, d, t))  # type: ignore[misc]
+        identities.append(fitted.identity)
+        if not cost:
+            cost = _cost(place / COST, cases, fitted, open_peers)
+    target = out / FOLDER / scene.protocol.name / system.name
+    target.mkdir(parents=True, exist_ok=True)
+    for name, rows in (
+        (MAPS, [row for each in found for row in each.maps]),
+        (PAIRS, [row for each in found for row in each.pairs]),
+        (OUTLINES, [row for each in found for row in each.outlines]),
+    ):
+        if rows:
+            write_rows(target / name, rows)
+    if not any(row.area > 0 for each in found for row in each.maps):
+        raise ResultsError(f"no test scan of {scene.protocol.name} has a lesion mask; heatmaps cannot be scored on it.")
+    about = {
+        "protocol": {name: getattr(scene.protocol, name) for name in ("name", "title", "description", "exclusions")},
+        "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
+        "made": {
+            "command": command,
+            "data": scene.data_hash(scene.rounds),
+            "versions": versions(),
+            "refused": dict(sorted(scene.refused.items())),
+            "bundles": identities,
+            "thorough_per_class": per_class,
+        },
+        "cost": cost,
+    }
+    write_json(target / METRICS, {**about, **summarise(target)})
+    return target
+
+
+def _cost(file: Path, cases: Sequence[Case], fitted: BundleSpeaks, open_peers: OpenPeers | None) -> dict[str, float]:
+    """Measured once per bundle, while nothing else runs here."""
+    of = {"bundle": fitted.identity, "peers": open_peers is not None}
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["of"] == of:
+            return {str(name): float(ratio) for name, ratio in kept["cost"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = measure_cost(fitted.encoder, cases, open_peers and open_peers(fitted.bundle.path))
+    write_json(file, {"of": of, "cost": found})
+    return found
+
+
+def _cases(scene: Scene, task: Task, fitted: BundleSpeaks, *, per_class: int, tell: Report) -> list[Case]:
+    """The test side, with masks to score by and, for some, the best match of the training side."""
+    round_ = task.round_
+    test = scene.samples(round_.test)
+    groups = scene.group_of(test)
+    slow = pick_thorough(test, per_class=per_class)
+    matches = _best_matches(scene, task, fitted, [s for s in test if s.name in slow], tell=tell)
+    return [
+        Case(
+            fold=round_.fold,
+            sample=sample,
+            group=groups[sample.name],
+            mask=_mask(scene, sample),
+            thorough=sample.name in slow,
+            match=matches.get(sample.name),
+        )
+        for sample in test
+    ]
+
+
+def _mask(scene: Scene, sample: Sample):  # type: ignore[no-untyped-def]
+    case = scene.datasets[sample.record.dataset].load(sample.record.case_id)
+    for scan, mask in zip(case.scans, case.lesion_masks, strict=True):
+        if scan.scan_id == sample.scan.scan_id:
+            return mask if mask is not None and mask.any() else None
+    return None
+
+
+def _best_matches(
+    scene: Scene, task: Task, fitted: BundleSpeaks, queries: Sequence[Sample], *, tell: Report
+) -> dict[str, Sample]:
+    gallery = scene.samples(task.round_.gallery)
+    if not gallery or not queries:
+        return {}
+    label = task.round_.label
+    known = unit(fitted.answer(gallery, on_progress=lambda d, t: tell(f"{label}: gallery", d, t)).embeddings)
+    asked = unit(fitted.answer(queries).embeddings)
+    best = np.argmax(asked @ known.T, axis=1)
+    return {query.name: gallery[int(row)] for query, row in zip(queries, best, strict=True)}
+
+
+def _examined(
+    cases: Sequence[Case],
+    fitted: BundleSpeaks,
+    *,
+    place: Path,
+    open_peers: OpenPeers | None,
+    tell: Callable[[int, int], None],
+) -> list[Found]:
+    """Measure in pieces, on all cores; finished pieces of the same bundle are read instead."""
+    pieces = [cases[start : start + CHUNK] for start in range(0, len(cases), CHUNK)]
+    place.mkdir(parents=True, exist_ok=True)
+    files = [place / f"piece-{number:04d}.json" for number in range(len(pieces))]
+    marks = [_mark(piece, fitted.identity, peers=open_peers is not None) for piece in pieces]
+    kept = [_kept(file, mark) for file, mark in zip(files, marks, strict=True)]
+    done = sum(len(piece) for piece, found in zip(pieces, kept, strict=True) if found is not None)
+    tell(done, len(cases))
+    waiting = [number for number, found in enumerate(kept) if found is None]
+    if waiting:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context, initializer=_begin) as pool:
+            futures = {
+                number: pool.submit(_piece, fitted.bundle.path, open_peers, pieces[number]) for number in waiting
+            }
+            for number, future in futures.items():
+                kept[number] = future.result()
+                _keep(files[number], marks[number], kept[number] or [])
+                done += len(pieces[number])
+                tell(done, len(cases))
+    return [found for piece in kept for found in piece or []]
+
+
+def _begin() -> None:
+    """One core each: work is spread over processes."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what is loaded from here on, torch included
+
+
+@lru_cache(maxsize=1)
+def _examiner(bundle: Path, open_peers: OpenPeers | None) -> Examiner:
+    return Examiner(open_encoder(load_bundle(bundle), threads=1), None if open_peers is None else open_peers(bundle))
+
+
+def _piece(bundle: Path, open_peers: OpenPeers | None, cases: Sequence[Case]) -> list[Found]:
+    examiner = _examiner(bundle, open_peers)
+    return [examiner.examine(case) for case in cases]
+
+
+def _mark(cases: Sequence[Case], identity: str, *, peers: bool) -> dict[str, Any]:
+    """What a finished piece must be of."""
+    return {
+        "bundle": identity,
+        "peers": peers,
+        "scans": [
+            [c.sample.scan.scan_id, c.thorough, None if c.match is None else c.match.scan.scan_id] for c in cases
+        ],
+    }
+
+
+def _keep(file: Path, mark: dict[str, Any], found: Sequence[Found]) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps({"of": mark, "found": [asdict(each) for each in found]}), encoding="utf-8")
+    part.replace(file)
+
+
+def _kept(file: Path, mark: dict[str, Any]) -> list[Found] | None:
+    """A finished piece; None where there is none, or one of something else."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["of"] != mark:
+            return None
+        return [
+            Found(
+                maps=tuple(MapRow(**row) for row in each["maps"]),
+                pairs=tuple(PairRow(**row) for row in each["pairs"]),
+                outlines=tuple(OutlineRow(**row) for row in each["outlines"]),
+            )
+            for each in content["found"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

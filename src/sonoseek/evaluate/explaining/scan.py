@@ -1,0 +1,358 @@
+"""Everything that is measured of one scan: its maps by every method, its best match's pair maps, its outline."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import PATHOLOGIES, Contour, Scan
+from sonoseek.encoder import Encoder, to_input
+from sonoseek.engine import Reading, SearchEngine
+from sonoseek.evaluate.explaining.asking import Cells, Peers, Seen, centre, noise, rank_correlation, ranked, see
+from sonoseek.evaluate.explaining.faithfulness import curves, road, similarity_drops
+from sonoseek.evaluate.explaining.localisation import localise
+from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
+from sonoseek.evaluate.systems.base import Sample
+from sonoseek.explain import ASKED, draw_contour, pair_evidence
+from sonoseek.explain.upsample import plan
+
+OWN, OWN_PAIR = "class_evidence", "pair_evidence"
+CHEAP = ("grad-cam", "hirescam")
+"""Peers that are asked about every scan; the others only about the thorough ones."""
+SHIFT = 6
+"""Pixels, down and across, by which a scan is shifted to see whether its map follows."""
+GAIN = 1.1
+"""Factor on grey values of a scan that was recorded brighter."""
+SHARE = 0.1
+"""Of the cells, taken away to see a similarity fall."""
+DRAWS = 5
+"""Random choices beside each chosen one."""
+SQUARE = (1.0, 1.0)
+"""Spacing under which an outline is measured in pixels: ratios need no millimetres."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """What is measured of.
+
+    Attributes:
+        fold: of the round. sample: the scan. group: of the scan.
+        mask: bool (H, W) on its grid, to score with; None where none was drawn, or nothing is in it.
+        thorough: also take the slow measures: methods that ask the network a thousand times, insertion, deletion, ROAD,
+            sanity, pairs.
+        match: the best match in the round's gallery, for a thorough case; None: no pair is measured.
+    """
+
+    fold: int
+    sample: Sample
+    group: str
+    mask: NDArray[np.bool_] | None
+    thorough: bool
+    match: Sample | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """Rows of one scan."""
+
+    maps: tuple[MapRow, ...]
+    pairs: tuple[PairRow, ...] = ()
+    outlines: tuple[OutlineRow, ...] = ()
+
+
+class Examiner:
+    """One round's network, asked about one scan after the other. Not safe for several threads."""
+
+    def __init__(self, encoder: Encoder, peers: Peers | None) -> None:
+        """Open.
+
+        Args:
+            encoder: of the round's bundle.
+            peers: gradient methods on the same network, or None.
+        """
+        self._engine = SearchEngine(encoder)
+        self._encoder = encoder
+        self._peers = peers
+        self._random = None if peers is None else SearchEngine(peers.randomised(0))
+
+    def examine(self, case: Case) -> Found:
+        """Measure one scan."""
+        reading = self._engine.read(case.sample.scan)
+        seen = see(self._encoder, to_input(reading.cleaned))
+        verdict, second = np.argsort(-reading.logits)[:2]
+        found = [self._maps(case, reading, seen, int(verdict), int(second))]
+        truth = PATHOLOGIES.index(case.sample.record.pathology)
+        classes = self._engine.bundle.classes
+        if case.mask is not None and PATHOLOGIES[truth] in classes:
+            found.append(self._of_the_truth(case, reading, seen, classes.index(PATHOLOGIES[truth])))
+        return Found(
+            maps=tuple(row for rows in found for row in rows),
+            pairs=tuple(self._pairs(case, reading, seen)) if case.thorough and case.match is not None else (),
+            outlines=() if case.mask is None else (self._outline(case, reading),),
+        )
+
+    # Maps
+
+    def _maps(self, case: Case, reading: Reading, seen: Seen, target: int, second: int) -> list[MapRow]:
+        """The verdict's map, by every method."""
+        ask = self._probability(target)
+        rows = []
+        for method, cells in self._by_method(case, reading, seen, target).items():
+            row = self._row(case, reading, method, "verdict")
+            row = _localised(row, cells, case.mask, reading)
+            if case.thorough:
+                order = ranked(cells, seen)
+                insertion, deletion = curves(seen.canvas, seen.nothing, order, ask)
+                row = replace(
+                    row,
+                    insertion=insertion,
+                    deletion=deletion,
+                    road=road(seen.canvas, order, ask, rng=np.random.default_rng(_seed(case.sample.name))),
+                )
+            rows.append(row)
+        own = rows[0]
+        logit = float(reading.logits[target])
+        told = self._engine.explain_class(reading, self._engine.bundle.classes[target])
+        error = abs(float(told.heatmap.sum(dtype=np.float64)) + told.bias - logit)
+        rows[0] = replace(own, error=error, **self._sanity(reading, seen, target, second))  # type: ignore[arg-type]
+        return self._peers_sanity(rows, seen, target, second) if case.thorough else rows
+
+    def _by_method(self, case: Case, reading: Reading, seen: Seen, target: int) -> dict[str, Cells]:
+        maps: dict[str, Cells] = {OWN: self._own(reading, target)}
+        if self._peers is not None:
+            for name in self._peers.names if case.thorough else CHEAP:
+                maps[name] = self._peers.explain(name, seen.canvas, target, nothing=seen.nothing)
+        if case.thorough:
+            ask = self._logit(target)
+            for name in ("occlusion", "rise"):
+                maps[name] = ASKED.load(name)(seen.canvas, ask)
+        maps["centre"] = centre(seen)
+        maps["random"] = noise(_seed(case.sample.name))
+        return maps
+
+    def _of_the_truth(self, case: Case, reading: Reading, seen: Seen, target: int) -> list[MapRow]:
+        """The proven class's map, by the methods that cost little: does it lie on the lesion, whatever the verdict?"""
+        maps = {OWN: self._own(reading, target)}
+        if self._peers is not None:
+            for name in CHEAP:
+                maps[name] = self._peers.explain(name, seen.canvas, target, nothing=seen.nothing)
+        return [
+            _localised(self._row(case, reading, method, "truth"), cells, case.mask, reading)
+            for method, cells in maps.items()
+        ]
+
+    def _own(self, reading: Reading, target: int) -> Cells:
+        return self._engine.explain_class(reading, self._engine.bundle.classes[target]).cells
+
+    def _sanity(self, reading: Reading, seen: Seen, target: int, second: int) -> dict[str, float]:
+        own = self._own(reading, target)
+        found = {"other_class": rank_correlation(own, self._own(reading, second), seen)}
+        if self._random is not None:
+            found["randomised"] = rank_correlation(own, self._own_at_random(reading.scan, target), seen)
+        pixels = self._heatmap(reading, target)
+        shifted = self._heatmap(self._engine.read(_shifted(reading.scan)), target)
+        brighter = Scan(pixels=np.clip(reading.scan.pixels * GAIN, 0, 255).astype(np.uint8))
+        found["shifted"] = _correlation(pixels, _shifted_back(shifted))
+        found["gained"] = _correlation(pixels, self._heatmap(self._engine.read(brighter), target))
+        return found
+
+    def _own_at_random(self, scan: Scan, target: int) -> Cells:
+        if self._random is None:  # the caller has looked
+            raise AssertionError
+        return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).cells
+
+    def _heatmap(self, reading: Reading, target: int) -> NDArray[np.float32]:
+        return self._engine.explain_class(reading, self._engine.bundle.classes[target]).heatmap
+
+    def _peers_sanity(self, rows: list[MapRow], seen: Seen, target: int, second: int) -> list[MapRow]:
+        if self._peers is None:
+            return rows
+        checked = []
+        for row in rows:
+            if row.method in CHEAP:
+                told, other = (
+                    self._peers.explain(row.method, seen.canvas, index, nothing=seen.nothing)
+                    for index in (target, second)
+                )
+                blind = self._peers.explain_randomised(row.method, seen.canvas, target, nothing=seen.nothing, seed=0)
+                row = replace(
+                    row,
+                    other_class=rank_correlation(told, other, seen),
+                    randomised=rank_correlation(told, blind, seen),
+                )
+            checked.append(row)
+        return checked
+
+    def _row(self, case: Case, reading: Reading, method: str, target: str) -> MapRow:
+        return MapRow(
+            fold=case.fold,
+            scan=case.sample.name,
+            group=case.group,
+            label=case.sample.record.pathology,
+            verdict=self._engine.bundle.classes[int(reading.logits.argmax())],
+            target=target,
+            method=method,
+        )
+
+    def _probability(self, target: int):  # type: ignore[no-untyped-def]
+        temperature = self._engine.bundle.temperature
+
+        def ask(canvases: NDArray[np.float32]) -> NDArray[np.float64]:
+            logits = self._encoder.encode(canvases).logits.astype(np.float64) / temperature
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            return np.asarray(shares[:, target] / shares.sum(axis=1))
+
+        return ask
+
+    def _logit(self, target: int):  # type: ignore[no-untyped-def]
+        return lambda canvases: self._encoder.encode(canvases).logits[:, target]
+
+    # Pairs
+
+    def _pairs(self, case: Case, reading: Reading, seen: Seen) -> list[PairRow]:
+        """The cosine of a scan and its best match, taken apart on both."""
+        if case.match is None:
+            return []
+        other = self._engine.read(case.match.scan)
+        other_seen = see(self._encoder, to_input(other.cleaned))
+        rows = []
+        for side, (one, one_seen, far) in {
+            "query": (reading, seen, other.embedding),
+            "match": (other, other_seen, reading.embedding),
+        }.items():
+            ask = self._cosine(far)
+            told = pair_evidence(one.evidence, far, mapping=one.cleaned.mapping, target="pair", within=one.within)
+            maps: Mapping[str, Cells] = {
+                OWN_PAIR: told.cells,
+                "sbsm": ASKED.load("sbsm")(one_seen.canvas, ask),
+                "centre": centre(one_seen),
+            }
+            for method, cells in maps.items():
+                resized = cv2.resize(cells, told.cells.shape[::-1], interpolation=cv2.INTER_LINEAR)
+                grid = np.asarray(resized, np.float32)
+                chosen, chance = similarity_drops(
+                    one_seen.canvas, one_seen.nothing, grid, SHARE, ask, draws=DRAWS, seed=_seed(case.sample.name)
+                )
+                rows.append(
+                    PairRow(
+                        fold=case.fold,
+                        scan=case.sample.name,
+                        group=case.group,
+                        label=case.sample.record.pathology,
+                        match=case.match.name,
+                        side=side,
+                        method=method,
+                        similarity=float(ask(one_seen.canvas[np.newaxis])[0]),
+                        chosen=chosen,
+                        random=chance,
+                        error=(
+                            abs(float(told.heatmap.sum(dtype=np.float64)) - float(ask(one_seen.canvas[np.newaxis])[0]))
+                            if method == OWN_PAIR
+                            else float("nan")
+                        ),
+                    )
+                )
+        return rows
+
+    def _cosine(self, far: NDArray[np.float32]):  # type: ignore[no-untyped-def]
+        unit = far / max(float(np.linalg.norm(far)), 1e-30)
+
+        def ask(canvases: NDArray[np.float32]) -> NDArray[np.float64]:
+            near = self._encoder.encode(canvases).embedding.astype(np.float64)
+            return np.asarray(near @ unit / np.maximum(np.linalg.norm(near, axis=1), 1e-30))
+
+        return ask
+
+    # Outline
+
+    def _outline(self, case: Case, reading: Reading) -> OutlineRow:
+        """The outline of the verdict's evidence beside the mask's own."""
+        label = case.sample.record.pathology
+        verdict = self._engine.bundle.classes[int(reading.logits.argmax())]
+        common = {"fold": case.fold, "scan": case.sample.name, "group": case.group, "label": label, "verdict": verdict}
+        drawn = draw_contour(self._engine.explain_class(reading), spacing_mm=SQUARE)
+        if drawn is None or case.mask is None:
+            return OutlineRow(**common, drawn=0.0)  # type: ignore[arg-type]
+        truth = _measured(case.mask)
+        inside = np.zeros(case.mask.shape, np.uint8)
+        cv2.fillPoly(inside, [np.round(drawn.points[:, ::-1] - 0.5).astype(np.int32)], 1)
+        both = float((inside.astype(bool) & case.mask).sum())
+        return OutlineRow(
+            **common,  # type: ignore[arg-type]
+            drawn=1.0,
+            dice=2 * both / (float(inside.sum()) + float(case.mask.sum())),
+            longest=_ratio(drawn.longest_mm, truth.longest_mm),
+            shortest=_ratio(drawn.shortest_mm, truth.shortest_mm),
+            area=drawn.area_pixels / float(case.mask.sum()),
+            depth=((drawn.depth_mm or 0.0) - (truth.depth_mm or 0.0)) / case.mask.shape[0],
+            taller=float(drawn.taller_than_wide == truth.taller_than_wide),
+        )
+
+
+def _localised(row: MapRow, cells: Cells, mask: NDArray[np.bool_] | None, reading: Reading) -> MapRow:
+    if mask is None:
+        return row
+    found = localise(plan(reading.cleaned.mapping, cells.shape).spread(cells), mask)
+    return replace(
+        row,
+        area=float(mask.mean()),
+        inside=found.inside,
+        with_shadow=found.with_shadow,
+        pointing=float(found.pointing),
+        iou=found.iou,
+    )
+
+
+def _shifted(scan: Scan) -> Scan:
+    """The scan some pixels further down and right; what moves in is its own edge, repeated."""
+    moved = np.pad(scan.pixels, ((SHIFT, 0), (SHIFT, 0)), mode="edge")
+    return Scan(pixels=np.ascontiguousarray(moved[: scan.shape[0], : scan.shape[1]]), spacing_mm=scan.spacing_mm)
+
+
+def _shifted_back(heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.pad(heatmap, ((0, SHIFT), (0, SHIFT)), mode="edge")[SHIFT:, SHIFT:]
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Pearson's r between two maps on one grid; 0 where either is constant."""
+    if min(float(np.ptp(one)), float(np.ptp(other))) == 0.0:
+        return 0.0
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def _measured(mask: NDArray[np.bool_]) -> Contour:
+    """A drawn mask, measured as an outline is: the largest part of it, in pixels."""
+    from sonoseek.explain.contour import outline_of
+
+    found = outline_of(mask, spacing_mm=SQUARE)
+    if found is None:  # one or two pixels
+        rows, columns = np.nonzero(mask)
+        top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+        grown = np.zeros(mask.shape, np.bool_)
+        grown[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
+        found = outline_of(grown, spacing_mm=SQUARE)
+    if found is None:
+        raise AssertionError
+    return found
+
+
+def _ratio(estimate: float | None, truth: float | None) -> float:
+    return float("nan") if not estimate or not truth else estimate / truth
+
+
+def _seed(name: str) -> int:
+    return zlib.crc32(name.encode())
+
+
+def pick_thorough(samples: Sequence[Sample], *, per_class: int) -> set[str]:
+    """Names of the scans on which the slow measures are taken: so many of each class, by a hash of their names."""
+    picked: set[str] = set()
+    for label in PATHOLOGIES:
+        names = sorted((s.name for s in samples if s.record.pathology == label), key=lambda name: (_seed(name), name))
+        picked.update(names[:per_class])
+    return picked

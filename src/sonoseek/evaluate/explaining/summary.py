@@ -1,0 +1,235 @@
+"""From rows to figures: means with intervals by drawing groups, per method, class and lesion size; and tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import PATHOLOGIES, ResultsError
+from sonoseek.evaluate.bootstrap import RESAMPLES, group_weights, interval, paired_difference
+from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, read_rows
+
+MAPS, PAIRS, OUTLINES, METRICS = "maps.csv", "pairs.csv", "outlines.csv", "metrics.json"
+ABOUT = ("protocol", "system", "made", "cost")
+OWN, OWN_PAIR = "class_evidence", "pair_evidence"
+ON_LESIONS = ("inside", "with_shadow", "pointing", "iou")
+ON_THE_NETWORK = ("insertion", "deletion", "road", "randomised", "other_class", "shifted", "gained")
+HIGHER = {"insertion": True, "deletion": False, "road": False, "inside": True, "pointing": True, "iou": True}
+"""Which way a figure is better."""
+SIZES = ("small", "medium", "large")
+"""Thirds of the tested lesions by their share of the scan."""
+Floats = NDArray[np.float64]
+
+
+def rescore_explanations(root: Path) -> dict[str, dict[str, Any]]:
+    """Every explanation's figures under a folder of results again, from rows alone; each `metrics.json` is replaced.
+
+    Args:
+        root: that holds `explanations/<protocol>/<system>/`.
+
+    Returns:
+        "<protocol>/<system>" → the content of its `metrics.json`; {} where there are none.
+
+    Raises:
+        ResultsError: files that are missing or do not read.
+    """
+    found = {}
+    for file in sorted(root.glob(f"explanations/*/*/{MAPS}")):
+        folder = file.parent
+        try:
+            told = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+            about = {name: told[name] for name in ABOUT}
+        except (OSError, ValueError, KeyError) as error:
+            raise ResultsError(
+                f"no readable {METRICS} in {folder} ({error}); it says what was measured. Evaluate again."
+            ) from error
+        content = {**about, **summarise(folder)}
+        part = folder / f"{METRICS}.part"
+        part.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(folder / METRICS)
+        found[f"{folder.parent.name}/{folder.name}"] = content
+    return found
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Figures of one folder's rows.
+
+    Returns:
+        "maps": target → method → figure → {mean, low, high, n}, with "by_label" and "by_size" beneath; "against":
+        peer → figure → {difference, low, high, p}; "pairs": side → method → figures; "outlines"; "exactness";
+        "size_limits".
+    """
+    maps = read_rows(folder / MAPS, MapRow)
+    pairs = read_rows(folder / PAIRS, PairRow) if (folder / PAIRS).is_file() else []
+    outlines = read_rows(folder / OUTLINES, OutlineRow) if (folder / OUTLINES).is_file() else []
+    limits = _size_limits(maps)
+    by_target: dict[str, Any] = {}
+    for target in dict.fromkeys(row.target for row in maps):
+        those = [row for row in maps if row.target == target]
+        by_target[target] = {
+            method: _of_method([row for row in those if row.method == method], limits)
+            for method in dict.fromkeys(row.method for row in those)
+        }
+    return {
+        "maps": by_target,
+        "against": _against([row for row in maps if row.target == "verdict"]),
+        "pairs": _of_pairs(pairs),
+        "outlines": _of_outlines(outlines),
+        "exactness": {
+            "class": _worst([row.error for row in maps]),
+            "pair": _worst([row.error for row in pairs]),
+        },
+        "size_limits": [round(limit, 4) for limit in limits],
+    }
+
+
+def _of_method(rows: Sequence[MapRow], limits: tuple[float, float]) -> dict[str, Any]:
+    names = (*ON_LESIONS, *ON_THE_NETWORK)
+    found: dict[str, Any] = _figures(rows, names)
+    found["by_label"] = {
+        label: _figures([row for row in rows if row.label == label], names)
+        for label in PATHOLOGIES
+        if any(row.label == label for row in rows)
+    }
+    found["by_size"] = {
+        size: _figures([row for row in rows if row.area > 0 and _size(row.area, limits) == size], ON_LESIONS)
+        for size in SIZES
+    }
+    return found
+
+
+def _figures(rows: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        values = np.array([getattr(row, name) for row in rows], np.float64)
+        if (figure := _mean(values, [row.group for row in rows])) is not None:
+            found[name] = figure
+    return found
+
+
+def _mean(values: Floats, groups: Sequence[str]) -> Any:
+    """A mean over scans with its interval by groups; None where nothing was measured."""
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    values, kept = values[known], [group for group, is_known in zip(groups, known, strict=True) if is_known]
+    low, high = interval(_resampled(values, kept))
+    return {"mean": _round(values.mean()), "low": _round(low), "high": _round(high), "n": int(values.size)}
+
+
+def _resampled(values: Floats, groups: Sequence[str]) -> Floats:
+    """(resamples,) means, groups drawn with replacement."""
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.bincount(place, weights=values, minlength=names.size)
+    counts = np.bincount(place, minlength=names.size).astype(np.float64)
+    weights = group_weights(names.size, resamples=RESAMPLES)
+    means: Floats = (weights @ sums) / np.maximum(weights @ counts, 1e-12)
+    return means
+
+
+def _against(rows: Sequence[MapRow]) -> dict[str, Any]:
+    """Our map minus each other method's on the same scans; p by drawing groups, two-sided."""
+    own = {row.scan: row for row in rows if row.method == OWN}
+    found: dict[str, Any] = {}
+    for method in dict.fromkeys(row.method for row in rows if row.method != OWN):
+        told: dict[str, Any] = {}
+        for figure, higher in HIGHER.items():
+            both = [
+                (getattr(own[row.scan], figure), getattr(row, figure), row.group)
+                for row in rows
+                if row.method == method and np.isfinite(getattr(row, figure))
+            ]
+            if not both:
+                continue
+            ours, theirs = (np.array([pair[side] for pair in both], np.float64) for side in (0, 1))
+            groups = [pair[2] for pair in both]
+            difference = paired_difference(
+                _resampled(ours, groups), _resampled(theirs, groups), value=float(ours.mean() - theirs.mean())
+            )
+            told[figure] = {
+                "difference": _round(difference.value),
+                "low": _round(difference.low),
+                "high": _round(difference.high),
+                "p": _round(difference.p),
+                "better": bool((difference.value > 0) == higher and difference.value != 0),
+                "n": len(both),
+            }
+        found[method] = told
+    return found
+
+
+def _of_pairs(rows: Sequence[PairRow]) -> dict[str, Any]:
+    """The fall of the similarity by the map's choice, by chance, and how many times larger the first is."""
+    found: dict[str, Any] = {}
+    for side in dict.fromkeys(row.side for row in rows):
+        found[side] = {}
+        for method in dict.fromkeys(row.method for row in rows if row.side == side):
+            those = [row for row in rows if row.side == side and row.method == method]
+            groups = [row.group for row in those]
+            chosen, chance = (np.array([getattr(row, name) for row in those]) for name in ("chosen", "random"))
+            ratios = _resampled(chosen, groups) / np.maximum(_resampled(chance, groups), 1e-9)
+            low, high = interval(ratios)
+            ratio = float(chosen.mean() / max(float(chance.mean()), 1e-9))
+            found[side][method] = {
+                "chosen": _mean(chosen, groups),
+                "random": _mean(chance, groups),
+                "ratio": {"mean": _round(ratio), "low": _round(low), "high": _round(high), "n": len(those)},
+            }
+    return found
+
+
+def _of_outlines(rows: Sequence[OutlineRow]) -> dict[str, Any]:
+    """How far estimates are from masks: medians of ratios, and of how far they miss either way."""
+    if not rows:
+        return {}
+    drawn = [row for row in rows if row.drawn > 0]
+    found: dict[str, Any] = {"n": len(rows), "drawn": len(drawn), **_figures(drawn, ("dice", "taller"))}
+    for name in ("longest", "shortest", "area"):
+        ratios = np.array([getattr(row, name) for row in drawn], np.float64)
+        ratios = ratios[np.isfinite(ratios)]
+        if ratios.size:
+            found[name] = {
+                "median_ratio": _round(np.median(ratios)),
+                "median_error": _round(np.median(np.abs(ratios - 1))),
+                "within_a_quarter": _round(np.mean(np.abs(ratios - 1) <= 0.25)),
+            }
+    depth = np.array([row.depth for row in drawn], np.float64)
+    if depth.size:
+        found["depth"] = {"median_error": _round(np.median(np.abs(depth)))}
+    return found
+
+
+def _size_limits(rows: Sequence[MapRow]) -> tuple[float, float]:
+    areas = np.array(list({row.scan: row.area for row in rows if row.area > 0}.values()))
+    if not areas.size:
+        return (0.0, 0.0)
+    low, high = np.quantile(areas, [1 / 3, 2 / 3])
+    return float(low), float(high)
+
+
+def _size(area: float, limits: tuple[float, float]) -> str:
+    return SIZES[int(area > limits[0]) + int(area > limits[1])]
+
+
+def _worst(errors: Sequence[float]) -> float | None:
+    known = [error for error in errors if np.isfinite(error)]
+    return float(f"{max(known):.2e}") if known else None
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 5)
+
+
+def figure_of(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any] | None:
+    """A figure deep in `summarise`'s answer, or None."""
+    told: Any = content
+    for key in keys:
+        if not isinstance(told, Mapping) or key not in told:
+            return None
+        told = told[key]
+    return told if isinstance(told, Mapping) else None

@@ -1,0 +1,150 @@
+"""Heatmaps measured from end to end, on phantoms, with the bundle that ships."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sonoseek.core import ResultsError
+from sonoseek.datasets import Dataset
+from sonoseek.datasets.phantom import PhantomDataset
+from sonoseek.encoder import load_bundle
+from sonoseek.evaluate import SYSTEMS, open_scene
+from sonoseek.evaluate.explaining import explain_rounds, rescore_explanations
+from sonoseek.evaluate.explaining.page import write_explanation_page
+from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, read_rows
+from sonoseek.evaluate.explaining.scan import pick_thorough
+from sonoseek.evaluate.protocols import Round
+from sonoseek.evaluate.protocols.busi import repeated_folds
+from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.bundle import BundleSystem
+
+
+class Phantoms:
+    """A few phantoms that no bundle has seen, one round."""
+
+    name = "phantoms"
+    title = "phantoms"
+    description = "A few phantoms."
+    exclusions = "nothing"
+    guarded = True
+    drops_copies = False
+
+    def __init__(self, *, only: str | None = None) -> None:
+        self._only = only
+
+    def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
+        return {"phantom": PhantomDataset(count=32, seed=23)}
+
+    def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
+        (first, *_) = repeated_folds(datasets["phantom"], seeds=(0,), folds=2)
+        if self._only is None:
+            return (first,)
+        kept = {r.case_id for r in datasets["phantom"].records() if r.pathology == self._only}
+        test = {"phantom": tuple(case for case in first.test["phantom"] if case in kept)}
+        return (Round(seed=0, fold=0, train=first.train, validation=first.validation, test=test),)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results, and beside them the runs."""
+    folder = tmp_path_factory.mktemp("explained")
+    scene = open_scene(Phantoms(), data_root=None, cache=folder)
+    return explain_rounds(
+        scene, BundleSystem(load_bundle().path), runs=folder / "runs", out=folder / "out", per_class=1, command="a test"
+    )
+
+
+def test_rows_of_every_scan_and_method(measured: Path) -> None:
+    rows = read_rows(measured / "maps.csv", MapRow)
+    verdicts = [row for row in rows if row.target == "verdict"]
+    scans = {row.scan for row in verdicts}
+    assert {(row.scan, row.method) for row in verdicts} >= {(s, m) for s in scans for m in ("class_evidence", "centre")}
+    slow = {row.scan for row in verdicts if row.method == "rise"}
+    assert 1 <= len(slow) <= 3
+    for row in verdicts:
+        assert np.isfinite(row.insertion) == (row.scan in slow)
+        if row.label == "normal":
+            assert np.isnan(row.inside)
+        else:
+            assert 0 <= row.inside <= row.with_shadow <= 1 + 1e-9
+    own = [row for row in verdicts if row.method == "class_evidence"]
+    assert max(row.error for row in own) < 1e-4
+    assert {row.label for row in rows if row.target == "truth"} == {"benign", "malignant"}
+
+
+def test_our_maps_are_on_the_lesions_and_the_floors_are_not(measured: Path) -> None:
+    told = json.loads((measured / "metrics.json").read_text())["maps"]["verdict"]
+    assert told["class_evidence"]["inside"]["mean"] > 2 * told["centre"]["inside"]["mean"]
+    assert told["class_evidence"]["iou"]["mean"] > told["random"]["iou"]["mean"]
+
+
+def test_pairs_and_outlines(measured: Path) -> None:
+    pairs = read_rows(measured / "pairs.csv", PairRow)
+    assert {row.side for row in pairs} == {"query", "match"}
+    own = [row for row in pairs if row.method == "pair_evidence"]
+    assert max(row.error for row in own) < 1e-4
+    assert np.mean([row.chosen for row in own]) > np.mean([row.random for row in own])
+    outlines = read_rows(measured / "outlines.csv", OutlineRow)
+    assert np.mean([row.dice for row in outlines if row.drawn]) > 0.4
+
+
+def test_the_table_names_the_methods_and_the_figures_are_drawn(measured: Path) -> None:
+    page = write_explanation_page(measured, json.loads((measured / "metrics.json").read_text()))
+    text = page.read_text()
+    for said in ("class evidence (ours)", "RISE", "centre Gaussian (floor)", "a test", "outline, an estimate"):
+        assert said in text
+    assert " nan" not in text
+    for name in ("methods.svg", "sizes.svg"):
+        assert (measured / name).read_text().rstrip().endswith("</svg>")
+
+
+def test_figures_come_from_the_rows_alone(measured: Path) -> None:
+    before = json.loads((measured / "metrics.json").read_text())
+    again = rescore_explanations(measured.parents[2])
+    assert list(again.values()) == [before]
+    (measured / "metrics.json").write_text("{}")
+    with pytest.raises(ResultsError, match="Evaluate again"):
+        rescore_explanations(measured.parents[2])
+    (measured / "metrics.json").write_text(json.dumps(before))
+
+
+def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a finished piece was measured again")
+
+    monkeypatch.setattr("sonoseek.evaluate.explaining.run._piece", refuse)
+    scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
+    again = explain_rounds(
+        scene,
+        BundleSystem(load_bundle().path),
+        runs=measured.parents[3] / "runs",
+        out=tmp_path / "out",
+        per_class=1,
+        command="a test",
+    )
+    for name in ("maps.csv", "pairs.csv", "outlines.csv"):
+        assert (again / name).read_bytes() == (measured / name).read_bytes()
+
+
+def test_what_has_no_masks_or_no_network_is_refused(tmp_path: Path) -> None:
+    scene = open_scene(Phantoms(only="normal"), data_root=None, cache=tmp_path)
+    places = {"runs": tmp_path / "runs", "out": tmp_path / "out", "per_class": 0}
+    with pytest.raises(ResultsError, match="no test scan"):
+        explain_rounds(scene, BundleSystem(load_bundle().path), **places)
+    with pytest.raises(ResultsError, match="without a bundle"):
+        explain_rounds(scene, SYSTEMS.load("nearest-pixels")(), **places)
+
+
+def test_the_thorough_ones_are_the_same_whoever_asks() -> None:
+    dataset = PhantomDataset(count=60, seed=5)
+    samples = [
+        Sample(name=record.case_id, record=record, scan=dataset.load(record.case_id).scans[0])
+        for record in dataset.records()[:20]
+    ]
+    picked = pick_thorough(samples, per_class=2)
+    assert picked == pick_thorough(samples[::-1], per_class=2)
+    assert len(picked) <= 6
+    assert pick_thorough(samples, per_class=0) == set()

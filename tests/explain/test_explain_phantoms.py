@@ -1,0 +1,70 @@
+"""The bundle that ships, on phantoms: its evidence lies on the lesion that was drawn, whatever the scanner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from sonoseek.core import Case
+from sonoseek.datasets.phantom import PhantomDataset
+from sonoseek.datasets.phantom.scanners import SHARES
+from sonoseek.engine import SearchEngine, open_engine
+
+SEED = 4_000_000
+"""Patients that neither training, demo nor docs have."""
+EACH = 24
+"""Scans per scanner."""
+MOST_MALIGNANT = (2.0, 6.0)
+"""Logits of positive malignant evidence that normal phantoms' maps hold at most: on average, and any of them."""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[SearchEngine]:
+    with open_engine() as opened:
+        yield opened
+
+
+def phantoms(scanner: str, pathology: str, count: int) -> list[Case]:
+    from sonoseek.datasets.phantom.plan import plan_phantom
+    from sonoseek.datasets.phantom.render import render_plan
+
+    return [render_plan(plan_phantom(SEED + n, pathology=pathology, scanner=scanner)) for n in range(count)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scanner", sorted(SHARES))
+def test_the_map_lies_on_the_lesion_at_its_scale(engine: SearchEngine, scanner: str) -> None:
+    inside, pointing, ratios = [], [], []
+    for pathology in ("benign", "malignant"):
+        for case in phantoms(scanner, pathology, EACH // 2):
+            mask = case.lesion_masks[0]
+            assert mask is not None
+            reading = engine.read(case.scans[0])
+            heatmap = engine.explain_class(reading, pathology).heatmap
+            assert heatmap.shape == mask.shape
+            positive = np.clip(heatmap, 0, None)
+            inside.append(float(positive[mask].sum() / max(float(positive.sum()), 1e-9)))
+            pointing.append(bool(mask.ravel()[int(heatmap.argmax())]))
+            outlined = (heatmap >= 0.2 * heatmap.max()).sum()
+            ratios.append(float(outlined / mask.sum()))
+    assert np.mean(inside) >= 0.5
+    assert np.mean(pointing) >= 0.8
+    assert 0.5 <= np.median(ratios) <= 1.9  # at its scale: neither a dot nor the whole scan
+
+
+@pytest.mark.slow
+def test_normal_phantoms_hold_little_malignant_evidence(engine: SearchEngine) -> None:
+    held = []
+    for scanner in sorted(SHARES):
+        for case in phantoms(scanner, "normal", 8):
+            told = engine.explain_class(engine.read(case.scans[0]), "malignant")
+            held.append(float(np.clip(told.cells, 0, None).sum()))
+    assert np.mean(held) <= MOST_MALIGNANT[0]
+    assert max(held) <= MOST_MALIGNANT[1]
+
+
+def test_the_dataset_and_the_masks_agree() -> None:
+    case = PhantomDataset(count=3, seed=5).load(PhantomDataset(count=3, seed=5).records()[0].case_id)
+    assert case.lesion_masks[0] is None or case.lesion_masks[0].shape == case.scans[0].shape
