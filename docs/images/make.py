@@ -12,10 +12,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from sonoseek.cleaning import CleaningRecipe, contact_sheet
+from sonoseek.core import Scan
 from sonoseek.datasets.phantom import PhantomDataset
+from sonoseek.encoder import open_encoder
+from sonoseek.engine import SearchEngine
+from sonoseek.gallery import create_gallery
+from sonoseek.ingest import build_index
+from sonoseek.reports.overlay import Panel, draw_panel
+from sonoseek.reports.pictures import reference_of
+from sonoseek.reports.words import percent
 
 HERE = Path(__file__).parent
 TILE = (300, 240)
@@ -45,6 +53,63 @@ def cleaning() -> None:
     Image.fromarray(contact_sheet(named, CleaningRecipe(), columns=3)).save(HERE / "cleaning.png", optimize=True)
 
 
+def explanations() -> None:
+    """Three phantoms: the verdict's heatmap, and their three best matches with the pair's heatmaps on both scans."""
+    dataset = PhantomDataset(count=300, seed=21)
+    asked = PhantomDataset(count=40, seed=22)
+    encoder = open_encoder()
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = create_gallery(
+            Path(folder) / "g", bundle_id=encoder.bundle.bundle_id, dimension=encoder.bundle.embedding_dim
+        )
+        build_index(dataset, gallery, encoder)
+        engine = SearchEngine(encoder, gallery)
+        wanted = {"malignant": 1, "benign": 2, "normal": 0}
+        rows = []
+        for label, skip in wanted.items():
+            records = [record for record in asked.records() if record.pathology == label]
+            scan = asked.load(records[skip].case_id).scans[0]
+            rows.append(_explained_row(engine, scan, label))
+        gallery.close()
+    sheet = np.vstack(rows)
+    Image.fromarray(sheet).save(HERE / "explanations.jpg", quality=88, optimize=True)
+
+
+def _explained_row(engine: SearchEngine, scan: Scan, label: str) -> np.ndarray:
+    report = engine.query(scan, k=3)
+    verdict = report.explanations[0]
+    plain = _tile(Image.fromarray(scan.pixels).convert("RGB"), f"a phantom, drawn as {label}")
+    drawn = draw_panel(
+        Panel(pixels=scan.pixels, explanation=verdict, title="", contour=report.contour, spacing_mm=scan.spacing_mm),
+        reference=reference_of(verdict),
+    )
+    said = report.prediction.probabilities[verdict.target]
+    above = [plain]
+    below = [_tile(drawn, f"evidence for {verdict.target} ({percent(said)})")]
+    for match in report.matches:
+        own, other = report.pair(match.rank) or (None, None)
+        if own is None or other is None or match.picture is None:
+            continue
+        reference = max(reference_of(own), reference_of(other))
+        picture = cv2.imdecode(np.frombuffer(match.picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+        query = draw_panel(Panel(pixels=scan.pixels, explanation=own, title=""), reference=reference)
+        there = draw_panel(Panel(pixels=np.asarray(picture), explanation=other, title=""), reference=reference)
+        above.append(_tile(query, f"where it is like match {match.rank} ({match.similarity:.2f})"))
+        below.append(_tile(there, f"match {match.rank}, {match.label}: where it is like the scan"))
+    return np.vstack([np.hstack(above), np.hstack(below)])
+
+
+def _tile(picture: Image.Image, caption: str) -> np.ndarray:
+    """A picture on a black tile with a line of text above it."""
+    width, height = 290, 220
+    tile = Image.new("RGB", (width, height + 18), (13, 17, 22))
+    scale = min((width - 6) / picture.width, (height - 4) / picture.height)
+    small = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    tile.paste(small, ((width - small.width) // 2, 18 + (height - small.height) // 2))
+    ImageDraw.Draw(tile).text((4, 3), caption, fill=(226, 232, 240), font=ImageFont.load_default(size=12))
+    return np.asarray(tile)
+
+
 def report() -> None:
     """A report about a phantom, and the demo's page, as Chromium shows them."""
     browser = shutil.which("chromium")
@@ -52,7 +117,11 @@ def report() -> None:
         raise SystemExit("no chromium on the PATH; install it to draw the report's picture")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["sonoseek", "demo", "--out", folder], check=True)
-        for page, picture, height in (("report-05.html", "report.png", 1480), ("index.html", "demo.png", 900)):
+        for page, picture, height in (
+            ("report-05.html", "report.png", 1480),
+            ("report-01.html#match-2", "pair.png", 760),
+            ("index.html", "demo.png", 900),
+        ):
             options = [
                 "--headless",
                 "--no-sandbox",
@@ -61,10 +130,16 @@ def report() -> None:
                 f"--window-size=1280,{height}",
             ]
             target = f"--screenshot={HERE / picture}"
-            subprocess.run([browser, *options, target, (Path(folder) / page).as_uri()], check=True, capture_output=True)
+            subprocess.run([browser, *options, target, _address(Path(folder), page)], check=True, capture_output=True)
+
+
+def _address(folder: Path, page: str) -> str:
+    name, _, part = page.partition("#")
+    return (folder / name).as_uri() + (f"#{part}" if part else "")
 
 
 if __name__ == "__main__":
     phantoms()
     cleaning()
+    explanations()
     report()
