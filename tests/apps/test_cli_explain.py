@@ -103,8 +103,8 @@ def odd(kind: str) -> Image.Image:
     if kind == "40 pixels":
         return Image.fromarray(rng.integers(20, 200, (40, 40), np.uint8))
     if kind == "4000 pixels":
-        small = rng.integers(20, 120, (300, 400), np.uint8)
-        return Image.fromarray(small).resize((4000, 3000))
+        small = rng.integers(20, 120, (120, 400), np.uint8)
+        return Image.fromarray(small).resize((4000, 1200))
     if kind == "colour":
         grey = rng.integers(20, 200, (200, 260, 1), np.uint8).repeat(3, 2)
         grey[:20, :60] = (200, 40, 40)

@@ -46,19 +46,26 @@ def recipe(tmp_path: Path, root: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def trained(run, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, its recipe beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    file = recipe(folder, 'root = "ours/archive.csv"')
+    done = run("train", file, "--data", data, "--run", folder / "run", "--accelerator", "cpu")
+    assert f"bundle: {folder / 'run' / 'bundle'}" in done.stdout
+    return folder / "run"
+
+
 @pytest.mark.slow
-def test_ones_own_archive_is_trained_on_from_end_to_end(run, data: Path, tmp_path: Path) -> None:
-    file = recipe(tmp_path, 'root = "ours/archive.csv"')
-    done = run("train", file, "--data", data, "--run", tmp_path / "run", "--accelerator", "cpu")
-    bundle = tmp_path / "run" / "bundle"
-    assert f"bundle: {bundle}" in done.stdout
+def test_ones_own_archive_is_trained_on_from_end_to_end(run, data: Path, trained: Path, tmp_path: Path) -> None:
+    file, bundle = trained.parent / "ours.toml", trained / "bundle"
     said = load_bundle(bundle).training
     assert said["datasets"][0]["name"] == "manifest"
     assert len(said["cases"]["manifest"]) == 36
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((trained / "metrics.json").read_text())
     assert metrics["figures"]["validation"]["manifest"]["scans"] > 3
-    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
-    (call,) = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert list((trained / "tensorboard").glob("events*"))
+    (call,) = json.loads((trained / "environment.json").read_text())
     assert call["command"][1:3] == ["train", str(file)]
     scan = next((data / "ours" / "benign").glob("*.png"))
     run(
@@ -74,7 +81,7 @@ def test_ones_own_archive_is_trained_on_from_end_to_end(run, data: Path, tmp_pat
         bundle,
     )
     run("query", scan, "--gallery", tmp_path / "g", "--bundle", bundle)
-    again = run("train", file, "--data", data, "--run", tmp_path / "run", ok=False)
+    again = run("train", file, "--data", data, "--run", trained, ok=False)
     assert "--resume" in again.stderr
 
 
@@ -112,13 +119,11 @@ def test_what_cannot_be_trained_on_is_said(data: Path, tmp_path: Path, monkeypat
         assert re.search(needed, str(said.exception))
 
 
-def test_a_finished_bundle_teaches(run, data: Path, tmp_path: Path) -> None:
+def test_a_finished_bundle_teaches(run, data: Path, trained: Path, tmp_path: Path) -> None:
     file = recipe(tmp_path, 'root = "ours/archive.csv"')
-    first, second = tmp_path / "teacher", tmp_path / "student"
-    common = ("--data", data, "--accelerator", "cpu", "--no-tensorboard")
-    run("train", file, *common, "--run", first)
-    run("train", file, *common, "--run", second, "--teacher", first / "bundle")
-    teacher, student = load_bundle(first / "bundle"), load_bundle(second / "bundle")
-    assert teacher.bundle_id in student.training["protocol"]
-    (call,) = json.loads((second / "environment.json").read_text())
+    student = tmp_path / "student"
+    options = ("--data", data, "--accelerator", "cpu", "--no-tensorboard", "--teacher", trained / "bundle")
+    run("train", file, *options, "--run", student)
+    assert load_bundle(trained / "bundle").bundle_id in load_bundle(student / "bundle").training["protocol"]
+    (call,) = json.loads((student / "environment.json").read_text())
     assert "--teacher" in call["command"]

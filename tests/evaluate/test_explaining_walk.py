@@ -53,7 +53,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
     scene = open_scene(Phantoms(), data_root=None, cache=folder)
     return explain_rounds(
-        scene, BundleSystem(load_bundle().path), runs=folder / "runs", out=folder / "out", per_class=1, command="a test"
+        scene,
+        BundleSystem(load_bundle().path),
+        runs=folder / "runs",
+        out=folder / "out",
+        per_class=1,
+        rise_masks=64,
+        command="a test",
     )
 
 
@@ -123,6 +129,7 @@ def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Pa
         runs=measured.parents[3] / "runs",
         out=tmp_path / "out",
         per_class=1,
+        rise_masks=64,
         command="a test",
     )
     for name in ("maps.csv", "pairs.csv", "outlines.csv"):

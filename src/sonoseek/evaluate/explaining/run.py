@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def explain_rounds(
     runs: Path,
     out: Path,
     per_class: int = THOROUGH,
+    rise_masks: int = 1000,
     open_peers: OpenPeers | None = None,
     command: str = "",
     on_progress: Report | None = None,
@@ -60,6 +61,7 @@ def explain_rounds(
         out: folder for results: `out/explanations/<protocol>/<system>/`.
         per_class: scans per class and round on which the slow measures are taken (asking methods, insertion, deletion,
             ROAD, sanity of peers, pairs); 0: none.
+        rise_masks: masks of RISE.
         open_peers: gives the gradient methods of a bundle's network; None: without them.
         command: that made this, for `metrics.json`.
         on_progress: (what, done, total).
@@ -84,6 +86,7 @@ def explain_rounds(
         for round_ in scene.rounds
     ]
     system.prepare(tasks, on_progress=lambda done, total: tell("learning", done, total))
+    opened = []
     found: list[Found] = []
     identities: list[str] = []
     cost: dict[str, float] = {}
@@ -94,6 +97,10 @@ def explain_rounds(
                 f"{system.name} answers without a bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
             )
         cases = _cases(scene, task, fitted, per_class=per_class, tell=tell)
+        opened.append((task, fitted, [replace(case, rise_masks=rise_masks) for case in cases]))
+    if not any(case.mask is not None for _, _, cases in opened for case in cases):
+        raise ResultsError(f"no test scan of {scene.protocol.name} has a lesion mask; heatmaps cannot be scored on it.")
+    for task, fitted, cases in opened:
         place = runs / FOLDER / scene.protocol.name / system.name / task.round_.label
         said = f"{task.round_.label}: explaining"
         found += _examined(cases, fitted, place=place, open_peers=open_peers, tell=lambda d, t, s=said: tell(s, d, t))  # type: ignore[misc]
@@ -109,8 +116,6 @@ def explain_rounds(
     ):
         if rows:
             write_rows(target / name, rows)
-    if not any(row.area > 0 for each in found for row in each.maps):
-        raise ResultsError(f"no test scan of {scene.protocol.name} has a lesion mask; heatmaps cannot be scored on it.")
     about = {
         "protocol": {name: getattr(scene.protocol, name) for name in ("name", "title", "description", "exclusions")},
         "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
@@ -238,6 +243,7 @@ def _mark(cases: Sequence[Case], identity: str, *, peers: bool) -> dict[str, Any
     return {
         "bundle": identity,
         "peers": peers,
+        "masks": max(case.rise_masks for case in cases),
         "scans": [
             [c.sample.scan.scan_id, c.thorough, None if c.match is None else c.match.scan.scan_id] for c in cases
         ],

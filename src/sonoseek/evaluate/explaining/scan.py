@@ -46,6 +46,7 @@ class Case:
         thorough: also take the slow measures: methods that ask the network a thousand times, insertion, deletion, ROAD,
             sanity, pairs.
         match: the best match in the round's gallery, for a thorough case; None: no pair is measured.
+        rise_masks: masks of RISE.
     """
 
     fold: int
@@ -54,6 +55,7 @@ class Case:
     mask: NDArray[np.bool_] | None
     thorough: bool
     match: Sample | None = None
+    rise_masks: int = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +132,8 @@ class Examiner:
         if case.thorough:
             ask = self._logit(target)
             for name in ("occlusion", "rise"):
-                maps[name] = ASKED.load(name)(seen.canvas, ask)
+                options = {"masks": case.rise_masks} if name == "rise" else {}
+                maps[name] = ASKED.load(name)(seen.canvas, ask, **options)
         maps["centre"] = centre(seen)
         maps["random"] = noise(_seed(case.sample.name))
         return maps
