@@ -229,7 +229,7 @@ class SearchEngine:
 
         Raises:
             NotFoundError: no such method.
-            InvalidValueError: no such class; a method that does not explain what was asked for.
+            InvalidValueError: no such class; a method that does not explain what was asked for; another bundle's match.
         """
         if method not in METHODS:
             raise NotFoundError(f"no method is called {method!r}; there are: {', '.join(METHODS)}.")
@@ -248,6 +248,11 @@ class SearchEngine:
             return self._asked(reading, method, name, lambda said: said.logits[:, index], on_progress)
         if method == "pair_evidence":
             return self._pair(reading, match)
+        if match.embedding.shape != reading.embedding.shape:
+            raise InvalidValueError(
+                f"the match's embedding is {match.embedding.shape}, the scan's {reading.embedding.shape}; their cosine "
+                "needs one bundle. Take the match from a gallery that this bundle filled."
+            )
         unit = match.embedding / np.linalg.norm(match.embedding)
 
         def cosine(said: Encoding) -> NDArray[np.floating]:

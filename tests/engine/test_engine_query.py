@@ -26,7 +26,7 @@ from sonoseek.core import (
 )
 from sonoseek.encoder import Novelty, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine, open_engine
-from sonoseek.explain import METHODS, pair_evidence
+from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.ingest import make_entry
 
@@ -267,6 +267,28 @@ class TestWithGallery:
             engine.explain(reading, method="rise", target="benign", match=entry)
         with pytest.raises(InvalidValueError, match="classes are"):
             engine.explain(reading, method="rise", target="cyst")
+
+    @pytest.mark.parametrize("method", [name for name in METHODS if name != "class_evidence"])
+    def test_a_match_of_another_bundle_is_not_explained(
+        self, encoder: Any, gallery: Gallery, make_scan: MakeScan, method: str
+    ) -> None:
+        engine = SearchEngine(encoder, gallery)
+        entry = replace(next(iter(gallery)), embedding=np.ones(7, np.float32))
+        with pytest.raises(InvalidValueError, match="bundle"):
+            engine.explain(engine.read(make_scan(500)), method=method, match=entry)
+
+    @pytest.mark.parametrize("method", ASKED)
+    def test_asking_tells_how_far_it_is(self, encoder: Any, gallery: Gallery, make_scan: MakeScan, method: str) -> None:
+        engine = SearchEngine(encoder, gallery)
+        told: list[tuple[int, int]] = []
+        engine.explain(
+            engine.read(make_scan(500)),
+            method=method,
+            match=next(iter(gallery)),
+            on_progress=lambda done, total: told.append((done, total)),
+        )
+        assert told
+        assert told[-1][0] == told[-1][1]
 
     def test_matches_need_not_be_explained(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
         report = SearchEngine(encoder, gallery).query(make_scan(500), k=4, explain_matches=False)

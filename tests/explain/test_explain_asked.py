@@ -87,7 +87,8 @@ class TestEveryMethod:
                 ASKED.load(name)(draw(), answer, **options(name))
 
     def test_what_is_no_canvas_is_refused(self, name: str) -> None:
-        for canvas in (draw()[0], draw().astype(np.float64), draw()[:, :-2], draw() * 255):
+        grey, empty = np.where(draw() < 0, np.float32(-0.5), draw()), np.zeros((1, 0, 0), np.float32)
+        for canvas in (draw()[0], draw().astype(np.float64), draw()[:, :-2], draw() * 255, grey, empty):
             with pytest.raises(InvalidValueError, match="canvas"):
                 ASKED.load(name)(canvas, likes_the_patch)
 
@@ -111,6 +112,62 @@ def test_the_fall_is_in_the_scores_own_unit() -> None:
     hidden = draw()
     hidden[0][PATCH] = blurred(draw())[0][PATCH]
     assert on_canvas(cells)[PATCH] == pytest.approx(whole - likes_the_patch(hidden[None])[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["occlusion", "sbsm"])
+def test_each_cell_is_the_mean_of_its_windows(name: str) -> None:
+    canvas = draw()
+    canvas[canvas < 0] = 0.2
+    answers = iter([1.0, *[0.0] * 121])  # 11 × 11 windows of 32 at strides of 16, over the edges too
+
+    def loses_all(canvases: np.ndarray) -> np.ndarray:
+        return np.array([next(answers) for _ in canvases])
+
+    assert ASKED.load(name)(canvas, loses_all) == pytest.approx(np.ones((10, 10)))
+    assert next(answers, None) is None
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_padding_says_nothing_where_a_mask_reaches_from_it_into_the_patch(name: str) -> None:
+    canvas = draw()
+    canvas[:, :, :96] = -1  # the patch begins where padding ends
+    there = on_canvas(ASKED.load(name)(canvas, likes_the_patch, **options(name)))
+    assert not there[:, :96].any()
+    assert there[PATCH].mean() > 0
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.7])
+def test_rise_is_in_the_scores_own_unit(keep: float) -> None:
+    canvas, kept = draw(), []
+    hidden, whole = (each[0][PATCH].mean() for each in (blurred(draw()), draw()))
+
+    def share(canvases: np.ndarray) -> np.ndarray:  # 0 … 1, how much a mask kept of the patch
+        kept.extend((canvases[(slice(None), 0, *PATCH)].mean((1, 2)) - hidden) / (whole - hidden))
+        return np.array(kept[-len(canvases) :])
+
+    cells = ASKED.load("rise")(canvas, share, masks=1000, keep=keep)
+    assert on_canvas(cells)[PATCH].mean() == pytest.approx(np.var(kept) / keep, rel=0.05)
+
+
+def test_rise_hides_by_blurring_and_shifts_its_grid() -> None:
+    canvas = np.full((1, SIDE, SIDE), 0.6, np.float32)
+    asked: list[np.ndarray] = []
+    ASKED.load("rise")(canvas, lambda c: asked.append(c) or np.zeros(len(c)), masks=8)
+    assert np.concatenate(asked) == pytest.approx(0.6, abs=1e-5)  # blurring what is constant changes nothing
+    canvas[0, ::2] = 0.2
+    hidden, knots = blurred(canvas)[0], set()
+    ASKED.load("rise")(canvas, lambda c: asked.append(c) or np.zeros(len(c)), masks=32)
+    for mask in (asked[-1][:, 0] - hidden) / (canvas[0] - hidden):
+        bends = np.abs(np.diff(mask, 2, axis=1)).max(axis=0) > 1e-3
+        knots |= {int(column) % (SIDE // 8) for column in np.flatnonzero(bends)}
+    assert len(knots) > 10  # a grid that never moves bends at the same two columns of each cell
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_no_question_is_of_more_canvases_than_memory_is_kept_for(name: str) -> None:
+    counts: list[int] = []
+    ASKED.load(name)(draw(), lambda c: counts.append(len(c)) or likes_the_patch(c), **options(name))
+    assert max(counts) <= 32
 
 
 def test_windows_and_masks_that_do_not_fit_are_refused() -> None:

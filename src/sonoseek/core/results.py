@@ -73,8 +73,7 @@ class Explanation:
         upsampling: how the cells lie on the scan's own pixels.
         method: name of the method in the table of `explain`.
         target: a class ("malignant"), or the other scan of a pair ("match:<scan_id>", "query:<scan_id>").
-        explained: the number that is explained: a logit, or a cosine; of a method that is not exact, a probability or a
-            cosine.
+        explained: the number that is explained: a logit, or a cosine.
         bias: the part of it that no pixel carries (a class's bias; 0 for a cosine; whatever the cells leave over where
             the method is not exact).
         exact: whether cells and bias sum to `explained` because the network is built so; False: the method asks the

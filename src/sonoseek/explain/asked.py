@@ -53,12 +53,12 @@ def check_canvas(canvas: Canvas) -> None:
     """Refuse what no encoder reads.
 
     Raises:
-        InvalidValueError: not float32 (1, S, S) in −1 … 1.
+        InvalidValueError: not float32 (1, S, S), S at least 1, each number 0 … 1 or exactly −1.
     """
     good = (
         canvas.dtype == np.float32 and canvas.ndim == 3 and canvas.shape[0] == 1 and canvas.shape[1] == canvas.shape[2]
     )
-    if not good or not (canvas.min(initial=0) >= -1 and canvas.max(initial=0) <= 1):
+    if not good or not canvas.size or not (((canvas >= 0) & (canvas <= 1)) | (canvas == -1)).all():
         raise InvalidValueError(
             f"the canvas is {canvas.dtype} {canvas.shape}; it must be float32 (1, S, S), 0 … 1 and −1 in padding. Pass "
             "to_input's result."
