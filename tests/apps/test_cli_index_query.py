@@ -125,6 +125,7 @@ def test_add_update_remove_info_verify_optimise(run, gallery: Path, scan: Path, 
     changed = run("index", "add", new, "--gallery", own, "--pathology", "malignant", "--case", "new")
     assert "1 updated" in changed.stdout
     assert "31 / 31" in run("index", "info", "--gallery", own).stdout
+    assert "described" not in run("index", "info", "--gallery", own).stdout  # a folder's scans are not
     assert "sound" in run("index", "verify", "--gallery", own).stdout
     assert "1 removed" in run("index", "remove", "--gallery", own, "--case", "local/new").stdout
     gone = run("index", "remove", "--gallery", own, "--case", "local/new", ok=False)
@@ -193,3 +194,11 @@ def test_a_query_never_imports_torch(gallery: Path, scan: Path) -> None:
         "assert not {'torch', 'lightning', 'onnx', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_info_says_how_many_scans_are_described(run, archive: Path, tmp_path: Path) -> None:
+    scans = sorted(file for file in (archive / "benign").glob("*.png") if "_mask" not in file.name)[:2]
+    rows = ["file,pathology,margin", f"{scans[0]},benign,circumscribed", f"{scans[1]},benign,"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+    run("index", "build", "--dataset", "manifest", "--data", tmp_path / "manifest.csv", "--gallery", tmp_path / "g")
+    assert "margin 1" in run("index", "info", "--gallery", tmp_path / "g").stdout

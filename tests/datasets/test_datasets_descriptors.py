@@ -20,6 +20,7 @@ def test_every_feature_has_its_words():
     [
         ("shape", "Irregular", ["irregular"]),
         ("margin", "circumscribed", ["circumscribed"]),
+        ("halo", "no", ["no halo"]),
         ("margin", "not circumscribed", ["not circumscribed"]),
         ("margin", "not circumscribed - indistinct", ["indistinct"]),
         ("margin", "not circumscribed - angular&microlobulated", ["angular", "microlobulated"]),
@@ -32,6 +33,9 @@ def test_every_feature_has_its_words():
         ("calcifications", "no", ["no calcifications"]),
         ("calcifications", "in a mass", ["in a mass"]),
         ("orientation", "taller than wide", ["not parallel"]),
+        ("orientation", "taller-than-wide", ["not parallel"]),
+        ("orientation", "Non-parallel", ["not parallel"]),
+        ("margin", "not circumscribed – spiculated", ["spiculated"]),
         ("shape", "", []),
         ("shape", "not applicable", []),
         ("margin", "n/a", []),
@@ -96,3 +100,28 @@ def test_phantoms_say_what_is_drawn():
     for record in records:
         for feature, word in record.descriptors:
             assert word in WORDS[feature]
+
+
+def test_phantoms_words_are_true_of_each_lesion_that_is_drawn():
+    from sonoseek.datasets.phantom.lesions import HABITS
+    from sonoseek.datasets.phantom.plan import _DESCRIBED
+    from sonoseek.datasets.phantom.tissue import FAT_DB, FAT_LOSS, GLAND_DB, GLAND_LOSS
+
+    def spiky(habit):
+        return habit.spikes // 3 >= 1
+
+    true_where = {
+        ("shape", "oval"): lambda h: h.aspect[1] * 1.08 < 0.9 and h.waves[0] < 0.1,
+        ("shape", "irregular"): lambda h: h.waves[0] > 0.1,
+        ("orientation", "parallel"): lambda h: h.upright == 0,
+        ("margin", "circumscribed"): lambda h: h.edge_mm[1] <= 0.5 and not h.ragged_mm and not spiky(h),
+        ("margin", "indistinct"): lambda h: h.edge_mm[0] > 0.5 and not spiky(h),
+        ("margin", "spiculated"): spiky,
+        ("echogenicity", "hypoechoic"): lambda h: GLAND_DB - h.echo_db[0] < FAT_DB,
+        ("echogenicity", "anechoic"): lambda h: GLAND_DB - h.echo_db[0] < FAT_DB - 40,
+        ("posterior", "enhancement"): lambda h: h.loss[1] < FAT_LOSS / 2,
+        ("posterior", "shadowing"): lambda h: h.loss[0] > GLAND_LOSS,
+    }
+    for kind, told in _DESCRIBED.items():
+        for pair in told.items():
+            assert true_where[pair](HABITS[kind]), (kind, pair)

@@ -39,6 +39,11 @@ def bright_patch() -> np.ndarray:
     return canvas
 
 
+def bright_patch_on(side: int) -> np.ndarray:
+    """The same, larger."""
+    return bright_patch().repeat(side // SIDE, 1).repeat(side // SIDE, 2)
+
+
 def sees_the_patch(canvases: np.ndarray) -> np.ndarray:
     """A network that looks at the patch alone: 1 as it is, 0 at grey."""
     return np.asarray((canvases[:, 0, 8:16, 16:24].mean((1, 2)) - 0.5) / 0.4)
@@ -91,7 +96,7 @@ class TestFaithfulness:
         right = np.zeros((SIDE, SIDE), np.float32)
         right[8:16, 16:24] = 1
         scored = {}
-        for name, cells in (("right", right), ("wrong", -right), ("centre", centre(seen)), ("noise", noise(1))):
+        for name, cells in (("right", right), ("wrong", -right), ("centre", centre(seen)), ("noise", noise(seen, 1))):
             order = ranked(cells, seen)
             scored[name] = (
                 *curves(canvas, seen.nothing, order, sees_the_patch),
@@ -102,6 +107,11 @@ class TestFaithfulness:
         assert min(deletion) == scored["right"][1] < 0.1
         assert min(removal) == scored["right"][2] < -0.5
         assert scored["wrong"][0] < 0.1
+
+    def test_the_floors_say_nothing_of_padding(self):
+        seen = seen_of(bright_patch_on(160))
+        assert not noise(seen, 0)[:, :4].any()
+        assert np.abs(noise(seen, 0)[:, 8:]).min() > 0
 
     def test_padding_is_never_touched(self):
         asked = []

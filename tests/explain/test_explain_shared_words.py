@@ -10,7 +10,8 @@ ARCHIVE = {"margin": {"": 100, "spiculated": 12, "circumscribed": 60}, "shape": 
 
 def match(rank: int, *words: tuple[str, str], **changes: Any) -> Match:
     told = {"case_id": f"c{rank}", "scan_id": f"s{rank}", "similarity": 0.9 - rank / 100, "label": "benign"}
-    return Match(rank=rank, dataset="d", descriptors=words, **(told | changes))
+    told["dataset"] = "d"
+    return Match(rank=rank, descriptors=words, **(told | changes))
 
 
 SPIKY, OVAL = ("margin", "spiculated"), ("shape", "oval")
@@ -31,6 +32,12 @@ def test_the_most_telling_comes_first() -> None:
 def test_near_copies_are_one_precedent() -> None:
     matches = [match(1, SPIKY, group="g"), match(2, SPIKY, group="g"), match(3, OVAL)]
     assert shared_words(matches, lambda: ARCHIVE) == ()
+
+
+def test_groups_are_names_within_a_dataset() -> None:
+    matches = [match(1, SPIKY, group="g"), match(2, SPIKY, group="g", dataset="other")]
+    (word,) = shared_words(matches, lambda: ARCHIVE)
+    assert word.matches == 2
 
 
 def test_where_nobody_describes_the_gallery_is_not_asked() -> None:

@@ -1,12 +1,14 @@
 """Descriptors and evidence in a gallery: kept, counted, filtered by, updated."""
 
+import contextlib
 import dataclasses
+import sqlite3
 
 import numpy as np
 import pytest
 
 from sonoseek.cleaning.mapping import fit_to_canvas
-from sonoseek.core import Box, CaseRecord, WhereError
+from sonoseek.core import Box, CaseRecord, GalleryError, WhereError
 from sonoseek.encoder import pack_evidence
 from sonoseek.gallery import create_gallery
 
@@ -53,6 +55,14 @@ def test_words_are_counted_by_scan_and_follow_the_gallery(gallery, make_entry):
     assert gallery.words()["margin"] == {"": 2, "circumscribed": 2}
     gallery.add([described(make_entry, 4, SPIKY)])
     assert gallery.words()["shape"] == {"": 3, "irregular": 1, "oval": 2}
+
+
+def test_words_are_counted_once_and_the_count_is_no_ones_to_change(gallery, monkeypatch):
+    from sonoseek.gallery import rows
+
+    gallery.words()["margin"].clear()
+    monkeypatch.setattr(rows, "count_words", lambda _: pytest.fail("counted again"))
+    assert gallery.words()["margin"][""] == 3
 
 
 def test_a_changed_description_is_an_update(gallery, make_entry):
@@ -115,6 +125,16 @@ def test_damaged_evidence_is_found(gallery, make_entry):
     gallery.add([dataclasses.replace(entry, evidence=packed[:-1] + b"?")])
     (problem,) = [line for line in gallery.verify() if "evidence" in line]
     assert entry.scan_id in problem
+
+
+@pytest.mark.parametrize("told", ['[["margin"', '[["mood", "bad"]]', '[["margin", ""]]', '{"a": 1}', "[1]"])
+def test_damaged_descriptors_are_found_and_said(gallery, make_entry, tmp_path, told):
+    with contextlib.closing(sqlite3.connect(tmp_path / "g" / "gallery.db")) as other, other:
+        other.execute("UPDATE cases SET descriptors = ? WHERE descriptors LIKE '%spiculated%'", (told,))
+    (problem,) = [line for line in gallery.verify() if "descriptors" in line]
+    assert make_entry(1).record.case_id in problem
+    with pytest.raises(GalleryError, match="damaged"):
+        gallery.search(make_entry(1).embedding, k=9)
 
 
 def test_a_record_without_words_is_as_before():

@@ -24,10 +24,19 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "halo": ("halo", "no halo"),
     "calcifications": ("no calcifications", "in a mass", "outside of a mass", "intraductal", "indefinable"),
 }
-"""Feature → its words. "indefinable" calcifications are BrEaST's own."""
+"""Feature → its words.
+
+"indefinable" calcifications are BrEaST's own. What its table holds was read in
+public code that encodes the table's values, not in the table itself; every value listed there is known here.
+"""
 
 _SAID: Mapping[str, Mapping[str, str]] = {
-    "orientation": {"taller than wide": "not parallel", "wider than tall": "parallel", "vertical": "not parallel"},
+    "orientation": {
+        "taller than wide": "not parallel",
+        "wider than tall": "parallel",
+        "vertical": "not parallel",
+        "non parallel": "not parallel",
+    },
     "echogenicity": {
         "complex cystic/solid": "complex cystic and solid",
         "complex": "complex cystic and solid",
@@ -50,8 +59,8 @@ _SAID: Mapping[str, Mapping[str, str]] = {
     },
 }
 """What archives write → the lexicon's word."""
-_PARTS = re.compile(r"[&;+]|\s-\s|,")
-"""Between several words of one feature: "not circumscribed - angular&microlobulated"."""
+_PARTS = re.compile(r"[&;+,]|\s[-–—]\s")
+"""Between several words of one feature: "not circumscribed - angular&microlobulated"; spreadsheets lengthen dashes."""
 _WHOLE = "not circumscribed"
 
 
@@ -95,7 +104,7 @@ def _words(feature: str, text: str) -> Iterable[str]:
 
 
 def _word(feature: str, text: str) -> str:
-    plain = re.sub(r"[\s_]+", " ", text.strip().lower())
+    plain = re.sub(r"[\s_]+|(?<=\w)-(?=\w)", " ", text.strip().lower())
     return _SAID.get(feature, {}).get(plain, plain)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sonoseek.core import BIRADS_CATEGORIES
+from sonoseek.core import BIRADS_CATEGORIES, GalleryError
 from sonoseek.gallery.contract import UNKNOWN, GalleryInfo
 from sonoseek.gallery.database import SCHEMA_VERSION
+from sonoseek.gallery.rows import read_descriptors
 from sonoseek.gallery.state import current_stamp, read_embeddings
 from sonoseek.gallery.vectors import cache_path, load_vectors
 
@@ -65,6 +66,7 @@ def find_problems(
     checks = (
         _structure(connection, path),
         _references(connection),
+        _descriptors(connection),
         _meta(connection),
         _embeddings(connection),
         _cache(connection, path),
@@ -100,6 +102,16 @@ def _references(connection: sqlite3.Connection) -> Iterator[str]:
         "SELECT dataset, case_id FROM cases WHERE case_key NOT IN (SELECT case_key FROM scans)"
     ):
         yield f"case {case_id!r} of {dataset!r} has no scans"
+
+
+def _descriptors(connection: sqlite3.Connection) -> Iterator[str]:
+    for dataset, case_id, told in connection.execute(
+        "SELECT dataset, case_id, descriptors FROM cases WHERE descriptors IS NOT NULL"
+    ):
+        try:
+            read_descriptors(told)
+        except GalleryError as error:
+            yield f"case {case_id!r} of {dataset!r}: {error}"
 
 
 def _meta(connection: sqlite3.Connection) -> Iterator[str]:

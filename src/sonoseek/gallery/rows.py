@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import CaseRecord, InvalidValueError, Match
+from sonoseek.core import DESCRIPTORS, CaseRecord, GalleryError, InvalidValueError, Match
 from sonoseek.gallery.contract import AddResult, CaseKey, GalleryEntry, RemoveResult, check_embedding
 
 Row = tuple[Any, ...]
@@ -290,8 +290,21 @@ def count_words(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
 
 
 def read_descriptors(told: str | None) -> tuple[tuple[str, str], ...]:
-    """(feature, word) pairs from their JSON."""
-    return () if told is None else tuple((feature, word) for feature, word in json.loads(told))
+    """(feature, word) pairs from their JSON.
+
+    Raises:
+        GalleryError: it holds something else.
+    """
+    try:
+        pairs = () if told is None else tuple((feature, word) for feature, word in json.loads(told))
+    except (ValueError, TypeError):
+        pairs = ((told, ""),)
+    if not all(feature in DESCRIPTORS and isinstance(word, str) and word for feature, word in pairs):
+        raise GalleryError(
+            f"descriptors are {told!r}; they are pairs of a feature ({', '.join(DESCRIPTORS)}) and a word. The gallery "
+            "is damaged: run `sonoseek index verify`, then add the case again."
+        )
+    return pairs
 
 
 def encode_embedding(embedding: NDArray[np.float32]) -> tuple[bytes, int]:

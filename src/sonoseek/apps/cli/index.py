@@ -130,15 +130,17 @@ def remove(
 def info(gallery: Gallery) -> None:
     """Say what a gallery holds."""
     from sonoseek.apps.cli.show import table
+    from sonoseek.core import DESCRIPTORS
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
-        told = target.info()
+        told, words = target.info(), target.words()
     counts = {
         "by diagnosis": told.by_label,
         "by dataset": told.by_dataset,
         "by BI-RADS": told.by_birads,
         "by device": told.by_device,
+        "described": {feature: words[feature][""] for feature in DESCRIPTORS if feature in words},
     }
     rows = [
         ("gallery", told.gallery_id),

@@ -13,7 +13,7 @@ from sonoseek.core import DESCRIPTORS, PATHOLOGIES, CaseRecord, InvalidValueErro
 from sonoseek.datasets.phantom.scanners import SHARES, Scanner, get_scanner
 
 NAME = "phantom"
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the same seed would give other pixels or other metadata: it is part of every fingerprint."""
 LICENCE = "CC0-1.0"
 CLASS_SHARES: Mapping[str, float] = {"normal": 0.17, "benign": 0.56, "malignant": 0.27}
@@ -65,19 +65,23 @@ _BIRADS: Mapping[str, Mapping[str, float]] = {
 _DESCRIBED: Mapping[str, Mapping[str, str]] = {
     "none": {},
     "fibroadenoma": {"shape": "oval", "margin": "circumscribed", "echogenicity": "hypoechoic"},
-    "cyst": {"shape": "oval", "margin": "circumscribed", "echogenicity": "anechoic", "posterior": "enhancement"},
-    "complicated cyst": {"shape": "oval", "margin": "circumscribed", "posterior": "enhancement"},
-    "adenosis": {"margin": "indistinct", "echogenicity": "hypoechoic"},
+    "cyst": {"margin": "circumscribed", "echogenicity": "anechoic", "posterior": "enhancement"},
+    "complicated cyst": {"margin": "circumscribed", "posterior": "enhancement"},
+    "adenosis": {"margin": "indistinct"},
     "papilloma": {"echogenicity": "hypoechoic"},
     "lipoma": {"shape": "oval", "margin": "circumscribed", "orientation": "parallel"},
     "phyllodes": {"shape": "oval", "margin": "circumscribed", "echogenicity": "hypoechoic", "orientation": "parallel"},
     "ductal": {"shape": "irregular", "margin": "spiculated", "posterior": "shadowing"},
     "lobular": {"shape": "irregular", "margin": "spiculated", "posterior": "shadowing"},
     "in situ": {"shape": "irregular", "margin": "indistinct"},
-    "mucinous": {"echogenicity": "hypoechoic"},
+    "mucinous": {},
     "medullary": {"echogenicity": "hypoechoic"},
 }
-"""What a reader would write of a kind, where every lesion of the kind is drawn so; BI-RADS' words."""
+"""What a reader would write of a kind, where every lesion of the kind is drawn so; BI-RADS' words.
+
+Left out where it is not so: cysts may be drawn nearly round, adenosis and mucinous carcinoma as bright as fat, which
+BI-RADS compares with.
+"""
 _SCANS_PER_PATIENT = {"1": 0.55, "2": 0.33, "3": 0.12}
 _QUADRANTS = {"UOQ": 0.45, "UIQ": 0.2, "LOQ": 0.17, "LIQ": 0.08, "SA": 0.1}
 

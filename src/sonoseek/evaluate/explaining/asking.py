@@ -86,10 +86,14 @@ def centre(seen: Seen) -> Cells:
     return np.outer(down, across).astype(np.float32)
 
 
-def noise(seed: int) -> Cells:
-    """Smooth noise, without a look at the scan: normal numbers on 10 × 10 cells, doubled twice."""
+def noise(seen: Seen, seed: int) -> Cells:
+    """Noise where there is scan, without a look at it: normal numbers on 10 × 10 cells, each repeated 4 × 4 times."""
+    import cv2
+
     coarse = np.random.default_rng(seed).normal(size=(FLOOR_CELLS // 4, FLOOR_CELLS // 4))
-    return coarse.repeat(4, 0).repeat(4, 1).astype(np.float32)
+    scanned = (seen.canvas[0] >= 0).astype(np.float32)
+    held = np.asarray(cv2.resize(scanned, (FLOOR_CELLS, FLOOR_CELLS), interpolation=cv2.INTER_AREA)) > 0.999
+    return np.where(held, coarse.repeat(4, 0).repeat(4, 1), 0.0).astype(np.float32)
 
 
 def ranked(cells: Cells, seen: Seen) -> NDArray[np.intp]:

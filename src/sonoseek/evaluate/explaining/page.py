@@ -234,8 +234,9 @@ def _draw_sizes(folder: Path, content: Mapping[str, Any]) -> None:
     names = [name for name in told if any("inside" in figures for figures in told[name]["by_size"].values())]
     if not names:
         return
+    ends: dict[str, float] = {}
     with axes(folder / "sizes.svg", size=(4.2, 3.0)) as ax:
-        for number, name in enumerate(names):
+        for name in names:
             values = [figure_of(told[name]["by_size"], size, "inside") for size in SIZES]
             ys = [float("nan") if value is None else value["mean"] for value in values]
             own = name == OWN
@@ -247,20 +248,22 @@ def _draw_sizes(folder: Path, content: Mapping[str, Any]) -> None:
                 linewidth=2 if own else 1,
                 color=ACCENT if own else QUIET,
             )
-            ax.annotate(
-                TITLES.get(name, name),
-                (len(SIZES) - 1, ys[-1]),
-                xytext=(4, 0),
-                textcoords="offset points",
-                fontsize=6,
-                va="center",
-                color=INK,
-            )
-            del number
+            ends[name] = ys[-1]
+        for name, height in _apart(ends).items():
+            ax.text(len(SIZES) - 1 + 0.06, height, TITLES.get(name, name), fontsize=6, va="center", color=INK)
         ax.set_xticks(range(len(SIZES)), [f"{size} lesions" for size in SIZES])
         ax.set_xlim(-0.2, len(SIZES) + 0.4)
         ax.set_ylim(0, 1)
         ax.set_ylabel("evidence in the lesion")
+
+
+def _apart(heights: Mapping[str, float]) -> dict[str, float]:
+    """Heights of labels, moved up where they would overlap the one below."""
+    placed: dict[str, float] = {}
+    last = -1.0
+    for name, height in sorted(heights.items(), key=lambda item: item[1]):
+        last = placed[name] = max(height, last + 0.035)
+    return placed
 
 
 __all__ = ["OWN_PAIR", "TABLE", "TITLES", "cell", "write_explanation_page"]

@@ -135,7 +135,7 @@ class Examiner:
                 options = {"masks": case.rise_masks} if name == "rise" else {}
                 maps[name] = ASKED.load(name)(seen.canvas, ask, **options)
         maps["centre"] = centre(seen)
-        maps["random"] = noise(_seed(case.sample.name))
+        maps["random"] = noise(seen, _seed(case.sample.name))
         return maps
 
     def _of_the_truth(self, case: Case, reading: Reading, seen: Seen, target: int) -> list[MapRow]:
