@@ -191,10 +191,9 @@ def test_a_gallery_of_the_previous_version_opens(filled, mode):
         assert gallery.verify() == ()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_previous_version_that_cannot_be_written_says_what_to_do(filled):
+def test_a_previous_version_that_cannot_be_written_says_what_to_do(filled, monkeypatch):
     to_first_schema(filled)
-    filled.chmod(0o444)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # for root, the file's own mode would not do
     with pytest.raises(GalleryError, match="index info"):
         open_gallery(filled)
 

@@ -217,6 +217,29 @@ def test_a_link_opens_a_pair(browser: Browser, page: Browser) -> None:
     assert browser.ask(OTHERS) == [True, False]
 
 
+def test_a_link_opens_a_pair_on_an_open_page_too(page: Browser) -> None:
+    page.ask("location.hash = '#match-3'")
+    for _ in range(1000):
+        if page.ask(OTHERS) == [False, True]:
+            break
+    assert page.ask(OTHERS) == [False, True]
+    assert complaints(page) == []
+
+
+def test_the_pair_stays_in_sight_when_arrows_choose_another(page: Browser) -> None:
+    top = "document.getElementById('stage').getBoundingClientRect().top"
+    page.call("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+    try:
+        page.ask("document.querySelector('[data-show]').focus()")
+        page.press(" ")
+        before = page.ask(top)
+        page.press("ArrowRight")
+        assert page.ask(OTHERS) == [False, True]
+        assert page.ask(top) == pytest.approx(before, abs=2)
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+
+
 def test_the_outline_goes_on_and_off(page: Browser) -> None:
     assert page.ask(OUTLINE) is True
     page.ask("document.getElementById('show-outline').click()")

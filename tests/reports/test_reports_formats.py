@@ -6,6 +6,7 @@ import json
 import re
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,19 @@ class TestWords:
 
     def test_numbers(self) -> None:
         assert [words.signed(x, digits=2) for x in (1.5, -0.25, -0.001, 0.0)] == ["+1.50", "−0.25", "0.00", "0.00"]
+
+
+@pytest.mark.parametrize("name", ["html", "text"])
+def test_without_spacing_nothing_is_said_in_millimetres(name: str, build_report: Build) -> None:
+    report = build_report()
+    lengths = ("longest_mm", "shortest_mm", "area_mm2", "depth_mm", "height_mm", "width_mm")
+    assert report.contour is not None
+    unknown = replace(report.contour, **dict.fromkeys(lengths))
+    text = render(replace(report, scan=replace(report.scan, spacing_mm=None), contour=unknown), name)
+    assert not re.search(r"\d mm", text)
+    assert "taller than wide" not in text
+    assert ("<polygon" in text) == (name == "html")  # the line itself needs no millimetres
+    assert "nothing can be measured" in words.contour(unknown)
 
 
 def test_a_stranger_is_told_in_every_format(build_report: Build) -> None:

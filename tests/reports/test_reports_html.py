@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sonoseek.core import Explanation, InvalidValueError, NotFoundError, Report, Scan
+from sonoseek.core import Explanation, InvalidValueError, Match, NotFoundError, Report, Scan
 from sonoseek.reports import IndexEntry, pictures, render, write_index_page
 from sonoseek.reports.html import scale_bar, stage
 
@@ -188,8 +188,24 @@ class TestHeatmap:
     ) -> None:
         report = build_report()
         pair = build_explanation(f"match:{report.matches[0].scan_id}", method="pair_evidence")
-        text = Page(render(replace(report, explanations=(*report.explanations, pair)), "html")).text
-        assert "The archive keeps no evidence of this scan" in text
+        page = Page(render(replace(report, explanations=(*report.explanations, pair)), "html"))
+        assert "The archive keeps no evidence of this scan" in page.text
+        assert "Both maps" not in page.text
+        (other,) = (a for a in page.all("div") if a.get("class") == "stage" and a.get("id") != "stage")
+        assert (other["style"] or "").startswith("aspect-ratio: 1.5 /")  # the picture's own 90 x 60: not stretched
+
+    @pytest.mark.parametrize("picture", [None, b"", b"\xff\xd8 cut short"])
+    def test_a_match_without_a_readable_picture(
+        self,
+        build_report: Build,
+        build_explanation: Callable[..., Explanation],
+        build_match: Callable[..., Match],
+        picture: bytes | None,
+    ) -> None:
+        match = build_match(1, picture=picture)
+        pair = build_explanation(f"match:{match.scan_id}", method="pair_evidence")
+        report = build_report(matches=(match,))
+        assert "aspect-ratio: 1.33333 /" in render(replace(report, explanations=(*report.explanations, pair)), "html")
 
 
 class TestScale:

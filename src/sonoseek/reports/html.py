@@ -130,9 +130,8 @@ def _evidences(report: Report) -> list[dict[str, Any]]:
 def _other_side(match: Match, report: Report, *, reference: float) -> dict[str, Any]:
     """The match's picture and, where the archive keeps its evidence, why it is like the scan."""
     told = match.explanation
-    ratio = 4 / 3
-    if told is not None:
-        ratio = min(max(told.shape[1] / told.shape[0], 0.1), 10.0)
+    height, width = told.shape if told is not None else pictures.picture_shape(match.picture or b"") or (3, 4)
+    ratio = min(max(width / height, 0.1), 10.0)
     return {
         "rank": match.rank,
         "label": match.label,

@@ -84,6 +84,15 @@ def picture_url(picture: bytes) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
 
 
+def picture_shape(picture: bytes) -> tuple[int, int] | None:
+    """Height and width of a match's JPEG as it was kept; None where it is no JPEG."""
+    try:
+        with Image.open(io.BytesIO(picture), formats=("JPEG",)) as opened:
+            return opened.height, opened.width
+    except OSError:
+        return None
+
+
 def draw_heatmap(
     explanation: Explanation, *, longest: int = HEATMAP_SIDE, reference: float | None = None
 ) -> HeatLayers:

@@ -22,7 +22,7 @@ from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, write
 from sonoseek.evaluate.explaining.scan import Case, Examiner, Found, pick_thorough
 from sonoseek.evaluate.explaining.summary import summarise
 from sonoseek.evaluate.ranking import unit
-from sonoseek.evaluate.run import Report, _silent, versions, write_json
+from sonoseek.evaluate.run import Report, _silent, _task, versions, write_json
 from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.systems.base import Sample, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks
@@ -75,16 +75,7 @@ def explain_rounds(
     """
     tell = on_progress or _silent
     folder = runs / scene.protocol.name / system.name
-    tasks = [
-        Task(
-            round_=round_,
-            datasets=scene.datasets,
-            classes=scene.classes(round_.train),
-            folder=folder / round_.label,
-            read=scene.samples,
-        )
-        for round_ in scene.rounds
-    ]
+    tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
     system.prepare(tasks, on_progress=lambda done, total: tell("learning", done, total))
     opened = []
     found: list[Found] = []

@@ -36,8 +36,9 @@
       const next = step && cards[cards.indexOf(card) + step];
       if (!next) return;
       event.preventDefault();
-      next.focus();
-      if (main.classList.contains("pair")) show(next.dataset.show);
+      const open = main.classList.contains("pair");
+      next.focus({ preventScroll: open }); // the cards lie below the pair: it must stay in sight
+      if (open) show(next.dataset.show);
     });
   }
   back.addEventListener("click", () => {
@@ -48,7 +49,11 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && main.classList.contains("pair")) back.click();
   });
-  const asked = /^#match-(\d+)$/.exec(location.hash);
-  const linked = asked && cards.find((each) => each.dataset.rank === asked[1]);
-  if (linked) show(linked.dataset.show, { write: false });
+  const follow = () => {
+    const asked = /^#match-(\d+)$/.exec(location.hash);
+    const linked = asked && cards.find((each) => each.dataset.rank === asked[1]);
+    if (linked) show(linked.dataset.show, { write: false });
+  };
+  addEventListener("hashchange", follow);
+  follow();
 })();
