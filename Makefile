@@ -5,11 +5,13 @@ BIN    := $(VENV)/bin
 DATA   ?= $(SONOSEEK_DATA)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench docs train figures networks rescore lock clean help
+.PHONY: demo test test-long lint bench bench-gallery docs train figures networks rescore lock clean help
 help:
 	@echo "make demo    phantom archive -> gallery -> ten reports (no torch)"
 	@echo "make test    the tests;  make lint  style, types, floors"
+	@echo "make test-long  minutes: a Milvus server, a Ray cluster, 200 killed writers, a power cut at every flush"
 	@echo "make bench   speed of queries and of index builds"
+	@echo "make bench-gallery  galleries of 10,000 to 1,000,000 scans, ours and others', into docs/results"
 	@echo "make docs    the documentation, into site/"
 	@echo "make train   the bundle that ships (needs SONOSEEK_DATA and start weights; see docs/how-to/train.md)"
 	@echo "make figures every protocol with every system, into docs/results (hours; goes on where it was stopped)"
@@ -38,6 +40,16 @@ demo: $(VENV)/.clinic
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# What `make test` does by sample.
+# The same, and the servers and engines that the long tests and the benchmark of galleries talk to.
+$(VENV)/.peers: requirements/peers.txt pyproject.toml | $(BIN)/python
+	$(PIP) install -r requirements/peers.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.dev $(VENV)/.clinic
+
+test-long: $(VENV)/.peers
+	$(BIN)/python -m pytest -m long
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +59,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.clinic
 	$(BIN)/sonoseek bench query
 	$(BIN)/sonoseek bench ingest
+
+bench-gallery: $(VENV)/.peers
+	$(BIN)/sonoseek bench gallery --rows 10000 --rows 100000 --rows 1000000
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sonoseek.cleaning import CleaningRecipe, contact_sheet
-from sonoseek.core import Scan
+from sonoseek.core import Box, Scan
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import create_gallery
 from sonoseek.ingest import build_index
+from sonoseek.reports import render
 from sonoseek.reports.overlay import Panel, draw_panel
 from sonoseek.reports.pictures import reference_of
 from sonoseek.reports.words import percent
@@ -122,15 +123,37 @@ def report() -> None:
             ("report-01.html#match-2", "pair.png", 760),
             ("index.html", "demo.png", 900),
         ):
-            options = [
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--hide-scrollbars",
-                f"--window-size=1280,{height}",
-            ]
-            target = f"--screenshot={HERE / picture}"
-            subprocess.run([browser, *options, target, _address(Path(folder), page)], check=True, capture_output=True)
+            _photograph(browser, _address(Path(folder), page), picture, height)
+
+
+def question() -> None:
+    """A phantom asked about twice: as it is, and by the region of its outline, towards the second match."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        raise SystemExit("no chromium on the PATH; install it to draw the report's picture")
+    encoder, dataset = open_encoder(threads=1), PhantomDataset(count=240, seed=5)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = encoder.bundle
+        gallery = create_gallery(Path(folder) / "g", bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim)
+        build_index(dataset, gallery, encoder)
+        engine = SearchEngine(encoder, gallery)
+        record = next(record for record in dataset.records() if record.pathology == "malignant")
+        scan = dataset.load(record.case_id).scans[0]
+        first = engine.query(scan)
+        assert first.contour is not None  # noqa: S101  # for the type checker
+        top, left = first.contour.points.min(axis=0)
+        bottom, right = first.contour.points.max(axis=0)
+        region = Box(top=round(top) - 8, left=round(left) - 8, bottom=round(bottom) + 8, right=round(right) + 8)
+        report = engine.query(scan, region=region, liked=[first.matches[1].scan_id], per_patient=True, diverse=True)
+        page = Path(folder) / "question.html"
+        page.write_text(render(report, "html"), encoding="utf-8")
+        _photograph(browser, page.as_uri(), "question.png", 1180)
+
+
+def _photograph(browser: str, address: str, picture: str, height: int) -> None:
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size=1280,{height}"]
+    command = [browser, *options, f"--screenshot={HERE / picture}", address]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def _address(folder: Path, page: str) -> str:
@@ -143,3 +166,4 @@ if __name__ == "__main__":
     cleaning()
     explanations()
     report()
+    question()

@@ -37,7 +37,7 @@ from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, pack_evidence, to_input
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
 
-__all__ = ["IngestResult", "Refusal", "build_index", "make_entry"]
+__all__ = ["IngestResult", "Outcome", "Refusal", "build_index", "check_bundle", "fill", "make_entry", "take_case"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ AHEAD = 8
 """Cases per worker that may be finished or under way before the writer takes them: bounds the memory."""
 
 Progress = Callable[[int, int], None]
+Item = tuple[CaseRecord, str]
+"""A case to read, and the fingerprint of its files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +104,54 @@ def build_index(
         GalleryError, TemporaryError: the gallery cannot be written; what was written before stays.
         KeyboardInterrupt: as it came; cases finished until then are written, and the gallery is consistent.
     """
-    bundle_id = encoder.bundle.bundle_id
+    if workers < 0:
+        raise InvalidValueError(f"workers is {workers}; it must be 0 (one per core) or more.")
+    check_bundle(gallery, encoder.bundle.bundle_id)
+    lookup = gallery.count() > 0
+
+    def take(item: Item) -> Outcome:
+        return take_case(dataset, encoder, item, gallery=gallery if lookup else None)
+
+    def work(waiting: Sequence[Item]) -> Generator[Outcome]:
+        return _in_order(take, waiting, workers=workers or _cores())
+
+    return fill(dataset, gallery, work, on_progress=on_progress)
+
+
+def check_bundle(gallery: Gallery, bundle_id: str) -> None:
+    """Refuse to mix two bundles' embeddings.
+
+    Raises:
+        BundleMismatchError: another bundle filled the gallery.
+    """
     if gallery.bundle_id != bundle_id:
         raise BundleMismatchError(
             f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, the encoder speaks for "
             f"{bundle_id!r}; one gallery holds the embeddings of one bundle. Build into a new gallery, or open the "
             "encoder with the gallery's bundle."
         )
-    if workers < 0:
-        raise InvalidValueError(f"workers is {workers}; it must be 0 (one per core) or more.")
+
+
+def fill(
+    dataset: Dataset,
+    gallery: Gallery,
+    work: Callable[[Sequence[Item]], Generator[Outcome]],
+    *,
+    on_progress: Progress | None = None,
+) -> IngestResult:
+    """Write what `work` makes of the cases that changed: the part of a build that is the same wherever it embeds.
+
+    Args:
+        dataset: of `open_dataset`.
+        gallery: open for writing.
+        work: from the cases to read to one outcome for each, in any order; closed when the build ends or fails.
+        on_progress: as in `build_index`.
+
+    Raises:
+        GalleryError, TemporaryError, KeyboardInterrupt: as in `build_index`; and what `work` raises.
+    """
     started = time.perf_counter()
-    build = _Build(dataset=dataset, gallery=gallery, encoder=encoder, lookup=gallery.count() > 0)
+    build = _Build(dataset=dataset, gallery=gallery, lookup=gallery.count() > 0)
     records = dataset.records()
     waiting = list(build.changed(records))
     done = len(records) - len(waiting)
@@ -120,7 +159,7 @@ def build_index(
     if on_progress is not None:
         on_progress(done, len(records))
     try:
-        with contextlib.closing(_in_order(build.take, waiting, workers=workers or _cores())) as outcomes:
+        with contextlib.closing(work(waiting)) as outcomes:
             for outcome in outcomes:
                 build.keep(outcome)
                 done += 1
@@ -131,12 +170,13 @@ def build_index(
         raise
     build.flush()
     written = build.written
+    place = {f"{record.dataset}/{record.case_id}": number for number, record in enumerate(records)}
     return IngestResult(
         added=written.added,
         updated=written.updated,
         unchanged=written.unchanged,
         removed=written.removed,
-        refused=tuple(build.refused),
+        refused=tuple(sorted(build.refused, key=lambda refusal: place[refusal.source])),
         seconds=time.perf_counter() - started,
     )
 
@@ -162,6 +202,46 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
     return _entry(scan, record, said, fingerprint=fingerprint)
 
 
+def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Gallery | None = None) -> Outcome:
+    """One case from its files to its entries. Never raises for what is the case's own fault.
+
+    Args:
+        dataset: that has the case.
+        encoder: of the gallery's bundle.
+        item: the case and its fingerprint.
+        gallery: where to look for scans that are embedded already; None: embed all.
+
+    Raises:
+        GalleryError, TemporaryError, BundleError: what every other case would fail of as well.
+    """
+    record, fingerprint = item
+    source = f"{record.dataset}/{record.case_id}"
+    try:
+        case = dataset.load(record.case_id, masks=False)
+        scans, record = case.scans, replace(record, patient_id=case.patient_id)  # a DICOM file may know the patient
+        kept = gallery.entries(scan_ids=[scan.scan_id for scan in scans], pictures=False) if gallery is not None else ()
+        # The canvas depends on the spacing too: a corrected spacing is encoded anew.
+        said = {
+            (entry.scan_id, entry.spacing_mm): _Said(embedding=entry.embedding, evidence=entry.evidence)
+            for entry in kept
+            if entry.evidence is not None  # of an older gallery: the network says it again
+        }
+        entries = tuple(
+            _entry(scan, record, said[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
+            if (scan.scan_id, scan.spacing_mm) in said
+            else make_entry(scan, record, encoder, fingerprint=fingerprint)
+            for scan in scans
+        )
+    except (GalleryError, TemporaryError, BundleError):
+        raise  # not this case's fault: every other one would fail as well
+    except (SonoseekError, OSError) as error:
+        return Outcome(source=source, reason=str(error) or type(error).__name__)
+    except Exception as error:  # one bad file never stops a thousand good ones, whatever it breaks
+        logger.warning("%s was refused after an unexpected error", source, exc_info=True)
+        return Outcome(source=source, reason=f"unexpected {type(error).__name__}: {error}")
+    return Outcome(source=source, entries=entries)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Said:
     """What a gallery keeps of the network's word on a scan."""
@@ -171,7 +251,7 @@ class _Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outcome:
+class Outcome:
     """What became of one case: entries, or why there are none."""
 
     source: str
@@ -181,17 +261,16 @@ class _Outcome:
 
 @dataclass(kw_only=True)
 class _Build:
-    """One build under way. `take` runs in the workers; the rest in the thread that called `build_index`."""
+    """One build under way, in the thread that called `fill`."""
 
     dataset: Dataset
     gallery: Gallery
-    encoder: Encoder
     lookup: bool
-    pending: list[_Outcome] = field(default_factory=list)
+    pending: list[Outcome] = field(default_factory=list)
     written: AddResult = field(default_factory=AddResult)
     refused: list[Refusal] = field(default_factory=list)
 
-    def changed(self, records: Sequence[CaseRecord]) -> Iterator[tuple[CaseRecord, str]]:
+    def changed(self, records: Sequence[CaseRecord]) -> Iterator[Item]:
         """The cases to read, each with its fingerprint; those that the gallery has as they are, are left out."""
         names = {record.dataset for record in records} if self.lookup else set()
         known = {name: self.gallery.fingerprints(name) for name in names}
@@ -203,38 +282,7 @@ class _Build:
             if not fingerprint or known.get(record.dataset, {}).get(record.case_id) != fingerprint:
                 yield record, fingerprint
 
-    def take(self, item: tuple[CaseRecord, str]) -> _Outcome:
-        """One case from its files to its entries. Never raises for what is the case's own fault."""
-        record, fingerprint = item
-        source = f"{record.dataset}/{record.case_id}"
-        try:
-            case = self.dataset.load(record.case_id, masks=False)
-            scans, record = case.scans, replace(record, patient_id=case.patient_id)  # a DICOM file may know the patient
-            kept = (
-                self.gallery.entries(scan_ids=[scan.scan_id for scan in scans], pictures=False) if self.lookup else ()
-            )
-            # The canvas depends on the spacing too: a corrected spacing is encoded anew.
-            said = {
-                (entry.scan_id, entry.spacing_mm): _Said(embedding=entry.embedding, evidence=entry.evidence)
-                for entry in kept
-                if entry.evidence is not None  # of an older gallery: the network says it again
-            }
-            entries = tuple(
-                _entry(scan, record, said[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
-                if (scan.scan_id, scan.spacing_mm) in said
-                else make_entry(scan, record, self.encoder, fingerprint=fingerprint)
-                for scan in scans
-            )
-        except (GalleryError, TemporaryError, BundleError):
-            raise  # not this case's fault: every other one would fail as well
-        except (SonoseekError, OSError) as error:
-            return _Outcome(source=source, reason=str(error) or type(error).__name__)
-        except Exception as error:  # one bad file never stops a thousand good ones, whatever it breaks
-            logger.warning("%s was refused after an unexpected error", source, exc_info=True)
-            return _Outcome(source=source, reason=f"unexpected {type(error).__name__}: {error}")
-        return _Outcome(source=source, entries=entries)
-
-    def keep(self, outcome: _Outcome) -> None:
+    def keep(self, outcome: Outcome) -> None:
         """Take an outcome in, and write when enough have come together."""
         if outcome.reason is not None:
             self.refused.append(Refusal(source=outcome.source, reason=outcome.reason))
@@ -280,12 +328,10 @@ def _entry(scan: Scan, record: CaseRecord, said: _Said, *, fingerprint: str) -> 
     )
 
 
-def _in_order(
-    work: Callable[[tuple[CaseRecord, str]], _Outcome], items: Sequence[tuple[CaseRecord, str]], *, workers: int
-) -> Generator[_Outcome]:
+def _in_order(work: Callable[[Item], Outcome], items: Sequence[Item], *, workers: int) -> Generator[Outcome]:
     """Run `work` over `items` in threads; yield the outcomes in the order of `items`, never more than a few ahead."""
     remaining = iter(items)
-    running: deque[Future[_Outcome]] = deque()
+    running: deque[Future[Outcome]] = deque()
     executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sonoseek-ingest")
     try:
         for item in itertools.islice(remaining, workers * AHEAD):

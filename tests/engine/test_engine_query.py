@@ -215,7 +215,7 @@ class TestWithGallery:
         match = next(match for match in report.matches if match.scan_id == scan.scan_id)
         reading, asked = engine.read(scan), engine.read(make_scan(500))
         whole = pair_evidence(
-            reading.evidence, asked.embedding, mapping=reading.cleaned.mapping, target="", within=reading.within
+            reading.evidence, asked.embedding, mapping=reading.mapping, target="", within=reading.within
         )
         assert match.explanation is not None
         assert match.explanation.cells == pytest.approx(whole.cells, abs=0.02 * float(np.abs(whole.cells).max()))

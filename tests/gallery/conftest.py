@@ -1,6 +1,8 @@
 """Entries of small made-up galleries."""
 
-from collections.abc import Callable, Sequence
+import gc
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -44,6 +46,32 @@ def _entry(number: int, *, pixels: int | None = None, embedding: Any = None, **r
         source=f"scan {number}.png",
         fingerprint=f"f{number}",
     )
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory) -> Iterator[str]:
+    """Address of a Milvus server of one's own, "milvus://127.0.0.1:PORT"."""
+    package = pytest.importorskip("milvus", reason="the package milvus, which carries a server, is not installed")
+    server = package.MilvusServer()
+    server.set_base_dir(str(tmp_path_factory.mktemp("milvus")))
+    rooms = ("proxy", "rootCoord", "queryCoord", "queryNode", "dataCoord", "dataNode", "indexCoord", "indexNode")
+    server.config.extra_configs = {
+        # A strong read waits for the next tick; a new collection for the next check: in tests there are many of both.
+        "proxy.timeTickInterval": 20,
+        "queryCoord.checkInterval": 50,
+        "queryCoord.distPullInterval": 50,
+        **{f"{room}.ip": "127.0.0.1" for room in rooms},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # it looks for free ports and leaves the sockets to the collector
+        server.start()
+        gc.collect()
+    try:
+        yield f"milvus://127.0.0.1:{server.listen_port}"
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

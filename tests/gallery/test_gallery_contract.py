@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -32,17 +34,27 @@ from sonoseek.gallery import (
 )
 
 DIMENSION, BUNDLE_ID = 24, "tiny-0123456789ab"
-LOCATIONS = {"sqlite": lambda folder: str(folder / "archive")}
-"""Where the suite puts a gallery of each engine."""
+KINDS = ["sqlite", "sqlite ivf", pytest.param("milvus", marks=[pytest.mark.peer, pytest.mark.long])]
+"""Each engine, and each kind of search that an engine has."""
 
 
 def test_every_engine_of_the_table_is_tested_here():
-    assert set(LOCATIONS) == set(ENGINES)
+    names = [kind if isinstance(kind, str) else str(kind.values[0]) for kind in KINDS]
+    assert {name.split()[0] for name in names} == set(ENGINES)
 
 
-@pytest.fixture(params=sorted(LOCATIONS))
-def location(request, tmp_path) -> str:
-    return LOCATIONS[request.param](tmp_path)
+def place(kind: str, request: pytest.FixtureRequest, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    """Where a gallery of a kind goes."""
+    if kind == "milvus":
+        return f"{request.getfixturevalue('milvus')}/g{uuid4().hex}"
+    if kind == "sqlite ivf":  # let small galleries be searched as large ones are
+        patch.setattr("sonoseek.gallery.building.EXACT_UP_TO", 0)
+    return str(folder / "archive")
+
+
+@pytest.fixture(params=KINDS)
+def location(request, tmp_path, monkeypatch) -> str:
+    return place(request.param, request, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -96,7 +108,7 @@ def test_what_was_added_is_there_after_opening_again(gallery, location, make_ent
 def test_opening_what_is_not_there_says_how_to_build_it(location):
     with pytest.raises(NotFoundError, match="index build"):
         open_gallery(location)
-    with pytest.raises(NotFoundError, match="there are: sqlite"):
+    with pytest.raises(NotFoundError, match="there are: sqlite, milvus"):
         open_gallery("nosuchengine://somewhere")
     with pytest.raises(InvalidValueError, match="mode"):
         open_gallery(location, "a")  # type: ignore[arg-type]
@@ -358,14 +370,15 @@ def entries(make_entries) -> list[GalleryEntry]:
     return make_entries(60)
 
 
-@pytest.fixture(scope="module", params=sorted(LOCATIONS))
+@pytest.fixture(scope="module", params=KINDS)
 def filled(request, tmp_path_factory, entries) -> Iterator[Gallery]:
     """Sixty entries, as they come back: brute force sees the same rounded embeddings."""
-    place = LOCATIONS[request.param](tmp_path_factory.mktemp("filled"))
-    with create_gallery(place, bundle_id=BUNDLE_ID, dimension=DIMENSION) as made:
-        made.add(entries)
-        entries[:] = list(made)
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        at = place(request.param, request, tmp_path_factory.mktemp("filled"), patch)
+        with create_gallery(at, bundle_id=BUNDLE_ID, dimension=DIMENSION) as made:
+            made.add(entries)
+            entries[:] = list(made)
+            yield made
 
 
 def test_a_match_tells_everything_about_its_case(filled, entries):
@@ -474,6 +487,82 @@ def test_every_search_sees_what_was_written_before_it(gallery, location, make_en
         assert len(reader.search(make_entry(0).embedding).matches) == 5
 
 
+# Several queries, one match per patient, near-copies
+
+
+def test_many_searches_at_once_find_what_each_finds(filled, entries):
+    queries = np.stack([entry.embedding for entry in entries[:7]])
+    for options in (
+        {},
+        {"k": 3, "where": "label = 'benign'", "novelty": False},
+        {"k": 60, "exclude": Exclusion(scan_ids=(entries[3].scan_id,)), "pictures": False},
+        {"k": 4, "per_patient": True, "fold": 0.5},
+        {"k": 0},
+    ):
+        assert filled.search_many(queries, **options) == tuple(filled.search(query, **options) for query in queries)
+    assert filled.search_many(np.empty((0, DIMENSION), np.float32)) == ()
+
+
+@pytest.mark.parametrize("wrong", [np.ones(DIMENSION), np.ones((2, DIMENSION), int), np.zeros((1, DIMENSION)), [[1.0]]])
+def test_many_searches_need_a_matrix_of_embeddings(filled, wrong):
+    with pytest.raises(InvalidValueError, match="embedding"):
+        filled.search_many(wrong)
+
+
+def test_one_match_per_patient(filled, entries):
+    every = filled.search(entries[0].embedding, k=60).matches
+    for k in (1, 5, 20, 30):
+        found = filled.search(entries[0].embedding, k=k, per_patient=True).matches
+        first = [match for n, match in enumerate(every) if match.patient_id not in {m.patient_id for m in every[:n]}]
+        assert [match.scan_id for match in found] == [match.scan_id for match in first[:k]]
+        assert [match.rank for match in found] == list(range(1, min(k, 20) + 1))
+    assert [match.folded for match in found] == [2] * 20
+    benign = filled.search(entries[0].embedding, k=30, per_patient=True, where="label = 'benign'").matches
+    assert len(benign) == 20
+    assert {match.label for match in benign} == {"benign"}
+
+
+def test_without_a_patient_the_group_and_then_the_case_stands_for_one(gallery, make_entry):
+    gallery.add(
+        [
+            make_entry(0, patient_id="p", group="a"),
+            make_entry(1, patient_id="p", group="b"),
+            make_entry(2, patient_id="p", group="b", dataset="elsewhere"),
+            make_entry(3, patient_id=None, group="g"),
+            make_entry(4, patient_id=None, group="g"),
+            make_entry(5, patient_id=None, group=None),
+            make_entry(6, patient_id=None, group=None),
+        ]
+    )
+    found = gallery.search(make_entry(0).embedding, k=9, per_patient=True).matches
+    assert len(found) == 5
+    assert sum(match.folded for match in found) == 2
+
+
+def test_near_copies_stand_behind_the_better_match(gallery, make_entry):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, DIMENSION))
+    gallery.add(
+        [
+            make_entry(n, embedding=centres[n % 4] + 0.01 * rng.normal(size=DIMENSION), patient_id=f"q{n}", group=None)
+            for n in range(40)
+        ]
+    )
+    query = centres[2].astype(np.float32)
+    found = gallery.search(query, k=10, fold=0.99).matches
+    assert len(found) == 4
+    assert [match.folded for match in found] == [9] * 4
+    assert found[0] == dataclasses.replace(gallery.search(query, k=1).matches[0], folded=9)
+    assert len(gallery.search(query, k=10, fold=1.0).matches) == 10
+    assert len(gallery.search(query, k=2, fold=0.99).matches) == 2
+
+
+@pytest.mark.parametrize("fold", [0.0, -0.5, 1.5, float("nan")])
+def test_only_a_cosine_folds(filled, entries, fold):
+    with pytest.raises(InvalidValueError, match="fold"):
+        filled.search(entries[0].embedding, fold=fold)
+
+
 # Novelty
 
 
@@ -546,9 +635,14 @@ def test_an_iteration_sees_one_state(gallery, make_entries):
     gallery.add(make_entries(10))
     iterator = iter(gallery)
     next(iterator)
+    gallery.add(make_entries(12)[10:])
     gallery.remove(cases=[("phantom", f"case {number:04d}") for number in range(10)])
-    assert len(list(iterator)) == 9
-    assert gallery.count() == 0
+    left = [entry.record.case_id for entry in iterator]
+    if gallery.info().engine == "milvus":  # has no snapshots: see Gallery.__iter__
+        assert set(left) <= {f"case {number:04d}" for number in range(10)}
+    else:
+        assert left == [f"case {number:04d}" for number in range(1, 10)]
+    assert gallery.count() == 2
 
 
 # Upkeep
@@ -574,6 +668,29 @@ def test_optimise_keeps_everything(gallery, make_entries):
     assert gallery.count() == 30
     assert gallery.verify() == ()
     assert gallery.search(entries[0].embedding).matches[0] == before.matches[0]
+
+
+def test_refresh_and_info_say_how_it_is_searched(gallery, make_entries):
+    gallery.add(make_entries(30))
+    gallery.refresh()
+    assert gallery.info().index
+
+
+def test_a_snapshot_is_the_whole_gallery_elsewhere(gallery, make_entries, tmp_path):
+    entries = make_entries(30)
+    gallery.add(entries)
+    gallery.snapshot(tmp_path / "deep" / "copy")
+    before = gallery.search(entries[0].embedding)
+    gallery.remove(scan_ids=[entries[0].scan_id])
+    with open_gallery(tmp_path / "deep" / "copy") as copy:
+        assert copy.gallery_id == gallery.gallery_id
+        assert (copy.bundle_id, copy.dimension) == (BUNDLE_ID, DIMENSION)
+        assert all(same(kept, given) for kept, given in zip(copy, entries, strict=True))
+        assert copy.search(entries[0].embedding).matches == before.matches
+        assert copy.verify() == ()
+    with pytest.raises(GalleryError, match="exists already"):
+        gallery.snapshot(tmp_path / "deep" / "copy")
+    assert [item.name for item in (tmp_path / "deep" / "copy").iterdir() if item.name.startswith(".")] == []
 
 
 # Pictures

@@ -91,7 +91,7 @@ class TestJson:
                 return []
             return ([part] if part.get("type") == "object" else []) + objects(list(part.values()))
 
-        assert len(objects(schema)) == 11
+        assert len(objects(schema)) == 13
         for part in objects(schema):
             assert part["additionalProperties"] is False or "minProperties" in part  # probabilities: any class names
             properties = part.get("properties", {})

@@ -21,7 +21,7 @@ from sonoseek.core.errors import (
 )
 from sonoseek.core.geometry import Box
 from sonoseek.core.registry import LazyTable
-from sonoseek.core.results import DISCLAIMER, Explanation, Match, Prediction, Report, SharedWord
+from sonoseek.core.results import DISCLAIMER, Explanation, Match, Prediction, Report, SharedWord, View
 from sonoseek.core.scan import Scan
 from sonoseek.core.settings import Settings
 from sonoseek.core.upsampling import Upsampling
@@ -40,6 +40,7 @@ __all__ = [
     "Upsampling",
     "Contour",
     "SharedWord",
+    "View",
     "Report",
     "DISCLAIMER",
     "Settings",

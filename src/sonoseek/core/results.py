@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core.contour import Contour
 from sonoseek.core.errors import InvalidValueError
+from sonoseek.core.geometry import Box
 from sonoseek.core.scan import Scan
 from sonoseek.core.upsampling import Upsampling
 
@@ -74,8 +75,9 @@ class Explanation:
         method: name of the method in the table of `explain`.
         target: a class ("malignant"), or the other scan of a pair ("match:<scan_id>", "query:<scan_id>").
         explained: the number that is explained: a logit, or a cosine.
-        bias: the part of it that no pixel carries (a class's bias; 0 for a cosine; whatever the cells leave over where
-            the method is not exact).
+        bias: the part of it that no pixel of this scan carries: a class's bias; for the cosine of several views or of a
+            refined query, what the other views and the examples add, else 0; whatever the cells leave over where the
+            method is not exact.
         exact: whether cells and bias sum to `explained` because the network is built so; False: the method asks the
             network from outside, and its cells are a judgement, not a sum.
     """
@@ -132,6 +134,8 @@ class Match:
         explanation: the cosine, split over the match's own pixels; on its own grid, not on the query's. None where it
             was not asked for, or where the gallery keeps no evidence. The split over the query's pixels is among
             `Report.explanations`.
+        folded: scans that stand behind this match, near-copies of it or others of its patient, where the search was
+            asked to fold them.
     """
 
     rank: int
@@ -148,6 +152,7 @@ class Match:
     descriptors: tuple[tuple[str, str], ...] = ()
     picture: bytes | None = field(default=None, repr=False, compare=False)
     explanation: Explanation | None = field(default=None, repr=False, compare=False)
+    folded: int = 0
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -183,6 +188,21 @@ class SharedWord:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """Another scan of the lesion that was asked about, read beside the first.
+
+    Attributes:
+        scan: on whose grid its heatmaps lie.
+        prediction: what this view alone shows.
+        explanations: as in `Report`: the verdict's heatmap first, then one per match.
+    """
+
+    scan: Scan
+    prediction: Prediction
+    explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
     """Everything that one query says.
 
@@ -199,6 +219,9 @@ class Report:
         bundle_id: of the network that spoke.
         gallery_id: of the gallery, or None.
         where: the filter that the search ran under, or None.
+        views: the other scans of the lesion, where several were asked about as one; `prediction` is of all together.
+        region: the box, on the scan's pixels, whose evidence alone was searched with, or None for all of it.
+        liked, disliked: scan_ids of the archive that the search was moved towards, or away from.
         shared_words: descriptors that several matches share, the most telling first; empty where the archive has none.
         contour: the outline of the verdict's evidence, an estimate for the reader's eye; None without evidence.
         version: of sonoseek.
@@ -216,6 +239,10 @@ class Report:
     bundle_id: str
     gallery_id: str | None
     where: str | None = None
+    views: tuple[View, ...] = ()
+    region: Box | None = None
+    liked: tuple[str, ...] = ()
+    disliked: tuple[str, ...] = ()
     shared_words: tuple[SharedWord, ...] = ()
     contour: Contour | None = None
     version: str
@@ -228,10 +255,12 @@ class Report:
         similarities = [m.similarity for m in self.matches]
         if similarities != sorted(similarities, reverse=True):
             raise InvalidValueError("matches are not sorted by similarity; give them best first.")
-        for explanation in self.explanations:
-            if explanation.shape != self.scan.shape:
+        pairs = [(self.scan, each) for each in self.explanations]
+        pairs += [(view.scan, each) for view in self.views for each in view.explanations]
+        for scan, explanation in pairs:
+            if explanation.shape != scan.shape:
                 raise InvalidValueError(
-                    f"a heatmap has shape {explanation.shape} on a scan {self.scan.shape}; heatmaps lie on the scan's "
+                    f"a heatmap has shape {explanation.shape} on a scan {scan.shape}; heatmaps lie on the scan's "
                     "own grid. That of a match's own pixels belongs into the match."
                 )
         if self.created.tzinfo is None:

@@ -9,6 +9,7 @@ from sonoseek.core import LazyTable
 from sonoseek.explain.class_evidence import class_evidence
 from sonoseek.explain.contour import draw_contour
 from sonoseek.explain.pair_evidence import pair_evidence
+from sonoseek.explain.part_evidence import part_evidence, weight_cells
 from sonoseek.explain.shared_words import shared_words
 
 EXACT = LazyTable(
@@ -33,4 +34,14 @@ ASKED = LazyTable(
 METHODS = (*EXACT, *ASKED)
 """Every name that `SearchEngine.explain` takes."""
 
-__all__ = ["METHODS", "EXACT", "ASKED", "class_evidence", "pair_evidence", "draw_contour", "shared_words"]
+__all__ = [
+    "METHODS",
+    "EXACT",
+    "ASKED",
+    "class_evidence",
+    "pair_evidence",
+    "part_evidence",
+    "weight_cells",
+    "draw_contour",
+    "shared_words",
+]

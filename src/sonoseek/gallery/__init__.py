@@ -20,6 +20,7 @@ from sonoseek.gallery.contract import (
     Gallery,
     GalleryEntry,
     GalleryInfo,
+    Index,
     Mode,
     RemoveResult,
     SearchResult,
@@ -35,24 +36,30 @@ __all__ = [
     "GalleryInfo",
     "CaseKey",
     "Mode",
+    "Index",
     "ENGINES",
     "open_gallery",
     "create_gallery",
     "encode_picture",
+    "decode_picture",
 ]
 
-ENGINES = LazyTable("gallery engine", {"sqlite": "sonoseek.gallery.sqlite:SqliteGallery"})
-"""Each has the class methods `open(location, mode=, timeout_s=)` and
-`create(location, bundle_id=, dimension=, exist_ok=, timeout_s=)`."""
+ENGINES = LazyTable(
+    "gallery engine",
+    {"sqlite": "sonoseek.gallery.sqlite:SqliteGallery", "milvus": "sonoseek.gallery.milvus:MilvusGallery"},
+)
+"""Each has the class methods `open(location, mode=, timeout_s=, index=)` and
+`create(location, bundle_id=, dimension=, exist_ok=, timeout_s=, index=)`."""
 
 
-def open_gallery(location: str | Path, mode: Mode = "r", *, timeout_s: float = 5.0) -> Gallery:
+def open_gallery(location: str | Path, mode: Mode = "r", *, timeout_s: float = 5.0, index: Index = "auto") -> Gallery:
     """Open a gallery that exists.
 
     Args:
         location: folder, .db or .sqlite file, or "engine://address".
         mode: "r" to search, "w" to change it as well.
         timeout_s: seconds to wait for another process that is writing before giving up.
+        index: how it is searched: "exact", "ivf", or "auto", by size; `GalleryInfo.index` says what that came to.
 
     Raises:
         NotFoundError: no gallery is there.
@@ -61,12 +68,19 @@ def open_gallery(location: str | Path, mode: Mode = "r", *, timeout_s: float = 5
     """
     if mode not in ("r", "w"):
         raise InvalidValueError(f"mode is {mode!r}; it must be 'r' (search) or 'w' (change as well).")
-    gallery: Gallery = _engine(location).open(location, mode=mode, timeout_s=timeout_s)
+    _check_index(index)
+    gallery: Gallery = _engine(location).open(location, mode=mode, timeout_s=timeout_s, index=index)
     return gallery
 
 
 def create_gallery(
-    location: str | Path, *, bundle_id: str, dimension: int, exist_ok: bool = False, timeout_s: float = 5.0
+    location: str | Path,
+    *,
+    bundle_id: str,
+    dimension: int,
+    exist_ok: bool = False,
+    timeout_s: float = 5.0,
+    index: Index = "auto",
 ) -> Gallery:
     """Make an empty gallery and open it for writing.
 
@@ -76,14 +90,16 @@ def create_gallery(
         dimension: numbers per embedding.
         exist_ok: open the one that is there, if it is of the same bundle and dimension: for a build that continues.
         timeout_s: as in `open_gallery`.
+        index: as in `open_gallery`.
 
     Raises:
         GalleryError: a gallery, or something else, is there already.
         BundleMismatchError: with `exist_ok`, the one there was filled by another bundle.
         InvalidValueError: an empty bundle_id or a dimension below 1.
     """
+    _check_index(index)
     gallery: Gallery = _engine(location).create(
-        location, bundle_id=bundle_id, dimension=dimension, exist_ok=exist_ok, timeout_s=timeout_s
+        location, bundle_id=bundle_id, dimension=dimension, exist_ok=exist_ok, timeout_s=timeout_s, index=index
     )
     return gallery
 
@@ -97,6 +113,22 @@ def encode_picture(pixels: Any) -> bytes:
     from sonoseek.gallery import pictures  # OpenCV is loaded only by those who make pictures
 
     return pictures.encode_picture(pixels)
+
+
+def decode_picture(picture: bytes, *, shape: tuple[int, int]) -> Any:
+    """A kept picture as pixels, uint8 (H, W), of the scan's own shape.
+
+    Raises:
+        GalleryError: it does not decode.
+    """
+    from sonoseek.gallery import pictures
+
+    return pictures.decode_picture(picture, shape=shape)
+
+
+def _check_index(index: str) -> None:
+    if index not in ("auto", "exact", "ivf"):
+        raise InvalidValueError(f"index is {index!r}; it must be 'auto', 'exact' or 'ivf'.")
 
 
 def _engine(location: str | Path) -> Any:

@@ -1,6 +1,6 @@
 """What every gallery can do, and the values that go in and out.
 
-An engine (SQLite today) is one file beside this one, listed in `ENGINES`; the same test suite runs over each.
+An engine (SQLite, Milvus) is one file beside this one, listed in `ENGINES`; the same test suite runs over each.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from sonoseek.core import CaseRecord, InvalidValueError, Match
 
 Mode = Literal["r", "w"]
+Index = Literal["auto", "exact", "ivf"]
+"""How a gallery searches. "exact": a matrix product with every scan. "ivf": an inverted file of quantised vectors, its
+best hits ranked again exactly. "auto": by size."""
 CaseKey = tuple[str, str]
 """(dataset, case_id)."""
 UNKNOWN = "unknown"
@@ -96,6 +100,19 @@ def check_embedding(embedding: Any, *, dimension: int | None = None) -> NDArray[
     return vector
 
 
+def check_embeddings(embeddings: Any, *, dimension: int) -> NDArray[np.float32]:
+    """Several embeddings as float32 (Q, D); Q may be 0.
+
+    Raises:
+        InvalidValueError: not a matrix, or one of them as in `check_embedding`.
+    """
+    if not isinstance(embeddings, np.ndarray) or embeddings.ndim != 2 or embeddings.dtype.kind != "f":
+        found = f"{getattr(embeddings, 'dtype', type(embeddings).__name__)} {getattr(embeddings, 'shape', '')}"
+        raise InvalidValueError(f"the embeddings are {found}; they must be float32 (Q, D). Pass Encoding.embedding.")
+    checked = [check_embedding(row, dimension=dimension) for row in embeddings]
+    return np.stack(checked) if checked else np.empty((0, dimension), np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exclusion:
     """Scans that must not answer.
@@ -131,7 +148,8 @@ class SearchResult:
             says; None when there is none, or when novelty was not asked for.
         novelty: share in percent, 0 … 100, of the gallery's own nearest-neighbour distances (same scan, case, patient
             and group left out) that are smaller than `nearest`; near 100 means "unlike anything in the archive". None
-            when the gallery holds fewer than 20 scans, or when novelty was not asked for.
+            when the gallery holds fewer than 20 scans, or when novelty was not asked for. The gallery's own distances
+            are a sample, and may be of a state up to a tenth older than the one that was searched.
     """
 
     matches: tuple[Match, ...]
@@ -181,6 +199,7 @@ class GalleryInfo:
             without a value under "unknown".
         bytes: the truth on disk.
         cache_bytes: what can be rebuilt.
+        index: how it is searched, in words: "exact", or the kind, its numbers and its measured recall.
         schema_version: of the gallery.
         sonoseek_version: that created it.
         created: UTC.
@@ -199,6 +218,7 @@ class GalleryInfo:
     by_birads: Mapping[str, int]
     bytes: int
     cache_bytes: int
+    index: str
     schema_version: int
     sonoseek_version: str
     created: datetime
@@ -238,6 +258,9 @@ class Gallery(Protocol):
     def add(self, entries: Iterable[GalleryEntry], *, whole_cases: bool = False) -> AddResult:
         """Add new entries and update known ones; all of them or none. When it returns, they are safe on disk.
 
+        On Milvus "all or none" holds for what can be refused beforehand; a server lost in the middle keeps some, and
+        adding the same again completes them.
+
         Args:
             entries: read to the end before anything is written. All entries of a case must carry the same record.
             whole_cases: what is given of a case is all there is: its other scans are removed in the same step. For a
@@ -275,7 +298,10 @@ class Gallery(Protocol):
         ...
 
     def __iter__(self) -> Iterator[GalleryEntry]:
-        """Every entry as it was when the iteration began, by dataset, case_id, scan_id."""
+        """Every entry as it was when the iteration began, by dataset, case_id, scan_id.
+
+        On Milvus: the entries that were there when it began, less those removed since, each as it is at its turn.
+        """
         ...
 
     def search(
@@ -287,8 +313,10 @@ class Gallery(Protocol):
         exclude: Exclusion | None = None,
         novelty: bool = True,
         pictures: bool = True,
+        per_patient: bool = False,
+        fold: float | None = None,
     ) -> SearchResult:
-        """The `k` most similar scans, by cosine, exact.
+        """The `k` most similar scans, by cosine; each one's similarity is exact, however it was found.
 
         Args:
             embedding: float32 (D,), of the same bundle.
@@ -297,10 +325,42 @@ class Gallery(Protocol):
             exclude: what must not answer; see `exclusion_for`.
             novelty: also say how unusual the query is; costs a look at every scan even under a narrow filter.
             pictures: put each match's picture into it.
+            per_patient: one match per patient, the best; where no patient is named, per group, else per case.
+            fold: a cosine, 0 … 1: a scan at least this similar to a better match stands behind it and is not one
+                itself. None: near-copies are matches like any other. `Match.folded` counts what stands behind.
 
         Raises:
-            InvalidValueError: a wrong embedding or k.
+            InvalidValueError: a wrong embedding, k or fold.
             WhereError: a filter that does not parse.
+        """
+        ...
+
+    def search_many(
+        self,
+        embeddings: NDArray[np.float32],
+        *,
+        k: int = 10,
+        where: str | None = None,
+        exclude: Exclusion | None = None,
+        novelty: bool = True,
+        pictures: bool = True,
+        per_patient: bool = False,
+        fold: float | None = None,
+    ) -> tuple[SearchResult, ...]:
+        """Several searches at once, in one state of the gallery: what `search` finds for each, faster.
+
+        Args:
+            embeddings: float32 (Q, D), of the same bundle; Q may be 0.
+            k: as in `search`, and the same for all; so are the rest.
+            where: as in `search`.
+            exclude: as in `search`.
+            novelty: as in `search`.
+            pictures: as in `search`.
+            per_patient: as in `search`.
+            fold: as in `search`.
+
+        Raises:
+            InvalidValueError, WhereError: as in `search`.
         """
         ...
 
@@ -331,6 +391,23 @@ class Gallery(Protocol):
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """Read everything and list what is wrong, as sentences; () when all is well. Damage is listed, not raised."""
+        ...
+
+    def snapshot(self, location: str | Path) -> None:
+        """Copy one state of the whole gallery into a new SQLite gallery, while others read and write on.
+
+        The copy carries the same gallery_id. It appears whole or not at all, and is safe on disk when this returns.
+
+        Args:
+            location: folder or file, as in `open_gallery`; nothing may be there yet.
+
+        Raises:
+            GalleryError: something is there, or it cannot be written.
+        """
+        ...
+
+    def refresh(self) -> None:
+        """Bring what searches use up to the present, so that the next search need not."""
         ...
 
     def optimise(self) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, SonoseekError, TemporaryError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x534F4E4F
 """b"SONO": what `file` and SQLite show as the owner of the file."""
 FILE_NAME = "gallery.db"
@@ -44,6 +44,7 @@ CREATE TABLE cases (
     acquired   TEXT,
     licence    TEXT NOT NULL,
     descriptors TEXT,                  -- JSON, [[feature, word], …]
+    digest     BLOB NOT NULL DEFAULT x'',  -- of all the above; see digests.py
     UNIQUE (dataset, case_id)
 ) STRICT;
 CREATE INDEX cases_by_patient ON cases (patient_id, dataset) WHERE patient_id IS NOT NULL;
@@ -62,9 +63,12 @@ CREATE TABLE scans (
     laterality     TEXT CHECK (laterality IN ('left', 'right')),
     source         TEXT NOT NULL,
     fingerprint    TEXT NOT NULL,
+    digest         BLOB NOT NULL DEFAULT x'',   -- of the row, its picture and its evidence; see digests.py
+    changed        INTEGER NOT NULL DEFAULT 0,  -- the state in which it, or its case, was last written
     UNIQUE (scan_id, case_key)
 ) STRICT;
-CREATE INDEX scans_by_case ON scans (case_key);
+CREATE INDEX scans_by_case ON scans (case_key, laterality);  -- all that a filter needs of a scan
+CREATE INDEX scans_by_change ON scans (changed);
 
 CREATE TABLE pictures (
     row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
@@ -75,6 +79,17 @@ CREATE TABLE evidence (
     row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
     packed BLOB NOT NULL               -- see sonoseek.encoder.packed
 ) STRICT;
+
+CREATE TABLE states (                  -- the last of them is the gallery's; see state.py
+    seq   INTEGER PRIMARY KEY,
+    stamp INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE removals (                -- scans that went, and in which state
+    changed INTEGER NOT NULL,
+    row_id  INTEGER NOT NULL,
+    PRIMARY KEY (changed, row_id)
+) STRICT, WITHOUT ROWID;
 """
 
 
@@ -84,8 +99,14 @@ def database_path(location: str | Path) -> Path:
     return path if path.suffix.lower() in FILE_SUFFIXES and not path.is_dir() else path / FILE_NAME
 
 
-def create_database(path: Path, *, bundle_id: str, dimension: int) -> None:
+def create_database(path: Path, *, bundle_id: str, dimension: int, gallery_id: str | None = None) -> None:
     """Make an empty gallery file; it appears whole or not at all.
+
+    Args:
+        path: of the file; folders are made.
+        bundle_id: of the network whose embeddings it will hold.
+        dimension: numbers per embedding.
+        gallery_id: of the gallery that this will be a copy of; None: a new one.
 
     Raises:
         InvalidValueError: an empty bundle_id or a dimension below 1.
@@ -100,35 +121,54 @@ def create_database(path: Path, *, bundle_id: str, dimension: int) -> None:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with explained(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
                 connection.executescript(
                     f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};{_SCHEMA}"
                 )
                 meta = {
-                    "gallery_id": str(uuid.uuid4()),
+                    "gallery_id": gallery_id or str(uuid.uuid4()),
                     "bundle_id": bundle_id,
                     "dimension": dimension,
                     "created": datetime.now(UTC).isoformat(),
                     "sonoseek_version": version("sonoseek"),
-                    "stamp": secrets.randbits(62),
                 }
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+                connection.execute("INSERT INTO states VALUES (1, ?)", (secrets.randbits(62),))
                 connection.execute("COMMIT")
-            try:
-                os.link(draft, path)  # unlike a rename, refuses when someone else was faster
-            except FileExistsError:
-                raise GalleryError(
-                    f"{path} exists already; open it, or choose another place for the gallery."
-                ) from None
-            except OSError:  # a file system without hard links
-                draft.rename(path)
-            sync_folder(path.parent)
-            sync_folder(path.parent.parent)  # where the folder itself may be new
+            publish(draft, path)
         finally:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+def publish(draft: Path, path: Path) -> None:
+    """Give a finished file its name, so that it survives a power cut; never over another file.
+
+    Raises:
+        GalleryError: the name is taken.
+        OSError: the folder cannot be written.
+    """
+    try:
+        os.link(draft, path)  # unlike a rename, refuses when someone else was faster
+    except FileExistsError:
+        raise GalleryError(f"{path} exists already; open it, or choose another place for the gallery.") from None
+    except OSError:  # a file system without hard links
+        draft.rename(path)
+    sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each of which survives a power cut.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in new:
+        sync_folder(each.parent)
 
 
 def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
@@ -167,7 +207,8 @@ def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 67108864")  # bytes the log keeps after a large batch
-            connection.execute("PRAGMA cache_size = -16384")  # KiB; pictures of a screenful of matches stay in it
+            # KiB. Readers keep the pictures of a screenful of matches; a writer the pages that its indices touch.
+            connection.execute(f"PRAGMA cache_size = {-131072 if write else -16384}")
             connection.execute("PRAGMA trusted_schema = OFF")
         except BaseException:
             connection.close()
@@ -182,6 +223,22 @@ CREATE TABLE evidence (
     row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
     packed BLOB NOT NULL
 ) STRICT;
+""",
+    2: """
+ALTER TABLE cases ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
+ALTER TABLE scans ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
+ALTER TABLE scans ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
+DROP INDEX scans_by_case;
+CREATE INDEX scans_by_case ON scans (case_key, laterality);
+CREATE INDEX scans_by_change ON scans (changed);
+CREATE TABLE states (seq INTEGER PRIMARY KEY, stamp INTEGER NOT NULL) STRICT;
+INSERT INTO states SELECT 1, value FROM meta WHERE key = 'stamp';
+DELETE FROM meta WHERE key = 'stamp';
+CREATE TABLE removals (
+    changed INTEGER NOT NULL,
+    row_id  INTEGER NOT NULL,
+    PRIMARY KEY (changed, row_id)
+) STRICT, WITHOUT ROWID;
 """,
 }
 """Schema version → what makes the next one of it."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import InvalidValueError
+from sonoseek.core import GalleryError, InvalidValueError
 
 LONGEST_SIDE = 512
 """Pixels."""
@@ -38,6 +38,20 @@ def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
     if not done:
         raise InvalidValueError(f"pixels {pixels.shape} could not be written as JPEG; pass an ordinary scan.")
     return bytes(encoded.data)
+
+
+def decode_picture(picture: bytes, *, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """A kept picture as pixels, uint8 (H, W), brought back to the scan's own shape.
+
+    Raises:
+        GalleryError: it does not decode.
+    """
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if picture else None
+    if decoded is None:
+        raise GalleryError("a kept picture does not decode; run `sonoseek index verify`, then build its case again.")
+    if decoded.shape != shape:
+        decoded = cv2.resize(decoded, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(decoded, np.uint8)
 
 
 def picture_problem(picture: bytes) -> str | None:

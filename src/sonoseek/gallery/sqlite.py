@@ -1,11 +1,9 @@
-"""The gallery in one SQLite file: the truth on disk, and a cache of unit vectors beside it for exact search.
+"""The gallery in one SQLite file: the truth on disk, and a search cache beside it.
 
 Readers in any number of processes and threads see one consistent state while one writer changes the next: the file is
-in WAL mode, every search reads its rows in one transaction, and the cache carries the stamp of the state it was made
-from. What `add` and `remove` acknowledge has been flushed to disk (synchronous=FULL).
+in WAL mode, every search reads its rows in one transaction, and follows the cache from the state it was made of to the
+one that the transaction sees. What `add` and `remove` acknowledge has been flushed to disk (synchronous=FULL).
 """
-
-# ruff: noqa: S608  # SQL is put together from constants alone; values travel as parameters
 
 from __future__ import annotations
 
@@ -23,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleMismatchError, GalleryError, InvalidValueError
-from sonoseek.gallery import rows
+from sonoseek.gallery import rows, writing
+from sonoseek.gallery.building import build_base, kind_for
 from sonoseek.gallery.checks import describe, find_problems
+from sonoseek.gallery.collapse import Hit, check_fold, collapse, owner
 from sonoseek.gallery.connections import Connections
 from sonoseek.gallery.contract import (
     AddResult,
@@ -32,31 +32,33 @@ from sonoseek.gallery.contract import (
     Exclusion,
     GalleryEntry,
     GalleryInfo,
+    Index,
     Mode,
     RemoveResult,
     SearchResult,
     check_embedding,
+    check_embeddings,
 )
+from sonoseek.gallery.copying import copy_database
 from sonoseek.gallery.database import create_database, database_path
-from sonoseek.gallery.exact import best_rows, masked_products, nearest_distance, normalised, percentile
-from sonoseek.gallery.state import advance_stamp, build_vectors, current_stamp
-from sonoseek.gallery.vectors import Vectors, cache_path, load_vectors, save_vectors
-
-_REMEMBERED = 8
-"""Filters whose selections are kept; each takes eight bytes per scan that passes it."""
+from sonoseek.gallery.digests import give_digests
+from sonoseek.gallery.exact import nearest_distance, normalised, percentile
+from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
+from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, read_unit, record_state
+from sonoseek.gallery.vectors import cache_files, load_base, save_base
 
 
 class SqliteGallery:
     """See `Gallery`."""
 
-    def __init__(self, path: Path, *, mode: Mode, timeout_s: float) -> None:
+    def __init__(self, path: Path, *, mode: Mode, timeout_s: float, index: Index) -> None:
         """Open the file; callers use `open` or `create`."""
         self._path = path
         self._mode = mode
+        self._index: Index = index
         self._connections = Connections(path, write=mode == "w", timeout_s=timeout_s)
         self._loading = threading.Lock()
-        self._vectors: Vectors | None = None
-        self._selections: dict[tuple[int, str], NDArray[np.intp]] = {}
+        self._view: View | None = None
         self._words: tuple[int, dict[str, dict[str, int]]] | None = None
         try:
             with self._connections.snapshot() as connection:
@@ -74,19 +76,26 @@ class SqliteGallery:
             raise
 
     @classmethod
-    def open(cls, location: str | Path, *, mode: Mode = "r", timeout_s: float = 5.0) -> Self:
+    def open(cls, location: str | Path, *, mode: Mode = "r", timeout_s: float = 5.0, index: Index = "auto") -> Self:
         """See `open_gallery`."""
-        return cls(database_path(location), mode=mode, timeout_s=timeout_s)
+        return cls(database_path(location), mode=mode, timeout_s=timeout_s, index=index)
 
     @classmethod
     def create(
-        cls, location: str | Path, *, bundle_id: str, dimension: int, exist_ok: bool = False, timeout_s: float = 5.0
+        cls,
+        location: str | Path,
+        *,
+        bundle_id: str,
+        dimension: int,
+        exist_ok: bool = False,
+        timeout_s: float = 5.0,
+        index: Index = "auto",
     ) -> Self:
         """See `create_gallery`."""
         path = database_path(location)
         if not (exist_ok and path.exists()):
             create_database(path, bundle_id=bundle_id, dimension=dimension)
-        gallery = cls(path, mode="w", timeout_s=timeout_s)
+        gallery = cls(path, mode="w", timeout_s=timeout_s, index=index)
         if (gallery.bundle_id, gallery.dimension) != (bundle_id, dimension):
             found = f"bundle {gallery.bundle_id}, dimension {gallery.dimension}"
             gallery.close()
@@ -106,29 +115,43 @@ class SqliteGallery:
     def add(self, entries: Iterable[GalleryEntry], *, whole_cases: bool = False) -> AddResult:
         """See `Gallery.add`."""
         self._check_writable()
-        prepared = rows.prepare_entries(entries, dimension=self.dimension)
-        with self._change() as connection:
-            return rows.write_entries(connection, prepared, whole_cases=whole_cases)
+        prepared = writing.prepare_entries(entries, dimension=self.dimension)
+        with self._change() as (connection, seq):
+            return writing.write_entries(connection, prepared, whole_cases=whole_cases, seq=seq)
 
     def remove(self, *, scan_ids: Iterable[str] = (), cases: Iterable[CaseKey] = ()) -> RemoveResult:
         """See `Gallery.remove`."""
         self._check_writable()
         wanted_scans = list(dict.fromkeys(scan_ids))
         wanted_cases = list(dict.fromkeys((dataset, case_id) for dataset, case_id in cases))
-        with self._change() as connection:
-            return rows.remove_rows(connection, scan_ids=wanted_scans, cases=wanted_cases)
+        with self._change() as (connection, seq):
+            return writing.remove_rows(connection, scan_ids=wanted_scans, cases=wanted_cases, seq=seq)
 
     def optimise(self) -> None:
-        """See `Gallery.optimise`: statistics, VACUUM, an empty log, a fresh cache, no drafts of killed processes."""
+        """See `Gallery.optimise`: digests of old rows, statistics, VACUUM, an empty log, a fresh cache, no drafts."""
         self._check_writable()
-        for draft in self._path.parent.glob(f".{self._path.name}.*"):
-            draft.unlink(missing_ok=True)
         with self._connections.writer() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            give_digests(connection)
+            connection.execute("COMMIT")
             connection.execute("PRAGMA optimize")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with self._connections.snapshot() as connection, self._loading:
-            self._vectors = self._build(connection, current_stamp(connection))
+            self._view = None
+            for file in cache_files(self._path):
+                file.unlink(missing_ok=True)
+            self._view = self._built(connection)
+
+    def refresh(self) -> None:
+        """See `Gallery.refresh`."""
+        with self._connections.snapshot() as connection:
+            self._current(connection)
+
+    def snapshot(self, location: str | Path) -> None:
+        """See `Gallery.snapshot`: SQLite's online backup."""
+        with self._connections.any() as connection:
+            copy_database(connection, database_path(location))
 
     # Reading
 
@@ -171,7 +194,7 @@ class SqliteGallery:
     def words(self) -> dict[str, dict[str, int]]:
         """See `Gallery.words`."""
         with self._connections.snapshot() as connection:
-            stamp = current_stamp(connection)
+            _, stamp = current_state(connection)
             if self._words is None or self._words[0] != stamp:
                 self._words = stamp, rows.count_words(connection)
         return {feature: dict(counts) for feature, counts in self._words[1].items()}
@@ -209,7 +232,7 @@ class SqliteGallery:
     def info(self) -> GalleryInfo:
         """See `Gallery.info`."""
         with self._connections.snapshot() as connection:
-            return describe(connection, self._path)
+            return describe(connection, self._path, index=self._index)
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """See `Gallery.verify`."""
@@ -227,93 +250,125 @@ class SqliteGallery:
         exclude: Exclusion | None = None,
         novelty: bool = True,
         pictures: bool = True,
+        per_patient: bool = False,
+        fold: float | None = None,
     ) -> SearchResult:
         """See `Gallery.search`."""
-        query = normalised(check_embedding(embedding, dimension=self.dimension))
-        if operator.index(k) < 0:
+        query = check_embedding(embedding, dimension=self.dimension)
+        (result,) = self.search_many(
+            query[np.newaxis],
+            k=k,
+            where=where,
+            exclude=exclude,
+            novelty=novelty,
+            pictures=pictures,
+            per_patient=per_patient,
+            fold=fold,
+        )
+        return result
+
+    def search_many(
+        self,
+        embeddings: NDArray[np.float32],
+        *,
+        k: int = 10,
+        where: str | None = None,
+        exclude: Exclusion | None = None,
+        novelty: bool = True,
+        pictures: bool = True,
+        per_patient: bool = False,
+        fold: float | None = None,
+    ) -> tuple[SearchResult, ...]:
+        """See `Gallery.search_many`."""
+        queries = normalised(check_embeddings(embeddings, dimension=self.dimension))
+        if (k := operator.index(k)) < 0:
             raise InvalidValueError(f"k is {k}; it is the number of matches, 0 or more.")
+        check_fold(fold)
         with self._connections.snapshot() as connection:
-            vectors = self._current_vectors(connection)
-            selected = None if where is None else self._selection(connection, vectors, where)
-            excluded = self._excluded(connection, vectors, exclude)
-            products = masked_products(vectors.unit, query, excluded=excluded) if novelty else None
-            found, similarities = best_rows(
-                vectors.unit, query, k=k, rows=selected, excluded=excluded, products=products
-            )
-            matches = rows.read_matches(
-                connection, vectors.row_ids[found].tolist(), similarities.tolist(), pictures=pictures
-            )
-        if products is None:
-            return SearchResult(matches=matches)
-        nearest = nearest_distance(products)
-        return SearchResult(matches=matches, nearest=nearest, novelty=percentile(nearest, own=vectors.own))
+            view = self._current(connection)
+            excluded = view.excluded(connection, exclude)
+
+            def ask(asked: NDArray[np.float32], n: int, *, also_novelty: bool) -> list[Found]:
+                return view.search(connection, asked, k=n, where=where, excluded=excluded, novelty=also_novelty)
+
+            plain = not per_patient and fold is None
+            found = ask(queries, k if plain else 0, also_novelty=novelty)
+            results = []
+            for query, one in zip(queries, found, strict=True):
+                ids, cosines, behind = one.row_ids.tolist(), one.cosines.tolist(), None
+                if not plain and k:
+
+                    def fetch(n: int, query: NDArray[np.float32] = query) -> list[Hit]:
+                        (hits,) = ask(query[np.newaxis], n, also_novelty=False)
+                        return _owned(connection, hits)
+
+                    kept = collapse(
+                        fetch,
+                        k=k,
+                        per_patient=per_patient,
+                        fold=fold,
+                        vectors=lambda hits: read_unit(
+                            connection, np.array([hit.key for hit in hits], np.int64), dimension=self.dimension
+                        ),
+                    )
+                    ids, cosines = [int(hit.key) for hit, _ in kept], [hit.similarity for hit, _ in kept]
+                    behind = [count for _, count in kept]
+                matches = rows.read_matches(connection, ids, cosines, pictures=pictures, folded=behind)
+                nearest = nearest_distance(one.best) if novelty else None
+                results.append(
+                    SearchResult(matches=matches, nearest=nearest, novelty=percentile(nearest, own=view.base.own))
+                )
+        return tuple(results)
 
     def novelty(self, embedding: NDArray[np.float32], *, exclude: Exclusion | None = None) -> float | None:
         """See `Gallery.novelty`."""
         return self.search(embedding, k=0, exclude=exclude).novelty
 
-    def _current_vectors(self, connection: sqlite3.Connection) -> Vectors:
-        """The unit vectors of the state that this transaction sees: from memory, the cache file, or the truth."""
-        stamp = current_stamp(connection)
-        vectors = self._vectors
-        if vectors is not None and vectors.stamp == stamp:
-            return vectors
+    def _current(self, connection: sqlite3.Connection) -> View:
+        """What this transaction sees, ready to be searched: from memory, the cache and what changed since, or anew."""
+        state = current_state(connection)
+        view = self._view
+        if view is not None and view.state == state:
+            return view
         with self._loading:
-            vectors = self._vectors
-            if vectors is None or vectors.stamp != stamp:
-                vectors = load_vectors(
-                    cache_path(self._path), gallery_id=self.gallery_id, stamp=stamp, dimension=self.dimension
-                )
-                self._vectors = vectors = vectors or self._build(connection, stamp)
-            return vectors
+            view = self._view
+            if view is None or view.state != state:
+                view = self._followed(connection, view) if view is not None else None
+                if view is None:
+                    base = load_base(self._path, gallery_id=self.gallery_id, dimension=self.dimension)
+                    loaded = None if base is None else View.of(base, dimension=self.dimension)
+                    view = None if loaded is None else self._followed(connection, loaded)
+                self._view = view = view or self._built(connection)
+            return view
 
-    def _build(self, connection: sqlite3.Connection, stamp: int) -> Vectors:
-        vectors = build_vectors(connection, gallery_id=self.gallery_id, dimension=self.dimension, stamp=stamp)
-        path = cache_path(self._path)
-        if not save_vectors(path, vectors):
-            return vectors
-        # What was written is mapped instead, so that processes share one copy.
-        return load_vectors(path, gallery_id=self.gallery_id, stamp=stamp, dimension=self.dimension) or vectors
+    def _followed(self, connection: sqlite3.Connection, view: View) -> View | None:
+        """A view brought to the state of this transaction; None where it must be made anew."""
+        state = current_state(connection)
+        if view.state == state:
+            return view if view.base.kind == kind_for(self._index, view.base.row_ids.size) else None
+        rows_in_base = view.base.row_ids.size
+        if (
+            rows_in_base < SMALL
+            or view.base.kind != kind_for(self._index, rows_in_base)
+            or view.state.seq > state.seq  # another thread's transaction is ahead of this one
+            or not is_remembered(connection, view.state)
+            or count_changes(connection, view.base.state) > TOLERATED * rows_in_base
+        ):
+            return None
+        return view.follow(read_changes(connection, view.state, dimension=self.dimension), state)
 
-    def _selection(self, connection: sqlite3.Connection, vectors: Vectors, where: str) -> NDArray[np.intp]:
-        """Rows of the matrix that pass a filter, ascending."""
-        key = (vectors.stamp, where)
-        selected = self._selections.get(key)
-        if selected is None:
-            from sonoseek.gallery.where_sql import compile_where, install_functions  # loads the parser when needed
-
-            condition, parameters = compile_where(where)
-            install_functions(connection)
-            found = connection.execute(
-                f"SELECT s.row_id FROM scans s JOIN cases c USING (case_key) WHERE {condition}",
-                parameters,
-            )
-            selected = vectors.rows_of(np.fromiter((row_id for (row_id,) in found), np.int64))
-            if len(self._selections) >= _REMEMBERED:
-                self._selections = {}
-            self._selections[key] = selected
-        return selected
-
-    def _excluded(
-        self, connection: sqlite3.Connection, vectors: Vectors, exclude: Exclusion | None
-    ) -> NDArray[np.intp]:
-        """Rows of the matrix that must not answer."""
-        found: set[int] = set()
-        if exclude is not None:
-            for values, sql in (
-                (exclude.scan_ids, rows.SELECT_BY_SCAN),
-                (exclude.patients, rows.SELECT_BY_PATIENT),
-                (exclude.groups, rows.SELECT_BY_GROUP),
-            ):
-                if values:
-                    found.update(row_id for (row_id,) in connection.execute(sql, (json.dumps(values),)))
-        return vectors.rows_of(np.fromiter(found, np.int64, len(found)))
+    def _built(self, connection: sqlite3.Connection) -> View:
+        base = build_base(connection, gallery_id=self.gallery_id, dimension=self.dimension, index=self._index)
+        if save_base(self._path, base):
+            # What was written is mapped instead, so that processes share one copy.
+            mapped = load_base(self._path, gallery_id=self.gallery_id, dimension=self.dimension)
+            base = mapped if mapped is not None and mapped.state == base.state and mapped.kind == base.kind else base
+        return View.of(base, dimension=self.dimension)
 
     def close(self) -> None:
         """See `Gallery.close`."""
         self._connections.close()
-        self._vectors = None
-        self._selections = {}
+        self._view = None
 
     def __enter__(self) -> Self:
         return self
@@ -324,16 +379,33 @@ class SqliteGallery:
         self.close()
 
     @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that writes, and marks a new state if anything was changed: kept whole, or undone whole."""
+    def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """A transaction that writes, and the number of the state it makes: kept whole, or undone whole."""
         with self._connections.writer() as connection:
             connection.execute("BEGIN IMMEDIATE")
+            seq = current_state(connection).seq + 1
             before = connection.total_changes
-            yield connection
+            yield connection, seq
             if connection.total_changes != before:
-                advance_stamp(connection)
+                record_state(connection, seq)
             connection.execute("COMMIT")
 
     def _check_writable(self) -> None:
         if self._mode != "w":
             raise GalleryError(f"{self._path} is open for reading. Open it with mode 'w' to change it.")
+
+
+def _owned(connection: sqlite3.Connection, found: Found) -> list[Hit]:
+    """Hits, each with whom its scan belongs to."""
+    ids = found.row_ids.tolist()
+    held = {
+        row_id: owner(dataset, patient_id=patient_id, group=group, case_id=case_id)
+        for row_id, dataset, patient_id, group, case_id in connection.execute(
+            """SELECT s.row_id, c.dataset, c.patient_id, c."group", c.case_id FROM scans s JOIN cases c USING (case_key)
+            WHERE s.row_id IN (SELECT value FROM json_each(?))""",
+            (json.dumps(ids),),
+        )
+    }
+    if not held.keys() >= set(ids):
+        raise GalleryError("a scan has lost its case; run `sonoseek index verify` on the gallery.")
+    return [Hit(row_id, cosine, held[row_id]) for row_id, cosine in zip(ids, found.cosines.tolist(), strict=True)]

@@ -1,93 +1,137 @@
-"""From the rows of the SQLite file to the vectors that searches use."""
+"""States of the SQLite file, and what changed between two of them.
+
+Every change makes a new state, with a number that counts up and a stamp that is drawn. A cache names the state it was
+made from; it can be followed up to the present while that very state, number and stamp, is among those that the file
+remembers. The stamp is drawn, not counted: a copy that is restored and then changed would count to numbers that a cache
+of the history it left already carries.
+"""
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError
-from sonoseek.gallery.exact import normalised, own_distances
-from sonoseek.gallery.vectors import Vectors
+from sonoseek.gallery.exact import normalised
 
-_BATCH = 4_096
+_BATCH = 8_192
 """Embeddings decoded at once."""
+_REMEMBERED = 10_000
+"""States that can be followed; a cache of an older one is made anew."""
 
 
-def current_stamp(connection: sqlite3.Connection) -> int:
-    """Number of the state that this transaction sees: drawn anew with every change, never twice the same."""
-    return int(connection.execute("SELECT value FROM meta WHERE key = 'stamp'").fetchone()[0])
+class State(NamedTuple):
+    """One state of a gallery: its number, and the stamp that tells it from the same number of another history."""
+
+    seq: int
+    stamp: int
 
 
-def advance_stamp(connection: sqlite3.Connection) -> None:
-    """Mark a new state, at the end of the transaction that made it.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Changes:
+    """What became of a gallery between two states.
 
-    Drawn, not counted: a copy that is restored and then changed would count to numbers that a cache already carries.
+    Attributes:
+        row_ids: int64 (n,), ascending: scans that were added or written again.
+        unit: float32 (n, D), their unit vectors.
+        removed: int64 (m,): scans that went.
     """
-    connection.execute("UPDATE meta SET value = ? WHERE key = 'stamp'", (secrets.randbits(62),))
+
+    row_ids: NDArray[np.int64]
+    unit: NDArray[np.float32]
+    removed: NDArray[np.int64]
 
 
-def build_vectors(connection: sqlite3.Connection, *, gallery_id: str, dimension: int, stamp: int) -> Vectors:
-    """Unit vectors of every scan, and the gallery's own distances, from the truth.
+def current_state(connection: sqlite3.Connection) -> State:
+    """The state that this transaction sees."""
+    found = connection.execute("SELECT seq, stamp FROM states ORDER BY seq DESC LIMIT 1").fetchone()
+    if found is None or not all(isinstance(number, int) for number in found):
+        raise GalleryError("the gallery has lost its list of states; it is damaged. Restore it from a copy.")
+    return State(*found)
+
+
+def record_state(connection: sqlite3.Connection, seq: int) -> None:
+    """Mark a new state, at the end of the transaction that made it."""
+    connection.execute("INSERT INTO states VALUES (?, ?)", (seq, secrets.randbits(62)))
+    connection.execute("DELETE FROM states WHERE seq <= ?", (seq - _REMEMBERED,))
+    connection.execute("DELETE FROM removals WHERE changed <= ?", (seq - _REMEMBERED,))
+
+
+def is_remembered(connection: sqlite3.Connection, state: State) -> bool:
+    """Whether the present grew out of this state, and every change since then is still known."""
+    return connection.execute("SELECT 1 FROM states WHERE seq = ? AND stamp = ?", state).fetchone() is not None
+
+
+def count_changes(connection: sqlite3.Connection, since: State) -> int:
+    """How many scans were added, written again or removed since a state."""
+    (written,) = connection.execute("SELECT count(*) FROM scans WHERE changed > ?", (since.seq,)).fetchone()
+    (removed,) = connection.execute("SELECT count(*) FROM removals WHERE changed > ?", (since.seq,)).fetchone()
+    return int(written + removed)
+
+
+def read_changes(connection: sqlite3.Connection, since: State, *, dimension: int) -> Changes:
+    """What became of the scans since a state that is remembered."""
+    # Sorted here: asked for an order, SQLite walks through all scans in it, rather than through the index of changes.
+    written = np.sort(column(connection.execute("SELECT row_id FROM scans WHERE changed > ?", (since.seq,))))
+    removed = column(connection.execute("SELECT row_id FROM removals WHERE changed > ?", (since.seq,)))
+    return Changes(row_ids=written, unit=read_unit(connection, written, dimension=dimension), removed=removed)
+
+
+def read_unit(connection: sqlite3.Connection, row_ids: NDArray[np.int64], *, dimension: int) -> NDArray[np.float32]:
+    """Unit vectors of these scans, in their order: float32 (n, D).
 
     Raises:
-        GalleryError: an embedding of another length, or one that points nowhere.
+        GalleryError: an embedding that is not there, or not usable.
     """
-    row_ids, same = _identities(connection)
-    unit = np.empty((row_ids.size, dimension), np.float32)
-    at = 0
-    for found, block in read_embeddings(connection, dimension=dimension):
-        if not np.array_equal(found, row_ids[at : at + found.size]):
-            raise GalleryError("scans and their cases disagree; run `sonoseek index verify` on the gallery.")
-        unit[at : at + found.size] = block
-        at += found.size
+    found: list[bytes] = []
+    for start in range(0, row_ids.size, _BATCH):
+        wanted = row_ids[start : start + _BATCH].tolist()
+        held = dict(
+            connection.execute(
+                "SELECT row_id, embedding FROM scans WHERE row_id IN (SELECT value FROM json_each(?))",
+                (json.dumps(wanted),),
+            ).fetchall()
+        )
+        if not held.keys() >= set(wanted):
+            raise GalleryError("a scan is not where its index says; run `sonoseek index verify` on the gallery.")
+        found += [held[row_id] for row_id in wanted]
+    unit = _decoded(found, dimension)
     if not np.isfinite(unit).all():
         raise GalleryError("an embedding holds NaN or is all zero; run `sonoseek index verify` on the gallery.")
-    order = np.lexsort((same[:, 1], same[:, 0]))  # by scan_id, then dataset and case_id
-    unit, row_ids, same = unit[order], row_ids[order], same[order]
-    return Vectors(gallery_id=gallery_id, stamp=stamp, row_ids=row_ids, unit=unit, own=own_distances(unit, same))
+    return unit
 
 
 def read_embeddings(
     connection: sqlite3.Connection, *, dimension: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Row ids, ascending, and unit vectors float32 (≤ 4096, D), block by block; NaN where one is not usable.
+    """Row ids, ascending, and unit vectors float32 (≤ 8192, D), block by block; NaN where one is not usable.
 
     Raises:
         GalleryError: an embedding of another length.
     """
     cursor = connection.execute("SELECT row_id, embedding FROM scans ORDER BY row_id")
     while batch := cursor.fetchmany(_BATCH):
-        if any(len(blob) != 2 * dimension for _, blob in batch):
-            raise GalleryError(
-                f"an embedding does not have {dimension} numbers; run `sonoseek index verify` on the gallery."
-            )
-        stored = np.frombuffer(b"".join(blob for _, blob in batch), "<f2").reshape(len(batch), dimension)
-        with np.errstate(invalid="ignore", divide="ignore"):  # NaN and zero vectors become NaN: the caller looks
-            yield np.array([row_id for row_id, _ in batch], np.int64), normalised(stored.astype(np.float32))
+        yield np.array([row_id for row_id, _ in batch], np.int64), _decoded([blob for _, blob in batch], dimension)
 
 
-def _identities(connection: sqlite3.Connection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row ids, ascending, and int64 (N, 4): numbers of scan, case, patient and group; −1 where there is none.
+def column(rows: Iterator[Sequence[int]] | sqlite3.Cursor) -> NDArray[np.int64]:
+    """The first value of each row: int64 (n,)."""
+    return np.fromiter((row[0] for row in rows), np.int64)
 
-    Numbers of scans and cases count up in the order of scan_id, and of (dataset, case_id).
-    """
-    found = connection.execute(
-        """SELECT s.row_id, s.scan_id, c.dataset, c.case_id, c.patient_id, c."group"
-        FROM scans s JOIN cases c USING (case_key) ORDER BY s.row_id"""
-    ).fetchall()
-    row_ids = np.array([row[0] for row in found], np.int64)
-    columns: list[list[Hashable]] = [
-        [row[1] for row in found],
-        [(row[2], row[3]) for row in found],
-        [None if row[4] is None else (row[2], row[4]) for row in found],
-        [None if row[5] is None else (row[2], row[5]) for row in found],
-    ]
-    same = np.full((len(found), 4), -1, np.int64)
-    for place, column in enumerate(columns):
-        numbers = {value: number for number, value in enumerate(sorted({v for v in column if v is not None}))}  # type: ignore[type-var]
-        same[:, place] = [numbers.get(value, -1) for value in column]
-    return row_ids, same
+
+def _decoded(blobs: Sequence[object], dimension: int) -> NDArray[np.float32]:
+    whole = [blob for blob in blobs if isinstance(blob, bytes) and len(blob) == 2 * dimension]
+    if len(whole) != len(blobs):
+        raise GalleryError(
+            f"an embedding does not have {dimension} numbers; run `sonoseek index verify` on the gallery."
+        )
+    stored = np.frombuffer(b"".join(whole), "<f2").reshape(len(blobs), dimension)
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN and zero vectors become NaN: the caller looks
+        return normalised(stored.astype(np.float32))

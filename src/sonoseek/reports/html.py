@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from sonoseek.core import Explanation, Match, Report, Scan
+from sonoseek.core import Explanation, Match, Report, Scan, View
 from sonoseek.reports import pictures, words
 from sonoseek.reports.json import SCHEMA_VERSION
 
@@ -58,6 +58,10 @@ def render_html(report: Report) -> str:
             "size": words.size(report.scan),
             "matches": [_match(match, evidence) for match in report.matches],
             "shared_words": [words.shared_word(each) for each in report.shared_words],
+            "region": None if report.region is None else _rectangle(report),
+            "region_said": None if report.region is None else words.region(report.region),
+            "refined": words.refined(report) if report.liked or report.disliked else None,
+            "views": [_view(view, number) for number, view in enumerate(report.views, start=2)],
             "outline": None if report.contour is None else _outline(report),
             "created": f"{report.created:%Y-%m-%d %H:%M:%S %Z}",
             "schema_version": SCHEMA_VERSION,
@@ -145,6 +149,36 @@ def _other_side(match: Match, report: Report, *, reference: float) -> dict[str, 
     }
 
 
+def _rectangle(report: Report) -> dict[str, float]:
+    """The region, in percent of the scan's width and height."""
+    height, width = report.scan.shape
+    box = report.region
+    assert box is not None  # noqa: S101  # for the type checker
+    top, left = max(box.top, 0.0), max(box.left, 0.0)
+    return {
+        "x": round(100 * left / width, 3),
+        "y": round(100 * top / height, 3),
+        "width": round(100 * (min(box.right, width) - left) / width, 3),
+        "height": round(100 * (min(box.bottom, height) - top) / height, 3),
+    }
+
+
+def _view(view: View, number: int) -> dict[str, Any]:
+    """Another view of the lesion: its picture, its verdict's heatmap, and what it says alone."""
+    return {
+        "number": number,
+        "url": pictures.scan_url(view.scan),
+        "stage": stage(view.scan),
+        "layers": pictures.draw_heatmap(view.explanations[0], longest=PAIR_SIDE) if view.explanations else None,
+        "target": view.explanations[0].target if view.explanations else "",
+        "verdict": words.verdict(view.prediction),
+        "tone": view.prediction.label or "unsure",
+        "said": ", ".join(f"{name} {words.percent(p)}" for name, p in view.prediction.probabilities.items()),
+        "source": view.scan.source or "unnamed scan",
+        "size": words.size(view.scan),
+    }
+
+
 def _outline(report: Report) -> dict[str, Any]:
     """The outline as an SVG polygon over the scan, and its measures in words."""
     height, width = report.scan.shape
@@ -199,6 +233,7 @@ def _match(match: Match, evidence: list[dict[str, Any]]) -> dict[str, Any]:
         "similarity": words.signed(match.similarity, digits=3).lstrip("+"),
         "distance": f"{1.0 - match.similarity:.3f}",
         "width": f"{max(match.similarity, 0.0) * 100:.1f}",
+        "folded": match.folded,
         "histology": match.histology,
         "device": match.device,
         "dataset": match.dataset,

@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import Contour, Explanation, InvalidValueError, Match, Report, SharedWord
+from sonoseek.core import (
+    Box,
+    Contour,
+    Explanation,
+    InvalidValueError,
+    Match,
+    Prediction,
+    Report,
+    Scan,
+    SharedWord,
+)
 from sonoseek.reports.words import likeliest
 
 SCHEMA_VERSION = "2"
@@ -47,9 +57,6 @@ def report_document(report: Report, *, heatmaps: bool = False) -> dict[str, Any]
     Raises:
         InvalidValueError: a number is not finite.
     """
-    height, width = report.scan.shape
-    spacing = report.scan.spacing_mm
-    prediction = report.prediction
     return {
         "schema": "sonoseek-report",
         "schema_version": SCHEMA_VERSION,
@@ -59,27 +66,19 @@ def report_document(report: Report, *, heatmaps: bool = False) -> dict[str, Any]
         "bundle_id": report.bundle_id,
         "gallery_id": report.gallery_id,
         "where": report.where,
-        "scan": {
-            "scan_id": report.scan_id,
-            "height": height,
-            "width": width,
-            "spacing_mm": None if spacing is None else [_number(side, "spacing_mm") for side in spacing],
-            "laterality": report.scan.laterality,
-            "patient_id": report.scan.patient_id,
-            "source": report.scan.source,
-        },
-        "prediction": {
-            "label": prediction.label,
-            "likeliest": likeliest(prediction),
-            "probabilities": {
-                name: _number(value, "probabilities") for name, value in prediction.probabilities.items()
-            },
-            "prediction_set": list(prediction.prediction_set),
-            "entropy": _number(prediction.entropy, "entropy"),
-            "unfamiliarity": (
-                None if prediction.unfamiliarity is None else _number(prediction.unfamiliarity, "unfamiliarity")
-            ),
-        },
+        "scan": _scan(report.scan),
+        "prediction": _prediction(report.prediction),
+        "views": [
+            {
+                "scan": _scan(view.scan),
+                "prediction": _prediction(view.prediction),
+                "explanations": [_explanation(each, pixels=heatmaps) for each in view.explanations],
+            }
+            for view in report.views
+        ],
+        "region": None if report.region is None else _region(report.region),
+        "liked": list(report.liked),
+        "disliked": list(report.disliked),
         "agreement": None if report.agreement is None else _number(report.agreement, "agreement"),
         "novelty": None if report.novelty is None else _number(report.novelty, "novelty"),
         "warnings": list(report.warnings),
@@ -140,6 +139,36 @@ def decode_cells(cells: Mapping[str, Any]) -> NDArray[np.float32]:
     return numbers
 
 
+def _scan(scan: Scan) -> dict[str, Any]:
+    height, width = scan.shape
+    spacing = scan.spacing_mm
+    return {
+        "scan_id": scan.scan_id,
+        "height": height,
+        "width": width,
+        "spacing_mm": None if spacing is None else [_number(side, "spacing_mm") for side in spacing],
+        "laterality": scan.laterality,
+        "patient_id": scan.patient_id,
+        "source": scan.source,
+    }
+
+
+def _prediction(prediction: Prediction) -> dict[str, Any]:
+    strange = prediction.unfamiliarity
+    return {
+        "label": prediction.label,
+        "likeliest": likeliest(prediction),
+        "probabilities": {name: _number(value, "probabilities") for name, value in prediction.probabilities.items()},
+        "prediction_set": list(prediction.prediction_set),
+        "entropy": _number(prediction.entropy, "entropy"),
+        "unfamiliarity": None if strange is None else _number(strange, "unfamiliarity"),
+    }
+
+
+def _region(box: Box) -> dict[str, float]:
+    return {name: _number(getattr(box, name), "region") for name in ("top", "left", "bottom", "right")}
+
+
 def _shared_word(word: SharedWord) -> dict[str, Any]:
     return {
         "feature": word.feature,
@@ -181,6 +210,7 @@ def _match(match: Match, *, pixels: bool) -> dict[str, Any]:
         "device": match.device,
         "patient_id": match.patient_id,
         "group": match.group,
+        "folded": match.folded,
         "descriptors": [{"feature": feature, "word": word} for feature, word in match.descriptors],
         "explanation": None if match.explanation is None else _explanation(match.explanation, pixels=pixels),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from sonoseek.core import Match, Prediction, Scan
+from sonoseek.core import Box, Match, Prediction, Scan
 from sonoseek.reports.words import UNLIKE_ANYTHING, either, likeliest, percent
 
 SMALL_SIDE = 128
@@ -58,6 +58,35 @@ def _about_a_stranger(unfamiliarity: float) -> str:
         "scans as nearly all new scans of their kind do. No verdict is given, however sure the probabilities look; "
         "trust neither them nor the matches."
     )
+
+
+def about_the_question(
+    *, views: Sequence[Prediction], first: Prediction, region: Box | None, examples: int
+) -> list[str]:
+    """What the reader should know of a search that is not one whole scan's.
+
+    Args:
+        views: what each further view shows alone.
+        first: what the first shows alone.
+        region: that was searched with, or None.
+        examples: how many scans were liked or disliked.
+    """
+    said = []
+    if views:
+        alone = [likeliest(each) for each in (first, *views)]
+        verdicts = ", ".join(f"view {number}: {name}" for number, name in enumerate(alone, start=1))
+        agree = "they agree" if len(set(alone)) == 1 else "they do not agree"
+        said.append(f"The verdict and the matches are of {len(alone)} views together; alone, {agree} ({verdicts}).")
+    if region is not None:
+        said.append(
+            "The matches were searched with the region alone; the verdict and the novelty are the whole scan's."
+        )
+    if examples:
+        said.append(
+            f"The search was moved by {examples} liked or disliked {'scan' if examples == 1 else 'scans'}: "
+            "similarities are with what was searched for, not with the scan."
+        )
+    return said
 
 
 def about_copies(

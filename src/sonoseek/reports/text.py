@@ -31,6 +31,13 @@ def render_text(report: Report) -> str:
         rows.append(("Readers" if number == 0 else "", _plain(words.shared_word(word), widest=200)))
     if report.contour is not None and report.contour.longest_mm is not None:
         rows.append(("Outline", words.contour(report.contour)))
+    for number, view in enumerate(report.views, start=2):
+        said = f"{words.verdict(view.prediction)}: {view.scan.source or 'unnamed'}, {words.size(view.scan)}"
+        rows.append((f"View {number}", _plain(said, widest=300)))
+    if report.region is not None:
+        rows.append(("Region", words.region(report.region)))
+    if report.liked or report.disliked:
+        rows.append(("Refined", words.refined(report)))
     if report.where is not None:
         rows.append(("Filter", _plain(report.where, widest=500)))
     lines = [f"{head:<11}{body}" for head, body in rows]
@@ -56,7 +63,7 @@ def _table(matches: tuple[Match, ...]) -> list[str]:
             f"{SHAPES.get(match.label, '?')} {_plain(match.label)}",
             _plain(match.birads or "-"),
             _plain(match.device or "-"),
-            _plain(f"{match.dataset}/{match.case_id}"),
+            _plain(f"{match.dataset}/{match.case_id}") + (f"  (+{match.folded} behind it)" if match.folded else ""),
         )
         for match in matches
     ]

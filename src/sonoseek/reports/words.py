@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sonoseek.core import Contour, Prediction, Report, Scan, SharedWord
+from sonoseek.core import Box, Contour, Prediction, Report, Scan, SharedWord
 
 UNLIKE_ANYTHING = 99.0
 """Percentile of novelty from which on a scan is called unlike anything in the archive."""
@@ -106,6 +106,21 @@ def contour(outline: Contour) -> str:
         f"({outline.area_mm2:.0f} mm²), {shape}, {outline.depth_mm:.0f} mm below the top of the scan: "
         "an estimate, not a measurement."
     )
+
+
+def region(box: Box) -> str:
+    """Where the search was confined to: "rows 120 to 310, columns 80 to 400 of the scan"."""
+    return f"rows {box.top:g} to {box.bottom:g}, columns {box.left:g} to {box.right:g} of the scan"
+
+
+def refined(report: Report) -> str:
+    """What moved the search: "towards 2 liked, away from 1 disliked scan"."""
+    parts = [
+        f"{way} {len(scans)} {kind}"
+        for way, scans, kind in (("towards", report.liked, "liked"), ("away from", report.disliked, "disliked"))
+        if scans
+    ]
+    return f"{', '.join(parts)} {'scan' if len(report.liked) + len(report.disliked) == 1 else 'scans'} of the archive"
 
 
 def size(scan: Scan) -> str:

@@ -10,9 +10,14 @@ import typer
 
 from sonoseek.core import InvalidValueError
 
+COPIED = 512
+"""Scans per write of a copy: some 40 MB."""
+
 app = typer.Typer(help="Fill and look after a gallery.", no_args_is_help=True)
 
-Gallery = Annotated[Path, typer.Option("--gallery", "-g", help="Folder of the gallery.")]
+Gallery = Annotated[
+    str, typer.Option("--gallery", "-g", help="Folder or file of the gallery, or milvus://HOST:PORT/NAME.")
+]
 Bundle = Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")]
 
 
@@ -24,7 +29,11 @@ def build(
         Path | None, typer.Option(help="Where the dataset lies (a folder; for `manifest` the CSV).")
     ] = None,
     bundle: Bundle = None,
-    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: as many as there are cores.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="At once; 0: as many as there are cores.")] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Embed on this Ray cluster: HOST:PORT, `auto`, or `local`."),
+    ] = None,
 ) -> None:
     """Embed a dataset into a gallery. Stopped builds continue; a bad file is listed and never stops the rest."""
     from sonoseek.apps.cli.show import progress_bar, refusals
@@ -39,7 +48,15 @@ def build(
         gallery, bundle_id=encoder.bundle.bundle_id, dimension=encoder.bundle.embedding_dim, exist_ok=True
     ) as target:
         with progress_bar(f"index {source.name}") as on_progress:
-            result = build_index(source, target, encoder, on_progress=on_progress, workers=workers)
+            if ray is None:
+                result = build_index(source, target, encoder, on_progress=on_progress, workers=workers)
+            else:
+                from sonoseek.ingest_ray import build_index_on_ray
+
+                result = build_index_on_ray(
+                    dataset, data, target, bundle, address=ray, workers=workers, on_progress=on_progress
+                )
+        target.refresh()  # now, rather than while somebody waits for the first answer
         total = target.count()
     refusals([(r.source, r.reason) for r in result.refused])
     rate = (result.added + result.updated) / result.seconds if result.seconds else 0.0
@@ -148,6 +165,8 @@ def info(gallery: Gallery) -> None:
         ("embedding", f"{told.dimension} numbers a scan"),
         ("scans / cases", f"{told.scans} / {told.cases}"),
         ("size", f"{told.bytes / 2**20:.1f} MiB"),
+        ("searched", told.index),
+        ("search cache", f"{told.cache_bytes / 2**20:.1f} MiB"),
         ("schema", told.schema_version),
         ("created", told.created),
         *((name, ", ".join(f"{key} {n}" for key, n in by.items())) for name, by in counts.items() if by),
@@ -156,20 +175,83 @@ def info(gallery: Gallery) -> None:
 
 
 @app.command()
-def verify(gallery: Gallery) -> None:
-    """Check a gallery from end to end; exit 2 and list what is wrong."""
+def verify(
+    gallery: Gallery,
+    sample: Annotated[int, typer.Option(min=0, help="So many scans are embedded again; 0: none.")] = 32,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Where the scans came from: the sample is read from its files, not from pictures."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Where the dataset lies.")] = None,
+    bundle: Bundle = None,
+) -> None:
+    """Check a gallery from end to end, and a sample of its embeddings; exit 2 and list what is wrong."""
     from sonoseek.apps.cli.show import progress_bar
+    from sonoseek.datasets import open_dataset
+    from sonoseek.encoder import open_encoder
     from sonoseek.gallery import open_gallery
+    from sonoseek.recheck import recheck_embeddings
 
+    source = None if dataset is None else open_dataset(dataset, data)
     with open_gallery(gallery) as target:
         with progress_bar("verify") as on_progress:
             problems = target.verify(on_progress=on_progress)
         count = target.count()
+        again = "no embedding was made again"
+        if sample and count and not problems:
+            encoder = open_encoder(bundle)
+            if source is None and bundle is None and encoder.bundle.bundle_id != target.bundle_id:
+                again += f": that takes --bundle {target.bundle_id}"
+            else:
+                with progress_bar("embed again") as on_progress:
+                    seen = recheck_embeddings(target, encoder, sample=sample, dataset=source, on_progress=on_progress)
+                problems += seen.problems
+                parts = (f"{seen.from_files} from their files", f"{seen.from_pictures} from their pictures")
+                again = "embedded again: " + " and ".join(part for part in parts if not part.startswith("0 "))
     for problem in problems:
         typer.echo(problem, err=True)
-    typer.echo(f"{gallery}: {count} scans, {'sound' if not problems else f'{len(problems)} problems'}")
+    typer.echo(f"{gallery}: {count} scans, {'sound' if not problems else f'{len(problems)} problems'}; {again}")
     if problems:
         raise typer.Exit(2)
+
+
+@app.command()
+def backup(gallery: Gallery, to: Annotated[str, typer.Argument(help="Folder or file of the copy; new.")]) -> None:
+    """Copy one state of a gallery, of any engine, into a new SQLite gallery, while it is in use."""
+    from sonoseek.gallery import open_gallery
+
+    with open_gallery(gallery) as source:
+        source.snapshot(to)
+    with open_gallery(to) as copy:
+        typer.echo(f"{gallery} -> {copy.location}: {copy.count()} scans, {copy.info().bytes / 2**20:.1f} MiB")
+
+
+@app.command()
+def copy(
+    gallery: Gallery, to: Annotated[str, typer.Argument(help="Gallery of any engine; made if need be, else added to.")]
+) -> None:
+    """Put every scan of a gallery into another one: how an archive moves to another engine."""
+    from itertools import islice
+
+    from sonoseek.apps.cli.show import progress_bar
+    from sonoseek.gallery import AddResult, create_gallery, open_gallery
+
+    with (
+        open_gallery(gallery) as source,
+        create_gallery(to, bundle_id=source.bundle_id, dimension=source.dimension, exist_ok=True) as target,
+        progress_bar("copy") as on_progress,
+    ):
+        total, result = source.count(), AddResult()
+        waiting = iter(source)
+        while entries := list(islice(waiting, COPIED)):
+            result += target.add(entries)
+            on_progress(result.added + result.updated + result.unchanged, total)
+        target.refresh()
+        count = target.count()
+    typer.echo(
+        f"{gallery} -> {to}: {result.added} added, {result.updated} updated, {result.unchanged} unchanged; "
+        f"{count} scans"
+    )
 
 
 @app.command()
@@ -180,5 +262,5 @@ def optimise(gallery: Gallery) -> None:
     with open_gallery(gallery, mode="w") as target:
         before = target.info().bytes
         target.optimise()
-        after = target.info().bytes
-    typer.echo(f"{gallery}: {before / 2**20:.1f} MiB -> {after / 2**20:.1f} MiB")
+        told = target.info()
+    typer.echo(f"{gallery}: {before / 2**20:.1f} MiB -> {told.bytes / 2**20:.1f} MiB; searched {told.index}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sonoseek.core import InvalidValueError
+from sonoseek.core import Box, InvalidValueError
 
 
 class Format(StrEnum):
@@ -20,13 +20,16 @@ class Format(StrEnum):
 
 
 Gallery = Annotated[
-    Path | None, typer.Option("--gallery", "-g", help="Gallery to search; without one: verdict and heatmap alone.")
+    str | None, typer.Option("--gallery", "-g", help="Gallery to search; without one: verdict and heatmap alone.")
 ]
 Bundle = Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")]
 
 
 def query(
-    scan: Annotated[Path, typer.Argument(help="DICOM, PNG, JPEG, BMP or TIFF.")],
+    scans: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SCAN...", help="DICOM, PNG, JPEG, BMP or TIFF; several are views of one lesion."),
+    ] = None,
     gallery: Gallery = None,
     k: Annotated[int, typer.Option("-k", min=0, help="How many matches.")] = 10,
     where: Annotated[
@@ -35,6 +38,21 @@ def query(
     include_same: Annotated[
         bool, typer.Option(help="Let the scan itself, its patient and its group be matches.")
     ] = False,
+    case: Annotated[
+        str | None, typer.Option(help="DATASET/CASE of the gallery: ask with a case that it holds, not with a file.")
+    ] = None,
+    per_patient: Annotated[bool, typer.Option(help="One match per patient (else per group, else per case).")] = False,
+    diverse: Annotated[bool, typer.Option(help="Near-copies stand behind the better match.")] = False,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOP,LEFT,BOTTOM,RIGHT", help="Search with the evidence in this box alone, in the scan's pixels."
+        ),
+    ] = None,
+    like: Annotated[
+        list[str] | None, typer.Option(help="Move the search towards this match: scan_id or DATASET/CASE.")
+    ] = None,
+    dislike: Annotated[list[str] | None, typer.Option(help="Move it away from this one, which is left out.")] = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
     form: Annotated[Format, typer.Option("--format", "-f", help="Form of the report.")] = Format.table,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
@@ -49,16 +67,45 @@ def query(
 
     if heatmaps and form is not Format.json:
         raise InvalidValueError(f"--heatmaps is for --format json, not {form.value}; the html report always has them.")
+    if bool(scans) == (case is not None):
+        raise InvalidValueError("ask with files or with --case, one of the two; `sonoseek query --help` shows how.")
+    dataset, slash, case_id = (case or "").partition("/")
+    if case is not None and not (dataset and slash and case_id):
+        raise InvalidValueError(f"--case is {case!r}; write DATASET/CASE, as `query` prints it.")
+    options: dict[str, Any] = {
+        "k": k,
+        "where": where,
+        "include_same": include_same,
+        "per_patient": per_patient,
+        "diverse": diverse,
+        "region": None if region is None else _box(region),
+        "liked": like or (),
+        "disliked": dislike or (),
+    }
     engine = open_engine(gallery, bundle=bundle)
-    report = engine.query(read_scan(scan, frame=frame), k=k, where=where, include_same=include_same)
+    if scans:
+        report = engine.query([read_scan(file, frame=frame) for file in scans], **options)
+    else:
+        report = engine.query_case(dataset, case_id, **options)
     if form is Format.json:
         text = render_json(report, heatmaps=heatmaps)
     else:
         text = render(report, "html" if form is Format.html else "text")
     if out is None and form is Format.html:
-        out = Path("".join(c if c.isprintable() else "_" for c in f"{scan.stem}.report.html"))
+        name = scans[0].stem if scans else case_id
+        out = Path("".join(c if c.isprintable() and c not in "/\\" else "_" for c in f"{name}.report.html"))
     if out is None:
         typer.echo(text)
     else:
         write_atomically(out, text)
         typer.echo(f"report: {out}", err=True)
+
+
+def _box(text: str) -> Box:
+    try:
+        top, left, bottom, right = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidValueError(
+            f"--region is {text!r}; write four numbers, TOP,LEFT,BOTTOM,RIGHT, in the scan's pixels: 40,60,180,220."
+        ) from None
+    return Box(top=top, left=left, bottom=bottom, right=right)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonoseek.encoder import Encoder, to_input
+from sonoseek.encoder import Encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.explaining.asking import Peers, see
 from sonoseek.explain import ASKED, class_evidence, pair_evidence
@@ -38,10 +38,10 @@ def measure_cost(encoder: Encoder, cases: Sequence[Case], peers: Peers | None) -
     """
     engine = SearchEngine(encoder)
     reading = engine.read(cases[0].sample.scan)
-    seen = see(encoder, to_input(reading.cleaned))
+    seen = see(encoder, reading.canvas)
     others = np.random.default_rng(0).normal(size=(PAIRS, reading.embedding.size)).astype(np.float32)
     target = int(reading.logits.argmax())
-    bundle, mapping = encoder.bundle, reading.cleaned.mapping
+    bundle, mapping = encoder.bundle, reading.mapping
 
     def explained() -> list[Any]:
         said = encoder.encode(seen.canvas[np.newaxis])

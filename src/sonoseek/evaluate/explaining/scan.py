@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Contour, Scan
-from sonoseek.encoder import Encoder, to_input
+from sonoseek.encoder import Encoder
 from sonoseek.engine import Reading, SearchEngine
 from sonoseek.evaluate.explaining.asking import Cells, Peers, Seen, centre, noise, rank_correlation, ranked, see
 from sonoseek.evaluate.explaining.faithfulness import curves, road, similarity_drops
@@ -85,7 +85,7 @@ class Examiner:
     def examine(self, case: Case) -> Found:
         """Measure one scan."""
         reading = self._engine.read(case.sample.scan)
-        seen = see(self._encoder, to_input(reading.cleaned))
+        seen = see(self._encoder, reading.canvas)
         verdict, second = np.argsort(-reading.logits)[:2]
         found = [self._maps(case, reading, seen, int(verdict), int(second))]
         truth = PATHOLOGIES.index(case.sample.record.pathology)
@@ -222,14 +222,14 @@ class Examiner:
         if case.match is None:
             return []
         other = self._engine.read(case.match.scan)
-        other_seen = see(self._encoder, to_input(other.cleaned))
+        other_seen = see(self._encoder, other.canvas)
         rows = []
         for side, (one, one_seen, far) in {
             "query": (reading, seen, other.embedding),
             "match": (other, other_seen, reading.embedding),
         }.items():
             ask = self._cosine(far)
-            told = pair_evidence(one.evidence, far, mapping=one.cleaned.mapping, target="pair", within=one.within)
+            told = pair_evidence(one.evidence, far, mapping=one.mapping, target="pair", within=one.within)
             maps: Mapping[str, Cells] = {
                 OWN_PAIR: told.cells,
                 "sbsm": ASKED.load("sbsm")(one_seen.canvas, ask),
@@ -300,7 +300,7 @@ class Examiner:
 def _localised(row: MapRow, cells: Cells, mask: NDArray[np.bool_] | None, reading: Reading) -> MapRow:
     if mask is None:
         return row
-    found = localise(plan(reading.cleaned.mapping, cells.shape).spread(cells), mask)
+    found = localise(plan(reading.mapping, cells.shape).spread(cells), mask)
     return replace(
         row,
         area=float(mask.mean()),

@@ -1,0 +1,44 @@
+"""The one corridor: a scan goes in, a Report comes out.
+
+    engine = open_engine("galleries/busi")
+    report = engine.query(read_scan("exam.dcm"), k=10)
+
+Everything that answers questions about scans (command line, web page, evaluation) walks through here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sonoseek.core import Settings
+from sonoseek.encoder import Bundle, open_encoder
+from sonoseek.engine.reading import Reading
+from sonoseek.engine.search_engine import SearchEngine
+from sonoseek.gallery import open_gallery
+
+__all__ = ["Reading", "SearchEngine", "open_engine"]
+
+
+def open_engine(
+    gallery: Path | str | None = None, *, bundle: Bundle | Path | str | None = None, threads: int = 0
+) -> SearchEngine:
+    """Open everything that a query needs.
+
+    Args:
+        gallery: where it lies ("galleries/busi", "milvus://host:19530/name"), opened for reading; None: verdict and
+            heatmap alone.
+        bundle: a bundle or its folder; None: the one that `SONOSEEK_BUNDLE` names, else the one that ships.
+        threads: cores for the network; 0: as `SONOSEEK_THREADS` says, else all.
+
+    Raises:
+        BundleError: the bundle is incomplete, damaged, or of an unknown version.
+        BundleMismatchError: another bundle filled the gallery.
+        NotFoundError, GalleryError, TemporaryError: as `open_gallery`.
+    """
+    opened = None if gallery is None else open_gallery(gallery)
+    try:
+        return SearchEngine(open_encoder(bundle, threads=threads or Settings.from_environment().threads), opened)
+    except BaseException:
+        if opened is not None:
+            opened.close()
+        raise

@@ -1,0 +1,270 @@
+"""From readings to a Report: the question that they pose, what the gallery answers, and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+import sonoseek
+from sonoseek.core import (
+    Box,
+    Explanation,
+    InvalidValueError,
+    Match,
+    NotFoundError,
+    Prediction,
+    Report,
+    View,
+)
+from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
+from sonoseek.engine.question import Question, pose
+from sonoseek.engine.reading import Reading
+from sonoseek.explain import class_evidence, draw_contour, pair_evidence, shared_words
+from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult
+from sonoseek.reports.notes import about_copies, about_the_archive, about_the_question, about_the_scan
+from sonoseek.reports.words import likeliest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a question is searched and explained; see `SearchEngine.query`."""
+
+    k: int
+    where: str | None
+    include_same: bool
+    explain_matches: bool
+    per_patient: bool
+    diverse: bool
+    region: Box | None
+    liked: tuple[str, ...]
+    disliked: tuple[str, ...]
+
+
+def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading], options: Options) -> Report:
+    """Put the question of some readings to a gallery, and say everything that there is to say.
+
+    Raises:
+        InvalidValueError: k below 0; no reading; a region outside the scan, or of several views.
+        NotFoundError: a liked or disliked scan that is not in the gallery.
+        WhereError: a filter that does not parse.
+    """
+    if options.k < 0:
+        raise InvalidValueError(f"k is {options.k}; it is the number of matches wanted, 0 or more.")
+    bundle = encoder.bundle
+    towards, away = _examples(gallery, options.liked), _examples(gallery, options.disliked)
+    question = pose(
+        readings,
+        region=options.region,
+        liked=[entry.embedding for entry in towards],
+        disliked=[entry.embedding for entry in away],
+    )
+    prediction = _verdict(bundle, readings)
+    top = likeliest(prediction)
+    first, scan = readings[0], readings[0].scan
+    held = gallery is not None and bool(
+        gallery.entries(scan_ids=[r.scan.scan_id for r in readings], pictures=False, evidence=False)
+    )
+    own = Exclusion() if options.include_same else _own(gallery, readings)
+    found = _search(
+        gallery,
+        question,
+        k=options.k,
+        where=options.where,
+        own=own,
+        exclude=own | Exclusion(scan_ids=tuple(entry.scan_id for entry in away)),
+        per_patient=options.per_patient,
+        fold=bundle.same_scan if options.diverse else None,
+    )
+    explained: list[list[Explanation]] = [[explain_class(bundle, reading, top)] for reading in readings]
+    if options.explain_matches and gallery is not None:
+        pairs, matches = _explain_matches(gallery, question, found.matches)
+        explained = [verdict + others for verdict, others in zip(explained, pairs, strict=True)]
+        found = replace(found, matches=matches)
+    alike = sum(match.label == top for match in found.matches)
+    return Report(
+        scan=scan,
+        prediction=prediction,
+        matches=found.matches,
+        explanations=tuple(explained[0]),
+        agreement=alike / len(found.matches) if found.matches else None,
+        novelty=found.novelty,
+        warnings=(
+            *about_the_scan(
+                scan,
+                prediction,
+                abstain_below=bundle.abstain_below,
+                marks=first.marks,
+                cleaning=() if first.cleaned is None else first.cleaned.warnings,
+            ),
+            *about_the_question(
+                views=[reading.prediction for reading in readings[1:]],
+                first=first.prediction,
+                region=options.region,
+                examples=len(towards) + len(away),
+            ),
+            *about_copies(
+                scan,
+                found.matches if question.plain else (),
+                found.nearest,
+                held=held,
+                left_out=not options.include_same,
+                same_scan=bundle.same_scan,
+            ),
+            *(
+                about_the_archive(prediction, found.matches, novelty=found.novelty, k=options.k, where=options.where)
+                if gallery is not None
+                else ()
+            ),
+        ),
+        bundle_id=bundle.bundle_id,
+        gallery_id=None if gallery is None else gallery.gallery_id,
+        where=options.where,
+        views=tuple(
+            View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told))
+            for reading, told in zip(readings[1:], explained[1:], strict=True)
+        ),
+        region=options.region,
+        liked=tuple(entry.scan_id for entry in towards),
+        disliked=tuple(entry.scan_id for entry in away),
+        shared_words=shared_words(found.matches, gallery.words) if gallery is not None else (),
+        contour=draw_contour(explained[0][0], spacing_mm=scan.spacing_mm),
+        version=sonoseek.__version__,
+        created=datetime.now(UTC),
+    )
+
+
+def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:
+    """The exact heatmap of one class's logit."""
+    index = bundle.classes.index(target)
+    return class_evidence(
+        reading.evidence,
+        weight=bundle.head_weight[index],
+        bias=float(bundle.head_bias[index]),
+        mapping=reading.mapping,
+        target=target,
+        within=reading.within,
+    )
+
+
+def _verdict(bundle: Bundle, readings: Sequence[Reading]) -> Prediction:
+    """Of one scan its own; of several views that of their mean logits, as strange as the strangest view."""
+    if len(readings) == 1:
+        return readings[0].prediction
+    strangest = max(readings, key=lambda reading: reading.prediction.unfamiliarity or 0.0)
+    logits = np.asarray(np.mean([reading.logits for reading in readings], axis=0, dtype=np.float64), np.float32)
+    return predict(bundle, logits, embedding=strangest.embedding)
+
+
+def required(gallery: Gallery | None, what: str) -> Gallery:
+    """The gallery, which something is named of.
+
+    Raises:
+        InvalidValueError: none is open.
+    """
+    if gallery is None:
+        raise InvalidValueError(f"{what} is named, and no gallery is open; open the engine with one.")
+    return gallery
+
+
+def _examples(gallery: Gallery | None, names: tuple[str, ...]) -> list[GalleryEntry]:
+    """Entries that are named by scan_id, or as dataset/case_id, in the order named."""
+    found: dict[tuple[str, str, str], GalleryEntry] = {}
+    for name in names:
+        archive = required(gallery, f"the scan {name!r}")
+        dataset, slash, case_id = name.partition("/")
+        entries = archive.entries(
+            scan_ids=() if slash else [name],
+            cases=[(dataset, case_id)] if slash else (),
+            pictures=False,
+            evidence=False,
+        )
+        if not entries:
+            raise NotFoundError(
+                f"the gallery {archive.location} holds no {'case' if slash else 'scan'} {name!r}; name a match by "
+                "its scan_id, or as DATASET/CASE."
+            )
+        found.update({(entry.record.dataset, entry.record.case_id, entry.scan_id): entry for entry in entries})
+    return list(found.values())
+
+
+def _own(gallery: Gallery | None, readings: Sequence[Reading]) -> Exclusion:
+    """The scans themselves, their patients and groups, and the patients that they name, in whichever dataset."""
+    found = Exclusion()
+    if gallery is not None:
+        for reading in readings:
+            found |= gallery.exclusion_for(reading.scan.scan_id, patient_id=reading.scan.patient_id)
+    return found
+
+
+def _search(
+    gallery: Gallery | None,
+    question: Question,
+    *,
+    k: int,
+    where: str | None,
+    own: Exclusion,
+    exclude: Exclusion,
+    per_patient: bool,
+    fold: float | None,
+) -> SearchResult:
+    if gallery is None:
+        return SearchResult(matches=())
+    if not question.embedding.any():  # no direction, so no cosine with anything
+        return SearchResult(matches=(), novelty=100.0)
+    found = gallery.search(
+        question.embedding if not question.plain else question.readings[0].embedding,
+        k=k,
+        where=where,
+        exclude=exclude or None,
+        novelty=question.plain,
+        per_patient=per_patient,
+        fold=fold,
+    )
+    whole = question.readings[0].embedding
+    if question.plain or not whole.any():
+        return found
+    # How unusual a scan is, is told by whole scans: what is asked with here is none, and lies where none lies.
+    usual = gallery.search(whole, k=0, exclude=own or None)
+    return replace(found, nearest=usual.nearest, novelty=usual.novelty)
+
+
+def _explain_matches(
+    gallery: Gallery, question: Question, matches: tuple[Match, ...]
+) -> tuple[list[list[Explanation]], tuple[Match, ...]]:
+    """Each match's cosine on each view's pixels; and the matches, each with it on their own."""
+    pairs: list[list[Explanation]] = [[] for _ in question.readings]
+    if not matches:
+        return pairs, matches
+    entries = gallery.entries(scan_ids=[match.scan_id for match in matches], pictures=False)
+    kept = {(entry.record.dataset, entry.record.case_id, entry.scan_id): entry for entry in entries}
+    explained = []
+    for match in matches:
+        entry = kept.get((match.dataset, match.case_id, match.scan_id))
+        if entry is None:  # another process has removed it since the search
+            explained.append(match)
+            continue
+        for view, told in enumerate(pairs):
+            told.append(question.explain(view, entry.embedding, target=f"match:{entry.scan_id}"))
+        explained.append(replace(match, explanation=_on_the_match(question, entry)))
+    return pairs, tuple(explained)
+
+
+def _on_the_match(question: Question, entry: GalleryEntry) -> Explanation | None:
+    """The cosine of question and match on the match's pixels, from what the gallery keeps; None where it kept none."""
+    if entry.evidence is None:
+        return None
+    kept = unpack_evidence(
+        entry.evidence, embedding=entry.embedding, scan_shape=entry.scan_shape, spacing_mm=entry.spacing_mm
+    )
+    first = question.readings[0]
+    return pair_evidence(
+        kept.evidence,
+        first.embedding if question.plain else question.embedding,
+        mapping=kept.mapping,
+        target=f"query:{first.scan.scan_id}",
+        within=kept.within,
+        embedding=entry.embedding,
+    )

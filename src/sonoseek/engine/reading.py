@@ -1,0 +1,110 @@
+"""What the network makes of a scan, before any gallery is asked: of pixels, or of what an archive kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.cleaning import CanvasMapping, CleanedScan, clean
+from sonoseek.core import GalleryError, InvalidValueError, Prediction, Scan
+from sonoseek.encoder import Bundle, Encoder, predict, to_input, unpack_evidence
+from sonoseek.gallery import GalleryEntry, decode_picture
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """What the network makes of one scan, before any gallery is asked.
+
+    Attributes:
+        scan: as it was given, or as the archive shows it.
+        cleaned: its canvas; None where the archive spoke in the network's place.
+        mapping: the way from the scan's pixels to the canvas and back.
+        embedding: float32 (D,), not normalised.
+        evidence: float32 (D, h, w); its mean over cells is the embedding.
+        within: float32 (f·h, g·w), weights: how each cell's evidence lies within it.
+        logits: float32 (C,), before the temperature, in the order of the bundle's classes.
+        prediction: the verdict.
+    """
+
+    scan: Scan
+    cleaned: CleanedScan | None
+    mapping: CanvasMapping
+    embedding: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    within: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    prediction: Prediction
+
+    @property
+    def canvas(self) -> NDArray[np.float32]:
+        """What the network saw: float32 (1, S, S).
+
+        Raises:
+            InvalidValueError: it is of an archive, which keeps no canvas.
+        """
+        if self.cleaned is None:
+            raise InvalidValueError(
+                f"scan {self.scan.scan_id} comes from the archive, which keeps what the network said and not what it "
+                "saw. Read the scan from its file."
+            )
+        return to_input(self.cleaned)
+
+    @property
+    def marks(self) -> float:
+        """Share of the scan that was painted over as burned-in marks, 0 … 1."""
+        return 0.0 if self.cleaned is None or self.cleaned.marks is None else float(np.mean(self.cleaned.marks))
+
+
+def read_with(encoder: Encoder, scan: Scan) -> Reading:
+    """Clean the scan and run the network once."""
+    cleaned = clean(scan, encoder.bundle.recipe)
+    encoding = encoder.encode(to_input(cleaned)[np.newaxis])
+    return Reading(
+        scan=scan,
+        cleaned=cleaned,
+        mapping=cleaned.mapping,
+        embedding=encoding.embedding[0],
+        evidence=encoding.evidence[0],
+        within=encoding.within[0],
+        logits=encoding.logits[0],
+        prediction=predict(encoder.bundle, encoding.logits[0], embedding=encoding.embedding[0]),
+    )
+
+
+def read_entry(bundle: Bundle, entry: GalleryEntry) -> Reading:
+    """What the network said of an archived scan, from what the gallery keeps; the network is not run.
+
+    Raises:
+        GalleryError: the gallery keeps no evidence or no picture of it.
+    """
+    if entry.evidence is None or entry.picture is None:
+        lacking = "evidence" if entry.evidence is None else "picture"
+        raise GalleryError(
+            f"the gallery keeps no {lacking} of scan {entry.scan_id} ({entry.record.dataset}/{entry.record.case_id}); "
+            "build its case again with this sonoseek, or ask with the scan's file."
+        )
+    kept = unpack_evidence(
+        entry.evidence, embedding=entry.embedding, scan_shape=entry.scan_shape, spacing_mm=entry.spacing_mm
+    )
+    side: Any = entry.laterality
+    logits = (bundle.head_weight @ entry.embedding + bundle.head_bias).astype(np.float32)
+    return Reading(
+        scan=Scan.archived(
+            decode_picture(entry.picture, shape=entry.scan_shape),
+            scan_id=entry.scan_id,
+            spacing_mm=entry.spacing_mm,
+            patient_id=entry.record.patient_id,
+            laterality=side,
+            source=entry.source or f"{entry.record.dataset}/{entry.record.case_id}",
+        ),
+        cleaned=None,
+        mapping=kept.mapping,
+        embedding=entry.embedding,
+        evidence=kept.evidence,
+        within=kept.within,
+        logits=logits,
+        prediction=predict(bundle, logits, embedding=entry.embedding),
+    )

@@ -1,0 +1,289 @@
+"""A network and a gallery, and everything that can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import Box, BundleMismatchError, Explanation, InvalidValueError, NotFoundError, Report, Scan
+from sonoseek.encoder import Bundle, Encoder, Encoding
+from sonoseek.engine.answer import Options, answer, explain_class, required
+from sonoseek.engine.reading import Reading, read_entry, read_with
+from sonoseek.explain import ASKED, METHODS, pair_evidence
+from sonoseek.explain.asked import as_explanation
+from sonoseek.gallery import Gallery, GalleryEntry
+from sonoseek.reports.words import likeliest
+
+
+class SearchEngine:
+    """A network and, if there is one, a gallery. Safe for several threads when both are."""
+
+    def __init__(self, encoder: Encoder, gallery: Gallery | None = None) -> None:
+        """Put the two together.
+
+        Args:
+            encoder: the network.
+            gallery: filled by the same bundle, or None: verdict and heatmap alone. The engine's `close` closes it.
+
+        Raises:
+            BundleMismatchError: another bundle filled the gallery; its embeddings mean something else.
+        """
+        if gallery is not None and gallery.bundle_id != encoder.bundle.bundle_id:
+            raise BundleMismatchError(
+                f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, this engine speaks for "
+                f"{encoder.bundle.bundle_id!r}; their embeddings cannot be compared. Open the engine with the bundle "
+                "that filled the gallery, or build the gallery again with this one."
+            )
+        self.encoder = encoder
+        self.gallery = gallery
+
+    @property
+    def bundle(self) -> Bundle:
+        """Of the network."""
+        return self.encoder.bundle
+
+    def read(self, scan: Scan) -> Reading:
+        """Clean the scan and run the network once; no gallery, no heatmap."""
+        return read_with(self.encoder, scan)
+
+    def query(
+        self,
+        scan: Scan | Sequence[Scan],
+        *,
+        k: int = 10,
+        where: str | None = None,
+        include_same: bool = False,
+        explain_matches: bool = True,
+        per_patient: bool = False,
+        diverse: bool = False,
+        region: Box | None = None,
+        liked: Iterable[str] = (),
+        disliked: Iterable[str] = (),
+    ) -> Report:
+        """Ask about a scan, or about several views of one lesion as one.
+
+        Args:
+            scan: of `read_scan`, or made from pixels; or several of them: the verdict and the search are then of all
+                together, the report's heatmaps lie on the first, and `Report.views` holds the others.
+            k: how many matches at most; 0 for none. More than the gallery holds gives all of it.
+            where: filter on the matches, "birads >= '4A' and device = 'GE Logiq 7'"; None for all.
+            include_same: also let the scan itself, its patient and its group answer. By default they do not: if the
+                scan's pixels are in the gallery, they, their patient and their group are left out; if the scan names a
+                patient, that patient is, in whichever dataset.
+            explain_matches: also say, for each match, on which pixels of the scan and of the match their cosine rests;
+                the verdict's own heatmap always is there.
+            per_patient: one match per patient (where none is named per group, else per case), its best scan.
+            diverse: near-copies stand behind the better match; alike are scans that the bundle takes for one.
+            region: search with the evidence inside this box on the scan's pixels alone; the verdict stays the whole
+                scan's.
+            liked: matches to move the search towards: scan_ids, or "dataset/case_id".
+            disliked: matches to move it away from; they do not answer again.
+
+        Raises:
+            InvalidValueError: k below 0; a region outside the scan, or of several views.
+            NotFoundError: a liked or disliked scan that is not in the gallery.
+            WhereError: a filter that does not parse.
+        """
+        scans = [scan] if isinstance(scan, Scan) else list(scan)
+        return answer(
+            self.encoder,
+            self.gallery,
+            [self.read(each) for each in scans],
+            Options(
+                k=k,
+                where=where,
+                include_same=include_same,
+                explain_matches=explain_matches,
+                per_patient=per_patient,
+                diverse=diverse,
+                region=region,
+                liked=tuple(liked),
+                disliked=tuple(disliked),
+            ),
+        )
+
+    def query_case(
+        self,
+        dataset: str,
+        case_id: str,
+        *,
+        scan_ids: Iterable[str] = (),
+        k: int = 10,
+        where: str | None = None,
+        include_same: bool = False,
+        explain_matches: bool = True,
+        per_patient: bool = False,
+        diverse: bool = False,
+        region: Box | None = None,
+        liked: Iterable[str] = (),
+        disliked: Iterable[str] = (),
+    ) -> Report:
+        """Ask about a case that the gallery holds: from what it keeps, without its files and without the network.
+
+        Args:
+            dataset: of the case.
+            case_id: of the case.
+            scan_ids: these of its scans alone; none: all of them, as views of one lesion.
+            k: as in `query`; so are the rest.
+            where: as in `query`.
+            include_same: as in `query`.
+            explain_matches: as in `query`.
+            per_patient: as in `query`.
+            diverse: as in `query`.
+            region: as in `query`.
+            liked: as in `query`.
+            disliked: as in `query`.
+
+        Raises:
+            NotFoundError: no such case, or scan of it.
+            GalleryError: the gallery keeps no evidence or picture of it.
+            InvalidValueError, WhereError: as in `query`; and there is no gallery.
+        """
+        gallery = required(self.gallery, f"case {case_id!r}")
+        wanted = tuple(scan_ids)
+        entries = [e for e in gallery.entries(cases=[(dataset, case_id)]) if not wanted or e.scan_id in wanted]
+        if not entries or {entry.scan_id for entry in entries} < set(wanted):
+            raise NotFoundError(
+                f"the gallery {gallery.location} holds no case {case_id!r} of {dataset!r}"
+                + (f" with scans {', '.join(wanted)}" if wanted else "")
+                + "; `query` prints cases as DATASET/CASE."
+            )
+        return answer(
+            self.encoder,
+            self.gallery,
+            [read_entry(self.bundle, entry) for entry in entries],
+            Options(
+                k=k,
+                where=where,
+                include_same=include_same,
+                explain_matches=explain_matches,
+                per_patient=per_patient,
+                diverse=diverse,
+                region=region,
+                liked=tuple(liked),
+                disliked=tuple(disliked),
+            ),
+        )
+
+    def explain_class(self, reading: Reading, target: str | None = None) -> Explanation:
+        """The exact heatmap of one class's logit.
+
+        Args:
+            reading: of `read`.
+            target: a class of the bundle; None: the likeliest.
+
+        Raises:
+            InvalidValueError: no such class.
+        """
+        return explain_class(self.bundle, reading, self._class(reading, target))
+
+    def _class(self, reading: Reading, target: str | None) -> str:
+        name = likeliest(reading.prediction) if target is None else target
+        if name not in self.bundle.classes:
+            raise InvalidValueError(f"target is {name!r}; this bundle's classes are {', '.join(self.bundle.classes)}.")
+        return name
+
+    def explain(
+        self,
+        reading: Reading,
+        *,
+        method: str = "class_evidence",
+        target: str | None = None,
+        match: GalleryEntry | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Explanation:
+        """Explain a class's logit, or the cosine with a match, on the scan's pixels, by any method.
+
+        Args:
+            reading: of `read`.
+            method: of `explain.METHODS`. "class_evidence", "occlusion" and "rise" explain a class; "pair_evidence",
+                "sbsm", "occlusion" and "rise" a match.
+            target: a class of the bundle; None: the likeliest.
+            match: of the same bundle's gallery; then its cosine with the scan is explained, no class.
+            on_progress: (done, total) of methods that ask the network many times.
+
+        Raises:
+            NotFoundError: no such method.
+            InvalidValueError: no such class; a method that does not explain what was asked for; another bundle's match.
+        """
+        if method not in METHODS:
+            raise NotFoundError(f"no method is called {method!r}; there are: {', '.join(METHODS)}.")
+        if match is not None and (target is not None or method == "class_evidence"):
+            raise InvalidValueError(
+                f"method {method!r} and target {target!r} are of a class, and a match is given; one thing is explained "
+                "at a time. Leave the match out, or say pair_evidence, sbsm, occlusion or rise and no target."
+            )
+        if match is None:
+            if method in ("pair_evidence", "sbsm"):
+                raise InvalidValueError(f"{method} explains a match, and none is given. Name one, or another method.")
+            if method == "class_evidence":
+                return self.explain_class(reading, target)
+            name = self._class(reading, target)
+            index = self.bundle.classes.index(name)
+            return self._asked(reading, method, name, lambda said: said.logits[:, index], on_progress)
+        if method == "pair_evidence":
+            return self._pair(reading, match)
+        if match.embedding.shape != reading.embedding.shape:
+            raise InvalidValueError(
+                f"the match's embedding is {match.embedding.shape}, the scan's {reading.embedding.shape}; their cosine "
+                "needs one bundle. Take the match from a gallery that this bundle filled."
+            )
+        unit = match.embedding / np.linalg.norm(match.embedding)
+
+        def cosine(said: Encoding) -> NDArray[np.floating]:
+            lengths = np.linalg.norm(said.embedding, axis=1)
+            return np.asarray(said.embedding @ unit / np.maximum(lengths, np.float32(1e-30)))
+
+        return self._asked(reading, method, f"match:{match.scan_id}", cosine, on_progress)
+
+    def _asked(
+        self,
+        reading: Reading,
+        method: str,
+        target: str,
+        score: Callable[[Encoding], NDArray[np.floating]],
+        on_progress: Callable[[int, int], None] | None,
+    ) -> Explanation:
+        canvas = reading.canvas
+
+        def ask(canvases: NDArray[np.float32]) -> NDArray[np.floating]:
+            told: NDArray[np.floating] = score(self.encoder.encode(canvases))
+            return told
+
+        cells: NDArray[np.float32] = ASKED.load(method)(canvas, ask, on_progress=on_progress)
+        return as_explanation(
+            cells,
+            mapping=reading.mapping,
+            method=method,
+            target=target,
+            explained=float(ask(canvas[np.newaxis])[0]),
+        )
+
+    def close(self) -> None:
+        """Close the gallery, if there is one. Closing twice is fine."""
+        if self.gallery is not None:
+            self.gallery.close()
+
+    def __enter__(self) -> Self:
+        """For `with open_engine(...) as engine:`."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _pair(self, reading: Reading, entry: GalleryEntry) -> Explanation:
+        return pair_evidence(
+            reading.evidence,
+            entry.embedding,
+            mapping=reading.mapping,
+            target=f"match:{entry.scan_id}",
+            within=reading.within,
+            embedding=reading.embedding,
+        )

@@ -1,0 +1,263 @@
+"""Questions beyond one whole scan: several views, a region, liked and disliked matches, a case of the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sonoseek.core import Box, CaseRecord, GalleryError, InvalidValueError, NotFoundError, Report, Scan
+from sonoseek.encoder import predict
+from sonoseek.engine import SearchEngine
+from sonoseek.gallery import Gallery
+from sonoseek.ingest import make_entry
+from sonoseek.recheck import recheck_embeddings
+from sonoseek.reports import render
+
+MakeScan = Callable[..., Scan]
+
+
+@pytest.fixture
+def engine(encoder: Any, gallery: Gallery) -> SearchEngine:
+    return SearchEngine(encoder, gallery)
+
+
+def sums_up(report: Report) -> None:
+    """Every pair map of every view, and what it leaves over, is the match's similarity."""
+    for explanations in (report.explanations, *(view.explanations for view in report.views)):
+        pairs = [each for each in explanations if each.target.startswith("match:")]
+        assert len(pairs) == len(report.matches)
+        for each, match in zip(pairs, report.matches, strict=True):
+            assert each.explained == pytest.approx(match.similarity, abs=1e-4)
+            assert each.heatmap.sum(dtype=np.float64) + each.bias == pytest.approx(match.similarity, abs=1e-4)
+    for match in report.matches:
+        assert match.explanation is not None
+        assert match.explanation.heatmap.sum(dtype=np.float64) == pytest.approx(match.similarity, abs=1e-4)
+
+
+def unit(vector: Any) -> Any:
+    return np.asarray(vector, np.float64) / np.linalg.norm(vector)
+
+
+# Views
+
+
+def test_several_views_are_one_question(engine: SearchEngine, gallery: Gallery, make_scan: MakeScan) -> None:
+    scans = [make_scan(900), make_scan(901), make_scan(902, shape=(130, 190))]
+    report = engine.query(scans, k=8)
+    readings = [engine.read(scan) for scan in scans]
+    asked = unit(sum(unit(reading.embedding) for reading in readings))
+    expected = sorted(((float(asked @ unit(entry.embedding)), entry.scan_id) for entry in gallery), reverse=True)[:8]
+    assert [match.scan_id for match in report.matches] == [scan_id for _, scan_id in expected]
+    assert [match.similarity for match in report.matches] == pytest.approx([c for c, _ in expected], abs=1e-5)
+    sums_up(report)
+    together = predict(engine.bundle, np.mean([reading.logits for reading in readings], axis=0))
+    assert dict(report.prediction.probabilities) == pytest.approx(dict(together.probabilities), abs=1e-5)
+    assert [view.scan for view in report.views] == scans[1:]
+    assert {report.explanations[0].target} == {view.explanations[0].target for view in report.views}
+    assert any("3 views together" in warning for warning in report.warnings)
+    # The parts of the cosine that the views carry are all of it.
+    for number, match in enumerate(report.matches, start=1):
+        parts = [report.explanations[number], *(view.explanations[number] for view in report.views)]
+        carried = sum(float(part.cells.sum(dtype=np.float64)) for part in parts)
+        assert carried == pytest.approx(match.similarity, abs=1e-4)
+
+
+def test_one_view_in_a_list_is_the_scan(engine: SearchEngine, make_scan: MakeScan) -> None:
+    one, other = engine.query(make_scan(900)), engine.query([make_scan(900)])
+    assert one.matches == other.matches
+    assert other.views == ()
+    with pytest.raises(InvalidValueError, match="no scan"):
+        engine.query([])
+
+
+def test_every_view_leaves_its_own_patient_out(engine: SearchEngine, dataset: Any) -> None:
+    scans = [dataset.load(case_id).scans[0] for case_id in ("case 000", "case 020")]
+    found = {match.group for match in engine.query(scans, k=40).matches}
+    assert found == {f"g{number}" for number in range(10)} - {"g0", "g5"}
+
+
+# One per patient, near-copies
+
+
+def test_one_match_per_patient(engine: SearchEngine, make_scan: MakeScan) -> None:
+    report = engine.query(make_scan(900), k=40, per_patient=True)
+    assert len(report.matches) == len({match.patient_id for match in report.matches}) == 20
+    assert [match.folded for match in report.matches] == [1] * 20
+    sums_up(report)
+
+
+def test_near_copies_stand_behind_the_better_match(encoder: Any, empty_gallery: Gallery, make_scan: MakeScan) -> None:
+    for number in range(6):
+        scan = make_scan(number // 3)
+        pixels = scan.pixels.copy()
+        pixels[0, number] ^= 1
+        record = CaseRecord(case_id=f"c{number}", dataset="d", pathology="benign")
+        empty_gallery.add([make_entry(replace(scan, pixels=pixels), record, encoder)])
+    encoder._bundle = replace(encoder.bundle, same_scan=0.9999)
+    engine = SearchEngine(encoder, empty_gallery)
+    assert len(engine.query(make_scan(7)).matches) == 6
+    report = engine.query(make_scan(7), diverse=True)
+    assert [match.folded for match in report.matches] == [2, 2]
+    assert "2 more behind it" in render(report, "html")
+    assert "(+2 behind it)" in render(report, "text")
+
+
+# Regions
+
+
+def test_a_region_of_everything_is_the_scan(engine: SearchEngine, make_scan: MakeScan) -> None:
+    scan = make_scan(900)
+    height, width = scan.shape
+    whole = engine.query(scan, k=10)
+    framed = engine.query(scan, k=10, region=Box(top=-5, left=-5, bottom=height + 5, right=width + 5))
+    assert [match.scan_id for match in framed.matches] == [match.scan_id for match in whole.matches]
+    assert framed.novelty == pytest.approx(whole.novelty)
+    assert dict(framed.prediction.probabilities) == dict(whole.prediction.probabilities)
+
+
+def test_a_region_is_searched_with_its_evidence_alone(
+    engine: SearchEngine, gallery: Gallery, make_scan: MakeScan
+) -> None:
+    scan = make_scan(900)
+    region = Box(top=40, left=50, bottom=110, right=150)
+    report = engine.query(scan, k=40, region=region)
+    sums_up(report)
+    assert report.region == region
+    heat = report.explanations[1].heatmap
+    outside = heat.copy()
+    outside[15:135, 25:175] = 0  # cells are coarse, and spread smoothly: a margin
+    assert np.abs(outside).sum() < 1e-6 * np.abs(heat).sum()
+    assert [match.scan_id for match in report.matches] != [m.scan_id for m in engine.query(scan, k=40).matches]
+    page = render(report, "html")
+    assert 'class="region"' in page
+    assert "rows 40 to 110, columns 50 to 150" in render(report, "text")
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        (Box(top=-50, left=0, bottom=-10, right=20), "outside the scan"),
+        (Box(top=0, left=500, bottom=10, right=600), "outside the scan of 160 × 220"),
+    ],
+)
+def test_a_region_outside_the_scan_is_refused(
+    engine: SearchEngine, make_scan: MakeScan, region: Box, said: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=said):
+        engine.query(make_scan(900), region=region)
+
+
+def test_a_region_is_of_one_scan(engine: SearchEngine, make_scan: MakeScan) -> None:
+    with pytest.raises(InvalidValueError, match="region and 2 views"):
+        engine.query([make_scan(1), make_scan(2)], region=Box(top=0, left=0, bottom=9, right=9))
+
+
+# Examples
+
+
+def test_likes_and_dislikes_move_the_question(engine: SearchEngine, gallery: Gallery, make_scan: MakeScan) -> None:
+    scan = make_scan(900)
+    first = engine.query(scan, k=40)
+    liked, disliked = first.matches[9], first.matches[0]
+    report = engine.query(scan, k=40, liked=[liked.scan_id], disliked=[f"fake/{disliked.case_id}"])
+    kept = {entry.scan_id: unit(entry.embedding) for entry in gallery}
+    asked = unit(unit(engine.read(scan).embedding) + 0.75 * kept[liked.scan_id] - 0.15 * kept[disliked.scan_id])
+    assert [match.similarity for match in report.matches] == pytest.approx(
+        sorted((float(asked @ vector) for name, vector in kept.items() if name != disliked.scan_id), reverse=True),
+        abs=1e-5,
+    )
+    sums_up(report)
+    rank = {match.scan_id: match.rank for match in report.matches}
+    assert rank[liked.scan_id] < liked.rank
+    assert disliked.scan_id not in {match.scan_id for match in report.matches}
+    assert (report.liked, report.disliked) == ((liked.scan_id,), (disliked.scan_id,))
+    assert report.novelty == first.novelty
+    assert "towards 1 liked, away from 1 disliked" in render(report, "text")
+
+
+@pytest.mark.parametrize("name", ["f" * 64, "fake/nobody", "nowhere/case 001"])
+def test_examples_must_be_in_the_gallery(engine: SearchEngine, make_scan: MakeScan, name: str) -> None:
+    for given in ({"liked": [name]}, {"disliked": [name]}):
+        with pytest.raises(NotFoundError, match=name):
+            engine.query(make_scan(900), **given)
+
+
+def test_examples_need_a_gallery(encoder: Any, make_scan: MakeScan) -> None:
+    with pytest.raises(InvalidValueError, match="no gallery is open"):
+        SearchEngine(encoder).query(make_scan(900), liked=["f" * 64])
+
+
+# A case of the archive
+
+
+def test_an_archived_case_asks_without_its_file_and_without_the_network(
+    engine: SearchEngine, encoder: Any, dataset: Any
+) -> None:
+    scan = dataset.load("case 013").scans[0]
+    by_file = engine.query(scan, k=12)
+    encoder.calls = 0
+    report = engine.query_case("fake", "case 013", k=12)
+    assert encoder.calls == 0
+    assert report.scan_id == scan.scan_id
+    assert report.scan.shape == scan.shape
+    assert [match.scan_id for match in report.matches] == [match.scan_id for match in by_file.matches]
+    probabilities = dict(by_file.prediction.probabilities)
+    assert dict(report.prediction.probabilities) == pytest.approx(probabilities, abs=0.01)
+    sums_up(report)
+    heat, other = report.explanations[0].heatmap, by_file.explanations[0].heatmap
+    assert np.corrcoef(heat.ravel(), other.ravel())[0, 1] > 0.99
+    assert any("left out of the matches" in warning for warning in report.warnings)
+    assert render(report, "html")
+
+
+def test_an_archived_case_with_several_scans_is_several_views(
+    engine: SearchEngine, gallery: Gallery, encoder: Any, make_scan: MakeScan
+) -> None:
+    record = CaseRecord(case_id="two", dataset="mine", pathology="benign")
+    entries = [make_entry(make_scan(number), record, encoder) for number in (800, 801)]
+    gallery.add(entries)
+    assert len(engine.query_case("mine", "two").views) == 1
+    alone = engine.query_case(
+        "mine", "two", scan_ids=[entries[1].scan_id], region=Box(top=0, left=0, bottom=99, right=99)
+    )
+    assert (alone.scan_id, alone.views) == (entries[1].scan_id, ())
+    for missing in ({"case_id": "three"}, {"case_id": "two", "scan_ids": ["f" * 64]}):
+        with pytest.raises(NotFoundError, match="holds no case"):
+            engine.query_case("mine", **missing)
+
+
+def test_a_case_without_kept_evidence_says_what_to_do(engine: SearchEngine, gallery: Gallery) -> None:
+    entry = next(iter(gallery))
+    gallery.add([replace(entry, evidence=None)])
+    with pytest.raises(GalleryError, match=r"keeps no evidence.*build its case again"):
+        engine.query_case("fake", entry.record.case_id)
+
+
+def test_asking_methods_need_the_file(engine: SearchEngine, gallery: Gallery) -> None:
+    from sonoseek.engine.reading import read_entry
+
+    with pytest.raises(InvalidValueError, match="from its file"):
+        engine.explain(read_entry(engine.bundle, next(iter(gallery))), method="occlusion")
+
+
+# Embeddings, made again
+
+
+def test_a_sample_is_embedded_again(gallery: Gallery, encoder: Any, dataset: Any) -> None:
+    from_files = recheck_embeddings(gallery, encoder, sample=15, dataset=dataset)
+    assert (from_files.from_files, from_files.from_pictures, from_files.problems) == (15, 0, ())
+    assert recheck_embeddings(gallery, encoder, sample=99).from_pictures == 40
+    one, other = list(gallery)[:2]
+    gallery.add([replace(one, embedding=-other.embedding)])
+    dataset.edited = {"case 007"}
+    found = recheck_embeddings(gallery, encoder, sample=40, dataset=dataset).problems
+    assert len(found) == 2
+    assert "something else" in next(problem for problem in found if "case 000" in problem)
+    assert "no file of its case has these pixels" in next(problem for problem in found if "case 007" in problem)
+    assert len(recheck_embeddings(gallery, encoder, sample=40).problems) == 1
+    with pytest.raises(InvalidValueError, match="sample"):
+        recheck_embeddings(gallery, encoder, sample=0)
