@@ -96,7 +96,8 @@ class TestJson:
             assert part["additionalProperties"] is False or "minProperties" in part  # probabilities: any class names
             properties = part.get("properties", {})
             assert isinstance(properties, dict)
-            optional = {"heatmap", "unfamiliarity"}  # only where asked for; absent from reports of 0.1
+            # Only where asked for, or absent from earlier reports of this schema version.
+            optional = {"heatmap", "unfamiliarity", "views", "region", "liked", "disliked", "folded"}
             assert set(properties) - set(part.get("required", ())) <= optional  # type: ignore[call-overload]
 
     @pytest.mark.parametrize("heatmaps", [False, True])
