@@ -280,6 +280,14 @@ class TestOnAServer:
             return
         assert len(found.matches) == expected
 
+    def test_long_chains_and_lists_run(self, filled, entries):  # noqa: F811
+        query = entries[0].embedding
+        chain = " or ".join(f"case = 'case {number:04d}'" for number in range(120))
+        assert len(filled.search(query, k=200, where=chain, novelty=False, pictures=False).matches) == 120
+        ages = "age in (" + ", ".join(str(number) for number in range(100)) + ")"
+        known = sum(entry.record.age_years is not None and entry.record.age_years % 1 == 0 for entry in entries)
+        assert len(filled.search(query, k=200, where=ages, novelty=False, pictures=False).matches) == known
+
     def test_filtered_searches_are_never_short(self, gallery, make_entry):
         rng = np.random.default_rng(1)
         count = 5_000

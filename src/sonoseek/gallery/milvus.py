@@ -144,6 +144,7 @@ class MilvusGallery:
         self._check_writable()
         prepared = prepare_entries(entries, dimension=self.dimension)
         with self._writing:
+            self._advance()  # before as well: a server lost in between must not leave readers trusting their memory
             result = write_entries(self._server, self._name, prepared, whole_cases=whole_cases)
             if result.added or result.updated or result.removed:
                 self._advance()
@@ -153,6 +154,7 @@ class MilvusGallery:
         """See `Gallery.remove`."""
         self._check_writable()
         with self._writing:
+            self._advance()
             result = remove_rows(
                 self._server, self._name, scan_ids=list(dict.fromkeys(scan_ids)), cases=list(dict.fromkeys(cases))
             )

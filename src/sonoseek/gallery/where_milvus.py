@@ -75,7 +75,15 @@ def _compile(node: Node, values: Values, *, wanted: bool) -> str:
     if isinstance(node, Not):
         return _compile(node.part, values, wanted=not wanted)
     word = " and " if isinstance(node, All) == wanted else " or "
-    return "(" + word.join(_compile(part, values, wanted=wanted) for part in node.parts) + ")"
+    return _joined([_compile(part, values, wanted=wanted) for part in node.parts], word)
+
+
+def _joined(parts: list[str], word: str) -> str:
+    """Parts as a balanced tree: the server refuses a chain of fifty."""
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    return f"({_joined(parts[:half], word)}{word}{_joined(parts[half:], word)})"
 
 
 def _condition(condition: Condition, values: Values, *, wanted: bool) -> str:
@@ -104,7 +112,7 @@ def _number(condition: Condition, *, wanted: bool) -> str:
         value if isinstance(value, float) else days(date.fromisoformat(str(value))) for value in condition.values
     ]
     if operator in ("in", "not in"):
-        inside = " or ".join(f"{field} == {number!r}" for number in numbers)
+        inside = _joined([f"{field} == {number!r}" for number in numbers], " or ")
         return f"({known} and {'' if (operator == 'in') == wanted else 'not '}({inside}))"
     sign = operator if wanted else _OPPOSITE[operator]
     return f"({known} and {field} {'==' if sign == '=' else sign} {numbers[0]!r})"
@@ -119,7 +127,8 @@ def _described(condition: Condition, values: Values, *, wanted: bool) -> str:
     if operator == "contains":
         told = [value.partition("=") for value in values("descriptors")]
         texts = [word for name, _, word in told if name == feature and word and texts[0] in word.casefold()]
-    any_word = " or ".join(f"array_contains(descriptors, {quoted(f'{feature}={text}')})" for text in texts) or NOTHING
+    told_of = [f"array_contains(descriptors, {quoted(f'{feature}={text}')})" for text in texts]
+    any_word = _joined(told_of, " or ") if told_of else NOTHING
     inside = operator in ("=", "in", "contains")
     return f"({known} and {'' if inside == wanted else 'not '}({any_word}))"
 
