@@ -5,9 +5,13 @@ BIN    := $(VENV)/bin
 DATA   ?= $(SONOSEEK_DATA)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-long lint bench bench-gallery docs train figures networks rescore lock clean help
+PAGE := src/sonoseek/apps/web/page/index.html
+FRONTEND := $(shell find frontend/src frontend/public frontend/index.html frontend/*.ts frontend/*.js frontend/*.json 2>/dev/null)
+
+.PHONY: page demo test test-long lint bench bench-gallery docs train figures networks rescore lock clean help
 help:
-	@echo "make demo    phantom archive -> gallery -> ten reports (no torch)"
+	@echo "make demo    phantom archive -> gallery -> ten reports -> the reading room, at an address it prints (no torch)"
+	@echo "make page    the reading room's page, from frontend/ (Node 20)"
 	@echo "make test    the tests;  make lint  style, types, floors"
 	@echo "make test-long  minutes: a Milvus server, a Ray cluster, 200 killed writers, a power cut at every flush"
 	@echo "make bench   speed of queries and of index builds"
@@ -34,10 +38,22 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.clinic
 
-demo: $(VENV)/.clinic
+# The reading room's page. Its own sources alone decide whether it is built again.
+frontend/node_modules/.installed: frontend/package-lock.json
+	npm --prefix frontend ci --no-progress --loglevel=error
+	@touch $@
+
+$(PAGE): frontend/node_modules/.installed $(FRONTEND)
+	npm --prefix frontend run --silent build -- --logLevel warn
+	@touch $@
+
+page: $(PAGE)
+
+demo: $(VENV)/.clinic $(PAGE)
 	$(BIN)/sonoseek demo --out demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(PAGE)
+	npm --prefix frontend run --silent test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What `make test` does by sample.
@@ -47,10 +63,11 @@ $(VENV)/.peers: requirements/peers.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.dev $(VENV)/.clinic
 
-test-long: $(VENV)/.peers
+test-long: $(VENV)/.peers $(PAGE)
 	$(BIN)/python -m pytest -m long
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev frontend/node_modules/.installed
+	npm --prefix frontend run --silent check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -112,4 +129,4 @@ lock:
 	requirements/lock
 
 clean:
-	rm -rf build dist site demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site demo frontend/node_modules src/sonoseek/apps/web/page .pytest_cache .mypy_cache .ruff_cache .hypothesis

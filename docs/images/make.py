@@ -112,16 +112,15 @@ def _tile(picture: Image.Image, caption: str) -> np.ndarray:
 
 
 def report() -> None:
-    """A report about a phantom, and the demo's page, as Chromium shows them."""
+    """A report about a phantom, and a pair in it, as Chromium shows them."""
     browser = shutil.which("chromium")
     if browser is None:
         raise SystemExit("no chromium on the PATH; install it to draw the report's picture")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["sonoseek", "demo", "--out", folder], check=True)
+        subprocess.run(["sonoseek", "demo", "--no-serve", "--out", folder], check=True)
         for page, picture, height in (
             ("report-05.html", "report.png", 1480),
             ("report-01.html#match-2", "pair.png", 760),
-            ("index.html", "demo.png", 900),
         ):
             _photograph(browser, _address(Path(folder), page), picture, height)
 

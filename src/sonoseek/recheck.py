@@ -72,7 +72,7 @@ def recheck_embeddings(
         )
     if sample < 1:
         raise InvalidValueError(f"sample is {sample}; it is the number of scans to embed again, 1 or more.")
-    drawn = _drawn(gallery, sample, seed)
+    drawn = gallery.sample(sample, seed=seed, pictures=True)
     known = {} if dataset is None else {(record.dataset, record.case_id): record for record in dataset.records()}
     problems: list[str] = []
     from_files = from_pictures = 0
@@ -90,18 +90,6 @@ def recheck_embeddings(
         if on_progress is not None:
             on_progress(done, len(drawn))
     return RecheckResult(from_files=from_files, from_pictures=from_pictures, problems=tuple(problems))
-
-
-def _drawn(gallery: Gallery, sample: int, seed: int) -> list[GalleryEntry]:
-    """A random sample of the entries, in one walk, holding no more than the sample."""
-    rng = np.random.default_rng(seed)
-    kept: list[GalleryEntry] = []
-    for number, entry in enumerate(gallery):
-        if number < sample:
-            kept.append(entry)
-        elif (place := int(rng.integers(0, number + 1))) < sample:
-            kept[place] = entry
-    return kept
 
 
 def _from_files(entry: GalleryEntry, dataset: Dataset, encoder: Encoder) -> str | None:

@@ -85,17 +85,17 @@ def test_doctor_names_what_fails(run, tmp_path: Path) -> None:
 
 def test_small_demo(run, tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    done = run("demo", "--out", out, "--count", 24, "--queries", 3, "-k", 4)
+    done = run("demo", "--no-serve", "--out", out, "--count", 24, "--queries", 3, "-k", 4)
     assert (out / "index.html").as_uri() in done.stdout
     assert len(list(out.glob("report-*.html"))) == 3
     page = (out / "index.html").read_text()
     assert "report-01.html" in page
-    run("demo", "--out", out, "--count", 24, "--queries", 3, "-k", 4)  # again: goes on where it was
+    run("demo", "--no-serve", "--out", out, "--count", 24, "--queries", 3, "-k", 4)  # again: goes on where it was
 
 
 def test_demo_on_a_dataset_of_ones_own(run, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    run("demo", "--out", out, "--data", archive, "--dataset", "folder", "--queries", 2)
+    run("demo", "--no-serve", "--out", out, "--data", archive, "--dataset", "folder", "--queries", 2)
     assert (out / "index.html").is_file()
 
 
@@ -104,7 +104,7 @@ def test_one_bad_file_does_not_stop_the_demo(run, archive: Path, tmp_path: Path)
     shutil.copytree(archive, own)
     first = sorted(f for f in own.glob("benign/*.png") if "_mask" not in f.name)[0]
     first.write_bytes(first.read_bytes()[:300])
-    done = run("demo", "--out", tmp_path / "demo", "--data", own, "--dataset", "folder", "--queries", 40)
+    done = run("demo", "--no-serve", "--out", tmp_path / "demo", "--data", own, "--dataset", "folder", "--queries", 40)
     assert "1 refused" in done.stderr
     assert len(list((tmp_path / "demo").glob("report-*.html"))) == 29
 
@@ -117,7 +117,7 @@ def test_the_demo_says_which_scans_the_network_has_learnt_from(run, real_data: P
         for number in range(1, 5):
             for file in (real_data / "busi" / own.name / kind).glob(f"{kind} ({number})*.png"):
                 shutil.copy(file, own / kind)
-    done = run("demo", "--out", tmp_path / "demo", "--data", tmp_path, "--queries", 2)
+    done = run("demo", "--no-serve", "--out", tmp_path / "demo", "--data", tmp_path, "--queries", 2)
     assert "has learnt from" in done.stdout
 
 

@@ -70,6 +70,35 @@ def test_html_is_written_beside_and_named(run, gallery: Path, scan: Path, tmp_pa
     assert "research use only" in page.read_text().lower()
 
 
+def test_pdf_is_written_beside_and_named_or_follows_the_name_asked_for(
+    run, gallery: Path, scan: Path, tmp_path: Path
+) -> None:
+    done = run("query", scan, "--gallery", gallery, "-k", 3, "--format", "pdf", cwd=tmp_path)
+    page = tmp_path / f"{scan.stem}.report.pdf"
+    assert page.name in done.stderr
+    assert done.stdout == ""
+    named = tmp_path / "named.PDF"
+    run("query", scan, "--gallery", gallery, "-k", 3, "--out", named)
+    for written in (page, named):
+        assert written.read_bytes().startswith(b"%PDF-")
+
+
+def test_the_name_says_the_form_unless_format_does(run, scan: Path, tmp_path: Path) -> None:
+    for name, begins in (("r.json", "{"), ("r.html", "<!doctype html>"), ("r.txt", "Verdict")):
+        run("query", scan, "--out", tmp_path / name)
+        assert (tmp_path / name).read_text("utf-8").startswith(begins)
+    run("query", scan, "--format", "json", "--out", tmp_path / "r.txt")
+    assert (tmp_path / "r.txt").read_text("utf-8").startswith("{")
+
+
+@pytest.mark.parametrize(("form", "name"), [("json", "r.pdf"), ("table", "r.pdf"), ("pdf", "r.html")])
+def test_a_pdf_and_nothing_else_ends_in_pdf(run, scan: Path, tmp_path: Path, form: str, name: str) -> None:
+    done = run("query", scan, "--format", form, "--out", tmp_path / name, ok=False)
+    assert done.returncode == 2
+    assert "disagree" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_filter_filters_and_a_wrong_one_teaches(run, gallery: Path, scan: Path) -> None:
     done = run("query", scan, "--gallery", gallery, "--format", "json", "--where", "label = 'benign'")
     assert {match["label"] for match in json.loads(done.stdout)["matches"]} == {"benign"}

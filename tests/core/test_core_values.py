@@ -224,3 +224,26 @@ def test_descriptors_are_of_the_lexicon():
     for wrong in ((("colour", "red"),), (("margin", ""),)):
         with pytest.raises(InvalidValueError, match="descriptors"):
             CaseRecord(case_id="a", dataset="d", pathology="benign", descriptors=wrong)
+
+
+class TestUpsamplingPeak:
+    """The largest value is found from bounds: it must be that of the whole map."""
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_it_is_that_of_the_whole_map(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        rows, columns = (np.abs(rng.normal(size=(side, count))) ** 3 for side, count in ((210, 26), (340, 40)))
+        spreading = Upsampling(
+            rows=(rows / rows.sum(axis=0)).astype(np.float32),
+            columns=(columns / columns.sum(axis=0)).astype(np.float32),
+            top=3,
+            left=5,
+            scan_shape=(230, 360),
+        )
+        cells = (rng.normal(size=(26, 40)) ** 5 - 0.5 * seed).astype(np.float32)
+        assert spreading.peak(cells) == pytest.approx(float(np.abs(spreading.spread(cells)).max()), rel=1e-5)
+
+    def test_of_nothing_is_nothing(self) -> None:
+        eye = np.eye(9, dtype=np.float32)
+        spreading = Upsampling(rows=eye, columns=eye, top=0, left=0, scan_shape=(9, 9))
+        assert spreading.peak(np.zeros((9, 9), np.float32)) == 0.0

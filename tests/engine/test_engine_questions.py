@@ -261,3 +261,60 @@ def test_a_sample_is_embedded_again(gallery: Gallery, encoder: Any, dataset: Any
     assert len(recheck_embeddings(gallery, encoder, sample=40).problems) == 1
     with pytest.raises(InvalidValueError, match="sample"):
         recheck_embeddings(gallery, encoder, sample=0)
+
+
+class TestReadings:
+    def test_a_reading_stands_for_its_scan(self, engine: SearchEngine, make_scan: MakeScan) -> None:
+        scans = [make_scan(900), make_scan(901)]
+        readings = [engine.read(scan) for scan in scans]
+        calls = engine.encoder.calls  # type: ignore[attr-defined]
+        told = engine.query(readings, k=5)
+        assert engine.encoder.calls == calls  # type: ignore[attr-defined]
+        plain = engine.query(scans, k=5)
+        assert [m.case_id for m in told.matches] == [m.case_id for m in plain.matches]
+        assert told.prediction == plain.prediction
+        one = engine.query(readings[0], k=5)
+        assert [m.similarity for m in one.matches] == [m.similarity for m in engine.query(scans[0], k=5).matches]
+
+    def test_an_archived_case_is_read_without_the_network(self, engine: SearchEngine, gallery: Gallery) -> None:
+        record = next(iter(gallery)).record
+        calls = engine.encoder.calls  # type: ignore[attr-defined]
+        report = engine.query(engine.read_case(record.dataset, record.case_id), k=4)
+        assert engine.encoder.calls == calls  # type: ignore[attr-defined]
+        again = engine.query_case(record.dataset, record.case_id, k=4)
+        assert [m.scan_id for m in report.matches] == [m.scan_id for m in again.matches]
+        with pytest.raises(NotFoundError, match="holds no case"):
+            engine.read_case("nowhere", "nothing")
+
+
+class TestCrop:
+    CROP = Box(top=10, left=20, bottom=150, right=200)
+
+    def test_it_is_in_the_report_with_a_warning(self, engine: SearchEngine, make_scan: MakeScan) -> None:
+        scan = make_scan(900)
+        report = engine.query(engine.read(scan, crop=self.CROP), k=3)
+        assert report.crop == self.CROP
+        assert any("drawn by the reader" in text for text in report.warnings)
+        assert "drawn by the reader: rows 10 to 150, columns 20 to 200" in render(report, "text")
+        assert "drawn by the reader" in render(report, "html")
+        assert '"crop": {' in render(report, "json")
+        assert engine.query(scan, k=3).crop is None
+        sums_up(report)
+
+    def test_evidence_lies_inside_it_alone(self, engine: SearchEngine, make_scan: MakeScan) -> None:
+        report = engine.query(engine.read(make_scan(900), crop=self.CROP), k=1)
+        outside = report.explanations[0].heatmap.copy()
+        outside[10:150, 20:200] = 0
+        assert not outside.any()
+
+
+def test_the_report_names_the_state_that_was_searched(
+    engine: SearchEngine, gallery: Gallery, make_scan: MakeScan
+) -> None:
+    first = engine.query(make_scan(900), k=1)
+    assert first.gallery_state == gallery.state()
+    gallery.remove(scan_ids=[first.matches[0].scan_id])
+    second = engine.query(make_scan(900), k=1)
+    assert second.gallery_state not in (None, first.gallery_state)
+    assert f'"gallery_state": "{second.gallery_state}"' in render(second, "json")
+    assert SearchEngine(engine.encoder).query(make_scan(900)).gallery_state is None

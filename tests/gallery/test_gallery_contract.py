@@ -725,3 +725,36 @@ def test_embeddings_that_are_given_back_cannot_be_changed(filled, entries):
     entry = filled.get(entries[0].scan_id)
     with pytest.raises(ValueError, match="read-only"):
         entry.embedding[0] = 5
+
+
+# States and samples
+
+
+def test_a_state_has_one_name_until_something_is_written(gallery, location, make_entries):
+    names = [gallery.state()]
+    entries = make_entries(6)
+    gallery.add(entries)
+    names.append(gallery.state())
+    gallery.remove(scan_ids=[entries[0].scan_id])
+    names.append(gallery.state())
+    assert len(set(names)) == 3
+    gallery.search(entries[1].embedding)
+    assert gallery.state() == names[-1]
+    with open_gallery(location) as other:
+        assert other.state() == names[-1]
+    assert all(name.isascii() and 0 < len(name) < 40 for name in names)
+
+
+def test_a_sample_is_drawn_once_and_the_same_again(gallery, make_entries):
+    gallery.add(make_entries(40))
+    drawn = gallery.sample(12, seed=3)
+    keys = [(entry.record.dataset, entry.record.case_id, entry.scan_id) for entry in drawn]
+    assert len(set(keys)) == 12
+    assert keys == sorted(keys)
+    assert [entry.scan_id for entry in gallery.sample(12, seed=3)] == [entry.scan_id for entry in drawn]
+    assert [entry.scan_id for entry in gallery.sample(12, seed=4)] != [entry.scan_id for entry in drawn]
+    assert all(entry.picture is None and entry.evidence is None for entry in drawn)
+    assert len(gallery.sample(1000)) == 40
+    assert gallery.sample(0) == ()
+    with pytest.raises(InvalidValueError, match="count is -1"):
+        gallery.sample(-1)

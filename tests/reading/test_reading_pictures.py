@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from sonoseek.core import InvalidValueError, Settings
-from sonoseek.reading import is_scan_file, read_mask, read_rgb, read_scan
+from sonoseek.core import InvalidValueError, ScanReadError, Settings
+from sonoseek.reading import frame_count, is_scan_file, read_mask, read_rgb, read_scan
 
 H, W = 60, 80
 _ROW, _COLUMN = np.meshgrid(np.linspace(0, 1, H), np.linspace(0, 1, W), indexing="ij")
@@ -342,3 +342,22 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ValueError, match=r"at most 0\.001 megapixels"):
         read_scan(path)
     assert read_scan(path, settings=Settings()).shape == (H, W)
+
+
+class TestFrameCount:
+    @pytest.mark.parametrize(("suffix", "frames"), [(".tif", 5), (".gif", 4), (".png", 1), (".jpg", 1), (".bmp", 1)])
+    def test_it_is_what_read_scan_takes(self, tmp_path: Path, suffix: str, frames: int) -> None:
+        pictures = [Image.fromarray(np.roll(GREY, 7 * number, axis=1)) for number in range(frames)]
+        path = tmp_path / f"a{suffix}"
+        more = {"save_all": True, "append_images": pictures[1:]} if frames > 1 else {}
+        pictures[0].save(path, **more)
+        assert frame_count(path) == frames
+        read_scan(path, frame=frames - 1)
+        with pytest.raises(InvalidValueError):
+            read_scan(path, frame=frames)
+
+    def test_what_is_no_scan_has_none(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        path.write_text("no picture")
+        with pytest.raises(ScanReadError, match="no picture"):
+            frame_count(path)

@@ -66,7 +66,7 @@ def make_contour() -> Contour:
 
 
 def make_match(rank: int, **changes: Any) -> Match:
-    picture = cv2.imencode(".jpg", np.full((60, 90), 20 * rank, np.uint8))[1].tobytes()
+    picture = cv2.imencode(".jpg", np.full((60, 90), 20 * rank % 256, np.uint8))[1].tobytes()
     values: dict[str, Any] = {
         "rank": rank,
         "case_id": f"case {rank}",

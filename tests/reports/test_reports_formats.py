@@ -53,9 +53,11 @@ class TestEveryFormat:
 
 def test_unknown_formats_list_the_known(build_report: Build, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="json, html, text"):
+        render(build_report(), "docx")
+    with pytest.raises(NotFoundError, match="call render_pdf"):
         render(build_report(), "pdf")
-    for name in ("report.pdf", "report", ".html"):
-        with pytest.raises(InvalidValueError, match=r"\.json, \.html, \.txt"):
+    for name in ("report.docx", "report", ".html"):
+        with pytest.raises(InvalidValueError, match=r"\.json, \.html, \.txt, \.pdf"):
             write_report(build_report(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -91,13 +93,14 @@ class TestJson:
                 return []
             return ([part] if part.get("type") == "object" else []) + objects(list(part.values()))
 
-        assert len(objects(schema)) == 13
+        assert len(objects(schema)) == 14
         for part in objects(schema):
             assert part["additionalProperties"] is False or "minProperties" in part  # probabilities: any class names
             properties = part.get("properties", {})
             assert isinstance(properties, dict)
             # Only where asked for, or absent from earlier reports of this schema version.
-            optional = {"heatmap", "unfamiliarity", "views", "region", "liked", "disliked", "folded"}
+            optional = {"heatmap", "unfamiliarity", "views", "region", "crop", "liked", "disliked", "folded"}
+            optional |= {"gallery_state"}
             assert set(properties) - set(part.get("required", ())) <= optional  # type: ignore[call-overload]
 
     @pytest.mark.parametrize("heatmaps", [False, True])

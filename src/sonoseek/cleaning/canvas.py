@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +15,8 @@ from sonoseek.cleaning.inpaint import paint_over
 from sonoseek.cleaning.mapping import CanvasMapping, fit_to_canvas
 from sonoseek.cleaning.marks import find_marks
 from sonoseek.cleaning.recipe import CleaningRecipe
-from sonoseek.core import Box, Scan
+from sonoseek.core import Box, InvalidValueError, Scan
+from sonoseek.core.scan import MIN_SIDE
 
 MAX_GAIN = 3.0
 """The stretch never multiplies more than this, so that the noise of a blank stays dark."""
@@ -46,43 +48,50 @@ class CleanedScan:
 DEFAULT_RECIPE = CleaningRecipe()
 
 
-def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE) -> CleanedScan:
+def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE, *, crop: Box | None = None) -> CleanedScan:
     """Clean a scan: area, marks, crop, canvas, contrast.
 
     Args:
         scan: any picture; one that holds no scan is kept whole, with a warning.
         recipe: what to do.
+        crop: the scan area as a reader drew it, in scan pixels, where what cleaning finds is wrong; it is rounded
+            outwards to whole pixels and cut at the scan's edges. Never a crop around a lesion. None: find it.
 
     Returns:
-        The canvas, the mapping, and what was found. The same scan and recipe give the same pixels.
+        The canvas, the mapping, and what was found. The same scan, recipe and crop give the same pixels.
+
+    Raises:
+        InvalidValueError: a crop that lies outside the scan, or has fewer than 8 pixels a side.
     """
     height, width = scan.shape
     pixels = scan.pixels
     warnings: list[str] = []
     area = ScanArea(found=True, box=(0, 0, height, width))
-    if recipe.borders:
+    if crop is not None:
+        area = ScanArea(found=True, box=_whole(crop, scan.shape))
+    elif recipe.borders:
         area = find_area(pixels)
         if not area.found:
             warnings.append(NO_AREA)
     top, left, bottom, right = area.box
     part = np.s_[top:bottom, left:right]
-    crop: Bitmap = pixels[part]
+    kept: Bitmap = pixels[part]
     inside = None if area.mask is None else area.mask[part]
     marks: NDArray[np.bool_] | None = None
     if recipe.marks:
-        found = find_marks(crop, inside=inside)
-        crop = paint_over(crop, found)
+        found = find_marks(kept, inside=inside)
+        kept = paint_over(kept, found)
         marks = np.zeros(scan.shape, np.bool_)
         marks[part] = found > 0
     if inside is not None:
-        crop = cv2.bitwise_and(crop, inside)
+        kept = cv2.bitwise_and(kept, inside)
     mapping = fit_to_canvas(
         scan.shape,
         Box(top=top, left=left, bottom=bottom, right=right),
         canvas_size=recipe.canvas_size,
         spacing_mm=scan.spacing_mm,
     )
-    canvas = _draw(crop, inside, mapping, contrast=recipe.contrast)
+    canvas = _draw(kept, inside, mapping, contrast=recipe.contrast)
     return CleanedScan(
         canvas=canvas,
         content=mapping.content,
@@ -91,6 +100,20 @@ def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE) -> CleanedScan:
         area=_area_map(area, scan.shape),
         warnings=tuple(warnings),
     )
+
+
+def _whole(crop: Box, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A reader's crop on whole pixels inside the scan: top, left, bottom, right."""
+    height, width = shape
+    top, left = max(math.floor(crop.top), 0), max(math.floor(crop.left), 0)
+    bottom, right = min(math.ceil(crop.bottom), height), min(math.ceil(crop.right), width)
+    if bottom - top < MIN_SIDE or right - left < MIN_SIDE:
+        raise InvalidValueError(
+            f"the crop (top {crop.top:g}, left {crop.left:g}, bottom {crop.bottom:g}, right {crop.right:g}) leaves "
+            f"{max(bottom - top, 0)} × {max(right - left, 0)} pixels of a scan of {height} × {width}; it must leave "
+            f"{MIN_SIDE} a side. Draw it around the ultrasound picture, in the scan's own pixels."
+        )
+    return top, left, bottom, right
 
 
 def _draw(crop: Bitmap, inside: Bitmap | None, mapping: CanvasMapping, *, contrast: str) -> NDArray[np.uint8]:

@@ -117,7 +117,7 @@ class Explanation:
     @property
     def peak(self) -> float:
         """Largest absolute value of the heatmap: its raw scale."""
-        return float(np.abs(self.heatmap).max(initial=0.0))
+        return self.upsampling.peak(self.cells)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,9 +218,11 @@ class Report:
         warnings: sentences for the reader.
         bundle_id: of the network that spoke.
         gallery_id: of the gallery, or None.
+        gallery_state: names the gallery's state when the search began (`Gallery.state`), or None.
         where: the filter that the search ran under, or None.
         views: the other scans of the lesion, where several were asked about as one; `prediction` is of all together.
         region: the box, on the scan's pixels, whose evidence alone was searched with, or None for all of it.
+        crop: the scan area of the first scan as the reader drew it, on its pixels, or None: cleaning found it.
         liked, disliked: scan_ids of the archive that the search was moved towards, or away from.
         shared_words: descriptors that several matches share, the most telling first; empty where the archive has none.
         contour: the outline of the verdict's evidence, an estimate for the reader's eye; None without evidence.
@@ -238,9 +240,11 @@ class Report:
     warnings: tuple[str, ...]
     bundle_id: str
     gallery_id: str | None
+    gallery_state: str | None = None
     where: str | None = None
     views: tuple[View, ...] = ()
     region: Box | None = None
+    crop: Box | None = None
     liked: tuple[str, ...] = ()
     disliked: tuple[str, ...] = ()
     shared_words: tuple[SharedWord, ...] = ()

@@ -64,6 +64,7 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
     prediction = _verdict(bundle, readings)
     top = likeliest(prediction)
     first, scan = readings[0], readings[0].scan
+    state = None if gallery is None else gallery.state()
     held = gallery is not None and bool(
         gallery.entries(scan_ids=[r.scan.scan_id for r in readings], pictures=False, evidence=False)
     )
@@ -98,6 +99,7 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
                 abstain_below=bundle.abstain_below,
                 marks=first.marks,
                 cleaning=() if first.cleaned is None else first.cleaned.warnings,
+                crop=first.crop,
             ),
             *about_the_question(
                 views=[reading.prediction for reading in readings[1:]],
@@ -121,12 +123,14 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         ),
         bundle_id=bundle.bundle_id,
         gallery_id=None if gallery is None else gallery.gallery_id,
+        gallery_state=state,
         where=options.where,
         views=tuple(
             View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told))
             for reading, told in zip(readings[1:], explained[1:], strict=True)
         ),
         region=options.region,
+        crop=first.crop,
         liked=tuple(entry.scan_id for entry in towards),
         disliked=tuple(entry.scan_id for entry in away),
         shared_words=shared_words(found.matches, gallery.words) if gallery is not None else (),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.cleaning import CanvasMapping, CleanedScan, clean
-from sonoseek.core import GalleryError, InvalidValueError, Prediction, Scan
+from sonoseek.core import Box, GalleryError, InvalidValueError, Prediction, Scan
 from sonoseek.encoder import Bundle, Encoder, predict, to_input, unpack_evidence
 from sonoseek.gallery import GalleryEntry, decode_picture
 
@@ -20,6 +20,7 @@ class Reading:
 
     Attributes:
         scan: as it was given, or as the archive shows it.
+        crop: the scan area as the reader drew it, or None: cleaning found it.
         cleaned: its canvas; None where the archive spoke in the network's place.
         mapping: the way from the scan's pixels to the canvas and back.
         embedding: float32 (D,), not normalised.
@@ -30,6 +31,7 @@ class Reading:
     """
 
     scan: Scan
+    crop: Box | None = None
     cleaned: CleanedScan | None
     mapping: CanvasMapping
     embedding: NDArray[np.float32]
@@ -58,12 +60,13 @@ class Reading:
         return 0.0 if self.cleaned is None or self.cleaned.marks is None else float(np.mean(self.cleaned.marks))
 
 
-def read_with(encoder: Encoder, scan: Scan) -> Reading:
+def read_with(encoder: Encoder, scan: Scan, *, crop: Box | None = None) -> Reading:
     """Clean the scan and run the network once."""
-    cleaned = clean(scan, encoder.bundle.recipe)
+    cleaned = clean(scan, encoder.bundle.recipe, crop=crop)
     encoding = encoder.encode(to_input(cleaned)[np.newaxis])
     return Reading(
         scan=scan,
+        crop=crop,
         cleaned=cleaned,
         mapping=cleaned.mapping,
         embedding=encoding.embedding[0],

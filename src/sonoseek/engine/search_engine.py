@@ -46,13 +46,21 @@ class SearchEngine:
         """Of the network."""
         return self.encoder.bundle
 
-    def read(self, scan: Scan) -> Reading:
-        """Clean the scan and run the network once; no gallery, no heatmap."""
-        return read_with(self.encoder, scan)
+    def read(self, scan: Scan, *, crop: Box | None = None) -> Reading:
+        """Clean the scan and run the network once; no gallery, no heatmap.
+
+        Args:
+            scan: of `read_scan`, or made from pixels.
+            crop: the scan area as a reader drew it, in scan pixels, where cleaning finds a wrong one; None: find it.
+
+        Raises:
+            InvalidValueError: a crop that lies outside the scan, or leaves too little of it.
+        """
+        return read_with(self.encoder, scan, crop=crop)
 
     def query(
         self,
-        scan: Scan | Sequence[Scan],
+        scan: Scan | Reading | Sequence[Scan | Reading],
         *,
         k: int = 10,
         where: str | None = None,
@@ -68,7 +76,8 @@ class SearchEngine:
 
         Args:
             scan: of `read_scan`, or made from pixels; or several of them: the verdict and the search are then of all
-                together, the report's heatmaps lie on the first, and `Report.views` holds the others.
+                together, the report's heatmaps lie on the first, and `Report.views` holds the others. What `read`
+                made of a scan may stand for it: then the network is not run again.
             k: how many matches at most; 0 for none. More than the gallery holds gives all of it.
             where: filter on the matches, "birads >= '4A' and device = 'GE Logiq 7'"; None for all.
             include_same: also let the scan itself, its patient and its group answer. By default they do not: if the
@@ -88,11 +97,11 @@ class SearchEngine:
             NotFoundError: a liked or disliked scan that is not in the gallery.
             WhereError: a filter that does not parse.
         """
-        scans = [scan] if isinstance(scan, Scan) else list(scan)
+        views = [scan] if isinstance(scan, Scan | Reading) else list(scan)
         return answer(
             self.encoder,
             self.gallery,
-            [self.read(each) for each in scans],
+            [each if isinstance(each, Reading) else self.read(each) for each in views],
             Options(
                 k=k,
                 where=where,
@@ -143,19 +152,10 @@ class SearchEngine:
             GalleryError: the gallery keeps no evidence or picture of it.
             InvalidValueError, WhereError: as in `query`; and there is no gallery.
         """
-        gallery = required(self.gallery, f"case {case_id!r}")
-        wanted = tuple(scan_ids)
-        entries = [e for e in gallery.entries(cases=[(dataset, case_id)]) if not wanted or e.scan_id in wanted]
-        if not entries or {entry.scan_id for entry in entries} < set(wanted):
-            raise NotFoundError(
-                f"the gallery {gallery.location} holds no case {case_id!r} of {dataset!r}"
-                + (f" with scans {', '.join(wanted)}" if wanted else "")
-                + "; `query` prints cases as DATASET/CASE."
-            )
         return answer(
             self.encoder,
             self.gallery,
-            [read_entry(self.bundle, entry) for entry in entries],
+            self.read_case(dataset, case_id, scan_ids=scan_ids),
             Options(
                 k=k,
                 where=where,
@@ -168,6 +168,30 @@ class SearchEngine:
                 disliked=tuple(disliked),
             ),
         )
+
+    def read_case(self, dataset: str, case_id: str, *, scan_ids: Iterable[str] = ()) -> tuple[Reading, ...]:
+        """What the network said of a case that the gallery holds; the network is not run.
+
+        Args:
+            dataset: of the case.
+            case_id: of the case.
+            scan_ids: these of its scans alone; none: all of them.
+
+        Raises:
+            NotFoundError: no such case, or scan of it.
+            GalleryError: the gallery keeps no evidence or picture of it.
+            InvalidValueError: there is no gallery.
+        """
+        gallery = required(self.gallery, f"case {case_id!r}")
+        wanted = tuple(scan_ids)
+        entries = [e for e in gallery.entries(cases=[(dataset, case_id)]) if not wanted or e.scan_id in wanted]
+        if not entries or {entry.scan_id for entry in entries} < set(wanted):
+            raise NotFoundError(
+                f"the gallery {gallery.location} holds no case {case_id!r} of {dataset!r}"
+                + (f" with scans {', '.join(wanted)}" if wanted else "")
+                + "; `query` prints cases as DATASET/CASE."
+            )
+        return tuple(read_entry(self.bundle, entry) for entry in entries)
 
     def explain_class(self, reading: Reading, target: str | None = None) -> Explanation:
         """The exact heatmap of one class's logit.

@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1_000
@@ -83,4 +82,6 @@ def mcnemar(one_right: NDArray[np.bool_] | Sequence[bool], other_right: NDArray[
     only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
     if not only_one + only_other:
         return 1.0
+    from scipy.stats import binomtest  # an extra: intervals alone go without it
+
     return float(binomtest(only_one, only_one + only_other, 0.5).pvalue)

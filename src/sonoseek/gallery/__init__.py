@@ -115,8 +115,8 @@ def encode_picture(pixels: Any) -> bytes:
     return pictures.encode_picture(pixels)
 
 
-def decode_picture(picture: bytes, *, shape: tuple[int, int]) -> Any:
-    """A kept picture as pixels, uint8 (H, W), of the scan's own shape.
+def decode_picture(picture: bytes, *, shape: tuple[int, int] | None = None) -> Any:
+    """A kept picture as pixels, uint8 (H, W), of the scan's own shape; None: of the size in which it was kept.
 
     Raises:
         GalleryError: it does not decode.

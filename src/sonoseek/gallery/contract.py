@@ -297,6 +297,16 @@ class Gallery(Protocol):
         """How many scans it holds."""
         ...
 
+    def state(self) -> str:
+        """Names the present state: the same until something is written, then another; for links and caches."""
+        ...
+
+    def sample(
+        self, count: int, *, seed: int = 0, pictures: bool = False, evidence: bool = False
+    ) -> tuple[GalleryEntry, ...]:
+        """Entries drawn at random, by dataset, case_id, scan_id; all of them where there are fewer than `count`."""
+        ...
+
     def __iter__(self) -> Iterator[GalleryEntry]:
         """Every entry as it was when the iteration began, by dataset, case_id, scan_id.
 

@@ -47,6 +47,7 @@ from sonoseek.gallery.contract import (
 from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.milvus_server import Server, closing_on_error, parse_address
 from sonoseek.gallery.milvus_write import remove_rows, write_entries
+from sonoseek.gallery.sampling import drawn
 from sonoseek.gallery.where_milvus import EVERYTHING
 from sonoseek.gallery.writing import prepare_entries
 
@@ -209,6 +210,22 @@ class MilvusGallery:
     def count(self) -> int:
         """See `Gallery.count`."""
         return self._server.count(self._name, EVERYTHING)
+
+    def state(self) -> str:
+        """See `Gallery.state`."""
+        return f"{int(self._meta()['stamp']):x}"
+
+    def sample(
+        self, count: int, *, seed: int = 0, pictures: bool = False, evidence: bool = False
+    ) -> tuple[GalleryEntry, ...]:
+        """See `Gallery.sample`."""
+        keys = sorted(row["key"] for row in self._server.every(self._name, EVERYTHING, ["key"]))
+        picked = drawn(keys, count, seed=seed)
+        read: list[GalleryEntry] = []
+        for start in range(0, len(picked), _FETCHED):
+            found = self._server.among(self._name, "key", picked[start : start + _FETCHED], rows.ENTRY_FIELDS)
+            read += self._read(found, pictures=pictures, evidence=evidence)
+        return tuple(sorted(read, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id)))
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         every = self._server.every(self._name, EVERYTHING, ["key", "dataset", "case_id", "scan_id"])

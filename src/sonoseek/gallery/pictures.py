@@ -40,8 +40,8 @@ def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
     return bytes(encoded.data)
 
 
-def decode_picture(picture: bytes, *, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """A kept picture as pixels, uint8 (H, W), brought back to the scan's own shape.
+def decode_picture(picture: bytes, *, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """A kept picture as pixels, uint8 (H, W), brought back to the scan's own shape; None: as it was kept.
 
     Raises:
         GalleryError: it does not decode.
@@ -49,7 +49,7 @@ def decode_picture(picture: bytes, *, shape: tuple[int, int]) -> NDArray[np.uint
     decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if picture else None
     if decoded is None:
         raise GalleryError("a kept picture does not decode; run `sonoseek index verify`, then build its case again.")
-    if decoded.shape != shape:
+    if shape is not None and decoded.shape != shape:
         decoded = cv2.resize(decoded, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(decoded, np.uint8)
 

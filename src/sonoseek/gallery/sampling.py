@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core import InvalidValueError
 from sonoseek.gallery.exact import FEWEST
 from sonoseek.gallery.state import column, read_unit
 
+Item = TypeVar("Item")
 MOST = 1_000
 """Scans in the sample; fewer in galleries so large that comparing them would take more than seconds."""
 _BUDGET = 100_000_000
@@ -30,6 +34,20 @@ _KEYS = {
     ),
 }
 """What makes two scans no strangers: SQL of the key, and of the scans that share it."""
+
+
+def drawn(items: Sequence[Item], count: int, *, seed: int) -> list[Item]:
+    """`count` items at random, in their order; all of them where there are no more.
+
+    Raises:
+        InvalidValueError: a count below 0.
+    """
+    if count < 0:
+        raise InvalidValueError(f"count is {count}; it is the number of scans to draw, 0 or more.")
+    if count >= len(items):
+        return list(items)
+    picked = np.sort(np.random.default_rng(seed).choice(len(items), count, replace=False))
+    return [items[place] for place in picked.tolist()]
 
 
 class Sample:

@@ -43,6 +43,7 @@ from sonoseek.gallery.copying import copy_database
 from sonoseek.gallery.database import create_database, database_path
 from sonoseek.gallery.digests import give_digests
 from sonoseek.gallery.exact import nearest_distance, normalised, percentile
+from sonoseek.gallery.sampling import drawn
 from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
 from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, read_unit, record_state
 from sonoseek.gallery.vectors import cache_files, load_base, save_base
@@ -185,6 +186,26 @@ class SqliteGallery:
         """See `Gallery.count`."""
         with self._connections.snapshot() as connection:
             return int(connection.execute("SELECT count(*) FROM scans").fetchone()[0])
+
+    def state(self) -> str:
+        """See `Gallery.state`: the number of the state, and the beginning of its stamp."""
+        with self._connections.snapshot() as connection:
+            seq, stamp = current_state(connection)
+        return f"{seq}-{stamp & 0xFFFFFF:06x}"
+
+    def sample(
+        self, count: int, *, seed: int = 0, pictures: bool = False, evidence: bool = False
+    ) -> tuple[GalleryEntry, ...]:
+        """See `Gallery.sample`."""
+        select = rows.select_entries(pictures=pictures, evidence=evidence)
+        with self._connections.snapshot() as connection:
+            found = [number for (number,) in connection.execute("SELECT row_id FROM scans ORDER BY row_id")]
+            picked = drawn(found, count, seed=seed)
+            wanted = "WHERE s.row_id IN (SELECT value FROM json_each(?))"
+            return tuple(
+                rows.read_entry(row)
+                for row in connection.execute(f"{select} {wanted} {rows.ENTRY_ORDER}", (json.dumps(picked),))
+            )
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         with self._connections.snapshot() as connection:

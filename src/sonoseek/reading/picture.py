@@ -87,6 +87,13 @@ def open_picture(path: Path, kind: Kind, *, frame: int, settings: Settings, chan
         ) from error
 
 
+def count_frames(picture: Image.Image) -> int:
+    """Frames of an open picture; of a TIFF `TIFF_PAGES_LIMIT` at most."""
+    if isinstance(picture, TiffImageFile):
+        return min(_walk(picture, TIFF_PAGES_LIMIT - 1), TIFF_PAGES_LIMIT)
+    return int(getattr(picture, "n_frames", 1))
+
+
 def orientation(picture: Image.Image) -> int:
     """EXIF orientation, 1 … 8, that is still to be applied; 1 is upright, and what damaged EXIF counts as.
 

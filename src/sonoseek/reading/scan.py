@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from sonoseek.core import NotFoundError, Scan, ScanReadError, Settings
 from sonoseek.core.scan import MIN_SIDE
+from sonoseek.dicom import frame_count as dicom_frames
 from sonoseek.dicom import read_dicom
 from sonoseek.dicom.files import checked_file, checked_frame, shown
 from sonoseek.reading.grey import grey_pixels, mask_pixels, rgb_pixels
-from sonoseek.reading.picture import open_picture
+from sonoseek.reading.picture import count_frames, open_picture
 from sonoseek.reading.sniff import Kind, sniff
 
 _READS = "sonoseek reads PNG, JPEG, BMP, TIFF, GIF and DICOM"
@@ -54,6 +55,23 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
         )
     pixels.flags.writeable = False  # nobody else holds them: a Scan may keep them without a copy
     return Scan(pixels=pixels, source=shown(place.name))
+
+
+def frame_count(path: str | Path, *, settings: Settings | None = None) -> int:
+    """How many frames a file has, so that one may be chosen: of a DICOM cine, pages of a TIFF, frames of a GIF.
+
+    Of a TIFF as many as are read at most (`reading.picture.TIFF_PAGES_LIMIT`). No frame is decoded, but those of an
+    animation up to the last.
+
+    Raises:
+        NotFoundError, ScanReadError, ScanTooLargeError, TemporaryError: as `read_scan`.
+    """
+    settings = settings or Settings.from_environment()
+    place, kind = _told(path)
+    if kind == "dicom":
+        return dicom_frames(place, settings)
+    with open_picture(place, kind, frame=0, settings=settings) as picture:
+        return count_frames(picture)
 
 
 def is_scan_file(path: str | Path) -> bool:

@@ -1,4 +1,8 @@
-"""What a query says, for a program (json), a terminal or log (text), or a reader (html). One format per file."""
+"""What a query says: for a program (json), a terminal or log (text), a reader (html), or paper (pdf).
+
+One format per file. The first three are text: `render` gives a str. A PDF is bytes: `render_pdf`.
+`write_report` writes any of the four.
+"""
 
 from __future__ import annotations
 
@@ -17,36 +21,56 @@ REPORTS = LazyTable(
         "text": "sonoseek.reports.text:render_text",
     },
 )
-"""Name → function from a Report to a str."""
+"""Name → function from a Report to a str. A PDF is none: see `render_pdf`."""
 
-SUFFIXES = {".json": "json", ".html": "html", ".txt": "text"}
+SUFFIXES = {".json": "json", ".html": "html", ".txt": "text", ".pdf": "pdf"}
 """File name suffix → name of the format."""
 
 
 def render(report: Report, format: str) -> str:  # noqa: A002  # the word that every user looks for
-    """Write `report` out as one string.
+    """Write `report` out as one string; for a PDF, which is bytes, there is `render_pdf`.
 
     Args:
         report: of `SearchEngine.query`.
         format: one of `REPORTS`: "json", "html" or "text".
 
     Raises:
-        NotFoundError: no such format; the message lists them.
+        NotFoundError: no such format of text; the message lists them.
         InvalidValueError: the report holds a number that is not finite.
     """
+    if format == "pdf":
+        raise NotFoundError(f"{format!r} is no text format: {', '.join(REPORTS)}. A PDF is bytes: call render_pdf.")
     written: str = REPORTS.load(format)(report)
     return written
 
 
+def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
+    """Draw `report` on A4 pages.
+
+    Args:
+        report: of `SearchEngine.query`.
+        rank: of a match, 1-based: adds why the scan and that match are alike, on both pictures. None adds nothing.
+
+    Returns:
+        PDF. The same report gives the same bytes.
+
+    Raises:
+        InvalidValueError: no match has this rank.
+    """
+    from sonoseek.reports import pdf  # reportlab and the fonts take a fifth of a second; most who come here want text
+
+    return pdf.render_pdf(report, rank=rank)
+
+
 def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) -> Path:
-    """Write `report` to a file whose suffix names the format: .json, .html or .txt.
+    """Write `report` to a file whose suffix names the format: .json, .html, .txt or .pdf.
 
     The file is there whole or not at all: written beside its place, then moved into it.
 
     Args:
         report: of `SearchEngine.query`.
         path: in a folder that exists; a file already there is replaced.
-        heatmaps: also put each heatmap's pixels into the JSON (`decode_heatmap` reads them); HTML always draws them.
+        heatmaps: also put each heatmap's pixels into the JSON (`decode_heatmap` reads them); HTML and PDF draw them.
 
     Returns:
         The path written.
@@ -64,8 +88,12 @@ def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) ->
         )
     if not path.parent.is_dir():
         raise NotFoundError(f"{str(path.parent)!r} is no folder; a report is written into one. Make it first.")
-    text = render_json(report, heatmaps=heatmaps) if name == "json" else render(report, name)
-    return write_atomically(path, text)
+    content: str | bytes
+    if name == "json":
+        content = render_json(report, heatmaps=heatmaps)
+    else:
+        content = render_pdf(report) if name == "pdf" else render(report, name)
+    return write_atomically(path, content)
 
 
 __all__ = [
@@ -78,6 +106,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "report_schema",
     "render_json",
+    "render_pdf",
     "decode_heatmap",
     "decode_cells",
 ]

@@ -60,6 +60,7 @@ def render_html(report: Report) -> str:
             "shared_words": [words.shared_word(each) for each in report.shared_words],
             "region": None if report.region is None else _rectangle(report),
             "region_said": None if report.region is None else words.region(report.region),
+            "crop_said": None if report.crop is None else words.crop(report.crop),
             "refined": words.refined(report) if report.liked or report.disliked else None,
             "views": [_view(view, number) for number, view in enumerate(report.views, start=2)],
             "outline": None if report.contour is None else _outline(report),

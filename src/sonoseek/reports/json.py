@@ -65,6 +65,7 @@ def report_document(report: Report, *, heatmaps: bool = False) -> dict[str, Any]
         "created": report.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "bundle_id": report.bundle_id,
         "gallery_id": report.gallery_id,
+        "gallery_state": report.gallery_state,
         "where": report.where,
         "scan": _scan(report.scan),
         "prediction": _prediction(report.prediction),
@@ -77,6 +78,7 @@ def report_document(report: Report, *, heatmaps: bool = False) -> dict[str, Any]
             for view in report.views
         ],
         "region": None if report.region is None else _region(report.region),
+        "crop": None if report.crop is None else _region(report.crop),
         "liked": list(report.liked),
         "disliked": list(report.disliked),
         "agreement": None if report.agreement is None else _number(report.agreement, "agreement"),
@@ -218,8 +220,7 @@ def _match(match: Match, *, pixels: bool) -> dict[str, Any]:
 
 def _explanation(explanation: Explanation, *, pixels: bool) -> dict[str, Any]:
     height, width = explanation.shape
-    heatmap = explanation.heatmap
-    peak = float(np.abs(heatmap).max(initial=0.0))
+    peak = explanation.peak
     rows, columns = explanation.cells.shape
     written: dict[str, Any] = {
         "target": explanation.target,
@@ -227,7 +228,7 @@ def _explanation(explanation: Explanation, *, pixels: bool) -> dict[str, Any]:
         "exact": explanation.exact,
         "explained": _number(explanation.explained, "explained"),
         "bias": _number(explanation.bias, "bias"),
-        "sum": _number(float(heatmap.sum(dtype=np.float64)), "heatmap"),
+        "sum": _number(float(explanation.cells.sum(dtype=np.float64)), "heatmap"),
         "peak": _number(peak, "heatmap"),
         "shape": [height, width],
         "cells": {
@@ -239,7 +240,7 @@ def _explanation(explanation: Explanation, *, pixels: bool) -> dict[str, Any]:
     if pixels:
         # Float16 holds nothing below 6e-8, and a pixel's share of a logit can be smaller: relative to the peak.
         scale = peak or 1.0
-        packed = zlib.compress((heatmap / np.float32(scale)).astype("<f2").tobytes(), 6)
+        packed = zlib.compress((explanation.heatmap / np.float32(scale)).astype("<f2").tobytes(), 6)
         written["heatmap"] = {
             "encoding": HEATMAP_ENCODING,
             "shape": [height, width],

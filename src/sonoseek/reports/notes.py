@@ -15,7 +15,13 @@ MARKS_WORTH_A_WORD = 0.001
 
 
 def about_the_scan(
-    scan: Scan, prediction: Prediction, *, abstain_below: float, marks: float, cleaning: Sequence[str]
+    scan: Scan,
+    prediction: Prediction,
+    *,
+    abstain_below: float,
+    marks: float,
+    cleaning: Sequence[str],
+    crop: Box | None = None,
 ) -> list[str]:
     """What the reader should know about the picture and the verdict.
 
@@ -25,6 +31,7 @@ def about_the_scan(
         abstain_below: probability at which the bundle commits itself.
         marks: share of the scan's pixels that were painted over, 0 … 1.
         cleaning: warnings of the cleaning.
+        crop: the scan area as the reader drew it, or None.
     """
     said = []
     if prediction.unfamiliar:
@@ -43,6 +50,11 @@ def about_the_scan(
     if marks >= MARKS_WORTH_A_WORD:
         said.append(
             f"Burned-in text or calipers were painted over before the network looked ({marks * 100:.1f} % of the scan)."
+        )
+    if crop is not None:
+        said.append(
+            "The scan area was drawn by the reader: the network saw that part alone. A crop around a lesion, rather "
+            "than around the ultrasound picture, makes verdict and matches worthless."
         )
     said += [f"Cleaning: {warning.rstrip('.')}." for warning in cleaning]
     if scan.spacing_mm is None:

@@ -97,7 +97,7 @@ def draw_panel(panel: Panel, *, reference: float) -> Image.Image:
     share = np.asarray(cv2.resize(density, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR))
     share = np.clip(share / np.float32(reference), -1.0, 1.0)
     base = np.repeat(np.asarray(grey, np.float64)[..., None], 3, axis=2)
-    colour = np.where(share[..., None] >= 0, _colours(share, WARM), _colours(-share, COOL))
+    colour = np.where(share[..., None] >= 0, colours(share, WARM), colours(-share, COOL))
     opacity = OPACITY * np.abs(share)[..., None]
     picture = Image.fromarray(np.round(base * (1 - opacity) + colour * opacity).clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
@@ -109,7 +109,8 @@ def draw_panel(panel: Panel, *, reference: float) -> Image.Image:
     return picture
 
 
-def _colours(share: NDArray[np.floating], stops: tuple[Colour, ...]) -> NDArray[np.float64]:
+def colours(share: NDArray[np.floating], stops: tuple[Colour, ...]) -> NDArray[np.float64]:
+    """The colours of `stops` at shares of 0 … 1, in 0 … 255: the shape of `share`, and 3."""
     place = np.clip(share, 0.0, 1.0) * (len(stops) - 1)
     channels = [np.interp(place, np.arange(len(stops)), channel) for channel in zip(*stops, strict=True)]
     return np.stack(channels, axis=-1)
@@ -142,7 +143,7 @@ def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int, *, reference:
     """The colours with their values; returns where to go on."""
     wide = sheet.width - 2 * MARGIN
     share = np.linspace(-1.0, 1.0, wide)
-    colour = np.where(share[:, None] >= 0, _colours(share, WARM), _colours(-share, COOL))
+    colour = np.where(share[:, None] >= 0, colours(share, WARM), colours(-share, COOL))
     opacity = OPACITY * np.abs(share)[:, None]
     band = np.round(np.asarray(PAPER) * (1 - opacity) + colour * opacity).astype(np.uint8)
     sheet.paste(Image.fromarray(np.repeat(band[None], BAR, axis=0)), (MARGIN, top))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,6 +14,8 @@ from PIL import Image
 
 from sonoseek.core import Explanation, Scan
 
+ImageFormat = Literal["png", "webp", "jpeg"]
+Side = Literal["warm", "cool"]
 LONGEST_SIDE = 2000
 """Pixels of the scan in a page; larger scans are shrunk for the page alone."""
 HEATMAP_SIDE = 640
@@ -77,6 +79,47 @@ def thumbnail_url(scan: Scan, *, longest: int = 320) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
 
 
+def scan_image(pixels: NDArray[np.uint8], *, longest: int, format: ImageFormat = "png") -> bytes:  # noqa: A002
+    """Grey pixels (H, W) as a file, no side longer than `longest`; smaller scans keep their own pixels."""
+    small = shrunk(pixels, longest=longest)
+    if format == "png":  # speckle hardly repeats: run lengths do as well as a search for matches, in half the time
+        return bytes(cv2.imencode(".png", small, [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])[1].data)
+    held = io.BytesIO()
+    kind, options = ("WEBP", {"method": 1}) if format == "webp" else ("JPEG", {})
+    Image.fromarray(small).save(held, kind, quality=85, **options)
+    return held.getvalue()
+
+
+def heat_image(
+    explanation: Explanation,
+    *,
+    side: Side,
+    longest: int = HEATMAP_SIDE,
+    reference: float | None = None,
+    format: ImageFormat = "png",  # noqa: A002
+) -> bytes:
+    """One layer of a heatmap as a file with transparency: "warm" speaks for, "cool" against; see `draw_heatmap`.
+
+    Args:
+        explanation: to draw.
+        side: which layer.
+        longest: pixels of its longer side at most.
+        reference: what full colour stands for, per hundredth of the scan; None: as `reference_of`.
+        format: "png" or "webp"; JPEG has no transparency and gives PNG.
+    """
+    if reference is None:
+        reference = reference_of(explanation)
+    heatmap = explanation.heatmap
+    share = shrunk(heatmap, longest=longest).astype(np.float32) * np.float32(heatmap.size / (PARTS * reference))
+    picture = _layer(share if side == "warm" else -share, WARM if side == "warm" else COOL)
+    held = io.BytesIO()
+    if format == "webp":
+        picture.convert("RGBA").save(held, "WEBP", lossless=True, method=0)
+    else:
+        picture.save(held, "PNG", compress_level=3)
+    return held.getvalue()
+
+
 def picture_url(picture: bytes) -> str | None:
     """A match's JPEG as it was kept; None where it is no JPEG."""
     if not picture.startswith(b"\xff\xd8"):
@@ -127,8 +170,8 @@ def reference_of(explanation: Explanation) -> float:
 
     In units of the explained number per hundredth of the scan.
     """
-    heatmap = explanation.heatmap
-    return max(float(np.abs(heatmap).max(initial=0.0)) * heatmap.size / PARTS, floor(explanation))
+    height, width = explanation.shape
+    return max(explanation.peak * height * width / PARTS, floor(explanation))
 
 
 def floor(explanation: Explanation) -> float:
@@ -154,20 +197,22 @@ def shrunk(pixels: NDArray[Any], *, longest: int) -> NDArray[Any]:
 
 
 def _layer_url(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) -> str:
-    """A palette PNG: index i has the colour, and the opacity, of i / 255."""
+    return _png_url(_layer(share, stops))
+
+
+def _layer(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) -> Image.Image:
+    """A palette picture: index i has the colour, and the opacity, of i / 255."""
     index = np.clip(share * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint8)
     ramp = np.linspace(0.0, len(stops) - 1.0, 256)
     table = np.stack([np.interp(ramp, np.arange(len(stops)), channel) for channel in zip(*stops, strict=True)], axis=1)
     picture = Image.fromarray(index)
     picture = picture.convert("L")
     picture.putpalette(table.round().astype(np.uint8).tobytes())
-    return _png_url(picture, transparency=bytes(range(256)))
+    picture.info["transparency"] = bytes(range(256))
+    return picture
 
 
-def _png_url(picture: Image.Image, *, transparency: bytes | None = None) -> str:
+def _png_url(picture: Image.Image) -> str:
     held = io.BytesIO()
-    if transparency is None:
-        picture.save(held, "PNG", compress_level=6)
-    else:
-        picture.save(held, "PNG", compress_level=6, transparency=transparency)
+    picture.save(held, "PNG", compress_level=6)
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"

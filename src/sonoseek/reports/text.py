@@ -34,6 +34,8 @@ def render_text(report: Report) -> str:
     for number, view in enumerate(report.views, start=2):
         said = f"{words.verdict(view.prediction)}: {view.scan.source or 'unnamed'}, {words.size(view.scan)}"
         rows.append((f"View {number}", _plain(said, widest=300)))
+    if report.crop is not None:
+        rows.append(("Scan area", words.crop(report.crop)))
     if report.region is not None:
         rows.append(("Region", words.region(report.region)))
     if report.liked or report.disliked:

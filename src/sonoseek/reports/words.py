@@ -113,6 +113,11 @@ def region(box: Box) -> str:
     return f"rows {box.top:g} to {box.bottom:g}, columns {box.left:g} to {box.right:g} of the scan"
 
 
+def crop(box: Box) -> str:
+    """What the reader left of the scan: "the reader's: rows 20 to 400, columns 60 to 520 of the scan"."""
+    return f"drawn by the reader: {region(box)}"
+
+
 def refined(report: Report) -> str:
     """What moved the search: "towards 2 liked, away from 1 disliked scan"."""
     parts = [

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sonoseek.core import CaseRecord
+from sonoseek.core import CaseRecord, InvalidValueError
 
 QUERY_SEED = 90_001
 """Phantoms that are asked come from another seed than those in the archive: none of them is in it."""
+
+
+IDLE_S = 45.0
+"""Without a terminal nobody can press Ctrl+C."""
 
 
 def demo(
@@ -23,12 +29,17 @@ def demo(
     k: Annotated[int, typer.Option("-k", min=1, help="Matches per report.")] = 10,
     bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    serve: Annotated[bool, typer.Option(help="End in the reading room: the page to ask and compare on.")] = True,
+    port: Annotated[int, typer.Option(help="Of the reading room; if it is taken, any that is free.")] = 8765,
 ) -> None:
-    """Build an archive, ask it about scans, and write a page of reports.
+    """Build an archive, ask it about scans, write a page of reports, and open the reading room on them.
 
     With phantoms the scans asked are new ones. With --data they are the dataset's own; each one's own copies, group and
-    patient are left out of its matches.
+    patient are left out of its matches. The reading room stays open until Ctrl+C; where nobody sits at a terminal, it
+    ends when nobody has asked it anything for 45 s.
     """
+    from PIL import Image
+
     from sonoseek.apps.cli.show import progress_bar, refusals
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.phantom import PhantomDataset
@@ -51,12 +62,15 @@ def demo(
     refusals([(r.source, r.reason) for r in result.refused])
     engine = open_engine(gallery, bundle=bundle)
     entries, right = [], 0
+    examples = out / "scans"
+    examples.mkdir(parents=True, exist_ok=True)
     bad = {refusal.source for refusal in result.refused}
     records = spread(tuple(r for r in asked.records() if f"{r.dataset}/{r.case_id}" not in bad), queries)
     learnt = set(encoder.bundle.training.get("cases", {}).get(asked.name, ())) & {r.case_id for r in records}
     with progress_bar("queries", unit="reports") as on_progress:
         for done, record in enumerate(records, start=1):
             scan = asked.load(record.case_id, masks=False).scans[0]
+            Image.fromarray(scan.pixels).save(examples / f"{done:02d}-{record.pathology}.png")
             report = engine.query(scan, k=k)
             page = out / f"report-{done:02d}.html"
             write_report(report, page)
@@ -73,8 +87,32 @@ def demo(
     if learnt:
         typer.echo(f"the network has learnt from {len(learnt)} of these scans: this is no measure of how good it is")
     typer.echo(f"reports: {index.resolve().as_uri()}")
-    if open_page:
+    if serve:
+        engine.close()
+        _open_room(gallery, examples=examples, bundle=bundle, port=port, open_page=open_page)
+    elif open_page:
         webbrowser.open(index.resolve().as_uri())
+
+
+def _open_room(gallery: Path, *, examples: Path, bundle: Path | None, port: int, open_page: bool) -> None:
+    """The reading room on the demo's archive."""
+    from sonoseek.apps.cli.serve import run
+    from sonoseek.apps.web.server import listen
+    from sonoseek.apps.web.settings import WebSettings
+
+    settings = WebSettings(port=port, writable=True, examples=examples, state=gallery / "serve")
+    try:
+        listen(settings).close()
+    except InvalidValueError:
+        settings = replace(settings, port=0)
+    run(
+        str(gallery),
+        settings=settings,
+        bundle=bundle,
+        open_page=open_page,
+        quiet=True,
+        idle=None if sys.stdout.isatty() else IDLE_S,
+    )
 
 
 def spread(items: tuple[CaseRecord, ...], count: int) -> tuple[CaseRecord, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sonoseek import __version__
-from sonoseek.apps.cli import bench, clean, data, demo, doctor, evaluate, explain, index, query, train
+from sonoseek.apps.cli import bench, clean, data, demo, doctor, evaluate, explain, index, query, serve, train
 from sonoseek.core import DISCLAIMER, SonoseekError, TemporaryError
 
 EXIT_ERROR = 2
@@ -29,6 +29,7 @@ app.add_typer(bench.app, name="bench")
 app.command("query")(query.query)
 app.command("explain")(explain.explain)
 app.command("clean")(clean.clean_sheet)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("export")(train.export)

@@ -17,6 +17,7 @@ class Format(StrEnum):
     table = "table"
     json = "json"
     html = "html"
+    pdf = "pdf"
 
 
 Gallery = Annotated[
@@ -49,12 +50,23 @@ def query(
             metavar="TOP,LEFT,BOTTOM,RIGHT", help="Search with the evidence in this box alone, in the scan's pixels."
         ),
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOP,LEFT,BOTTOM,RIGHT", help="The ultrasound picture in the file, where cleaning finds it wrongly."
+        ),
+    ] = None,
     like: Annotated[
         list[str] | None, typer.Option(help="Move the search towards this match: scan_id or DATASET/CASE.")
     ] = None,
     dislike: Annotated[list[str] | None, typer.Option(help="Move it away from this one, which is left out.")] = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
-    form: Annotated[Format, typer.Option("--format", "-f", help="Form of the report.")] = Format.table,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", "-f", help="Form of the report; else as --out ends, .json, .html or .pdf; else table."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
     heatmaps: Annotated[bool, typer.Option(help="json: put the full heatmaps in.")] = False,
     bundle: Bundle = None,
@@ -62,13 +74,18 @@ def query(
     """Ask: what does this scan most likely show, and which past cases look like it?"""
     from sonoseek.engine import open_engine
     from sonoseek.reading import read_scan
-    from sonoseek.reports import render, render_json
+    from sonoseek.reports import render, render_json, render_pdf
     from sonoseek.reports.atomic import write_atomically
 
+    form = _form(form, out)
     if heatmaps and form is not Format.json:
-        raise InvalidValueError(f"--heatmaps is for --format json, not {form.value}; the html report always has them.")
+        raise InvalidValueError(
+            f"--heatmaps is for --format json, not {form.value}; the html and the pdf report draw them."
+        )
     if bool(scans) == (case is not None):
         raise InvalidValueError("ask with files or with --case, one of the two; `sonoseek query --help` shows how.")
+    if crop is not None and (not scans or len(scans) > 1):
+        raise InvalidValueError("--crop is of one file; ask with that file alone.")
     dataset, slash, case_id = (case or "").partition("/")
     if case is not None and not (dataset and slash and case_id):
         raise InvalidValueError(f"--case is {case!r}; write DATASET/CASE, as `query` prints it.")
@@ -78,34 +95,52 @@ def query(
         "include_same": include_same,
         "per_patient": per_patient,
         "diverse": diverse,
-        "region": None if region is None else _box(region),
+        "region": None if region is None else _box("--region", region),
         "liked": like or (),
         "disliked": dislike or (),
     }
     engine = open_engine(gallery, bundle=bundle)
     if scans:
-        report = engine.query([read_scan(file, frame=frame) for file in scans], **options)
+        area = None if crop is None else _box("--crop", crop)
+        report = engine.query([engine.read(read_scan(file, frame=frame), crop=area) for file in scans], **options)
     else:
         report = engine.query_case(dataset, case_id, **options)
+    content: str | bytes
     if form is Format.json:
-        text = render_json(report, heatmaps=heatmaps)
+        content = render_json(report, heatmaps=heatmaps)
+    elif form is Format.pdf:
+        content = render_pdf(report)
     else:
-        text = render(report, "html" if form is Format.html else "text")
-    if out is None and form is Format.html:
-        name = scans[0].stem if scans else case_id
-        out = Path("".join(c if c.isprintable() and c not in "/\\" else "_" for c in f"{name}.report.html"))
+        content = render(report, "html" if form is Format.html else "text")
+    if out is None and form in (Format.html, Format.pdf):
+        name = f"{scans[0].stem if scans else case_id}.report.{form.value}"
+        out = Path("".join(c if c.isprintable() and c not in "/\\" else "_" for c in name))
     if out is None:
-        typer.echo(text)
+        typer.echo(content)
     else:
-        write_atomically(out, text)
+        write_atomically(out, content)
         typer.echo(f"report: {out}", err=True)
 
 
-def _box(text: str) -> Box:
+def _form(form: Format | None, out: Path | None) -> Format:
+    """What --format says, else what the file's name asks for; a table where neither does."""
+    suffix = "" if out is None else out.suffix.lower().removeprefix(".")
+    named = Format(suffix) if suffix in (Format.json, Format.html, Format.pdf) else None
+    if form is None:
+        return named or Format.table
+    if named is not None and form is not named and Format.pdf in (form, named):  # no program would open such a file
+        raise InvalidValueError(
+            f"--format {form.value} and --out {out.name if out else ''!r} disagree; a PDF, and no other, ends in .pdf. "
+            "Leave --format out, or rename the file."
+        )
+    return form
+
+
+def _box(option: str, text: str) -> Box:
     try:
         top, left, bottom, right = (float(part) for part in text.split(","))
     except ValueError:
         raise InvalidValueError(
-            f"--region is {text!r}; write four numbers, TOP,LEFT,BOTTOM,RIGHT, in the scan's pixels: 40,60,180,220."
+            f"{option} is {text!r}; write four numbers, TOP,LEFT,BOTTOM,RIGHT, in the scan's pixels: 40,60,180,220."
         ) from None
     return Box(top=top, left=left, bottom=bottom, right=right)

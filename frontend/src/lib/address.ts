@@ -1,0 +1,64 @@
+/** What stands in the address: which view, what is asked about, and how it came to be asked so. */
+import { decode, encode, type Step } from "./steps";
+
+export interface Read {
+  view: "read";
+  uploads: string[];
+  case: string;
+  steps: Step[];
+  /** Rank of the match that is compared, or 0. */
+  compare: number;
+  /** The archive's state when the link was made: "gallery/state", or "". */
+  at: string;
+}
+
+export type Address = Read | { view: "archive" } | { view: "case"; name: string } | { view: "batch" };
+
+export const NOTHING: Read = { view: "read", uploads: [], case: "", steps: [], compare: 0, at: "" };
+
+export function parse(hash: string): Address {
+  const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
+  if (path === "archive") return { view: "archive" };
+  if (path === "batch") return { view: "batch" };
+  if (path.startsWith("case/")) {
+    return { view: "case", name: path.slice(5).split("/").map(safeDecode).join("/") };
+  }
+  const given = new URLSearchParams(query);
+  const compare = Number(given.get("m") ?? 0);
+  return {
+    view: "read",
+    uploads: given.getAll("u").filter((id) => /^[0-9a-f]{64}$/.test(id)),
+    case: given.get("case") ?? "",
+    steps: given
+      .getAll("s")
+      .map(decode)
+      .filter((step) => step !== null),
+    compare: Number.isInteger(compare) && compare > 0 ? compare : 0,
+    at: given.get("at") ?? "",
+  };
+}
+
+export function format(address: Address): string {
+  if (address.view === "archive" || address.view === "batch") return `#/${address.view}`;
+  if (address.view === "case") return caseAddress(address.name);
+  const given = new URLSearchParams();
+  for (const id of address.uploads) given.append("u", id);
+  if (address.case) given.append("case", address.case);
+  for (const step of address.steps) given.append("s", encode(step));
+  if (address.compare) given.append("m", String(address.compare));
+  if (address.at) given.append("at", address.at);
+  const query = given.toString();
+  return query ? `#/read?${query}` : "#/read";
+}
+
+export function caseAddress(name: string): string {
+  return `#/case/${name.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+function safeDecode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

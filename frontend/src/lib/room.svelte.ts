@@ -1,0 +1,245 @@
+/** What the page knows: the address, the answer to it, and what is on its way. One of it. */
+import * as api from "./api";
+import { format, NOTHING, parse, type Address, type Read } from "./address";
+import { add, fold, type Search, type Step } from "./steps";
+import type { About, Archive, Match, Report, Said } from "./types";
+
+type Theme = "dark" | "light";
+
+class Room {
+  address = $state<Address>(parse(location.hash));
+  about = $state.raw<About | null>(null);
+  /** Whether the server asks for its token. */
+  locked = $state(false);
+  report = $state.raw<Report | null>(null);
+  place = $state("");
+  said = $state.raw<Said | null>(null);
+  busy = $state(false);
+  problem = $state("");
+  /** The address is about a scan that the server does not have: it must be sent. */
+  wanted = $state(false);
+  notice = $state("");
+  heat = $state(true);
+  /** Evidence on the precedents' small pictures too: it hides what they show, so it is asked for. */
+  heatBelow = $state(false);
+  opacity = $state(65);
+  help = $state(false);
+  theme = $state<Theme>(stored("theme") === "light" ? "light" : "dark");
+  /** Milliseconds from asking to the verdict, of the last question. */
+  took = $state(0);
+  counts = $state.raw<Archive | null>(null);
+  /** Files that were dropped as a folder, for the batch view. */
+  folder = $state.raw<{ name: string; files: { name: string; file: File }[] } | null>(null);
+
+  #files: File[] = [];
+  #fileIds: string[] = [];
+  #answered = "";
+  #going: AbortController | null = null;
+
+  get read(): Read {
+    return this.address.view === "read" ? this.address : NOTHING;
+  }
+
+  get search(): Search {
+    return fold(this.read.steps);
+  }
+
+  get asked(): boolean {
+    return this.read.uploads.length > 0 || this.read.case !== "";
+  }
+
+  get compared(): Match | null {
+    return this.report?.matches[this.read.compare - 1] ?? null;
+  }
+
+  async begin(): Promise<void> {
+    addEventListener("hashchange", () => this.follow());
+    await this.meet();
+    this.follow();
+  }
+
+  /** Who answers here; and whether a token is asked for. */
+  async meet(): Promise<void> {
+    try {
+      this.about = await api.about();
+      this.locked = false;
+      if (this.problem === UNMET) this.problem = "";
+    } catch (error) {
+      if (error instanceof api.Problem && error.status === 401) this.locked = true;
+      else this.problem = error instanceof Error ? error.message : UNMET;
+    }
+  }
+
+  async count(): Promise<void> {
+    this.counts = await api.archive();
+  }
+
+  /** Ask about files that were dropped, pasted or picked. */
+  async open(files: File[]): Promise<void> {
+    const most = this.about?.max_views ?? 8;
+    if (!files.length) return;
+    if (files.length > most) {
+      this.folder = { name: "scans", files: files.map((file) => ({ name: file.name, file })) };
+      this.go({ view: "batch" });
+      return;
+    }
+    const limit = this.about?.max_upload_bytes ?? Infinity;
+    const weight = files.reduce((sum, file) => sum + file.size, 0);
+    if (weight > limit) {
+      // said here: a server that refuses in the middle of a long upload is not heard
+      this.problem = `${files.map((file) => file.name).join(", ")}: ${mebibytes(weight)} MiB are more than the ${mebibytes(limit)} MiB that this server takes at once. Send a single frame, or fewer files.`;
+      return;
+    }
+    const steps = this.wanted ? this.read.steps : [];
+    const expected = this.wanted ? this.read.uploads : [];
+    this.#files = files;
+    this.#fileIds = [];
+    this.notice = "";
+    const done = await this.#ask({ files }, { ...NOTHING, steps });
+    if (done && expected.length && expected.join() !== this.read.uploads.join()) {
+      this.notice = "This is another scan than the one that the link was made with.";
+    }
+  }
+
+  /** Go to an address; a new entry in the browser's history unless it only mends the present one. */
+  go(address: Address, { replace = false } = {}): void {
+    const hash = format(address);
+    if (hash === location.hash) return;
+    history[replace ? "replaceState" : "pushState"](null, "", hash);
+    this.follow();
+  }
+
+  /** Ask the same, changed by one step. */
+  step(step: Step): void {
+    this.go({ ...this.read, steps: add(this.read.steps, step), compare: 0 });
+  }
+
+  /** Take a step back out; by default the last. */
+  undo(index = this.read.steps.length - 1): void {
+    if (index < 0) return;
+    this.go({ ...this.read, steps: this.read.steps.filter((_, place) => place !== index), compare: 0 });
+  }
+
+  compare(rank: number): void {
+    this.go({ ...this.read, compare: rank }, { replace: this.read.compare > 0 && rank > 0 });
+  }
+
+  askCase(name: string): void {
+    this.go({ ...NOTHING, case: name });
+  }
+
+  clear(): void {
+    this.#going?.abort();
+    this.#files = [];
+    this.#fileIds = [];
+    this.go(NOTHING);
+  }
+
+  turn(theme: Theme): void {
+    this.theme = theme;
+    document.documentElement.dataset.theme = theme;
+    try {
+      localStorage.setItem("theme", theme);
+    } catch {
+      // a browser that keeps nothing: the theme lasts as long as the page
+    }
+  }
+
+  /** Bring what is shown in line with the address. */
+  follow(): void {
+    this.address = parse(location.hash);
+    const read = this.read;
+    if (this.address.view !== "read") return;
+    if (!this.asked) {
+      Object.assign(this, { report: null, said: null, place: "", problem: "", wanted: false, notice: "", busy: false });
+      this.#answered = "";
+      return;
+    }
+    if (keyOf(read) === this.#answered && (this.report || this.busy)) return;
+    const source: api.Source = read.uploads.length ? { uploads: read.uploads } : { case: read.case };
+    void this.#ask(source, read);
+  }
+
+  async #ask(source: api.Source, read: Read): Promise<boolean> {
+    this.#going?.abort();
+    const going = (this.#going = new AbortController());
+    const started = performance.now();
+    Object.assign(this, { busy: true, problem: "", wanted: false });
+    this.#answered = keyOf(read);
+    try {
+      const answer = await this.#send(source, fold(read.steps), going.signal);
+      this.#show(answer, read, started);
+      const said = await api.said(answer.place, going.signal);
+      if (!going.signal.aborted) this.said = said;
+      return true;
+    } catch (error) {
+      if (going.signal.aborted) return false;
+      this.#answered = "";
+      this.#fail(error, source);
+      return false;
+    } finally {
+      if (this.#going === going) this.busy = false;
+    }
+  }
+
+  /** Ask; a scan that the server has let go is sent again if this page has it still. */
+  async #send(source: api.Source, search: Search, signal: AbortSignal): Promise<api.Answer> {
+    try {
+      return await api.ask(source, search, signal);
+    } catch (error) {
+      const gone = error instanceof api.Problem && error.status === 404 && source.uploads;
+      if (!gone || source.uploads?.join() !== this.#fileIds.join() || !this.#files.length) throw error;
+      return await api.ask({ files: this.#files }, search, signal);
+    }
+  }
+
+  #show(answer: api.Answer, read: Read, started: number): void {
+    const at = `${answer.report.gallery_id?.slice(0, 8)}/${answer.report.gallery_state}`;
+    this.notice =
+      read.at && read.at !== at
+        ? `The link was made with index ${read.at}; it is ${at} now. The matches may be others.`
+        : "";
+    this.report = answer.report;
+    this.place = answer.place;
+    if (this.said && answer.report.scan.scan_id !== this.said_of) this.said = null;
+    this.said_of = answer.report.scan.scan_id;
+    if (answer.uploads.length && this.#files.length) this.#fileIds = answer.uploads;
+    const settled: Read = { ...read, uploads: answer.uploads, case: answer.uploads.length ? "" : read.case, at };
+    this.#answered = keyOf(settled);
+    history.replaceState(null, "", format(settled));
+    this.address = settled;
+    this.took = performance.now() - started;
+  }
+  said_of = "";
+
+  #fail(error: unknown, source: api.Source): void {
+    if (error instanceof api.Problem && error.status === 401) {
+      this.locked = true;
+      return;
+    }
+    const gone = error instanceof api.Problem && error.status === 404 && source.uploads !== undefined;
+    if (gone && error.message.startsWith("scan ")) {
+      Object.assign(this, { report: null, said: null, wanted: true });
+      return;
+    }
+    if (source.files) Object.assign(this, { report: null, said: null });
+    this.problem = error instanceof Error ? error.message : String(error);
+  }
+}
+
+const mebibytes = (bytes: number) => Math.ceil(bytes / 1048576).toLocaleString("en");
+const UNMET = "The server does not answer.";
+
+function keyOf(read: Read): string {
+  return JSON.stringify([read.uploads, read.case, read.steps]);
+}
+
+function stored(name: string): string | null {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+export const room = new Room();

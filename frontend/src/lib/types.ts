@@ -1,0 +1,212 @@
+/** What the server answers; see its /openapi.json. */
+
+export type Label = "normal" | "benign" | "malignant";
+
+export interface Box {
+  top: number;
+  left: number;
+  bottom: number;
+  right: number;
+}
+
+export interface ScanInfo {
+  scan_id: string;
+  height: number;
+  width: number;
+  spacing_mm: [number, number] | null;
+  laterality: string | null;
+  patient_id: string | null;
+  source: string;
+}
+
+export interface Prediction {
+  label: Label | null;
+  likeliest: Label;
+  probabilities: Record<string, number>;
+  prediction_set: Label[];
+  entropy: number;
+  unfamiliarity: number | null;
+}
+
+export interface Explanation {
+  target: string;
+  method: string;
+  exact: boolean;
+  explained: number;
+  bias: number;
+  sum: number;
+  peak: number;
+  shape: [number, number];
+}
+
+export interface Match {
+  rank: number;
+  case_id: string;
+  scan_id: string;
+  dataset: string;
+  label: Label;
+  similarity: number;
+  birads: string | null;
+  histology: string | null;
+  device: string | null;
+  patient_id: string | null;
+  group: string | null;
+  folded: number;
+  descriptors: { feature: string; word: string }[];
+  explanation: Explanation | null;
+}
+
+export interface Contour {
+  points: [number, number][];
+  longest_mm: number | null;
+}
+
+export interface Report {
+  disclaimer: string;
+  version: string;
+  created: string;
+  bundle_id: string;
+  gallery_id: string | null;
+  gallery_state: string | null;
+  where: string | null;
+  scan: ScanInfo;
+  prediction: Prediction;
+  views: { scan: ScanInfo; prediction: Prediction; explanations: Explanation[] }[];
+  region: Box | null;
+  crop: Box | null;
+  agreement: number | null;
+  novelty: number | null;
+  warnings: string[];
+  matches: Match[];
+  explanations: Explanation[];
+  contour: Contour | null;
+}
+
+export interface Cleaning {
+  crop: Box;
+  drawn: boolean;
+  canvas: number;
+  content: Box;
+  marks: number;
+  archived: boolean;
+  warnings: string[];
+}
+
+/** The report in the sentences that every format carries. */
+export interface Said {
+  verdict: string;
+  not_excluded: string;
+  neighbours: string;
+  novelty: string;
+  size: string;
+  contour: string | null;
+  shared_words: string[];
+  region: string | null;
+  crop: string | null;
+  refined: string | null;
+  titles: string[];
+  cleaning: Cleaning[];
+  name: string;
+  frames: number;
+  frame: number;
+}
+
+export interface About {
+  disclaimer: string;
+  version: string;
+  bundle_id: string;
+  classes: Label[];
+  abstain_below: number;
+  gallery_id: string;
+  gallery_state: string;
+  scans: number;
+  cases: number;
+  writable: boolean;
+  folders: boolean;
+  max_upload_bytes: number;
+  max_k: number;
+  max_views: number;
+  hold_minutes: number;
+}
+
+export interface Archive {
+  gallery_id: string;
+  gallery_state: string;
+  scans: number;
+  cases: number;
+  by_label: Record<string, number>;
+  by_birads: Record<string, number>;
+  by_device: Record<string, number>;
+  by_dataset: Record<string, number>;
+  index: string;
+  bytes: number;
+  created: string;
+}
+
+export interface ArchiveMap {
+  state: string;
+  total: number;
+  explained: [number, number];
+  labels: Label[];
+  datasets: string[];
+  x: number[];
+  y: number[];
+  label: number[];
+  dataset: number[];
+  case_id: string[];
+}
+
+export interface CaseInfo {
+  dataset: string;
+  case_id: string;
+  label: Label;
+  birads: string | null;
+  histology: string | null;
+  device: string | null;
+  patient_id: string | null;
+  group: string | null;
+  age_years: number | null;
+  acquired: string | null;
+  licence: string;
+  descriptors: { feature: string; word: string }[];
+  scans: {
+    scan_id: string;
+    height: number;
+    width: number;
+    spacing_mm: [number, number] | null;
+    laterality: string | null;
+    picture: boolean;
+    explained: boolean;
+  }[];
+}
+
+export type JobKind = "query" | "evaluate" | "index";
+
+export interface Job {
+  job_id: string;
+  kind: JobKind;
+  state: "receiving" | "waiting" | "running" | "done" | "stopped" | "failed";
+  title: string;
+  total: number;
+  done: number;
+  refused: number;
+  seconds_left: number | null;
+  created: string;
+  error: string;
+  summary: Record<string, unknown>;
+}
+
+export interface JobRow {
+  number: number;
+  name: string;
+  refused: string | null;
+  outcome: {
+    verdict?: string;
+    label?: Label | null;
+    likeliest?: Label;
+    proven?: Label;
+    probabilities?: Record<string, number>;
+    match?: { dataset: string; case_id: string; label: Label; similarity: number } | null;
+    warnings?: string[];
+  };
+}

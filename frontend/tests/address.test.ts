@@ -1,0 +1,37 @@
+import { describe, expect, it } from "vitest";
+import { caseAddress, format, NOTHING, parse, type Address } from "../src/lib/address";
+
+const UPLOAD = "ab".repeat(32);
+
+describe("an address", () => {
+  const all: Address[] = [
+    NOTHING,
+    { view: "archive" },
+    { view: "batch" },
+    { view: "case", name: "folder/benign/a b?c#d%25 ü.png" },
+    {
+      view: "read",
+      uploads: [UPLOAD, "cd".repeat(32)],
+      case: "",
+      steps: [
+        { kind: "where", text: "device = 'a&b=c' and margin = '50 % #1'" },
+        { kind: "like", name: "x/y z" },
+      ],
+      compare: 3,
+      at: "64c09870/11-fb6a5e",
+    },
+    { ...NOTHING, case: "busi/benign (1)" },
+  ];
+  it.each(all)("comes back as it was", (address) => expect(parse(format(address))).toEqual(address));
+
+  it("of anything else is the empty page", () => {
+    for (const hash of ["", "#", "#/", "#/nowhere?x=1", "#/read?u=nonsense&s=zz&m=-1", "#/read?m=1.5"]) {
+      expect(parse(hash)).toEqual(NOTHING);
+    }
+  });
+
+  it("of a case keeps its slashes", () => {
+    expect(caseAddress("folder/benign/a.png")).toBe("#/case/folder/benign/a.png");
+    expect(parse("#/case/a/%zz")).toEqual({ view: "case", name: "a/%zz" });
+  });
+});

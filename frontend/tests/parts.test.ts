@@ -1,0 +1,92 @@
+import { cleanup, render, screen } from "@testing-library/svelte";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { duration, layers, percent, reference, signed } from "../src/lib/heat";
+import type { Match } from "../src/lib/types";
+import Card from "../src/parts/Card.svelte";
+import Counts from "../src/parts/Counts.svelte";
+import Problem from "../src/parts/Problem.svelte";
+
+afterEach(cleanup);
+
+const MATCH: Match = {
+  rank: 2,
+  case_id: "benign (1)",
+  scan_id: "ab".repeat(32),
+  dataset: "busi",
+  label: "benign",
+  similarity: 0.8764,
+  birads: "4A",
+  histology: "<b>fibroadenoma</b>",
+  device: null,
+  patient_id: null,
+  group: null,
+  folded: 3,
+  descriptors: [],
+  explanation: null,
+};
+
+function card(extra: Partial<Record<string, unknown>> = {}) {
+  const calls = { onopen: vi.fn(), onlike: vi.fn(), ondislike: vi.fn(), onfocus: vi.fn() };
+  const props = { match: MATCH, place: "/api/reports/x", heat: true, opacity: 50, mark: null, current: true, tabindex: 0 };
+  render(Card, { ...props, ...calls, ...extra } as never);
+  return calls;
+}
+
+describe("a precedent", () => {
+  it("says what it is, and takes text as text", () => {
+    card();
+    expect(screen.getByRole("article").getAttribute("aria-label")).toBe("Match 2, proven benign");
+    expect(screen.getByText("0.876")).toBeTruthy();
+    expect(screen.getByText("BI-RADS 4A")).toBeTruthy();
+    expect(document.querySelector(".told b")).toBeNull();
+    expect(screen.getByText("3 more behind it")).toBeTruthy();
+    expect(screen.getByRole("link").getAttribute("href")).toBe("#/case/busi/benign%20(1)");
+  });
+
+  it("opens, is liked and disliked by its buttons", () => {
+    const calls = card();
+    screen.getByRole("button", { name: /Compare with match 2/ }).click();
+    screen.getByRole("button", { name: "More like match 2" }).click();
+    screen.getByRole("button", { name: "Less like match 2" }).click();
+    expect([calls.onopen, calls.onlike, calls.ondislike].map((call) => call.mock.calls.length)).toEqual([1, 1, 1]);
+  });
+
+  it("shows that it was liked", () => {
+    card({ mark: "liked" });
+    expect(screen.getByRole("button", { name: "More like match 2" }).getAttribute("aria-pressed")).toBe("true");
+  });
+});
+
+describe("counts", () => {
+  it("stand in clinical order, whatever their keys", () => {
+    render(Counts, { title: "BI-RADS", counts: { "5": 1, "3": 2, "4C": 4, "4A": 3, unknown: 9 } });
+    expect([...document.querySelectorAll("dt")].map((each) => each.textContent?.trim())).toEqual(["3", "4A", "4C", "5", "unknown"]);
+  });
+});
+
+it("a problem is said aloud and can be closed", () => {
+  const onclose = vi.fn();
+  render(Problem, { text: "k is 'x'; it must be a whole number.", onclose });
+  expect(screen.getByRole("alert").textContent).toContain("k is 'x'");
+  screen.getByRole("button", { name: "Close this message" }).click();
+  expect(onclose).toHaveBeenCalledOnce();
+});
+
+describe("numbers", () => {
+  const map = (target: string, peak: number) =>
+    ({ target, peak, shape: [100, 100], method: "", exact: true, explained: 0, bias: 0, sum: 0 }) as const;
+
+  it("of a heatmap have one scale for both, and never less than the floor", () => {
+    expect(reference(map("malignant", 0.001) as never)).toBe(1);
+    expect(reference(map("malignant", 0.05) as never)).toBe(5);
+    expect(reference(map("match:a", 0.00001) as never, map("query:b", 0.004) as never)).toBeCloseTo(0.4);
+    expect(reference(null, undefined)).toBe(1);
+    expect(layers("/x", 0.4, 320).warm).toBe("/x/warm?size=320&reference=0.400000");
+  });
+
+  it("are said as a reader wants them", () => {
+    expect([0, 0.004, 0.5, 0.996, 1].map(percent)).toEqual(["0 %", "< 1 %", "50 %", "> 99 %", "100 %"]);
+    expect([0.12345, -0.5, -0.0001].map((value) => signed(value, 3))).toEqual(["+0.123", "−0.500", "0.000"]);
+    expect([0.2, 59, 61, 7300].map(duration)).toEqual(["1 s", "59 s", "1 min", "2 h 2 min"]);
+  });
+});

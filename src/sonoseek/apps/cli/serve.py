@@ -1,0 +1,108 @@
+"""`sonoseek serve`: the reading room."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sonoseek.core import DISCLAIMER, InvalidValueError
+
+TOKEN = "SONOSEEK_TOKEN"  # noqa: S105  # the variable's name
+
+
+def serve(
+    gallery: Annotated[str, typer.Option("--gallery", "-g", help="Folder or file, or milvus://HOST:PORT/NAME.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback only with a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free.")] = 8765,
+    root_path: Annotated[str, typer.Option(help="Prefix behind a reverse proxy, e.g. /sonoseek.")] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Name by which readers reach it, e.g. the proxy's.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help=f"File with the token that readers give; else ${TOKEN}.")
+    ] = None,
+    writable: Annotated[bool, typer.Option(help="Let batch jobs add to the archive.")] = False,
+    folders: Annotated[Path | None, typer.Option(help="Folder here whose sub-folders batch jobs may read.")] = None,
+    examples: Annotated[Path | None, typer.Option(help="Folder of scans that the empty page offers to try.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder for batch jobs; by default `serve` beside a gallery's file.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one per core.")] = 0,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="MiB of one request.")] = 128,
+    max_batch_mb: Annotated[int, typer.Option(min=1, help="MiB of one batch job's files.")] = 8192,
+    hold_minutes: Annotated[float, typer.Option(help="How long a scan can be asked again without sending it.")] = 240,
+    bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
+    idle: Annotated[float | None, typer.Option(help="End after so many seconds in which nobody asks.")] = None,
+) -> None:
+    """Open the reading room: a page to ask, compare and argue, and a programming interface beside it."""
+    from sonoseek.apps.web.settings import WebSettings
+
+    settings = WebSettings(
+        host=host,
+        port=port,
+        root_path=root_path,
+        token=_token(token_file),
+        allowed_hosts=tuple(allow_host or ()),
+        writable=writable,
+        folders=folders,
+        examples=examples,
+        state=state or default_state(gallery),
+        workers=workers,
+        max_upload_mb=max_upload_mb,
+        max_batch_mb=max_batch_mb,
+        hold_minutes=hold_minutes,
+    )
+    run(gallery, settings=settings, bundle=bundle, open_page=open_page, quiet=quiet, idle=idle)
+
+
+def run(
+    gallery: str,
+    *,
+    settings: object,
+    bundle: Path | None = None,
+    open_page: bool = False,
+    quiet: bool = False,
+    idle: float | None = None,
+) -> None:
+    """Serve a gallery until told to end; `settings` are a `WebSettings`."""
+    import logging
+
+    from sonoseek.apps.web.app import create_app
+    from sonoseek.apps.web.observe import log_to
+    from sonoseek.apps.web.server import serve as serve_app
+    from sonoseek.apps.web.settings import WebSettings
+    from sonoseek.engine import open_engine
+
+    assert isinstance(settings, WebSettings)  # noqa: S101  # typed as object so that parsing stays light
+    log_to(level=logging.WARNING if quiet else logging.INFO)
+    app = create_app(open_engine(gallery, bundle=bundle, threads=1), settings)
+
+    def ready(address: str) -> None:
+        typer.echo(f"reading room: {address}  (Ctrl+C ends it; {DISCLAIMER})")
+        if open_page:
+            webbrowser.open(address)
+
+    serve_app(app, settings, on_ready=ready, idle_s=idle)
+
+
+def default_state(gallery: str) -> Path | None:
+    """Where a gallery's batch jobs are kept: beside its file; None, a temporary folder, where it is on a server."""
+    if "://" in gallery:
+        return None
+    place = Path(gallery)
+    return (place if place.is_dir() else place.parent) / "serve"
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(TOKEN) or None
+    try:
+        return file.read_text("utf-8").strip() or None
+    except OSError as error:
+        raise InvalidValueError(f"--token-file {file} cannot be read ({error.strerror}); name another.") from error

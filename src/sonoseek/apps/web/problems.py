@@ -1,0 +1,120 @@
+"""Errors as answers: RFC 9457 problem documents, whose detail is the sentence that the error carries."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from sonoseek.core import (
+    BundleMismatchError,
+    GalleryError,
+    InvalidValueError,
+    MissingExtraError,
+    NotFoundError,
+    ScanReadError,
+    ScanTooLargeError,
+    SonoseekError,
+    TemporaryError,
+)
+
+log = logging.getLogger(__name__)
+RETRY_AFTER_S = 2
+STATUS: tuple[tuple[type[SonoseekError], int], ...] = (
+    (ScanTooLargeError, 413),
+    (ScanReadError, 422),
+    (NotFoundError, 404),
+    (BundleMismatchError, 409),
+    (TemporaryError, 503),
+    (MissingExtraError, 501),
+    (GalleryError, 500),
+    (InvalidValueError, 422),
+    (SonoseekError, 422),
+)
+"""The first that fits."""
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string", "description": "The status in words."},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "Value, rule and remedy, for a person."},
+        "request_id": {"type": "string", "description": "As in the server's log."},
+    },
+}
+
+
+class RefusedError(SonoseekError):
+    """A request that is turned away for how it was sent, not for what it says."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def problem(status: int, detail: str, *, request_id: str = "", headers: dict[str, str] | None = None) -> Response:
+    """A problem document."""
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    extra = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
+    return JSONResponse(
+        document, status_code=status, media_type="application/problem+json", headers={**extra, **(headers or {})}
+    )
+
+
+def status_of(error: SonoseekError) -> int:
+    """The status that an error is answered with."""
+    if isinstance(error, RefusedError):
+        return error.status
+    return next(status for kind, status in STATUS if isinstance(error, kind))
+
+
+def install(app: FastAPI) -> None:
+    """Turn every error of `app` into a problem document."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, SonoseekError)  # noqa: S101  # it is registered for these alone
+        return problem(status_of(error), str(error), request_id=_id(request))
+
+    async def theirs(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        detail = str(error.detail)
+        if error.status_code == 404 and detail == "Not Found":
+            detail = "there is nothing at this address; /openapi.json lists what there is."
+        return problem(error.status_code, detail, request_id=_id(request), headers=dict(error.headers or {}))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        found = [
+            f"{'.'.join(str(part) for part in each['loc'][1:]) or each['loc'][0]}: {each['msg']} "
+            f"(given: {json.dumps(each.get('input'), default=str)[:80]})"
+            for each in error.errors()[:5]
+        ]
+        return problem(422, "; ".join(found), request_id=_id(request))
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected error", exc_info=error, extra={"request_id": _id(request)})
+        return problem(
+            500, "the server met an error of its own; its log has it under this request id.", request_id=_id(request)
+        )
+
+    app.add_exception_handler(SonoseekError, ours)
+    app.add_exception_handler(HTTPException, theirs)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _id(request: Request) -> str:
+    return str(request.scope.get("request_id", ""))

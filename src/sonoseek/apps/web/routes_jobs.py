@@ -1,0 +1,257 @@
+"""Batch jobs: sent file by file, worked off one by one, watched as they go."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
+
+from sonoseek.apps.web.problems import RefusedError
+from sonoseek.apps.web.room import Room
+from sonoseek.apps.web.routes_query import TheRoom
+from sonoseek.batch import Job, JobKind, Row
+from sonoseek.core import InvalidValueError
+from sonoseek.gallery.where import parse_where
+
+router = APIRouter(prefix="/api/jobs", tags=["batch"])
+JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+LOOK_S = 0.25
+"""Seconds between looks at a job that is watched."""
+BEAT_S = 15.0
+"""Seconds without news after which a watcher is told that the line is alive."""
+COLUMNS = ("number", "name", "refused", "verdict", "label", "normal", "benign", "malignant", "proven", "agreement")
+MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warnings")
+
+
+class NewJob(BaseModel):
+    """What a batch job is begun with."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: JobKind
+    title: str = Field(min_length=1, max_length=200, description="index: the dataset's name in the archive.")
+    total: int = Field(default=0, ge=0, le=10_000_000, description="Files that will be sent; 0: not known.")
+    folder: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="On the server, below the folder that it was started with; else sent.",
+    )
+    extend: bool = Field(default=False, description="index: add to a dataset that the archive has under this name.")
+    k: int = Field(default=10, ge=0, le=200)
+    where: str | None = Field(default=None, max_length=2000)
+    per_patient: bool = False
+    diverse: bool = False
+
+
+@router.post("", status_code=201)
+async def create(new: NewJob, room: TheRoom) -> dict[str, Any]:
+    """Begin a job. Send its files with PUT, then start it; one on a folder of the server starts by itself."""
+    return _job(await room.workers.run(_create, room, new))
+
+
+@router.get("")
+async def every(room: TheRoom) -> list[dict[str, Any]]:
+    """All jobs, the newest first."""
+    return [_job(job) for job in await room.workers.run(room.jobs.list)]
+
+
+@router.get("/{job_id}")
+async def one(job_id: JobId, room: TheRoom) -> dict[str, Any]:
+    """A job as it stands."""
+    return _job(await room.workers.run(room.jobs.get, job_id))
+
+
+@router.put("/{job_id}/files/{name:path}", status_code=204)
+async def put_file(request: Request, job_id: JobId, name: str, room: TheRoom) -> Response:
+    """Send one file, its bytes as the body; the same name again replaces it."""
+    job = room.jobs.get(job_id)
+    if job.state != "receiving":
+        raise InvalidValueError(f"job {job_id!r} is {job.state}; files are sent before it is started.")
+    target = room.jobs.place(job_id, name)
+    taken = await room.workers.run(room.weight, job_id) - (target.stat().st_size if target.is_file() else 0)
+    beside = target.with_name(f".{target.name[:80]}.{id(request):x}.part")
+    size = 0
+    try:
+        with beside.open("wb") as out:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if taken + size > room.settings.max_batch_mb << 20:
+                    raise RefusedError(
+                        413,
+                        f"the job has more than {room.settings.max_batch_mb} MiB of files, the limit here; "
+                        "send a smaller folder, or raise --max-batch-mb.",
+                    )
+                out.write(chunk)
+        beside.replace(target)
+        room.weights[job_id] = taken + size
+    finally:
+        beside.unlink(missing_ok=True)
+    return Response(status_code=204)
+
+
+@router.post("/{job_id}/start")
+async def start(job_id: JobId, room: TheRoom) -> dict[str, Any]:
+    """All files are there: begin, or wait for the jobs before it."""
+    return _job(await room.workers.run(room.runner.submit, job_id))
+
+
+@router.post("/{job_id}/stop")
+async def stop(job_id: JobId, room: TheRoom) -> dict[str, Any]:
+    """End a job where it is; what was finished is kept."""
+    return _job(await room.workers.run(room.runner.stop_job, job_id))
+
+
+@router.delete("/{job_id}", status_code=204)
+async def delete(job_id: JobId, room: TheRoom) -> Response:
+    """Forget a job, its rows and its files; what it added to the archive stays there."""
+    await room.workers.run(room.jobs.delete, job_id)
+    return Response(status_code=204)
+
+
+@router.get("/{job_id}/rows")
+async def rows(
+    job_id: JobId,
+    room: TheRoom,
+    after: Annotated[int, Query(ge=0, le=1 << 31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[dict[str, Any]]:
+    """What came of each file, in the order in which they were finished."""
+    room.jobs.get(job_id)
+    return [_row(row) for row in await room.workers.run(room.jobs.rows, job_id, after=after, limit=limit)]
+
+
+@router.get("/{job_id}/rows.csv", responses={200: {"content": {"text/csv": {}}}}, response_class=Response)
+async def table(job_id: JobId, room: TheRoom) -> Response:
+    """The same as a table, for a spreadsheet."""
+    room.jobs.get(job_id)
+    text = await room.workers.run(lambda: "".join(_csv(room.jobs.every_row(job_id))))
+    headers = {"Content-Disposition": f'attachment; filename="sonoseek-{job_id}.csv"'}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/{job_id}/events", responses={200: {"content": {"text/event-stream": {}}}}, response_class=Response)
+async def events(request: Request, job_id: JobId, room: TheRoom) -> Response:
+    """A job's progress as server-sent events, until it has ended."""
+    room.jobs.get(job_id)
+    headers = {"X-Accel-Buffering": "no"}  # a proxy must not save it up
+    return StreamingResponse(_watched(request, room, job_id), media_type="text/event-stream", headers=headers)
+
+
+async def _watched(request: Request, room: Room, job_id: str) -> AsyncIterator[str]:
+    last, quiet = "", 0.0
+    while not await request.is_disconnected() and not room.closing.is_set():
+        job = await asyncio.to_thread(room.jobs.get, job_id)
+        told = json.dumps(_job(job))
+        if told != last:
+            last, quiet = told, 0.0
+            yield f"event: progress\ndata: {told}\n\n"
+        if job.ended:
+            return
+        if quiet >= BEAT_S:
+            quiet = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(LOOK_S)
+        quiet += LOOK_S
+
+
+def _create(room: Room, new: NewJob) -> Job:
+    if new.where:
+        parse_where(new.where)
+    if new.kind == "index" and not room.settings.writable:
+        raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
+    if new.kind == "index" and not new.extend and new.title.strip() in room.info()[1].by_dataset:
+        raise InvalidValueError(
+            f"the archive has a dataset called {new.title.strip()!r} already, whose cases would be pushed out by cases "
+            "of the same name; choose another name, or say extend."
+        )
+    folder = None if new.folder is None else str(_inside(room, new.folder))
+    options = {"k": new.k, "where": new.where or None, "per_patient": new.per_patient, "diverse": new.diverse}
+    job = room.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
+    return job if folder is None else room.runner.submit(job.job_id)
+
+
+def _inside(room: Room, named: str) -> FilePath:
+    root = room.settings.folders
+    if root is None:
+        raise InvalidValueError("this server reads no folders of its own; start it with --folders, or send the files.")
+    try:
+        folder = (root / named).resolve()
+        found = folder.is_relative_to(root.resolve()) and folder.is_dir()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        raise InvalidValueError(f"{named[:80]!r} is no folder below the one that this server may read; name one of it.")
+    return folder
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "kind": job.kind,
+        "state": job.state,
+        "title": job.title,
+        "total": job.total,
+        "done": job.done,
+        "refused": job.refused,
+        "seconds_left": _seconds_left(job),
+        "created": job.created.isoformat(),
+        "started": None if job.started is None else job.started.isoformat(),
+        "finished": None if job.finished is None else job.finished.isoformat(),
+        "error": job.error,
+        "summary": dict(job.summary),
+    }
+
+
+def _seconds_left(job: Job) -> float | None:
+    if job.state != "running" or job.started is None or not 0 < job.done <= job.total:
+        return None
+    gone = (datetime.now(UTC) - job.started).total_seconds()
+    return round(gone / job.done * (job.total - job.done), 1)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {"number": row.number, "name": row.name, "refused": row.refused, "outcome": dict(row.outcome)}
+
+
+def _csv(found: Iterator[Row]) -> Iterator[str]:
+    def line(values: list[Any]) -> str:
+        held = io.StringIO()
+        csv.writer(held).writerow([_plain(value) for value in values])
+        return held.getvalue()
+
+    yield line([*COLUMNS, *MATCH_COLUMNS])
+    for row in found:
+        told = row.outcome
+        chances, match = told.get("probabilities", {}), told.get("match") or {}
+        yield line(
+            [
+                row.number,
+                row.name,
+                row.refused or "",
+                told.get("verdict", ""),
+                told.get("label") or "",
+                *(chances.get(name, "") for name in ("normal", "benign", "malignant")),
+                told.get("proven", ""),
+                told.get("agreement"),
+                f"{match['dataset']}/{match['case_id']}" if match else "",
+                match.get("label", ""),
+                match.get("similarity", ""),
+                told.get("novelty"),
+                " | ".join(told.get("warnings", ())),
+            ]
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A spreadsheet must not take a file's name for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return "" if value is None else value

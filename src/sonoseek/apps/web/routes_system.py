@@ -1,0 +1,65 @@
+"""For those who run the server: health, readiness, metrics; and signing in."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from sonoseek.apps.web.guard import COOKIE
+from sonoseek.apps.web.problems import RefusedError
+from sonoseek.apps.web.routes_query import TheRoom
+
+router = APIRouter(tags=["system"])
+MOST_SESSIONS = 10_000
+
+
+class SignIn(BaseModel):
+    """What a reader gives."""
+
+    model_config = ConfigDict(extra="forbid")
+    token: str = Field(max_length=1000)
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process lives."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"description": "The archive cannot be read now."}})
+async def readyz(room: TheRoom) -> dict[str, Any]:
+    """The archive can be searched and the network is loaded."""
+    state = await room.workers.run(room.gallery.state)
+    return {"status": "ready", "bundle_id": room.engine.bundle.bundle_id, "gallery_state": state}
+
+
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
+async def metrics(room: TheRoom) -> Response:
+    """For Prometheus."""
+    return Response(generate_latest(room.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.post("/api/session", status_code=204)
+async def sign_in(request: Request, given: SignIn, room: TheRoom) -> Response:
+    """Give the token once; a cookie stands for it from then on, until the server ends."""
+    token = room.settings.token
+    if token is None or not secrets.compare_digest(given.token.encode(), token.encode()):
+        raise RefusedError(401, "this is not the server's token; ask whoever runs it.")
+    if len(room.sessions) >= MOST_SESSIONS:
+        room.sessions.clear()
+    session = secrets.token_urlsafe(32)
+    room.sessions.add(session)
+    answer = Response(status_code=204)
+    answer.set_cookie(
+        COOKIE,
+        session,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+        path=room.settings.root_path or "/",
+    )
+    return answer

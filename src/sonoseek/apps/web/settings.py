@@ -1,0 +1,91 @@
+"""What a server may turn: frozen, and checked once."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonoseek.core import InvalidValueError
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+SHORTEST_TOKEN = 16
+"""Characters: a token that can be guessed is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSettings:
+    """How the server listens, whom it lets in, and what it keeps.
+
+    Attributes:
+        host: address to listen on; one that is not loopback needs a token.
+        port: 0: any that is free.
+        root_path: prefix of every path behind a reverse proxy, "/sonoseek"; "" for none.
+        token: what a reader must give; None: nothing, on loopback alone.
+        allowed_hosts: names by which the server is reached besides those of loopback, such as a proxy's.
+        writable: whether batch jobs may add to the archive.
+        folders: a folder of this machine whose sub-folders batch jobs may read; None: none.
+        examples: a folder of scans that the empty page offers to try, PNG or JPEG; None: none.
+        state: folder for batch jobs and for files at hand; None: a temporary one, gone with the server.
+        workers: threads for the network and for drawing; 0: one per core.
+        max_upload_mb: MiB of one request's files.
+        max_batch_mb: MiB of one batch job's files.
+        upload_timeout_s: seconds that sending one request may take; 30 without a byte end it as well.
+        uploads_at_once: requests with files that are received at a time; others wait.
+        hold_minutes: how long a scan that was asked about can be asked again without sending it.
+        hold_mb: MiB of such scans' files, at most; the oldest go first.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    root_path: str = ""
+    token: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    writable: bool = False
+    folders: Path | None = None
+    examples: Path | None = None
+    state: Path | None = None
+    workers: int = 0
+    max_upload_mb: int = 128
+    max_batch_mb: int = 8192
+    upload_timeout_s: float = 120.0
+    uploads_at_once: int = 16
+    hold_minutes: float = 240.0
+    hold_mb: int = 1024
+
+    def __post_init__(self) -> None:
+        if not is_loopback(self.host) and not self.token:
+            raise InvalidValueError(
+                f"host is {self.host!r}, which others can reach, and there is no token; whoever can reach the page "
+                "could read the archive. Set SONOSEEK_TOKEN, or listen on 127.0.0.1."
+            )
+        if self.token is not None and (len(self.token) < SHORTEST_TOKEN or not self.token.isascii()):
+            raise InvalidValueError(
+                f"the token has {len(self.token)} characters; it must have {SHORTEST_TOKEN} ASCII ones at least. "
+                'Make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            )
+        if self.root_path and not (self.root_path.startswith("/") and not self.root_path.endswith("/")):
+            raise InvalidValueError(
+                f"root path is {self.root_path!r}; it begins with a slash and ends with none: /sonoseek. '' for none."
+            )
+        numbers = (self.max_upload_mb, self.max_batch_mb, self.upload_timeout_s, self.uploads_at_once, self.hold_mb)
+        if min(*numbers, self.hold_minutes) <= 0 or self.workers < 0 or not 0 <= self.port < 65_536:
+            raise InvalidValueError(f"{self}: limits must be above 0, workers 0 or more, and the port 0 … 65535.")
+
+    @property
+    def cores(self) -> int:
+        """Threads for the network."""
+        if self.workers:
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own and nobody else's."""
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

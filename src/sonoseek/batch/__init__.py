@@ -1,0 +1,16 @@
+"""Work on many scans that outlives the process which began it: ask, evaluate or index a folder, row by row.
+
+    store = JobStore("state/jobs.sqlite")
+    job = store.create("query", title="monday", total=120)
+    BatchRunner(store, engine).start()
+
+A job's files, its rows and how far it is lie on disk; a runner that is killed in the middle goes on where the last row
+was written, and no row is written twice.
+"""
+
+from sonoseek.batch.files import safe_name
+from sonoseek.batch.job import KINDS, Job, JobKind, JobState, Row
+from sonoseek.batch.runner import BatchRunner
+from sonoseek.batch.store import JobStore
+
+__all__ = ["KINDS", "BatchRunner", "Job", "JobKind", "JobState", "JobStore", "Row", "safe_name"]

@@ -1,0 +1,115 @@
+"""A folder put into the gallery; a build that was stopped goes on from what the gallery already has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sonoseek.batch.job import Job
+from sonoseek.batch.store import JobStore
+from sonoseek.core import DatasetError, InvalidValueError
+from sonoseek.datasets import Dataset
+from sonoseek.datasets.folder import FolderDataset
+from sonoseek.datasets.manifest import ManifestDataset
+from sonoseek.encoder import Encoder
+from sonoseek.gallery import open_gallery
+from sonoseek.ingest import build_index
+
+MANIFEST = "manifest.csv"
+"""A table of this name at the top of a folder says what is known about its scans."""
+
+
+class StoppedError(Exception):
+    """A person stopped the job."""
+
+
+class NamedFolder(FolderDataset):
+    """A folder whose cases go by a name of their own, so that two folders never push each other out."""
+
+    def __init__(self, root: Path, *, name: str) -> None:
+        self._name = name
+        super().__init__(root)
+
+    @property
+    def name(self) -> str:
+        """As the person named it."""
+        return self._name
+
+
+class NamedManifest(ManifestDataset):
+    """A table whose rows, where they name no archive, go by a name of their own."""
+
+    def __init__(self, table: Path, *, name: str) -> None:
+        self._name = name
+        super().__init__(table)
+
+    @property
+    def name(self) -> str:
+        """As the person named it."""
+        return self._name
+
+
+def index_folder(
+    store: JobStore, job: Job, encoder: Encoder, *, gallery: str, folder: Path, stopped: Callable[[], bool]
+) -> Mapping[str, Any]:
+    """Put the folder's cases into the gallery under the job's title.
+
+    Args:
+        store: takes the progress, and a row for each refused case.
+        job: of kind "index".
+        encoder: of the gallery's bundle.
+        gallery: where it lies.
+        folder: with one sub-folder per class, or a `manifest.csv`.
+        stopped: asked as the build goes on.
+
+    Returns:
+        How many scans were added, updated, found unchanged and refused, and how many the gallery holds now.
+
+    Raises:
+        DatasetError, GalleryError, TemporaryError: as `build_index`.
+        StoppedError: a person stopped it; what was finished is kept.
+    """
+    source = open_source(folder, name=job.title)
+
+    def tell(done: int, total: int) -> None:
+        store.change(job.job_id, done=done, total=total)
+        if stopped():
+            raise StoppedError
+
+    with open_gallery(gallery, mode="w") as target:
+        result = build_index(source, target, encoder, on_progress=tell, workers=1)
+        total = target.count()
+    for refusal in result.refused:
+        store.keep(job.job_id, refusal.source, outcome={}, refused=refusal.reason.replace(f"{folder}/", ""))
+    store.change(job.job_id, done=len(source.records()), refused=len(result.refused))
+    return {
+        "added": result.added,
+        "updated": result.updated,
+        "unchanged": result.unchanged,
+        "refused": len(result.refused),
+        "scans": total,
+    }
+
+
+def open_source(folder: Path, *, name: str) -> Dataset:
+    """The folder as a dataset: by its `manifest.csv` if it has one, else by its sub-folders.
+
+    Raises:
+        DatasetError: neither is there, or the table is wrong, or it names a file outside the folder.
+        InvalidValueError: a name that a case's "dataset/case" could not be told from.
+    """
+    if "/" in name:
+        raise InvalidValueError(f"the name is {name!r}; it stands before the slash of DATASET/CASE and holds none.")
+    table = folder / MANIFEST
+    if not table.is_file():
+        return NamedFolder(folder, name=name)
+    listed, inside = NamedManifest(table, name=name), folder.resolve()
+    for record in listed.records():
+        item = listed.files(record.case_id)
+        for path in (item.scan, *item.masks):
+            if not path.resolve().is_relative_to(inside):  # a table that was sent must not reach into this machine
+                raise DatasetError(
+                    f"{MANIFEST} names {str(path)!r}, which lies outside its folder; put the file into the folder."
+                )
+    return listed

@@ -1,0 +1,228 @@
+"""Jobs and their rows in one SQLite file: what a killed process had finished is there when the next one looks."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sonoseek.batch.files import remove_folder, safe_name
+from sonoseek.batch.job import Job, JobState, Row, check_kind
+from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, title TEXT NOT NULL, folder TEXT,
+    options TEXT NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL, refused INTEGER NOT NULL,
+    created TEXT NOT NULL, started TEXT, finished TEXT, error TEXT NOT NULL, summary TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS rows (
+    job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, number INTEGER NOT NULL, name TEXT NOT NULL,
+    refused TEXT, outcome TEXT NOT NULL, PRIMARY KEY (job_id, name), UNIQUE (job_id, number)) STRICT, WITHOUT ROWID;
+"""
+VERSION = 1
+TIMES = ("created", "started", "finished")
+JSON = ("options", "summary")
+FIELDS = tuple(item.name for item in fields(Job))
+
+
+class JobStore:
+    """Jobs on disk. Safe for several threads; one process at a time looks after a folder."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open or make the store.
+
+        Args:
+            folder: for `jobs.sqlite` and the jobs' files; made if need be, readable by this user alone.
+
+        Raises:
+            SonoseekError: another version's file, or one that is damaged.
+        """
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(self.folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, VERSION):
+                raise SonoseekError(
+                    f"{self.folder}: the list of jobs has version {version}, this sonoseek knows {VERSION}. "
+                    "Name another folder for it, or install a newer sonoseek."
+                )
+            self._connection.executescript(f"{SCHEMA} PRAGMA user_version = {VERSION};")
+        except sqlite3.DatabaseError as error:
+            raise SonoseekError(
+                f"{self.folder / 'jobs.sqlite'}: the list of jobs does not read ({error}). Move it away; the gallery "
+                "does not depend on it."
+            ) from error
+
+    def create(
+        self,
+        kind: str,
+        *,
+        title: str,
+        total: int = 0,
+        folder: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Begin a job: "receiving" its files, or, where a folder on this machine is named, "waiting".
+
+        Raises:
+            InvalidValueError: no such kind; an unprintable or overlong title; a negative total.
+        """
+        checked = check_kind(kind)
+        if not title.strip() or len(title) > 200 or not title.isprintable():
+            raise InvalidValueError(f"title is {title[:80]!r}; it must be 1 … 200 printable characters.")
+        if total < 0:
+            raise InvalidValueError(f"total is {total}; it is the number of files, 0 or more.")
+        job = Job(
+            job_id=secrets.token_hex(8),
+            kind=checked,
+            state="receiving" if folder is None else "waiting",
+            title=title.strip(),
+            folder=folder,
+            options=dict(options or {}),
+            total=total,
+            created=datetime.now(UTC),
+        )
+        with self._writing() as connection:
+            connection.execute(
+                f"INSERT INTO jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})",  # noqa: S608  # ours
+                [_stored(name, getattr(job, name)) for name in FIELDS],
+            )
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """A job as it stands.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        with self._lock:
+            found = self._connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        if found is None:
+            raise NotFoundError(f"there is no job {job_id[:40]!r}; it may have been deleted. List the jobs.")
+        return _job(found)
+
+    def list(self) -> tuple[Job, ...]:
+        """Every job, the newest first."""
+        with self._lock:
+            found = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
+        return tuple(_job(row) for row in found)
+
+    def change(self, job_id: str, *, unless: Sequence[JobState] = (), **values: Any) -> bool:
+        """Set fields of a job, unless it is in one of these states; says whether it was done."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        barred = ", ".join("?" * len(unless))
+        with self._writing() as connection:
+            changed = connection.execute(
+                f"UPDATE jobs SET {names} WHERE job_id = ? AND state NOT IN ({barred})",  # noqa: S608  # our own names
+                [*(_stored(name, value) for name, value in values.items()), job_id, *unless],
+            )
+            return changed.rowcount > 0
+
+    def keep(self, job_id: str, name: str, *, outcome: Mapping[str, Any], refused: str | None = None) -> bool:
+        """Write one file's row and count it, in one step; False when it has one already."""
+        with self._writing() as connection:
+            written = connection.execute(
+                """INSERT OR IGNORE INTO rows
+                SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3, ?4 FROM rows WHERE job_id = ?1""",
+                (job_id, name, refused, json.dumps(dict(outcome), ensure_ascii=False)),
+            )
+            if not written.rowcount:
+                return False
+            connection.execute(
+                "UPDATE jobs SET done = done + 1, refused = refused + ? WHERE job_id = ?",
+                (refused is not None, job_id),
+            )
+            return True
+
+    def rows(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> tuple[Row, ...]:
+        """Rows with a number above `after`, in order, at most `limit`."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT * FROM rows WHERE job_id = ? AND number > ? ORDER BY number LIMIT ?", (job_id, after, limit)
+            ).fetchall()
+        return tuple(
+            Row(number=row["number"], name=row["name"], refused=row["refused"], outcome=json.loads(row["outcome"]))
+            for row in found
+        )
+
+    def every_row(self, job_id: str) -> Iterator[Row]:
+        """All rows, in order, a thousand at a time."""
+        last = 0
+        while found := self.rows(job_id, after=last):
+            yield from found
+            last = found[-1].number
+
+    def files(self, job_id: str) -> Path:
+        """Folder of a job's own files; it need not be there."""
+        return self.folder / "files" / job_id
+
+    def place(self, job_id: str, name: str) -> Path:
+        """Where a file of this name belongs, its folder made.
+
+        Raises:
+            InvalidValueError: a name that is not let in; a file where a folder of this name is, or the other way.
+        """
+        path = self.files(job_id) / safe_name(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except (FileExistsError, NotADirectoryError):
+            raise InvalidValueError(
+                f"{name[:80]!r} lies in a folder that is called like a file of this job; rename one of them."
+            ) from None
+        if path.is_dir():
+            raise InvalidValueError(f"{name[:80]!r} is called like a folder of this job; rename one of them.")
+        return path
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job, its rows and its files.
+
+        Raises:
+            NotFoundError: no such job.
+            InvalidValueError: it is running.
+        """
+        if self.get(job_id).state == "running":
+            raise InvalidValueError(f"job {job_id!r} is running; stop it before it is deleted.")
+        with self._writing() as connection:
+            connection.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))
+        remove_folder(self.files(job_id))
+
+    def close(self) -> None:
+        """Let go of the file. Closing twice is fine."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+
+def _stored(name: str, value: Any) -> Any:
+    if name in JSON:
+        return json.dumps(dict(value), ensure_ascii=False)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values: dict[str, Any] = {name: row[name] for name in FIELDS}
+    values |= {name: json.loads(values[name]) for name in JSON}
+    values |= {name: None if values[name] is None else datetime.fromisoformat(values[name]) for name in TIMES}
+    return Job(**values)

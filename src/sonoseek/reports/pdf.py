@@ -1,0 +1,299 @@
+"""A report for paper: A4 pages in PDF, which say on each of them what they are not for.
+
+Every text that comes from outside goes through `paper.said`: no markup, no control characters, no missing glyph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC
+
+from reportlab.lib.units import mm
+from reportlab.platypus import Flowable, KeepTogether, Spacer, Table
+
+from sonoseek.core import Explanation, Match, Report, Scan, View
+from sonoseek.reports import ink, paper, pictures, words
+from sonoseek.reports.cards import Card, grid
+from sonoseek.reports.html import scale_bar, stage
+
+GAP = 6 * mm
+HALF = (paper.WIDTH - GAP) / 2
+"""Two pictures stand side by side, `GAP` points apart."""
+PICTURE = (HALF, 66 * mm)
+PAIR = (HALF, 54 * mm)
+PLAIN = [
+    ("LEFTPADDING", (0, 0), (-1, -1), 0),
+    ("RIGHTPADDING", (0, 0), (-1, -1), 0),
+    ("VALIGN", (0, 0), (-1, -1), "TOP"),
+]
+
+
+def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
+    """Draw `report` on A4 pages, for print and for a record.
+
+    Args:
+        report: of `SearchEngine.query`.
+        rank: of a match, 1-based: adds why the scan and that match are alike, on both pictures. None adds nothing.
+
+    Returns:
+        PDF. The same report gives the same bytes. Its metadata name sonoseek and its version, no scan and no file.
+
+    Raises:
+        InvalidValueError: no match has this rank.
+    """
+    story = [*_verdict(report), *_look(report), *_facts(report), *_warnings(report), *_views(report)]
+    if rank is not None:
+        story += _pair(report, rank)
+    story += _precedents(report)
+    if any(paper.lacks(text) for text in _foreign(report)):
+        story.append(Spacer(0, 6))
+        story.append(paper.said(LACKING, paper.FINE, widest=400))
+    return paper.bind(
+        story,
+        title="sonoseek report",
+        author=f"sonoseek {report.version}",
+        subject=words.sentence(report.disclaimer),
+        head=f"report on one breast ultrasound scan · created {report.created.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        foot=(
+            words.sentence(report.disclaimer),
+            f"bundle {paper.clean(report.bundle_id, widest=64)} · "
+            f"gallery {paper.clean(report.gallery_id or 'none', widest=64)} · "
+            f"sonoseek {paper.clean(report.version, widest=24)}",
+        ),
+    )
+
+
+LACKING = "A “?” within a name may stand for a letter that this document's font lacks; the HTML report shows it."
+
+
+def _foreign(report: Report) -> Iterator[str]:
+    """Texts from outside, in which letters may be missing."""
+    yield from report.warnings
+    yield from (report.scan.source or "", report.where or "", report.bundle_id, report.gallery_id or "")
+    yield from (view.scan.source or "" for view in report.views)
+    yield from (word.word for word in report.shared_words)
+    for match in report.matches:
+        yield from (match.label, match.dataset, match.case_id, match.histology or "", match.device or "")
+        yield from (match.birads or "", *(word for _, word in match.descriptors))
+
+
+def _verdict(report: Report) -> list[Flowable]:
+    """The headline, what cannot be excluded, and the probabilities."""
+    prediction = report.prediction
+    head = Table(
+        [
+            [
+                ink.mark(prediction.label or "unsure", 15),
+                paper.said(words.verdict(prediction), paper.HEADLINE, bold=True),
+            ]
+        ],
+        colWidths=[22, paper.WIDTH - 22],
+    )
+    head.setStyle([*PLAIN, ("VALIGN", (0, 0), (-1, -1), "MIDDLE"), ("BOTTOMPADDING", (0, 0), (-1, -1), 5)])
+    told = [paper.said(words.not_excluded(prediction), paper.DIM), Spacer(0, 3)]
+    told.append(paper.said(words.neighbours(report), paper.DIM))
+    body = Table([[ink.bars(prediction, width=HALF), "", told]], colWidths=[HALF, GAP, HALF])
+    body.setStyle([*PLAIN, ("BOTTOMPADDING", (0, 0), (-1, -1), 8)])
+    return [head, body]
+
+
+def _look(report: Report) -> list[Flowable]:
+    """The scan beside the scan with the verdict's evidence, and the scale of its colours."""
+    scan = report.scan
+    pixels = scan.pixels if report.region is None else ink.outlined(scan.pixels, report.region)
+    plain = _picture(pixels, scan)
+    caption = "The scan" if report.region is None else "The scan, with the region that was searched with"
+    if not report.explanations:
+        missing = ink.blank("no heatmap was asked for", room=PICTURE)
+        return [KeepTogether(_side_by_side([(plain, caption), (missing, "")], scan=scan))]
+    evidence = report.explanations[0]
+    reference = _reference(report)
+    title = words.evidence_title(evidence.method, evidence.target, report)
+    peak = float(abs(evidence.heatmap).max(initial=0.0)) * evidence.heatmap.size / pictures.PARTS
+    if peak < 0.1 * reference:
+        title += ": next to none on this scan"
+    if report.contour is not None:
+        title += "; dashed: its outline, an estimate"
+    heat = ink.heat_picture(scan.pixels, evidence, reference=reference, contour=report.contour)
+    shown = [(plain, caption), (_picture(heat, scan), title)]
+    scale = ink.colour_scale(reference=reference, unit=_unit(evidence), width=paper.WIDTH)
+    where = " of all views" if report.views else ""
+    how = (
+        "How strong a place speaks: what a hundredth of the scan would add if all of it were like that place. "
+        f"Full colour is the strongest place{where}, but never less than {pictures.floor(evidence):g}: weak "
+        "evidence stays faint."
+    )
+    told = paper.said(how, paper.FINE, widest=400)
+    return [KeepTogether([*_side_by_side(shown, scan=scan), Spacer(0, 5), *scale, told])]
+
+
+def _reference(report: Report) -> float:
+    """One scale for the verdict's evidence on the scan and on its other views."""
+    first = report.explanations[0]
+    views = [view.explanations[0] for view in report.views if view.explanations]
+    return max(pictures.reference_of(each) for each in (first, *views) if each.target == first.target)
+
+
+def _unit(evidence: Explanation) -> str:
+    return "cosine similarity" if ":" in evidence.target else f"logit of {evidence.target}"
+
+
+def _picture(pixels: ink.Pixels, scan: Scan, *, room: tuple[float, float] = PICTURE) -> Flowable:
+    return ink.printed(pixels, aspect=stage(scan)["aspect"], room=room, longest=ink.PRINTED_SIDE)
+
+
+def _side_by_side(shown: Sequence[tuple[Flowable, str]], *, scan: Scan | None = None) -> list[Flowable]:
+    """Two pictures and their captions; below the first a length, where `scan`'s spacing is known."""
+    (left, left_said), (right, right_said) = shown
+    captions: list[list[Flowable]] = [
+        [paper.said(said, paper.SMALL)] if said else [] for said in (left_said, right_said)
+    ]
+    bar = None if scan is None else scale_bar(scan)
+    if bar is not None:
+        captions[0].append(ink.ruler(bar.label, length=left.drawWidth * bar.percent / 100))
+    table = Table([[left, "", right], [captions[0], "", captions[1]]], colWidths=[HALF, GAP, HALF])
+    table.setStyle([*PLAIN, ("TOPPADDING", (0, 0), (-1, -1), 2), ("BOTTOMPADDING", (0, 0), (-1, -1), 2)])
+    return [table]
+
+
+def _facts(report: Report) -> list[Flowable]:
+    """What else is known, as terms and their words."""
+    scan = report.scan
+    side = f", {scan.laterality} breast" if scan.laterality else ""
+    shared = [words.shared_word(word) for word in report.shared_words[:6]]
+    rows = [
+        ("Novelty", [words.novelty(report)]),
+        ("In words", ["Readers wrote of these cases:", *shared] if shared else []),
+        ("Outline", [] if report.contour is None else [words.contour(report.contour)]),
+        ("Scan area", [] if report.crop is None else [words.crop(report.crop)]),
+        ("Region", [] if report.region is None else [f"searched with {words.region(report.region)} alone"]),
+        ("Refined", [words.refined(report)] if report.liked or report.disliked else []),
+        ("Filter", [] if report.where is None else [report.where]),
+        ("Scan", [f"{paper.clean(scan.source or 'unnamed', widest=160)}, {words.size(scan)}{side}"]),
+        ("Scan id", [f"{report.scan_id[:16]}…"]),
+    ]
+    # One row a line: a page may end within a term whose lines are many and long.
+    cells = [
+        [paper.said("" if number else term, paper.DIM), paper.said(line, widest=500)]
+        for term, lines in rows
+        for number, line in enumerate(lines)
+    ]
+    table = Table(cells, colWidths=[58, paper.WIDTH - 58])
+    table.setStyle([*PLAIN, ("TOPPADDING", (0, 0), (-1, -1), 1.2), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.2)])
+    return [Spacer(0, 8), table]
+
+
+def _warnings(report: Report) -> list[Flowable]:
+    """Sentences that the reader must not miss."""
+    if not report.warnings:
+        return []
+    rows = [[paper.said("Note", bold=True)], *([paper.said(text, widest=1000)] for text in report.warnings)]
+    table = Table(rows, colWidths=[paper.WIDTH])
+    table.setStyle(
+        [
+            ("LINEBEFORE", (0, 0), (0, -1), 2.2, paper.ACCENT),
+            ("BOX", (0, 0), (-1, -1), 0.5, paper.LINE),
+            ("NOSPLIT", (0, 0), (0, 1)),  # the word "Note" never stands alone at a page's foot
+            ("LEFTPADDING", (0, 0), (-1, -1), 9),
+            ("TOPPADDING", (0, 0), (-1, -1), 2),
+            ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5),
+        ]
+    )
+    return [Spacer(0, 9), table]
+
+
+def _views(report: Report) -> list[Flowable]:
+    """The other scans of the lesion, each with its heatmap and what it shows alone."""
+    if not report.views:
+        return []
+    cards = [_view(view, number, report) for number, view in enumerate(report.views, start=2)]
+    heading = paper.heading(
+        "Other views of the lesion", aside="asked about together with the scan, on its scale of colours"
+    )
+    return [heading, *grid(cards)]
+
+
+def _view(view: View, number: int, report: Report) -> Card:
+    pixels: ink.Pixels = view.scan.pixels
+    evidence = view.explanations[:1]
+    if evidence and report.explanations and evidence[0].target == report.explanations[0].target:
+        pixels = ink.heat_picture(view.scan.pixels, evidence[0], reference=_reference(report))
+    shares = ", ".join(f"{name} {words.percent(share)}" for name, share in view.prediction.probabilities.items())
+    return Card(
+        number=number,
+        picture=ink.printed(pixels, aspect=stage(view.scan)["aspect"], room=ink.THUMB, longest=ink.THUMB_SIDE),
+        tone=view.prediction.label or "unsure",
+        title=words.verdict(view.prediction),
+        lines=(f"alone: {shares}",),
+        quiet=(view.scan.source or "unnamed scan", words.size(view.scan)),
+    )
+
+
+def _pair(report: Report, rank: int) -> list[Flowable]:
+    """Why the scan and one match are alike: both maps on one scale."""
+    pair, match = report.pair(rank), report.matches[rank - 1]
+    title = (
+        f"Why these two: the scan and match {rank}, proven {paper.clean(match.label, widest=40)}, "
+        f"similarity {_similarity(match)}"
+    )
+    heading = paper.heading(title)
+    if pair is None:
+        return [heading, paper.said("This pair was not explained: the report carries no heatmap of it.", paper.DIM)]
+    own, other = pair
+    reference = max(pictures.reference_of(each) for each in (own, *([] if other is None else [other])))
+    heat = ink.heat_picture(report.scan.pixels, own, reference=reference)
+    place = f"{paper.clean(match.dataset, widest=40)} / {paper.clean(match.case_id, widest=70)}"
+    scale = ink.colour_scale(reference=reference, unit=_unit(own), width=paper.WIDTH)
+    why = "the archive keeps no evidence of it" if other is None else "where it is like this scan"
+    shown = [
+        (_picture(heat, report.scan, room=PAIR), f"This scan: where it is like match {rank}"),
+        (_other_side(match, other, reference=reference), f"Match {rank} ({place}): {why}"),
+    ]
+    return [KeepTogether([heading, *_side_by_side(shown, scan=report.scan), Spacer(0, 5), *scale])]
+
+
+def _other_side(match: Match, told: Explanation | None, *, reference: float) -> Flowable:
+    """The match's picture, under its half of the pair where the archive keeps its evidence."""
+    picture = ink.grey_of(match.picture)
+    if picture is None:
+        return ink.blank("no picture kept", room=PAIR)
+    height, width = picture.shape if told is None else told.shape
+    drawn = picture if told is None else ink.heat_picture(picture, told, reference=reference)
+    aspect = min(max(width / height, 0.1), 10.0)
+    return ink.printed(drawn, aspect=aspect, room=PAIR, longest=ink.PRINTED_SIDE)
+
+
+def _precedents(report: Report) -> list[Flowable]:
+    """The matches as cards, two to a row."""
+    if not report.matches:
+        if report.gallery_id is None:
+            return []
+        why = ": no scan in the archive passes the filter" if report.where else ""
+        return [paper.heading("Similar past cases"), paper.said(f"None to show{why}.", paper.DIM)]
+    heading = paper.heading("Similar past cases", aside="proven diagnoses, most similar first")
+    return [heading, *grid([_match(match) for match in report.matches])]
+
+
+def _match(match: Match) -> Card:
+    picture = ink.grey_of(match.picture)
+    if picture is None:
+        shown: Flowable = ink.blank("no picture kept", room=ink.THUMB)
+    else:
+        aspect = min(max(picture.shape[1] / picture.shape[0], 0.1), 10.0)
+        shown = ink.printed(picture, aspect=aspect, room=ink.THUMB, longest=ink.THUMB_SIDE)
+    read = ", ".join(paper.clean(word, widest=40) for _, word in match.descriptors[:6])
+    birads = f" · BI-RADS {match.birads}" if match.birads else ""
+    folded = f"{match.folded} more behind it" if match.folded else ""
+    return Card(
+        number=match.rank,
+        picture=shown,
+        tone=match.label,
+        title=match.label,
+        share=match.similarity,
+        lines=(f"similarity {_similarity(match)}{birads}", read, match.histology or ""),
+        quiet=(f"{paper.clean(match.dataset, widest=30)} / {match.case_id}", match.device or "", folded),
+    )
+
+
+def _similarity(match: Match) -> str:
+    return words.signed(match.similarity, digits=3).lstrip("+")

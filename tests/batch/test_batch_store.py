@@ -1,0 +1,186 @@
+"""Jobs and rows on disk: nothing is written twice, and nothing that a name could reach is let in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sonoseek.batch import BatchRunner, JobStore, Row, safe_name
+from sonoseek.batch.asking import proven, score_rows, summarise, without_masks
+from sonoseek.batch.indexing import open_source
+from sonoseek.core import DatasetError, InvalidValueError, NotFoundError, SonoseekError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    found = JobStore(tmp_path / "state")
+    yield found
+    found.close()
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "name", ["a.png", "benign/a b (1).png", "a/b/c/ü.dcm", "windows\\style\\a.png", "..a/b..c"]
+    )
+    def test_ordinary_ones_are_let_in(self, name: str) -> None:
+        assert safe_name(name) == name.replace("\\", "/")
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "",
+            "/etc/passwd",
+            "../a",
+            "a/../../b",
+            "a/..",
+            "C:\\x",
+            "a\0b",
+            "a\nb",
+            "x" * 500,
+            "/".join("a" * 20),
+            "..\\a",
+            ".",
+        ],
+    )
+    def test_those_that_lead_elsewhere_are_not(self, name: str, store: JobStore) -> None:
+        with pytest.raises(InvalidValueError, match="no name of a file"):
+            safe_name(name)
+        job = store.create("query", title="a")
+        with pytest.raises(InvalidValueError):
+            store.place(job.job_id, name)
+
+    def test_a_file_and_a_folder_of_one_name_are_refused(self, store: JobStore) -> None:
+        job = store.create("query", title="a")
+        store.place(job.job_id, "a/b.png").write_bytes(b"")
+        with pytest.raises(InvalidValueError, match="like a folder"):
+            store.place(job.job_id, "a")
+        with pytest.raises(InvalidValueError, match="like a file"):
+            store.place(job.job_id, "a/b.png/c.png")
+
+    def test_masks_beside_scans_are_left_out(self) -> None:
+        names = ["b/a.png", "b/a_mask.png", "b/a_mask_1.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt"]
+        assert without_masks(names) == ["b/a.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt"]
+
+    @pytest.mark.parametrize(
+        ("name", "truth"),
+        [("benign/a.png", "benign"), ("x/Malignant/y/a.png", "malignant"), ("benign.png", None), ("a/b.png", None)],
+    )
+    def test_folders_prove_diagnoses(self, name: str, truth: str | None) -> None:
+        assert proven(name) == truth
+
+
+class TestStore:
+    def test_a_row_is_written_once_and_counted_once(self, store: JobStore) -> None:
+        job = store.create("query", title="monday", total=3)
+        assert store.keep(job.job_id, "a.png", outcome={"label": "benign"})
+        assert store.keep(job.job_id, "b.png", outcome={}, refused="no scan")
+        assert not store.keep(job.job_id, "a.png", outcome={"label": "normal"})
+        told = store.get(job.job_id)
+        assert (told.done, told.refused) == (2, 1)
+        assert [(row.number, row.name) for row in store.rows(job.job_id)] == [(1, "a.png"), (2, "b.png")]
+        assert store.rows(job.job_id)[0].outcome == {"label": "benign"}
+        assert [row.name for row in store.rows(job.job_id, after=1)] == ["b.png"]
+
+    def test_it_is_there_when_it_is_opened_again(self, tmp_path: Path) -> None:
+        first = JobStore(tmp_path)
+        job = first.create("evaluate", title="ünï", options={"k": 3, "where": None})
+        first.keep(job.job_id, "a", outcome={})
+        first.close()
+        again = JobStore(tmp_path)
+        assert (again.get(job.job_id).title, again.get(job.job_id).options) == ("ünï", {"k": 3, "where": None})
+        assert len(again.rows(job.job_id)) == 1
+        again.close()
+
+    def test_a_state_that_is_barred_is_not_changed(self, store: JobStore) -> None:
+        job = store.create("query", title="a")
+        assert store.change(job.job_id, state="stopped")
+        assert not store.change(job.job_id, state="running", unless=("stopped", "done"))
+        assert store.get(job.job_id).state == "stopped"
+
+    def test_deleting_takes_rows_and_files(self, store: JobStore) -> None:
+        job = store.create("query", title="a")
+        store.place(job.job_id, "x/a.png").write_bytes(b"1")
+        store.keep(job.job_id, "a", outcome={})
+        store.delete(job.job_id)
+        assert not store.files(job.job_id).exists()
+        assert store.rows(job.job_id) == ()
+        with pytest.raises(NotFoundError, match="there is no job"):
+            store.get(job.job_id)
+
+    @pytest.mark.parametrize("values", [{"kind": "x"}, {"title": " "}, {"title": "a\nb"}, {"total": -1}])
+    def test_what_makes_no_job_is_refused(self, store: JobStore, values: dict[str, Any]) -> None:
+        with pytest.raises(InvalidValueError):
+            store.create(**{"kind": "query", "title": "a", **values})
+
+    def test_a_file_that_is_no_list_of_jobs_says_so(self, tmp_path: Path) -> None:
+        (tmp_path / "jobs.sqlite").write_bytes(b"no database at all" * 100)
+        with pytest.raises(SonoseekError, match="Move it away"):
+            JobStore(tmp_path)
+
+
+def row(number: int, truth: str | None, label: str | None, malignant: float) -> Row:
+    rest = (1 - malignant) / 2
+    chances = {"normal": rest, "benign": rest + 1e-6, "malignant": malignant - 1e-6}
+    outcome = {"label": label, "probabilities": chances, **({"proven": truth} if truth else {})}
+    return Row(number=number, name=str(number), outcome=outcome)
+
+
+def test_the_figures_are_those_worked_out_by_hand() -> None:
+    rows = [
+        row(1, "malignant", "malignant", 0.9),
+        row(2, "malignant", None, 0.3),
+        row(3, "benign", "malignant", 0.5),
+        row(4, "benign", "benign", 0.1),
+        row(5, None, "benign", 0.1),
+    ]
+    told = summarise([*rows, Row(number=6, name="6", refused="no")], evaluate=True)
+    assert (told["asked"], told["refused"], told["scored"]) == (5, 1, 4)
+    assert told["verdicts"] == {"benign": 2, "malignant": 2, "not sure": 1}
+    assert told["confusion"] == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    value, low, high = told["accuracy"]
+    assert value == pytest.approx(2 / 4)  # 1 and 4; 2 is likeliest benign, 3 malignant
+    assert low <= value <= high
+    assert told["auroc_malignant"][0] == pytest.approx(3 / 4)
+    assert score_rows(rows[4:]) == {"scored": 0}
+    assert score_rows(rows[2:4])["auroc_malignant"] is None
+
+
+class TestIndexing:
+    def test_a_table_must_not_reach_out_of_its_folder(self, tmp_path: Path) -> None:
+        outside = tmp_path / "secret.png"
+        outside.write_bytes(b"")
+        folder = tmp_path / "job"
+        folder.mkdir()
+        for named in (str(outside), "../secret.png"):
+            (folder / "manifest.csv").write_text(f"file,pathology\n{named},benign\n")
+            with pytest.raises(DatasetError, match="lies outside its folder"):
+                open_source(folder, name="a")
+        (folder / "x.png").symlink_to(outside)
+        (folder / "manifest.csv").write_text("file,pathology\nx.png,benign\n")
+        with pytest.raises(DatasetError, match="lies outside its folder"):
+            open_source(folder, name="a")
+
+    def test_cases_go_by_the_name_that_was_given(self, tmp_path: Path) -> None:
+        (tmp_path / "benign").mkdir()
+        (tmp_path / "benign" / "a.png").write_bytes(b"")
+        assert [record.dataset for record in open_source(tmp_path, name="monday").records()] == ["monday"]
+        with pytest.raises(InvalidValueError, match="holds none"):
+            open_source(tmp_path, name="a/b")
+
+
+def test_files_that_nobody_sent_to_the_end_are_let_go(store: JobStore) -> None:
+    old, new = (store.create("query", title=title) for title in ("old", "new"))
+    for job in (old, new):
+        store.place(job.job_id, "a.png").write_bytes(b"1")
+    store.change(old.job_id, created=datetime.now(UTC) - timedelta(days=2))
+    runner = BatchRunner(store, None)  # type: ignore[arg-type]  # it is asked nothing
+    runner.start()
+    runner.close()
+    assert store.get(old.job_id).state == "stopped"
+    assert not store.files(old.job_id).exists()
+    assert store.get(new.job_id).state == "receiving"
+    assert np.array_equal([path.name for path in store.files(new.job_id).iterdir()], ["a.png"])
