@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.core import InvalidValueError, LazyTable
-from sonoseek.gallery.contract import (
+from sonoseek.gallery.contract import Gallery
+from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
     Exclusion,
-    Gallery,
     GalleryEntry,
     GalleryInfo,
     Index,

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError
-from sonoseek.gallery.contract import Index
 from sonoseek.gallery.ivf import PER_LIST, InvertedFile, lists_for
 from sonoseek.gallery.sampling import NEIGHBOURS, Sample
 from sonoseek.gallery.state import column, current_state, read_embeddings, read_unit
+from sonoseek.gallery.values import Index
 from sonoseek.gallery.vectors import Base
 
 EXACT_UP_TO = 200_000

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from sonoseek.core import BIRADS_CATEGORIES, GalleryError
 from sonoseek.gallery.building import kind_for
-from sonoseek.gallery.contract import UNKNOWN, GalleryInfo, Index
 from sonoseek.gallery.database import SCHEMA_VERSION
 from sonoseek.gallery.digests import differing
 from sonoseek.gallery.rows import read_descriptors
 from sonoseek.gallery.state import column, count_changes, current_state, is_remembered, read_embeddings
+from sonoseek.gallery.values import UNKNOWN, GalleryInfo, Index
 from sonoseek.gallery.vectors import Base, cache_files, damaged_block, load_base
 
 _MOST = 20

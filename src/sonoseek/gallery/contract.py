@@ -1,231 +1,27 @@
-"""What every gallery can do, and the values that go in and out.
+"""What every gallery can do.
 
 An engine (SQLite, Milvus) is one file beside this one, listed in `ENGINES`; the same test suite runs over each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import CaseRecord, InvalidValueError, Match
-
-Mode = Literal["r", "w"]
-Index = Literal["auto", "exact", "ivf"]
-"""How a gallery searches. "exact": a matrix product with every scan. "ivf": an inverted file of quantised vectors, its
-best hits ranked again exactly. "auto": by size."""
-CaseKey = tuple[str, str]
-"""(dataset, case_id)."""
-UNKNOWN = "unknown"
-"""Key of `GalleryInfo`'s tallies under which scans without a value are counted."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class GalleryEntry:
-    """One scan of one case, as the gallery keeps it.
-
-    Attributes:
-        record: what is known about the case; a `Case` may be given, its pixels are not kept.
-        scan_id: content hash of the pixels (`Scan.scan_id`). Two cases may own the same pixels: an entry is known by
-            scan_id, dataset and case_id together.
-        embedding: float32 (D,), finite, not all zero, not normalised. Kept as float16 times a power of two: each
-            number comes back within 2⁻¹¹ of its size (or 6e-8 of the largest number's).
-        picture: JPEG of the scan (`encode_picture`), or None.
-        evidence: what the network said of the scan, packed (`sonoseek.encoder.pack_evidence`), or None: then a match
-            with it cannot be explained on its own pixels.
-        scan_shape: (H, W) of the scan in pixels.
-        spacing_mm: (row, column) in millimetres, or None.
-        laterality: "left", "right" or None.
-        source: where the scan came from, for people.
-        fingerprint: of the case's files when they were read (`Dataset.fingerprint`); "" when unknown. A build that
-            continues skips cases whose fingerprint has not changed.
-    """
-
-    record: CaseRecord
-    scan_id: str
-    embedding: NDArray[np.float32]
-    picture: bytes | None = field(default=None, repr=False)
-    evidence: bytes | None = field(default=None, repr=False)
-    scan_shape: tuple[int, int]
-    spacing_mm: tuple[float, float] | None = None
-    laterality: str | None = None
-    source: str = ""
-    fingerprint: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.scan_id:
-            raise InvalidValueError("scan_id is empty; it is the content hash of the scan. Pass Scan.scan_id.")
-        if self.laterality not in (None, "left", "right"):
-            raise InvalidValueError(f"laterality is {self.laterality!r}; it must be 'left', 'right' or None.")
-        if min(self.scan_shape) < 1:
-            raise InvalidValueError(f"scan_shape is {self.scan_shape}; it must be (H, W) in pixels. Pass Scan.shape.")
-        if self.picture is not None and not self.picture.startswith(b"\xff\xd8"):
-            raise InvalidValueError("picture is no JPEG; make it with sonoseek.gallery.encode_picture, or pass None.")
-        embedding = check_embedding(self.embedding)
-        if embedding.flags.writeable:
-            embedding = embedding.copy()
-            embedding.flags.writeable = False
-        object.__setattr__(self, "embedding", embedding)
-
-
-def check_embedding(embedding: Any, *, dimension: int | None = None) -> NDArray[np.float32]:
-    """An embedding as float32 (D,).
-
-    Raises:
-        InvalidValueError: not one vector of real numbers, of another length than `dimension`, with NaN or infinity, or
-            all zero (it has no direction, so no cosine).
-    """
-    if not isinstance(embedding, np.ndarray) or embedding.ndim != 1 or embedding.dtype.kind != "f":
-        found = f"{getattr(embedding, 'dtype', type(embedding).__name__)} {getattr(embedding, 'shape', '')}"
-        raise InvalidValueError(f"the embedding is {found}; it must be float32 (D,). Pass Encoding.embedding[i].")
-    if dimension is not None and embedding.shape[0] != dimension:
-        raise InvalidValueError(
-            f"the embedding has {embedding.shape[0]} numbers, the gallery holds {dimension} per scan. "
-            "Ask with the bundle that filled the gallery."
-        )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused just below
-        vector: NDArray[np.float32] = embedding.astype(np.float32, copy=False)
-    if not np.isfinite(vector).all() or not vector.any():
-        raise InvalidValueError(
-            "the embedding holds NaN or infinity, or is all zero; it must be finite and point somewhere. "
-            "Check the scan and the bundle that made it."
-        )
-    return vector
-
-
-def check_embeddings(embeddings: Any, *, dimension: int) -> NDArray[np.float32]:
-    """Several embeddings as float32 (Q, D); Q may be 0.
-
-    Raises:
-        InvalidValueError: not a matrix, or one of them as in `check_embedding`.
-    """
-    if not isinstance(embeddings, np.ndarray) or embeddings.ndim != 2 or embeddings.dtype.kind != "f":
-        found = f"{getattr(embeddings, 'dtype', type(embeddings).__name__)} {getattr(embeddings, 'shape', '')}"
-        raise InvalidValueError(f"the embeddings are {found}; they must be float32 (Q, D). Pass Encoding.embedding.")
-    checked = [check_embedding(row, dimension=dimension) for row in embeddings]
-    return np.stack(checked) if checked else np.empty((0, dimension), np.float32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exclusion:
-    """Scans that must not answer.
-
-    Attributes:
-        scan_ids: these pixels, in whichever cases.
-        patients: (dataset, patient_id): every scan of these patients.
-        groups: (dataset, group): every scan of these groups.
-    """
-
-    scan_ids: tuple[str, ...] = ()
-    patients: tuple[tuple[str, str], ...] = ()
-    groups: tuple[tuple[str, str], ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.scan_ids or self.patients or self.groups)
-
-    def __or__(self, other: Exclusion) -> Exclusion:
-        return Exclusion(
-            scan_ids=tuple(dict.fromkeys(self.scan_ids + other.scan_ids)),
-            patients=tuple(dict.fromkeys(self.patients + other.patients)),
-            groups=tuple(dict.fromkeys(self.groups + other.groups)),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchResult:
-    """What one search found.
-
-    Attributes:
-        matches: best first; equal similarities in the order of scan_id, dataset, case_id.
-        nearest: distance, 1 − cosine, to the nearest scan of the whole gallery that is not excluded, whatever `where`
-            says; None when there is none, or when novelty was not asked for.
-        novelty: share in percent, 0 … 100, of the gallery's own nearest-neighbour distances (same scan, case, patient
-            and group left out) that are smaller than `nearest`; near 100 means "unlike anything in the archive". None
-            when the gallery holds fewer than 20 scans, or when novelty was not asked for. The gallery's own distances
-            are a sample, and may be of a state up to a tenth older than the one that was searched.
-    """
-
-    matches: tuple[Match, ...]
-    nearest: float | None = None
-    novelty: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddResult:
-    """How many scans an `add` added, changed, found unchanged; and removed from cases that were given whole."""
-
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    removed: int = 0
-
-    def __add__(self, other: AddResult) -> AddResult:
-        return AddResult(
-            added=self.added + other.added,
-            updated=self.updated + other.updated,
-            unchanged=self.unchanged + other.unchanged,
-            removed=self.removed + other.removed,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoveResult:
-    """How many scans a `remove` removed, and which of the things asked for were not there."""
-
-    removed: int = 0
-    missing_scan_ids: tuple[str, ...] = ()
-    missing_cases: tuple[CaseKey, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class GalleryInfo:
-    """What a gallery holds.
-
-    Attributes:
-        gallery_id: uuid, stable for the life of the gallery.
-        engine: name in `ENGINES`.
-        location: file or address.
-        bundle_id: of the network that made the embeddings.
-        dimension: numbers per embedding.
-        scans, cases: how many.
-        by_label, by_dataset, by_device, by_birads: scans per value, most first (BI-RADS in clinical order); those
-            without a value under "unknown".
-        bytes: the truth on disk.
-        cache_bytes: what can be rebuilt.
-        index: how it is searched, in words: "exact", or the kind, its numbers and its measured recall.
-        schema_version: of the gallery.
-        sonoseek_version: that created it.
-        created: UTC.
-    """
-
-    gallery_id: str
-    engine: str
-    location: str
-    bundle_id: str
-    dimension: int
-    scans: int
-    cases: int
-    by_label: Mapping[str, int]
-    by_dataset: Mapping[str, int]
-    by_device: Mapping[str, int]
-    by_birads: Mapping[str, int]
-    bytes: int
-    cache_bytes: int
-    index: str
-    schema_version: int
-    sonoseek_version: str
-    created: datetime
-
-    def __post_init__(self) -> None:
-        for name in ("by_label", "by_dataset", "by_device", "by_birads"):
-            object.__setattr__(self, name, dict(getattr(self, name)))
+from sonoseek.gallery.values import (
+    AddResult,
+    CaseKey,
+    Exclusion,
+    GalleryEntry,
+    GalleryInfo,
+    RemoveResult,
+    SearchResult,
+)
 
 
 class Gallery(Protocol):

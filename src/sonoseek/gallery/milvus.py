@@ -30,7 +30,11 @@ from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, GalleryError, 
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery import milvus_search as searching
 from sonoseek.gallery.collapse import check_fold
-from sonoseek.gallery.contract import (
+from sonoseek.gallery.exact import normalised
+from sonoseek.gallery.milvus_server import Server, closing_on_error, parse_address
+from sonoseek.gallery.milvus_write import remove_rows, write_entries
+from sonoseek.gallery.sampling import drawn
+from sonoseek.gallery.values import (
     UNKNOWN,
     AddResult,
     CaseKey,
@@ -44,10 +48,6 @@ from sonoseek.gallery.contract import (
     check_embedding,
     check_embeddings,
 )
-from sonoseek.gallery.exact import normalised
-from sonoseek.gallery.milvus_server import Server, closing_on_error, parse_address
-from sonoseek.gallery.milvus_write import remove_rows, write_entries
-from sonoseek.gallery.sampling import drawn
 from sonoseek.gallery.where_milvus import EVERYTHING
 from sonoseek.gallery.writing import prepare_entries
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from sonoseek.core import CaseRecord, GalleryError, InvalidValueError, Match
-from sonoseek.gallery.contract import GalleryEntry
 from sonoseek.gallery.digests import CASE_COLUMNS, SCAN_COLUMNS, case_digest
 from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.rows import decode_embedding, read_descriptors
+from sonoseek.gallery.values import GalleryEntry
 from sonoseek.gallery.where_milvus import UNKNOWN_NUMBER, days
 from sonoseek.gallery.writing import PreparedScan
 

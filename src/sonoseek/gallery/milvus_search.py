@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sonoseek.core import GalleryError
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery.collapse import Hit, collapse, owner
-from sonoseek.gallery.contract import Exclusion, SearchResult
 from sonoseek.gallery.exact import FEWEST, MARGIN, exact_cosines, nearest_distance, percentile
 from sonoseek.gallery.milvus_server import MOST, Server
+from sonoseek.gallery.values import Exclusion, SearchResult
 from sonoseek.gallery.where_milvus import EVERYTHING, Values, among, compile_expression
 
 MORE = 10

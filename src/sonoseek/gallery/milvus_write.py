@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sonoseek.gallery import milvus_rows as rows
-from sonoseek.gallery.contract import AddResult, CaseKey, RemoveResult
 from sonoseek.gallery.digests import case_digest
 from sonoseek.gallery.milvus_server import Server
+from sonoseek.gallery.values import AddResult, CaseKey, RemoveResult
 from sonoseek.gallery.writing import Prepared
 
 _KNOWN = ["key", "scan_id", "case_key", "scan_digest", "case_digest"]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import DESCRIPTORS, CaseRecord, GalleryError, Match
-from sonoseek.gallery.contract import GalleryEntry
 from sonoseek.gallery.digests import CASE_COLUMNS, SCAN_COLUMNS
+from sonoseek.gallery.values import GalleryEntry
 
 Row = tuple[Any, ...]
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from sonoseek.gallery import exact, rows
 from sonoseek.gallery.building import candidates_for
-from sonoseek.gallery.contract import Exclusion
 from sonoseek.gallery.exact import Selection
 from sonoseek.gallery.state import Changes, State, column, read_unit
+from sonoseek.gallery.values import Exclusion
 from sonoseek.gallery.vectors import Base
 
 _REMEMBERED = 8

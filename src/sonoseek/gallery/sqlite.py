@@ -26,7 +26,14 @@ from sonoseek.gallery.building import build_base, kind_for
 from sonoseek.gallery.checks import describe, find_problems
 from sonoseek.gallery.collapse import Hit, check_fold, collapse, owner
 from sonoseek.gallery.connections import Connections
-from sonoseek.gallery.contract import (
+from sonoseek.gallery.copying import copy_database
+from sonoseek.gallery.database import create_database, database_path
+from sonoseek.gallery.digests import give_digests
+from sonoseek.gallery.exact import nearest_distance, normalised, percentile
+from sonoseek.gallery.sampling import drawn
+from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
+from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, read_unit, record_state
+from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
     Exclusion,
@@ -39,13 +46,6 @@ from sonoseek.gallery.contract import (
     check_embedding,
     check_embeddings,
 )
-from sonoseek.gallery.copying import copy_database
-from sonoseek.gallery.database import create_database, database_path
-from sonoseek.gallery.digests import give_digests
-from sonoseek.gallery.exact import nearest_distance, normalised, percentile
-from sonoseek.gallery.sampling import drawn
-from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
-from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, read_unit, record_state
 from sonoseek.gallery.vectors import cache_files, load_base, save_base
 
 

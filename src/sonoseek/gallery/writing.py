@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import CaseRecord, InvalidValueError
-from sonoseek.gallery.contract import AddResult, CaseKey, GalleryEntry, RemoveResult
 from sonoseek.gallery.digests import CASE_COLUMNS, SCAN_COLUMNS, case_digest, scan_digest, stored_scan_digest
 from sonoseek.gallery.rows import SELECT_BY_CASE, SELECT_BY_SCAN, Row
+from sonoseek.gallery.values import AddResult, CaseKey, GalleryEntry, RemoveResult
 
 _ENCODED = 4_096
 """Embeddings that are encoded at once."""
