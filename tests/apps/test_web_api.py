@@ -135,7 +135,8 @@ class TestQuery:
         assert told.status_code == 200
         report = engine.query_case(record.dataset, record.case_id, k=3)
         assert [m["scan_id"] for m in told.json()["matches"]] == [m.scan_id for m in report.matches]
-        assert "holds no case" in detail(client.post("/api/query", data={"case": "a/b"}), 404)
+        said = detail(client.post("/api/query", data={"case": "a/b"}), 404)
+        assert said.startswith("the archive holds no case 'b' of 'a'")
 
     def test_a_file_may_be_taken_off_the_server(self, client: TestClient, scans: list[Path]) -> None:
         upload = ask(client, scans[5]).headers["sonoseek-uploads"]

@@ -154,3 +154,20 @@ def test_a_watcher_does_not_hold_up_the_end(server: Server) -> None:
     assert time.monotonic() - started < 6
     server.kill()  # it has ended: its pipes and the client are closed
     server.start()
+
+
+def test_a_folder_that_proves_nothing_fails_with_a_sentence(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"1")
+    for kind, said in (("evaluate", "without proven diagnoses"), ("index", "no folder dataset")):
+        told = server.wait(server.send(kind, folder, "flat"))
+        assert told["state"] == "failed"
+        assert said in told["error"]
+        assert str(tmp_path) not in told["error"]
+    twice = server.client.post(f"api/jobs/{told['job_id']}/start")
+    assert twice.status_code == 422
+    late = server.client.put(f"api/jobs/{told['job_id']}/files/b.png", content=b"1")
+    assert "is failed; files are sent before it is started" in late.json()["detail"]
+    climbs = server.client.put(f"api/jobs/{told['job_id']}/files/%2e%2e/%2e%2e/b.png", content=b"1")
+    assert climbs.status_code in (404, 422)

@@ -121,7 +121,8 @@ class BatchRunner:
         except StoppedError:
             pass
         except (SonoseekError, OSError) as error:
-            ended = {"state": "failed", "error": str(error) or type(error).__name__}
+            said = str(error).replace(str(self._store.files(job.job_id)), repr(job.title))  # not this machine's folders
+            ended = {"state": "failed", "error": said or type(error).__name__}
         except Exception as error:
             log.exception("a batch job broke")
             ended = {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}
