@@ -14,7 +14,7 @@ from sonoseek.batch.files import remove_folder
 from sonoseek.batch.indexing import StoppedError, index_folder
 from sonoseek.batch.job import ENDED, Job
 from sonoseek.batch.store import JobStore
-from sonoseek.core import InvalidValueError, SonoseekError
+from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
 from sonoseek.engine import SearchEngine
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class BatchRunner:
             ended = {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}
         if ended:
             self._store.change(job.job_id, finished=datetime.now(UTC), unless=ENDED, **ended)
-        if self._store.get(job.job_id).ended:
+        if self._over(job):
             remove_folder(self._store.files(job.job_id))
 
     def _do(self, job: Job) -> Mapping[str, Any]:
@@ -153,4 +153,11 @@ class BatchRunner:
                 self._on_index()
 
     def _stopped(self, job: Job) -> bool:
-        return self._end.is_set() or self._store.get(job.job_id).ended
+        return self._end.is_set() or self._over(job)
+
+    def _over(self, job: Job) -> bool:
+        """Whether nobody wants it any more: it has ended, or a person stopped it and then deleted it under our hands."""
+        try:
+            return self._store.get(job.job_id).ended
+        except NotFoundError:
+            return True

@@ -131,11 +131,12 @@ class JobStore:
             return changed.rowcount > 0
 
     def keep(self, job_id: str, name: str, *, outcome: Mapping[str, Any], refused: str | None = None) -> bool:
-        """Write one file's row and count it, in one step; False when it has one already."""
+        """Write one file's row and count it, in one step; False when it has one already, or the job was deleted."""
         with self._writing() as connection:
             written = connection.execute(
                 """INSERT OR IGNORE INTO rows
-                SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3, ?4 FROM rows WHERE job_id = ?1""",
+                SELECT ?1, (SELECT coalesce(max(number), 0) + 1 FROM rows WHERE job_id = ?1), ?2, ?3, ?4
+                FROM jobs WHERE job_id = ?1""",
                 (job_id, name, refused, json.dumps(dict(outcome), ensure_ascii=False)),
             )
             if not written.rowcount:

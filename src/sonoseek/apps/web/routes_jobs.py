@@ -19,7 +19,7 @@ from sonoseek.apps.web.problems import RefusedError
 from sonoseek.apps.web.room import Room
 from sonoseek.apps.web.routes_query import TheRoom
 from sonoseek.batch import Job, JobKind, Row
-from sonoseek.core import InvalidValueError
+from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.gallery.where import parse_where
 
 router = APIRouter(prefix="/api/jobs", tags=["batch"])
@@ -148,7 +148,10 @@ async def events(request: Request, job_id: JobId, room: TheRoom) -> Response:
 async def _watched(request: Request, room: Room, job_id: str) -> AsyncIterator[str]:
     last, quiet = "", 0.0
     while not await request.is_disconnected() and not room.closing.is_set():
-        job = await asyncio.to_thread(room.jobs.get, job_id)
+        try:
+            job = await asyncio.to_thread(room.jobs.get, job_id)
+        except NotFoundError:  # deleted while it is watched: the line ends, it does not break
+            return
         told = json.dumps(_job(job))
         if told != last:
             last, quiet = told, 0.0
