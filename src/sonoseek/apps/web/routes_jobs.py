@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
@@ -72,27 +73,34 @@ async def one(job_id: JobId, room: TheRoom) -> dict[str, Any]:
 @router.put("/{job_id}/files/{name:path}", status_code=204)
 async def put_file(request: Request, job_id: JobId, name: str, room: TheRoom) -> Response:
     """Send one file, its bytes as the body; the same name again replaces it."""
-    job = room.jobs.get(job_id)
-    if job.state != "receiving":
-        raise InvalidValueError(f"job {job_id!r} is {job.state}; files are sent before it is started.")
+    _receiving(room, job_id)
     target = room.jobs.place(job_id, name)
-    taken = await room.workers.run(room.weight, job_id) - (target.stat().st_size if target.is_file() else 0)
-    beside = target.with_name(f".{target.name[:80]}.{id(request):x}.part")
+    await room.workers.run(room.weight, job_id)
+    limit = (room.settings.max_batch_mb << 20) + _size(target)  # which this one replaces
+    beside = target.with_name(f".{secrets.token_hex(8)}.part")  # the file's own name may be as long as names can be
     size = 0
     try:
         with beside.open("wb") as out:
             async for chunk in request.stream():
                 size += len(chunk)
-                if taken + size > room.settings.max_batch_mb << 20:
+                room.weights[job_id] += len(chunk)  # as it comes: other files of the job are on their way too
+                if room.weights[job_id] > limit:
                     raise RefusedError(
                         413,
                         f"the job has more than {room.settings.max_batch_mb} MiB of files, the limit here; "
                         "send a smaller folder, or raise --max-batch-mb.",
                     )
                 out.write(chunk)
+        _receiving(room, job_id)  # still: it may have been started, stopped or deleted meanwhile
+        replaced = _size(target)
         beside.replace(target)
-        room.weights[job_id] = taken + size
+        room.weights[job_id] -= replaced
+        size = 0
+    except FileNotFoundError:
+        _receiving(room, job_id)
+        raise
     finally:
+        room.weights[job_id] -= size
         beside.unlink(missing_ok=True)
     return Response(status_code=204)
 
@@ -163,6 +171,16 @@ async def _watched(request: Request, room: Room, job_id: str) -> AsyncIterator[s
             yield ": still here\n\n"
         await asyncio.sleep(LOOK_S)
         quiet += LOOK_S
+
+
+def _receiving(room: Room, job_id: str) -> None:
+    job = room.jobs.get(job_id)
+    if job.state != "receiving":
+        raise InvalidValueError(f"job {job_id!r} is {job.state}; files are sent before it is started.")
+
+
+def _size(path: FilePath) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _create(room: Room, new: NewJob) -> Job:
