@@ -51,6 +51,11 @@ def _walk(folder: Path, root: Path) -> Iterator[str]:
             yield path.relative_to(root).as_posix()
 
 
+def without_folder(text: str, folder: Path) -> str:
+    """An error's sentence without where on this machine the folder lies: files are told by their names within it."""
+    return text.replace(f"{folder}/", "").replace(str(folder), "the folder")
+
+
 def remove_folder(folder: Path) -> None:
     """Take a job's files off the disk; one that is not there is fine."""
     shutil.rmtree(folder, ignore_errors=True)

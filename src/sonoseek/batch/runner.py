@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.batch.asking import ask_files
-from sonoseek.batch.files import remove_folder
+from sonoseek.batch.files import remove_folder, without_folder
 from sonoseek.batch.indexing import StoppedError, index_folder
 from sonoseek.batch.job import ENDED, Job
 from sonoseek.batch.store import JobStore
@@ -113,28 +113,27 @@ class BatchRunner:
             job.job_id, state="running", started=job.started or datetime.now(UTC), error="", unless=ENDED
         ):
             return
+        folder = self._store.files(job.job_id) if job.folder is None else Path(job.folder)
         ended: dict[str, Any] = {}
         try:
-            summary = self._do(job)
+            summary = self._do(job, folder)
             if not self._end.is_set():
                 ended = {"state": "done", "summary": summary}
         except StoppedError:
             pass
         except (SonoseekError, OSError) as error:
-            said = str(error).replace(str(self._store.files(job.job_id)), repr(job.title))  # not this machine's folders
-            ended = {"state": "failed", "error": said or type(error).__name__}
+            ended = {"state": "failed", "error": without_folder(str(error), folder) or type(error).__name__}
         except Exception as error:
             log.exception("a batch job broke")
-            ended = {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}
+            ended = {"state": "failed", "error": without_folder(f"unexpected {type(error).__name__}: {error}", folder)}
         if ended:
             self._store.change(job.job_id, finished=datetime.now(UTC), unless=ENDED, **ended)
         if self._over(job):
             remove_folder(self._store.files(job.job_id))
 
-    def _do(self, job: Job) -> Mapping[str, Any]:
-        folder = self._store.files(job.job_id) if job.folder is None else Path(job.folder)
+    def _do(self, job: Job, folder: Path) -> Mapping[str, Any]:
         if not folder.is_dir():
-            raise InvalidValueError(f"the folder {folder} is not there any more; begin the job anew.")
+            raise InvalidValueError("the folder is not there any more; begin the job anew.")
         if job.kind != "index":
             return ask_files(self._store, job, self._engine, folder=folder, stopped=lambda: self._stopped(job))
         if not self._writable or self._engine.gallery is None:
