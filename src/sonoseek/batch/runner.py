@@ -76,8 +76,12 @@ class BatchRunner:
         if job.folder is None and not self._store.files(job_id).is_dir():
             raise InvalidValueError(f"job {job_id!r} has no files yet; send at least one.")
         self._store.change(job_id, state="waiting", unless=("running", *ENDED))
-        self._wake.set()
+        self.wake()
         return self._store.get(job_id)
+
+    def wake(self) -> None:
+        """A job is waiting: look now, not in a second."""
+        self._wake.set()
 
     def stop_job(self, job_id: str) -> Job:
         """End a job where it is; what was finished is kept.

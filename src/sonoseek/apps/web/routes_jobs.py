@@ -196,7 +196,9 @@ def _create(room: Room, new: NewJob) -> Job:
     folder = None if new.folder is None else str(_inside(room, new.folder))
     options = {"k": new.k, "where": new.where or None, "per_patient": new.per_patient, "diverse": new.diverse}
     job = room.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
-    return job if folder is None else room.runner.submit(job.job_id)
+    if folder is not None:  # it waits from the first: the runner may have begun with it, or be done, by now
+        room.runner.wake()
+    return job
 
 
 def _inside(room: Room, named: str) -> FilePath:
