@@ -92,6 +92,18 @@ def index_folder(
     }
 
 
+def check_name(name: str) -> None:
+    """Hold a dataset's name to its rule: worth asking before the files are sent, not after.
+
+    Raises:
+        InvalidValueError: a name that a case's "dataset/case" could not be told from.
+    """
+    if "/" in name:
+        raise InvalidValueError(
+            f"the name is {name!r}; it stands before the slash of DATASET/CASE and holds none. Name it without."
+        )
+
+
 def open_source(folder: Path, *, name: str) -> Dataset:
     """The folder as a dataset: by its `manifest.csv` if it has one, else by its sub-folders.
 
@@ -99,8 +111,7 @@ def open_source(folder: Path, *, name: str) -> Dataset:
         DatasetError: neither is there, or the table is wrong, or it names a file outside the folder.
         InvalidValueError: a name that a case's "dataset/case" could not be told from.
     """
-    if "/" in name:
-        raise InvalidValueError(f"the name is {name!r}; it stands before the slash of DATASET/CASE and holds none.")
+    check_name(name)
     table = folder / MANIFEST
     if not table.is_file():
         return NamedFolder(folder, name=name)

@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 from sonoseek.apps.web.problems import RefusedError
 from sonoseek.apps.web.room import Room
 from sonoseek.apps.web.routes_query import TheRoom
-from sonoseek.batch import Job, JobKind, Row
+from sonoseek.batch import Job, JobKind, Row, check_name
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.gallery.where import parse_where
 
@@ -188,6 +188,8 @@ def _create(room: Room, new: NewJob) -> Job:
         parse_where(new.where)
     if new.kind == "index" and not room.settings.writable:
         raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
+    if new.kind == "index":
+        check_name(new.title.strip())
     if new.kind == "index" and not new.extend and new.title.strip() in room.info()[1].by_dataset:
         raise InvalidValueError(
             f"the archive has a dataset called {new.title.strip()!r} already, whose cases would be pushed out by cases "
