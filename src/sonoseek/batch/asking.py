@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ from sonoseek.evaluate.metrics import accuracy, auroc
 from sonoseek.reading import read_scan
 from sonoseek.reports import words
 
+MASK = re.compile(r"_mask(_\d+)?$")
 ASKED = {"k": 10, "where": None, "per_patient": False, "diverse": False}
 """Options of a batch question, with what they are where none is given."""
 
@@ -151,4 +153,4 @@ def without_masks(names: Sequence[str]) -> list[str]:
     """Names less the lesion masks among them, as datasets call them: "x_mask.png" and "x_mask_1.png" beside "x.png"."""
     scans = {PurePosixPath(name).with_suffix("").as_posix() for name in names}
     bare = {name: PurePosixPath(name).with_suffix("").as_posix() for name in names}
-    return [name for name in names if bare[name].rpartition("_mask")[0] not in scans]
+    return [name for name in names if bare[name] == (scan := MASK.sub("", bare[name])) or scan not in scans]
