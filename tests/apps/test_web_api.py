@@ -151,6 +151,14 @@ class TestQuery:
             ({"k": "x"}, "k is 'x'"),
             ({"k": "-1"}, "k is '-1'"),
             ({"k": "100000"}, "k is '100000'"),
+            ({"k": "000000000000201"}, "k is '0000"),
+            ({"k": "0" * 5000}, "k is '0000"),
+            ({"k": "1.5"}, "k is '1.5'"),
+            ({"k": "١"}, "k is '١'"),
+            ({"case": "nothing"}, "one of the two"),
+            ({"liked": ["a/b"] * 33}, "more than 32 scans"),
+            ({"crop": "1,2,3,inf"}, "crop is '1,2,3,inf'"),
+            ({"upload": ["0" * 64] * 8}, "8 views at most"),
             ({"frame": "1"}, "frame is 1"),
             ({"where": "agee < 3"}, "agee"),
             ({"where": "a" * 3000}, "3000 characters"),
@@ -168,7 +176,7 @@ class TestQuery:
     )
     def test_a_wrong_field_is_named(self, client: TestClient, scans: list[Path], fields: Any, said: str) -> None:
         answer = ask(client, scans[0], **fields)
-        assert said in detail(answer, 404 if "liked" in fields else 422)
+        assert said in detail(answer, 404 if fields == {"liked": "nowhere/nothing"} else 422)
 
     def test_what_is_no_form_is_refused(self, client: TestClient, scans: list[Path]) -> None:
         assert "send a form" in detail(client.post("/api/query", content=scans[0].read_bytes()), 415)
@@ -176,6 +184,29 @@ class TestQuery:
         assert "ask with files" in detail(client.post("/api/query", data={"k": "3"}), 422)
         wrong = client.post("/api/query", files={"scan": ("a.png", scans[0].read_bytes())})
         assert "files go into 'file'" in detail(wrong, 422)
+        wrong = client.post("/api/uploads", files={"scan": ("a.png", scans[0].read_bytes())})
+        assert "files go into 'file'" in detail(wrong, 422)
+        for path in ("/api/query", "/api/uploads"):  # a text where a file belongs
+            said = detail(client.post(path, files={"file": (None, "no file")}), 422)
+            assert "field 'file' holds a text" in said
+
+    def test_media_types_and_character_sets_as_clients_write_them(self, client: TestClient) -> None:
+        form = b'--X\r\nContent-Disposition: form-data; name="k"\r\n\r\n1\r\n--X--\r\n'
+        for kind, status, said in (
+            ("Multipart/Form-Data; boundary=X", 422, "ask with files"),  # the type's case means nothing: it is read
+            ("multipart/form-data; boundary=X; charset=undefined", 400, "UTF-8"),
+            ("multipart/form-data", 400, "boundary"),
+            ("multipart/mixed; boundary=X", 415, "send a form"),
+        ):
+            for path in ("/api/query", "/api/uploads") if status == 400 else ("/api/query",):
+                assert said in detail(client.post(path, content=form, headers={"Content-Type": kind}), status)
+
+    @pytest.mark.parametrize("name", ["超" * 120 + ".png", "🧠" * 90 + ".png", "a" * 500 + ".png", "..", "/", "."])
+    def test_a_files_name_may_be_anything(self, client: TestClient, scans: list[Path], name: str) -> None:
+        answer = client.post("/api/query", files={"file": (name, scans[3].read_bytes() + name.encode())}, data={"k": "0"})
+        assert answer.status_code == 200, answer.text
+        kept = client.get(f"/api/uploads/{answer.headers['sonoseek-uploads']}").json()["name"]
+        assert kept.endswith(".png") or kept == "scan"
 
     def test_what_is_no_scan_is_refused_without_naming_this_machine(
         self, client: TestClient, tmp_path_factory: pytest.TempPathFactory
@@ -256,7 +287,7 @@ class TestPictures:
         assert kept["frames"] == 3
         own = Image.open(io.BytesIO(client.get(f"/api/uploads/{kept['upload_id']}/frames/2?form=png&size=120").content))
         assert (np.asarray(own) == np.asarray(pages[2])).all()
-        assert "frame is 3" in detail(client.get(f"/api/uploads/{kept['upload_id']}/frames/3"), 422)
+        assert detail(client.get(f"/api/uploads/{kept['upload_id']}/frames/3"), 422).startswith("loop.tif: frame is 3")
         told = client.post("/api/query", data={"upload": kept["upload_id"], "frame": "2"})
         assert told.headers["sonoseek-frames"] == "3"
 
@@ -326,6 +357,11 @@ class TestGuard:
         assert client.post("/api/query", files=body, headers={"Origin": BASE}).status_code == 200
         assert "--allow-host" in detail(client.get("/api/about", headers={"Host": "evil.example"}), 400)
         assert client.get("/api/about", headers={"Host": "127.0.0.1:80"}).status_code == 200
+        for wrong in ("null", "http://[", "http://localhost:81", "http://localhost.evil.example", "localhost"):
+            detail(client.post("/api/query", files=body, headers={"Origin": wrong}), 403)
+        for wrong in ("[", "[::1", "a b", "localhost.evil.example", "127.0.0.1.evil.example"):
+            assert "--allow-host" in detail(client.get("/api/about", headers={"Host": wrong}), 400)
+        assert client.get("/api/about", headers={"Host": "[::1]:80"}).status_code == 200
 
     def test_a_prefix_works_whether_the_proxy_strips_it_or_not(self, gallery: Path, tmp_path: Path) -> None:
         settings = WebSettings(state=tmp_path, root_path="/sonoseek", allowed_hosts=("images.example.org",))
@@ -388,6 +424,14 @@ class TestObserve:
         assert "sonoseek_verdicts_total" in told
         assert "sonoseek_gallery_scans 30.0" in told
         assert client.get("/readyz").json()["status"] == "ready"
+
+    def test_what_a_stranger_makes_up_makes_no_new_counters(self, client: TestClient) -> None:
+        for n in range(3):
+            assert client.request(f"MADEUP{n}", f"/made/up/{n}").status_code in (404, 405)
+        told = client.get("/metrics").text
+        assert "MADEUP" not in told
+        assert 'method="other"' in told
+        assert "/made/up" not in told
 
     def test_the_log_holds_nothing_of_a_patients(
         self, client: TestClient, scans: list[Path], caplog: pytest.LogCaptureFixture

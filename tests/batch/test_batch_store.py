@@ -11,6 +11,7 @@ import pytest
 
 from sonoseek.batch import BatchRunner, JobStore, Row, safe_name
 from sonoseek.batch.asking import proven, score_rows, summarise, without_masks
+from sonoseek.batch.files import without_folder
 from sonoseek.batch.indexing import open_source
 from sonoseek.core import DatasetError, InvalidValueError, NotFoundError, SonoseekError
 
@@ -62,8 +63,8 @@ class TestNames:
             store.place(job.job_id, "a/b.png/c.png")
 
     def test_masks_beside_scans_are_left_out(self) -> None:
-        names = ["b/a.png", "b/a_mask.png", "b/a_mask_1.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt"]
-        assert without_masks(names) == ["b/a.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt"]
+        names = ["b/a.png", "b/a_mask.png", "b/a_mask_1.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt", "b/a_masked.png"]
+        assert without_masks(names) == ["b/a.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt", "b/a_masked.png"]
 
     @pytest.mark.parametrize(
         ("name", "truth"),
@@ -84,6 +85,13 @@ class TestStore:
         assert [(row.number, row.name) for row in store.rows(job.job_id)] == [(1, "a.png"), (2, "b.png")]
         assert store.rows(job.job_id)[0].outcome == {"label": "benign"}
         assert [row.name for row in store.rows(job.job_id, after=1)] == ["b.png"]
+
+    def test_a_job_that_was_deleted_takes_no_rows(self, store: JobStore) -> None:
+        job = store.create("query", title="a")
+        store.delete(job.job_id)
+        assert not store.keep(job.job_id, "a.png", outcome={})
+        assert not store.change(job.job_id, state="done")
+        assert store.list() == ()
 
     def test_it_is_there_when_it_is_opened_again(self, tmp_path: Path) -> None:
         first = JobStore(tmp_path)
@@ -163,6 +171,11 @@ class TestIndexing:
         (folder / "manifest.csv").write_text("file,pathology\nx.png,benign\n")
         with pytest.raises(DatasetError, match="lies outside its folder"):
             open_source(folder, name="a")
+
+    def test_errors_do_not_say_where_a_folder_lies(self) -> None:
+        folder = Path("/state/files/abc")
+        told = without_folder("/state/files/abc/benign/a.png: cut; looked in /state/files/abc.", folder)
+        assert told == "benign/a.png: cut; looked in the folder."
 
     def test_cases_go_by_the_name_that_was_given(self, tmp_path: Path) -> None:
         (tmp_path / "benign").mkdir()

@@ -1,0 +1,383 @@
+"""Batch jobs over HTTP: what is sent, what comes of it, and what is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import shutil
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from sonoseek.apps.web.app import create_app
+from sonoseek.apps.web.room import Room
+from sonoseek.apps.web.settings import WebSettings
+from sonoseek.engine import open_engine
+
+BASE = "http://localhost"
+
+
+def opened(gallery: Path, settings: WebSettings) -> TestClient:
+    app = create_app(open_engine(gallery, threads=1), settings)
+    return TestClient(app, base_url=BASE, raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def folders(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server may read: three sub-folders of four scans; beside it lies what it may not."""
+    root = tmp_path_factory.mktemp("folders")
+    (root / "outside").mkdir()
+    for pathology in ("normal", "benign", "malignant"):
+        place = root / "inside" / "friday" / pathology
+        place.mkdir(parents=True)
+        for path in sorted(archive.glob(f"{pathology}/*.png"))[:4]:
+            shutil.copy(path, place / path.name)
+    (root / "inside" / "way out").symlink_to(root / "outside")
+    return root / "inside"
+
+
+@pytest.fixture(scope="module")
+def client(gallery: Path, folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server that may write, on an archive of its own."""
+    own = tmp_path_factory.mktemp("own") / "gallery"
+    shutil.copytree(gallery, own)
+    state = tmp_path_factory.mktemp("state")
+    with opened(own, WebSettings(state=state, writable=True, folders=folders, max_batch_mb=2)) as found:
+        yield found
+
+
+@pytest.fixture
+def room(client: TestClient) -> Room:
+    found: Room = client.app.state.room  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture(scope="module")
+def scans(archive: Path) -> list[Path]:
+    return sorted(path for path in archive.glob("*/*.png") if "_mask" not in path.name)
+
+
+def detail(answer: Any, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return str(answer.json()["detail"])
+
+
+def new(client: TestClient, **fields: Any) -> str:
+    answer = client.post("/api/jobs", json={"kind": "query", "title": "monday", **fields})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["job_id"])
+
+
+def put(client: TestClient, job: str, name: str, content: bytes) -> Any:
+    return client.put(f"/api/jobs/{job}/files/{name}", content=content)
+
+
+def begun(client: TestClient, files: dict[str, bytes], **fields: Any) -> str:
+    job = new(client, **fields)
+    for name, content in files.items():
+        assert put(client, job, name, content).status_code == 204
+    assert client.post(f"/api/jobs/{job}/start").status_code == 200
+    return job
+
+
+def inside(client: TestClient) -> httpx.AsyncClient:
+    """A client in the server's own loop: it can send in pieces, and do something else between two of them."""
+    transport = httpx.ASGITransport(client.app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url=BASE)
+
+
+def together(client: TestClient, call: Callable[[], Awaitable[Any]]) -> Any:
+    assert client.portal is not None
+    return client.portal.call(call)
+
+
+def until(told: Callable[[], Any], what: Callable[[Any], bool]) -> Any:
+    for _ in range(1500):
+        found = told()
+        if what(found):
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"it does not come: {found}")
+
+
+def ended(client: TestClient, job: str) -> dict[str, Any]:
+    found: dict[str, Any] = until(
+        lambda: client.get(f"/api/jobs/{job}").json(), lambda told: told["state"] in ("done", "failed", "stopped")
+    )
+    return found
+
+
+def still_works(client: TestClient, scan: Path) -> None:
+    """The one thread that works jobs off is alive."""
+    told = ended(client, begun(client, {"a.png": scan.read_bytes()}))
+    assert (told["state"], told["done"]) == ("done", 1)
+
+
+class TestWork:
+    def test_questions_have_a_row_each_and_refused_files_a_reason(
+        self, client: TestClient, room: Room, scans: list[Path]
+    ) -> None:
+        files = {f"week/{path.name}": path.read_bytes() for path in scans[:3]}
+        job = begun(client, {**files, "notes.txt": b"no picture", ".hidden.png": b"x"}, k=2, total=4)
+        told = ended(client, job)
+        assert (told["state"], told["done"], told["total"], told["refused"], told["error"]) == ("done", 4, 4, 1, "")
+        assert told["summary"]["asked"] == 3
+        rows = client.get(f"/api/jobs/{job}/rows").json()
+        assert {row["name"] for row in rows} == {*files, "notes.txt"}
+        (refused,) = [row for row in rows if row["refused"]]
+        assert refused["refused"].startswith("notes.txt: by its first bytes")
+        alone = client.post("/api/query", files={"file": ("a.png", scans[0].read_bytes())}, data={"k": "2"}).json()
+        (same,) = [row for row in rows if row["name"].endswith(scans[0].name)]
+        assert same["outcome"]["scan_id"] == alone["scan"]["scan_id"]
+        assert same["outcome"]["match"]["scan_id"] == alone["matches"][0]["scan_id"]
+        assert client.get(f"/api/jobs/{job}/rows", params={"after": 3}).json() == rows[3:]
+        assert client.get(f"/api/jobs/{job}/rows", params={"limit": 2}).json() == rows[:2]
+        assert job in [each["job_id"] for each in client.get("/api/jobs").json()]
+        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
+
+    def test_a_table_for_a_spreadsheet_runs_nothing(self, client: TestClient, scans: list[Path]) -> None:
+        names = ["=HYPERLINK(1).png", "+1.png", "-1.png", "@a.png", 'a,"b".png']
+        job = begun(client, {name: scans[0].read_bytes() for name in names} | {"=no.txt": b"no"})
+        ended(client, job)
+        answer = client.get(f"/api/jobs/{job}/rows.csv")
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        assert f"sonoseek-{job}.csv" in answer.headers["content-disposition"]
+        table = list(csv.DictReader(io.StringIO(answer.text)))
+        assert {row["name"] for row in table} == {f"'{n}" for n in [*names[:4], "=no.txt"]} | {names[4]}
+        assert not [value for row in table for value in row.values() if value[:1] in ("=", "+", "-", "@", "\t")]
+        assert sum(float(table[0][name]) for name in ("normal", "benign", "malignant")) == pytest.approx(1, abs=1e-3)
+
+    def test_verdicts_are_held_against_folders(self, client: TestClient, scans: list[Path]) -> None:
+        files = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in scans[::6]}
+        told = ended(client, begun(client, {**files, "loose.png": scans[0].read_bytes()}, kind="evaluate"))
+        assert told["summary"]["scored"] == len(files)
+        assert sum(map(sum, told["summary"]["confusion"])) == len(files)
+        assert 0 <= told["summary"]["accuracy"][0] <= 1
+
+    def test_a_folder_goes_into_the_archive_and_questions_find_it(self, client: TestClient, scans: list[Path]) -> None:
+        before, names = client.get("/api/about").json(), (scans[0], scans[14], scans[-1])
+        case = "folder/" + client.get("/api/archive/map").json()["case_id"][0]
+        asked = client.post("/api/query", data={"case": case, "k": "3"}).headers["content-location"]
+        assert client.post("/api/query", data={"case": case, "k": "3"}).headers["content-location"] == asked
+        files = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in names}
+        job = begun(client, {**files, "benign/broken.png": b"\x89PNG\r\n\x1a\nno more"}, kind="index", title="tuesday")
+        told = ended(client, job)
+        assert (told["state"], told["error"]) == ("done", "")
+        assert (told["summary"]["added"], told["summary"]["refused"]) == (3, 1)
+        (row,) = client.get(f"/api/jobs/{job}/rows").json()
+        assert "broken.png" in row["refused"]
+        about = client.get("/api/about").json()
+        assert about["scans"] == before["scans"] + 3
+        assert about["gallery_state"] != before["gallery_state"]
+        assert client.get("/api/archive").json()["by_dataset"]["tuesday"] == 3
+        assert client.get("/api/archive/map").json()["state"] == about["gallery_state"]
+        again = client.post("/api/query", data={"case": case, "k": "3"})
+        assert again.headers["content-location"] != asked
+
+    def test_a_folder_of_the_server(self, client: TestClient, folders: Path) -> None:
+        told = ended(client, new(client, kind="evaluate", folder="friday"))
+        assert (told["state"], told["error"]) == ("done", "")
+        assert told["done"] == len([p for p in folders.glob("friday/*/*.png") if "_mask" not in p.name])
+        assert len(list(folders.glob("friday/*/*.png"))) == 12  # they are the server's: nothing is taken away
+
+    def test_events_tell_the_progress_and_end(self, client: TestClient, scans: list[Path]) -> None:
+        job = begun(client, {f"{n}.png": scans[n].read_bytes() for n in range(6)})
+        answer = client.get(f"/api/jobs/{job}/events")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        told = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+        assert [each["done"] for each in told] == sorted(each["done"] for each in told)
+        assert (told[-1]["state"], told[-1]["done"]) == ("done", 6)
+
+
+class TestEnds:
+    def test_stop_keeps_rows_and_takes_files(self, client: TestClient, room: Room, scans: list[Path]) -> None:
+        job = begun(client, {f"{n}.png": scans[n % 9].read_bytes() for n in range(12)})
+        until(lambda: client.get(f"/api/jobs/{job}").json()["done"], lambda done: done >= 1)
+        told = client.post(f"/api/jobs/{job}/stop").json()
+        assert told["state"] == "stopped"
+        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
+        rows = client.get(f"/api/jobs/{job}/rows").json()
+        assert 1 <= len(rows) < 12
+        assert client.get(f"/api/jobs/{job}").json()["state"] == "stopped"
+        assert client.post(f"/api/jobs/{job}/stop").status_code == 200  # it has ended: nothing to do
+        assert "is stopped" in detail(client.post(f"/api/jobs/{job}/start"), 422)
+        assert "is stopped" in detail(put(client, job, "a.png", b""), 422)
+
+    def test_a_job_that_is_deleted_in_the_middle_stops_nobody_elses(
+        self, client: TestClient, room: Room, scans: list[Path]
+    ) -> None:
+        job = begun(client, {f"{n}.png": scans[n % 9].read_bytes() for n in range(12)})
+        until(lambda: client.get(f"/api/jobs/{job}").json()["done"], lambda done: done >= 1)
+        assert "stop it before" in detail(client.delete(f"/api/jobs/{job}"), 422)
+        client.post(f"/api/jobs/{job}/stop")
+        assert client.delete(f"/api/jobs/{job}").status_code == 204
+        assert "there is no job" in detail(client.get(f"/api/jobs/{job}"), 404)
+        still_works(client, scans[0])
+        assert not room.jobs.files(job).exists()
+
+    def test_a_watcher_of_a_job_that_is_deleted_comes_to_an_end(self, client: TestClient) -> None:
+        job = new(client)
+        threading.Timer(0.6, lambda: client.delete(f"/api/jobs/{job}")).start()
+        answer = client.get(f"/api/jobs/{job}/events")
+        assert answer.status_code == 200
+        assert answer.text.count("event: progress") == 1
+
+    def test_delete_takes_files_that_wait(self, client: TestClient, room: Room) -> None:
+        job = new(client)
+        put(client, job, "x/a.png", b"1")
+        assert room.jobs.files(job).is_dir()
+        assert client.delete(f"/api/jobs/{job}").status_code == 204
+        assert not room.jobs.files(job).exists()
+        for path in ("", "/rows", "/rows.csv", "/events"):
+            assert "there is no job" in detail(client.get(f"/api/jobs/{job}{path}"), 404)
+
+
+class TestSending:
+    @pytest.mark.parametrize(
+        "name",
+        ["%2e%2e/a", "a/%2e%2e/%2e%2e/b", "/etc/passwd", "..%5Ca", "C:%5Ca", "a%00b", "a%09b", "%2e", "a" * 300, "a/" * 20],
+    )
+    def test_names_that_lead_elsewhere_are_refused(self, client: TestClient, room: Room, name: str) -> None:
+        job = new(client)
+        assert "no name of a file within a folder" in detail(put(client, job, name, b"x"), 422)
+        assert not room.jobs.files(job).exists()
+
+    def test_long_names_in_any_script_are_taken(self, client: TestClient, scans: list[Path]) -> None:
+        name = "超" * 76 + ".png"  # 232 bytes
+        job = begun(client, {name: scans[0].read_bytes()})
+        assert ended(client, job)["refused"] == 0
+        assert client.get(f"/api/jobs/{job}/rows").json()[0]["name"] == name
+
+    def test_the_same_name_again_replaces_it(self, client: TestClient, room: Room) -> None:
+        job = new(client)
+        for content in (b"1" * (1 << 20), b"2" * (3 << 19), b"3"):
+            assert put(client, job, "a.png", content).status_code == 204
+            assert room.weights[job] == len(content)
+        assert [path.read_bytes() for path in room.jobs.files(job).iterdir()] == [b"3"]
+
+    def test_more_than_a_job_may_hold_is_refused(self, client: TestClient, room: Room) -> None:
+        job = new(client)
+        assert put(client, job, "a", b"1" * (3 << 19)).status_code == 204
+        assert "more than 2 MiB of files" in detail(put(client, job, "b", b"1" * (1 << 20)), 413)
+        assert put(client, job, "c", b"1" * (1 << 18)).status_code == 204
+        assert {path.name for path in room.jobs.files(job).iterdir()} == {"a", "c"}
+
+    def test_files_on_their_way_at_once_count_together(self, client: TestClient, room: Room) -> None:
+        job = new(client)
+
+        async def both() -> list[httpx.Response]:
+            half = asyncio.Event()
+
+            async def slowly(*, first: bool) -> AsyncIterator[bytes]:
+                yield b"1" * (3 << 18)
+                if first:
+                    await half.wait()
+                half.set()
+                yield b"1" * (3 << 18)
+
+            async with inside(client) as line:
+                return await asyncio.gather(
+                    *(line.put(f"/api/jobs/{job}/files/{n}", content=slowly(first=n == 0)) for n in range(2))
+                )
+
+        answers = sorted(answer.status_code for answer in together(client, both))
+        kept = sum(path.stat().st_size for path in room.jobs.files(job).rglob("*"))
+        assert answers == [204, 413]
+        assert kept <= 2 << 20
+        assert room.weights[job] == kept
+
+    @pytest.mark.parametrize(("how", "status"), [("stop", 422), ("delete", 404)])
+    def test_a_job_that_ends_while_a_file_is_on_its_way(
+        self, client: TestClient, room: Room, how: str, status: int
+    ) -> None:
+        job = new(client)
+
+        async def send() -> httpx.Response:
+            async def slowly() -> AsyncIterator[bytes]:
+                yield b"1" * 1000
+                done = await (line.delete(f"/api/jobs/{job}") if how == "delete" else line.post(f"/api/jobs/{job}/stop"))
+                assert done.status_code in (200, 204)
+                yield b"1"
+
+            async with inside(client) as line:
+                return await line.put(f"/api/jobs/{job}/files/a.png", content=slowly())
+
+        detail(together(client, send), status)
+        assert not room.jobs.files(job).exists()
+
+    def test_what_cannot_be_begun(self, client: TestClient) -> None:
+        job = new(client)
+        assert "has no files yet" in detail(client.post(f"/api/jobs/{job}/start"), 422)
+        wrong: list[tuple[dict[str, Any], str]] = [
+            ({"kind": "paint"}, "kind"),
+            ({"title": ""}, "title"),
+            ({"title": "a\nb"}, "printable"),
+            ({"total": -1}, "total"),
+            ({"k": 201}, "k: "),
+            ({"where": "agee < 3"}, "agee"),
+            ({"colour": "red"}, "colour"),
+            ({"kind": "index", "title": "a/b"}, "DATASET/CASE"),
+            ({"kind": "index", "title": "folder"}, "has a dataset called 'folder' already"),
+        ]
+        for fields, said in wrong:
+            body = {"kind": "query", "title": "monday", **fields}
+            assert said in detail(client.post("/api/jobs", json=body), 422)
+
+
+class TestMachine:
+    """What a job may see of the server's disk, and tell of it."""
+
+    @pytest.mark.parametrize("named", ["..", "../outside", "/etc", "way out", "nowhere", "a\0b", "friday/../.."])
+    def test_folders_outside_are_refused(self, client: TestClient, named: str) -> None:
+        body = {"kind": "query", "title": "a", "folder": named}
+        assert "is no folder below the one" in detail(client.post("/api/jobs", json=body), 422)
+
+    def test_without_folders_and_writing_neither_is_offered(self, gallery: Path, tmp_path: Path) -> None:
+        with opened(gallery, WebSettings(state=tmp_path)) as client:
+            said = detail(client.post("/api/jobs", json={"kind": "query", "title": "a", "folder": "."}), 422)
+            assert "--folders" in said
+            said = detail(client.post("/api/jobs", json={"kind": "index", "title": "a"}), 422)
+            assert "--writable" in said
+
+    @pytest.mark.parametrize(
+        ("files", "kind", "said"),
+        [
+            ({"manifest.csv": b"file,pathology\n/etc/hostname,benign\n"}, "index", "lies outside its folder"),
+            ({"manifest.csv": b"file,pathology\n../../jobs.sqlite,benign\n"}, "index", "lies outside its folder"),
+            ({"manifest.csv": b"fil,pathology\n"}, "index", "manifest.csv has the columns"),
+            ({"a/b.png": b""}, "index", "looked for sub-folders"),
+            ({"a/b.png": b""}, "evaluate", "no file lies in a folder called"),
+        ],
+    )
+    def test_what_fails_as_a_whole_says_why_and_not_where(
+        self, client: TestClient, room: Room, files: dict[str, bytes], kind: str, said: str
+    ) -> None:
+        job = begun(client, files, kind=kind, title="wednesday")
+        told = ended(client, job)
+        assert told["state"] == "failed"
+        assert said in told["error"]
+        assert str(room.jobs.folder) not in told["error"]
+        assert "wednesday" not in client.get("/api/archive").json()["by_dataset"]
+        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
+
+    def test_a_folder_job_that_is_done_before_its_sender_is_told(
+        self, client: TestClient, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create = room.jobs.create
+
+        def slowly(*args: Any, **values: Any) -> Any:
+            job = create(*args, **values)
+            until(lambda: room.jobs.get(job.job_id).state, lambda state: state == "done")
+            return job
+
+        monkeypatch.setattr(room.jobs, "create", slowly)
+        assert ended(client, new(client, folder="friday"))["state"] == "done"
