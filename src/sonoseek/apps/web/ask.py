@@ -173,7 +173,7 @@ def _case(text: str) -> tuple[str, str]:
 
 
 def _whole(name: str, text: str, *, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:12]) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= most):
         raise InvalidValueError(f"{name} is {text[:40]!r}; it must be a whole number from 0 to {most}.")
     return int(text)
 
