@@ -28,6 +28,8 @@ READINGS, READINGS_MB = 48, 192
 REPORTS, REPORTS_MB = 192, 512
 """Some 3 MB each with ten matches, readings included; of a large scan, or with two hundred matches, many times that."""
 CHUNK = 1 << 20
+LONGEST = 240
+"""Bytes of a file's name; a file system takes 255, and a character may be four."""
 
 
 class Shelf(Generic[T]):
@@ -200,7 +202,8 @@ class Spool:
             sha256 of its bytes; and its path, whose last part is its name as readers' messages may show it.
         """
         bare = name.replace("\\", "/").rsplit("/", 1)[-1]
-        shown = "".join(c if c.isprintable() else "_" for c in bare)[-120:].strip(". ") or "scan"
+        shown = "".join(c if c.isprintable() else "_" for c in bare)[-120:]
+        shown = shown.encode()[-LONGEST:].decode(errors="ignore").strip(". ") or "scan"
         place = self._folder / secrets.token_hex(12)
         place.mkdir(mode=0o700)
         digest = hashlib.sha256()
