@@ -29,7 +29,7 @@ from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.work import Workers
 from sonoseek.atlas import ArchiveMap, draw_map
 from sonoseek.batch import BatchRunner, JobStore
-from sonoseek.core import Box, InvalidValueError, SonoseekError
+from sonoseek.core import Box, InvalidValueError, Scan, SonoseekError
 from sonoseek.engine import Reading, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.reading import frame_count, read_scan
@@ -118,9 +118,16 @@ class Room:
         held = self.readings.find(key)
         if held is not None:
             return held
+        return self.readings.put(key, self.engine.read(self.scan(upload, frame=frame), crop=crop))
+
+    def scan(self, upload: Upload, *, frame: int) -> Scan:
+        """One frame of a file, as it was sent.
+
+        Raises:
+            ScanReadError, InvalidValueError: as `read_scan`.
+        """
         with self._unplaced(upload.path):
-            scan = read_scan(upload.path, frame=frame)
-        return self.readings.put(key, self.engine.read(scan, crop=crop))
+            return read_scan(upload.path, frame=frame)
 
     @contextmanager
     def _unplaced(self, path: Path) -> Iterator[None]:

@@ -105,12 +105,10 @@ async def upload_frame(
     form: Form = "webp",
 ) -> Response:
     """A picture of a file that was sent: for a cine strip."""
-    from sonoseek.reading import read_scan
-
     upload = room.uploads.get(upload_id)
 
     def draw() -> bytes:
-        return scan_image(read_scan(upload.path, frame=frame).pixels, longest=size, format=form)
+        return scan_image(room.scan(upload, frame=frame).pixels, longest=size, format=form)
 
     return await _sent(request, room, f"{upload_id}/{frame}/{size}/{form}", HELD, form, draw)
 
