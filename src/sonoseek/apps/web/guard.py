@@ -8,7 +8,7 @@ token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets
 from __future__ import annotations
 
 import secrets
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -83,14 +83,14 @@ class Guard:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        name = (urlsplit(f"//{host}").hostname or "").lower()
+        name = (_parts(f"//{host}").hostname or "").lower()
         if is_loopback(self._settings.host) and not (name in self._names or is_loopback(name)):
             return 400, (
                 f"the request is for {name[:80]!r}, and this server answers for {', '.join(sorted(self._names))}; "
                 "name the proxy's host with --allow-host."
             )
         origin = headers.get("origin")
-        if scope["method"] not in SAFE and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if scope["method"] not in SAFE and origin is not None and _parts(origin).netloc.lower() != host.lower():
             return 403, f"the request comes from a page of {origin[:80]!r}; only this server's own page may send it."
         if self._settings.token is None or self._is_open(scope):
             return None
@@ -107,3 +107,11 @@ class Guard:
         if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), (self._settings.token or "").encode()):
             return True
         return request.cookies.get(COOKIE, "") in self._sessions
+
+
+def _parts(address: str) -> SplitResult:
+    """An address taken apart; one that is none, such as "http://[", has no parts and so is nobody's."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
