@@ -47,7 +47,7 @@ class Intake:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        files = headers.get("content-type", "").startswith("multipart/") or scope["method"] == "PUT"
+        files = headers.get("content-type", "").lower().startswith("multipart/") or scope["method"] == "PUT"
         limit = self._settings.max_upload_mb << 20 if files else SMALL
         claimed = headers.get("content-length", "")
         if claimed.isdigit() and int(claimed) > limit:

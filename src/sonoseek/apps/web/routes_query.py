@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from sonoseek.apps.web.ask import MOST_VIEWS, Asked, answer, form_schema, parse_form
 from sonoseek.apps.web.held import HeldReport, Upload
@@ -72,8 +74,8 @@ async def query(request: Request, room: TheRoom) -> Response:
 @router.post("/uploads", status_code=201, openapi_extra=FORM)
 async def upload(request: Request, room: TheRoom) -> list[dict[str, Any]]:
     """Send files without asking yet: to choose a frame of a cine first."""
-    async with request.form(max_files=MOST_VIEWS, max_fields=8) as form:
-        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    async with _form(request, max_fields=8) as form:
+        files = _files(form)
         if not files:
             raise RefusedError(422, "no file is sent; send at least one in a field called 'file'.")
         kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for part in files]
@@ -139,14 +141,40 @@ async def download(
 
 async def _received(request: Request, room: Room) -> tuple[Asked, list[Upload]]:
     """The form, its files kept."""
-    if not request.headers.get("content-type", "").startswith(("multipart/form-data", "application/x-www-form")):
-        raise RefusedError(415, "send a form (multipart/form-data) with the scan in a field called 'file'.")
-    async with request.form(max_files=MOST_VIEWS, max_fields=128, max_part_size=64 << 10) as form:
-        files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
-        if stray := [name for name, _ in files if name != "file"]:
-            raise RefusedError(422, f"a file is sent in the field {stray[0][:40]!r}; files go into 'file'.")
-        kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for _, part in files]
+    async with _form(request, max_fields=128) as form:
+        files = _files(form)
+        kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for part in files]
         return parse_form(form, uploads=kept), kept
+
+
+@asynccontextmanager
+async def _form(request: Request, *, max_fields: int) -> AsyncIterator[FormData]:
+    """The request's form; its files are let go at the end.
+
+    Raises:
+        RefusedError: 415, it is no form; 400, its texts are in no character set.
+    """
+    kind = request.headers.get("content-type", "").lower()
+    if not kind.startswith(("multipart/form-data", "application/x-www-form")):
+        raise RefusedError(415, "send a form (multipart/form-data) with the scan in a field called 'file'.")
+    try:
+        form = await request.form(max_files=MOST_VIEWS, max_fields=max_fields, max_part_size=64 << 10)
+    except UnicodeError:
+        raise RefusedError(400, "the form's texts are not in the character set that it names; send UTF-8.") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def _files(form: FormData) -> list[UploadFile]:
+    """A form's files, all of them in the field 'file'."""
+    for name, part in form.multi_items():
+        if isinstance(part, UploadFile) and name != "file":
+            raise RefusedError(422, f"a file is sent in the field {name[:40]!r}; files go into 'file'.")
+        if name == "file" and not isinstance(part, UploadFile):
+            raise RefusedError(422, "the field 'file' holds a text; send a file in it, with a file's name.")
+    return [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
 
 
 def _answered(room: Room, asked: Asked) -> tuple[str, HeldReport, bytes]:
