@@ -23,7 +23,7 @@ TYPES = {
 }
 NOT_BUILT = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sonoseek</title></head><body>
 <h1>sonoseek</h1><p>The page is not part of this installation. With Node 20 or newer, <code>make page</code> builds it.
-The programming interface is here all the same: <a href="docs">docs</a>, <a href="openapi.json">openapi.json</a>.</p>
+The programming interface is here all the same: <a href="openapi.json">openapi.json</a>.</p>
 <p>Research use only, not for diagnosis.</p></body></html>"""
 
 
