@@ -8,10 +8,10 @@ A job's files, its rows and how far it is lie on disk; a runner that is killed i
 was written, and no row is written twice.
 """
 
-from sonoseek.batch.files import safe_name
+from sonoseek.batch.files import safe_name, without_folder
 from sonoseek.batch.indexing import check_name
 from sonoseek.batch.job import KINDS, Job, JobKind, JobState, Row
 from sonoseek.batch.runner import BatchRunner
 from sonoseek.batch.store import JobStore
 
-__all__ = ["KINDS", "BatchRunner", "Job", "JobKind", "JobState", "JobStore", "Row", "check_name", "safe_name"]
+__all__ = ["KINDS", "BatchRunner", "Job", "JobKind", "JobState", "JobStore", "Row", "check_name", "safe_name", "without_folder"]

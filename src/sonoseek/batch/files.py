@@ -51,9 +51,15 @@ def _walk(folder: Path, root: Path) -> Iterator[str]:
             yield path.relative_to(root).as_posix()
 
 
-def without_folder(text: str, folder: Path) -> str:
-    """An error's sentence without where on this machine the folder lies: files are told by their names within it."""
-    return text.replace(f"{folder}/", "").replace(str(folder), "the folder")
+def without_folder(text: str, *folders: Path) -> str:
+    """An error's sentence without where on this machine a folder lies: files are told by their names within it.
+
+    Folders that were named relative to where the program runs tell nothing of the machine, and are left as they are.
+    """
+    for folder in folders:
+        if folder.is_absolute():
+            text = text.replace(f"{folder}/", "").replace(str(folder), "the folder")
+    return text
 
 
 def remove_folder(folder: Path) -> None:

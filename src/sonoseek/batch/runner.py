@@ -126,10 +126,11 @@ class BatchRunner:
         except StoppedError:
             pass
         except (SonoseekError, OSError) as error:
-            ended = {"state": "failed", "error": without_folder(str(error), folder) or type(error).__name__}
+            ended = {"state": "failed", "error": without_folder(str(error), folder, *self._places()) or type(error).__name__}
         except Exception as error:
             log.exception("a batch job broke")
-            ended = {"state": "failed", "error": without_folder(f"unexpected {type(error).__name__}: {error}", folder)}
+            told = f"unexpected {type(error).__name__}: {error}"
+            ended = {"state": "failed", "error": without_folder(told, folder, *self._places())}
         if ended:
             self._store.change(job.job_id, finished=datetime.now(UTC), unless=ENDED, **ended)
         if self._over(job):
@@ -154,6 +155,11 @@ class BatchRunner:
         finally:
             if self._on_index is not None:
                 self._on_index()
+
+    def _places(self) -> tuple[Path, ...]:
+        """Folders that no error's sentence may name, besides a job's own."""
+        location = "" if self._engine.gallery is None else self._engine.gallery.location
+        return () if "://" in location else (Path(location).parent,)
 
     def _stopped(self, job: Job) -> bool:
         return self._end.is_set() or self._over(job)

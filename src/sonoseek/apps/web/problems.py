@@ -86,9 +86,8 @@ def install(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, SonoseekError)  # noqa: S101  # it is registered for these alone
-        place = request.app.state.room.gallery.location  # of this machine, and nobody else's business
-        said = str(error).replace(f"the gallery {place}", "the archive").replace(place, "the archive")
-        return problem(status_of(error), said, request_id=_id(request))
+        detail = request.app.state.room.unplaced(str(error))
+        return problem(status_of(error), detail, request_id=_id(request))
 
     async def theirs(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

@@ -28,7 +28,7 @@ from sonoseek.apps.web.observe import Metrics
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.work import Workers
 from sonoseek.atlas import ArchiveMap, draw_map
-from sonoseek.batch import BatchRunner, JobStore
+from sonoseek.batch import BatchRunner, JobStore, without_folder
 from sonoseek.core import Box, InvalidValueError, Scan, SonoseekError
 from sonoseek.engine import Reading, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
@@ -137,6 +137,12 @@ class Room:
         except SonoseekError as error:
             self.metrics.unread.inc()
             raise type(error)(str(error).replace(f"{path.parent}/", "")) from error
+
+    def unplaced(self, text: str) -> str:
+        """An error's sentence without this machine's folders: of the state, and of the archive."""
+        location = self.gallery.location
+        places = () if "://" in location else (Path(location).parent,)
+        return without_folder(text, self.jobs.folder, *places)
 
     def report_id(self, question: Mapping[str, Any], state: str) -> str:
         """Names a question to one state of the archive: the same question has the same name."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sonoseek.apps.web.guard import COOKIE
 from sonoseek.apps.web.problems import RefusedError
 from sonoseek.apps.web.routes_query import TheRoom
+from sonoseek.core import GalleryError
 
 router = APIRouter(tags=["system"])
 MOST_SESSIONS = 10_000
@@ -33,7 +34,10 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"description": "The archive cannot be read now."}})
 async def readyz(room: TheRoom) -> dict[str, Any]:
     """The archive can be searched and the network is loaded."""
-    state = await room.workers.run(room.gallery.state)
+    try:
+        state = await room.workers.run(room.gallery.state)
+    except GalleryError as error:  # as said above; elsewhere it is this server's error, here it is the answer
+        raise RefusedError(503, str(error)) from error
     return {"status": "ready", "bundle_id": room.engine.bundle.bundle_id, "gallery_state": state}
 
 
