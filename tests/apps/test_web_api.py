@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,7 +156,7 @@ class TestQuery:
             ({"k": "0" * 5000}, "k is '0000"),
             ({"k": "1.5"}, "k is '1.5'"),
             ({"k": "١"}, "k is '١'"),
-            ({"case": "nothing"}, "one of the two"),
+            ({"case": "nothing"}, "write DATASET/CASE"),
             ({"liked": ["a/b"] * 33}, "more than 32 scans"),
             ({"crop": "1,2,3,inf"}, "crop is '1,2,3,inf'"),
             ({"upload": ["0" * 64] * 8}, "8 views at most"),
@@ -203,7 +204,9 @@ class TestQuery:
 
     @pytest.mark.parametrize("name", ["超" * 120 + ".png", "🧠" * 90 + ".png", "a" * 500 + ".png", "..", "/", "."])
     def test_a_files_name_may_be_anything(self, client: TestClient, scans: list[Path], name: str) -> None:
-        answer = client.post("/api/query", files={"file": (name, scans[3].read_bytes() + name.encode())}, data={"k": "0"})
+        answer = client.post(
+            "/api/query", files={"file": (name, scans[3].read_bytes() + name.encode())}, data={"k": "0"}
+        )
         assert answer.status_code == 200, answer.text
         kept = client.get(f"/api/uploads/{answer.headers['sonoseek-uploads']}").json()["name"]
         assert kept.endswith(".png") or kept == "scan"
@@ -278,6 +281,9 @@ class TestPictures:
             assert (again.status_code, again.content) == (304, b"")
             assert client.get(path, params={"size": 50}).headers["etag"] != first.headers["etag"]
             assert "private" in first.headers["cache-control"]
+            weak = {"If-None-Match": f'"other", W/{first.headers["etag"]}'}  # as a proxy that compresses hands it on
+            assert client.get(path, headers=weak).status_code == 304
+            assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
     def test_frames_of_a_file(self, client: TestClient, scans: list[Path]) -> None:
         pages = [Image.open(path).convert("L").resize((120, 90)) for path in scans[:3]]
@@ -350,6 +356,36 @@ class TestGuard:
             assert "unsafe" not in headers["content-security-policy"]
         assert client.get("/api/about").headers["cache-control"] == "no-store"
 
+    def test_refusals_are_dressed_as_well(self, gallery: Path, scans: list[Path], tmp_path: Path) -> None:
+        token = "a-token-of-some-length"  # noqa: S105
+        settings = WebSettings(state=tmp_path, token=token, max_upload_mb=1)
+        app = create_app(open_engine(gallery, threads=1), settings)
+        known = {"Authorization": f"Bearer {token}"}
+        with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+            large = {"file": ("a.png", b"1" * (2 << 20))}
+            answers = [
+                client.get("/api/about"),
+                client.get("/api/about", headers={"Host": "evil.example"}),
+                client.post("/api/query", headers={**known, "Origin": "https://evil.example"}),
+                client.post("/api/query", files=large, headers=known),
+                client.post("/api/query", content=b"1" * (300 << 10), headers=known),
+                client.post("/api/query", content=b"{}", headers=known),
+                client.put("/api/about", headers=known),
+                client.get("/api/reports/x", headers=known),
+                client.post("/api/jobs", content=b"{", headers={**known, "Content-Type": "application/json"}),
+                client.options("/api/query", headers=known),
+            ]
+            statuses = [answer.status_code for answer in answers]
+            assert statuses == [401, 400, 403, 413, 413, 415, 405, 422, 422, 405]
+            for answer in answers:
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert len(answer.json()["detail"]) > 10
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                assert "default-src 'none'" in answer.headers["content-security-policy"]
+                assert answer.headers["cache-control"] == "no-store"
+                assert "access-control-allow-origin" not in answer.headers
+            assert list((tmp_path / "spool").iterdir()) == []
+
     def test_other_sites_pages_are_kept_out(self, client: TestClient, scans: list[Path]) -> None:
         body = {"file": ("a.png", scans[0].read_bytes())}
         answer = client.post("/api/query", files=body, headers={"Origin": "https://evil.example"})
@@ -392,7 +428,11 @@ class TestGuard:
             given = client.post("/api/session", json={"token": token})
             for word in ("HttpOnly", "SameSite=strict", "Path=/"):
                 assert word in given.headers["set-cookie"]
+            assert "Secure" not in given.headers["set-cookie"]  # over plain HTTP the browser would drop it
+            assert token not in given.headers["set-cookie"]
             assert client.get("/api/about").status_code == 200
+            over_tls = client.post("https://localhost/api/session", json={"token": token})
+            assert "Secure" in over_tls.headers["set-cookie"]
 
     @pytest.mark.parametrize(
         ("values", "said"),
@@ -425,6 +465,25 @@ class TestObserve:
         assert "sonoseek_gallery_scans 30.0" in told
         assert client.get("/readyz").json()["status"] == "ready"
 
+    def test_an_archive_that_is_lost_is_told_without_its_folder(self, gallery: Path, tmp_path: Path) -> None:
+        own = tmp_path / "own"
+        shutil.copytree(gallery, own)
+        app = create_app(open_engine(own, threads=1), WebSettings(state=tmp_path / "state"))
+        with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+            assert client.get("/readyz").status_code == 200
+            for path in own.iterdir():
+                path.write_bytes(b"no archive" * 1000)
+            answers = [client.get(path) for path in ("/readyz", "/api/archive", "/api/cases/a/b")]
+            answers.append(client.post("/api/query", data={"case": "a/b"}))
+            job = client.post("/api/jobs", json={"kind": "query", "title": "a"}).json()["job_id"]
+            client.put(f"/api/jobs/{job}/files/a.png", content=b"x")
+            assert client.get("/healthz").status_code == 200
+        assert [answer.status_code for answer in answers] == [503, 500, 500, 500]
+        assert answers[0].headers["retry-after"]
+        for answer in answers:
+            assert "is not a gallery" in answer.json()["detail"]
+            assert str(tmp_path) not in answer.text
+
     def test_what_a_stranger_makes_up_makes_no_new_counters(self, client: TestClient) -> None:
         for n in range(3):
             assert client.request(f"MADEUP{n}", f"/made/up/{n}").status_code in (404, 405)
@@ -444,7 +503,15 @@ class TestObserve:
         assert len(lines) == 3
         assert json.loads(lines[0])["route"] == "/api/query"
         assert json.loads(lines[2])["route"] == "/api/cases/{dataset}/{case_id:path}"
-        for word in (scans[4].name, "secret", "patient-name", told.headers["sonoseek-uploads"]):
+        for word in (
+            scans[4].name,
+            str(scans[4].parent),
+            "secret",
+            "histology",
+            told.headers["content-location"],
+            "patient-name",
+            told.headers["sonoseek-uploads"],
+        ):
             assert word not in "\n".join(lines)
 
     def test_questions_at_once_do_not_hold_up_the_others(self, client: TestClient, scans: list[Path]) -> None:

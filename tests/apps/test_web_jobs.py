@@ -244,7 +244,18 @@ class TestEnds:
 class TestSending:
     @pytest.mark.parametrize(
         "name",
-        ["%2e%2e/a", "a/%2e%2e/%2e%2e/b", "/etc/passwd", "..%5Ca", "C:%5Ca", "a%00b", "a%09b", "%2e", "a" * 300, "a/" * 20],
+        [
+            "%2e%2e/a",
+            "a/%2e%2e/%2e%2e/b",
+            "/etc/passwd",
+            "..%5Ca",
+            "C:%5Ca",
+            "a%00b",
+            "a%09b",
+            "%2e",
+            "a" * 300,
+            "a/" * 20,
+        ],
     )
     def test_names_that_lead_elsewhere_are_refused(self, client: TestClient, room: Room, name: str) -> None:
         job = new(client)
@@ -304,7 +315,9 @@ class TestSending:
         async def send() -> httpx.Response:
             async def slowly() -> AsyncIterator[bytes]:
                 yield b"1" * 1000
-                done = await (line.delete(f"/api/jobs/{job}") if how == "delete" else line.post(f"/api/jobs/{job}/stop"))
+                done = await (
+                    line.delete(f"/api/jobs/{job}") if how == "delete" else line.post(f"/api/jobs/{job}/stop")
+                )
                 assert done.status_code in (200, 204)
                 yield b"1"
 

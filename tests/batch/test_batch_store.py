@@ -63,7 +63,15 @@ class TestNames:
             store.place(job.job_id, "a/b.png/c.png")
 
     def test_masks_beside_scans_are_left_out(self) -> None:
-        names = ["b/a.png", "b/a_mask.png", "b/a_mask_1.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt", "b/a_masked.png"]
+        names = [
+            "b/a.png",
+            "b/a_mask.png",
+            "b/a_mask_1.png",
+            "b/c_mask.png",
+            "m/a_mask.png",
+            "b/a.txt",
+            "b/a_masked.png",
+        ]
         assert without_masks(names) == ["b/a.png", "b/c_mask.png", "m/a_mask.png", "b/a.txt", "b/a_masked.png"]
 
     @pytest.mark.parametrize(
@@ -176,6 +184,8 @@ class TestIndexing:
         folder = Path("/state/files/abc")
         told = without_folder("/state/files/abc/benign/a.png: cut; looked in /state/files/abc.", folder)
         assert told == "benign/a.png: cut; looked in the folder."
+        assert without_folder("/a/b.png and /c/d.png", Path("/a"), Path("/c")) == "b.png and d.png"
+        assert without_folder("reading/b.png", Path("g")) == "reading/b.png"
 
     def test_cases_go_by_the_name_that_was_given(self, tmp_path: Path) -> None:
         (tmp_path / "benign").mkdir()
