@@ -18,22 +18,50 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.core import InvalidValueError
 
-FIRST_REQUEST_S = 20.0
-"""Seconds in which a connection must have sent its first request's head."""
+HEAD_S = 20.0
+"""Seconds in which a request's head must be here: from the connection's beginning, or from the head's first byte."""
 FILES = 16_384
 """Open files and connections that the process asks to be allowed."""
 
 
 class ImpatientProtocol(H11Protocol):
-    """Closes a connection whose first request never comes: a thousand of them would otherwise stay for ever."""
+    """Closes a connection on which a request's head never ends: a thousand of them would otherwise stay for ever.
+
+    Of the first request and of every later one: uvicorn's own patience with a connection that rests ends at a byte.
+    """
+
+    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See `asyncio.Protocol.connection_made`."""
         super().connection_made(transport)
-        self.loop.call_later(FIRST_REQUEST_S, self._still_there)
+        self._late = self.loop.call_later(HEAD_S, self._close_late)
 
-    def _still_there(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol.data_received`."""
+        super().data_received(data)
+        if not self._between():
+            self._forget()
+        elif self._late is None:  # once a head, whatever else trickles in
+            self._late = self.loop.call_later(HEAD_S, self._close_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol.connection_lost`."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _between(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _forget(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _close_late(self) -> None:
+        self._late = None
+        if self._between() and not self.transport.is_closing():
             self.transport.close()
 
 
