@@ -91,6 +91,8 @@ def install(app: FastAPI) -> None:
 
     async def theirs(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
+        if isinstance(error.__cause__, SonoseekError):  # FastAPI calls whatever ends a body "an error parsing" it
+            return await ours(request, error.__cause__)
         detail = str(error.detail)
         if error.status_code == 404 and detail == "Not Found":
             detail = "there is nothing at this address; /openapi.json lists what there is."
