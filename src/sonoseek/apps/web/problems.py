@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from sonoseek.core import (
@@ -107,6 +108,10 @@ def install(app: FastAPI) -> None:
         ]
         return problem(422, "; ".join(found), request_id=_id(request))
 
+    async def gone(request: Request, _: Exception) -> Response:
+        """Nobody reads this; but the log must not call it an error of ours."""
+        return problem(400, "the request ended before all of it was sent; nothing was kept.", request_id=_id(request))
+
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected error", exc_info=error, extra={"request_id": _id(request)})
         return problem(
@@ -116,6 +121,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SonoseekError, ours)
     app.add_exception_handler(HTTPException, theirs)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)
 
 
