@@ -29,7 +29,7 @@ from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.work import Workers
 from sonoseek.atlas import ArchiveMap, draw_map
 from sonoseek.batch import BatchRunner, JobStore, without_folder
-from sonoseek.core import Box, InvalidValueError, Scan, SonoseekError
+from sonoseek.core import Box, InvalidValueError, Scan, ScanReadError, SonoseekError
 from sonoseek.engine import Reading, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.reading import frame_count, read_scan
@@ -121,13 +121,18 @@ class Room:
         return self.readings.put(key, self.engine.read(self.scan(upload, frame=frame), crop=crop))
 
     def scan(self, upload: Upload, *, frame: int) -> Scan:
-        """One frame of a file, as it was sent.
+        """One frame of a file, as it was sent. A file of one frame that does not read is let go: it never will.
 
         Raises:
             ScanReadError, InvalidValueError: as `read_scan`.
         """
-        with self._unplaced(upload.path):
-            return read_scan(upload.path, frame=frame)
+        try:
+            with self._unplaced(upload.path):
+                return read_scan(upload.path, frame=frame)
+        except ScanReadError:
+            if upload.frames == 1:
+                self.uploads.drop(upload.upload_id)
+            raise
 
     @contextmanager
     def _unplaced(self, path: Path) -> Iterator[None]:
