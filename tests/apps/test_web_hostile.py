@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -25,6 +29,7 @@ class Target:
 
     def __init__(self, address: str, pid: int, state: Path) -> None:
         self.address, self.pid, self.state = address, pid, state
+        self.temporary, self.own = state, set[Path]()  # and what the server's libraries put there at its start
         self.port = int(re.findall(r":(\d+)/", address)[0])
 
     def memory_mb(self) -> float:
@@ -50,9 +55,13 @@ class Target:
 
 @pytest.fixture(scope="module")
 def target(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    state = tmp_path_factory.mktemp("hostile")
-    with serving("--gallery", gallery, "--state", state, "--max-upload-mb", 8) as (address, pid):
-        yield Target(address, pid, state)
+    state, temporary = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))  # the server's own: what lies there is what it left
+        with serving("--gallery", gallery, "--state", state, "--max-upload-mb", 8) as (address, pid):
+            found = Target(address, pid, state)
+            found.temporary, found.own = temporary, set(temporary.iterdir())
+            yield found
     assert not (state / "spool").exists()
 
 
@@ -65,6 +74,7 @@ def served_after(target: Target, scan: Path) -> Iterator[None]:
         assert answer.status_code == 200
         assert len(answer.json()["matches"]) == 10
     assert target.spooled() == 1
+    assert set(target.temporary.iterdir()) - target.own == set()
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -145,6 +155,194 @@ def test_what_is_no_scan_gets_the_readers_own_sentence(target: Target, name: str
     assert len(said) > 30
     assert str(target.state) not in said
     assert "Traceback" not in said
+
+
+def hostile_set(room: str) -> dict[str, Callable[[Path], bytes]]:
+    """The readers' own set of bad files, by name: makers of their bytes."""
+    sys.path.append(str(Path(__file__).parents[1] / room))
+    try:
+        module = importlib.import_module(f"test_{room}_bad_files")
+    finally:
+        sys.path.pop()
+    if room == "dicom":
+        made = {name: (lambda path, make=make: make(path).read_bytes()) for name, (make, _, _) in module.BAD.items()}
+        made.pop("deflated 200 MB")  # its length alone is refused: another test's matter
+        return made
+    return {name: (lambda _, make=make: make()) for name, (make, _, _) in module.BAD.items()}
+
+
+@pytest.mark.parametrize("room", ["reading", "dicom"])
+def test_every_bad_file_of_the_readers_gets_a_clear_refusal(target: Target, tmp_path: Path, room: str) -> None:
+    wrong = []
+    before = target.memory_mb()
+    with httpx.Client(base_url=target.address, timeout=20) as client:
+        for number, (name, make) in enumerate(hostile_set(room).items()):
+            content = make(tmp_path / f"{number}.dcm")
+            try:
+                answer = client.post("api/query", files={"file": (name, content, "image/png")})
+            except httpx.TransportError:  # turned away in the middle of a body that is too long
+                if len(content) < 8 << 20:
+                    raise
+                continue
+            said = answer.json().get("detail", "")
+            clear = answer.headers["content-type"] == "application/problem+json" and len(said) > 30
+            if answer.status_code not in (413, 422) or not clear or "/" + target.state.name in said:
+                wrong.append((name, answer.status_code, said))
+            if len(content) < 8 << 20 and not said.startswith(name[-120:]):
+                wrong.append((name, "does not begin with the file's name", said))
+    assert wrong == []
+    assert target.memory_mb() - before < 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "status"),
+    [
+        ({"Content-Type": "image/png"}, b"\x89PNG\r\n\x1a\n", 415),
+        ({"Content-Type": "application/json"}, b'{"file": "a.png"}', 415),
+        ({}, b"", 415),
+        ({"Content-Type": "multipart/form-data; boundary=X"}, b"--X--\r\n", 422),
+        ({"Content-Type": "multipart/form-data; boundary=X"}, b"", 422),
+        ({"Content-Type": "multipart/form-data; boundary=X"}, b"--Y\r\n\r\nno\r\n", 400),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"file=a.png", 422),
+        (
+            {"Content-Type": "multipart/form-data; boundary=X"},
+            FORM.replace(b'; filename="scan.png"', b"") + b"a" + END,
+            422,
+        ),
+        ({"Content-Type": "multipart/form-data; boundary=X"}, (FORM + b"a\r\n") * 9 + END[2:], 400),
+    ],
+)
+def test_what_is_no_form_with_a_file(target: Target, headers: dict[str, str], content: bytes, status: int) -> None:
+    with httpx.Client(base_url=target.address, timeout=20) as client:
+        answer = client.post("api/query", content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("length", ["-1", "1e9", "9" * 5000, "²", "1, 2"])
+def test_a_length_that_is_no_number(target: Target, length: str) -> None:
+    with target.connect() as line:
+        line.sendall(target.head(0).replace(b"Length: 0", b"Length: " + length.encode()))
+        assert read_all(line).startswith(b"HTTP/1.1 4")
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from sonoseek.apps.web import intake, observe, server
+from sonoseek.apps.web.app import create_app
+from sonoseek.apps.web.settings import WebSettings
+from sonoseek.engine import open_engine
+server.HEAD_S, intake.QUIET_S = 1.0, 0.8
+observe.log_to()
+settings = WebSettings(port=0, state=Path(sys.argv[2]), upload_timeout_s=1.6)
+app = create_app(open_engine(sys.argv[1], threads=1), settings)
+server.serve(app, settings, on_ready=lambda address: print(address, flush=True))
+"""
+"""The same server with less patience, so that a test need not have more."""
+
+
+@pytest.fixture(scope="module")
+def hasty(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    state = tmp_path_factory.mktemp("hasty")
+    command = [sys.executable, "-c", PROGRAM, str(gallery), str(state)]
+    with (state / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    try:
+        yield Target(process.stdout.readline().strip(), process.pid, state)
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+    assert not (state / "spool").exists()
+
+
+class TestImpatience:
+    def test_who_sends_nothing_is_told_so(self, hasty: Target) -> None:
+        started = time.monotonic()
+        with hasty.connect() as line:
+            line.sendall(hasty.head(1000) + FORM)
+            said = read_all(line)
+        assert said.startswith(b"HTTP/1.1 408")
+        assert b"nothing of it was kept" in said
+        assert 0.7 < time.monotonic() - started < 4
+
+    def test_who_sends_a_byte_at_a_time_is_told_so(self, hasty: Target) -> None:
+        started = time.monotonic()
+        with hasty.connect() as line:
+            line.sendall(hasty.head(1 << 20) + FORM)
+            line.settimeout(0.2)
+            said = b""
+            while not said and time.monotonic() - started < 8:
+                line.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    said = line.recv(65_536)
+        assert said.startswith(b"HTTP/1.1 408")
+        assert 1.5 < time.monotonic() - started < 5
+        assert hasty.spooled() == 0
+
+    def test_half_a_head_is_not_waited_for(self, hasty: Target) -> None:
+        started = time.monotonic()
+        with hasty.connect() as line:
+            line.sendall(b"POST /api/query HT")
+            assert read_all(line) == b""
+        assert 0.9 < time.monotonic() - started < 4
+
+    @pytest.mark.parametrize("trickle", [False, True])
+    def test_nor_is_half_a_second_head(self, hasty: Target, trickle: bool) -> None:
+        with hasty.connect() as line:
+            line.sendall(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{hasty.port}\r\n\r\n".encode())
+            assert line.recv(65_536).startswith(b"HTTP/1.1 200")
+            started = time.monotonic()
+            line.sendall(b"GET /healthz HTTP/1.1\r\nX-A: ")
+            line.settimeout(0.2 if trickle else 5)
+            closed = False
+            while not closed and time.monotonic() - started < 5:
+                try:
+                    closed = line.recv(65_536) == b""
+                    if trickle:
+                        line.sendall(b"a")
+                except TimeoutError:
+                    line.sendall(b"a")
+                except ConnectionError:
+                    closed = True
+        assert closed
+        assert 0.9 < time.monotonic() - started < 4
+
+    def test_a_connection_in_use_is_kept(self, hasty: Target, scan: Path) -> None:
+        with httpx.Client(base_url=hasty.address, timeout=20) as client:
+            for _ in range(4):
+                assert client.post("api/query", files={"file": ("a.png", scan.read_bytes())}).status_code == 200
+                time.sleep(0.5)
+
+    def test_who_leaves_is_nobodys_error(self, hasty: Target, scan: Path) -> None:
+        with httpx.Client(base_url=hasty.address, timeout=20) as client:
+            job = client.post("api/jobs", json={"kind": "query", "title": "a"}).json()["job_id"]
+            body = FORM + scan.read_bytes() + END
+            heads = [
+                hasty.head(len(body)),
+                hasty.head(len(body)).replace(b"POST /api/query", f"PUT /api/jobs/{job}/files/a.png".encode()),
+                hasty.head(len(body)).replace(b"multipart/form-data; boundary=X", b"application/json"),
+            ]
+            for head in heads:
+                with hasty.connect() as line:
+                    line.sendall(head + body[: len(body) // 2])
+                    time.sleep(0.3)
+            time.sleep(0.3)
+            assert not [path for path in (hasty.state / "files").rglob("*") if path.is_file()]
+        assert hasty.spooled() <= 1
+        log = (hasty.state / "log").read_text()
+        assert '"request"' in log
+        assert "unexpected" not in log
+        assert "Traceback" not in log
+
+    def test_a_long_text_without_a_length_ends_at_its_limit(self, hasty: Target) -> None:
+        with httpx.Client(base_url=hasty.address, timeout=20) as client:
+            for path in ("api/jobs", "api/session", "api/query"):
+                pieces = iter([b'{"title": "'] + [b"a" * (64 << 10)] * 6)
+                answer = client.post(path, content=pieces, headers={"Content-Type": "application/json"})
+                assert answer.status_code == (415 if path == "api/query" else 413), answer.text
 
 
 def test_a_thousand_at_once_are_answered_or_turned_away(target: Target, scan: Path) -> None:
