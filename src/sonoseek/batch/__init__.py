@@ -14,4 +14,15 @@ from sonoseek.batch.job import KINDS, Job, JobKind, JobState, Row
 from sonoseek.batch.runner import BatchRunner
 from sonoseek.batch.store import JobStore
 
-__all__ = ["KINDS", "BatchRunner", "Job", "JobKind", "JobState", "JobStore", "Row", "check_name", "safe_name", "without_folder"]
+__all__ = [
+    "KINDS",
+    "BatchRunner",
+    "Job",
+    "JobKind",
+    "JobState",
+    "JobStore",
+    "Row",
+    "check_name",
+    "safe_name",
+    "without_folder",
+]

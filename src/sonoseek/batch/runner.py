@@ -126,7 +126,10 @@ class BatchRunner:
         except StoppedError:
             pass
         except (SonoseekError, OSError) as error:
-            ended = {"state": "failed", "error": without_folder(str(error), folder, *self._places()) or type(error).__name__}
+            ended = {
+                "state": "failed",
+                "error": without_folder(str(error), folder, *self._places()) or type(error).__name__,
+            }
         except Exception as error:
             log.exception("a batch job broke")
             told = f"unexpected {type(error).__name__}: {error}"
@@ -165,7 +168,7 @@ class BatchRunner:
         return self._end.is_set() or self._over(job)
 
     def _over(self, job: Job) -> bool:
-        """Whether nobody wants it any more: it has ended, or a person stopped it and then deleted it under our hands."""
+        """Whether nobody wants it any more: it has ended, or a person stopped it and then deleted it meanwhile."""
         try:
             return self._store.get(job.job_id).ended
         except NotFoundError:

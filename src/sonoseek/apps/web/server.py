@@ -52,7 +52,7 @@ class ImpatientProtocol(H11Protocol):
 
     def _between(self) -> bool:
         """Whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        return bool(getattr(self.cycle, "response_complete", True))  # before the first request there is no cycle
 
     def _forget(self) -> None:
         if self._late is not None:
