@@ -32,6 +32,13 @@ def test_the_axes_are_those_of_the_largest_variance(gallery: Gallery) -> None:
 def test_a_large_gallery_is_shown_by_a_sample(gallery: Gallery) -> None:
     drawn = draw_map(gallery, most=15)
     assert (len(drawn.entries), drawn.total) == (15, 40)
+    again, other = draw_map(gallery, most=15), draw_map(gallery, most=15, seed=1)
+    names = [{entry.scan_id for entry in each.entries} for each in (drawn, again, other)]
+    assert names[0] == names[1] != names[2]
+    assert (drawn.places == again.places).all()
+    left = next(entry for entry in gallery if entry.scan_id not in names[0])
+    unit = left.embedding / np.linalg.norm(left.embedding)
+    assert drawn.place(left.embedding) == pytest.approx(tuple(drawn.axes @ (unit - drawn.centre)), abs=1e-5)
 
 
 def test_an_empty_gallery_has_an_empty_map(empty_gallery: Gallery) -> None:
