@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sonoseek.apps.cli.data import write_phantoms
+
+if TYPE_CHECKING:  # most tests here need no browser
+    from playwright.sync_api import Browser
+    from web_pages import Reader
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,3 +55,41 @@ def gallery(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -
 def scan(archive: Path) -> Path:
     """One scan of the archive."""
     return sorted(f for f in (archive / "malignant").glob("*.png") if "_mask" not in f.name)[0]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for one file of tests."""
+    from web_pages import chromium
+
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Phantoms that are not in the archive."""
+    folder = tmp_path_factory.mktemp("asked")
+    write_phantoms(folder, count=9, seed=77)
+    return sorted(path for path in folder.glob("*/*.png") if "_mask" not in path.name)
+
+
+@pytest.fixture(scope="module")
+def room(gallery: Path, asked: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A reading room on the archive: its address."""
+    from web_pages import reading_room
+
+    state = tmp_path_factory.mktemp("state")
+    with reading_room("--gallery", gallery, "--state", state, "--examples", asked[0].parent) as address:
+        yield address
+
+
+@pytest.fixture
+def reader(browser: Browser, room: str) -> Iterator[Reader]:
+    """A page of it, on which nothing may go wrong."""
+    from web_pages import Reader
+
+    found = Reader(browser, room)
+    yield found
+    found.calm()
+    found.close()

@@ -108,9 +108,9 @@ class Reader:
 
     def calm(self) -> None:
         """No error on the page, and nothing asked from elsewhere."""
-        assert self.wrong == []
+        assert not self.wrong, self.wrong
         elsewhere = [url for url in self.asked if not url.startswith((self.address, "blob:", "data:"))]
-        assert elsewhere == []
+        assert not elsewhere, elsewhere
 
     def close(self) -> None:
         self.context.close()
@@ -132,3 +132,22 @@ def violations(page: Page) -> list[str]:
 def sideways(page: Page) -> bool:
     """Whether the page has to be pushed sideways to be read."""
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"))
+
+
+def order(page: Page) -> list[str]:
+    """The precedents as they are shown."""
+    return page.locator(".card .foot a").evaluate_all("links => links.map(link => link.title)")
+
+
+def tab_to(page: Page, what: str) -> None:
+    """Press Tab until something has the focus."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.locator(what).evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"Tab does not reach {what}")
+
+
+def settled(page: Page) -> None:
+    """The last question is answered."""
+    expect(page.locator(".cards.busy")).to_have_count(0)

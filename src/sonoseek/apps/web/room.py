@@ -147,7 +147,7 @@ class Room:
         """An error's sentence without this machine's folders: of the state, and of the archive."""
         location = self.gallery.location
         places = () if "://" in location else (Path(location).parent,)
-        return without_folder(text, self.jobs.folder, *places)
+        return without_folder(text.replace(f"the gallery {location}", "the archive"), self.jobs.folder, *places)
 
     def report_id(self, question: Mapping[str, Any], state: str) -> str:
         """Names a question to one state of the archive: the same question has the same name."""

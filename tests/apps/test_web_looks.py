@@ -1,0 +1,232 @@
+"""The rest of the reading room in a real browser: archive, batch, keyboard alone, looks, token."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+from web_pages import Reader, order, reading_room, settled, sideways, tab_to, violations
+
+from sonoseek.apps.cli.data import write_phantoms
+
+pytestmark = pytest.mark.peer
+
+
+@pytest.fixture(scope="module")
+def writable(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A reading room whose archive may grow, on a gallery of its own."""
+    own = tmp_path_factory.mktemp("own") / "gallery"
+    command = [sys.executable, "-m", "sonoseek", "index", "build", "--dataset", "folder", "--data", str(archive)]
+    subprocess.run([*command, "--gallery", str(own)], check=True, capture_output=True)
+    with reading_room("--gallery", own, "--writable") as address:
+        yield address
+
+
+class TestArchive:
+    def test_map_counts_and_a_case(self, reader: Reader, asked: list[Path]) -> None:
+        page = reader.pick(asked[0])
+        page.get_by_role("link", name="Archive").click()
+        expect(page.locator(".side")).to_contain_text("30 scans of 30 cases")
+        expect(page.locator(".legend")).to_contain_text("the scan that is asked about")
+        plane = page.locator(".plane")
+        plane.focus()
+        plane.press("ArrowRight")
+        expect(page.locator(".tip")).to_be_visible()
+        plane.press("Enter")
+        expect(page.locator("h1")).to_contain_text("proven")
+        expect(page.locator(".scans img").first).to_be_visible()
+        page.get_by_role("button", name="Ask with this case").click()
+        page.wait_for_selector(".card")
+        assert "case=" in page.url
+        expect(page.get_by_role("button", name="Network view")).to_have_count(0)
+
+    def test_a_case_that_is_not_there(self, browser: Browser, room: str) -> None:
+        reader = Reader(browser, room)
+        reader.page.goto(f"{room}#/case/nowhere/nothing")
+        expect(reader.page.get_by_role("alert")).to_contain_text("holds no case")
+        reader.close()
+
+
+class TestBatch:
+    def test_a_folder_is_asked_evaluated_and_added(self, browser: Browser, writable: str, tmp_path: Path) -> None:
+        folder = tmp_path / "monday"
+        write_phantoms(folder, count=6, seed=31)
+        (folder / "benign" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+        reader = Reader(browser, writable)
+        page = reader.page
+        page.get_by_role("link", name="Batch").click()
+        for kind, told in (("Evaluate", "Accuracy"), ("Add to the archive", "added")):
+            page.set_input_files("input[webkitdirectory]", str(folder))
+            expect(page.locator("form")).to_contain_text("monday")
+            page.get_by_role("radio", name=kind).check()
+            page.get_by_role("button", name="Begin").click()
+            card = page.locator(".jobs article").first
+            expect(card.locator(".state")).to_have_text("done", timeout=30_000)
+            expect(card).to_contain_text("1 refused")
+            expect(card).to_contain_text(told)
+            card.get_by_role("button", name="Show").click()
+            expect(card.locator(".rows .error")).to_contain_text("broken.png")
+            assert violations(page) == []
+        expect(page.locator(".about")).to_contain_text("36 scans")
+        with page.expect_download() as waiting:
+            page.locator(".jobs article").last.get_by_role("link", name="Table").click()
+        assert waiting.value.path().read_text("utf-8").count("\n") == 8
+        page.locator(".jobs article").first.get_by_role("button", name="Delete").click()
+        expect(page.locator(".jobs article")).to_have_count(1)
+        reader.calm()
+        reader.close()
+
+
+class TestKeyboardAlone:
+    """No mouse: from the empty page to a refined search, a comparison, the archive and back."""
+
+    def test_ask_read_refine_compare(self, reader: Reader, asked: list[Path]) -> None:
+        page = reader.page
+        page.wait_for_selector("text=Ask about a scan")
+        with page.expect_file_chooser() as waiting:
+            page.keyboard.press("o")
+        waiting.value.set_files(str(asked[0]))
+        page.wait_for_selector(".card")
+        page.keyboard.press("h")
+        expect(page.locator(".stage .heat")).to_have_count(0)
+        page.keyboard.press("h")
+        before = order(page)
+        page.keyboard.press("r")
+        for _ in range(8):
+            page.keyboard.press("ArrowDown")
+        page.keyboard.press("Shift+ArrowLeft")
+        page.keyboard.press("Enter")
+        expect(page.locator(".steps li")).to_contain_text("Region")
+        settled(page)
+        page.keyboard.press("u")
+        expect(page.locator(".steps li")).to_have_count(0)
+        settled(page)
+        page.keyboard.press("p")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("[data-rank='3']")).to_be_focused()
+        page.keyboard.press("l")
+        expect(page.locator(".steps li")).to_contain_text(f"More like {before[2]}")
+        settled(page)
+        page.keyboard.press("u")
+        settled(page)
+        page.keyboard.press("p")
+        page.keyboard.press("Home")
+        page.keyboard.press("Enter")
+        expect(page.locator("figcaption").nth(1)).to_contain_text("Match 1,")
+        page.keyboard.press("m")
+        expect(page.locator(".length")).to_have_count(2)
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        expect(page.locator(".card")).to_have_count(10)
+        page.keyboard.press("/")
+        page.keyboard.type("label = 'benign'")
+        page.keyboard.press("Enter")
+        settled(page)
+        expect(page.locator(".steps li")).to_contain_text("Only label = 'benign'")
+
+    def test_archive_help_theme_and_batch(self, reader: Reader) -> None:
+        page = reader.page
+        page.wait_for_selector("text=Ask about a scan")
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        expect(page.locator("dialog")).to_have_count(0)
+        page.keyboard.press("t")
+        assert page.evaluate("document.documentElement.dataset.theme") == "light"
+        page.keyboard.press("2")
+        page.wait_for_selector(".plane canvas")
+        tab_to(page, ".plane")
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_contain_text("proven")
+        page.keyboard.press("3")
+        page.wait_for_selector("text=Many scans at once")
+        tab_to(page, ".drop")
+        with page.expect_file_chooser():
+            page.keyboard.press("Enter")
+        page.keyboard.press("1")
+        page.wait_for_selector("text=Ask about a scan")
+
+
+class TestLooks:
+    @pytest.mark.parametrize("theme", ["dark", "light"])
+    @pytest.mark.parametrize(("width", "height"), [(1280, 800), (820, 1180), (3840, 2160)])
+    def test_no_view_breaks_a_rule_of_accessibility_or_its_frame(
+        self, browser: Browser, room: str, asked: list[Path], theme: str, width: int, height: int
+    ) -> None:
+        reader = Reader(browser, room, width=width, height=height)
+        page = reader.page
+        page.wait_for_selector("text=Ask about a scan")
+        if theme == "light":
+            page.keyboard.press("t")
+        seen = {"welcome": violations(page)}
+        reader.pick(asked[0])
+        page.keyboard.press("w")
+        seen["read"] = violations(page)
+        assert not sideways(page)
+        page.keyboard.press("c")
+        page.wait_for_selector(".compare")
+        seen["compare"] = violations(page)
+        assert not sideways(page)
+        page.keyboard.press("Escape")
+        name = order(page)[0]
+        page.goto(f"{room}#/archive")
+        page.wait_for_selector(".plane canvas")
+        page.locator(".plane").focus()
+        page.keyboard.press("ArrowUp")
+        seen["archive"] = violations(page)
+        page.goto(f"{room}#/case/{name}")
+        page.wait_for_selector("text=Ask with this case")
+        seen["case"] = violations(page)
+        page.goto(f"{room}#/batch")
+        page.wait_for_selector("text=Many scans at once")
+        seen["batch"] = violations(page)
+        assert not sideways(page)
+        assert {view: found for view, found in seen.items() if found} == {}
+        reader.calm()
+        reader.close()
+
+    def test_the_page_is_light_and_nothing_jumps(self, browser: Browser, room: str, asked: list[Path]) -> None:
+        reader = Reader(browser, room)
+        page = reader.page
+        page.wait_for_selector("text=Ask about a scan")
+        weight = page.evaluate(
+            """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+              .filter(e => !e.name.includes("/api/")).reduce((sum, e) => sum + e.transferSize, 0)"""
+        )
+        assert 10_000 < weight < 150_000
+        page.evaluate(
+            """() => { window.moved = 0; new PerformanceObserver(list => {
+              for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.moved += entry.value;
+            }).observe({ type: "layout-shift", buffered: true }); }"""
+        )
+        reader.pick(asked[0])
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.moved") < 0.1
+        reader.close()
+
+
+class TestToken:
+    def test_the_page_asks_for_the_token_once(self, browser: Browser, gallery: Path, tmp_path: Path) -> None:
+        token = tmp_path / "token"
+        token.write_text("a-long-enough-token\n")
+        with reading_room("--gallery", gallery, "--state", tmp_path / "s", "--token-file", token) as address:
+            reader = Reader(browser, address)
+            page = reader.page
+            page.get_by_label("The server's token").fill("not this one")
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.get_by_role("alert")).to_contain_text("not the server's token")
+            assert violations(page) == []
+            page.get_by_label("The server's token").fill("a-long-enough-token")
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_selector("text=Ask about a scan")
+            page.reload()
+            page.wait_for_selector("text=Ask about a scan")
+            reader.close()
