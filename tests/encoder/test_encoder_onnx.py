@@ -1,8 +1,10 @@
 """The network through ONNX Runtime."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,3 +140,13 @@ def test_the_identities_hold_on_real_scans(shipped, real_data):
     heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.cells)
     np.testing.assert_allclose(heat.sum((2, 3)) + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, rtol=0, atol=1e-4)
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Without the switch its import leaves a file in the temporary folder that names the session."""
+    code = "import os, sonoseek.encoder as e; e.open_encoder(threads=1); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment["TMPDIR"] = str(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+    assert list(tmp_path.iterdir()) == []

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleError, InvalidValueError
+from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.encoder.values import Bundle
 
 INPUT = "canvas"

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import onnxruntime
 import torch
 
 from sonoseek.core import PATHOLOGIES
+from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.evaluate.calibrate import Calibration
 from sonoseek.evaluate.protocols import Round
 from sonoseek.training.export import BundleFacts

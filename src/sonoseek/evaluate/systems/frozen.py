@@ -6,12 +6,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sonoseek.cleaning import clean
 from sonoseek.core import NotFoundError, Scan
 from sonoseek.encoder import to_input
+from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.evaluate.systems.linear import LinearSystem
 
 
