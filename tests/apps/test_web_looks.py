@@ -155,8 +155,17 @@ class TestKeyboardAlone:
 
 
 class TestLooks:
-    @pytest.mark.parametrize("theme", ["dark", "light"])
-    @pytest.mark.parametrize(("width", "height"), [(1280, 800), (820, 1180), (3840, 2160)])
+    @pytest.mark.parametrize(
+        ("width", "height", "theme"),
+        [
+            (1280, 800, "dark"),
+            (820, 1180, "light"),
+            (3840, 2160, "dark"),
+            pytest.param(1280, 800, "light", marks=pytest.mark.long),
+            pytest.param(820, 1180, "dark", marks=pytest.mark.long),
+            pytest.param(3840, 2160, "light", marks=pytest.mark.long),
+        ],
+    )
     def test_no_view_breaks_a_rule_of_accessibility_or_its_frame(
         self, browser: Browser, room: str, asked: list[Path], theme: str, width: int, height: int
     ) -> None:
