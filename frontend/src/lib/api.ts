@@ -23,6 +23,13 @@ export interface Answer {
 
 const UNREACHABLE = "The server does not answer. Look whether it runs and the line is up, then try again.";
 
+let locked = () => {};
+
+/** What to do when the server asks for its token. */
+export function whenLocked(act: () => void): void {
+  locked = act;
+}
+
 export async function call(path: string, init?: RequestInit): Promise<Response> {
   let answer: Response;
   try {
@@ -32,6 +39,7 @@ export async function call(path: string, init?: RequestInit): Promise<Response> 
     throw new Problem(0, UNREACHABLE);
   }
   if (answer.ok) return answer;
+  if (answer.status === 401) locked();
   let detail = `The server answered ${answer.status}.`;
   try {
     const told: unknown = await answer.json();

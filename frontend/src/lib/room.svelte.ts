@@ -28,6 +28,8 @@ class Room {
   /** Milliseconds from asking to the verdict, of the last question. */
   took = $state(0);
   counts = $state.raw<Archive | null>(null);
+  /** A folder that is being sent to the batch; it goes on while other views are looked at. */
+  sending = $state.raw<{ done: number; total: number; name: string; stop: () => void } | null>(null);
   /** Files that were dropped as a folder, for the batch view. */
   folder = $state.raw<{ name: string; files: { name: string; file: File }[] } | null>(null);
 
@@ -53,9 +55,10 @@ class Room {
   }
 
   async begin(): Promise<void> {
+    api.whenLocked(() => (this.locked = true));
     addEventListener("hashchange", () => this.follow());
+    this.follow(); // before anything is waited for: a scan may be dropped meanwhile
     await this.meet();
-    this.follow();
   }
 
   /** Who answers here; and whether a token is asked for. */
@@ -92,6 +95,8 @@ class Room {
     }
     const steps = this.wanted ? this.read.steps : [];
     const expected = this.wanted ? this.read.uploads : [];
+    // What is shown now keeps its place in the history; a refusal is said where the scan would have been.
+    if (!this.wanted) this.go(NOTHING);
     this.#files = files;
     this.#fileIds = [];
     this.notice = "";
@@ -118,6 +123,13 @@ class Room {
   undo(index = this.read.steps.length - 1): void {
     if (index < 0) return;
     this.go({ ...this.read, steps: this.read.steps.filter((_, place) => place !== index), compare: 0 });
+  }
+
+  /** Like or dislike a case; the same again takes it back. */
+  judge(kind: "like" | "dislike", name: string): void {
+    const marked = this.search[kind === "like" ? "liked" : "disliked"].includes(name);
+    const others = this.read.steps.filter((step) => !((step.kind === "like" || step.kind === "dislike") && step.name === name));
+    this.go({ ...this.read, steps: marked ? others : [...others, { kind, name }], compare: 0 });
   }
 
   compare(rank: number): void {
@@ -149,8 +161,12 @@ class Room {
   follow(): void {
     this.address = parse(location.hash);
     const read = this.read;
-    if (this.address.view !== "read") return;
+    if (this.address.view !== "read") {
+      this.#leave();
+      return;
+    }
     if (!this.asked) {
+      this.#leave();
       Object.assign(this, { report: null, said: null, place: "", problem: "", wanted: false, notice: "", busy: false });
       this.#answered = "";
       return;
@@ -160,6 +176,14 @@ class Room {
     void this.#ask(source, read);
   }
 
+  /** Nobody waits for the answer that is on its way: it must not bring the reader back. Coming back asks again. */
+  #leave(): void {
+    if (!this.busy) return;
+    this.#going?.abort();
+    this.busy = false;
+    this.#answered = "";
+  }
+
   async #ask(source: api.Source, read: Read): Promise<boolean> {
     this.#going?.abort();
     const going = (this.#going = new AbortController());
@@ -167,10 +191,11 @@ class Room {
     Object.assign(this, { busy: true, problem: "", wanted: false });
     this.#answered = keyOf(read);
     try {
-      const answer = await this.#send(source, fold(read.steps), going.signal);
-      this.#show(answer, read, started);
+      const { answer, sent } = await this.#send(source, fold(read.steps), going.signal);
       const said = await api.said(answer.place, going.signal);
-      if (!going.signal.aborted) this.said = said;
+      if (going.signal.aborted) return false;
+      if (sent) this.#fileIds = answer.uploads;
+      this.#show(answer, said, read, started); // together: a headline never stands beside another question's figures
       return true;
     } catch (error) {
       if (going.signal.aborted) return false;
@@ -183,17 +208,21 @@ class Room {
   }
 
   /** Ask; a scan that the server has let go is sent again if this page has it still. */
-  async #send(source: api.Source, search: Search, signal: AbortSignal): Promise<api.Answer> {
+  async #send(
+    source: api.Source,
+    search: Search,
+    signal: AbortSignal,
+  ): Promise<{ answer: api.Answer; sent: boolean }> {
     try {
-      return await api.ask(source, search, signal);
+      return { answer: await api.ask(source, search, signal), sent: source.files !== undefined };
     } catch (error) {
       const gone = error instanceof api.Problem && error.status === 404 && source.uploads;
       if (!gone || source.uploads?.join() !== this.#fileIds.join() || !this.#files.length) throw error;
-      return await api.ask({ files: this.#files }, search, signal);
+      return { answer: await api.ask({ files: this.#files }, search, signal), sent: true };
     }
   }
 
-  #show(answer: api.Answer, read: Read, started: number): void {
+  #show(answer: api.Answer, said: Said, read: Read, started: number): void {
     const at = `${answer.report.gallery_id?.slice(0, 8)}/${answer.report.gallery_state}`;
     this.notice =
       read.at && read.at !== at
@@ -201,16 +230,14 @@ class Room {
         : "";
     this.report = answer.report;
     this.place = answer.place;
-    if (this.said && answer.report.scan.scan_id !== this.said_of) this.said = null;
-    this.said_of = answer.report.scan.scan_id;
-    if (answer.uploads.length && this.#files.length) this.#fileIds = answer.uploads;
-    const settled: Read = { ...read, uploads: answer.uploads, case: answer.uploads.length ? "" : read.case, at };
+    this.said = said;
+    const compare = keyOf(this.read) === keyOf(read) ? this.read.compare : 0; // opened while the answer was on its way
+    const settled: Read = { ...read, uploads: answer.uploads, case: answer.uploads.length ? "" : read.case, at, compare };
     this.#answered = keyOf(settled);
     history.replaceState(null, "", format(settled));
     this.address = settled;
     this.took = performance.now() - started;
   }
-  said_of = "";
 
   #fail(error: unknown, source: api.Source): void {
     if (error instanceof api.Problem && error.status === 401) {

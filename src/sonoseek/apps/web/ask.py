@@ -73,15 +73,17 @@ def parse_form(form: FormData, *, uploads: Sequence[Upload]) -> Asked:
             raise InvalidValueError(f"the field {name!r} is given twice; it is given once.")
     given = {name: str(value) for name, value in fields if name in SINGLE}
     several = {name: tuple(str(value) for key, value in fields if key == name) for name in MANY}
-    sources = (*(upload.upload_id for upload in uploads), *several["upload"])
+    # the same picture twice is one view: it must not count double
+    given_files = [*(upload.upload_id for upload in uploads), *several["upload"]]
+    sources = tuple(dict.fromkeys(given_files))
     case = _case(given["case"]) if given.get("case") else None
     if bool(sources) == (case is not None):
         raise InvalidValueError(
             "ask with files (field 'file', or 'upload' for one that was sent before) or with a 'case' of the archive, "
             "one of the two."
         )
-    if len(sources) > MOST_VIEWS:
-        raise InvalidValueError(f"{len(sources)} files are given; one question has {MOST_VIEWS} views at most.")
+    if len(given_files) > MOST_VIEWS:
+        raise InvalidValueError(f"{len(given_files)} files are given; one question has {MOST_VIEWS} views at most.")
     if len(several["liked"]) + len(several["disliked"]) > MOST_EXAMPLES:
         raise InvalidValueError(f"more than {MOST_EXAMPLES} scans are liked or disliked; name fewer.")
     crop = _box("crop", given.get("crop", ""))

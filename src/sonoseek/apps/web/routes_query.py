@@ -56,7 +56,7 @@ async def query(request: Request, room: TheRoom) -> Response:
     With files, or with a case of the archive. The report's pictures lie below its `Content-Location`.
     """
     started = time.perf_counter()
-    asked, uploads = await _received(request, room)
+    asked = await _received(request, room)
     received = time.perf_counter()
     name, held, body = await room.workers.run_first(_answered, room, asked)
     done = time.perf_counter()
@@ -64,7 +64,7 @@ async def query(request: Request, room: TheRoom) -> Response:
         "Content-Location": f"{request.scope.get('root_path', '')}/api/reports/{name}",
         "Server-Timing": f"receive;dur={(received - started) * 1e3:.1f}, answer;dur={(done - received) * 1e3:.1f}",
     }
-    shown = uploads or held.uploads
+    shown = held.uploads
     if shown:
         headers["Sonoseek-Uploads"] = ",".join(upload.upload_id for upload in shown)
         headers["Sonoseek-Frames"] = str(shown[0].frames)
@@ -139,12 +139,12 @@ async def download(
     return Response(body, media_type=media, headers=headers)
 
 
-async def _received(request: Request, room: Room) -> tuple[Asked, list[Upload]]:
+async def _received(request: Request, room: Room) -> Asked:
     """The form, its files kept."""
     async with _form(request, max_fields=128) as form:
         files = _files(form)
         kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for part in files]
-        return parse_form(form, uploads=kept), kept
+        return parse_form(form, uploads=kept)
 
 
 @asynccontextmanager
