@@ -15,7 +15,10 @@ import os
 import pickle
 import platform
 import socket
+import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +40,17 @@ __all__ = ["build_index_on_ray"]
 logger = logging.getLogger(__name__)
 
 CASES_PER_TASK = 8
-"""What a lost worker loses; large enough that handing out tasks costs little."""
-MAX_TASKS = 10_000
-IDLE_ROUNDS = 3
-"""Rounds in a row that may end early without one new case before the build gives up."""
+"""Large enough that handing out tasks costs little."""
+IN_FLIGHT = 2
+"""Tasks that a worker has in hand: one that it works on, one that waits. A slow writer holds the workers back."""
+LOOK_S, GET_S = 1.0, 60.0
+"""Seconds between looks at the cluster; and for fetching what a worker has finished."""
+STALL_S, MOST_STALLS = 300.0, 3
+"""Seconds without a word after which all workers are let go and others hired; and how often, without one new case."""
+MOST_FAILED_STARTS = 8
+"""Workers in a row that may fail to start before the build gives up."""
+MOST_LOST = 3
+"""Workers that may die over a task before its cases are handed out one by one, and over a case before it is refused."""
 
 
 def build_index_on_ray(
@@ -88,14 +98,14 @@ def build_index_on_ray(
     }
 
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
-        return _outcomes(waiting, job, workers=workers)
+        return _Crew(waiting, job, workers=workers).outcomes()
 
     with _cluster(address, workers=workers):
         return fill(source, gallery, work, on_progress=on_progress)
 
 
 class _Worker:
-    """One core's network and its view of the dataset. Faults travel back as values, so that Ray does not retry them."""
+    """One core's network and its view of the dataset. Faults travel back as values, so that Ray does not wrap them."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.fault: SonoseekError | None = None
@@ -120,11 +130,13 @@ class _Worker:
                 "embeddings of one bundle. Install the same sonoseek there, or share one bundle with --bundle."
             )
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        return {
-            "number": [int(number) for number in batch["number"]],
-            "outcome": [pickle.dumps(self._take(pickle.loads(item))) for item in batch["item"]],  # noqa: S301 - our own
-        }
+    def ready(self) -> bool:
+        """Answered once the network is loaded."""
+        return True
+
+    def take(self, items: Sequence[Item]) -> bytes:
+        """What became of each case, pickled: arrays that Ray sends itself stay in its store as long as they live."""
+        return pickle.dumps([self._take(item) for item in items])
 
     def _take(self, item: Item) -> Outcome | SonoseekError:
         if self.fault is not None:
@@ -135,53 +147,160 @@ class _Worker:
             return error
 
 
-def _outcomes(waiting: Sequence[Item], job: dict[str, Any], *, workers: int) -> Generator[Outcome]:
-    """One outcome for each case, whatever is lost on the way: what one round leaves out, the next takes up."""
-    from ray.exceptions import RayError
+@dataclass(eq=False)
+class _Task:
+    """Cases handed out together, and how many workers were lost over them."""
 
-    remaining = dict(enumerate(waiting))
-    idle = 0
-    while remaining:
-        before, why = len(remaining), "the stream ended early"
+    items: Sequence[Item]
+    lost: int = 0
+
+
+class _Crew:
+    """The cluster's workers, and what each has in hand.
+
+    Plain calls of plain actors, nothing that Ray would make again by itself: its streams, from which Ray Data is built,
+    can wait for ever for what a lost machine took with it (ray-project/ray issues 62535 and 64581).
+    """
+
+    def __init__(self, waiting: Sequence[Item], job: dict[str, Any], *, workers: int) -> None:
+        import ray
+
+        self._ray = ray
+        self._job = job
+        self._workers = workers
+        self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
+        self._todo = deque(
+            _Task(waiting[start : start + CASES_PER_TASK]) for start in range(0, len(waiting), CASES_PER_TASK)
+        )
+        self._starting: dict[Any, Any] = {}
+        self._loads: dict[Any, int] = {}
+        """Tasks in hand, by worker; a worker is here once it is ready."""
+        self._at_work: dict[Any, tuple[Any, _Task]] = {}
+        self._failed_starts = 0
+
+    def outcomes(self) -> Generator[Outcome]:
+        """One outcome for each case, in the order in which they are finished.
+
+        Raises:
+            SonoseekError: what a worker found wrong with more than one case.
+            TemporaryError: workers do not start, or nothing is heard of them.
+        """
+        heard, stalls = time.monotonic(), 0
         try:
-            for number, outcome in _round(remaining, job, workers=workers):
-                if isinstance(outcome, SonoseekError):
-                    raise outcome
-                if remaining.pop(number, None) is not None:
-                    yield outcome
-        except RayError as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if remaining:
-            logger.warning("Ray left %d cases out (%s); handing them out again", len(remaining), why)
-            idle = idle + 1 if len(remaining) == before else 0
-            if idle == IDLE_ROUNDS:
-                raise TemporaryError(
-                    f"Ray gave no result for {len(remaining)} cases in {IDLE_ROUNDS} rounds: {why}. "
-                    "See that the cluster's machines are up (`ray status`), then start the build again: it continues."
-                )
+            while self._todo or self._at_work:
+                self._hire()
+                self._hand_out()
+                refs = [*self._starting, *self._at_work]
+                ready = self._ray.wait(refs, timeout=LOOK_S)[0] if refs else []
+                if ready:
+                    heard = time.monotonic()
+                for ref in ready:
+                    if ref in self._starting:
+                        self._begin(ref)
+                    elif ref in self._at_work:  # not if the worker was found lost a moment ago
+                        found = self._collect(ref)
+                        stalls = 0 if found else stalls
+                        yield from found
+                        heard = time.monotonic()  # the writer's time is not the workers'
+                if time.monotonic() - heard > STALL_S:
+                    stalls += 1
+                    if stalls == MOST_STALLS:
+                        raise self._nothing(f"nothing was heard of its workers {stalls} times for {STALL_S:g} s")
+                    logger.warning("nothing was heard of Ray's workers for %g s; handing their cases out anew", STALL_S)
+                    self._dismiss()
+                    heard = time.monotonic()
+        finally:
+            self._dismiss()
+
+    def _hire(self) -> None:
+        """Workers as many as the cluster has cores now, and no more than there is work for."""
+        cores = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        wanted = min(cores, len(self._todo) + len(self._at_work))
+        for _ in range(wanted - len(self._starting) - len(self._loads)):
+            actor = self._actor.remote(self._job)
+            self._starting[actor.ready.remote()] = actor
+
+    def _begin(self, ref: Any) -> None:
+        actor = self._starting.pop(ref)
+        try:
+            self._ray.get(ref, timeout=GET_S)
+        except self._ray.exceptions.RayError as error:
+            self._failed_starts += 1
+            logger.warning("a worker of Ray did not start: %s", _first_line(error))
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                raise self._nothing(f"its workers do not start: {_first_line(error)}") from error
+        else:
+            self._failed_starts = 0
+            self._loads[actor] = 0
+
+    def _hand_out(self) -> None:
+        """Two tasks each, so that none waits for the writer; the least laden first."""
+        while self._todo and self._loads:
+            actor = min(self._loads, key=self._loads.__getitem__)
+            if self._loads[actor] >= IN_FLIGHT:
+                return
+            task = self._todo.popleft()
+            self._loads[actor] += 1
+            self._at_work[actor.take.remote(task.items)] = actor, task
+
+    def _collect(self, ref: Any) -> list[Outcome]:
+        """What a task came to; nothing if its worker was lost, whose tasks then wait again."""
+        actor, task = self._at_work[ref]
+        try:
+            found = pickle.loads(self._ray.get(ref, timeout=GET_S))  # noqa: S301  # made by our own workers
+        except self._ray.exceptions.RayError as error:
+            logger.warning("a worker of Ray was lost (%s); its cases are handed out anew", _first_line(error))
+            return self._lose(actor, first=task)
+        del self._at_work[ref]
+        self._loads[actor] -= 1
+        for outcome in found:
+            if isinstance(outcome, SonoseekError):
+                raise outcome
+        return list(found)
+
+    def _lose(self, actor: Any, *, first: _Task) -> list[Outcome]:
+        """Take a worker's tasks back. `first` is the one that it was lost over, as far as can be known.
+
+        A case over which worker after worker dies is refused: it would take every core of the cluster down in turn.
+        """
+        for ref, task in [(ref, task) for ref, (owner, task) in self._at_work.items() if owner is actor]:
+            del self._at_work[ref]
+            if task is not first:
+                self._todo.appendleft(task)
+        del self._loads[actor]
+        self._kill(actor)
+        first.lost += 1
+        if first.lost < MOST_LOST:
+            self._todo.appendleft(first)
+            return []
+        if len(first.items) > 1:  # one of them may be to blame: each for itself
+            self._todo.extendleft(_Task([item]) for item in first.items)
+            return []
+        record, _ = first.items[0]
+        reason = f"{MOST_LOST} workers of Ray died over it; see that its files are sound, and not too large for them."
+        return [Outcome(source=f"{record.dataset}/{record.case_id}", reason=reason)]
+
+    def _dismiss(self) -> None:
+        """Let every worker go; what they had in hand waits again."""
+        self._todo.extendleft(task for _, task in self._at_work.values())
+        if self._ray.is_initialized():  # or asking it for anything would begin a cluster
+            for actor in (*self._starting.values(), *self._loads):
+                self._kill(actor)
+        self._starting, self._loads, self._at_work = {}, {}, {}
+
+    def _kill(self, actor: Any) -> None:
+        with contextlib.suppress(Exception):  # it, its machine or the whole cluster may be gone
+            self._ray.kill(actor)
+
+    def _nothing(self, why: str) -> TemporaryError:
+        return TemporaryError(
+            f"Ray gives no result any more: {why}. See that the cluster's machines are up and have cores to spare "
+            "(`ray status`), then start the build again: it continues."
+        )
 
 
-def _round(
-    items: dict[int, Item], job: dict[str, Any], *, workers: int
-) -> Iterator[tuple[int, Outcome | SonoseekError]]:
-    """Hand every item out once; what comes back, as it comes. A slow writer holds the workers back."""
-    import ray
-    from ray import data
-
-    rows = [{"number": number, "item": pickle.dumps(item)} for number, item in items.items()]
-    cores = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    tasks = min(-(-len(rows) // CASES_PER_TASK), MAX_TASKS)
-    stream = data.from_items(rows, override_num_blocks=tasks).map_batches(
-        _Worker,
-        fn_constructor_args=[job],
-        batch_size=CASES_PER_TASK,
-        compute=data.ActorPoolStrategy(min_size=1, initial_size=cores, max_size=cores, max_tasks_in_flight_per_actor=2),
-        num_cpus=1,
-        max_restarts=-1,
-        max_task_retries=-1,
-    )
-    for row in stream.iter_rows():
-        yield int(row["number"]), pickle.loads(row["outcome"])  # noqa: S301 - made by our own workers
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextlib.contextmanager
@@ -195,7 +314,6 @@ def _cluster(address: str, *, workers: int) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray warns will be its default
     try:
         import ray
-        from ray.data import DataContext
     except ImportError as error:
         raise MissingExtraError.for_package("ray", extra="ray") from error
     joined: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -208,9 +326,6 @@ def _cluster(address: str, *, workers: int) -> Iterator[None]:
         ray.init(address=address, **joined)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _silent(address, error) from error
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:
