@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sonoseek.batch import BatchRunner, JobStore, Row, safe_name
+from sonoseek.batch import BatchRunner, Job, JobStore, Row, safe_name
+from sonoseek.batch import runner as runner_module
 from sonoseek.batch.asking import proven, score_rows, summarise, without_masks
 from sonoseek.batch.files import without_folder
 from sonoseek.batch.indexing import open_source
@@ -165,6 +171,82 @@ def test_the_figures_are_those_worked_out_by_hand() -> None:
     assert score_rows(rows[2:4])["auroc_malignant"] is None
 
 
+class TestOneAfterTheOther:
+    def test_the_one_that_was_begun_first_is_next(self, store: JobStore) -> None:
+        assert store.next_waiting() is None
+        first, second = (store.create("query", title=title, folder="/x") for title in ("first", "second"))
+        store.create("query", title="no files yet")
+        assert [store.next_waiting(), store.get(second.job_id).state] == [first, "waiting"]
+        store.change(first.job_id, state="running")
+        assert store.next_waiting() == second
+
+    def test_two_jobs_do_not_write_one_dataset(self, store: JobStore) -> None:
+        """Neither is in the archive yet; the second would push the first one's cases out."""
+        first = store.create("index", title="friday")
+        with pytest.raises(InvalidValueError, match="'friday' into the archive has not ended"):
+            store.create("index", title=" friday ")
+        store.create("index", title="friday", options={"extend": True})
+        store.create("query", title="friday")
+        store.create("index", title="saturday")
+        for job in store.list():
+            store.change(job.job_id, state="done")
+        assert store.create("index", title="friday").job_id != first.job_id  # the archive itself has the say then
+
+
+class Full:
+    """SQLite's own refusal: the file may have no page more."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._connection = store._connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("PRAGMA max_page_count = 1")
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.execute("PRAGMA max_page_count = 1000000")
+
+
+class TestNoRoom:
+    def test_a_write_that_fails_leaves_the_list_as_it_was(self, store: JobStore) -> None:
+        job = store.create("query", title="a")
+        with Full(store), pytest.raises(sqlite3.OperationalError, match="full"):
+            store.keep(job.job_id, "x" * 20_000, outcome={})
+        assert (store.get(job.job_id), store.rows(job.job_id)) == (job, ())
+        assert store.keep(job.job_id, "x" * 20_000, outcome={})
+
+    def test_the_thread_outlives_it_and_the_job_goes_on(
+        self, store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "scans").mkdir()
+        tried: list[str] = []
+
+        def ask(store: JobStore, job: Job, *_: Any, **__: Any) -> dict[str, Any]:
+            tried.append(job.job_id)
+            store.keep(job.job_id, "x" * 20_000, outcome={})
+            return {"files": 1}
+
+        monkeypatch.setattr(runner_module, "ask_files", ask)
+        monkeypatch.setattr(runner_module, "PAUSE_S", 0.05)
+        runner = BatchRunner(store, SimpleNamespace(gallery=None))  # type: ignore[arg-type]  # it is asked nothing
+        job = store.create("query", title="a", folder=str(tmp_path / "scans"))
+        with Full(store):
+            runner.start()
+            wait_until(lambda: len(tried) > 2)
+            assert (runner.alive, runner.troubled) == (True, True)
+            assert not store.get(job.job_id).ended
+        wait_until(lambda: store.get(job.job_id).state == "done")
+        assert (runner.alive, runner.troubled) == (True, False)
+        runner.close()
+        assert not runner.alive
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 class TestIndexing:
     def test_a_table_must_not_reach_out_of_its_folder(self, tmp_path: Path) -> None:
         outside = tmp_path / "secret.png"
@@ -199,7 +281,9 @@ def test_files_that_nobody_sent_to_the_end_are_let_go(store: JobStore) -> None:
     old, new = (store.create("query", title=title) for title in ("old", "new"))
     for job in (old, new):
         store.place(job.job_id, "a.png").write_bytes(b"1")
-    store.change(old.job_id, created=datetime.now(UTC) - timedelta(days=2))
+    store.change(new.job_id, created=datetime.now(UTC) - timedelta(days=2))  # long ago, but its files still come
+    two_days_ago = (datetime.now(UTC) - timedelta(days=2)).timestamp()
+    os.utime(store.files(old.job_id), (two_days_ago, two_days_ago))
     runner = BatchRunner(store, None)  # type: ignore[arg-type]  # it is asked nothing
     runner.start()
     runner.close()

@@ -43,6 +43,13 @@ export function duration(seconds: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
 }
 
+/** A time limit in words. */
+export function lasting(minutes: number): string {
+  const [count, unit] = minutes < 90 ? [minutes, "minute"] : [minutes / 60, "hour"];
+  const told = Number(count.toFixed(1));
+  return `${told} ${unit}${told === 1 ? "" : "s"}`;
+}
+
 /** A number with its sign, a true minus, and no negative zero. */
 export function signed(value: number, digits: number): string {
   const text = value.toFixed(digits);

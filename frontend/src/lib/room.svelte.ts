@@ -16,6 +16,8 @@ class Room {
   said = $state.raw<Said | null>(null);
   busy = $state(false);
   problem = $state("");
+  /** Address of the search that was looked at last, for links back to it. */
+  searched = $state("#/read");
   /** The address is about a scan that the server does not have: it must be sent. */
   wanted = $state(false);
   notice = $state("");

@@ -9,7 +9,7 @@ was written, and no row is written twice.
 """
 
 from sonoseek.batch.files import safe_name, without_folder
-from sonoseek.batch.indexing import check_name
+from sonoseek.batch.indexing import check_name, check_new
 from sonoseek.batch.job import KINDS, Job, JobKind, JobState, Row
 from sonoseek.batch.runner import BatchRunner
 from sonoseek.batch.store import JobStore
@@ -23,6 +23,7 @@ __all__ = [
     "JobStore",
     "Row",
     "check_name",
+    "check_new",
     "safe_name",
     "without_folder",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,19 @@ def check_name(name: str) -> None:
     if "/" in name:
         raise InvalidValueError(
             f"the name is {name!r}; it stands before the slash of DATASET/CASE and holds none. Name it without."
+        )
+
+
+def check_new(name: str, datasets: Collection[str]) -> None:
+    """Hold a dataset's name to those that the archive has.
+
+    Raises:
+        InvalidValueError: it is among them: cases of the same name would push out the older ones.
+    """
+    if name in datasets:
+        raise InvalidValueError(
+            f"the archive has a dataset called {name!r} already, whose cases would be pushed out by cases of the same "
+            "name; choose another name, or say extend."
         )
 
 

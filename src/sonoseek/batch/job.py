@@ -26,7 +26,7 @@ class Job:
         state: "receiving" files, "waiting" for its turn, "running"; "done", "stopped" by a person, "failed" as a whole.
         title: as the person named it; an index job's dataset.
         folder: on this machine, when the files were not sent; None: they were.
-        options: what the work needs to know: k, where, per_patient, diverse.
+        options: what the work needs to know: k, where, per_patient, diverse; of an index job, extend.
         total: files in all; 0 until it is known.
         done: files that are finished, refused ones among them.
         refused: files that could not be read or kept.

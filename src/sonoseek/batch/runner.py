@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from sonoseek.batch.asking import ask_files
 from sonoseek.batch.files import remove_folder, without_folder
-from sonoseek.batch.indexing import StoppedError, index_folder
+from sonoseek.batch.indexing import StoppedError, check_new, index_folder
 from sonoseek.batch.job import ENDED, Job
 from sonoseek.batch.store import JobStore
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
@@ -19,7 +21,11 @@ from sonoseek.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 ABANDONED = timedelta(days=1)
-"""A job that receives files for longer keeps nothing when a server starts."""
+"""A job that has received no file for longer is nobody's: it is stopped, and its files are taken off the disk."""
+PAUSE_S = 5.0
+"""Seconds after which a thread that met trouble, a full disk say, tries again."""
+SWEEP_S = 600.0
+"""Seconds between looks for abandoned jobs."""
 
 
 class BatchRunner:
@@ -47,19 +53,24 @@ class BatchRunner:
         self._on_index = on_index
         self._wake = threading.Event()
         self._end = threading.Event()
+        self._troubled = False
         self._thread = threading.Thread(target=self._work, name="sonoseek-batch", daemon=True)
 
     def start(self) -> None:
         """Take up what a process that ended left, and whatever comes."""
-        for job in self._store.list():
-            if job.state == "running":
-                self._store.change(job.job_id, state="waiting")
-            if job.state == "receiving" and datetime.now(UTC) - job.created > ABANDONED:
-                self.stop_job(job.job_id)  # whoever sent its files has gone
-            if job.ended:
-                remove_folder(self._store.files(job.job_id))
+        self._take_up()
         self._thread.start()
         self._wake.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is anybody to work on jobs."""
+        return self._thread.is_alive()
+
+    @property
+    def troubled(self) -> bool:
+        """Whether jobs wait because their list cannot be written, on a full disk say; tried again every few seconds."""
+        return self._troubled
 
     def submit(self, job_id: str) -> Job:
         """All files are there: let the job wait for its turn.
@@ -104,13 +115,36 @@ class BatchRunner:
             self._thread.join(timeout_s)
 
     def _work(self) -> None:
+        """Until the end, whatever happens: had it died of a full disk, every later job would wait for ever."""
+        swept = time.monotonic()
         while not self._end.is_set():
-            waiting = [job for job in reversed(self._store.list()) if job.state == "waiting"]
-            if not waiting:
-                self._wake.wait(timeout=1.0)
-                self._wake.clear()
+            try:
+                if self._troubled:
+                    self._take_up()
+                    self._troubled = False
+                if time.monotonic() - swept > SWEEP_S:
+                    self._take_up()
+                    swept = time.monotonic()
+                if (job := self._store.next_waiting()) is not None:
+                    self._run(job)
+                    continue
+            except Exception:
+                log.exception("the batch thread met trouble and tries again in %g s", PAUSE_S)
+                self._troubled = True
+                self._end.wait(PAUSE_S)
                 continue
-            self._run(waiting[0])
+            self._wake.wait(timeout=1.0)
+            self._wake.clear()
+
+    def _take_up(self) -> None:
+        """What nobody works on waits for its turn again; what nobody sends any more ends."""
+        for job in self._store.list():
+            if job.state == "running":
+                self._store.change(job.job_id, state="waiting", unless=ENDED)
+            if job.state == "receiving" and datetime.now(UTC) - self._store.last_sent(job) > ABANDONED:
+                self.stop_job(job.job_id)
+            if job.ended:
+                remove_folder(self._store.files(job.job_id))
 
     def _run(self, job: Job) -> None:
         if not self._store.change(
@@ -125,6 +159,8 @@ class BatchRunner:
                 ended = {"state": "done", "summary": summary}
         except StoppedError:
             pass
+        except sqlite3.Error:  # the list of jobs cannot be written, so neither can an end of this one: try again later
+            raise
         except (SonoseekError, OSError) as error:
             ended = {
                 "state": "failed",
@@ -146,6 +182,8 @@ class BatchRunner:
             return ask_files(self._store, job, self._engine, folder=folder, stopped=lambda: self._stopped(job))
         if not self._writable or self._engine.gallery is None:
             raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
+        if job.started is None and not job.options.get("extend"):
+            self._new_to_the_archive(job)
         try:
             return index_folder(
                 self._store,
@@ -158,6 +196,13 @@ class BatchRunner:
         finally:
             if self._on_index is not None:
                 self._on_index()
+
+    def _new_to_the_archive(self, job: Job) -> None:
+        """Asked again as the work begins: much may have been added since the job was."""
+        gallery = self._engine.gallery
+        if gallery is not None:
+            gallery.refresh()
+            check_new(job.title, gallery.info().by_dataset)
 
     def _places(self) -> tuple[Path, ...]:
         """Folders that no error's sentence may name, besides a job's own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.batch.files import remove_folder, safe_name
-from sonoseek.batch.job import Job, JobState, Row, check_kind
+from sonoseek.batch.job import ENDED, Job, JobState, Row, check_kind
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
 
 SCHEMA = """
@@ -77,7 +78,8 @@ class JobStore:
         """Begin a job: "receiving" its files, or, where a folder on this machine is named, "waiting".
 
         Raises:
-            InvalidValueError: no such kind; an unprintable or overlong title; a negative total.
+            InvalidValueError: no such kind; an unprintable or overlong title; a negative total; an index job whose
+                dataset another one is about to write, unless its options say `extend`.
         """
         checked = check_kind(kind)
         if not title.strip() or len(title) > 200 or not title.isprintable():
@@ -95,6 +97,11 @@ class JobStore:
             created=datetime.now(UTC),
         )
         with self._writing() as connection:
+            if job.kind == "index" and not job.options.get("extend") and self._is_begun(job.title):
+                raise InvalidValueError(
+                    f"a job that puts a dataset called {job.title!r} into the archive has not ended yet, and its cases "
+                    "would be pushed out by cases of the same name; choose another name, or stop it, or say extend."
+                )
             connection.execute(
                 f"INSERT INTO jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})",  # noqa: S608  # ours
                 [_stored(name, getattr(job, name)) for name in FIELDS],
@@ -118,6 +125,14 @@ class JobStore:
         with self._lock:
             found = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
         return tuple(_job(row) for row in found)
+
+    def next_waiting(self) -> Job | None:
+        """The job whose turn it is: of those that wait, the one that was begun first."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT * FROM jobs WHERE state = 'waiting' ORDER BY created, rowid LIMIT 1"
+            ).fetchone()
+        return None if found is None else _job(found)
 
     def change(self, job_id: str, *, unless: Sequence[JobState] = (), **values: Any) -> bool:
         """Set fields of a job, unless it is in one of these states; says whether it was done."""
@@ -169,6 +184,13 @@ class JobStore:
         """Folder of a job's own files; it need not be there."""
         return self.folder / "files" / job_id
 
+    def last_sent(self, job: Job) -> datetime:
+        """When a file of a job was last begun to be sent, UTC; without files, when the job was begun."""
+        try:
+            return datetime.fromtimestamp(self.files(job.job_id).stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return job.created
+
     def place(self, job_id: str, name: str) -> Path:
         """Where a file of this name belongs, its folder made.
 
@@ -182,6 +204,7 @@ class JobStore:
             raise InvalidValueError(
                 f"{name[:80]!r} lies in a folder that is called like a file of this job; rename one of them."
             ) from None
+        os.utime(self.files(job_id))  # for `last_sent`
         if path.is_dir():
             raise InvalidValueError(f"{name[:80]!r} is called like a folder of this job; rename one of them.")
         return path
@@ -204,16 +227,25 @@ class JobStore:
         with self._lock:
             self._connection.close()
 
+    def _is_begun(self, title: str) -> bool:
+        ended = ", ".join("?" * len(ENDED))
+        found = self._connection.execute(
+            f"SELECT 1 FROM jobs WHERE kind = 'index' AND title = ? AND state NOT IN ({ended})",  # noqa: S608  # ours
+            (title, *ENDED),
+        )
+        return found.fetchone() is not None
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")  # a full disk may be met as late as here
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite has ended it itself after some errors
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
 
 def _stored(name: str, value: Any) -> Any:

@@ -29,6 +29,7 @@ from sonoseek.core import DISCLAIMER
 from sonoseek.engine import SearchEngine
 from sonoseek.reports import report_schema
 
+TIDY_S = 60.0
 DESCRIPTION = f"A search engine for breast ultrasound. {DISCLAIMER.capitalize()}."
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": told, "content": {"application/problem+json": {"schema": problems.PROBLEM}}}
@@ -44,6 +45,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         (415, "No form."),
         (422, "A value breaks a rule, or a file is no scan."),
         (503, "Too much at once; try again."),
+        (507, "No room on the server's disk."),
     )
 }
 
@@ -65,9 +67,11 @@ def create_app(engine: SearchEngine, settings: WebSettings | None = None) -> Fas
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(room.warm_up)
+        tidying = asyncio.create_task(_tidy(room))
         try:
             yield
         finally:
+            tidying.cancel()
             await asyncio.to_thread(room.close)
 
     app = FastAPI(
@@ -90,6 +94,13 @@ def create_app(engine: SearchEngine, settings: WebSettings | None = None) -> Fas
     app.add_middleware(Observe, metrics=room.metrics)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
+
+
+async def _tidy(room: Room) -> None:
+    """Nothing that was sent outlives its time by more than a minute, however idle the server is."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        await asyncio.to_thread(room.tidy)
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

@@ -128,7 +128,9 @@ def answer(room: Room, asked: Asked) -> tuple[str, HeldReport]:
     prediction = report.prediction
     room.metrics.verdicts.labels("unfamiliar" if prediction.unfamiliar else prediction.label or "not sure").inc()
     held = HeldReport(report=report, readings=tuple(readings), uploads=tuple(uploads), frame=asked.frame)
-    return name, room.reports.put(name, held)
+    room.reports.put(name, held)
+    room.check_wanted(*uploads)
+    return name, held
 
 
 def form_schema() -> Mapping[str, Any]:

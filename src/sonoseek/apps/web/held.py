@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
@@ -101,6 +101,17 @@ class Shelf(Generic[T]):
         with self._lock:
             return self._drop(key)
 
+    def drop_all(self, unwanted: Callable[[str, T], bool]) -> None:
+        """Throw out the things of which `unwanted(key, thing)` is true."""
+        with self._lock:
+            for key in [key for key, (_, thing) in self._things.items() if unwanted(key, thing)]:
+                self._drop(key)
+
+    def tidy(self) -> None:
+        """Throw out what has had its time: without this, the last things would wait for the next use of the shelf."""
+        with self._lock:
+            self._tidy()
+
     def clear(self) -> None:
         """Throw everything out."""
         with self._lock:
@@ -138,6 +149,7 @@ class Upload:
         path: where it lies.
         size: bytes.
         frames: how many pictures it holds.
+        deleted: set when a reader has it taken away: what is being made of it meanwhile must not be kept either.
     """
 
     upload_id: str
@@ -145,6 +157,7 @@ class Upload:
     path: Path
     size: int
     frames: int
+    deleted: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,13 +10,20 @@ import logging
 import secrets
 import sys
 import time
+import traceback
+import warnings
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sonoseek.core import SonoseekError
+
 log = logging.getLogger("sonoseek.web")
+OURS = ("sonoseek", "uvicorn")
+LEFT_OUT = "its text is left out: it may quote a scan"
 FIELDS = ("request_id", "method", "route", "status", "ms", "bytes", "address", "event", "job")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 """Others are counted as one: a counter for every word that a stranger makes up would fill the memory."""
@@ -102,19 +109,41 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage() if _ours(record.name) else f"{record.module}:{record.lineno}, {LEFT_OUT}",
         }
         line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # as the standard library has it
+        """Where it came from and what kind it is; the text only of errors that name no files."""
+        told: list[str] = []
+        error: BaseException | None = ei[1]
+        while error is not None:
+            named = isinstance(error, OSError | SonoseekError)
+            last = f"{type(error).__name__} {getattr(error, 'errno', None) or ''}".rstrip()
+            told.append("".join(traceback.format_tb(error.__traceback__)) + (last if named else f"{last}: {error}"))
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\nfollowed by\n".join(reversed(told))
+
+
+def _ours(name: str) -> bool:
+    return name.split(".")[0] in OURS
+
+
+def _warned(_: Warning | str, category: type[Warning], filename: str, lineno: int, *__: Any) -> None:
+    """Takes the place of `warnings.showwarning`: where and what kind, for the text may quote a scan's header."""
+    log.warning("%s at %s:%d, %s", category.__name__, Path(filename).name, lineno, LEFT_OUT)
+
 
 def log_to(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:
-    """Write this program's log, and the server library's, as JSON lines."""
+    """Write this program's log as JSON lines, and that there was a notice or warning of another library's."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    for name in ("sonoseek", "uvicorn"):
+    logging.getLogger().handlers = [handler]
+    warnings.showwarning = _warned  # type: ignore[assignment]  # it is called by position
+    for name in OURS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
@@ -25,6 +27,9 @@ from sonoseek.core import (
     TemporaryError,
 )
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+SQLITE_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
+SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = 2
 STATUS: tuple[tuple[type[SonoseekError], int], ...] = (
@@ -112,6 +117,22 @@ def install(app: FastAPI) -> None:
         """Nobody reads this; but the log must not call it an error of ours."""
         return problem(400, "the request ended before all of it was sent; nothing was kept.", request_id=_id(request))
 
+    async def disk(request: Request, error: Exception) -> Response:
+        """The disk's errors; the log has their number alone, for their texts name files, and files name patients."""
+        if isinstance(error, sqlite3.Error):
+            number = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds above
+            full, busy, told = number in SQLITE_NO_ROOM, number in SQLITE_BUSY, f"SQLite error {number}"
+        else:
+            assert isinstance(error, OSError)  # noqa: S101  # it is registered for these two alone
+            full, busy, told = error.errno in NO_ROOM, False, errno.errorcode.get(error.errno or 0, "OSError")
+        if not (full or busy):
+            return await unexpected(request, error)
+        log.error("the disk refused: %s", told, extra={"request_id": _id(request)})
+        if busy:
+            return problem(503, "the list of jobs is in use just now; try again.", request_id=_id(request))
+        detail = "the server's disk is full or may not be written; nothing of this request was kept. Make room there."
+        return problem(507, detail, request_id=_id(request))
+
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected error", exc_info=error, extra={"request_id": _id(request)})
         return problem(
@@ -122,6 +143,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, theirs)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(OSError, disk)
+    app.add_exception_handler(sqlite3.Error, disk)
     app.add_exception_handler(Exception, unexpected)
 
 

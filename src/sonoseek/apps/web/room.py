@@ -29,7 +29,7 @@ from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.work import Workers
 from sonoseek.atlas import ArchiveMap, draw_map
 from sonoseek.batch import BatchRunner, JobStore, without_folder
-from sonoseek.core import Box, InvalidValueError, Scan, ScanReadError, SonoseekError
+from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
 from sonoseek.engine import Reading, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.reading import frame_count, read_scan
@@ -118,21 +118,51 @@ class Room:
         held = self.readings.find(key)
         if held is not None:
             return held
-        return self.readings.put(key, self.engine.read(self.scan(upload, frame=frame), crop=crop))
+        reading = self.readings.put(key, self.engine.read(self.scan(upload, frame=frame), crop=crop))
+        self.check_wanted(upload)
+        return reading
 
     def scan(self, upload: Upload, *, frame: int) -> Scan:
         """One frame of a file, as it was sent. A file of one frame that does not read is let go: it never will.
 
         Raises:
+            NotFoundError: it was taken away meanwhile.
             ScanReadError, InvalidValueError: as `read_scan`.
         """
         try:
             with self._unplaced(upload.path):
                 return read_scan(upload.path, frame=frame)
+        except NotFoundError:  # its file has left, as one that was deleted or had its time does
+            self.uploads.drop(upload.upload_id)
+            self.uploads.get(upload.upload_id)
+            raise
         except ScanReadError:
             if upload.frames == 1:
                 self.uploads.drop(upload.upload_id)
             raise
+
+    def forget(self, upload: Upload) -> None:
+        """Take a file away, and all that was made of it."""
+        upload.deleted.set()
+        self.uploads.drop(upload.upload_id)
+        self.readings.drop_all(lambda key, _: key.startswith(f"{upload.upload_id}/"))
+        self.reports.drop_all(lambda _, held: any(each.upload_id == upload.upload_id for each in held.uploads))
+
+    def check_wanted(self, *uploads: Upload) -> None:
+        """Hold what was just made of files against what was taken away while it was made.
+
+        Raises:
+            NotFoundError: one of them was; nothing that was made of it is at hand any more.
+        """
+        for upload in uploads:
+            if upload.deleted.is_set():
+                self.forget(upload)
+                raise NotFoundError(f"{upload.name!r} was deleted while it was read; send it again.")
+
+    def tidy(self) -> None:
+        """Let go of what has had its time."""
+        for shelf in (self.reports, self.readings, self.uploads):
+            shelf.tidy()
 
     @contextmanager
     def _unplaced(self, path: Path) -> Iterator[None]:

@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 from sonoseek.apps.web.problems import RefusedError
 from sonoseek.apps.web.room import Room
 from sonoseek.apps.web.routes_query import TheRoom
-from sonoseek.batch import Job, JobKind, Row, check_name
+from sonoseek.batch import Job, JobKind, Row, check_name, check_new
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.gallery.where import parse_where
 
@@ -190,13 +190,13 @@ def _create(room: Room, new: NewJob) -> Job:
         raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
     if new.kind == "index":
         check_name(new.title.strip())
-    if new.kind == "index" and not new.extend and new.title.strip() in room.info()[1].by_dataset:
-        raise InvalidValueError(
-            f"the archive has a dataset called {new.title.strip()!r} already, whose cases would be pushed out by cases "
-            "of the same name; choose another name, or say extend."
-        )
+        if not new.extend:
+            check_new(new.title.strip(), room.info()[1].by_dataset)
     folder = None if new.folder is None else str(_inside(room, new.folder))
-    options = {"k": new.k, "where": new.where or None, "per_patient": new.per_patient, "diverse": new.diverse}
+    if new.kind == "index":
+        options: dict[str, Any] = {"extend": new.extend}
+    else:
+        options = {"k": new.k, "where": new.where or None, "per_patient": new.per_patient, "diverse": new.diverse}
     job = room.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
     if folder is not None:  # it waits from the first: the runner may have begun with it, or be done, by now
         room.runner.wake()

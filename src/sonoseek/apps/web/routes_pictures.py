@@ -19,7 +19,9 @@ Size = Annotated[int, Query(ge=16, le=4096, description="Pixels of the longer si
 View = Annotated[int, Query(ge=0, description="Which of several views, from 0.")]
 Reference = Annotated[
     float | None,
-    Query(gt=0, lt=1e6, description="What full colour stands for, per hundredth of the scan; two maps may share it."),
+    Query(
+        ge=1e-6, lt=1e6, description="What full colour stands for, per hundredth of the scan; two maps may share it."
+    ),
 ]
 ScanId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of a scan of the archive.")]
 HELD = "private, no-cache"

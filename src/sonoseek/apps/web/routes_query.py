@@ -90,9 +90,8 @@ async def get_upload(upload_id: UploadId, room: TheRoom) -> dict[str, Any]:
 
 @router.delete("/uploads/{upload_id}", status_code=204)
 async def delete_upload(upload_id: UploadId, room: TheRoom) -> Response:
-    """Take a file off the server now rather than later."""
-    room.uploads.get(upload_id)
-    room.uploads.drop(upload_id)
+    """Take a file off the server now rather than later, and every report that was made of it."""
+    await room.workers.run(room.forget, room.uploads.get(upload_id))
     return Response(status_code=204)
 
 

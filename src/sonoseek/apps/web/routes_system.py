@@ -31,14 +31,20 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"description": "The archive cannot be read now."}})
+@router.get("/readyz", responses={503: {"description": "The archive cannot be read now, or batch jobs cannot run."}})
 async def readyz(room: TheRoom) -> dict[str, Any]:
-    """The archive can be searched and the network is loaded."""
+    """The archive can be searched and the network is loaded.
+
+    `batch` is "working", or "in trouble" while jobs wait because their list cannot be written: see the log.
+    """
     try:
         state = await room.workers.run(room.gallery.state)
     except GalleryError as error:  # as said above; elsewhere it is this server's error, here it is the answer
         raise RefusedError(503, str(error)) from error
-    return {"status": "ready", "bundle_id": room.engine.bundle.bundle_id, "gallery_state": state}
+    if not room.runner.alive:
+        raise RefusedError(503, "the thread that works on batch jobs has ended; its reason is in the log. Start anew.")
+    batch = "in trouble" if room.runner.troubled else "working"
+    return {"status": "ready", "bundle_id": room.engine.bundle.bundle_id, "gallery_state": state, "batch": batch}
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
