@@ -79,10 +79,21 @@ class TestAsk:
         first = page.locator(".stage img").first.get_attribute("src")
         page.get_by_role("button", name="Frame 4", exact=True).click()
         expect(page.locator(".cine label")).to_contain_text("Frame 4 of 6")
-        assert page.locator(".stage img").first.get_attribute("src") != first
+        expect(page.locator(".stage img").first).not_to_have_attribute("src", first or "")
         assert "s=f%3A3" in page.url
         page.get_by_role("button", name="Frame 4", exact=True).press("ArrowRight")
         expect(page.locator(".cine label")).to_contain_text("Frame 5 of 6")
+        expect(page.get_by_role("button", name="Frame 5", exact=True)).to_be_focused()
+        for _ in range(3):  # wherever the focus is by now: it must not have been lost to an answer
+            page.keyboard.press("ArrowLeft")
+        expect(page.locator(".cine label")).to_contain_text("Frame 2 of 6")
+        expect(page.get_by_role("button", name="Frame 2", exact=True)).to_be_focused()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".cine label")).to_contain_text("Frame 3 of 6")
+        page.locator(".cine input").press("End")
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator(".cine label")).to_contain_text("Frame 5 of 6")
+        expect(page.locator(".cine input")).to_be_focused()
         expect(page.locator(".stage .bar")).to_contain_text("mm")
 
     def test_what_is_no_scan_says_so_and_the_page_goes_on(
