@@ -238,4 +238,10 @@ class TestToken:
             page.wait_for_selector("text=Ask about a scan")
             page.reload()
             page.wait_for_selector("text=Ask about a scan")
+            for view, shown in (("Archive", "The archive"), ("Batch", "Many scans at once")):
+                reader.context.clear_cookies()  # as a server that was started anew does, which knows no session
+                page.get_by_role("link", name=view, exact=True).click()
+                page.get_by_label("The server's token").fill("a-long-enough-token")
+                page.get_by_role("button", name="Sign in").click()
+                page.get_by_role("heading", name=shown).wait_for()
             reader.close()
