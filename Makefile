@@ -13,7 +13,7 @@ help:
 	@echo "make demo    phantom archive -> gallery -> ten reports -> the reading room, at an address it prints (no torch)"
 	@echo "make page    the reading room's page, from frontend/ (Node 20)"
 	@echo "make test    the tests;  make lint  style, types, floors"
-	@echo "make test-long  minutes: a Milvus server, a Ray cluster, 200 killed writers, a power cut at every flush"
+	@echo "make test-long  half an hour: a Milvus server, a Ray cluster, 200 killed writers, a power cut at every flush, every backbone"
 	@echo "make bench   speed of queries and of index builds"
 	@echo "make bench-gallery  galleries of 10,000 to 1,000,000 scans, ours and others', into docs/results"
 	@echo "make docs    the documentation, into site/"
@@ -56,13 +56,13 @@ test: $(VENV)/.dev $(PAGE)
 	npm --prefix frontend run --silent test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What `make test` does by sample.
-# The same, and the servers and engines that the long tests and the benchmark of galleries talk to.
+# Everything, and the servers and engines that the long tests and the benchmark of galleries talk to.
 $(VENV)/.peers: requirements/peers.txt pyproject.toml | $(BIN)/python
 	$(PIP) install -r requirements/peers.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.dev $(VENV)/.clinic
 
+# What `make test` does by sample or leaves out: half an hour.
 test-long: $(VENV)/.peers $(PAGE)
 	$(BIN)/python -m pytest -m long
 

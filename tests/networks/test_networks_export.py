@@ -12,8 +12,8 @@ from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training import export
 from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
 
-QUICK = ("paper-cnn", "tiny")
-"""The others take their time: the exporter walks through every layer."""
+QUICK = ("paper-cnn", "tiny", "mobilenet-v2")
+"""The others take their time, for the exporter walks through every layer: the long tests have them."""
 
 FACTS = BundleFacts(
     name="x",
@@ -32,7 +32,7 @@ FACTS = BundleFacts(
 @pytest.mark.parametrize(
     ("network", "backbone"),
     [
-        *[("plain", b) if b in QUICK else pytest.param("plain", b, marks=pytest.mark.slow) for b in BACKBONES],
+        *[("plain", b) if b in QUICK else pytest.param("plain", b, marks=pytest.mark.long) for b in BACKBONES],
         ("hybrid", "tiny"),
         *[(n, "none") for n in OWN_READERS],
     ],

@@ -162,7 +162,9 @@ def test_frozen_features_need_their_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("backbone", START)
+@pytest.mark.parametrize(
+    "backbone", [b if b == "squeezenet" else pytest.param(b, marks=pytest.mark.long) for b in START]
+)
 def test_frozen_features_are_the_backbone_s(backbone: str, real_data: Path, tmp_path: Path) -> None:
     import onnxruntime
 
