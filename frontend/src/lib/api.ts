@@ -100,8 +100,8 @@ export async function signIn(token: string): Promise<void> {
   await call("api/session", json({ token }));
 }
 
-export async function createJob(kind: JobKind, title: string, total: number): Promise<Job> {
-  return (await (await call("api/jobs", json({ kind, title, total }))).json()) as Job;
+export async function createJob(kind: JobKind, title: string, total: number, extend: boolean): Promise<Job> {
+  return (await (await call("api/jobs", json({ kind, title, total, extend }))).json()) as Job;
 }
 
 export async function sendFile(id: string, name: string, file: Blob, signal: AbortSignal): Promise<void> {
