@@ -50,7 +50,7 @@ STALL_S, MOST_STALLS = 300.0, 3
 MOST_FAILED_STARTS = 8
 """Workers in a row that may fail to start before the build gives up."""
 MOST_LOST = 3
-"""Workers that may die over a task before its cases are handed out one by one, and over a case before it is refused."""
+"""Workers that may die over a case, handed out alone, before it is refused."""
 
 
 def build_index_on_ray(
@@ -149,7 +149,7 @@ class _Worker:
 
 @dataclass(eq=False)
 class _Task:
-    """Cases handed out together, and how many workers were lost over them."""
+    """Cases handed out together; and how many workers were lost over the one, if it is one."""
 
     items: Sequence[Item]
     lost: int = 0
@@ -183,39 +183,47 @@ class _Crew:
 
         Raises:
             SonoseekError: what a worker found wrong with more than one case.
-            TemporaryError: workers do not start, or nothing is heard of them.
+            TemporaryError: workers do not start, nothing is heard of them, or the cluster itself is lost.
         """
-        heard, stalls = time.monotonic(), 0
         try:
-            while self._todo or self._at_work:
-                self._hire()
-                self._hand_out()
-                refs = [*self._starting, *self._at_work]
-                ready = self._ray.wait(refs, timeout=LOOK_S)[0] if refs else []
-                if ready:
-                    heard = time.monotonic()
-                for ref in ready:
-                    if ref in self._starting:
-                        self._begin(ref)
-                    elif ref in self._at_work:  # not if the worker was found lost a moment ago
-                        found = self._collect(ref)
-                        stalls = 0 if found else stalls
-                        yield from found
-                        heard = time.monotonic()  # the writer's time is not the workers'
-                if time.monotonic() - heard > STALL_S:
-                    stalls += 1
-                    if stalls == MOST_STALLS:
-                        raise self._nothing(f"nothing was heard of its workers {stalls} times for {STALL_S:g} s")
-                    logger.warning("nothing was heard of Ray's workers for %g s; handing their cases out anew", STALL_S)
-                    self._dismiss()
-                    heard = time.monotonic()
+            yield from self._outcomes()
+        except self._ray.exceptions.RayError as error:
+            raise self._nothing(_first_line(error)) from error
         finally:
             self._dismiss()
+
+    def _outcomes(self) -> Generator[Outcome]:
+        heard, stalls = time.monotonic(), 0
+        while self._todo or self._at_work:
+            self._hire()
+            self._hand_out()
+            refs = [*self._starting, *self._at_work]
+            ready = self._ray.wait(refs, timeout=LOOK_S)[0] if refs else []
+            if ready:
+                heard = time.monotonic()
+            for ref in ready:
+                if ref in self._starting:
+                    self._begin(ref)
+                elif ref in self._at_work:  # not if the worker was found lost a moment ago
+                    found = self._collect(ref)
+                    stalls = 0 if found else stalls
+                    yield from found
+                    heard = time.monotonic()  # the writer's time is not the workers'
+            if time.monotonic() - heard > STALL_S:
+                logger.warning("nothing was heard of Ray's workers for %g s; handing their cases out anew", STALL_S)
+                refused = self._give_up()
+                stalls = 0 if refused else stalls + 1
+                if stalls == MOST_STALLS:
+                    raise self._nothing(f"nothing was heard of its workers {stalls} times for {STALL_S:g} s")
+                yield from refused
+                heard = time.monotonic()
 
     def _hire(self) -> None:
         """Workers as many as the cluster has cores now, and no more than there is work for."""
         cores = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         wanted = min(cores, len(self._todo) + len(self._at_work))
+        if self._loads and self._failed_starts >= MOST_FAILED_STARTS:
+            return  # a machine on which they do not start; those on the others go on
         for _ in range(wanted - len(self._starting) - len(self._loads)):
             actor = self._actor.remote(self._job)
             self._starting[actor.ready.remote()] = actor
@@ -227,7 +235,7 @@ class _Crew:
         except self._ray.exceptions.RayError as error:
             self._failed_starts += 1
             logger.warning("a worker of Ray did not start: %s", _first_line(error))
-            if self._failed_starts >= MOST_FAILED_STARTS:
+            if self._failed_starts >= MOST_FAILED_STARTS and not self._loads:
                 raise self._nothing(f"its workers do not start: {_first_line(error)}") from error
         else:
             self._failed_starts = 0
@@ -259,25 +267,38 @@ class _Crew:
         return list(found)
 
     def _lose(self, actor: Any, *, first: _Task) -> list[Outcome]:
-        """Take a worker's tasks back. `first` is the one that it was lost over, as far as can be known.
-
-        A case over which worker after worker dies is refused: it would take every core of the cluster down in turn.
-        """
+        """Take a worker's tasks back. `first` is the one that it was lost over, as far as can be known."""
         for ref, task in [(ref, task) for ref, (owner, task) in self._at_work.items() if owner is actor]:
             del self._at_work[ref]
             if task is not first:
                 self._todo.appendleft(task)
         del self._loads[actor]
         self._kill(actor)
-        first.lost += 1
-        if first.lost < MOST_LOST:
-            self._todo.appendleft(first)
+        return self._blame(first, "died over it")
+
+    def _give_up(self) -> list[Outcome]:
+        """Let every worker go after a silence: what each was working on may be a case that never ends."""
+        first: dict[Any, Any] = {}
+        for ref, (actor, _) in self._at_work.items():  # in the order in which they were handed out
+            first.setdefault(actor, ref)
+        blamed = [self._at_work.pop(ref)[1] for ref in first.values()]
+        self._dismiss()
+        return [outcome for task in blamed for outcome in self._blame(task, "did not come to an end with it")]
+
+    def _blame(self, task: _Task, what: str) -> list[Outcome]:
+        """A task over which a worker was lost waits again, last of all and each of its cases alone.
+
+        A case over which worker after worker dies is refused: it would take every core of the cluster down in turn.
+        """
+        if len(task.items) > 1:
+            self._todo.extend(_Task([item]) for item in task.items)
             return []
-        if len(first.items) > 1:  # one of them may be to blame: each for itself
-            self._todo.extendleft(_Task([item]) for item in first.items)
+        task.lost += 1
+        if task.lost < MOST_LOST:
+            self._todo.append(task)
             return []
-        record, _ = first.items[0]
-        reason = f"{MOST_LOST} workers of Ray died over it; see that its files are sound, and not too large for them."
+        record, _ = task.items[0]
+        reason = f"{MOST_LOST} workers of Ray {what}; see that its files are sound, and not too large for them."
         return [Outcome(source=f"{record.dataset}/{record.case_id}", reason=reason)]
 
     def _dismiss(self) -> None:

@@ -367,6 +367,11 @@ class TestMachine:
             ({"manifest.csv": b"file,pathology\n/etc/hostname,benign\n"}, "index", "lies outside its folder"),
             ({"manifest.csv": b"file,pathology\n../../jobs.sqlite,benign\n"}, "index", "lies outside its folder"),
             ({"manifest.csv": b"fil,pathology\n"}, "index", "manifest.csv has the columns"),
+            (
+                {"manifest.csv": b"case_id,file,pathology,dataset\nc,a.png,normal,folder\n", "a.png": b"\x89PNG"},
+                "index",
+                "has a dataset called 'folder' already",
+            ),
             ({"a/b.png": b""}, "index", "looked for sub-folders"),
             ({"a/b.png": b""}, "evaluate", "no file lies in a folder called"),
         ],

@@ -174,6 +174,42 @@ def test_silence_is_not_waited_for_for_ever(work, clock) -> None:
     assert 0 in cluster.killed
 
 
+def test_a_case_that_never_comes_to_an_end_is_refused_and_no_other(work, clock) -> None:
+    for cores in (1, 2):
+        found = work(Cluster(cores=cores, fate=lambda _, __, items: "013" not in items), 40)
+        assert sources(found) == ALL_40
+        (refused,) = (outcome for outcome in found if outcome.reason)
+        assert refused.source == "d/013"
+        assert "did not come to an end" in refused.reason
+
+
+def test_a_machine_on_which_no_worker_starts_leaves_the_work_to_the_others(work) -> None:
+    def fate(method: str, worker: int, items: Any) -> bool:
+        if method == "ready" and worker:
+            raise RayError("no module named sonoseek")
+        return True
+
+    cluster = Cluster(cores=3, fate=fate)
+    assert len(work(cluster, 200)) == 200
+    assert len(cluster.hired) < 20
+
+
+@pytest.mark.parametrize("what", ["cluster_resources", "wait"])
+def test_a_cluster_that_is_lost_is_temporary_trouble(work, monkeypatch, what) -> None:
+    cluster, asked = Cluster(), []
+    does = getattr(cluster, what)
+
+    def lost(*args: Any, **values: Any) -> Any:
+        asked.append(what)
+        if len(asked) > 3:
+            raise RayError("the head has gone")
+        return does(*args, **values)
+
+    monkeypatch.setattr(cluster, what, lost, raising=False)
+    with pytest.raises(TemporaryError, match="the head has gone"):
+        work(cluster, 200)
+
+
 def test_a_cluster_that_stays_silent_is_temporary_trouble(work, clock) -> None:
     cluster = Cluster(fate=lambda method, *_: method == "ready")
     with pytest.raises(TemporaryError, match="nothing was heard of its workers 3 times"):

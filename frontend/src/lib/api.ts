@@ -86,6 +86,17 @@ export async function ask(source: Source, search: Search, signal?: AbortSignal):
   };
 }
 
+/** Save what an address gives as a file, under the name that the server gives it. */
+export async function save(address: string): Promise<void> {
+  const answer = await call(address);
+  const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? "sonoseek";
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 export const said = (place: string, signal?: AbortSignal) => get<Said>(`${place}/said`, signal);
 export const about = () => get<About>("api/about");
 export const archive = () => get<Archive>("api/archive");

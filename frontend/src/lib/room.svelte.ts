@@ -27,6 +27,10 @@ class Room {
   opacity = $state(65);
   help = $state(false);
   theme = $state<Theme>(stored("theme") === "light" ? "light" : "dark");
+  /** Counts up when a report that had left the server is there again: its pictures are asked for anew. */
+  round = $state(0);
+  /** The precedent that was compared last: the way back leads to it. */
+  looked = "";
   /** Milliseconds from asking to the verdict, of the last question. */
   took = $state(0);
   counts = $state.raw<Archive | null>(null);
@@ -39,6 +43,9 @@ class Room {
   #fileIds: string[] = [];
   #answered = "";
   #going: AbortController | null = null;
+  #renewing = false;
+  /** What the report that is shown is about. */
+  #subject = "";
 
   get read(): Read {
     return this.address.view === "read" ? this.address : NOTHING;
@@ -59,6 +66,7 @@ class Room {
   async begin(): Promise<void> {
     api.whenLocked(() => (this.locked = true));
     addEventListener("hashchange", () => this.follow());
+    addEventListener("error", (event) => this.#missed(event.target), true); // of pictures; these do not bubble
     this.follow(); // before anything is waited for: a scan may be dropped meanwhile
     await this.meet();
   }
@@ -118,7 +126,9 @@ class Room {
 
   /** Ask the same, changed by one step. */
   step(step: Step): void {
-    this.go({ ...this.read, steps: add(this.read.steps, step), compare: 0 });
+    const steps = add(this.read.steps, step);
+    // what takes the last step's place takes its place in the history too: a walk through a loop is one way back
+    this.go({ ...this.read, steps, compare: 0 }, { replace: steps.length === this.read.steps.length });
   }
 
   /** Take a step back out; by default the last. */
@@ -135,6 +145,8 @@ class Room {
   }
 
   compare(rank: number): void {
+    const match = this.report?.matches[rank - 1] ?? this.compared;
+    if (match) this.looked = nameOf(match);
     this.go({ ...this.read, compare: rank }, { replace: this.read.compare > 0 && rank > 0 });
   }
 
@@ -159,6 +171,47 @@ class Room {
     }
   }
 
+  /** Ask once more what could not be answered. */
+  again(): void {
+    this.#answered = "";
+    this.follow();
+  }
+
+  /** Save what an address of the report gives; ask again first if the report has left the server. */
+  async save(address: string): Promise<void> {
+    try {
+      await api.save(address);
+    } catch (error) {
+      if (error instanceof api.Problem && error.status === 404 && (await this.renew())) {
+        await this.save(address.replace(/^.*\/(?=report\.)/, `${this.place}/`));
+        return;
+      }
+      this.problem = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** The report has left the server, which was started anew or needed the room: ask again. Says whether it is there. */
+  async renew(): Promise<boolean> {
+    if (!this.report || this.busy || this.#renewing || this.address.view !== "read") return false;
+    this.#renewing = true;
+    try {
+      await api.said(this.place);
+      return false; // it is there: whatever is wrong, asking again does not mend it
+    } catch (error) {
+      if (!(error instanceof api.Problem) || error.status !== 404) return false;
+      const { uploads, case: name } = this.read;
+      const done = await this.#ask(uploads.length ? { uploads } : { case: name }, this.read);
+      if (done) this.round += 1;
+      return done;
+    } finally {
+      this.#renewing = false;
+    }
+  }
+
+  #missed(target: EventTarget | null): void {
+    if (target instanceof HTMLImageElement && /\/api\/(reports|uploads)\//.test(target.src)) void this.renew();
+  }
+
   /** Bring what is shown in line with the address. */
   follow(): void {
     this.address = parse(location.hash);
@@ -170,7 +223,7 @@ class Room {
     if (!this.asked) {
       this.#leave();
       Object.assign(this, { report: null, said: null, place: "", problem: "", wanted: false, notice: "", busy: false });
-      this.#answered = "";
+      this.#answered = this.#subject = "";
       return;
     }
     if (keyOf(read) === this.#answered && (this.report || this.busy)) return;
@@ -192,6 +245,8 @@ class Room {
     const started = performance.now();
     Object.assign(this, { busy: true, problem: "", wanted: false });
     this.#answered = keyOf(read);
+    // the answer that is shown stays until the next is here, if both are about one scan
+    if (subjectOf(read) !== this.#subject) Object.assign(this, { report: null, said: null, place: "", notice: "" });
     try {
       const { answer, sent } = await this.#send(source, fold(read.steps), going.signal);
       const said = await api.said(answer.place, going.signal);
@@ -236,6 +291,7 @@ class Room {
     const compare = keyOf(this.read) === keyOf(read) ? this.read.compare : 0; // opened while the answer was on its way
     const settled: Read = { ...read, uploads: answer.uploads, case: answer.uploads.length ? "" : read.case, at, compare };
     this.#answered = keyOf(settled);
+    this.#subject = subjectOf(settled);
     history.replaceState(null, "", format(settled));
     this.address = settled;
     this.took = performance.now() - started;
@@ -262,6 +318,13 @@ const UNMET = "The server does not answer.";
 function keyOf(read: Read): string {
   return JSON.stringify([read.uploads, read.case, read.steps]);
 }
+
+function subjectOf(read: Read): string {
+  return JSON.stringify([read.uploads, read.case]);
+}
+
+/** A match by what it is, wherever it stands in the next answer. */
+export const nameOf = (match: Match) => `${match.scan_id} ${match.dataset}/${match.case_id}`;
 
 function stored(name: string): string | null {
   try {

@@ -51,7 +51,14 @@ class NamedManifest(ManifestDataset):
 
 
 def index_folder(
-    store: JobStore, job: Job, encoder: Encoder, *, gallery: str, folder: Path, stopped: Callable[[], bool]
+    store: JobStore,
+    job: Job,
+    encoder: Encoder,
+    *,
+    gallery: str,
+    folder: Path,
+    stopped: Callable[[], bool],
+    taken: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """Put the folder's cases into the gallery under the job's title.
 
@@ -62,15 +69,19 @@ def index_folder(
         gallery: where it lies.
         folder: with one sub-folder per class, or a `manifest.csv`.
         stopped: asked as the build goes on.
+        taken: datasets that may not be written; a `manifest.csv` may name others than the job's title.
 
     Returns:
         How many scans were added, updated, found unchanged and refused, and how many the gallery holds now.
 
     Raises:
         DatasetError, GalleryError, TemporaryError: as `build_index`.
+        InvalidValueError: a case belongs to a dataset that is taken; nothing was written.
         StoppedError: a person stopped it; what was finished is kept.
     """
     source = open_source(folder, name=job.title)
+    for name in dict.fromkeys(record.dataset for record in source.records()):
+        check_new(name, taken)
 
     def tell(done: int, total: int) -> None:
         store.change(job.job_id, done=done, total=total)

@@ -6,14 +6,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sonoseek.batch.asking import ask_files
 from sonoseek.batch.files import remove_folder, without_folder
-from sonoseek.batch.indexing import StoppedError, check_new, index_folder
+from sonoseek.batch.indexing import StoppedError, index_folder
 from sonoseek.batch.job import ENDED, Job
 from sonoseek.batch.store import JobStore
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
@@ -182,8 +182,6 @@ class BatchRunner:
             return ask_files(self._store, job, self._engine, folder=folder, stopped=lambda: self._stopped(job))
         if not self._writable or self._engine.gallery is None:
             raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
-        if job.started is None and not job.options.get("extend"):
-            self._new_to_the_archive(job)
         try:
             return index_folder(
                 self._store,
@@ -192,17 +190,19 @@ class BatchRunner:
                 gallery=self._engine.gallery.location,
                 folder=folder,
                 stopped=lambda: self._stopped(job),
+                taken=self._taken(job),
             )
         finally:
             if self._on_index is not None:
                 self._on_index()
 
-    def _new_to_the_archive(self, job: Job) -> None:
-        """Asked again as the work begins: much may have been added since the job was."""
+    def _taken(self, job: Job) -> Collection[str]:
+        """Datasets of the archive that a job may not write; asked as it begins, for much may have come since."""
         gallery = self._engine.gallery
-        if gallery is not None:
-            gallery.refresh()
-            check_new(job.title, gallery.info().by_dataset)
+        if gallery is None or job.started is not None or job.options.get("extend"):  # it goes on, or is meant to
+            return ()
+        gallery.refresh()
+        return gallery.info().by_dataset.keys()
 
     def _places(self) -> tuple[Path, ...]:
         """Folders that no error's sentence may name, besides a job's own."""
