@@ -194,7 +194,12 @@ def test_an_output_that_cannot_be_written_is_a_sentence(run, gallery: Path, scan
 
 def test_a_stopped_build_says_so_and_goes_on(archive: Path, run, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sonoseek.apps.cli", "index", "build", "--dataset", "phantom"]
-    build = subprocess.Popen([*command, "--gallery", str(tmp_path / "g")], stderr=subprocess.PIPE, text=True)
+    build = subprocess.Popen(
+        [*command, "--gallery", str(tmp_path / "g")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `make test &` has it ignored
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "g" / "gallery.db").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
