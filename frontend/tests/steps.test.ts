@@ -60,6 +60,15 @@ describe("steps", () => {
     expect(steps.map((step) => step.kind)).toEqual(["k", "like", "like"]);
   });
 
+  it("another frame takes away what was drawn on the one before", () => {
+    const drawn: Step[] = [
+      { kind: "region", box: { top: 1, left: 1, bottom: 9, right: 9 } },
+      { kind: "like", name: "a/1" },
+      { kind: "crop", box: { top: 1, left: 1, bottom: 9, right: 9 } },
+    ];
+    expect(add(drawn, { kind: "frame", frame: 2 }).map((step) => step.kind)).toEqual(["like", "frame"]);
+  });
+
   it("undone one by one lead back to the beginning", () => {
     const nothing = fold([]);
     for (let count = ALL.length; count >= 0; count--) fold(ALL.slice(0, count));

@@ -148,7 +148,8 @@ def fill(
         on_progress: as in `build_index`.
 
     Raises:
-        GalleryError, TemporaryError, KeyboardInterrupt: as in `build_index`; and what `work` raises.
+        GalleryError, TemporaryError, KeyboardInterrupt: as in `build_index`; and what `work` and `on_progress` raise.
+            Cases finished until then are written, unless the gallery itself is the trouble.
     """
     started = time.perf_counter()
     build = _Build(dataset=dataset, gallery=gallery, lookup=gallery.count() > 0)
@@ -165,7 +166,7 @@ def fill(
                 done += 1
                 if on_progress is not None:
                     on_progress(done, len(records))
-    except KeyboardInterrupt:
+    except BaseException:  # an interrupt, a stop, or trouble with a later case: what was finished is kept
         build.flush()
         raise
     build.flush()

@@ -210,6 +210,14 @@ class TestArgue:
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("agee")
         assert page.locator(".card").count() == 10
+        expect(page.locator(".steps li")).to_have_count(0)  # it was not taken: what is shown is not filtered
+        field = page.get_by_role("textbox", name="Filter in words")
+        expect(field).to_have_value("agee < 40")
+        field.fill("age < 70")
+        page.keyboard.press("Enter")
+        expect(page.locator(".steps li")).to_contain_text("Only age < 70")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        expect(field).to_have_value("age < 70")
         reader.close()
 
 

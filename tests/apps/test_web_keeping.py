@@ -225,6 +225,13 @@ class TestLog:
             logging.getLogger("sonoseek.web").exception("broke")
         assert lines()[0]["error"].count("ValueError: operands could not be broadcast")
 
+    def test_what_reads_scans_is_not_quoted_either(self, lines: Any) -> None:
+        logging.getLogger("sonoseek.datasets.folder").warning("no scans: DOE_JOHN.doc")
+        logging.getLogger("sonoseek.apps.web.problems").warning("the disk refused: ENOSPC")
+        reading, ours = lines()
+        assert (reading["logger"], reading["message"].endswith(observe.LEFT_OUT)) == ("sonoseek.datasets.folder", True)
+        assert ours["message"] == "the disk refused: ENOSPC"
+
     def test_other_libraries_notices_are_named_and_not_quoted(self, lines: Any) -> None:
         logging.getLogger("pydicom").warning("Invalid value for PN: 'MEIER^ANNA'")
         with warnings.catch_warnings():

@@ -82,12 +82,15 @@ class TestBatch:
         expect(card.locator(".state")).to_have_text("done", timeout=30_000)
         expect(card).to_contain_text("0 added, 6 updated")
         card.get_by_role("button", name="Delete").click()
+        expect(page.locator(".jobs article")).to_have_count(3)  # not yet: its table would be gone
+        card.get_by_role("button", name="Delete its table for good").click()
         expect(page.locator(".jobs article")).to_have_count(2)
         expect(page.locator(".jobs")).to_be_focused()
         with page.expect_download() as waiting:
             page.locator(".jobs article").last.get_by_role("link", name="Table").click()
         assert waiting.value.path().read_text("utf-8").count("\n") == 8
         page.locator(".jobs article").first.get_by_role("button", name="Delete").click()
+        page.locator(".jobs article").first.get_by_role("button", name="Delete its table for good").click()
         expect(page.locator(".jobs article")).to_have_count(1)
         reader.wrong = [told for told in reader.wrong if "422" not in told]  # the refused name
         reader.calm()

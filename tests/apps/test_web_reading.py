@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
-from web_pages import Reader, order, serving
+from web_pages import Reader, order, reading_room, serving
 
 pytest.importorskip("playwright", reason="Playwright is not installed")
 from playwright.sync_api import Browser, Page, Route, expect
@@ -24,6 +26,23 @@ def focused(page: Page) -> str:
 
 def settled(page: Page) -> None:
     expect(page.locator(".cards.busy, [aria-busy=true]")).to_have_count(0)
+
+
+def folder_on_its_way(reader: Reader, asked: list[Path], tmp_path: Path) -> tuple[Page, list[Route], list[str]]:
+    """A folder of three that is being sent: the page; the first file, held; a list that lets the next ones pass."""
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    for path in asked[:3]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    page = reader.page
+    page.keyboard.press("3")
+    held: list[Route] = []
+    let: list[str] = []
+    page.route("**/files/**", lambda route: route.continue_() if let else held.append(route))
+    page.set_input_files("input[webkitdirectory]", str(folder))
+    page.get_by_role("button", name="Begin").click()
+    page.wait_for_selector("text=Sending 1 of 3")
+    return page, held, let
 
 
 class TestSubject:
@@ -135,22 +154,59 @@ class TestTools:
         expect(tip).to_have_count(0)
 
 
+class TestCopies:
+    def test_one_scan_in_two_datasets_is_shown_twice(
+        self, browser: Browser, archive: Path, gallery: Path, asked: list[Path], run: Any, tmp_path: Path
+    ) -> None:
+        own = tmp_path / "own"
+        shutil.copytree(gallery, own)
+        rows = [
+            f"{path.stem},{path},{path.parent.name},copies"
+            for path in sorted(archive.glob("*/*.png"))
+            if "_mask" not in path.name
+        ]
+        (tmp_path / "copies.csv").write_text("\n".join(["case_id,file,pathology,dataset", *rows]))
+        run("index", "build", "--dataset", "manifest", "--data", tmp_path / "copies.csv", "--gallery", own)
+        with reading_room("--gallery", own, "--state", tmp_path / "state") as address:
+            reader = Reader(browser, address)
+            page = reader.pick(asked[0])
+            names = order(page)
+            assert len({name.partition("/")[2] for name in names}) < len(set(names)) == 10
+            page.locator(".thumb").first.click()
+            expect(page.locator(".strip button, .compare [data-rank]")).to_have_count(10)
+            reader.calm()
+            reader.close()
+
+
 class TestBatch:
+    def test_stop_on_the_card_stops_the_sending(self, reader: Reader, asked: list[Path], tmp_path: Path) -> None:
+        page, held, sent = folder_on_its_way(reader, asked, tmp_path)
+        page.locator(".jobs article").first.get_by_role("button", name="Stop").click()
+        expect(page.locator(".jobs .state").first).to_have_text("stopped")
+        sent.append("let")
+        held[0].continue_()
+        expect(page.locator("progress")).to_have_count(0)
+        expect(page.get_by_role("alert")).to_have_count(0)
+        assert len(held) == 1
+        reader.wrong = [told for told in reader.wrong if "422" not in told]
+
+    def test_what_was_refused_is_told_after_another_view(
+        self, reader: Reader, asked: list[Path], tmp_path: Path
+    ) -> None:
+        page, held, sent = folder_on_its_way(reader, asked, tmp_path)
+        page.keyboard.press("2")
+        sent.append("let")
+        refusal = '{"status": 422, "title": "Unprocessable", "detail": "a name that is not let in"}'
+        held[0].fulfill(status=422, content_type="application/problem+json", body=refusal)
+        page.keyboard.press("3")
+        expect(page.locator(".jobs .state").first).to_have_text("done", timeout=30_000)
+        expect(page.get_by_role("alert")).to_contain_text("1 not sent")
+        reader.wrong = [told for told in reader.wrong if "422" not in told]
+
     def test_leaving_and_another_drop_while_files_are_sent(
         self, reader: Reader, asked: list[Path], tmp_path: Path
     ) -> None:
-        folder = tmp_path / "loose"
-        folder.mkdir()
-        for path in asked[:3]:
-            (folder / path.name).write_bytes(path.read_bytes())
-        page = reader.page
-        page.keyboard.press("3")
-        held: list[Route] = []
-        open_: list[bool] = []
-        page.route("**/files/**", lambda route: route.continue_() if open_ else held.append(route))
-        page.set_input_files("input[webkitdirectory]", str(folder))
-        page.get_by_role("button", name="Begin").click()
-        page.wait_for_selector("text=Sending 1 of 3")
+        page, held, sent = folder_on_its_way(reader, asked, tmp_path)
         page.keyboard.press("2")
         page.keyboard.press("3")
         page.wait_for_selector("text=Sending 1 of 3")
@@ -158,7 +214,7 @@ class TestBatch:
             """() => { const moved = new DataTransfer(); moved.items.add(new File(['x'], 'later.png'));
             window.dispatchEvent(new DragEvent('drop', { dataTransfer: moved, bubbles: true, cancelable: true })); }"""
         )
-        open_.append(True)
+        sent.append("let")
         for route in held:
             route.continue_()
         expect(page.locator(".jobs .state").first).to_have_text("done", timeout=30_000)

@@ -129,16 +129,21 @@ def test_progress_counts_up_to_the_end_in_this_thread(
     assert seen == [(i, 12) for i in range(13)]
 
 
+class StoppedError(Exception):
+    """As a batch job's stop button raises it."""
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, StoppedError])
 def test_an_interrupted_build_keeps_what_was_done_and_continues(
-    dataset: Any, empty_gallery: Gallery, encoder: Any
+    dataset: Any, empty_gallery: Gallery, encoder: Any, stopped: type[BaseException]
 ) -> None:
     dataset.count = 40
 
     def stop(done: int, total: int) -> None:
         if done == 15:
-            raise KeyboardInterrupt
+            raise stopped
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(stopped):
         build_index(dataset, empty_gallery, encoder, on_progress=stop, workers=2)
     assert empty_gallery.count() == 15
     assert empty_gallery.verify() == ()

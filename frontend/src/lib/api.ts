@@ -105,6 +105,7 @@ export const placeOnMap = (place: string) => get<{ x: number; y: number }>(`${pl
 export const getCase = (name: string) => get<CaseInfo>(casePath(name));
 export const examples = () => get<string[]>("api/examples");
 export const jobs = () => get<Job[]>("api/jobs");
+export const job = (id: string) => get<Job>(`api/jobs/${id}`);
 export const rows = (id: string, after: number) => get<JobRow[]>(`api/jobs/${id}/rows?after=${after}&limit=200`);
 
 export async function signIn(token: string): Promise<void> {

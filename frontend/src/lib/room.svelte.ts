@@ -16,6 +16,13 @@ class Room {
   said = $state.raw<Said | null>(null);
   busy = $state(false);
   problem = $state("");
+  /** Whether it may pass: the server does not answer, or is too busy. */
+  passing = $state(false);
+  /** A filter that was refused: it stays where it was typed, to be mended. */
+  draft = $state("");
+  /** Of the folder that was sent last: what the server refused, and why the sending ended. */
+  unsent = $state.raw<string[]>([]);
+  broken = $state("");
   /** Address of the search that was looked at last, for links back to it. */
   searched = $state("#/read");
   /** The address is about a scan that the server does not have: it must be sent. */
@@ -44,8 +51,9 @@ class Room {
   #answered = "";
   #going: AbortController | null = null;
   #renewing = false;
-  /** What the report that is shown is about. */
+  /** What the report that is shown is about, and the address of it. */
   #subject = "";
+  #shown: Read = NOTHING;
 
   get read(): Read {
     return this.address.view === "read" ? this.address : NOTHING;
@@ -74,7 +82,9 @@ class Room {
   /** Who answers here; and whether a token is asked for. */
   async meet(): Promise<void> {
     try {
-      this.about = await api.about();
+      const about = await api.about();
+      if (about.gallery_state !== this.about?.gallery_state) this.counts = null; // counted again when they are needed
+      this.about = about;
       this.locked = false;
       if (this.problem === UNMET) this.problem = "";
     } catch (error) {
@@ -246,7 +256,9 @@ class Room {
     Object.assign(this, { busy: true, problem: "", wanted: false });
     this.#answered = keyOf(read);
     // the answer that is shown stays until the next is here, if both are about one scan
-    if (subjectOf(read) !== this.#subject) Object.assign(this, { report: null, said: null, place: "", notice: "" });
+    if (subjectOf(read) !== this.#subject) {
+      Object.assign(this, { report: null, said: null, place: "", notice: "", draft: "", looked: "" });
+    }
     try {
       const { answer, sent } = await this.#send(source, fold(read.steps), going.signal);
       const said = await api.said(answer.place, going.signal);
@@ -292,6 +304,8 @@ class Room {
     const settled: Read = { ...read, uploads: answer.uploads, case: answer.uploads.length ? "" : read.case, at, compare };
     this.#answered = keyOf(settled);
     this.#subject = subjectOf(settled);
+    this.#shown = settled;
+    this.draft = "";
     history.replaceState(null, "", format(settled));
     this.address = settled;
     this.took = performance.now() - started;
@@ -308,6 +322,15 @@ class Room {
       return;
     }
     if (source.files) Object.assign(this, { report: null, said: null });
+    const status = error instanceof api.Problem ? error.status : 500;
+    this.passing = status === 0 || status >= 500;
+    if (this.report && status === 422) {
+      // a step that the server refuses is not taken: the address stays that of what is shown
+      this.draft = this.search.where === fold(this.#shown.steps).where ? "" : this.search.where;
+      this.#answered = keyOf(this.#shown);
+      history.replaceState(null, "", format(this.#shown));
+      this.address = this.#shown;
+    }
     this.problem = error instanceof Error ? error.message : String(error);
   }
 }

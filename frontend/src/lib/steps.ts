@@ -86,8 +86,12 @@ export function fold(steps: readonly Step[]): Search {
   return search;
 }
 
-/** The list with one step more. "More matches" twice in a row is one step, not two. */
-export function add(steps: readonly Step[], step: Step): Step[] {
+/**
+ * The list with one step more. "More matches" twice in a row is one step, not two; another frame takes away what was
+ * drawn on the one before.
+ */
+export function add(before: readonly Step[], step: Step): Step[] {
+  const steps = step.kind === "frame" ? before.filter((each) => each.kind !== "region" && each.kind !== "crop") : before;
   const last = steps.at(-1);
   const replaces = last?.kind === step.kind && (step.kind === "k" || step.kind === "frame");
   return [...(replaces ? steps.slice(0, -1) : steps), step];

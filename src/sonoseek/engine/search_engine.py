@@ -189,7 +189,7 @@ class SearchEngine:
             raise NotFoundError(
                 f"the gallery {gallery.location} holds no case {case_id!r} of {dataset!r}"
                 + (f" with scans {', '.join(wanted)}" if wanted else "")
-                + "; `query` prints cases as DATASET/CASE."
+                + "; cases are named DATASET/CASE, as matches are."
             )
         return tuple(read_entry(self.bundle, entry) for entry in entries)
 

@@ -23,6 +23,8 @@ from sonoseek.core import SonoseekError
 
 log = logging.getLogger("sonoseek.web")
 OURS = ("sonoseek", "uvicorn")
+PLAIN = ("sonoseek.web", "sonoseek.apps.", "sonoseek.batch.", "uvicorn")
+"""Loggers whose texts name no file, case or patient; what reads scans may."""
 LEFT_OUT = "its text is left out: it may quote a scan"
 FIELDS = ("request_id", "method", "route", "status", "ms", "bytes", "address", "event", "job")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
@@ -129,7 +131,7 @@ class JsonLines(logging.Formatter):
 
 
 def _ours(name: str) -> bool:
-    return name.split(".")[0] in OURS
+    return f"{name}.".startswith(tuple(f"{each.rstrip('.')}." for each in PLAIN))
 
 
 def _warned(_: Warning | str, category: type[Warning], filename: str, lineno: int, *__: Any) -> None:

@@ -144,7 +144,8 @@ class Room:
     def forget(self, upload: Upload) -> None:
         """Take a file away, and all that was made of it."""
         upload.deleted.set()
-        self.uploads.drop(upload.upload_id)
+        if self.uploads.find(upload.upload_id) is upload:  # not the same scan, sent again meanwhile
+            self.uploads.drop(upload.upload_id)
         self.readings.drop_all(lambda key, _: key.startswith(f"{upload.upload_id}/"))
         self.reports.drop_all(lambda _, held: any(each.upload_id == upload.upload_id for each in held.uploads))
 
