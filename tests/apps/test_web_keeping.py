@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import logging
+import socket
 import threading
 import time
 import warnings
@@ -23,6 +24,7 @@ from sonoseek.apps.web import app as app_module
 from sonoseek.apps.web import observe
 from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.room import Room
+from sonoseek.apps.web.server import listen
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.core import ScanReadError
 from sonoseek.engine import open_engine
@@ -242,6 +244,12 @@ class TestLog:
         assert (notice["logger"], notice["level"]) == ("pydicom", "warning")
         assert warning["message"].startswith("UserWarning at test_web_keeping.py:")
         assert "MEIER" not in json.dumps([notice, warning])
+
+
+def test_answers_do_not_wait_for_an_acknowledgement() -> None:
+    """On a socket of no named protocol asyncio leaves the delay on: 40 ms for each small answer on a kept line."""
+    with listen(WebSettings(port=0)) as found:
+        assert found.proto == socket.IPPROTO_TCP
 
 
 def test_shelves_can_be_tidied_from_another_thread(room: Room) -> None:

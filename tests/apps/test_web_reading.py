@@ -54,7 +54,7 @@ class TestSubject:
         page.route("**/api/query", lambda route: route.abort())
         page.go_back()
         expect(page.get_by_role("alert")).to_contain_text("does not answer")
-        expect(page.locator(".verdict")).to_have_count(0)
+        expect(page.locator(".verdict:visible")).to_have_count(0)
         page.unroute("**/api/query")
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".look .name")).to_have_text(first)
@@ -67,7 +67,7 @@ class TestSubject:
         page.route("**/api/query", lambda route: held.append(route))
         page.get_by_role("button", name="Ask with this case").click()
         page.wait_for_selector("[aria-busy=true]")
-        expect(page.locator(".verdict")).to_have_count(0)
+        expect(page.locator(".verdict:visible")).to_have_count(0)
         held[0].continue_()
         page.wait_for_selector(".card")
 
@@ -161,7 +161,7 @@ class TestCopies:
         own = tmp_path / "own"
         shutil.copytree(gallery, own)
         rows = [
-            f"{path.stem},{path},{path.parent.name},copies"
+            f"{path.parent.name}/{path.name},{path},{path.parent.name},copies"
             for path in sorted(archive.glob("*/*.png"))
             if "_mask" not in path.name
         ]

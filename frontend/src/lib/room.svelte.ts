@@ -115,12 +115,14 @@ class Room {
     }
     const steps = this.wanted ? this.read.steps : [];
     const expected = this.wanted ? this.read.uploads : [];
-    // What is shown now keeps its place in the history; a refusal is said where the scan would have been.
-    if (!this.wanted) this.go(NOTHING);
+    // What is shown now keeps its place in the history; a refusal is said where the scan would have been. The address
+    // itself changes once, with the answer: at each change the browser asks for the icon and draws it anew.
+    const fresh = !this.wanted && location.hash !== format(NOTHING) && location.hash !== "";
+    if (!this.wanted) this.address = NOTHING;
     this.#files = files;
     this.#fileIds = [];
     this.notice = "";
-    const done = await this.#ask({ files }, { ...NOTHING, steps });
+    const done = await this.#ask({ files }, { ...NOTHING, steps }, fresh);
     if (done && expected.length && expected.join() !== this.read.uploads.join()) {
       this.notice = "This is another scan than the one that the link was made with.";
     }
@@ -232,7 +234,7 @@ class Room {
     }
     if (!this.asked) {
       this.#leave();
-      Object.assign(this, { report: null, said: null, place: "", problem: "", wanted: false, notice: "", busy: false });
+      Object.assign(this, { report: null, said: null, problem: "", wanted: false, notice: "", busy: false });
       this.#answered = this.#subject = "";
       return;
     }
@@ -249,7 +251,7 @@ class Room {
     this.#answered = "";
   }
 
-  async #ask(source: api.Source, read: Read): Promise<boolean> {
+  async #ask(source: api.Source, read: Read, fresh = false): Promise<boolean> {
     this.#going?.abort();
     const going = (this.#going = new AbortController());
     const started = performance.now();
@@ -257,18 +259,19 @@ class Room {
     this.#answered = keyOf(read);
     // the answer that is shown stays until the next is here, if both are about one scan
     if (subjectOf(read) !== this.#subject) {
-      Object.assign(this, { report: null, said: null, place: "", notice: "", draft: "", looked: "" });
+      Object.assign(this, { report: null, said: null, notice: "", draft: "", looked: "" });
     }
     try {
       const { answer, sent } = await this.#send(source, fold(read.steps), going.signal);
       const said = await api.said(answer.place, going.signal);
       if (going.signal.aborted) return false;
       if (sent) this.#fileIds = answer.uploads;
-      this.#show(answer, said, read, started); // together: a headline never stands beside another question's figures
+      this.#show(answer, said, read, started, fresh); // together: a headline never stands beside another question's figures
       return true;
     } catch (error) {
       if (going.signal.aborted) return false;
       this.#answered = "";
+      if (fresh) history.pushState(null, "", format(NOTHING));
       this.#fail(error, source);
       return false;
     } finally {
@@ -291,7 +294,7 @@ class Room {
     }
   }
 
-  #show(answer: api.Answer, said: Said, read: Read, started: number): void {
+  #show(answer: api.Answer, said: Said, read: Read, started: number, fresh: boolean): void {
     const at = `${answer.report.gallery_id?.slice(0, 8)}/${answer.report.gallery_state}`;
     this.notice =
       read.at && read.at !== at
@@ -306,7 +309,7 @@ class Room {
     this.#subject = subjectOf(settled);
     this.#shown = settled;
     this.draft = "";
-    history.replaceState(null, "", format(settled));
+    history[fresh ? "pushState" : "replaceState"](null, "", format(settled));
     this.address = settled;
     this.took = performance.now() - started;
   }

@@ -21,6 +21,10 @@ TYPES = {
     ".html": "text/html",
     ".ico": "image/x-icon",
 }
+LASTING = "public, max-age=31536000, immutable"
+"""Of files whose names change with their content."""
+A_DAY = "public, max-age=86400"
+"""Of the icon: a browser asks for it whenever the address changes."""
 NOT_BUILT = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sonoseek</title></head><body>
 <h1>sonoseek</h1><p>The page is not part of this installation. With Node 20 or newer, <code>make page</code> builds it.
 The programming interface is here all the same: <a href="openapi.json">openapi.json</a>.</p>
@@ -33,14 +37,14 @@ class Asset:
 
     Attributes:
         body: as it is. packed: gzip, where that is smaller. media: its type. etag: changes with the body.
-        lasting: its name changes with its content, so that it may be kept for ever.
+        cache: how long a browser may keep it without asking.
     """
 
     body: bytes
     packed: bytes | None
     media: str
     etag: str
-    lasting: bool
+    cache: str
 
 
 def page_router() -> APIRouter:
@@ -56,7 +60,7 @@ def page_router() -> APIRouter:
         headers = {
             "ETag": found.etag,
             "Vary": "Accept-Encoding",
-            "Cache-Control": "public, max-age=31536000, immutable" if found.lasting else "no-cache",
+            "Cache-Control": found.cache,
         }
         if request.headers.get("if-none-match") == found.etag:
             return Response(status_code=304, headers=headers)
@@ -72,15 +76,15 @@ def read_assets() -> dict[str, Asset]:
     """Every built file by its path below the page."""
     folder = Path(str(resources.files("sonoseek.apps.web").joinpath(BUILT)))
     if not (folder / "index.html").is_file():
-        return {"index.html": _asset(Path("index.html"), NOT_BUILT.encode(), lasting=False)}
+        return {"index.html": _asset(Path("index.html"), NOT_BUILT.encode())}
     return {
-        path.relative_to(folder).as_posix(): _asset(path, path.read_bytes(), lasting=path.parent.name == "assets")
+        path.relative_to(folder).as_posix(): _asset(path, path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
 
 
-def _asset(path: Path, body: bytes, *, lasting: bool) -> Asset:
+def _asset(path: Path, body: bytes) -> Asset:
     media = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     packed = gzip.compress(body, 9, mtime=0)
     return Asset(
@@ -88,5 +92,5 @@ def _asset(path: Path, body: bytes, *, lasting: bool) -> Asset:
         packed=packed if len(packed) < len(body) else None,
         media=f"{media}; charset=utf-8" if media.startswith("text/") else media,
         etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"',
-        lasting=lasting,
+        cache=LASTING if path.parent.name == "assets" else A_DAY if path.suffix == ".svg" else "no-cache",
     )

@@ -148,7 +148,8 @@ def listen(settings: WebSettings) -> socket.socket:
         InvalidValueError: it is taken, or not this machine's.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # TCP by name: asyncio sends at once on such sockets alone, and answers would wait 40 ms for an acknowledgement
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((settings.host, settings.port))
