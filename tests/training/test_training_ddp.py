@@ -114,7 +114,7 @@ def test_two_processes_write_one_bundle(tmp_path):
     assert len(list((run / "tensorboard").glob("events*"))) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_processes_share_the_scans_and_hold_equal_weights_batch_norm_included(tmp_path, split):
     recipe = parse_recipe(RECIPE.format(backbone="mobilenet-v2"))
     (tmp_path / "tiny.toml").write_text(RECIPE.format(backbone="mobilenet-v2"))
