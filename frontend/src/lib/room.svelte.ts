@@ -189,13 +189,19 @@ class Room {
     this.follow();
   }
 
+  /** A click on a link to a file of the report. */
+  keep = (event: MouseEvent): void => {
+    event.preventDefault();
+    void this.#save((event.currentTarget as HTMLAnchorElement).href);
+  };
+
   /** Save what an address of the report gives; ask again first if the report has left the server. */
-  async save(address: string): Promise<void> {
+  async #save(address: string): Promise<void> {
     try {
       await api.save(address);
     } catch (error) {
       if (error instanceof api.Problem && error.status === 404 && (await this.renew())) {
-        await this.save(address.replace(/^.*\/(?=report\.)/, `${this.place}/`));
+        await this.#save(address.replace(/^.*\/(?=report\.)/, `${this.place}/`));
         return;
       }
       this.problem = error instanceof Error ? error.message : String(error);
