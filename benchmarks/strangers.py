@@ -26,8 +26,8 @@ from sonoseek import Scan, load_bundle, open_dataset
 from sonoseek.cleaning import clean
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.datasets.splits import components
-from sonoseek.encoder import Encoder, open_encoder, to_input, unfamiliarity
-from sonoseek.encoder.unfamiliarity import distances
+from sonoseek.encoder import Encoder, ood_score, open_encoder, to_input
+from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.familiarity import LEVEL, find_novelty
 from sonoseek.evaluate.strangers import STRANGERS, make_stranger
 
@@ -185,7 +185,7 @@ def main() -> None:
     )
     print("|---|---|" + ("---|" if encoder.bundle.novelty else ""))
     for kind, share in kept.items():
-        own = [unfamiliarity(encoder.bundle, each) or 0.0 for each in kinds[kind].embeddings]
+        own = [ood_score(encoder.bundle, each) or 0.0 for each in kinds[kind].embeddings]
         print(f"| {kind} | {share:.0%} |", f"{np.mean(np.array(own) > 1):.0%} |" if encoder.bundle.novelty else "")
 
 

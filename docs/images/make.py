@@ -23,8 +23,8 @@ from sonoseek.gallery import create_gallery
 from sonoseek.ingest import build_index
 from sonoseek.reports import render
 from sonoseek.reports.overlay import Panel, draw_panel
+from sonoseek.reports.phrases import percent
 from sonoseek.reports.pictures import reference_of
-from sonoseek.reports.words import percent
 
 HERE = Path(__file__).parent
 TILE = (300, 240)

@@ -17,7 +17,7 @@ from sonoseek.core import (
     Prediction,
     Report,
     Scan,
-    SharedWord,
+    SharedDescriptor,
     SonoseekError,
     Upsampling,
 )
@@ -165,14 +165,14 @@ def test_every_error_is_ours_and_a_builtin() -> None:
 
 def test_a_picture_unlike_the_training_scans_has_no_label():
     values = {"probabilities": {"a": 0.9, "b": 0.1}, "prediction_set": ("a", "b"), "entropy": 0.3}
-    assert not Prediction(**values, label="a").unfamiliar
-    assert not Prediction(**values, label="a", unfamiliarity=1.0).unfamiliar
-    assert Prediction(**values, label=None, unfamiliarity=1.01).unfamiliar
-    with pytest.raises(InvalidValueError, match=r"unfamiliarity is 1\.01 and the label 'a'"):
-        Prediction(**values, label="a", unfamiliarity=1.01)
+    assert not Prediction(**values, label="a").out_of_distribution
+    assert not Prediction(**values, label="a", ood_score=1.0).out_of_distribution
+    assert Prediction(**values, label=None, ood_score=1.01).out_of_distribution
+    with pytest.raises(InvalidValueError, match=r"ood_score is 1\.01 and the label 'a'"):
+        Prediction(**values, label="a", ood_score=1.01)
     for wrong in (-0.1, math.inf, math.nan):
-        with pytest.raises(InvalidValueError, match="unfamiliarity"):
-            Prediction(**values, label=None, unfamiliarity=wrong)
+        with pytest.raises(InvalidValueError, match="ood_score"):
+            Prediction(**values, label=None, ood_score=wrong)
 
 
 def test_an_explanation_shows_its_cells_on_the_scan_and_refuses_what_does_not_fit():
@@ -212,10 +212,14 @@ def test_a_contour_is_an_area_and_knows_whether_it_is_taller_than_wide():
 
 
 def test_a_shared_word_counts_no_more_than_there_are():
-    assert SharedWord(feature="margin", word="spiculated", matches=7, described=10, share=0.12).share == 0.12
+    assert (
+        SharedDescriptor(feature="margin", descriptor="spiculated", matches=7, described=10, share=0.12).share == 0.12
+    )
     for matches, described, share in ((0, 3, 0.1), (4, 3, 0.1), (2, 3, 1.5)):
         with pytest.raises(InvalidValueError, match="margin"):
-            SharedWord(feature="margin", word="spiculated", matches=matches, described=described, share=share)
+            SharedDescriptor(
+                feature="margin", descriptor="spiculated", matches=matches, described=described, share=share
+            )
 
 
 def test_descriptors_are_of_the_lexicon():

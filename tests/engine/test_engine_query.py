@@ -197,7 +197,7 @@ class TestWithGallery:
         for match, explained in zip(report.matches, report.explanations[1:], strict=True):
             assert explained.target == f"match:{match.scan_id}"
             assert explained.heatmap.sum(dtype=np.float64) == pytest.approx(match.similarity, abs=1e-3)
-            assert explained.explained == pytest.approx(match.similarity, abs=1e-3)  # stored in half precision
+            assert explained.value == pytest.approx(match.similarity, abs=1e-3)  # stored in half precision
             assert report.pair(match.rank) == (explained, match.explanation)
             entry = gallery.get(match.scan_id)
             assert entry is not None
@@ -241,15 +241,15 @@ class TestWithGallery:
         if method not in ("pair_evidence", "sbsm"):
             told = engine.explain(reading, method=method, target="benign")
             assert (told.method, told.target, told.shape) == (method, "benign", reading.scan.shape)
-            assert told.explained == pytest.approx(float(reading.logits[1]), abs=1e-4)
+            assert told.value == pytest.approx(float(reading.logits[1]), abs=1e-4)
         if method != "class_evidence":
             told = engine.explain(reading, method=method, match=entry)
             own = reading.embedding / np.linalg.norm(reading.embedding)
             cosine = float(own @ entry.embedding / np.linalg.norm(entry.embedding))
             assert (told.method, told.target) == (method, f"match:{entry.scan_id}")
-            assert told.explained == pytest.approx(cosine, abs=1e-4)
+            assert told.value == pytest.approx(cosine, abs=1e-4)
         assert told.exact is (method in ("class_evidence", "pair_evidence"))
-        assert told.bias + told.cells.sum(dtype=np.float64) == pytest.approx(told.explained, abs=1e-4)
+        assert told.bias + told.cells.sum(dtype=np.float64) == pytest.approx(told.value, abs=1e-4)
 
     def test_methods_and_targets_that_do_not_go_together(
         self, encoder: Any, gallery: Gallery, make_scan: MakeScan

@@ -31,7 +31,7 @@ def sums_up(report: Report) -> None:
         pairs = [each for each in explanations if each.target.startswith("match:")]
         assert len(pairs) == len(report.matches)
         for each, match in zip(pairs, report.matches, strict=True):
-            assert each.explained == pytest.approx(match.similarity, abs=1e-4)
+            assert each.value == pytest.approx(match.similarity, abs=1e-4)
             assert each.heatmap.sum(dtype=np.float64) + each.bias == pytest.approx(match.similarity, abs=1e-4)
     for match in report.matches:
         assert match.explanation is not None

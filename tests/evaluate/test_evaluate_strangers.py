@@ -9,10 +9,10 @@ import pytest
 from sonoseek.cleaning import clean
 from sonoseek.core import InvalidValueError, NotFoundError, Scan
 from sonoseek.datasets.phantom import PhantomDataset
-from sonoseek.encoder import load_bundle, open_encoder, predict, to_input, unfamiliarity
+from sonoseek.encoder import load_bundle, ood_score, open_encoder, predict, to_input
 from sonoseek.encoder.bundle import DEFAULT_BUNDLE
 from sonoseek.encoder.manifest import NoveltyPart
-from sonoseek.encoder.unfamiliarity import distances
+from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.familiarity import DIRECTIONS, LEVEL, find_novelty, fit_novelty
 from sonoseek.evaluate.strangers import STRANGERS, make_stranger
 
@@ -125,7 +125,7 @@ def bundle(embed):
 def test_what_is_no_breast_gets_no_verdict(bundle, embed, kind):
     for said in embed(make_stranger(kind, seed) for seed in (0, 1)):
         prediction = predict(bundle, said.logits[0], embedding=said.embedding[0])
-        assert prediction.unfamiliar, prediction.unfamiliarity
+        assert prediction.out_of_distribution, prediction.ood_score
         assert prediction.label is None
         assert len(prediction.prediction_set) == 3
 
@@ -133,5 +133,5 @@ def test_what_is_no_breast_gets_no_verdict(bundle, embed, kind):
 def test_new_phantoms_get_theirs(bundle, embed):
     new = PhantomDataset(count=24, seed=52)
     said = embed(new.load(r.case_id).scans[0].pixels for r in new.records())
-    refused = [unfamiliarity(bundle, each.embedding[0]) > 1 for each in said]
+    refused = [ood_score(bundle, each.embedding[0]) > 1 for each in said]
     assert sum(refused) <= 2

@@ -189,7 +189,7 @@ def test_blur_keeps_brightness_and_does_not_let_padding_in() -> None:
 def test_as_an_explanation_it_is_no_sum() -> None:
     mapping = fit_to_canvas((120, 170), Box(top=10, left=0, bottom=115, right=150), canvas_size=SIDE)
     cells = ASKED.load("occlusion")(draw(), likes_the_patch)
-    told = as_explanation(cells, mapping=mapping, method="occlusion", target="benign", explained=2.5)
+    told = as_explanation(cells, mapping=mapping, method="occlusion", target="benign", value=2.5)
     assert told.exact is False
     assert told.shape == (120, 170)
     assert told.bias + cells.sum(dtype=np.float64) == pytest.approx(2.5)

@@ -25,9 +25,7 @@ def ellipse(
 def explained(heatmap: np.ndarray) -> Explanation:
     eyes = [np.eye(side, dtype=np.float32) for side in heatmap.shape]
     spread = Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=heatmap.shape)
-    return Explanation(
-        cells=heatmap.astype(np.float32), upsampling=spread, method="m", target="t", explained=0.0, bias=0.0
-    )
+    return Explanation(cells=heatmap.astype(np.float32), upsampling=spread, method="m", target="t", value=0.0, bias=0.0)
 
 
 @pytest.mark.parametrize("turn", [0, 30, 90])

@@ -41,8 +41,8 @@ class TestEveryMethod:
         assert explained.cells.shape == (14, 14)
         assert explained.cells.dtype == np.float32
         total = explained.heatmap.sum(dtype=np.float64) + explained.bias
-        assert total == pytest.approx(explained.explained, abs=1e-4)
-        assert explained.cells.sum(dtype=np.float64) + explained.bias == pytest.approx(explained.explained, abs=1e-4)
+        assert total == pytest.approx(explained.value, abs=1e-4)
+        assert explained.cells.sum(dtype=np.float64) + explained.bias == pytest.approx(explained.value, abs=1e-4)
 
     def test_shapes_that_do_not_fit_are_refused(self, name: str) -> None:
         good, direction = evidence_of(0), evidence_of(1)[:, 0, 0]
@@ -59,7 +59,7 @@ class TestEveryMethod:
     def test_no_evidence_gives_an_empty_map(self, name: str) -> None:
         explained = explain_with(name, np.zeros((32, 14, 14), np.float32), evidence_of(1)[:, 0, 0])
         assert explained.peak == 0.0
-        assert explained.explained == explained.bias
+        assert explained.value == explained.bias
 
 
 @settings(max_examples=40, deadline=None)
@@ -72,7 +72,7 @@ def test_class_evidence_is_the_linear_head(seed: int, logit: float, depth: int, 
     mapping = fit_to_canvas(size, Box(top=0, left=0, bottom=size[0], right=size[1]), canvas_size=224)
     bias = logit - float(evidence.mean(axis=(1, 2), dtype=np.float64) @ weight)
     explained = class_evidence(evidence, weight=weight, bias=bias, mapping=mapping, target="malignant")
-    assert explained.explained == pytest.approx(logit, abs=1e-5)
+    assert explained.value == pytest.approx(logit, abs=1e-5)
     assert explained.heatmap.sum(dtype=np.float64) + bias == pytest.approx(logit, abs=1e-4)
 
 
@@ -94,15 +94,15 @@ def test_pair_evidence_is_the_cosine_seen_from_either_side(seed: int, scale: flo
     cosine = float(q @ m / np.linalg.norm(q) / np.linalg.norm(m))
     there = pair_evidence(query, m, mapping=MAPPING, target="match:a")
     back = pair_evidence(other, q, mapping=MAPPING, target="match:b")
-    assert there.explained == pytest.approx(cosine, abs=1e-5)
-    assert back.explained == pytest.approx(cosine, abs=1e-5)
+    assert there.value == pytest.approx(cosine, abs=1e-5)
+    assert back.value == pytest.approx(cosine, abs=1e-5)
     assert there.heatmap.sum(dtype=np.float64) == pytest.approx(cosine, abs=1e-4)
     assert there.bias == 0.0
 
 
 def test_the_cosine_with_nothing_is_nothing() -> None:
     explained = pair_evidence(evidence_of(0), np.zeros(32, np.float32), mapping=MAPPING, target="match:a")
-    assert explained.explained == 0.0
+    assert explained.value == 0.0
     assert not explained.heatmap.any()
 
 

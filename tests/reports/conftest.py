@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sonoseek.core import Contour, Explanation, Match, Prediction, Report, Scan, SharedWord, Upsampling
+from sonoseek.core import Contour, Explanation, Match, Prediction, Report, Scan, SharedDescriptor, Upsampling
 
 SHAPE = (120, 160)
 
@@ -34,7 +34,7 @@ def on_pixels(heatmap: np.ndarray, *, method: str = "class_evidence", target: st
         upsampling=Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=cells.shape),
         method=method,
         target=target,
-        explained=total - 0.4,
+        value=total - 0.4,
         bias=-0.4,
     )
 
@@ -105,7 +105,9 @@ def make_report(**changes: Any) -> Report:
         "bundle_id": "first-0123456789ab",
         "gallery_id": "6a1f",
         "where": "birads >= '3'",
-        "shared_words": (SharedWord(feature="margin", word="spiculated", matches=2, described=2, share=0.12),),
+        "shared_descriptors": (
+            SharedDescriptor(feature="margin", descriptor="spiculated", matches=2, described=2, share=0.12),
+        ),
         "contour": make_contour(),
         "version": "0.1.0",
         "created": datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
@@ -164,7 +166,7 @@ def hostile_report() -> Report:
             make_explanation(HOSTILE, method=HOSTILE),
             make_explanation(f"match:{1:064x}", method="pair_evidence"),
         ),
-        shared_words=(SharedWord(feature="margin", word=HOSTILE, matches=2, described=2, share=0.5),),
+        shared_descriptors=(SharedDescriptor(feature="margin", descriptor=HOSTILE, matches=2, described=2, share=0.5),),
         warnings=(HOSTILE,),
         where=HOSTILE,
         gallery_id=HOSTILE,
@@ -189,6 +191,6 @@ def unsure_report() -> Report:
         gallery_id=None,
         where=None,
         warnings=(),
-        shared_words=(),
+        shared_descriptors=(),
         contour=None,
     )

@@ -17,7 +17,7 @@ from sonoseek.core import Explanation, InvalidValueError, Match, NotFoundError, 
 from sonoseek.reports import (
     REPORTS,
     SUFFIXES,
-    decode_cells,
+    decode_evidence_map,
     decode_heatmap,
     render,
     render_json,
@@ -99,7 +99,7 @@ class TestJson:
             properties = part.get("properties", {})
             assert isinstance(properties, dict)
             # Only where asked for, or absent from earlier reports of this schema version.
-            optional = {"heatmap", "unfamiliarity", "views", "region", "crop", "liked", "disliked", "folded"}
+            optional = {"heatmap", "ood_score", "views", "region", "crop", "liked", "disliked", "folded"}
             optional |= {"gallery_state"}
             assert set(properties) - set(part.get("required", ())) <= optional  # type: ignore[call-overload]
 
@@ -123,11 +123,11 @@ class TestJson:
         assert "picture" not in document["matches"][0]
         explained, written = report.explanations[0], document["explanations"][0]
         assert "heatmap" not in written
-        assert written["sum"] + written["bias"] == pytest.approx(explained.explained, abs=1e-4)
-        assert np.array_equal(decode_cells(written["cells"]), explained.cells)
+        assert written["sum"] + written["bias"] == pytest.approx(explained.value, abs=1e-4)
+        assert np.array_equal(decode_evidence_map(written["cells"]), explained.cells)
         assert written["exact"] is True
         assert written["peak"] == explained.peak
-        assert document["shared_words"] == [
+        assert document["shared_descriptors"] == [
             {"feature": "margin", "word": "spiculated", "matches": 2, "described": 2, "share": 0.12}
         ]
         assert document["contour"]["estimate"] is True
@@ -147,7 +147,7 @@ class TestJson:
         assert (own["shape"], other["shape"]) == ([120, 160], [60, 90])
         told = report.matches[1].explanation
         assert told is not None
-        assert np.array_equal(decode_cells(other["cells"]), told.cells)
+        assert np.array_equal(decode_evidence_map(other["cells"]), told.cells)
         assert ("heatmap" in other) is heatmaps
 
     def test_heatmaps_survive_the_way_there_and_back(self, build_report: Build, unsure_report: Report) -> None:
@@ -190,9 +190,9 @@ class TestJson:
             {"data": ""},
         ):
             with pytest.raises(InvalidValueError):
-                decode_cells(good | change)
+                decode_evidence_map(good | change)
         with pytest.raises(InvalidValueError):
-            decode_cells({})
+            decode_evidence_map({})
 
     @pytest.mark.parametrize("field", ["similarity", "bias", "area"])
     def test_no_nan_ever(self, build_report: Build, field: str) -> None:
@@ -288,16 +288,16 @@ def test_a_stranger_is_told_in_every_format(build_report: Build) -> None:
         label=None,
         prediction_set=("malignant", "normal", "benign"),
         entropy=0.1,
-        unfamiliarity=2.5,
+        ood_score=2.5,
     )
     report = build_report(prediction=strange)
     for name in ("text", "html"):
         assert "Not sure: unlike the scans of the training" in render(report, name)
     document = json.loads(render_json(report))
     Draft202012Validator(report_schema()).validate(document)
-    assert document["prediction"]["unfamiliarity"] == 2.5
+    assert document["prediction"]["ood_score"] == 2.5
     assert document["prediction"]["label"] is None
     plain = json.loads(render_json(build_report()))
-    assert plain["prediction"]["unfamiliarity"] is None
-    del plain["prediction"]["unfamiliarity"]  # as earlier versions wrote it
+    assert plain["prediction"]["ood_score"] is None
+    del plain["prediction"]["ood_score"]  # as earlier versions wrote it
     Draft202012Validator(report_schema()).validate(plain)

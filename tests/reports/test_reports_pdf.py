@@ -148,7 +148,7 @@ class TestWhatItSays:
     def test_every_page_says_what_it_is_not_for_and_its_number(
         self, build_report: Build, build_match: Callable
     ) -> None:
-        pdf = render_pdf(build_report(matches=(), shared_words=()))
+        pdf = render_pdf(build_report(matches=(), shared_descriptors=()))
         assert len(pages_of(pdf)) == page_count(pdf) == 1
         many = tuple(build_match(rank, similarity=1 - rank / 1000, picture=None) for rank in range(1, 41))
         pdf = render_pdf(build_report(matches=many))
@@ -181,7 +181,7 @@ class TestWhatItSays:
         assert "gallery none" in text
 
     def test_a_gallery_without_a_match(self, build_report: Build) -> None:
-        text = text_of(render_pdf(build_report(matches=(), shared_words=())))
+        text = text_of(render_pdf(build_report(matches=(), shared_descriptors=())))
         assert "None to show: no scan in the archive passes the filter." in text
 
     def test_without_heatmap_and_without_pictures(self, build_report: Build, build_match: Callable) -> None:
@@ -278,7 +278,7 @@ class TestWhatItSays:
             bundle_id=text,
             gallery_id=text,
             version=text,
-            shared_words=(replace(report.shared_words[0], word=text),) * 9,
+            shared_descriptors=(replace(report.shared_descriptors[0], descriptor=text),) * 9,
         )
         pages = pages_of(render_pdf(build_pair(hostile, 1), rank=1))
         assert len(pages) < 6

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.encoder import load_bundle, open_encoder, unfamiliarity
+from sonoseek.encoder import load_bundle, ood_score, open_encoder
 from sonoseek.evaluate.familiarity import find_novelty, fit_novelty
 from sonoseek.training.building import build_network
 from sonoseek.training.export import BundleFacts, export_bundle
@@ -41,5 +41,5 @@ def test_a_fitted_novelty_travels_in_the_bundle(tiny_recipe, tmp_path):
     np.testing.assert_array_equal(bundle.novelty.directions, fitted.directions)
     np.testing.assert_array_equal(bundle.novelty.centre, fitted.centre)
     np.testing.assert_array_equal(bundle.novelty.variances, fitted.variances)
-    scores = [unfamiliarity(bundle, each) for each in open_encoder(bundle).encode(canvases[12:]).embedding]
+    scores = [ood_score(bundle, each) for each in open_encoder(bundle).encode(canvases[12:]).embedding]
     assert max(scores) == pytest.approx(1, rel=1e-3)  # the farthest of few sets the border

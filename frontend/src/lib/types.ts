@@ -25,7 +25,7 @@ export interface Prediction {
   probabilities: Record<string, number>;
   prediction_set: Label[];
   entropy: number;
-  unfamiliarity: number | null;
+  ood_score: number | null;
 }
 
 export interface Explanation {

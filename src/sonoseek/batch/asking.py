@@ -1,4 +1,4 @@
-"""Every file of a folder asked, one row each; and, where the folders' names prove diagnoses, how often it was right."""
+"""Every file of a folder queried, one row each; scored where the folders are named for the reference standard."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.bootstrap import group_weights, interval
 from sonoseek.evaluate.metrics import accuracy, auroc
 from sonoseek.reading import read_scan
-from sonoseek.reports import words
+from sonoseek.reports import phrases
 
 MASK = re.compile(r"_mask(_\d+)?$")
-ASKED = {"k": 10, "where": None, "per_patient": False, "diverse": False}
+ASKED = {"k": 10, "where": None, "per_patient": True, "deduplicate": True}
 """Options of a batch question, with what they are where none is given."""
 
 
@@ -38,17 +38,17 @@ def ask_files(
         stopped: asked before each file.
 
     Returns:
-        The summary: counts per verdict; of "evaluate" also the figures of `score_rows`.
+        The summary: predictions counted; of "evaluate" also the figures of `score_rows`.
 
     Raises:
         InvalidValueError: an "evaluate" job of which no file lies in a folder named for a diagnosis.
         GalleryError, TemporaryError: what every other file would fail of as well.
     """
     names = without_masks(scan_names(folder))
-    if job.kind == "evaluate" and not any(proven(name) for name in names):
+    if job.kind == "evaluate" and not any(reference_of(name) for name in names):
         raise InvalidValueError(
-            f"no file lies in a folder called {', '.join(PATHOLOGIES)}; without proven diagnoses there is nothing to "
-            "hold verdicts against. Sort the scans into such folders, or ask them without evaluating."
+            f"no file lies in a folder called {', '.join(PATHOLOGIES)}; without a reference standard there is nothing to "
+            "score. Sort the scans into such folders, or ask them without evaluating."
         )
     store.change(job.job_id, total=len(names))
     known = {row.name for row in store.every_row(job.job_id)}
@@ -59,13 +59,13 @@ def ask_files(
         if stopped():
             break
         outcome, refused = _ask(engine, folder / name, options)
-        truth = proven(name)
-        store.keep(job.job_id, name, outcome={**outcome, "proven": truth} if truth else outcome, refused=refused)
+        truth = reference_of(name)
+        store.keep(job.job_id, name, outcome={**outcome, "reference": truth} if truth else outcome, refused=refused)
     return summarise(tuple(store.every_row(job.job_id)), evaluate=job.kind == "evaluate")
 
 
-def proven(name: str) -> str | None:
-    """The diagnosis that a file's folders prove: the innermost one called like a class, or None."""
+def reference_of(name: str) -> str | None:
+    """The reference label that a file's folders state: the innermost one called like a class, or None."""
     for part in reversed(PurePosixPath(name).parts[:-1]):
         if part.lower() in PATHOLOGIES:
             return part.lower()
@@ -73,13 +73,13 @@ def proven(name: str) -> str | None:
 
 
 def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
-    """Counts per verdict and, if asked for, how the verdicts stand against the proven diagnoses."""
+    """Predictions counted and, if asked for, scored against the reference standard."""
     asked = [row for row in rows if row.refused is None]
-    verdicts = [str(row.outcome["label"] or "not sure") for row in asked]
+    labels = [str(row.outcome["label"] or "not sure") for row in asked]
     told: dict[str, Any] = {
         "asked": len(asked),
         "refused": len(rows) - len(asked),
-        "verdicts": {name: verdicts.count(name) for name in (*PATHOLOGIES, "not sure") if name in verdicts},
+        "predictions": {name: labels.count(name) for name in (*PATHOLOGIES, "not sure") if name in labels},
     }
     return {**told, **(score_rows(asked) if evaluate else {})}
 
@@ -89,13 +89,13 @@ def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
 
     Scans of one patient are not known to be such here: the intervals are too narrow by an unknown amount.
     """
-    known = [row for row in rows if row.outcome.get("proven")]
+    known = [row for row in rows if row.outcome.get("reference")]
     if not known:
         return {"scored": 0}
-    truth = np.array([PATHOLOGIES.index(row.outcome["proven"]) for row in known])
+    truth = np.array([PATHOLOGIES.index(row.outcome["reference"]) for row in known])
     chances = np.array([[row.outcome["probabilities"].get(name, 0.0) for name in PATHOLOGIES] for row in known])
     said = [row.outcome["label"] or "not sure" for row in known]
-    pairs = list(zip((row.outcome["proven"] for row in known), said, strict=True))
+    pairs = list(zip((row.outcome["reference"] for row in known), said, strict=True))
     confusion = [[pairs.count((one, other)) for other in (*PATHOLOGIES, "not sure")] for one in PATHOLOGIES]
     positive = truth == PATHOLOGIES.index("malignant")
     score = chances[:, PATHOLOGIES.index("malignant")]
@@ -130,8 +130,10 @@ def describe(report: Report) -> dict[str, Any]:
     return {
         "scan_id": report.scan_id,
         "label": prediction.label,
-        "likeliest": words.likeliest(prediction),
-        "verdict": words.verdict(prediction),
+        "likeliest": prediction.likeliest,
+        "headline": phrases.short_headline(prediction),
+        "likelihood_of_malignancy": _rounded(prediction.likelihood_of_malignancy),
+        "not_ruled_out": prediction.not_ruled_out,
         "probabilities": {name: round(value, 4) for name, value in prediction.probabilities.items()},
         "prediction_set": list(prediction.prediction_set),
         "agreement": report.agreement,
@@ -145,8 +147,12 @@ def describe(report: Report) -> dict[str, Any]:
             "label": best.label,
             "similarity": round(best.similarity, 4),
         },
-        "warnings": list(report.warnings),
+        "warnings": [each.text for each in report.warnings],
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def without_masks(names: Sequence[str]) -> list[str]:

@@ -21,12 +21,12 @@ class Job:
 
     Attributes:
         job_id: 16 hex digits, drawn.
-        kind: "query": every file is asked; "evaluate": the same, and the verdicts are held against the diagnoses that
-            the folders' names prove; "index": the folder goes into the gallery.
+        kind: "query": every file is asked; "evaluate": the same, scored against the reference
+            standard that the folders' names state; "index": the folder goes into the gallery.
         state: "receiving" files, "waiting" for its turn, "running"; "done", "stopped" by a person, "failed" as a whole.
         title: as the person named it; an index job's dataset.
         folder: on this machine, when the files were not sent; None: they were.
-        options: what the work needs to know: k, where, per_patient, diverse; of an index job, extend.
+        options: what the work needs to know: k, where, per_patient, deduplicate; of an index job, extend.
         total: files in all; 0 until it is known.
         done: files that are finished, refused ones among them.
         refused: files that could not be read or kept.

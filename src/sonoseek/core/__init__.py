@@ -20,8 +20,21 @@ from sonoseek.core.errors import (
     WhereError,
 )
 from sonoseek.core.geometry import Box
+from sonoseek.core.prediction import OperatingPoint, Prediction
 from sonoseek.core.registry import LazyTable
-from sonoseek.core.results import DISCLAIMER, Explanation, Match, Prediction, Report, SharedWord, View
+from sonoseek.core.results import (
+    DISCLAIMER,
+    SEVERITIES,
+    Explanation,
+    LabelCounts,
+    LeftOut,
+    Match,
+    Report,
+    ReportWarning,
+    Severity,
+    SharedDescriptor,
+    View,
+)
 from sonoseek.core.scan import Scan
 from sonoseek.core.settings import Settings
 from sonoseek.core.upsampling import Upsampling
@@ -39,7 +52,13 @@ __all__ = [
     "Explanation",
     "Upsampling",
     "Contour",
-    "SharedWord",
+    "SharedDescriptor",
+    "OperatingPoint",
+    "LabelCounts",
+    "LeftOut",
+    "ReportWarning",
+    "Severity",
+    "SEVERITIES",
     "View",
     "Report",
     "DISCLAIMER",

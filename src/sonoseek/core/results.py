@@ -1,12 +1,12 @@
-"""What a query gives back: frozen values, no behaviour beyond checks and look-ups."""
+"""What a query returns: frozen values, no behaviour beyond checks and look-ups."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,54 +14,11 @@ from numpy.typing import NDArray
 from sonoseek.core.contour import Contour
 from sonoseek.core.errors import InvalidValueError
 from sonoseek.core.geometry import Box
+from sonoseek.core.prediction import Prediction
 from sonoseek.core.scan import Scan
 from sonoseek.core.upsampling import Upsampling
 
 DISCLAIMER = "research use only, not for diagnosis"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What the scan most likely shows.
-
-    Attributes:
-        probabilities: calibrated, one per class of the bundle, sum 1 within 1e-6.
-        label: the class, or None: the system abstains ("not sure").
-        prediction_set: classes that cannot be excluded at the bundle's conformal level (default 90 %), likeliest first.
-        entropy: of `probabilities`, in nats, 0 (certain) … log(classes).
-        unfamiliarity: distance of the scan from those that the network was trained on, in units of the border between
-            like and unlike: above 1 there is no label, however high the probabilities. None: the bundle cannot say.
-            Not `Report.novelty`, which is about the gallery.
-    """
-
-    probabilities: Mapping[str, float]
-    label: str | None
-    prediction_set: tuple[str, ...]
-    entropy: float
-    unfamiliarity: float | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "probabilities", MappingProxyType(dict(self.probabilities)))
-        total = sum(self.probabilities.values())
-        if not math.isclose(total, 1.0, abs_tol=1e-6):
-            raise InvalidValueError(f"probabilities sum to {total:.8f}; they must sum to 1. Pass a softmax.")
-        unknown = {self.label, *self.prediction_set} - {None, *self.probabilities}
-        if unknown:
-            raise InvalidValueError(f"{sorted(map(str, unknown))} are no classes of {sorted(self.probabilities)}.")
-        if self.unfamiliarity is not None and not 0 <= self.unfamiliarity < math.inf:
-            raise InvalidValueError(
-                f"unfamiliarity is {self.unfamiliarity}; it is a distance, 0 or more and finite. Pass None if unknown."
-            )
-        if self.unfamiliar and self.label is not None:
-            raise InvalidValueError(
-                f"unfamiliarity is {self.unfamiliarity} and the label {self.label!r}; above 1 no label is given. "
-                "Pass None as the label."
-            )
-
-    @property
-    def unfamiliar(self) -> bool:
-        """Whether the scan is unlike anything that the network was trained on."""
-        return self.unfamiliarity is not None and self.unfamiliarity > 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,15 +27,15 @@ class Explanation:
 
     Attributes:
         cells: float32 (h, w), signed: positive speaks for `target`, negative against it. In units of the explained
-            number per cell, never stretched; of an exact method they sum to `explained` − `bias`.
+            number per cell, never stretched; of an exact method they sum to `value` − `bias`.
         upsampling: how the cells lie on the scan's own pixels.
         method: name of the method in the table of `explain`.
         target: a class ("malignant"), or the other scan of a pair ("match:<scan_id>", "query:<scan_id>").
-        explained: the number that is explained: a logit, or a cosine.
+        value: the number that is explained: a logit, or a cosine.
         bias: the part of it that no pixel of this scan carries: a class's bias; for the cosine of several views or of a
             refined query, what the other views and the examples add, else 0; whatever the cells leave over where the
             method is not exact.
-        exact: whether cells and bias sum to `explained` because the network is built so; False: the method asks the
+        exact: whether cells and bias sum to `value` because the network is built so; False: the method asks the
             network from outside, and its cells are a judgement, not a sum.
     """
 
@@ -86,7 +43,7 @@ class Explanation:
     upsampling: Upsampling = field(repr=False)
     method: str
     target: str
-    explained: float
+    value: float
     bias: float
     exact: bool = True
 
@@ -128,14 +85,15 @@ class Match:
         rank: 1-based.
         case_id, scan_id, dataset: of the match.
         similarity: cosine of the embeddings, −1 … 1.
-        label: its proven pathology.
+        label: its reference standard: pathology where `histology` is given, else what the archive states.
         birads, histology, device, patient_id, group, descriptors: as in `CaseRecord`.
         picture: JPEG bytes of the scan, longest side ≤ 512 px, or None; so that a report needs no source file.
         explanation: the cosine, split over the match's own pixels; on its own grid, not on the query's. None where it
             was not asked for, or where the gallery keeps no evidence. The split over the query's pixels is among
             `Report.explanations`.
-        folded: scans that stand behind this match, near-copies of it or others of its patient, where the search was
-            asked to fold them.
+        near_duplicates: near-identical scans that stand behind this match: copies by their cosine, or of one group where
+            no patient is named.
+        same_patient: other scans of its patient, group or case that stand behind this match.
     """
 
     rank: int
@@ -152,7 +110,8 @@ class Match:
     descriptors: tuple[tuple[str, str], ...] = ()
     picture: bytes | None = field(default=None, repr=False, compare=False)
     explanation: Explanation | None = field(default=None, repr=False, compare=False)
-    folded: int = 0
+    near_duplicates: int = 0
+    same_patient: int = 0
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -162,19 +121,19 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedWord:
+class SharedDescriptor:
     """A BI-RADS descriptor that several matches share.
 
     Attributes:
         feature: "shape", "margin", "orientation", "echogenicity", "posterior" …
-        word: "irregular", "spiculated" …
+        descriptor: "irregular", "spiculated" …
         matches: how many matches carry it.
         described: how many matches are described for this feature at all; at least `matches`.
         share: of the gallery's scans that are described for this feature, how many carry it, 0 … 1.
     """
 
     feature: str
-    word: str
+    descriptor: str
     matches: int
     described: int
     share: float
@@ -182,9 +141,81 @@ class SharedWord:
     def __post_init__(self) -> None:
         if not (0 < self.matches <= self.described and 0.0 <= self.share <= 1.0):
             raise InvalidValueError(
-                f"{self.feature} {self.word!r}: {self.matches} of {self.described} matches, share {self.share}; counts "
+                f"{self.feature} {self.descriptor!r}: {self.matches} of {self.described} matches, share {self.share}; counts "
                 "run 1 … described, a share 0 … 1."
             )
+
+
+Severity = Literal["high", "medium", "low"]
+SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportWarning:
+    """One sentence for the reader, with its weight.
+
+    Attributes:
+        severity: "high": the prediction or the matches may mislead as they stand; "medium": they are less certain than
+            they look; "low": for information.
+        code: what kind of warning, for programs: "seen_in_training", "disagreement" …
+        text: one or two sentences.
+    """
+
+    severity: Severity
+    code: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise InvalidValueError(f"severity is {self.severity!r}; it must be one of {', '.join(SEVERITIES)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCounts:
+    """Reference labels of some similar cases, counted.
+
+    Attributes:
+        labels: label → number of cases, most first.
+    """
+
+    labels: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))
+        object.__setattr__(self, "labels", MappingProxyType(dict(ordered)))
+        if any(count < 1 for count in self.labels.values()):
+            raise InvalidValueError(f"labels are {dict(self.labels)}; a label that is listed is counted at least once.")
+
+    @property
+    def total(self) -> int:
+        """Cases in all."""
+        return sum(self.labels.values())
+
+    def share(self, label: str) -> float | None:
+        """Share of the cases that carry `label`, 0 … 1; None without cases."""
+        return self.labels.get(label, 0) / self.total if self.labels else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Scans of the gallery that were kept from answering.
+
+    Attributes:
+        same_scan: the scan that is asked about, by its pixels.
+        same_patient: other scans of its patient.
+        same_group: other scans of its group.
+        gallery: scans that the gallery holds in all.
+    """
+
+    same_scan: int = 0
+    same_patient: int = 0
+    same_group: int = 0
+    gallery: int = 0
+
+    @property
+    def total(self) -> int:
+        """Scans left out."""
+        return self.same_scan + self.same_patient + self.same_group
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -194,7 +225,7 @@ class View:
     Attributes:
         scan: on whose grid its heatmaps lie.
         prediction: what this view alone shows.
-        explanations: as in `Report`: the verdict's heatmap first, then one per match.
+        explanations: as in `Report`: the heatmap of the likeliest class first, then one per match.
     """
 
     scan: Scan
@@ -204,19 +235,24 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """Everything that one query says.
+    """Everything that one query finds.
 
     Attributes:
         scan: the scan that was asked about, on whose grid the heatmaps lie.
-        prediction: the verdict.
-        matches: best first.
-        explanations: all on the scan's grid: the verdict's heatmap first; then, for each match in their order, where
-            the scan is like it (target "match:<scan_id>"); where the match is like the scan, the match itself carries.
-        agreement: share of `matches` that carry the likeliest class, weighted by nothing, 0 … 1; None without matches.
-        novelty: percentile, 0 … 100, of the distance to the nearest gallery scan among the gallery's own
-            nearest-neighbour distances; near 100 means "unlike anything in the archive"; None without a gallery.
-        warnings: sentences for the reader.
-        bundle_id: of the network that spoke.
+        prediction: of the scan, or of all views together.
+        matches: best first, under the filter `where` if there is one.
+        explanations: all on the scan's grid: the heatmap of the likeliest class first; then, for each match in their
+            order, where the scan is like it (target "match:<scan_id>"); where the match is like the scan, the match
+            itself carries.
+        similar_cases: reference labels of the most similar independent cases, whatever `where` hides: at most one scan
+            per patient or group, near-duplicates counted once. Empty without a gallery or matches.
+        hidden: of these, the cases that `where` hides; None without a filter.
+        left_out: scans that were kept from answering; None without a gallery.
+        novelty: percentile, 0 … 100, of the distance to the nearest independent gallery scan among the gallery's
+            reference nearest-neighbour distances; near 100 means "unlike anything in the archive"; None without a
+            gallery, or where nothing is there to compare with.
+        warnings: the heaviest first.
+        bundle_id: of the network.
         gallery_id: of the gallery, or None.
         gallery_state: names the gallery's state when the search began (`Gallery.state`), or None.
         where: the filter that the search ran under, or None.
@@ -224,8 +260,9 @@ class Report:
         region: the box, on the scan's pixels, whose evidence alone was searched with, or None for all of it.
         crop: the scan area of the first scan as the reader drew it, on its pixels, or None: cleaning found it.
         liked, disliked: scan_ids of the archive that the search was moved towards, or away from.
-        shared_words: descriptors that several matches share, the most telling first; empty where the archive has none.
-        contour: the outline of the verdict's evidence, an estimate for the reader's eye; None without evidence.
+        shared_descriptors: that several matches share, the most telling first; empty where the archive has none.
+        contour: the outline of the evidence for the likeliest class, an estimate for the reader's eye; None without
+            evidence.
         version: of sonoseek.
         created: UTC.
         disclaimer: always shown.
@@ -235,9 +272,11 @@ class Report:
     prediction: Prediction
     matches: tuple[Match, ...]
     explanations: tuple[Explanation, ...]
-    agreement: float | None
+    similar_cases: LabelCounts = LabelCounts(labels={})  # frozen
+    hidden: LabelCounts | None = None
+    left_out: LeftOut | None = None
     novelty: float | None
-    warnings: tuple[str, ...]
+    warnings: tuple[ReportWarning, ...]
     bundle_id: str
     gallery_id: str | None
     gallery_state: str | None = None
@@ -247,7 +286,7 @@ class Report:
     crop: Box | None = None
     liked: tuple[str, ...] = ()
     disliked: tuple[str, ...] = ()
-    shared_words: tuple[SharedWord, ...] = ()
+    shared_descriptors: tuple[SharedDescriptor, ...] = ()
     contour: Contour | None = None
     version: str
     created: datetime
@@ -270,10 +309,19 @@ class Report:
         if self.created.tzinfo is None:
             raise InvalidValueError("created has no time zone; pass datetime.now(timezone.utc).")
 
+        ranks = [SEVERITIES.index(warning.severity) for warning in self.warnings]
+        if ranks != sorted(ranks):
+            raise InvalidValueError("warnings are not sorted by severity; give the heaviest first.")
+
     @property
     def scan_id(self) -> str:
         """Of the scan that was asked about."""
         return self.scan.scan_id
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of `similar_cases` that carry the likeliest class, 0 … 1; None without any."""
+        return self.similar_cases.share(self.prediction.likeliest)
 
     def pair(self, rank: int) -> tuple[Explanation, Explanation | None] | None:
         """Why the scan and the match of this rank are alike: on the scan's pixels, and on the match's.

@@ -4,10 +4,10 @@ from sonoseek.encoder.bundle import is_bundle, load_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
 from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.ood import ood_score
 from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
-from sonoseek.encoder.unfamiliarity import unfamiliarity
+from sonoseek.encoder.prediction import predict
 from sonoseek.encoder.values import Bundle, Member, Novelty
-from sonoseek.encoder.verdict import predict
 from sonoseek.encoder.write_ensemble import write_ensemble
 
 __all__ = [
@@ -30,5 +30,5 @@ __all__ = [
     "KeptEvidence",
     "PADDING",
     "predict",
-    "unfamiliarity",
+    "ood_score",
 ]

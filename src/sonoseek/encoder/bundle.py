@@ -90,6 +90,7 @@ def _load_single(folder: Path) -> Bundle:
         head_bias=_frozen(manifest.head_bias),
         abstain_below=manifest.abstain_below,
         conformal_quantile=manifest.conformal["quantile"],
+        conformal_level=manifest.conformal.get("level", 0.9),
         operating_points=MappingProxyType(
             {name: MappingProxyType(point) for name, point in manifest.operating_points.items()}
         ),

@@ -153,6 +153,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         head_bias=bias,
         abstain_below=manifest.abstain_below,
         conformal_quantile=manifest.conformal["quantile"],
+        conformal_level=manifest.conformal.get("level", 0.9),
         operating_points=MappingProxyType(
             {name: MappingProxyType(point) for name, point in manifest.operating_points.items()}
         ),

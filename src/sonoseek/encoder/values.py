@@ -36,6 +36,7 @@ class Bundle:
         head_weight: float32 (C, D). head_bias: float32 (C,). logits = embedding @ head_weight.T + head_bias.
         abstain_below: largest probability under which no label is given, 0 … 1.
         conformal_quantile: of the score 1 − p; classes with 1 − p at most this are in the prediction set.
+        conformal_level: coverage of the prediction sets, 0 … 1.
         operating_points: name → threshold and what it was measured to give.
         training: data names, counts, hashes, protocol and figures.
         embedding_dim: D. cells: (h, w) of the evidence map.
@@ -56,6 +57,7 @@ class Bundle:
     head_bias: NDArray[np.float32]
     abstain_below: float
     conformal_quantile: float
+    conformal_level: float = 0.9
     operating_points: Mapping[str, Mapping[str, float]]
     training: Mapping[str, Any]
     embedding_dim: int
@@ -64,6 +66,25 @@ class Bundle:
     novelty: Novelty | None = None
     same_scan: float = SAME_SCAN
     members: tuple[Member, ...] = ()
+
+    @property
+    def fitted_on(self) -> str:
+        """The scans that temperature, thresholds and conformal quantile were fitted on, in words; "" where not known.
+
+        As in "the validation part of busi and busbra: 332 scans, 102 malignant".
+        """
+        training = self.training
+        folded = {each.get("name"): each.get("folded", True) for each in training.get("recipe", {}).get("datasets", ())}
+        parts = [each for each in training.get("datasets", ()) if folded.get(each.get("name"), True)]
+        names = [str(each["name"]) for each in parts]
+        if not names:
+            return ""
+        listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        if training.get("calibrated_on") != "validation part":
+            return f"{training.get('calibrated_on', 'scans')} of {listed}"
+        counts = [each.get("validation_counts", {}) for each in parts]
+        scans, malignant = (sum(sum(c.values()) for c in counts), sum(c.get("malignant", 0) for c in counts))
+        return f"the validation part of {listed}: {scans} scans, {malignant} malignant"
 
     @property
     def model_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""From readings to a Report: the question that they pose, what the gallery answers, and what it rests on."""
+"""From readings to a Report: the query that they make, what the gallery finds, and what it rests on."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from sonoseek.core import (
 from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
 from sonoseek.engine.question import Question, pose
 from sonoseek.engine.reading import Reading
-from sonoseek.explain import class_evidence, draw_contour, pair_evidence, shared_words
+from sonoseek.engine.similar import SimilarCases, count_similar, left_out_of
+from sonoseek.explain import class_evidence, draw_contour, pair_evidence, shared_descriptors
 from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult
-from sonoseek.reports.notes import about_copies, about_the_archive, about_the_question, about_the_scan
-from sonoseek.reports.words import likeliest
+from sonoseek.reports import warnings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a question is searched and explained; see `SearchEngine.query`."""
+    """How a scan is searched and explained; see `SearchEngine.query`."""
 
     k: int
     where: str | None
     include_same: bool
     explain_matches: bool
     per_patient: bool
-    diverse: bool
+    deduplicate: bool
     region: Box | None
     liked: tuple[str, ...]
     disliked: tuple[str, ...]
 
 
 def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading], options: Options) -> Report:
-    """Put the question of some readings to a gallery, and say everything that there is to say.
+    """Search a gallery with some readings, and assemble the report.
 
     Raises:
         InvalidValueError: k below 0; no reading; a region outside the scan, or of several views.
@@ -61,66 +61,38 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         liked=[entry.embedding for entry in towards],
         disliked=[entry.embedding for entry in away],
     )
-    prediction = _verdict(bundle, readings)
-    top = likeliest(prediction)
+    prediction = _prediction(bundle, readings)
     first, scan = readings[0], readings[0].scan
     state = None if gallery is None else gallery.state()
-    held = gallery is not None and bool(
-        gallery.entries(scan_ids=[r.scan.scan_id for r in readings], pictures=False, evidence=False)
-    )
     own = Exclusion() if options.include_same else _own(gallery, readings)
-    found = _search(
+    exclude = own | Exclusion(scan_ids=tuple(entry.scan_id for entry in away))
+    found = _search(gallery, question, options=options, own=own, exclude=exclude, duplicates=bundle.same_scan)
+    similar = count_similar(
         gallery,
-        question,
+        question.embedding,
+        found.matches,
         k=options.k,
         where=options.where,
-        own=own,
-        exclude=own | Exclusion(scan_ids=tuple(entry.scan_id for entry in away)),
-        per_patient=options.per_patient,
-        fold=bundle.same_scan if options.diverse else None,
+        exclude=exclude,
+        independent=options.per_patient and options.deduplicate,
+        duplicate_threshold=bundle.same_scan,
     )
-    explained: list[list[Explanation]] = [[explain_class(bundle, reading, top)] for reading in readings]
+    explained: list[list[Explanation]] = [[explain_class(bundle, r, prediction.likeliest)] for r in readings]
     if options.explain_matches and gallery is not None:
         pairs, matches = _explain_matches(gallery, question, found.matches)
-        explained = [verdict + others for verdict, others in zip(explained, pairs, strict=True)]
+        explained = [mine + others for mine, others in zip(explained, pairs, strict=True)]
         found = replace(found, matches=matches)
-    alike = sum(match.label == top for match in found.matches)
-    return Report(
+    left_out = None if gallery is None else left_out_of(gallery, own)
+    report = Report(
         scan=scan,
         prediction=prediction,
         matches=found.matches,
         explanations=tuple(explained[0]),
-        agreement=alike / len(found.matches) if found.matches else None,
+        similar_cases=similar.labels,
+        hidden=similar.hidden,
+        left_out=left_out,
         novelty=found.novelty,
-        warnings=(
-            *about_the_scan(
-                scan,
-                prediction,
-                abstain_below=bundle.abstain_below,
-                marks=first.marks,
-                cleaning=() if first.cleaned is None else first.cleaned.warnings,
-                crop=first.crop,
-            ),
-            *about_the_question(
-                views=[reading.prediction for reading in readings[1:]],
-                first=first.prediction,
-                region=options.region,
-                examples=len(towards) + len(away),
-            ),
-            *about_copies(
-                scan,
-                found.matches if question.plain else (),
-                found.nearest,
-                held=held,
-                left_out=not options.include_same,
-                same_scan=bundle.same_scan,
-            ),
-            *(
-                about_the_archive(prediction, found.matches, novelty=found.novelty, k=options.k, where=options.where)
-                if gallery is not None
-                else ()
-            ),
-        ),
+        warnings=(),
         bundle_id=bundle.bundle_id,
         gallery_id=None if gallery is None else gallery.gallery_id,
         gallery_state=state,
@@ -133,11 +105,59 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         crop=first.crop,
         liked=tuple(entry.scan_id for entry in towards),
         disliked=tuple(entry.scan_id for entry in away),
-        shared_words=shared_words(found.matches, gallery.words) if gallery is not None else (),
+        shared_descriptors=shared_descriptors(found.matches, gallery.words) if gallery is not None else (),
         contour=draw_contour(explained[0][0], spacing_mm=scan.spacing_mm),
         version=sonoseek.__version__,
         created=datetime.now(UTC),
     )
+    told = _warnings(report, gallery, readings, question, similar, bundle=bundle, options=options, found=found)
+    return replace(report, warnings=warnings.ranked(told))
+
+
+def _warnings(
+    report: Report,
+    gallery: Gallery | None,
+    readings: Sequence[Reading],
+    question: Question,
+    similar: SimilarCases,
+    *,
+    bundle: Bundle,
+    options: Options,
+    found: SearchResult,
+) -> list[warnings.ReportWarning]:
+    first = readings[0]
+    cleaned = first.cleaned
+    told = [
+        *warnings.about_the_scan(
+            first.scan,
+            marks=first.marks,
+            preprocessing=() if cleaned is None else cleaned.warnings,
+            crop=first.crop,
+            seen=False,
+        ),
+        *warnings.about_the_prediction(report.prediction, abstain_below=bundle.abstain_below),
+        *warnings.about_the_query(
+            views=[reading.prediction for reading in readings[1:]],
+            first=first.prediction,
+            region=options.region,
+            examples=len(report.liked) + len(report.disliked),
+        ),
+    ]
+    if gallery is None:
+        return told
+    copy = None if found.nearest is None or 1.0 - found.nearest < bundle.same_scan else 1.0 - found.nearest
+    scan_ids = [reading.scan.scan_id for reading in readings]
+    told += warnings.about_copies(
+        first.scan,
+        report.matches if question.plain else (),
+        copy=copy,
+        held=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
+        left_out=not options.include_same,
+    )
+    told += warnings.about_the_archive(
+        report.prediction, similar.labels, novelty=report.novelty, left_out=report.left_out
+    )
+    return told
 
 
 def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:
@@ -153,13 +173,13 @@ def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:
     )
 
 
-def _verdict(bundle: Bundle, readings: Sequence[Reading]) -> Prediction:
-    """Of one scan its own; of several views that of their mean logits, as strange as the strangest view."""
+def _prediction(bundle: Bundle, readings: Sequence[Reading]) -> Prediction:
+    """Of one scan its own; of several views that of their mean logits, as far from the training scans as the farthest view."""
     if len(readings) == 1:
         return readings[0].prediction
-    strangest = max(readings, key=lambda reading: reading.prediction.unfamiliarity or 0.0)
+    farthest = max(readings, key=lambda reading: reading.prediction.ood_score or 0.0)
     logits = np.asarray(np.mean([reading.logits for reading in readings], axis=0, dtype=np.float64), np.float32)
-    return predict(bundle, logits, embedding=strangest.embedding)
+    return predict(bundle, logits, embedding=farthest.embedding)
 
 
 def required(gallery: Gallery | None, what: str) -> Gallery:
@@ -207,12 +227,10 @@ def _search(
     gallery: Gallery | None,
     question: Question,
     *,
-    k: int,
-    where: str | None,
+    options: Options,
     own: Exclusion,
     exclude: Exclusion,
-    per_patient: bool,
-    fold: float | None,
+    duplicates: float,
 ) -> SearchResult:
     if gallery is None:
         return SearchResult(matches=())
@@ -220,17 +238,17 @@ def _search(
         return SearchResult(matches=(), novelty=100.0)
     found = gallery.search(
         question.embedding if not question.plain else question.readings[0].embedding,
-        k=k,
-        where=where,
+        k=options.k,
+        where=options.where,
         exclude=exclude or None,
         novelty=question.plain,
-        per_patient=per_patient,
-        fold=fold,
+        per_patient=options.per_patient,
+        duplicate_threshold=duplicates if options.deduplicate else None,
     )
     whole = question.readings[0].embedding
     if question.plain or not whole.any():
         return found
-    # How unusual a scan is, is told by whole scans: what is asked with here is none, and lies where none lies.
+    # How unusual a scan is, is measured on whole scans: what is searched with here is none.
     usual = gallery.search(whole, k=0, exclude=own or None)
     return replace(found, nearest=usual.nearest, novelty=usual.novelty)
 

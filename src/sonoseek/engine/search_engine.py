@@ -16,7 +16,6 @@ from sonoseek.engine.reading import Reading, read_entry, read_with
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.explain.asked import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
-from sonoseek.reports.words import likeliest
 
 
 class SearchEngine:
@@ -66,8 +65,8 @@ class SearchEngine:
         where: str | None = None,
         include_same: bool = False,
         explain_matches: bool = True,
-        per_patient: bool = False,
-        diverse: bool = False,
+        per_patient: bool = True,
+        deduplicate: bool = True,
         region: Box | None = None,
         liked: Iterable[str] = (),
         disliked: Iterable[str] = (),
@@ -85,8 +84,10 @@ class SearchEngine:
                 patient, that patient is, in whichever dataset.
             explain_matches: also say, for each match, on which pixels of the scan and of the match their cosine rests;
                 the verdict's own heatmap always is there.
-            per_patient: one match per patient (where none is named per group, else per case), its best scan.
-            diverse: near-copies stand behind the better match; alike are scans that the bundle takes for one.
+            per_patient: one match per patient or group (where none is named per case), its best scan; False: every scan
+                may be a match. The similar cases are counted over independent ones in any case.
+            deduplicate: near-duplicates stand behind the better match: scans that the bundle takes for one. False: they
+                are matches of their own.
             region: search with the evidence inside this box on the scan's pixels alone; the verdict stays the whole
                 scan's.
             liked: matches to move the search towards: scan_ids, or "dataset/case_id".
@@ -108,7 +109,7 @@ class SearchEngine:
                 include_same=include_same,
                 explain_matches=explain_matches,
                 per_patient=per_patient,
-                diverse=diverse,
+                deduplicate=deduplicate,
                 region=region,
                 liked=tuple(liked),
                 disliked=tuple(disliked),
@@ -125,8 +126,8 @@ class SearchEngine:
         where: str | None = None,
         include_same: bool = False,
         explain_matches: bool = True,
-        per_patient: bool = False,
-        diverse: bool = False,
+        per_patient: bool = True,
+        deduplicate: bool = True,
         region: Box | None = None,
         liked: Iterable[str] = (),
         disliked: Iterable[str] = (),
@@ -142,7 +143,7 @@ class SearchEngine:
             include_same: as in `query`.
             explain_matches: as in `query`.
             per_patient: as in `query`.
-            diverse: as in `query`.
+            deduplicate: as in `query`.
             region: as in `query`.
             liked: as in `query`.
             disliked: as in `query`.
@@ -162,7 +163,7 @@ class SearchEngine:
                 include_same=include_same,
                 explain_matches=explain_matches,
                 per_patient=per_patient,
-                diverse=diverse,
+                deduplicate=deduplicate,
                 region=region,
                 liked=tuple(liked),
                 disliked=tuple(disliked),
@@ -206,7 +207,7 @@ class SearchEngine:
         return explain_class(self.bundle, reading, self._class(reading, target))
 
     def _class(self, reading: Reading, target: str | None) -> str:
-        name = likeliest(reading.prediction) if target is None else target
+        name = reading.prediction.likeliest if target is None else target
         if name not in self.bundle.classes:
             raise InvalidValueError(f"target is {name!r}; this bundle's classes are {', '.join(self.bundle.classes)}.")
         return name
@@ -284,7 +285,7 @@ class SearchEngine:
             mapping=reading.mapping,
             method=method,
             target=target,
-            explained=float(ask(canvas[np.newaxis])[0]),
+            value=float(ask(canvas[np.newaxis])[0]),
         )
 
     def close(self) -> None:

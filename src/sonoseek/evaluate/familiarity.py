@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, MissingExtraError
 from sonoseek.encoder import Novelty
-from sonoseek.encoder.unfamiliarity import distances
+from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ranking import unit
 
 LEVEL = 0.99

@@ -10,7 +10,7 @@ from sonoseek.explain.class_evidence import class_evidence
 from sonoseek.explain.contour import draw_contour
 from sonoseek.explain.pair_evidence import pair_evidence
 from sonoseek.explain.part_evidence import part_evidence, weight_cells
-from sonoseek.explain.shared_words import shared_words
+from sonoseek.explain.shared_descriptors import shared_descriptors
 
 EXACT = LazyTable(
     "exact explanation",
@@ -43,5 +43,5 @@ __all__ = [
     "part_evidence",
     "weight_cells",
     "draw_contour",
-    "shared_words",
+    "shared_descriptors",
 ]

@@ -97,7 +97,7 @@ def windows(side: int, *, window: int, stride: int) -> list[tuple[int, int]]:
 
 
 def as_explanation(
-    cells: NDArray[np.float32], *, mapping: CanvasMapping, method: str, target: str, explained: float
+    cells: NDArray[np.float32], *, mapping: CanvasMapping, method: str, target: str, value: float
 ) -> Explanation:
     """A method's cells as an explanation, on the scan's own pixels.
 
@@ -106,15 +106,15 @@ def as_explanation(
         mapping: the scan's way to the canvas and back.
         method: its name.
         target: what was asked for.
-        explained: the score of the scan as it is.
+        value: the score of the scan as it is.
     """
     return Explanation(
         cells=cells,
         upsampling=plan(mapping, (cells.shape[0], cells.shape[1])),
         method=method,
         target=target,
-        explained=explained,
-        bias=explained - float(cells.sum(dtype=np.float64)),
+        value=value,
+        bias=value - float(cells.sum(dtype=np.float64)),
         exact=False,
     )
 

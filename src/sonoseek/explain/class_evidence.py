@@ -44,7 +44,7 @@ def class_evidence(
 
     Returns:
         Signed heatmap on the scan's own grid: positive pixels speak for the class; in logits per pixel. Its sum plus
-        `bias` is the logit (`explained`), to 1e-4. 0 outside the crop that the network saw.
+        `bias` is the logit (`value`), to 1e-4. 0 outside the crop that the network saw.
 
     Raises:
         InvalidValueError: the shapes do not fit, or a number is not finite.
@@ -54,7 +54,7 @@ def class_evidence(
     return Explanation(
         method="class_evidence",
         target=target,
-        explained=float(cells.sum()) + float(bias),
+        value=float(cells.sum()) + float(bias),
         bias=float(bias),
         cells=cells.astype(np.float32),
         upsampling=plan(mapping, cells.shape),

@@ -44,7 +44,7 @@ def pair_evidence(
         within: (f·h, g·w), how the evidence lies within each cell (`Encoding.within[i]`); None: evenly.
 
     Returns:
-        Signed heatmap on the scan's own grid: positive pixels make the two alike; it sums to the cosine (`explained`)
+        Signed heatmap on the scan's own grid: positive pixels make the two alike; it sums to the cosine (`value`)
         to 1e-4; its bias is 0. All 0 where either embedding has length 0: their cosine is taken as 0.
 
     Raises:
@@ -58,7 +58,7 @@ def pair_evidence(
     return Explanation(
         method="pair_evidence",
         target=target,
-        explained=float(cells.sum()),
+        value=float(cells.sum()),
         bias=0.0,
         cells=cells.astype(np.float32),
         upsampling=plan(mapping, cells.shape),

@@ -49,7 +49,7 @@ def part_evidence(
         within: (f·h, g·w), how the evidence lies within each cell (`Encoding.within[i]`).
 
     Returns:
-        Signed heatmap on the scan's own grid; its sum plus `bias` is the cosine (`explained`), to 1e-4. All 0 where the
+        Signed heatmap on the scan's own grid; its sum plus `bias` is the cosine (`value`), to 1e-4. All 0 where the
         match has length 0.
 
     Raises:
@@ -60,12 +60,12 @@ def part_evidence(
     cells = place_within(project(evidence, other_embedding) * scale, within)
     if share is not None:
         cells = cells * _checked(share, within.shape)
-    explained = float(direction.astype(np.float64) @ other_embedding.astype(np.float64)) / (length or 1.0)
+    value = float(direction.astype(np.float64) @ other_embedding.astype(np.float64)) / (length or 1.0)
     return Explanation(
         method="pair_evidence",
         target=target,
-        explained=explained,
-        bias=explained - float(cells.sum()),
+        value=value,
+        bias=value - float(cells.sum()),
         cells=cells.astype(np.float32),
         upsampling=plan(mapping, cells.shape),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from sonoseek.core import InvalidValueError, LazyTable, NotFoundError, Report
 from sonoseek.reports.atomic import write_atomically
 from sonoseek.reports.index import IndexEntry, write_index_page
-from sonoseek.reports.json import SCHEMA_VERSION, decode_cells, decode_heatmap, render_json, report_schema
+from sonoseek.reports.json import SCHEMA_VERSION, decode_evidence_map, decode_heatmap, render_json, report_schema
 
 REPORTS = LazyTable(
     "report format",
@@ -108,5 +108,5 @@ __all__ = [
     "render_json",
     "render_pdf",
     "decode_heatmap",
-    "decode_cells",
+    "decode_evidence_map",
 ]

@@ -16,8 +16,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from sonoseek.core import Explanation, Match, Report, Scan, View
-from sonoseek.reports import pictures, words
+from sonoseek.core import Explanation, Match, Prediction, Report, Scan, View
+from sonoseek.reports import phrases, pictures
 from sonoseek.reports.json import SCHEMA_VERSION
 
 
@@ -33,9 +33,9 @@ def render_html(report: Report) -> str:
     """Write `report` as one self-contained HTML page."""
     evidence = _evidences(report)
     prediction = report.prediction
-    top = words.likeliest(prediction)
+    top = prediction.likeliest
     bars = [
-        {"name": name, "top": name == top, "text": words.percent(value), "width": f"{value * 100:.2f}"}
+        {"name": name, "top": name == top, "text": phrases.percent(value), "width": f"{value * 100:.2f}"}
         for name, value in prediction.probabilities.items()
     ]
     return render_page(
@@ -49,24 +49,32 @@ def render_html(report: Report) -> str:
             "evidence": evidence,
             "warm_gradient": pictures.css_gradient(pictures.WARM),
             "cool_gradient": pictures.css_gradient(pictures.COOL),
-            "verdict": words.verdict(prediction),
-            "tone": prediction.label or "unsure",
-            "not_excluded": words.not_excluded(prediction),
+            "headline": phrases.headline(prediction),
+            "tone": phrases.tone(prediction),
+            "heavy": [each.text for each in report.warnings if each.severity == "high"],
+            "lighter": [each.text for each in report.warnings if each.severity != "high"],
+            "scale": likelihood_scale(prediction),
+            "likeliest": phrases.likeliest(prediction),
+            "prediction_set": phrases.prediction_set(prediction),
+            "thresholds": phrases.thresholds(prediction),
             "bars": bars,
-            "neighbours": words.neighbours(report),
-            "novelty": words.novelty(report),
-            "size": words.size(report.scan),
+            "similar_cases": phrases.similar_cases(report),
+            "filtered": phrases.filtered(report),
+            "left_out": phrases.left_out(report),
+            "no_matches": phrases.no_matches(report),
+            "novelty": phrases.novelty(report),
+            "size": phrases.size(report.scan),
             "matches": [_match(match, evidence) for match in report.matches],
-            "shared_words": [words.shared_word(each) for each in report.shared_words],
+            "shared_descriptors": [phrases.shared_descriptor(each) for each in report.shared_descriptors],
             "region": None if report.region is None else _rectangle(report),
-            "region_said": None if report.region is None else words.region(report.region),
-            "crop_said": None if report.crop is None else words.crop(report.crop),
-            "refined": words.refined(report) if report.liked or report.disliked else None,
+            "region_said": None if report.region is None else phrases.region(report.region),
+            "crop_said": None if report.crop is None else phrases.crop(report.crop),
+            "refined": phrases.refined(report) if report.liked or report.disliked else None,
             "views": [_view(view, number) for number, view in enumerate(report.views, start=2)],
             "outline": None if report.contour is None else _outline(report),
             "created": f"{report.created:%Y-%m-%d %H:%M:%S %Z}",
             "schema_version": SCHEMA_VERSION,
-            "disclaimer": words.sentence(report.disclaimer),
+            "disclaimer": phrases.sentence(report.disclaimer),
         },
     )
 
@@ -90,6 +98,31 @@ def render_page(template: str, *, values: dict[str, Any], script: str | None = N
         script=Markup(code),  # noqa: S704  # our own file
         script_hash=digest,
     )
+
+
+def likelihood_scale(prediction: Prediction) -> dict[str, Any] | None:
+    """The likelihood of malignancy on a scale with the operating points; places are percent of its length.
+
+    None where there is no likelihood to show: the bundle has none, or the scan is unlike the training scans.
+    """
+    likelihood, point = prediction.likelihood_of_malignancy, prediction.rule_out
+    if likelihood is None or prediction.out_of_distribution:
+        return None
+    return {
+        "place": round(100 * likelihood, 2),
+        "text": phrases.percent(likelihood),
+        "said": phrases.thresholds(prediction),
+        "rule_out": 0 if point is None else round(100 * point.threshold, 2),
+        "points": [
+            {
+                "name": phrases.point_name(each).removesuffix(" threshold"),
+                "place": round(100 * each.threshold, 2),
+                "text": phrases.percent(each.threshold),
+                "reached": likelihood >= each.threshold,
+            }
+            for each in prediction.operating_points
+        ],
+    }
 
 
 def stage(scan: Scan) -> dict[str, float]:
@@ -140,7 +173,8 @@ def _other_side(match: Match, report: Report, *, reference: float) -> dict[str, 
     return {
         "rank": match.rank,
         "label": match.label,
-        "similarity": words.signed(match.similarity, digits=3).lstrip("+"),
+        "reference": phrases.reference(match.label, match.histology),
+        "similarity": phrases.signed(match.similarity, digits=3).lstrip("+"),
         "url": None if match.picture is None else pictures.picture_url(match.picture),
         "aspect": round(ratio, 5),
         "layers": None if told is None else pictures.draw_heatmap(told, longest=PAIR_SIDE, reference=reference),
@@ -165,18 +199,18 @@ def _rectangle(report: Report) -> dict[str, float]:
 
 
 def _view(view: View, number: int) -> dict[str, Any]:
-    """Another view of the lesion: its picture, its verdict's heatmap, and what it says alone."""
+    """Another view of the lesion: its picture, its heatmap, and its own prediction."""
     return {
         "number": number,
         "url": pictures.scan_url(view.scan),
         "stage": stage(view.scan),
         "layers": pictures.draw_heatmap(view.explanations[0], longest=PAIR_SIDE) if view.explanations else None,
         "target": view.explanations[0].target if view.explanations else "",
-        "verdict": words.verdict(view.prediction),
-        "tone": view.prediction.label or "unsure",
-        "said": ", ".join(f"{name} {words.percent(p)}" for name, p in view.prediction.probabilities.items()),
+        "headline": phrases.headline(view.prediction),
+        "tone": phrases.tone(view.prediction),
+        "said": ", ".join(f"{name} {phrases.percent(p)}" for name, p in view.prediction.probabilities.items()),
         "source": view.scan.source or "unnamed scan",
-        "size": words.size(view.scan),
+        "size": phrases.size(view.scan),
     }
 
 
@@ -189,7 +223,7 @@ def _outline(report: Report) -> dict[str, Any]:
         "width": width,
         "height": height,
         "points": " ".join(f"{column:.1f},{row:.1f}" for row, column in points[::every]),
-        "said": "" if report.contour is None else words.contour(report.contour),
+        "said": "" if report.contour is None else phrases.contour(report.contour),
     }
 
 
@@ -205,19 +239,19 @@ def _evidence(
     rows, columns = explanation.cells.shape
     digits = 2 if layers.reference < 10 else 1
     return {
-        "title": words.evidence_title(explanation.method, explanation.target, report),
+        "title": phrases.evidence_title(explanation.method, explanation.target, report),
         "layers": layers,
         "empty": layers.peak < 0.1 * layers.reference,
         "unit": "cosine similarity" if ":" in explanation.target else f"logit of {explanation.target}",
         "short_unit": "cosine" if ":" in explanation.target else "logit",
         "exact": explanation.exact,
         "reference": f"{layers.reference:.{digits}f}",
-        "lowest": words.signed(layers.lowest, digits=digits),
-        "highest": words.signed(layers.highest, digits=digits),
+        "lowest": phrases.signed(layers.lowest, digits=digits),
+        "highest": phrases.signed(layers.highest, digits=digits),
         "floor": f"{pictures.floor(explanation):g}",
-        "sum": words.signed(float(explanation.heatmap.sum(dtype=np.float64))),
-        "bias": words.signed(explanation.bias),
-        "explained": words.signed(explanation.explained),
+        "sum": phrases.signed(float(explanation.heatmap.sum(dtype=np.float64))),
+        "bias": phrases.signed(explanation.bias),
+        "value": phrases.signed(explanation.value),
         "grid": f"{rows} × {columns} cells",
     }
 
@@ -230,11 +264,13 @@ def _match(match: Match, evidence: list[dict[str, Any]]) -> dict[str, Any]:
         "words": ", ".join(word for _, word in match.descriptors),
         "rank": match.rank,
         "label": match.label,
+        "reference": phrases.reference(match.label, match.histology),
+        "proven": match.histology is not None,
         "birads": match.birads,
-        "similarity": words.signed(match.similarity, digits=3).lstrip("+"),
+        "similarity": phrases.signed(match.similarity, digits=3).lstrip("+"),
         "distance": f"{1.0 - match.similarity:.3f}",
         "width": f"{max(match.similarity, 0.0) * 100:.1f}",
-        "folded": match.folded,
+        "behind": phrases.behind(match),
         "histology": match.histology,
         "device": match.device,
         "dataset": match.dataset,

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sonoseek.core import DISCLAIMER, InvalidValueError, NotFoundError, Report
-from sonoseek.reports import words
+from sonoseek.reports import phrases
 from sonoseek.reports.atomic import write_atomically
 
 
@@ -18,9 +18,9 @@ class IndexEntry:
     """One report on the page.
 
     Attributes:
-        report: whose scan and verdict are shown.
+        report: whose scan and prediction are shown.
         href: the report's own page, relative to the index page ("query-01.html").
-        truth: the proven pathology, where it is known; None otherwise.
+        truth: the reference standard, where it is known; None otherwise.
         title: for people; empty: the scan's source.
     """
 
@@ -37,7 +37,7 @@ class IndexEntry:
 
 
 def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: str = "Reports") -> Path:
-    """Write a dark page with a thumbnail, the verdict, the truth if known, and a link per report.
+    """Write a dark page with a thumbnail, the headline, the reference standard if known, and a link per report.
 
     Args:
         entries: in the order to show.
@@ -60,9 +60,10 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
             "href": quote(entry.href),
             "title": entry.title or entry.report.scan.source or "unnamed scan",
             "url": pictures.thumbnail_url(entry.report.scan),
-            "tone": entry.report.prediction.label or "unsure",
-            "verdict": words.verdict(entry.report.prediction),
-            "neighbours": words.neighbours(entry.report),
+            "tone": phrases.tone(entry.report.prediction),
+            "headline": phrases.headline(entry.report.prediction),
+            "likeliest": phrases.likeliest(entry.report.prediction),
+            "similar_cases": phrases.similar_cases(entry.report),
             "truth": entry.truth,
         }
         for entry in entries
@@ -70,9 +71,11 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
     judged = [entry for entry in entries if entry.truth is not None]
     right = sum(entry.report.prediction.label == entry.truth for entry in judged)
     unsure = sum(entry.report.prediction.label is None for entry in judged)
-    tally = f"{right} of {len(judged)} verdicts as proven, {unsure} not sure." if judged else ""
+    tally = (
+        f"The given class is the reference standard in {right} of {len(judged)}; {unsure} not sure." if judged else ""
+    )
     page = html.render_page(
         "index.html.j2",
-        values={"entries": shown, "title": title, "tally": tally, "disclaimer": words.sentence(DISCLAIMER)},
+        values={"entries": shown, "title": title, "tally": tally, "disclaimer": phrases.sentence(DISCLAIMER)},
     )
     return write_atomically(path, page)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Image, Table
 
 from sonoseek.core import Box, Contour, Explanation, Prediction
-from sonoseek.reports import paper, words
+from sonoseek.reports import paper, phrases
 from sonoseek.reports.overlay import OPACITY, Panel, colours, draw_panel
 from sonoseek.reports.pictures import COOL, WARM, shrunk
 
@@ -57,7 +59,7 @@ def bars(prediction: Prediction, *, width: float) -> Drawing:
     step, left, right = 15.0, 84.0, 42.0
     drawing = Drawing(width, step * len(prediction.probabilities))
     room = width - left - right
-    top = words.likeliest(prediction)
+    top = prediction.likeliest
     for number, (name, value) in enumerate(prediction.probabilities.items(), start=1):
         base = drawing.height - step * number + 4
         font = paper.BOLD if name == top else paper.SANS
@@ -69,8 +71,34 @@ def bars(prediction: Prediction, *, width: float) -> Drawing:
         drawing.add(Rect(left, base - 0.5, room, 7.5, fillColor=paper.TRACK, strokeColor=None))
         tone = paper.TONES.get(name, paper.INK)
         drawing.add(Rect(left, base - 0.5, room * value, 7.5, fillColor=tone, strokeColor=None))
-        said = words.percent(value)
+        said = phrases.percent(value)
         drawing.add(String(width, base, said, fontName=font, fontSize=8.4, fillColor=paper.INK, textAnchor="end"))
+    return drawing
+
+
+def likelihood_scale(scale: Mapping[str, Any], *, width: float) -> Drawing:
+    """The likelihood of malignancy on a line from 0 to 100 %, with the operating points listed below.
+
+    Args:
+        scale: of `html.likelihood_scale`.
+        width: in points.
+    """
+    points, step, tall = scale["points"], 9.5, 9.0
+    drawing = Drawing(width, step * len(points) + tall + 12)
+    base = drawing.height - tall - 6
+    drawing.add(Rect(0, base, width, 7, fillColor=paper.TRACK, strokeColor=None))
+    drawing.add(Rect(0, base, width * scale["rule_out"] / 100, 7, fillColor=paper.LINE, strokeColor=None))
+    for number, point in enumerate(points, start=1):
+        tone = paper.TONES["malignant"] if point["reached"] else paper.QUIET
+        place = width * point["place"] / 100
+        drawing.add(Line(place, base - 2, place, base + 9, strokeColor=tone, strokeWidth=1.2))
+        sign = "≥" if point["reached"] else "<"
+        said = f"{sign} {point['name']} threshold, {point['text']}"
+        drawing.add(String(0, base - 4 - step * number, said, fontName=paper.SANS, fontSize=7.4, fillColor=paper.INK))
+    at = width * scale["place"] / 100
+    needle = [at - 3.6, base + 14, at + 3.6, base + 14, at, base + 8]
+    drawing.add(Polygon(needle, fillColor=paper.INK, strokeColor=None))
+    drawing.add(Line(at, base, at, base + 9, strokeColor=paper.INK, strokeWidth=1.4))
     return drawing
 
 
@@ -109,7 +137,7 @@ def colour_scale(*, reference: float, unit: str, width: float) -> list[Flowable]
     numbers = Drawing(width, 10)
     digits = 2 if reference < 10 else 1
     for place, anchor in ((0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")):
-        value = words.signed((2 * place - 1) * reference, digits=digits)
+        value = phrases.signed((2 * place - 1) * reference, digits=digits)
         said = {0.0: f"{value} against", 1.0: f"for {value}"}.get(place, "0" if place == 0.5 else value)
         text = String(place * width, 2, said, fontName=paper.SANS, fontSize=7.2, fillColor=paper.INK)
         text.textAnchor = anchor

@@ -1,20 +1,20 @@
 """A report for programs: plain JSON under a published, versioned schema.
 
 Within a schema version keys neither vanish nor change their meaning. Pictures of matches are left out: they belong to
-the archive. So are the heatmaps' pixels unless asked for: `cells`, of which they are the up-sampling, say the same.
+the archive. So are the heatmaps' pixels unless asked for: `evidence_map`, of which they are the up-sampling, has the
+same content.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 import zlib
 from collections.abc import Mapping
 from datetime import UTC
-from importlib import resources
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,19 +23,16 @@ from sonoseek.core import (
     Contour,
     Explanation,
     InvalidValueError,
+    LabelCounts,
     Match,
     Prediction,
     Report,
     Scan,
-    SharedWord,
+    SharedDescriptor,
 )
-from sonoseek.reports.words import likeliest
-
-SCHEMA_VERSION = "2"
-HEATMAP_ENCODING = "base64/zlib/float16-le"
-"""Row-major little-endian float16 numbers, zlib, base64; times `scale` they are the heatmap."""
-CELLS_ENCODING = "base64/zlib/float32-le"
-"""Row-major little-endian float32 numbers, zlib, base64."""
+from sonoseek.reports import document as parts
+from sonoseek.reports import phrases
+from sonoseek.reports.document import HEATMAP_ENCODING, MAP_ENCODING, SCHEMA_VERSION, document_schema
 
 
 def render_json(report: Report, *, heatmaps: bool = False) -> str:
@@ -48,54 +45,74 @@ def render_json(report: Report, *, heatmaps: bool = False) -> str:
     Raises:
         InvalidValueError: a number is not finite; JSON has no word for it.
     """
-    return json.dumps(report_document(report, heatmaps=heatmaps), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return msgspec.json.format(encode_json(report, heatmaps=heatmaps), indent=1).decode("utf-8") + "\n"
 
 
-def report_document(report: Report, *, heatmaps: bool = False) -> dict[str, Any]:
-    """`report` as plain dicts, lists, strings and numbers, valid under `report_schema`; for web servers and for tests.
+def encode_json(report: Report, *, heatmaps: bool = False) -> bytes:
+    """The same without white space; for web servers.
 
     Raises:
         InvalidValueError: a number is not finite.
     """
-    return {
-        "schema": "sonoseek-report",
-        "schema_version": SCHEMA_VERSION,
-        "disclaimer": report.disclaimer,
-        "version": report.version,
-        "created": report.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "bundle_id": report.bundle_id,
-        "gallery_id": report.gallery_id,
-        "gallery_state": report.gallery_state,
-        "where": report.where,
-        "scan": _scan(report.scan),
-        "prediction": _prediction(report.prediction),
-        "views": [
-            {
-                "scan": _scan(view.scan),
-                "prediction": _prediction(view.prediction),
-                "explanations": [_explanation(each, pixels=heatmaps) for each in view.explanations],
-            }
+    return msgspec.json.encode(report_document(report, heatmaps=heatmaps))
+
+
+def report_document(report: Report, *, heatmaps: bool = False) -> parts.ReportDocument:
+    """`report` as the structure that is written, valid under `report_schema`.
+
+    Raises:
+        InvalidValueError: a number is not finite.
+    """
+    similar, out = report.similar_cases, report.left_out
+    return parts.ReportDocument(
+        schema="sonoseek-report",
+        schema_version="3",
+        disclaimer=report.disclaimer,
+        headline=phrases.headline(report.prediction),
+        warnings=[parts.WarningPart(severity=w.severity, code=w.code, text=w.text) for w in report.warnings],
+        prediction=_prediction(report.prediction),
+        similar_cases=parts.SimilarCasesPart(
+            labels=dict(similar.labels), total=similar.total, agreement=_optional(report.agreement, "agreement")
+        ),
+        hidden_by_filter=None if report.hidden is None else _counts(report.hidden),
+        left_out=None
+        if out is None
+        else parts.LeftOutPart(
+            same_scan=out.same_scan,
+            same_patient=out.same_patient,
+            same_group=out.same_group,
+            gallery=out.gallery,
+        ),
+        novelty=_optional(report.novelty, "novelty"),
+        matches=[_match(match, pixels=heatmaps) for match in report.matches],
+        shared_descriptors=[_shared(each) for each in report.shared_descriptors],
+        scan=_scan(report.scan),
+        views=[
+            parts.ViewPart(
+                scan=_scan(view.scan),
+                prediction=_prediction(view.prediction),
+                explanations=[_explanation(each, pixels=heatmaps) for each in view.explanations],
+            )
             for view in report.views
         ],
-        "region": None if report.region is None else _region(report.region),
-        "crop": None if report.crop is None else _region(report.crop),
-        "liked": list(report.liked),
-        "disliked": list(report.disliked),
-        "agreement": None if report.agreement is None else _number(report.agreement, "agreement"),
-        "novelty": None if report.novelty is None else _number(report.novelty, "novelty"),
-        "warnings": list(report.warnings),
-        "matches": [_match(match, pixels=heatmaps) for match in report.matches],
-        "explanations": [_explanation(each, pixels=heatmaps) for each in report.explanations],
-        "shared_words": [_shared_word(each) for each in report.shared_words],
-        "contour": None if report.contour is None else _contour(report.contour),
-    }
+        explanations=[_explanation(each, pixels=heatmaps) for each in report.explanations],
+        contour=None if report.contour is None else _contour(report.contour),
+        where=report.where,
+        region=None if report.region is None else _box(report.region),
+        crop=None if report.crop is None else _box(report.crop),
+        liked=list(report.liked),
+        disliked=list(report.disliked),
+        bundle_id=report.bundle_id,
+        gallery_id=report.gallery_id,
+        gallery_state=report.gallery_state,
+        version=report.version,
+        created=report.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
 
 
 def report_schema() -> dict[str, Any]:
     """The published JSON Schema (2020-12) that every JSON report satisfies."""
-    name = f"schema/report-{SCHEMA_VERSION}.schema.json"
-    schema: dict[str, Any] = json.loads(resources.files("sonoseek.reports").joinpath(name).read_text("utf-8"))
-    return schema
+    return document_schema()
 
 
 def decode_heatmap(heatmap: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -104,156 +121,189 @@ def decode_heatmap(heatmap: Mapping[str, Any]) -> NDArray[np.float32]:
     Raises:
         InvalidValueError: it is not what `render_json(report, heatmaps=True)` writes.
     """
-    try:
-        encoding = heatmap["encoding"]
-        height, width = (int(side) for side in heatmap["shape"])
-        unpacker = zlib.decompressobj()
-        data = unpacker.decompress(base64.b64decode(heatmap["data"], validate=True), 2 * height * width + 1)
-        flat = np.frombuffer(data, "<f2").reshape(height, width)
-        pixels = flat.astype(np.float32) * np.float32(heatmap["scale"])
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise InvalidValueError(
-            f"this is no heatmap of a JSON report ({error}); pass document['explanations'][i]['heatmap'] of a report "
-            "written with heatmaps=True."
-        ) from error
-    if encoding != HEATMAP_ENCODING:
-        raise InvalidValueError(f"encoding is {encoding!r}; this version reads {HEATMAP_ENCODING!r}. Update sonoseek.")
-    return pixels
+    what = "heatmap of a JSON report written with heatmaps=True: pass document['explanations'][i]['heatmap']"
+    numbers = _unpacked(heatmap, "<f2", encoding=HEATMAP_ENCODING, what=what)
+    scale = heatmap.get("scale")
+    if not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise InvalidValueError(f"scale is {scale!r}; it is a finite number. This is no {what}.")
+    return numbers * np.float32(scale)
 
 
-def decode_cells(cells: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Turn the `cells` of a JSON report back into float32 (h, w), exactly.
+def decode_evidence_map(evidence_map: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Turn the `evidence_map` of a JSON report back into float32 (h, w), exactly.
 
     Raises:
         InvalidValueError: it is not what `render_json` writes.
     """
+    what = "evidence map of a JSON report: pass document['explanations'][i]['evidence_map']"
+    return _unpacked(evidence_map, "<f4", encoding=MAP_ENCODING, what=what)
+
+
+def _unpacked(packed: Mapping[str, Any], dtype: str, *, encoding: str, what: str) -> NDArray[np.float32]:
     try:
-        encoding = cells["encoding"]
-        height, width = (int(side) for side in cells["shape"])
-        data = zlib.decompressobj().decompress(base64.b64decode(cells["data"], validate=True), 4 * height * width + 1)
-        numbers = np.frombuffer(data, "<f4").reshape(height, width).astype(np.float32)
+        found = packed["encoding"]
+        height, width = (int(side) for side in packed["shape"])
+        size = np.dtype(dtype).itemsize * height * width
+        data = zlib.decompressobj().decompress(base64.b64decode(packed["data"], validate=True), size + 1)
+        numbers = np.frombuffer(data, dtype).reshape(height, width).astype(np.float32)
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise InvalidValueError(
-            f"these are no cells of a JSON report ({error}); pass document['explanations'][i]['cells']."
-        ) from error
-    if encoding != CELLS_ENCODING:
-        raise InvalidValueError(f"encoding is {encoding!r}; this version reads {CELLS_ENCODING!r}. Update sonoseek.")
+        raise InvalidValueError(f"this does not decode ({error}); it is no {what}.") from error
+    if found != encoding:
+        raise InvalidValueError(f"encoding is {found!r}; this version reads {encoding!r}. Update sonoseek.")
     return numbers
 
 
-def _scan(scan: Scan) -> dict[str, Any]:
+def _scan(scan: Scan) -> parts.ScanPart:
     height, width = scan.shape
     spacing = scan.spacing_mm
-    return {
-        "scan_id": scan.scan_id,
-        "height": height,
-        "width": width,
-        "spacing_mm": None if spacing is None else [_number(side, "spacing_mm") for side in spacing],
-        "laterality": scan.laterality,
-        "patient_id": scan.patient_id,
-        "source": scan.source,
-    }
+    return parts.ScanPart(
+        scan_id=scan.scan_id,
+        height=height,
+        width=width,
+        spacing_mm=None if spacing is None else [_number(side, "spacing_mm") for side in spacing],
+        laterality=scan.laterality,
+        patient_id=scan.patient_id,
+        source=scan.source,
+    )
 
 
-def _prediction(prediction: Prediction) -> dict[str, Any]:
-    strange = prediction.unfamiliarity
-    return {
-        "label": prediction.label,
-        "likeliest": likeliest(prediction),
-        "probabilities": {name: _number(value, "probabilities") for name, value in prediction.probabilities.items()},
-        "prediction_set": list(prediction.prediction_set),
-        "entropy": _number(prediction.entropy, "entropy"),
-        "unfamiliarity": None if strange is None else _number(strange, "unfamiliarity"),
-    }
+def _prediction(prediction: Prediction) -> parts.PredictionPart:
+    likelihood = prediction.likelihood_of_malignancy
+    return parts.PredictionPart(
+        likelihood_of_malignancy=_optional(likelihood, "likelihood_of_malignancy"),
+        operating_points=[
+            parts.OperatingPointPart(
+                name=point.name,
+                threshold=point.threshold,
+                sensitivity=point.sensitivity,
+                specificity=point.specificity,
+                reached=likelihood is not None and likelihood >= point.threshold,
+            )
+            for point in prediction.operating_points
+        ],
+        fitted_on=prediction.fitted_on,
+        likeliest=prediction.likeliest,
+        label=prediction.label,
+        probabilities={name: _number(value, "probabilities") for name, value in prediction.probabilities.items()},
+        prediction_set=parts.PredictionSetPart(
+            coverage=_number(prediction.coverage, "coverage"), classes=list(prediction.prediction_set)
+        ),
+        entropy=_number(prediction.entropy, "entropy"),
+        ood_score=_optional(prediction.ood_score, "ood_score"),
+    )
 
 
-def _region(box: Box) -> dict[str, float]:
-    return {name: _number(getattr(box, name), "region") for name in ("top", "left", "bottom", "right")}
+def _counts(counts: LabelCounts) -> parts.LabelCountsPart:
+    return parts.LabelCountsPart(labels=dict(counts.labels), total=counts.total)
 
 
-def _shared_word(word: SharedWord) -> dict[str, Any]:
-    return {
-        "feature": word.feature,
-        "word": word.word,
-        "matches": word.matches,
-        "described": word.described,
-        "share": _number(word.share, "share"),
-    }
+def _box(box: Box) -> parts.BoxPart:
+    return parts.BoxPart(**{name: _number(getattr(box, name), name) for name in ("top", "left", "bottom", "right")})
 
 
-def _contour(contour: Contour) -> dict[str, Any]:
+def _shared(shared: SharedDescriptor) -> parts.SharedDescriptorPart:
+    return parts.SharedDescriptorPart(
+        feature=shared.feature,
+        descriptor=shared.descriptor,
+        matches=shared.matches,
+        described=shared.described,
+        share=_number(shared.share, "share"),
+    )
+
+
+def _contour(contour: Contour) -> parts.ContourPart:
     measures = ("longest_mm", "shortest_mm", "area_mm2", "depth_mm", "height_mm", "width_mm")
-    told: dict[str, float | None] = {name: getattr(contour, name) for name in measures}
-    return {
-        "estimate": True,
-        **{name: None if value is None else _number(value, name) for name, value in told.items()},
-        "area_pixels": _number(contour.area_pixels, "area_pixels"),
-        "taller_than_wide": contour.taller_than_wide,
-        "level": _number(contour.level, "level"),
-        "points": [
+    return parts.ContourPart(
+        estimate=True,
+        **{name: _optional(getattr(contour, name), name) for name in measures},
+        area_pixels=_number(contour.area_pixels, "area_pixels"),
+        taller_than_wide=contour.taller_than_wide,
+        level=_number(contour.level, "level"),
+        points=[
             [_number(round(row, 2), "points"), _number(round(column, 2), "points")]
             for row, column in contour.points.tolist()
         ],
-    }
+    )
 
 
-def _match(match: Match, *, pixels: bool) -> dict[str, Any]:
+def _match(match: Match, *, pixels: bool) -> parts.MatchPart:
     similarity = _number(match.similarity, "similarity")
-    return {
-        "rank": match.rank,
-        "case_id": match.case_id,
-        "scan_id": match.scan_id,
-        "dataset": match.dataset,
-        "label": match.label,
-        "similarity": similarity,
-        "distance": 1.0 - similarity,
-        "birads": match.birads,
-        "histology": match.histology,
-        "device": match.device,
-        "patient_id": match.patient_id,
-        "group": match.group,
-        "folded": match.folded,
-        "descriptors": [{"feature": feature, "word": word} for feature, word in match.descriptors],
-        "explanation": None if match.explanation is None else _explanation(match.explanation, pixels=pixels),
-    }
+    birads: Any = match.birads
+    return parts.MatchPart(
+        rank=match.rank,
+        case_id=match.case_id,
+        scan_id=match.scan_id,
+        dataset=match.dataset,
+        label=match.label,
+        pathology_proven=match.histology is not None,
+        similarity=similarity,
+        distance=1.0 - similarity,
+        birads=birads,
+        histology=match.histology,
+        device=match.device,
+        patient_id=match.patient_id,
+        group=match.group,
+        near_duplicates=match.near_duplicates,
+        same_patient=match.same_patient,
+        descriptors=[parts.DescriptorPart(feature=feature, descriptor=word) for feature, word in match.descriptors],
+        explanation=None if match.explanation is None else _explanation(match.explanation, pixels=pixels),
+    )
 
 
-def _explanation(explanation: Explanation, *, pixels: bool) -> dict[str, Any]:
+def _explanation(explanation: Explanation, *, pixels: bool) -> parts.ExplanationPart:
     height, width = explanation.shape
     peak = explanation.peak
     rows, columns = explanation.cells.shape
-    written: dict[str, Any] = {
-        "target": explanation.target,
-        "method": explanation.method,
-        "exact": explanation.exact,
-        "explained": _number(explanation.explained, "explained"),
-        "bias": _number(explanation.bias, "bias"),
-        "sum": _number(float(explanation.cells.sum(dtype=np.float64)), "heatmap"),
-        "peak": _number(peak, "heatmap"),
-        "shape": [height, width],
-        "cells": {
-            "encoding": CELLS_ENCODING,
-            "shape": [rows, columns],
-            "data": base64.b64encode(zlib.compress(explanation.cells.astype("<f4").tobytes(), 6)).decode("ascii"),
-        },
-    }
-    if pixels:
-        # Float16 holds nothing below 6e-8, and a pixel's share of a logit can be smaller: relative to the peak.
-        scale = peak or 1.0
-        packed = zlib.compress((explanation.heatmap / np.float32(scale)).astype("<f2").tobytes(), 6)
-        written["heatmap"] = {
-            "encoding": HEATMAP_ENCODING,
-            "shape": [height, width],
-            "scale": scale,
-            "data": base64.b64encode(packed).decode("ascii"),
-        }
-    return written
+    return parts.ExplanationPart(
+        target=explanation.target,
+        method=explanation.method,
+        exact=explanation.exact,
+        value=_number(explanation.value, "value"),
+        bias=_number(explanation.bias, "bias"),
+        sum=_number(float(explanation.cells.sum(dtype=np.float64)), "heatmap"),
+        peak=_number(peak, "heatmap"),
+        shape=[height, width],
+        evidence_map=parts.MapPart(
+            encoding=MAP_ENCODING, shape=[rows, columns], data=_packed(explanation.cells.astype("<f4"))
+        ),
+        heatmap=_heatmap(explanation, scale=peak or 1.0) if pixels else msgspec.UNSET,
+    )
+
+
+def _heatmap(explanation: Explanation, *, scale: float) -> parts.HeatmapPart:
+    """Relative to the peak: float16 holds nothing below 6e-8, and a pixel's share of a logit can be smaller."""
+    height, width = explanation.shape
+    return parts.HeatmapPart(
+        encoding=HEATMAP_ENCODING,
+        shape=[height, width],
+        scale=scale,
+        data=_packed((explanation.heatmap / np.float32(scale)).astype("<f2")),
+    )
+
+
+def _packed(numbers: NDArray[np.floating]) -> str:
+    return base64.b64encode(zlib.compress(numbers.tobytes(), 6)).decode("ascii")
 
 
 def _number(value: float, name: str) -> float:
     """A plain finite float."""
     if not math.isfinite(value):
         raise InvalidValueError(
-            f"{name} holds {value}; a report's numbers are finite. The bundle that spoke is damaged: export it again."
+            f"{name} holds {value}; a report's numbers are finite. The bundle is damaged: export it again."
         )
     return float(value)
+
+
+def _optional(value: float | None, name: str) -> float | None:
+    return None if value is None else _number(value, name)
+
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "render_json",
+    "encode_json",
+    "report_document",
+    "report_schema",
+    "decode_heatmap",
+    "decode_evidence_map",
+]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sonoseek.core import DISCLAIMER, Contour, Explanation
+from sonoseek.reports.phrases import sentence, signed
 from sonoseek.reports.pictures import COOL, PARTS, WARM, reference_of
-from sonoseek.reports.words import sentence, signed
 
 SHORTEST, LONGEST = 420, 1400
 """Pixels of the drawn scan's longer side: smaller ones are enlarged, larger ones shrunk."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 
+from reportlab.lib.colors import Color
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, KeepTogether, Spacer, Table
 
 from sonoseek.core import Explanation, Match, Report, Scan, View
-from sonoseek.reports import ink, paper, pictures, words
+from sonoseek.reports import ink, paper, phrases, pictures
 from sonoseek.reports.cards import Card, grid
-from sonoseek.reports.html import scale_bar, stage
+from sonoseek.reports.html import likelihood_scale, scale_bar, stage
 
 GAP = 6 * mm
 HALF = (paper.WIDTH - GAP) / 2
@@ -41,10 +42,10 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
     Raises:
         InvalidValueError: no match has this rank.
     """
-    story = [*_verdict(report), *_look(report), *_facts(report), *_warnings(report), *_views(report)]
+    story = [*_prediction(report), *_look(report), *_facts(report), *_notes(report), *_views(report)]
     if rank is not None:
         story += _pair(report, rank)
-    story += _precedents(report)
+    story += _similar(report)
     if any(paper.lacks(text) for text in _foreign(report)):
         story.append(Spacer(0, 6))
         story.append(paper.said(LACKING, paper.FINE, widest=400))
@@ -52,10 +53,10 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
         story,
         title="sonoseek report",
         author=f"sonoseek {report.version}",
-        subject=words.sentence(report.disclaimer),
+        subject=phrases.sentence(report.disclaimer),
         head=f"report on one breast ultrasound scan · created {report.created.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         foot=(
-            words.sentence(report.disclaimer),
+            phrases.sentence(report.disclaimer),
             f"bundle {paper.clean(report.bundle_id, widest=64)} · "
             f"gallery {paper.clean(report.gallery_id or 'none', widest=64)} · "
             f"sonoseek {paper.clean(report.version, widest=24)}",
@@ -68,37 +69,34 @@ LACKING = "A “?” within a name may stand for a letter that this document's f
 
 def _foreign(report: Report) -> Iterator[str]:
     """Texts from outside, in which letters may be missing."""
-    yield from report.warnings
+    yield from (each.text for each in report.warnings)
     yield from (report.scan.source or "", report.where or "", report.bundle_id, report.gallery_id or "")
     yield from (view.scan.source or "" for view in report.views)
-    yield from (word.word for word in report.shared_words)
+    yield from (each.descriptor for each in report.shared_descriptors)
     for match in report.matches:
         yield from (match.label, match.dataset, match.case_id, match.histology or "", match.device or "")
         yield from (match.birads or "", *(word for _, word in match.descriptors))
 
 
-def _verdict(report: Report) -> list[Flowable]:
-    """The headline, what cannot be excluded, and the probabilities."""
+def _prediction(report: Report) -> list[Flowable]:
+    """The headline, the heaviest warnings, the likelihood of malignancy on its scale, and the probabilities."""
     prediction = report.prediction
-    head = Table(
-        [
-            [
-                ink.mark(prediction.label or "unsure", 15),
-                paper.said(words.verdict(prediction), paper.HEADLINE, bold=True),
-            ]
-        ],
-        colWidths=[22, paper.WIDTH - 22],
-    )
+    headline = paper.said(phrases.headline(prediction), paper.HEADLINE, bold=True)
+    head = Table([[ink.mark(phrases.tone(prediction), 15), headline]], colWidths=[22, paper.WIDTH - 22])
     head.setStyle([*PLAIN, ("VALIGN", (0, 0), (-1, -1), "MIDDLE"), ("BOTTOMPADDING", (0, 0), (-1, -1), 5)])
-    told = [paper.said(words.not_excluded(prediction), paper.DIM), Spacer(0, 3)]
-    told.append(paper.said(words.neighbours(report), paper.DIM))
-    body = Table([[ink.bars(prediction, width=HALF), "", told]], colWidths=[HALF, GAP, HALF])
+    heavy = [each.text for each in report.warnings if each.severity == "high"]
+    left: list[Flowable] = [paper.said(phrases.likeliest(prediction)), Spacer(0, 3), ink.bars(prediction, width=HALF)]
+    scale = likelihood_scale(prediction)
+    right: list[Flowable] = [] if scale is None else [ink.likelihood_scale(scale, width=HALF), Spacer(0, 3)]
+    told = (phrases.similar_cases(report), phrases.filtered(report), phrases.prediction_set(prediction))
+    right += [paper.said(text, paper.DIM) for text in told if text]
+    body = Table([[left, "", right]], colWidths=[HALF, GAP, HALF])
     body.setStyle([*PLAIN, ("BOTTOMPADDING", (0, 0), (-1, -1), 8)])
-    return [head, body]
+    return [head, *_boxed(heavy, rule=paper.TONES["malignant"]), body]
 
 
 def _look(report: Report) -> list[Flowable]:
-    """The scan beside the scan with the verdict's evidence, and the scale of its colours."""
+    """The scan beside the scan with the prediction's evidence, and the scale of its colours."""
     scan = report.scan
     pixels = scan.pixels if report.region is None else ink.outlined(scan.pixels, report.region)
     plain = _picture(pixels, scan)
@@ -108,7 +106,7 @@ def _look(report: Report) -> list[Flowable]:
         return [KeepTogether(_side_by_side([(plain, caption), (missing, "")], scan=scan))]
     evidence = report.explanations[0]
     reference = _reference(report)
-    title = words.evidence_title(evidence.method, evidence.target, report)
+    title = phrases.evidence_title(evidence.method, evidence.target, report)
     peak = float(abs(evidence.heatmap).max(initial=0.0)) * evidence.heatmap.size / pictures.PARTS
     if peak < 0.1 * reference:
         title += ": next to none on this scan"
@@ -128,7 +126,7 @@ def _look(report: Report) -> list[Flowable]:
 
 
 def _reference(report: Report) -> float:
-    """One scale for the verdict's evidence on the scan and on its other views."""
+    """One scale for the prediction's evidence on the scan and on its other views."""
     first = report.explanations[0]
     views = [view.explanations[0] for view in report.views if view.explanations]
     return max(pictures.reference_of(each) for each in (first, *views) if each.target == first.target)
@@ -160,16 +158,18 @@ def _facts(report: Report) -> list[Flowable]:
     """What else is known, as terms and their words."""
     scan = report.scan
     side = f", {scan.laterality} breast" if scan.laterality else ""
-    shared = [words.shared_word(word) for word in report.shared_words[:6]]
+    shared = [phrases.shared_descriptor(each) for each in report.shared_descriptors[:6]]
     rows = [
-        ("Novelty", [words.novelty(report)]),
-        ("In words", ["Readers wrote of these cases:", *shared] if shared else []),
-        ("Outline", [] if report.contour is None else [words.contour(report.contour)]),
-        ("Scan area", [] if report.crop is None else [words.crop(report.crop)]),
-        ("Region", [] if report.region is None else [f"searched with {words.region(report.region)} alone"]),
-        ("Refined", [words.refined(report)] if report.liked or report.disliked else []),
+        ("Left out", [text] if (text := phrases.left_out(report)) else []),
+        ("Novelty", [phrases.novelty(report)]),
+        ("Thresholds", [text] if (text := phrases.thresholds(report.prediction)) else []),
+        ("Descriptors", ["Readers wrote of these cases:", *shared] if shared else []),
+        ("Outline", [] if report.contour is None else [phrases.contour(report.contour)]),
+        ("Scan area", [] if report.crop is None else [phrases.crop(report.crop)]),
+        ("Region", [] if report.region is None else [f"searched with {phrases.region(report.region)} alone"]),
+        ("Refined", [phrases.refined(report)] if report.liked or report.disliked else []),
         ("Filter", [] if report.where is None else [report.where]),
-        ("Scan", [f"{paper.clean(scan.source or 'unnamed', widest=160)}, {words.size(scan)}{side}"]),
+        ("Scan", [f"{paper.clean(scan.source or 'unnamed', widest=160)}, {phrases.size(scan)}{side}"]),
         ("Scan id", [f"{report.scan_id[:16]}…"]),
     ]
     # One row a line: a page may end within a term whose lines are many and long.
@@ -183,23 +183,30 @@ def _facts(report: Report) -> list[Flowable]:
     return [Spacer(0, 8), table]
 
 
-def _warnings(report: Report) -> list[Flowable]:
-    """Sentences that the reader must not miss."""
-    if not report.warnings:
+def _notes(report: Report) -> list[Flowable]:
+    """The lighter warnings; the heavy ones stand below the headline."""
+    lighter = [each.text for each in report.warnings if each.severity != "high"]
+    return [Spacer(0, 9), *_boxed(lighter, title="Notes", rule=paper.ACCENT)] if lighter else []
+
+
+def _boxed(texts: Sequence[str], *, rule: Color, title: str = "") -> list[Flowable]:
+    """Sentences in a box with a coloured rule on its left."""
+    if not texts:
         return []
-    rows = [[paper.said("Note", bold=True)], *([paper.said(text, widest=1000)] for text in report.warnings)]
+    rows = [[paper.said(title, bold=True)]] if title else []
+    rows += [[paper.said(text, widest=1000)] for text in texts]
     table = Table(rows, colWidths=[paper.WIDTH])
     table.setStyle(
         [
-            ("LINEBEFORE", (0, 0), (0, -1), 2.2, paper.ACCENT),
+            ("LINEBEFORE", (0, 0), (0, -1), 2.2, rule),
             ("BOX", (0, 0), (-1, -1), 0.5, paper.LINE),
-            ("NOSPLIT", (0, 0), (0, 1)),  # the word "Note" never stands alone at a page's foot
+            ("NOSPLIT", (0, 0), (0, min(1, len(rows) - 1))),  # a title never stands alone at a page's foot
             ("LEFTPADDING", (0, 0), (-1, -1), 9),
             ("TOPPADDING", (0, 0), (-1, -1), 2),
             ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5),
         ]
     )
-    return [Spacer(0, 9), table]
+    return [table, Spacer(0, 7)]
 
 
 def _views(report: Report) -> list[Flowable]:
@@ -218,14 +225,14 @@ def _view(view: View, number: int, report: Report) -> Card:
     evidence = view.explanations[:1]
     if evidence and report.explanations and evidence[0].target == report.explanations[0].target:
         pixels = ink.heat_picture(view.scan.pixels, evidence[0], reference=_reference(report))
-    shares = ", ".join(f"{name} {words.percent(share)}" for name, share in view.prediction.probabilities.items())
+    shares = ", ".join(f"{name} {phrases.percent(share)}" for name, share in view.prediction.probabilities.items())
     return Card(
         number=number,
         picture=ink.printed(pixels, aspect=stage(view.scan)["aspect"], room=ink.THUMB, longest=ink.THUMB_SIDE),
-        tone=view.prediction.label or "unsure",
-        title=words.verdict(view.prediction),
+        tone=phrases.tone(view.prediction),
+        title=phrases.short_headline(view.prediction),
         lines=(f"alone: {shares}",),
-        quiet=(view.scan.source or "unnamed scan", words.size(view.scan)),
+        quiet=(view.scan.source or "unnamed scan", phrases.size(view.scan)),
     )
 
 
@@ -233,7 +240,7 @@ def _pair(report: Report, rank: int) -> list[Flowable]:
     """Why the scan and one match are alike: both maps on one scale."""
     pair, match = report.pair(rank), report.matches[rank - 1]
     title = (
-        f"Why these two: the scan and match {rank}, proven {paper.clean(match.label, widest=40)}, "
+        f"Why these two: the scan and match {rank} ({paper.clean(match.label, widest=40)}), "
         f"similarity {_similarity(match)}"
     )
     heading = paper.heading(title)
@@ -263,14 +270,13 @@ def _other_side(match: Match, told: Explanation | None, *, reference: float) -> 
     return ink.printed(drawn, aspect=aspect, room=PAIR, longest=ink.PRINTED_SIDE)
 
 
-def _precedents(report: Report) -> list[Flowable]:
+def _similar(report: Report) -> list[Flowable]:
     """The matches as cards, two to a row."""
     if not report.matches:
         if report.gallery_id is None:
             return []
-        why = ": no scan in the archive passes the filter" if report.where else ""
-        return [paper.heading("Similar past cases"), paper.said(f"None to show{why}.", paper.DIM)]
-    heading = paper.heading("Similar past cases", aside="proven diagnoses, most similar first")
+        return [paper.heading("Similar past cases"), paper.said(phrases.no_matches(report), paper.DIM, widest=1000)]
+    heading = paper.heading("Similar past cases", aside="with their reference standard, most similar first")
     return [heading, *grid([_match(match) for match in report.matches])]
 
 
@@ -283,17 +289,16 @@ def _match(match: Match) -> Card:
         shown = ink.printed(picture, aspect=aspect, room=ink.THUMB, longest=ink.THUMB_SIDE)
     read = ", ".join(paper.clean(word, widest=40) for _, word in match.descriptors[:6])
     birads = f" · BI-RADS {match.birads}" if match.birads else ""
-    folded = f"{match.folded} more behind it" if match.folded else ""
     return Card(
         number=match.rank,
         picture=shown,
         tone=match.label,
-        title=match.label,
+        title=phrases.reference(match.label, match.histology),
         share=match.similarity,
         lines=(f"similarity {_similarity(match)}{birads}", read, match.histology or ""),
-        quiet=(f"{paper.clean(match.dataset, widest=30)} / {match.case_id}", match.device or "", folded),
+        quiet=(f"{paper.clean(match.dataset, widest=30)} / {match.case_id}", match.device or "", phrases.behind(match)),
     )
 
 
 def _similarity(match: Match) -> str:
-    return words.signed(match.similarity, digits=3).lstrip("+")
+    return phrases.signed(match.similarity, digits=3).lstrip("+")

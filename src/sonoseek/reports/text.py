@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sonoseek.core import Match, Report
-from sonoseek.reports import words
+from sonoseek.reports import phrases
 
 SHAPES = {"normal": "○", "benign": "■", "malignant": "▲"}
-_HEADINGS = ("rank", "similarity", "diagnosis", "BI-RADS", "device", "case")
+_HEADINGS = ("rank", "similarity", "reference", "BI-RADS", "device", "case")
 _RIGHT = {"rank", "similarity"}
 _WIDEST = 48
 _LONGEST = 2000
@@ -19,39 +19,48 @@ def render_text(report: Report) -> str:
 
     Characters that would steer a terminal are shown as "?", and long fields are cut: archives name cases as they like.
     """
-    shares = ", ".join(f"{name} {words.percent(value)}" for name, value in report.prediction.probabilities.items())
+    prediction = report.prediction
+    shares = ", ".join(f"{name} {phrases.percent(value)}" for name, value in prediction.probabilities.items())
+    heavy = [each for each in report.warnings if each.severity == "high"]
     rows = [
-        ("Verdict", f"{words.verdict(report.prediction)}   ({shares})"),
-        ("", words.not_excluded(report.prediction)),
-        ("Neighbours", words.neighbours(report)),
-        ("Novelty", words.novelty(report)),
-        ("Scan", f"{_plain(report.scan.source, widest=200) or 'unnamed'}, {words.size(report.scan)}"),
+        ("Prediction", phrases.headline(prediction)),
+        *[("", f"! {_plain(each.text, widest=1000)}") for each in heavy],
+        ("", f"{phrases.likeliest(prediction)} ({shares})"),
+        ("", phrases.prediction_set(prediction)),
+        ("", phrases.thresholds(prediction)),
+        ("Similar", phrases.similar_cases(report)),
+        ("", phrases.filtered(report)),
+        ("", phrases.left_out(report)),
+        ("Novelty", phrases.novelty(report)),
+        ("Scan", f"{_plain(report.scan.source, widest=200) or 'unnamed'}, {phrases.size(report.scan)}"),
     ]
-    for number, word in enumerate(report.shared_words[:_WORDS]):
-        rows.append(("Readers" if number == 0 else "", _plain(words.shared_word(word), widest=200)))
+    for number, shared in enumerate(report.shared_descriptors[:_WORDS]):
+        rows.append(("Descriptors" if number == 0 else "", _plain(phrases.shared_descriptor(shared), widest=200)))
     if report.contour is not None and report.contour.longest_mm is not None:
-        rows.append(("Outline", words.contour(report.contour)))
+        rows.append(("Outline", phrases.contour(report.contour)))
     for number, view in enumerate(report.views, start=2):
-        said = f"{words.verdict(view.prediction)}: {view.scan.source or 'unnamed'}, {words.size(view.scan)}"
+        said = f"{phrases.headline(view.prediction)} {view.scan.source or 'unnamed'}, {phrases.size(view.scan)}"
         rows.append((f"View {number}", _plain(said, widest=300)))
     if report.crop is not None:
-        rows.append(("Scan area", words.crop(report.crop)))
+        rows.append(("Scan area", phrases.crop(report.crop)))
     if report.region is not None:
-        rows.append(("Region", words.region(report.region)))
+        rows.append(("Region", phrases.region(report.region)))
     if report.liked or report.disliked:
-        rows.append(("Refined", words.refined(report)))
+        rows.append(("Refined", phrases.refined(report)))
     if report.where is not None:
         rows.append(("Filter", _plain(report.where, widest=500)))
-    lines = [f"{head:<11}{body}" for head, body in rows]
-    for number, warning in enumerate(report.warnings):
-        lines.append(f"{'Warnings' if number == 0 else '':<11}- {_plain(warning, widest=1000)}")
+    lighter = [each for each in report.warnings if each.severity != "high"]
+    rows += [
+        ("Notes" if number == 0 else "", f"- {_plain(each.text, widest=1000)}") for number, each in enumerate(lighter)
+    ]
+    lines = [f"{head:<12}{body}" for head, body in rows if body]
     if report.matches:
         lines += ["", *_table(report.matches)]
     lines += [
         "",
         f"sonoseek {report.version}, bundle {report.bundle_id}, gallery {report.gallery_id or 'none'}, "
         f"{report.created:%Y-%m-%d %H:%M:%S %Z}",
-        words.sentence(report.disclaimer),
+        phrases.sentence(report.disclaimer),
     ]
     return "".join(_plain(line, widest=_LONGEST) + "\n" for line in lines)
 
@@ -65,7 +74,7 @@ def _table(matches: tuple[Match, ...]) -> list[str]:
             f"{SHAPES.get(match.label, '?')} {_plain(match.label)}",
             _plain(match.birads or "-"),
             _plain(match.device or "-"),
-            _plain(f"{match.dataset}/{match.case_id}") + (f"  (+{match.folded} behind it)" if match.folded else ""),
+            _plain(f"{match.dataset}/{match.case_id}") + (f"  ({behind})" if (behind := phrases.behind(match)) else ""),
         )
         for match in matches
     ]

@@ -83,7 +83,7 @@ def demo(
         title += f"; the network has learnt from {len(learnt)} of them: no measure of how good it is"
     write_index_page(entries, index, title=title)
     unsure = sum(entry.report.prediction.label is None for entry in entries)
-    typer.echo(f"verdicts: {right} of {len(entries)} as proven, {unsure} not sure")
+    typer.echo(f"predictions: the class is the reference standard in {right} of {len(entries)}; {unsure} not sure")
     if learnt:
         typer.echo(f"the network has learnt from {len(learnt)} of these scans: this is no measure of how good it is")
     typer.echo(f"reports: {index.resolve().as_uri()}")

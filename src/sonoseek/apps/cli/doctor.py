@@ -105,4 +105,4 @@ def _query(path: Path | None) -> str:
     report = engine.query(scan, k=0)
     took = 1e3 * (time.perf_counter() - start)
     told = report.prediction.label or "not sure"
-    return f"ran from end to end in {took:.0f} ms (a malignant phantom; the verdict: {told})"
+    return f"ran from end to end in {took:.0f} ms (a malignant phantom; the prediction: {told})"

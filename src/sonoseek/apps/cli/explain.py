@@ -30,11 +30,11 @@ def explain(
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
     bundle: Bundle = None,
 ) -> None:
-    """Show which pixels a verdict, or a match, rests on: PNG, .npz and the outline as JSON."""
+    """Show which pixels a prediction, or a match, rests on: PNG, .npz and the outline as JSON."""
     from sonoseek.engine import open_engine
     from sonoseek.explain import METHODS, draw_contour
     from sonoseek.reading import read_scan
-    from sonoseek.reports.words import percent
+    from sonoseek.reports.phrases import percent
 
     if method not in METHODS:
         raise NotFoundError(f"no method is called {method!r}; there are: {', '.join(METHODS)}.")
@@ -84,7 +84,7 @@ def _write_map(
     out: Path, told: Explanation, *, reading: Reading, engine: SearchEngine, contour: Contour | None, caption: str
 ) -> None:
     from sonoseek.reports.overlay import Panel, overlay_png
-    from sonoseek.reports.words import signed
+    from sonoseek.reports.phrases import signed
 
     name = f"{told.method}-{told.target}"
     panel = Panel(
@@ -94,7 +94,7 @@ def _write_map(
         contour=contour,
         spacing_mm=reading.scan.spacing_mm,
     )
-    split = f"pixels sum to {signed(told.explained - told.bias)}, with the bias {signed(told.bias)} the logit"
+    split = f"pixels sum to {signed(told.value - told.bias)}, with the bias {signed(told.bias)} the logit"
     judged = "asked from outside: a judgement, not a sum"
     caption = f"{split if told.exact else judged}; dashed: outline of the evidence, an estimate"
     _write(out / f"{name}.png", overlay_png(panel, caption=caption))
@@ -109,7 +109,7 @@ def _write_pair(out: Path, engine: SearchEngine, reading: Reading, match: Match,
     import numpy as np
 
     from sonoseek.reports.overlay import Panel, overlay_png
-    from sonoseek.reports.words import signed
+    from sonoseek.reports.phrases import signed
 
     if engine.gallery is None:  # for the type checker: the caller has looked
         return
@@ -158,7 +158,7 @@ def _write_numbers(
         held,
         heatmap=told.heatmap,
         cells=told.cells,
-        explained=told.explained,
+        value=told.value,
         bias=told.bias,
         exact=told.exact,
         method=told.method,

@@ -87,7 +87,7 @@ def add(
     acquired: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
     bundle: Bundle = None,
 ) -> None:
-    """Add one proven case by hand. The same scan again is an update, never a double."""
+    """Add one case with a reference standard by hand. The same scan again is an update, never a double."""
     from sonoseek.core import Case
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery import create_gallery

@@ -21,7 +21,7 @@ class Format(StrEnum):
 
 
 Gallery = Annotated[
-    str | None, typer.Option("--gallery", "-g", help="Gallery to search; without one: verdict and heatmap alone.")
+    str | None, typer.Option("--gallery", "-g", help="Gallery to search; without one: prediction and heatmap alone.")
 ]
 Bundle = Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")]
 
@@ -42,8 +42,8 @@ def query(
     case: Annotated[
         str | None, typer.Option(help="DATASET/CASE of the gallery: ask with a case that it holds, not with a file.")
     ] = None,
-    per_patient: Annotated[bool, typer.Option(help="One match per patient (else per group, else per case).")] = False,
-    diverse: Annotated[bool, typer.Option(help="Near-copies stand behind the better match.")] = False,
+    per_patient: Annotated[bool, typer.Option(help="One match per patient or group (else per case).")] = True,
+    deduplicate: Annotated[bool, typer.Option(help="Near-duplicates stand behind the better match.")] = True,
     region: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +94,7 @@ def query(
         "where": where,
         "include_same": include_same,
         "per_patient": per_patient,
-        "diverse": diverse,
+        "deduplicate": deduplicate,
         "region": None if region is None else _box("--region", region),
         "liked": like or (),
         "disliked": dislike or (),

@@ -19,7 +19,7 @@ MOST_EXAMPLES = 32
 LONGEST_WHERE = 2_000
 """Characters."""
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
-SINGLE = ("case", "frame", "k", "where", "include_same", "per_patient", "diverse", "region", "crop")
+SINGLE = ("case", "frame", "k", "where", "include_same", "per_patient", "deduplicate", "region", "crop")
 MANY = ("file", "upload", "liked", "disliked")
 
 
@@ -32,7 +32,7 @@ class Asked:
         case: (dataset, case_id) of the archive instead, or None.
         frame: of the first file, 0-based.
         crop: the scan area of the first file, as the reader drew it, or None.
-        k, where, include_same, per_patient, diverse, region, liked, disliked: as `SearchEngine.query`.
+        k, where, include_same, per_patient, deduplicate, region, liked, disliked: as `SearchEngine.query`.
     """
 
     uploads: tuple[str, ...] = ()
@@ -42,15 +42,15 @@ class Asked:
     k: int = 10
     where: str | None = None
     include_same: bool = False
-    per_patient: bool = False
-    diverse: bool = False
+    per_patient: bool = True
+    deduplicate: bool = True
     region: Box | None = None
     liked: tuple[str, ...] = ()
     disliked: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
         """What is passed on to the engine as it is."""
-        names = ("k", "where", "include_same", "per_patient", "diverse", "region", "liked", "disliked")
+        names = ("k", "where", "include_same", "per_patient", "deduplicate", "region", "liked", "disliked")
         return {name: getattr(self, name) for name in names}
 
 
@@ -97,8 +97,8 @@ def parse_form(form: FormData, *, uploads: Sequence[Upload]) -> Asked:
         k=_whole("k", given.get("k", "10"), most=MOST_K),
         where=_where(given.get("where", "")),
         include_same=_flag("include_same", given.get("include_same", "")),
-        per_patient=_flag("per_patient", given.get("per_patient", "")),
-        diverse=_flag("diverse", given.get("diverse", "")),
+        per_patient=_flag("per_patient", given.get("per_patient", "true")),
+        deduplicate=_flag("deduplicate", given.get("deduplicate", "true")),
         region=_box("region", given.get("region", "")),
         liked=several["liked"],
         disliked=several["disliked"],
@@ -126,7 +126,9 @@ def answer(room: Room, asked: Asked) -> tuple[str, HeldReport]:
         )
     report = room.engine.query(readings, **asked.options())
     prediction = report.prediction
-    room.metrics.verdicts.labels("unfamiliar" if prediction.unfamiliar else prediction.label or "not sure").inc()
+    room.metrics.predictions.labels(
+        "out of distribution" if prediction.out_of_distribution else prediction.label or "not sure"
+    ).inc()
     held = HeldReport(report=report, readings=tuple(readings), uploads=tuple(uploads), frame=asked.frame)
     room.reports.put(name, held)
     room.check_wanted(*uploads)
@@ -159,8 +161,12 @@ def form_schema() -> Mapping[str, Any]:
             "k": {"type": "integer", "minimum": 0, "maximum": MOST_K, "default": 10},
             "where": {"type": "string", "maxLength": LONGEST_WHERE, "example": "birads >= '4A'"},
             "include_same": {**switch, "description": "Let the scan, its patient and its group answer."},
-            "per_patient": {**switch, "description": "One match per patient."},
-            "diverse": {**switch, "description": "Near-copies stand behind the better match."},
+            "per_patient": {**switch, "default": True, "description": "One match per patient or group."},
+            "deduplicate": {
+                **switch,
+                "default": True,
+                "description": "Near-duplicates stand behind the better match.",
+            },
             "region": {**box, "description": "Search with this box alone: top, left, bottom, right, in scan pixels."},
             "crop": {**box, "description": "The ultrasound picture in the file, where cleaning finds it wrongly."},
             "liked": {**texts, "description": "Matches to move towards: scan_id, or DATASET/CASE."},

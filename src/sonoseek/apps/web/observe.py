@@ -49,7 +49,9 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.verdicts = counter("verdicts", "Verdicts given; 'not sure' and 'unfamiliar' among them.", "label")
+        self.predictions = counter(
+            "predictions", "Predictions; 'not sure' and 'out of distribution' among them.", "label"
+        )
         self.refused = counter("uploads_refused", "Requests with files that were turned away.", "reason")
         self.unread = counter("scans_unread", "Files that could not be read as a scan.")
         self.waiting = Gauge("sonoseek_work_waiting", "Calls that wait for a worker.", registry=self.registry)

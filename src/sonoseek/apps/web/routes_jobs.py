@@ -29,7 +29,7 @@ LOOK_S = 0.25
 """Seconds between looks at a job that is watched."""
 BEAT_S = 15.0
 """Seconds without news after which a watcher is told that the line is alive."""
-COLUMNS = ("number", "name", "refused", "verdict", "label", "normal", "benign", "malignant", "proven", "agreement")
+COLUMNS = ("number", "name", "refused", "headline", "label", "normal", "benign", "malignant", "reference", "agreement")
 MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warnings")
 
 
@@ -48,8 +48,8 @@ class NewJob(BaseModel):
     extend: bool = Field(default=False, description="index: add to a dataset that the archive has under this name.")
     k: int = Field(default=10, ge=0, le=200)
     where: str | None = Field(default=None, max_length=2000)
-    per_patient: bool = False
-    diverse: bool = False
+    per_patient: bool = True
+    deduplicate: bool = True
 
 
 @router.post("", status_code=201)
@@ -196,7 +196,12 @@ def _create(room: Room, new: NewJob) -> Job:
     if new.kind == "index":
         options: dict[str, Any] = {"extend": new.extend}
     else:
-        options = {"k": new.k, "where": new.where or None, "per_patient": new.per_patient, "diverse": new.diverse}
+        options = {
+            "k": new.k,
+            "where": new.where or None,
+            "per_patient": new.per_patient,
+            "deduplicate": new.deduplicate,
+        }
     job = room.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
     if folder is not None:  # it waits from the first: the runner may have begun with it, or be done, by now
         room.runner.wake()
@@ -261,10 +266,10 @@ def _csv(found: Iterator[Row]) -> Iterator[str]:
                 row.number,
                 row.name,
                 row.refused or "",
-                told.get("verdict", ""),
+                told.get("headline", ""),
                 told.get("label") or "",
                 *(chances.get(name, "") for name in ("normal", "benign", "malignant")),
-                told.get("proven", ""),
+                told.get("reference", ""),
                 told.get("agreement"),
                 f"{match['dataset']}/{match['case_id']}" if match else "",
                 match.get("label", ""),

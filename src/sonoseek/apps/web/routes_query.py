@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
@@ -17,8 +16,8 @@ from sonoseek.apps.web.problems import RefusedError
 from sonoseek.apps.web.room import Room
 from sonoseek.core import Box
 from sonoseek.engine import Reading
-from sonoseek.reports import render, words
-from sonoseek.reports.json import report_document
+from sonoseek.reports import phrases, render
+from sonoseek.reports.json import encode_json
 
 router = APIRouter(prefix="/api", tags=["questions"])
 ReportId = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="Of the `Content-Location` of a question.")]
@@ -182,7 +181,7 @@ def _answered(room: Room, asked: Asked) -> tuple[str, HeldReport, bytes]:
 
 
 def _document(held: HeldReport, *, heatmaps: bool = False) -> bytes:
-    return msgspec.json.encode(report_document(held.report, heatmaps=heatmaps))
+    return encode_json(held.report, heatmaps=heatmaps)
 
 
 def _rendered(held: HeldReport, form: str, rank: int | None) -> tuple[bytes, str]:
@@ -203,17 +202,23 @@ def _said(held: HeldReport) -> dict[str, Any]:
     report = held.report
     told = report.explanations
     return {
-        "verdict": words.verdict(report.prediction),
-        "not_excluded": words.not_excluded(report.prediction),
-        "neighbours": words.neighbours(report),
-        "novelty": words.novelty(report),
-        "size": words.size(report.scan),
-        "contour": None if report.contour is None else words.contour(report.contour),
-        "shared_words": [words.shared_word(each) for each in report.shared_words],
-        "region": None if report.region is None else words.region(report.region),
-        "crop": None if report.crop is None else words.crop(report.crop),
-        "refined": words.refined(report) if report.liked or report.disliked else None,
-        "titles": [words.evidence_title(each.method, each.target, report) for each in told],
+        "headline": phrases.headline(report.prediction),
+        "tone": phrases.tone(report.prediction),
+        "likeliest": phrases.likeliest(report.prediction),
+        "prediction_set": phrases.prediction_set(report.prediction),
+        "thresholds": phrases.thresholds(report.prediction),
+        "similar_cases": phrases.similar_cases(report),
+        "filtered": phrases.filtered(report),
+        "left_out": phrases.left_out(report),
+        "no_matches": phrases.no_matches(report),
+        "novelty": phrases.novelty(report),
+        "size": phrases.size(report.scan),
+        "contour": None if report.contour is None else phrases.contour(report.contour),
+        "shared_descriptors": [phrases.shared_descriptor(each) for each in report.shared_descriptors],
+        "region": None if report.region is None else phrases.region(report.region),
+        "crop": None if report.crop is None else phrases.crop(report.crop),
+        "refined": phrases.refined(report) if report.liked or report.disliked else None,
+        "titles": [phrases.evidence_title(each.method, each.target, report) for each in told],
         "cleaning": [_cleaning(reading) for reading in held.readings],
         "name": held.uploads[0].name if held.uploads else report.scan.source,
         "frames": held.uploads[0].frames if held.uploads else 1,

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sonoseek.core import DESCRIPTORS, Match, SharedWord
+from sonoseek.core import DESCRIPTORS, Match, SharedDescriptor
 
 SHARED_BY = 2
 """Matches that must carry a word for it to be called shared."""
 
 
-def shared_words(
+def shared_descriptors(
     matches: Sequence[Match], words: Callable[[], Mapping[str, Mapping[str, int]]]
-) -> tuple[SharedWord, ...]:
+) -> tuple[SharedDescriptor, ...]:
     """Descriptors that two or more matches share.
 
     Near-copies (matches of one group) count once, as one precedent.
@@ -44,6 +44,8 @@ def shared_words(
             if carrying >= SHARED_BY and usual.get(""):
                 share = min(usual.get(word, 0) / usual[""], 1.0)
                 found.append(
-                    SharedWord(feature=feature, word=word, matches=carrying, described=len(those), share=share)
+                    SharedDescriptor(
+                        feature=feature, descriptor=word, matches=carrying, described=len(those), share=share
+                    )
                 )
     return tuple(sorted(found, key=lambda each: -abs(each.matches / each.described - each.share)))

@@ -37,7 +37,7 @@ def distances(novelty: Novelty, embeddings: NDArray[np.floating]) -> NDArray[np.
     return result
 
 
-def unfamiliarity(bundle: Bundle, embedding: NDArray[np.floating]) -> float | None:
+def ood_score(bundle: Bundle, embedding: NDArray[np.floating]) -> float | None:
     """How far a scan lies from those that the bundle was trained on, in units of the border between like and unlike.
 
     For an ensemble: the mean over the members that can say.
@@ -64,7 +64,7 @@ def unfamiliarity(bundle: Bundle, embedding: NDArray[np.floating]) -> float | No
     scores, start = [], 0
     for member in bundle.members:
         end = start + member.bundle.embedding_dim
-        score_or_none = unfamiliarity(member.bundle, values[start:end])
+        score_or_none = ood_score(member.bundle, values[start:end])
         scores += [] if score_or_none is None else [score_or_none]
         start = end
     return float(np.mean(scores)) if scores else None

@@ -1,24 +1,25 @@
-"""From logits to a verdict: temperature, abstention, conformal set; none for a scan unlike the training scans."""
+"""From logits to a prediction: temperature, abstention, conformal set; no label for a scan unlike the training scans."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import InvalidValueError, Prediction
-from sonoseek.encoder.unfamiliarity import unfamiliarity
+from sonoseek.core import InvalidValueError, OperatingPoint, Prediction
+from sonoseek.encoder.ood import ood_score
 from sonoseek.encoder.values import Bundle
 
 
 def predict(bundle: Bundle, logits: NDArray[np.float32], *, embedding: NDArray[np.float32] | None = None) -> Prediction:
-    """Say what the logits mean.
+    """Turn logits into a prediction.
 
     The prediction set is the split-conformal one of Sadinle et al. 2019 (doi:10.1080/01621459.2017.1395341), score
-    1 − p, with the likeliest class always in it, so that it is never empty. Its promise, and that of the probabilities,
-    holds for scans like those of the calibration: on one that is unlike them no label is given and no class excluded.
+    1 − p, with the likeliest class always in it, so that it is never empty. Its coverage, and the calibration of the
+    probabilities, hold for scans like those that they were fitted on: on one that is unlike them no label is given, and
+    the prediction set holds every class.
 
     Args:
-        bundle: whose network spoke.
+        bundle: of the network.
         logits: (C,), finite.
         embedding: (D,), of the same scan; None: whether it is like the training scans is not asked.
 
@@ -36,13 +37,18 @@ def predict(bundle: Bundle, logits: NDArray[np.float32], *, embedding: NDArray[n
     probabilities = exponents / exponents.sum()
     order = np.argsort(-probabilities, kind="stable")
     top = int(order[0])
-    score = None if embedding is None else unfamiliarity(bundle, embedding)
+    score = None if embedding is None else ood_score(bundle, embedding)
     strange = score is not None and score > 1
     included = [int(i) for i in order if strange or i == top or 1.0 - probabilities[i] <= bundle.conformal_quantile]
     return Prediction(
         probabilities={name: float(p) for name, p in zip(bundle.classes, probabilities, strict=True)},
         label=bundle.classes[top] if probabilities[top] >= bundle.abstain_below and not strange else None,
         prediction_set=tuple(bundle.classes[i] for i in included),
+        coverage=bundle.conformal_level,
         entropy=float(-np.sum(probabilities * np.log(np.maximum(probabilities, 1e-300)))),
-        unfamiliarity=score,
+        ood_score=score,
+        operating_points=tuple(
+            sorted((OperatingPoint(name=n, **p) for n, p in bundle.operating_points.items()), key=lambda p: p.threshold)
+        ),
+        fitted_on=bundle.fitted_on,
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sonoseek.core import BundleError, InvalidValueError
-from sonoseek.encoder import Novelty, load_bundle, predict, unfamiliarity, write_ensemble
-from sonoseek.encoder.unfamiliarity import FARTHEST, distances
+from sonoseek.encoder import Novelty, load_bundle, ood_score, predict, write_ensemble
+from sonoseek.encoder.ood import FARTHEST, distances
 
 SURE = np.array([0.0, 0.0, 20.0], np.float32)
 
@@ -47,21 +47,21 @@ def test_distances_are_those_of_the_whole_gaussian(make_bundle):
 
 def test_length_does_not_count_and_direction_does(make_bundle):
     bundle = load_bundle(make_bundle(novelty=part()))
-    assert unfamiliarity(bundle, along(5.0)) == pytest.approx(0, abs=1e-6)
-    assert unfamiliarity(bundle, along(1.0, 0.3)) == pytest.approx(unfamiliarity(bundle, along(100.0, 30.0)), rel=1e-5)
-    assert unfamiliarity(bundle, along(1.0, 0.3)) < 1 < unfamiliarity(bundle, along(1.0, 0.0, 0.0, 0.3))
-    assert unfamiliarity(bundle, along(0.0)) == FARTHEST  # no evidence at all is like nothing
+    assert ood_score(bundle, along(5.0)) == pytest.approx(0, abs=1e-6)
+    assert ood_score(bundle, along(1.0, 0.3)) == pytest.approx(ood_score(bundle, along(100.0, 30.0)), rel=1e-5)
+    assert ood_score(bundle, along(1.0, 0.3)) < 1 < ood_score(bundle, along(1.0, 0.0, 0.0, 0.3))
+    assert ood_score(bundle, along(0.0)) == FARTHEST  # no evidence at all is like nothing
 
 
 def test_a_stranger_gets_no_label_and_excludes_no_class(make_bundle):
     bundle = load_bundle(make_bundle(novelty=part(), conformal={"quantile": 0.0}))
     like, unlike = (predict(bundle, SURE, embedding=e) for e in (along(1.0), along(0.0, 0.0, 0.0, 1.0)))
-    assert (like.label, like.prediction_set, like.unfamiliar) == ("malignant", ("malignant",), False)
-    assert (unlike.label, set(unlike.prediction_set), unlike.unfamiliar) == (None, set(bundle.classes), True)
+    assert (like.label, like.prediction_set, like.out_of_distribution) == ("malignant", ("malignant",), False)
+    assert (unlike.label, set(unlike.prediction_set), unlike.out_of_distribution) == (None, set(bundle.classes), True)
     assert unlike.prediction_set[0] == "malignant"  # likeliest first
     assert unlike.probabilities == like.probabilities
-    assert like.unfamiliarity < 1 < unlike.unfamiliarity
-    assert predict(bundle, SURE).unfamiliarity is None  # not asked
+    assert like.ood_score < 1 < unlike.ood_score
+    assert predict(bundle, SURE).ood_score is None  # not asked
 
 
 def test_the_border_itself_is_still_familiar(make_bundle):
@@ -75,7 +75,7 @@ def test_a_bundle_without_it_never_abstains_for_it(bundle_folder):
     bundle = load_bundle(bundle_folder)
     assert bundle.novelty is None
     said = predict(bundle, SURE, embedding=along(0.0, 0.0, 1.0))
-    assert (said.label, said.unfamiliarity) == ("malignant", None)
+    assert (said.label, said.ood_score) == ("malignant", None)
 
 
 def test_an_ensemble_asks_the_members_that_can_say(make_member, tmp_path):
@@ -87,20 +87,20 @@ def test_an_ensemble_asks_the_members_that_can_say(make_member, tmp_path):
     folder = write_ensemble(tmp_path / "e", members, name="e", version="1", norms=[1.0, 5.0, 2.0])
     bundle = load_bundle(folder)
     slices = along(1.0, 0.3), along(1.0, 0.0, 0.2) / 5, along(0.0, 1.0) / 2
-    single = [unfamiliarity(load_bundle(m), e) for m, e in zip(members[:2], slices, strict=False)]
+    single = [ood_score(load_bundle(m), e) for m, e in zip(members[:2], slices, strict=False)]
     assert single[0] != single[1]
-    assert unfamiliarity(bundle, np.concatenate(slices)) == pytest.approx(np.mean(single), rel=1e-5)
+    assert ood_score(bundle, np.concatenate(slices)) == pytest.approx(np.mean(single), rel=1e-5)
     deaf = write_ensemble(
         tmp_path / "d", [members[2], make_member("nor this", seed=4)], name="d", version="1", norms=[1.0, 1.0]
     )
-    assert unfamiliarity(load_bundle(deaf), np.ones(16)) is None
+    assert ood_score(load_bundle(deaf), np.ones(16)) is None
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(7), np.zeros((1, 8)), np.full(8, np.nan), np.array([np.inf, *[0.0] * 7])])
 def test_what_is_no_embedding_is_refused(make_bundle, wrong):
     bundle = load_bundle(make_bundle(novelty=part()))
     with pytest.raises(InvalidValueError, match="embedding"):
-        unfamiliarity(bundle, wrong)
+        ood_score(bundle, wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""What a scan most likely shows: calibrated probabilities, and the operating points that they are held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sonoseek.core.errors import InvalidValueError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """A threshold on the likelihood of malignancy, and what it gave on the scans that it was fitted on.
+
+    Attributes:
+        name: "sensitivity_98", "specificity_90" …: the rate that the threshold was fitted to, in percent.
+        threshold: probability, 0 … 1; a scan at or above it is called malignant.
+        sensitivity, specificity: measured there, 0 … 1.
+    """
+
+    name: str
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "sensitivity", "specificity"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise InvalidValueError(f"operating point {self.name!r}: {name} is {value}; it must lie in 0 … 1.")
+
+
+MALIGNANT = "malignant"
+RULE_OUT = "sensitivity_98"
+"""Name of the operating point below which malignancy is least expected: the highest sensitivity that bundles state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the scan most likely shows.
+
+    Attributes:
+        probabilities: calibrated, one per class of the bundle, sum 1 within 1e-6.
+        label: the class, or None: the system abstains ("not sure").
+        prediction_set: conformal prediction set at `coverage`, likeliest first (Sadinle et al. 2019,
+            doi:10.1080/01621459.2017.1395341): that share of such sets holds the true class, over new scans like those
+            of the calibration. A class outside of it is not ruled out.
+        coverage: of `prediction_set`, 0 … 1.
+        entropy: of `probabilities`, in nats, 0 (certain) … log(classes).
+        ood_score: out-of-distribution score: distance of the scan from those that the network was trained on, in units
+            of the border between like and unlike: above 1 there is no label, however high the probabilities. None: the
+            bundle does not know. Not `Report.novelty`, which is about the gallery.
+        operating_points: thresholds on the likelihood of malignancy, lowest first; empty where the bundle states none.
+        fitted_on: the scans that temperature and operating points were fitted on, in words.
+    """
+
+    probabilities: Mapping[str, float]
+    label: str | None
+    prediction_set: tuple[str, ...]
+    coverage: float = 0.9
+    entropy: float
+    ood_score: float | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+    fitted_on: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "probabilities", MappingProxyType(dict(self.probabilities)))
+        total = sum(self.probabilities.values())
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise InvalidValueError(f"probabilities sum to {total:.8f}; they must sum to 1. Pass a softmax.")
+        unknown = {self.label, *self.prediction_set} - {None, *self.probabilities}
+        if unknown:
+            raise InvalidValueError(f"{sorted(map(str, unknown))} are no classes of {sorted(self.probabilities)}.")
+        if self.ood_score is not None and not 0 <= self.ood_score < math.inf:
+            raise InvalidValueError(
+                f"ood_score is {self.ood_score}; it is a distance, 0 or more and finite. Pass None if unknown."
+            )
+        if self.out_of_distribution and self.label is not None:
+            raise InvalidValueError(
+                f"ood_score is {self.ood_score} and the label {self.label!r}; above 1 no label is given. "
+                "Pass None as the label."
+            )
+        thresholds = [point.threshold for point in self.operating_points]
+        if thresholds != sorted(thresholds):
+            raise InvalidValueError(f"operating points have thresholds {thresholds}; give the lowest first.")
+
+    @property
+    def out_of_distribution(self) -> bool:
+        """Whether the scan is unlike anything that the network was trained on."""
+        return self.ood_score is not None and self.ood_score > 1
+
+    @property
+    def likeliest(self) -> str:
+        """The class with the highest probability, also where the system abstains; the first of equals."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def likelihood_of_malignancy(self) -> float | None:
+        """Calibrated probability of the class "malignant", 0 … 1; None where the bundle has no such class."""
+        return self.probabilities.get(MALIGNANT)
+
+    @property
+    def rule_out(self) -> OperatingPoint | None:
+        """The operating point of 98 % sensitivity; None where the bundle states none."""
+        return next((point for point in self.operating_points if point.name == RULE_OUT), None)
+
+    @property
+    def not_ruled_out(self) -> bool:
+        """Whether malignancy is at or above the threshold of 98 % sensitivity, or no such threshold is known."""
+        likelihood, point = self.likelihood_of_malignancy, self.rule_out
+        return likelihood is not None and (point is None or likelihood >= point.threshold)

@@ -1,0 +1,92 @@
+"""The similar cases that are counted: independent ones, whatever a filter hides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import LabelCounts, LeftOut, Match
+from sonoseek.gallery import Exclusion, Gallery
+
+NOTHING = LabelCounts(labels={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarCases:
+    """Reference labels of the most similar independent cases.
+
+    Attributes:
+        labels: of all of them.
+        hidden: of those that the filter hides; None without a filter.
+    """
+
+    labels: LabelCounts
+    hidden: LabelCounts | None
+
+
+def count_similar(
+    gallery: Gallery | None,
+    embedding: NDArray[np.float32],
+    matches: Sequence[Match],
+    *,
+    k: int,
+    where: str | None,
+    exclude: Exclusion,
+    independent: bool,
+    duplicate_threshold: float,
+) -> SimilarCases:
+    """Count the labels of the `k` most similar independent cases: one per patient or group, copies counted once.
+
+    Args:
+        gallery: that was searched, or None.
+        embedding: float32 (D,), what was searched with.
+        matches: that were found under the reader's own options.
+        k: how many cases at most.
+        where: the reader's filter; it hides cases from the list, not from the count.
+        exclude: what must not answer.
+        independent: whether `matches` are one per patient, near-duplicates folded.
+        duplicate_threshold: cosine from which on two scans are near-duplicates.
+    """
+    if gallery is None or not k or not embedding.any():
+        return SimilarCases(labels=NOTHING, hidden=None if where is None else NOTHING)
+    nearest = matches
+    if where is not None or not independent:
+        nearest = gallery.search(
+            embedding,
+            k=k,
+            exclude=exclude or None,
+            novelty=False,
+            pictures=False,
+            per_patient=True,
+            duplicate_threshold=duplicate_threshold,
+        ).matches
+    if where is None:
+        return SimilarCases(labels=_labels(nearest), hidden=None)
+    shown = {_owner(match) for match in matches}
+    return SimilarCases(labels=_labels(nearest), hidden=_labels([m for m in nearest if _owner(m) not in shown]))
+
+
+def left_out_of(gallery: Gallery, exclusion: Exclusion) -> LeftOut:
+    """How many scans of the gallery an exclusion keeps from answering, and why."""
+    counts = gallery.count_excluded(exclusion)
+    return LeftOut(
+        same_scan=counts.same_scan,
+        same_patient=counts.same_patient,
+        same_group=counts.same_group,
+        gallery=gallery.count(),
+    )
+
+
+def _labels(matches: Sequence[Match]) -> LabelCounts:
+    labels = [match.label for match in matches]
+    return LabelCounts(labels={name: labels.count(name) for name in labels})
+
+
+def _owner(match: Match) -> tuple[str, str, str]:
+    """Whom a match belongs to: its patient, else its group, else its case."""
+    if match.patient_id is not None:
+        return match.dataset, "patient", match.patient_id
+    return (match.dataset, "group", match.group) if match.group is not None else (match.dataset, "case", match.case_id)

@@ -1,0 +1,296 @@
+"""The JSON report as typed structures: what is written, and the published schema, come from the same definitions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+SCHEMA_VERSION = "3"
+HEATMAP_ENCODING = "base64/zlib/float16-le"
+"""Row-major little-endian float16 numbers, zlib, base64; times `scale` they are the heatmap."""
+MAP_ENCODING = "base64/zlib/float32-le"
+"""Row-major little-endian float32 numbers, zlib, base64."""
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Cosine = Annotated[float, Meta(ge=-1, le=1, description="Cosine of the embeddings.")]
+Millimetres = Annotated[float, Meta(ge=0)]
+Pixels = Annotated[int, Meta(ge=1, description="Pixels.")]
+Shape = Annotated[list[Annotated[int, Meta(ge=1)]], Meta(min_length=2, max_length=2, description="(rows, columns).")]
+ScanId = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="sha256 over shape and pixels.")]
+Name = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JSON object whose keys are all known and all there."""
+
+
+class BoxPart(_Part):
+    """A box in the scan's pixels, edges."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
+class ScanPart(_Part):
+    """The scan that is asked about."""
+
+    scan_id: ScanId
+    height: Pixels
+    width: Pixels
+    spacing_mm: Annotated[
+        list[Annotated[float, Meta(gt=0)]] | None,
+        Meta(description="(row, column) distance of pixel centres in millimetres; null where the file does not say."),
+    ]
+    laterality: Literal["left", "right"] | None
+    patient_id: Annotated[str | None, Meta(description="A pseudonym.")]
+    source: Annotated[str, Meta(description="Where the scan came from, for people.")]
+
+
+class OperatingPointPart(_Part):
+    """A threshold on the likelihood of malignancy."""
+
+    name: Annotated[str, Meta(description="The rate that it was fitted to: sensitivity_98, specificity_90 …")]
+    threshold: Share
+    sensitivity: Annotated[float, Meta(ge=0, le=1, description="On the scans that it was fitted on.")]
+    specificity: Annotated[float, Meta(ge=0, le=1, description="On the scans that it was fitted on.")]
+    reached: Annotated[bool, Meta(description="Whether the likelihood of malignancy is at or above the threshold.")]
+
+
+class PredictionSetPart(_Part):
+    """The conformal prediction set. A class outside of it is not ruled out."""
+
+    coverage: Annotated[float, Meta(ge=0, le=1, description="Share of such sets that hold the true class.")]
+    classes: Annotated[list[str], Meta(description="Likeliest first.")]
+
+
+class PredictionPart(_Part):
+    """What a scan, or several views of a lesion, most likely show."""
+
+    likelihood_of_malignancy: Annotated[
+        float | None, Meta(description="Calibrated probability; null where the bundle has no class malignant.")
+    ]
+    operating_points: Annotated[list[OperatingPointPart], Meta(description="Lowest threshold first.")]
+    fitted_on: Annotated[str, Meta(description="The scans that thresholds and temperature were fitted on, in words.")]
+    likeliest: Annotated[str, Meta(description="The class with the highest probability, also when no label is given.")]
+    label: Annotated[str | None, Meta(description="The class; null: not sure, or unlike the training scans.")]
+    probabilities: Annotated[
+        dict[str, Share], Meta(min_length=2, description="Class to calibrated probability; they sum to 1.")
+    ]
+    prediction_set: PredictionSetPart
+    entropy: Annotated[float, Meta(ge=0, description="Of the probabilities, in nats.")]
+    ood_score: Annotated[
+        float | None,
+        Meta(
+            description="Out-of-distribution score: distance from the scans that the network was trained on; above 1 "
+            "the scan is unlike them and there is no label. Null where the bundle does not know."
+        ),
+    ]
+
+
+class WarningPart(_Part):
+    """One sentence for the reader."""
+
+    severity: Annotated[
+        Literal["high", "medium", "low"],
+        Meta(
+            description="high: prediction or matches may mislead as they stand; medium: they are less certain than they "
+            "look; low: for information."
+        ),
+    ]
+    code: Annotated[str, Meta(min_length=1, description="The kind of warning, for programs.")]
+    text: str
+
+
+class LabelCountsPart(_Part):
+    """Reference labels of cases, counted."""
+
+    labels: Annotated[dict[str, Annotated[int, Meta(ge=1)]], Meta(description="Label to cases, most first.")]
+    total: Count
+
+
+class SimilarCasesPart(LabelCountsPart):
+    """The most similar independent cases, whatever the filter hides."""
+
+    agreement: Annotated[
+        float | None, Meta(description="Share of them that carry the likeliest class; null without any.")
+    ]
+
+
+class LeftOutPart(_Part):
+    """Scans of the gallery that were kept from answering, each counted once."""
+
+    same_scan: Count
+    same_patient: Count
+    same_group: Count
+    gallery: Annotated[int, Meta(ge=0, description="Scans that the gallery holds in all.")]
+
+
+class DescriptorPart(_Part):
+    """What a reader wrote of a lesion, in the BI-RADS lexicon."""
+
+    feature: Name
+    descriptor: Name
+
+
+class SharedDescriptorPart(DescriptorPart):
+    """A descriptor that several matches share."""
+
+    matches: Annotated[int, Meta(ge=1, description="Matches that carry it.")]
+    described: Annotated[int, Meta(ge=1, description="Matches that are described for the feature at all.")]
+    share: Annotated[float, Meta(ge=0, le=1, description="Of the gallery's scans described for the feature.")]
+
+
+class MapPart(_Part):
+    """An evidence map on its own grid."""
+
+    encoding: Literal["base64/zlib/float32-le"]
+    shape: Shape
+    data: str
+
+
+class HeatmapPart(_Part):
+    """The evidence map on the scan's own pixels."""
+
+    encoding: Literal["base64/zlib/float16-le"]
+    shape: Shape
+    scale: Annotated[float, Meta(gt=0, description="The numbers times it are the heatmap.")]
+    data: str
+
+
+class ExplanationPart(_Part, omit_defaults=True):
+    """Which pixels a logit, or a cosine, rests on."""
+
+    target: Annotated[str, Meta(description="A class, match:<scan_id>, or query:<scan_id>.")]
+    method: str
+    exact: Annotated[bool, Meta(description="Whether sum and bias give the value because the network is built so.")]
+    value: Annotated[float, Meta(description="The number that is split over pixels: a logit, or a cosine.")]
+    bias: Annotated[float, Meta(description="The part of it that no pixel carries.")]
+    sum: Annotated[float, Meta(description="Sum of the heatmap; with bias it gives the value, to 1e-4.")]
+    peak: Annotated[float, Meta(ge=0, description="Largest absolute pixel: the raw scale.")]
+    shape: Shape
+    evidence_map: MapPart
+    heatmap: HeatmapPart | msgspec.UnsetType = msgspec.UNSET
+
+
+class MatchPart(_Part):
+    """A similar past scan."""
+
+    rank: Annotated[int, Meta(ge=1)]
+    case_id: Annotated[str, Meta(min_length=1, description="Unique within its dataset.")]
+    scan_id: Name
+    dataset: Name
+    label: Annotated[str, Meta(description="Reference standard.")]
+    pathology_proven: Annotated[
+        bool, Meta(description="Whether the archive states a histology; otherwise the label is what the archive says.")
+    ]
+    similarity: Cosine
+    distance: Annotated[float, Meta(ge=0, le=2, description="1 - similarity.")]
+    birads: Literal["0", "1", "2", "3", "4", "4A", "4B", "4C", "5", "6"] | None
+    histology: str | None
+    device: str | None
+    patient_id: Annotated[str | None, Meta(description="A pseudonym.")]
+    group: Annotated[str | None, Meta(description="Scans of one group never answer for each other.")]
+    near_duplicates: Annotated[int, Meta(ge=0, description="Copies of this scan that stand behind it.")]
+    same_patient: Annotated[int, Meta(ge=0, description="Other scans of its patient or group that stand behind it.")]
+    descriptors: list[DescriptorPart]
+    explanation: Annotated[
+        ExplanationPart | None,
+        Meta(
+            description="The cosine on the match's own pixels (target query:<scan_id>); null where the gallery keeps no "
+            "evidence or none was asked for."
+        ),
+    ]
+
+
+class ContourPart(_Part):
+    """Outline of the evidence for the likeliest class: an estimate."""
+
+    estimate: Literal[True]
+    longest_mm: Millimetres | None
+    shortest_mm: Millimetres | None
+    area_mm2: Millimetres | None
+    depth_mm: Millimetres | None
+    height_mm: Millimetres | None
+    width_mm: Millimetres | None
+    area_pixels: Annotated[float, Meta(ge=0)]
+    taller_than_wide: bool | None
+    level: Share
+    points: Annotated[
+        list[Annotated[list[float], Meta(min_length=2, max_length=2)]],
+        Meta(min_length=3, description="(row, column) in scan pixels, edges: 0 … height, 0 … width."),
+    ]
+
+
+class ViewPart(_Part):
+    """Another scan of the lesion, asked about together with the first."""
+
+    scan: ScanPart
+    prediction: PredictionPart
+    explanations: list[ExplanationPart]
+
+
+class ReportDocument(_Part):
+    """What one query finds about one breast ultrasound scan. Research use only, not for diagnosis."""
+
+    schema: Literal["sonoseek-report"]
+    schema_version: Literal["3"]
+    disclaimer: Annotated[str, Meta(min_length=1, description="To be shown wherever the report is.")]
+    headline: Annotated[str, Meta(min_length=1, description="The first sentence that a reader is to see.")]
+    warnings: Annotated[list[WarningPart], Meta(description="The heaviest first.")]
+    prediction: PredictionPart
+    similar_cases: SimilarCasesPart
+    hidden_by_filter: Annotated[
+        LabelCountsPart | None, Meta(description="Of the similar cases, those that the filter hides; null without one.")
+    ]
+    left_out: LeftOutPart | None
+    novelty: Annotated[
+        Annotated[float, Meta(ge=0, le=100)] | None,
+        Meta(
+            description="Percentile of the distance to the nearest independent archived scan among the archive's "
+            "reference nearest-neighbour distances; null without a gallery, or where there is nothing to compare with."
+        ),
+    ]
+    matches: Annotated[list[MatchPart], Meta(description="Similar past scans, best first, under the filter.")]
+    shared_descriptors: Annotated[
+        list[SharedDescriptorPart], Meta(description="BI-RADS descriptors that several matches share.")
+    ]
+    scan: ScanPart
+    views: Annotated[
+        list[ViewPart],
+        Meta(description="Further scans of the lesion, where several were asked about; prediction is of all together."),
+    ]
+    explanations: Annotated[
+        list[ExplanationPart],
+        Meta(description="On the scan's own grid: of the likeliest class first, then one per match in their order."),
+    ]
+    contour: ContourPart | None
+    where: Annotated[str | None, Meta(description="The filter that the search ran under.")]
+    region: Annotated[BoxPart | None, Meta(description="The box whose evidence alone was searched with; null: all.")]
+    crop: Annotated[BoxPart | None, Meta(description="The scan area as the reader drew it; null: it was found.")]
+    liked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved towards.")]
+    disliked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved away from.")]
+    bundle_id: Annotated[str, Meta(min_length=1, description="Of the network.")]
+    gallery_id: Annotated[str | None, Meta(description="Of the gallery; null where none was searched.")]
+    gallery_state: Annotated[
+        str | None, Meta(description="Names the gallery's state when the search began; another after every change.")
+    ]
+    version: Annotated[str, Meta(description="Of sonoseek.")]
+    created: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$", description="UTC.")]
+
+
+def document_schema() -> dict[str, object]:
+    """JSON Schema (2020-12) of `ReportDocument`."""
+    schema = msgspec.json.schema(ReportDocument)
+    whole = schema["$defs"].pop(ReportDocument.__name__)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:sonoseek:report:{SCHEMA_VERSION}",
+        "title": f"sonoseek report, schema version {SCHEMA_VERSION}",
+        **{key: value for key, value in whole.items() if key != "title"},
+        "$defs": schema["$defs"],
+    }

@@ -1,0 +1,282 @@
+"""The sentences of a report, the same in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sonoseek.core import (
+    Box,
+    Contour,
+    LabelCounts,
+    Match,
+    OperatingPoint,
+    Prediction,
+    Report,
+    Scan,
+    SharedDescriptor,
+)
+
+MALIGNANT = "malignant"
+UNLIKE_ANYTHING = 99.0
+"""Percentile of novelty from which on a scan is called unlike anything in the archive."""
+UNUSUAL = 90.0
+"""Percentile of novelty from which on a scan is called unusual for the archive."""
+
+
+def percent(probability: float) -> str:
+    """A probability as a reader wants it: "87 %", and never a rounded certainty ("> 99 %", "< 1 %")."""
+    if 0.0 < probability < 0.01:
+        return "< 1 %"
+    if 0.99 < probability < 1.0:
+        return "> 99 %"
+    return f"{probability * 100:.0f} %"
+
+
+def either(names: Iterable[str]) -> str:
+    """Names as a choice: "a", "a or b", "a, b or c"."""
+    listed = list(names)
+    return " or ".join([", ".join(listed[:-1]), listed[-1]]) if len(listed) > 1 else "".join(listed)
+
+
+def point_name(point: OperatingPoint) -> str:
+    """An operating point's name in words: "98 %-sensitivity threshold"."""
+    rate, _, value = point.name.partition("_")
+    return f"{value} %-{rate} threshold"
+
+
+def headline(prediction: Prediction) -> str:
+    """The first sentence of every report: the likelihood of malignancy, held against the bundle's thresholds.
+
+    As in "Likelihood of malignancy 15 %, above the 98 %-sensitivity threshold (11 %): malignancy is not ruled out."
+    """
+    likelihood, point = prediction.likelihood_of_malignancy, prediction.rule_out
+    if prediction.out_of_distribution:
+        return "No prediction: this picture is unlike the scans that the network was trained on."
+    if likelihood is None:
+        return f"{likeliest(prediction)} This bundle gives no likelihood of malignancy."
+    if point is None:
+        doubt = "" if prediction.likeliest == MALIGNANT else ": malignancy is not ruled out"
+        return f"Likelihood of malignancy {percent(likelihood)}, and this bundle states no threshold{doubt}."
+    if likelihood < point.threshold:
+        said, threshold = _apart(likelihood, point.threshold)
+        return f"Likelihood of malignancy {said}, below the {point_name(point)} ({threshold})."
+    if prediction.likeliest != MALIGNANT:
+        said, threshold = _apart(likelihood, point.threshold)
+        return f"Likelihood of malignancy {said}, above the {point_name(point)} ({threshold}): malignancy is not ruled out."
+    highest = max((each for each in prediction.operating_points if likelihood >= each.threshold), key=_threshold)
+    said, threshold = _apart(likelihood, highest.threshold)
+    return f"Likelihood of malignancy {said}, above the {point_name(highest)} ({threshold})."
+
+
+def _threshold(point: OperatingPoint) -> float:
+    return point.threshold
+
+
+def _apart(likelihood: float, threshold: float) -> tuple[str, str]:
+    """Two probabilities as percent, with a decimal where whole numbers would make them look equal."""
+    said = percent(likelihood), percent(threshold)
+    return said if said[0] != said[1] else (f"{likelihood * 100:.1f} %", f"{threshold * 100:.1f} %")
+
+
+def tone(prediction: Prediction) -> str:
+    """The class whose shape and colour a headline carries.
+
+    "unsure" where no class is given, or where the likeliest class and the threshold of 98 % sensitivity disagree.
+    """
+    if prediction.label is None or (prediction.not_ruled_out and prediction.label != MALIGNANT):
+        return "unsure"
+    return prediction.label
+
+
+def short_headline(prediction: Prediction) -> str:
+    """The prediction in a table's cell: "malignancy 15 %, likeliest benign", "not sure", "unlike the training scans"."""
+    if prediction.out_of_distribution:
+        return "no prediction: unlike the training scans"
+    likelihood = prediction.likelihood_of_malignancy
+    told = "not sure" if prediction.label is None else f"likeliest {prediction.label}"
+    return told if likelihood is None else f"malignancy {percent(likelihood)}, {told}"
+
+
+def likeliest(prediction: Prediction) -> str:
+    """The likeliest class: "Likeliest class: benign, 80 %.", or that there is none to name."""
+    top = prediction.likeliest
+    share = percent(prediction.probabilities[top])
+    if prediction.out_of_distribution:
+        return f"No class is given. The network alone would find {top} likeliest ({share}); do not rely on it."
+    if prediction.label is None:
+        second = sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])[1]
+        return f"Not sure: {top} ({share}) or {second} ({percent(prediction.probabilities[second])})."
+    return f"Likeliest class: {top}, {share}."
+
+
+def prediction_set(prediction: Prediction) -> str:
+    """The conformal set: "Prediction set at 90 % coverage: benign, malignant."."""
+    return f"Prediction set at {percent(prediction.coverage)} coverage: {', '.join(prediction.prediction_set)}."
+
+
+def thresholds(prediction: Prediction) -> str:
+    """The operating points and what they were fitted on; "" where the bundle states none."""
+    if not prediction.operating_points:
+        return ""
+    listed = ", ".join(f"{point_name(point)} {percent(point.threshold)}" for point in prediction.operating_points)
+    fitted = f" They were fitted on {prediction.fitted_on}; elsewhere they shift." if prediction.fitted_on else ""
+    return f"Operating points: {listed}.{fitted}"
+
+
+def counted(labels: Mapping[str, int]) -> str:
+    """Labels with their counts: "7 benign, 3 malignant"."""
+    return ", ".join(f"{count} {name}" for name, count in labels.items())
+
+
+def similar_cases(report: Report) -> str:
+    """The similar cases' reference labels, counted over independent cases and whatever the filter hides.
+
+    As in "7 of 10 independent similar cases are benign, 3 malignant.".
+    """
+    if report.gallery_id is None:
+        return "No archive was searched."
+    counts = report.similar_cases
+    if not counts.total:
+        return "No similar case was found or asked for."
+    if counts.total == 1:
+        return f"The one independent similar case is {next(iter(counts.labels))}."
+    (top, count), *others = counts.labels.items()
+    rest = "".join(f", {each} {name}" for name, each in others)
+    return f"{count} of {counts.total} independent similar cases are {top}{rest}."
+
+
+def filtered(report: Report) -> str:
+    """What a filter shows and hides: "Filtered: 7 of 7 shown are malignant. The filter hides 3 of … (3 benign)."."""
+    if report.where is None or report.hidden is None:
+        return ""
+    shown = LabelCounts(labels={m.label: sum(o.label == m.label for o in report.matches) for m in report.matches})
+    told = "none is shown"
+    if shown.total:
+        top, count = next(iter(shown.labels.items()))
+        told = f"{count} of {shown.total} shown {'is' if shown.total == 1 else 'are'} {top}"
+    hidden = report.hidden
+    if not hidden.total:
+        return f"Filtered: {told}. The filter hides none of the most similar cases."
+    total = report.similar_cases.total
+    return f"Filtered: {told}. The filter hides {hidden.total} of the {total} most similar ({counted(hidden.labels)})."
+
+
+def no_matches(report: Report) -> str:
+    """Why there are no matches; "" where there are some."""
+    if report.matches:
+        return ""
+    said = [each.text for each in report.warnings if each.code == "no_matches"]
+    return said[0] if said else "None was asked for."
+
+
+def left_out(report: Report) -> str:
+    """Which scans were kept from answering, and why; "" where none were."""
+    out = report.left_out
+    if out is None or not out.total:
+        return ""
+    reasons = (
+        (out.same_scan, "this very scan" if out.same_scan == 1 else f"{out.same_scan} copies of this very scan"),
+        (out.same_patient, f"{out.same_patient} of the same patient"),
+        (out.same_group, f"{out.same_group} of the same group"),
+    )
+    named = ", ".join(text for count, text in reasons if count)
+    return f"Left out of the matches: {out.total} of the archive's {out.gallery} scans ({named})."
+
+
+def novelty(report: Report) -> str:
+    """How far the scan lies from the archive."""
+    if report.gallery_id is None:
+        return "Not known: no archive was searched."
+    if report.novelty is None:
+        out = report.left_out
+        if out is not None and out.gallery and out.total >= out.gallery:
+            return "Not known: every scan of the archive was left out."
+        return "Not known: the archive holds too few scans to compare with."
+    if report.novelty >= UNLIKE_ANYTHING:
+        judgement = "unlike anything in the archive"
+    elif report.novelty >= UNUSUAL:
+        judgement = "unusual for the archive"
+    else:
+        judgement = "as close to the archive as its own scans are to one another"
+    return f"{judgement.capitalize()} (percentile {report.novelty:.0f})."
+
+
+def evidence_title(method: str, target: str, report: Report) -> str:
+    """What a heatmap shows: "Evidence for malignant", "Likeness to match 2"."""
+    kind, _, scan_id = target.partition(":")
+    if kind == "match" and scan_id:
+        ranks = [match.rank for match in report.matches if match.scan_id == scan_id]
+        told = f"Likeness to match {ranks[0]}" if ranks else f"Likeness to scan {scan_id[:12]}"
+        return told if method == "pair_evidence" else f"{told} ({method})"
+    return f"Evidence for {target}" if method == "class_evidence" else f"Evidence for {target} ({method})"
+
+
+def shared_descriptor(shared: SharedDescriptor) -> str:
+    """As in "margin: 7 of 10 spiculated, 12 % in the gallery"."""
+    return (
+        f"{shared.feature}: {shared.matches} of {shared.described} {shared.descriptor}, "
+        f"{percent(shared.share)} in the gallery"
+    )
+
+
+def contour(outline: Contour) -> str:
+    """The outline's measures, as an estimate; in millimetres only where the spacing is known."""
+    if outline.longest_mm is None or outline.shortest_mm is None or outline.area_mm2 is None:
+        return "The evidence is outlined; the size of a pixel is not known, so nothing can be measured."
+    shape = "taller than wide" if outline.taller_than_wide else "not taller than wide"
+    return (
+        f"The evidence spans about {outline.longest_mm:.0f} × {outline.shortest_mm:.0f} mm "
+        f"({outline.area_mm2:.0f} mm²), {shape}, {outline.depth_mm:.0f} mm below the top of the scan: "
+        "an estimate, not a measurement."
+    )
+
+
+def region(box: Box) -> str:
+    """Where the search was confined to: "rows 120 to 310, columns 80 to 400 of the scan"."""
+    return f"rows {box.top:g} to {box.bottom:g}, columns {box.left:g} to {box.right:g} of the scan"
+
+
+def crop(box: Box) -> str:
+    """What the reader left of the scan: "the reader's: rows 20 to 400, columns 60 to 520 of the scan"."""
+    return f"drawn by the reader: {region(box)}"
+
+
+def refined(report: Report) -> str:
+    """What moved the search: "towards 2 liked, away from 1 disliked scan"."""
+    parts = [
+        f"{way} {len(scans)} {kind}"
+        for way, scans, kind in (("towards", report.liked, "liked"), ("away from", report.disliked, "disliked"))
+        if scans
+    ]
+    return f"{', '.join(parts)} {'scan' if len(report.liked) + len(report.disliked) == 1 else 'scans'} of the archive"
+
+
+def size(scan: Scan) -> str:
+    """Extent of the scan: "562 × 471 pixels, 56 × 47 mm"."""
+    height, width = scan.shape
+    if scan.spacing_mm is None:
+        return f"{width} × {height} pixels"
+    return f"{width} × {height} pixels, {width * scan.spacing_mm[1]:.3g} × {height * scan.spacing_mm[0]:.3g} mm"
+
+
+def behind(match: Match) -> str:
+    """What stands behind a match: "2 near-duplicates, 1 more of the patient"; "" where nothing does."""
+    copies = f"{match.near_duplicates} near-duplicate{'' if match.near_duplicates == 1 else 's'}"
+    others = f"{match.same_patient} more of the patient"
+    return ", ".join(text for count, text in ((match.near_duplicates, copies), (match.same_patient, others)) if count)
+
+
+def reference(label: str, histology: str | None) -> str:
+    """A case's reference standard: "malignant, pathology-proven" where a histology is stated, else the label."""
+    return f"{label}, pathology-proven" if histology else label
+
+
+def signed(number: float, *, digits: int = 3) -> str:
+    """A number with its sign, a true minus, and no negative zero."""
+    text = f"{number:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")
+
+
+def sentence(text: str) -> str:
+    """Upper case first, full stop last."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -1,0 +1,291 @@
+"""What a reader should know beside the prediction: a report's warnings, weighed and ranked.
+
+"high": the prediction or the matches may mislead as they stand. "medium": they are less certain than they look. "low":
+for information. Within a severity the order is that of `CODES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from sonoseek.core import (
+    SEVERITIES,
+    Box,
+    LabelCounts,
+    LeftOut,
+    Match,
+    Prediction,
+    ReportWarning,
+    Scan,
+    Severity,
+)
+from sonoseek.reports.phrases import UNLIKE_ANYTHING, either, percent, point_name
+
+SMALL_SIDE = 128
+"""Pixels. A scan with a shorter side has lost the speckle and the margins that a prediction rests on."""
+MARKS_WORTH_A_WORD = 0.001
+"""Share of the scan's pixels. Where more was painted over as burned-in annotations, the reader is told."""
+NEAR = 0.5
+"""Difference of log odds. A likelihood this close to a threshold may fall on the other side for another picture of the
+same lesion: the likelihoods of two pictures of one BUS-BRA lesion differ by more in half of the lesions."""
+FEWEST = 3
+"""Independent similar cases below which their labels are no majority."""
+
+CODES: dict[str, Severity] = {
+    "seen_in_training": "high",
+    "out_of_distribution": "high",
+    "one_patient": "high",
+    "unlike_archive": "high",
+    "disagreement": "high",
+    "near_threshold": "medium",
+    "not_sure": "medium",
+    "views_disagree": "medium",
+    "small_scan": "medium",
+    "preprocessing": "medium",
+    "reader_crop": "medium",
+    "copy_in_archive": "medium",
+    "no_matches": "medium",
+    "few_matches": "low",
+    "scan_in_archive": "low",
+    "left_out": "low",
+    "views": "low",
+    "region": "low",
+    "examples": "low",
+    "annotations_removed": "low",
+    "no_spacing": "low",
+}
+"""Code → severity, the heaviest first."""
+
+
+def warning(code: str, text: str) -> ReportWarning:
+    """A warning with the severity of its code."""
+    return ReportWarning(severity=CODES[code], code=code, text=text)
+
+
+def ranked(found: Iterable[ReportWarning]) -> tuple[ReportWarning, ...]:
+    """The heaviest first."""
+    order = {code: place for place, code in enumerate(CODES)}
+    return tuple(sorted(found, key=lambda each: (SEVERITIES.index(each.severity), order[each.code])))
+
+
+def about_the_scan(
+    scan: Scan, *, marks: float, preprocessing: Sequence[str], crop: Box | None, seen: bool
+) -> list[ReportWarning]:
+    """What the reader should know about the picture.
+
+    Args:
+        scan: that is asked about.
+        marks: share of the scan's pixels that were painted over, 0 … 1.
+        preprocessing: its warnings.
+        crop: the scan area as the reader drew it, or None.
+        seen: whether the scan, or a copy of it, was in the training data.
+    """
+    found = []
+    if seen:
+        found.append(
+            warning(
+                "seen_in_training",
+                "This scan, or a copy of it, was in the training data of the network: its prediction shows what was "
+                "learnt, not how the network does on a new scan.",
+            )
+        )
+    if min(scan.shape) < SMALL_SIDE:
+        found.append(
+            warning(
+                "small_scan",
+                f"The scan is small ({scan.shape[1]} × {scan.shape[0]} pixels): fine texture and margins are lost. "
+                "Give the original picture if there is one.",
+            )
+        )
+    if crop is not None:
+        found.append(
+            warning(
+                "reader_crop",
+                "The scan area was drawn by the reader: the network saw that part alone. A crop around a lesion, "
+                "rather than around the ultrasound picture, makes prediction and matches worthless.",
+            )
+        )
+    if marks >= MARKS_WORTH_A_WORD:
+        found.append(
+            warning(
+                "annotations_removed",
+                f"Burned-in annotations were painted over before the network looked ({marks * 100:.1f} % of the scan).",
+            )
+        )
+    found += [warning("preprocessing", f"Preprocessing: {text.rstrip('.')}.") for text in preprocessing]
+    if scan.spacing_mm is None:
+        found.append(warning("no_spacing", "The size of a pixel is not known: nothing can be given in millimetres."))
+    return found
+
+
+def about_the_prediction(prediction: Prediction, *, abstain_below: float) -> list[ReportWarning]:
+    """What the reader should know about the probabilities.
+
+    Args:
+        prediction: of the scan, or of all views.
+        abstain_below: probability from which on the bundle gives a label.
+    """
+    if prediction.out_of_distribution:
+        return [_out_of_distribution(prediction.ood_score or 0.0)]
+    found = []
+    likelihood, point = prediction.likelihood_of_malignancy, prediction.rule_out
+    if likelihood is not None and point is not None and abs(_logit(likelihood) - _logit(point.threshold)) < NEAR:
+        found.append(
+            warning(
+                "near_threshold",
+                f"The likelihood of malignancy ({percent(likelihood)}) lies near the {point_name(point)} "
+                f"({percent(point.threshold)}): another picture of the same lesion may fall on the other side.",
+            )
+        )
+    if prediction.label is None:
+        top = prediction.likeliest
+        found.append(
+            warning(
+                "not_sure",
+                f"No class is given: {top} is likeliest with {percent(prediction.probabilities[top])}, less than the "
+                f"{percent(abstain_below)} from which on this bundle gives one.",
+            )
+        )
+    return found
+
+
+def _logit(probability: float) -> float:
+    value = min(max(probability, 1e-9), 1 - 1e-9)
+    return math.log(value / (1 - value))
+
+
+def _out_of_distribution(score: float) -> ReportWarning:
+    times = f"{score:.1f}" if score < 100 else "over 100"
+    return warning(
+        "out_of_distribution",
+        f"This picture is unlike anything the network was trained on: it lies {times} times as far from the training "
+        "scans as nearly all new scans of their kind do. No prediction is given; trust neither the probabilities nor "
+        "the matches.",
+    )
+
+
+def about_the_query(
+    *, views: Sequence[Prediction], first: Prediction, region: Box | None, examples: int
+) -> list[ReportWarning]:
+    """What the reader should know of a search that is not one whole scan's.
+
+    Args:
+        views: what each further view shows alone.
+        first: what the first shows alone.
+        region: that was searched with, or None.
+        examples: how many scans were liked or disliked.
+    """
+    found = []
+    if views:
+        alone = [each.likeliest for each in (first, *views)]
+        named = ", ".join(f"view {number}: {name}" for number, name in enumerate(alone, start=1))
+        agree = len(set(alone)) == 1
+        found.append(
+            warning(
+                "views" if agree else "views_disagree",
+                f"The prediction and the matches are of {len(alone)} views together; alone, "
+                f"{'they agree' if agree else 'they do not agree'} ({named}).",
+            )
+        )
+    if region is not None:
+        found.append(
+            warning(
+                "region",
+                "The matches were searched with the region alone; the prediction and the novelty are the whole scan's.",
+            )
+        )
+    if examples:
+        found.append(
+            warning(
+                "examples",
+                f"The search was moved by {examples} liked or disliked {'scan' if examples == 1 else 'scans'}: "
+                "similarities are with what was searched for, not with the scan.",
+            )
+        )
+    return found
+
+
+def about_copies(
+    scan: Scan, matches: Sequence[Match], *, copy: float | None, held: bool, left_out: bool
+) -> list[ReportWarning]:
+    """What the reader should know when the archive holds the scan that is asked about, as it is or as a copy.
+
+    Args:
+        scan: that is asked about.
+        matches: found for it.
+        copy: similarity of the archived scan that is likely a copy of it, or None.
+        held: whether its very pixels are in the archive.
+        left_out: whether they, their patient and their group were kept from answering.
+    """
+    if held and left_out:
+        return [warning("scan_in_archive", "The archive holds this very scan; it was left out of the matches.")]
+    if held:
+        listed = any(match.scan_id == scan.scan_id for match in matches)
+        return [
+            warning(
+                "copy_in_archive",
+                f"The archive holds this very scan; it is {'' if listed else 'not '}among the matches.",
+            )
+        ]
+    if copy is None:
+        return []
+    text = f"The archive likely holds a copy of this scan under another name (similarity {copy:.3f})"
+    listed = any(abs(match.similarity - copy) < 1e-6 for match in matches)
+    end = "that match is no independent case" if listed else "it is not among the matches"
+    return [warning("copy_in_archive", f"{text}: {end}.")]
+
+
+def about_the_archive(
+    prediction: Prediction, similar: LabelCounts, *, novelty: float | None, left_out: LeftOut | None
+) -> list[ReportWarning]:
+    """What the reader should know about the similar cases.
+
+    Args:
+        prediction: of the scan.
+        similar: reference labels of the most similar independent cases, whatever a filter hides.
+        novelty: percentile, or None.
+        left_out: what was kept from answering.
+    """
+    found = []
+    if left_out is not None and 2 * (left_out.same_patient + left_out.same_group) > left_out.gallery > 0:
+        count = left_out.same_patient + left_out.same_group
+        found.append(
+            warning(
+                "one_patient",
+                f"{count} of the archive's {left_out.gallery} scans carry the same patient or group as this scan and "
+                "were left out of the matches. If that name is a placeholder, such as ANONYMOUS, give the archive real "
+                "pseudonyms.",
+            )
+        )
+    elif left_out is not None and left_out.same_patient + left_out.same_group:
+        count = left_out.same_patient + left_out.same_group
+        found.append(warning("left_out", f"{count} archived {_scans(count)} of the same patient or group left out."))
+    if novelty is not None and novelty >= UNLIKE_ANYTHING:
+        found.append(
+            warning(
+                "unlike_archive",
+                f"This scan is unlike anything in the archive (novelty percentile {novelty:.0f}): trust neither the "
+                "prediction nor the matches.",
+            )
+        )
+    return found + _disagreement(prediction, similar)
+
+
+def _scans(count: int) -> str:
+    return "scan was" if count == 1 else "scans were"
+
+
+def _disagreement(prediction: Prediction, similar: LabelCounts) -> list[ReportWarning]:
+    """One warning when most of three or more independent similar cases carry another class than the likeliest."""
+    top = prediction.likeliest
+    against = [name for name, count in similar.labels.items() if name != top and 2 * count > similar.total]
+    if similar.total < FEWEST or not against:
+        return []
+    return [
+        warning(
+            "disagreement",
+            f"The prediction and the similar cases disagree: {top} is likeliest, {similar.labels[against[0]]} of "
+            f"{similar.total} independent similar cases are {either(against)}.",
+        )
+    ]
