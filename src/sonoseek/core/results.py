@@ -134,8 +134,10 @@ class Match:
         explanation: the cosine, split over the match's own pixels; on its own grid, not on the query's. None where it
             was not asked for, or where the gallery keeps no evidence. The split over the query's pixels is among
             `Report.explanations`.
-        folded: scans that stand behind this match, near-copies of it or others of its patient, where the search was
-            asked to fold them.
+        near_duplicates: scans left out behind this match because they show nearly the same: their cosine with it
+            reaches the search's duplicate threshold, or they share its group and neither names a patient.
+        same_patient: other scans left out behind this match: of its case, patient or group, or near-duplicates of
+            those. Both are 0 where the search was not asked for independent matches.
     """
 
     rank: int
@@ -152,7 +154,8 @@ class Match:
     descriptors: tuple[tuple[str, str], ...] = ()
     picture: bytes | None = field(default=None, repr=False, compare=False)
     explanation: Explanation | None = field(default=None, repr=False, compare=False)
-    folded: int = 0
+    near_duplicates: int = 0
+    same_patient: int = 0
 
     def __post_init__(self) -> None:
         if self.rank < 1:

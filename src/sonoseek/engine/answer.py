@@ -77,7 +77,7 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         own=own,
         exclude=own | Exclusion(scan_ids=tuple(entry.scan_id for entry in away)),
         per_patient=options.per_patient,
-        fold=bundle.same_scan if options.diverse else None,
+        duplicate_threshold=bundle.same_scan if options.diverse else None,
     )
     explained: list[list[Explanation]] = [[explain_class(bundle, reading, top)] for reading in readings]
     if options.explain_matches and gallery is not None:
@@ -212,7 +212,7 @@ def _search(
     own: Exclusion,
     exclude: Exclusion,
     per_patient: bool,
-    fold: float | None,
+    duplicate_threshold: float | None,
 ) -> SearchResult:
     if gallery is None:
         return SearchResult(matches=())
@@ -225,7 +225,7 @@ def _search(
         exclude=exclude or None,
         novelty=question.plain,
         per_patient=per_patient,
-        fold=fold,
+        duplicate_threshold=duplicate_threshold,
     )
     whole = question.readings[0].embedding
     if question.plain or not whole.any():

@@ -234,7 +234,7 @@ def _match(match: Match, evidence: list[dict[str, Any]]) -> dict[str, Any]:
         "similarity": words.signed(match.similarity, digits=3).lstrip("+"),
         "distance": f"{1.0 - match.similarity:.3f}",
         "width": f"{max(match.similarity, 0.0) * 100:.1f}",
-        "folded": match.folded,
+        "folded": match.near_duplicates + match.same_patient,
         "histology": match.histology,
         "device": match.device,
         "dataset": match.dataset,

@@ -212,7 +212,7 @@ def _match(match: Match, *, pixels: bool) -> dict[str, Any]:
         "device": match.device,
         "patient_id": match.patient_id,
         "group": match.group,
-        "folded": match.folded,
+        "folded": match.near_duplicates + match.same_patient,
         "descriptors": [{"feature": feature, "word": word} for feature, word in match.descriptors],
         "explanation": None if match.explanation is None else _explanation(match.explanation, pixels=pixels),
     }

@@ -283,7 +283,8 @@ def _match(match: Match) -> Card:
         shown = ink.printed(picture, aspect=aspect, room=ink.THUMB, longest=ink.THUMB_SIDE)
     read = ", ".join(paper.clean(word, widest=40) for _, word in match.descriptors[:6])
     birads = f" · BI-RADS {match.birads}" if match.birads else ""
-    folded = f"{match.folded} more behind it" if match.folded else ""
+    behind = match.near_duplicates + match.same_patient
+    folded = f"{behind} more behind it" if behind else ""
     return Card(
         number=match.rank,
         picture=shown,

@@ -65,7 +65,8 @@ def _table(matches: tuple[Match, ...]) -> list[str]:
             f"{SHAPES.get(match.label, '?')} {_plain(match.label)}",
             _plain(match.birads or "-"),
             _plain(match.device or "-"),
-            _plain(f"{match.dataset}/{match.case_id}") + (f"  (+{match.folded} behind it)" if match.folded else ""),
+            _plain(f"{match.dataset}/{match.case_id}")
+            + (f"  (+{behind} behind it)" if (behind := match.near_duplicates + match.same_patient) else ""),
         )
         for match in matches
     ]
