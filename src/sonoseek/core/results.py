@@ -91,9 +91,10 @@ class Match:
         explanation: the cosine, split over the match's own pixels; on its own grid, not on the query's. None where it
             was not asked for, or where the gallery keeps no evidence. The split over the query's pixels is among
             `Report.explanations`.
-        near_duplicates: near-identical scans that stand behind this match: copies by their cosine, or of one group where
-            no patient is named.
-        same_patient: other scans of its patient, group or case that stand behind this match.
+        near_duplicates: scans left out behind this match because they show nearly the same: their cosine with it
+            reaches the search's duplicate threshold, or they share its group and neither names a patient.
+        same_patient: other scans left out behind this match: of its case, patient or group, or near-duplicates of
+            those. Both are 0 where the search was not asked for independent matches.
     """
 
     rank: int

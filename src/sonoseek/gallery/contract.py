@@ -120,7 +120,7 @@ class Gallery(Protocol):
         novelty: bool = True,
         pictures: bool = True,
         per_patient: bool = False,
-        fold: float | None = None,
+        duplicate_threshold: float | None = None,
     ) -> SearchResult:
         """The `k` most similar scans, by cosine; each one's similarity is exact, however it was found.
 
@@ -131,12 +131,14 @@ class Gallery(Protocol):
             exclude: what must not answer; see `exclusion_for`.
             novelty: also say how unusual the query is; costs a look at every scan even under a narrow filter.
             pictures: put each match's picture into it.
-            per_patient: one match per patient, the best; where no patient is named, per group, else per case.
-            fold: a cosine, 0 … 1: a scan at least this similar to a better match stands behind it and is not one
-                itself. None: near-copies are matches like any other. `Match.folded` counts what stands behind.
+            per_patient: only the best scan of those that share a case, a patient or a group with each other.
+            duplicate_threshold: a cosine, above 0 and at most 1: a scan at least this similar to a better one is a
+                near-duplicate of it and no match itself. None: near-duplicates are matches like any other.
+                `Match.near_duplicates` and `Match.same_patient` count what `per_patient` and this left out; see
+                `sonoseek.gallery.deduplicate` for the rule.
 
         Raises:
-            InvalidValueError: a wrong embedding, k or fold.
+            InvalidValueError: a wrong embedding, k or duplicate_threshold.
             WhereError: a filter that does not parse.
         """
         ...
@@ -151,7 +153,7 @@ class Gallery(Protocol):
         novelty: bool = True,
         pictures: bool = True,
         per_patient: bool = False,
-        fold: float | None = None,
+        duplicate_threshold: float | None = None,
     ) -> tuple[SearchResult, ...]:
         """Several searches at once, in one state of the gallery: what `search` finds for each, faster.
 
@@ -163,7 +165,7 @@ class Gallery(Protocol):
             novelty: as in `search`.
             pictures: as in `search`.
             per_patient: as in `search`.
-            fold: as in `search`.
+            duplicate_threshold: as in `search`.
 
         Raises:
             InvalidValueError, WhereError: as in `search`.

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, GalleryError, InvalidValueError
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery import milvus_search as searching
-from sonoseek.gallery.collapse import check_fold
+from sonoseek.gallery.deduplicate import check_duplicate_threshold
 from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.milvus_server import Server, closing_on_error, parse_address
 from sonoseek.gallery.milvus_write import remove_rows, write_entries
@@ -335,7 +335,7 @@ class MilvusGallery:
         novelty: bool = True,
         pictures: bool = True,
         per_patient: bool = False,
-        fold: float | None = None,
+        duplicate_threshold: float | None = None,
     ) -> SearchResult:
         """See `Gallery.search`."""
         query = check_embedding(embedding, dimension=self.dimension)
@@ -347,7 +347,7 @@ class MilvusGallery:
             novelty=novelty,
             pictures=pictures,
             per_patient=per_patient,
-            fold=fold,
+            duplicate_threshold=duplicate_threshold,
         )
         return result
 
@@ -361,19 +361,19 @@ class MilvusGallery:
         novelty: bool = True,
         pictures: bool = True,
         per_patient: bool = False,
-        fold: float | None = None,
+        duplicate_threshold: float | None = None,
     ) -> tuple[SearchResult, ...]:
         """See `Gallery.search_many`."""
         queries = normalised(check_embeddings(embeddings, dimension=self.dimension))
         if (k := operator.index(k)) < 0:
             raise InvalidValueError(f"k is {k}; it is the number of matches, 0 or more.")
-        check_fold(fold)
+        check_duplicate_threshold(duplicate_threshold)
         passing, allowed = searching.expressions(where, exclude, self.values)
         look = searching.Look(self._server, self._name, passing=passing, allowed=allowed)
-        found = look.matches(queries, k=k, per_patient=per_patient, fold=fold) if k else [[] for _ in queries]
+        found = look.matches(queries, k=k, per_patient=per_patient, duplicate_threshold=duplicate_threshold)
         nearest = look.nearest(queries, found if where is None else None) if novelty else [None] * len(queries)
         own = self._own() if novelty and len(queries) else np.empty(0, np.float32)
-        kept = self._pieces([hit.fields for hits in found for hit, _ in hits], "p") if pictures else {}
+        kept = self._pieces([each.hit.fields for hits in found for each in hits], "p") if pictures else {}
         return tuple(
             searching.result(hits, nearest=near, own=own, kept=kept) for hits, near in zip(found, nearest, strict=True)
         )

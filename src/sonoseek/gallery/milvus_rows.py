@@ -176,7 +176,15 @@ def read_entry(fields: Mapping[str, Any], kept: Mapping[str, bytes]) -> GalleryE
         ) from error
 
 
-def read_match(fields: Mapping[str, Any], *, rank: int, similarity: float, folded: int, picture: bytes | None) -> Match:
+def read_match(
+    fields: Mapping[str, Any],
+    *,
+    rank: int,
+    similarity: float,
+    near_duplicates: int,
+    same_patient: int,
+    picture: bytes | None,
+) -> Match:
     """A match from a row with `MATCH_FIELDS`."""
     case = case_of(fields)
     return Match(
@@ -186,7 +194,8 @@ def read_match(fields: Mapping[str, Any], *, rank: int, similarity: float, folde
         label=case["pathology"],
         descriptors=read_descriptors(case["descriptors"]),
         picture=picture,
-        folded=folded,
+        near_duplicates=near_duplicates,
+        same_patient=same_patient,
         **{name: case[name] for name in ("case_id", "dataset", "birads", "histology", "device", "patient_id", "group")},
     )
 

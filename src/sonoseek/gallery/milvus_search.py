@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError
 from sonoseek.gallery import milvus_rows as rows
-from sonoseek.gallery.collapse import Hit, collapse, owner
+from sonoseek.gallery.deduplicate import Hit, Independent, deduplicate, first_fetch
 from sonoseek.gallery.exact import FEWEST, MARGIN, exact_cosines, nearest_distance, percentile
 from sonoseek.gallery.milvus_server import MOST, Server
 from sonoseek.gallery.values import Exclusion, SearchResult
@@ -61,25 +61,28 @@ class Look:
     allowed: str
 
     def matches(
-        self, queries: NDArray[np.float32], *, k: int, per_patient: bool, fold: float | None
-    ) -> list[list[tuple[FoundHit, int]]]:
-        """The `k` best of each query, each with how many stand behind it."""
-        first = self._near(queries, self.passing, k)
-        if not per_patient and fold is None:
-            return [[(hit, 0) for hit in hits] for hits in first]
+        self, queries: NDArray[np.float32], *, k: int, per_patient: bool, duplicate_threshold: float | None
+    ) -> list[list[Independent[FoundHit]]]:
+        """The `k` best of each query, each with how many depend on it."""
+        if not k:
+            return [[] for _ in queries]
+        plain = not per_patient and duplicate_threshold is None
+        first = self._near(queries, self.passing, k if plain else first_fetch(k))
+        if plain:
+            return [[Independent(hit) for hit in hits] for hits in first]
         return [
-            collapse(
-                self._fetcher(query, hits),
+            deduplicate(
+                self._fetcher(query, hits, first_fetch(k)),
                 k=k,
                 per_patient=per_patient,
-                fold=fold,
+                duplicate_threshold=duplicate_threshold,
                 vectors=lambda found: np.stack([hit.unit for hit in found]),
             )
             for query, hits in zip(queries, first, strict=True)
         ]
 
     def nearest(
-        self, queries: NDArray[np.float32], found: Sequence[Sequence[tuple[FoundHit, int]]] | None
+        self, queries: NDArray[np.float32], found: Sequence[Sequence[Independent[FoundHit]]] | None
     ) -> list[float | None]:
         """Distance to the nearest scan that is not excluded, whatever the filter.
 
@@ -88,15 +91,17 @@ class Look:
             found: what an unfiltered search has found already, or None.
         """
         if found is not None and all(found):
-            return [nearest_distance(hits[0][0].similarity) for hits in found]
+            return [nearest_distance(hits[0].hit.similarity) for hits in found]
         return [
             nearest_distance(max((hit.similarity for hit in hits), default=-np.inf))
             for hits in self._near(queries, self.allowed, 1)
         ]
 
-    def _fetcher(self, query: NDArray[np.float32], first: list[FoundHit]) -> Callable[[int], list[FoundHit]]:
+    def _fetcher(
+        self, query: NDArray[np.float32], first: list[FoundHit], fetched: int
+    ) -> Callable[[int], list[FoundHit]]:
         def fetch(n: int) -> list[FoundHit]:
-            return first[:n] if n <= len(first) else self._near(query[np.newaxis], self.passing, n)[0]
+            return first if n == fetched else self._near(query[np.newaxis], self.passing, n)[0]
 
         return fetch
 
@@ -137,7 +142,7 @@ class Look:
 
 
 def result(
-    hits: Sequence[tuple[FoundHit, int]],
+    hits: Sequence[Independent[FoundHit]],
     *,
     nearest: float | None,
     own: NDArray[np.float32],
@@ -147,13 +152,14 @@ def result(
     return SearchResult(
         matches=tuple(
             rows.read_match(
-                hit.fields,
+                each.hit.fields,
                 rank=rank,
-                similarity=hit.similarity,
-                folded=folded,
-                picture=kept.get(rows.owner_of(hit.fields), {}).get("p"),
+                similarity=each.hit.similarity,
+                near_duplicates=each.near_duplicates,
+                same_patient=each.same_patient,
+                picture=kept.get(rows.owner_of(each.hit.fields), {}).get("p"),
             )
-            for rank, (hit, folded) in enumerate(hits, start=1)
+            for rank, each in enumerate(hits, start=1)
         ),
         nearest=nearest,
         novelty=percentile(nearest, own=own),
@@ -231,11 +237,19 @@ def _ranked(query: NDArray[np.float32], found: Iterable[dict[str, Any]]) -> list
     hits = []
     for row, vector, cosine in zip(listed, unit, cosines, strict=True):
         case = rows.case_of(row)
-        whose = owner(case["dataset"], patient_id=case["patient_id"], group=case["group"], case_id=case["case_id"])
+        dataset, patient, group = case["dataset"], case["patient_id"], case["group"]
         hits.append(
             (
                 (-cosine, row["scan_id"], case["dataset"], case["case_id"]),
-                FoundHit(row["key"], cosine, whose, row, vector),
+                FoundHit(
+                    row["key"],
+                    cosine,
+                    case=(dataset, case["case_id"]),
+                    patient=None if patient is None else (dataset, patient),
+                    group=None if group is None else (dataset, group),
+                    fields=row,
+                    unit=vector,
+                ),
             )
         )
     return [hit for _, hit in sorted(hits, key=lambda pair: pair[0])]

@@ -95,18 +95,18 @@ def read_matches(
     similarities: Sequence[float],
     *,
     pictures: bool,
-    folded: Sequence[int] | None = None,
+    dependent: Sequence[tuple[int, int]] | None = None,
 ) -> tuple[Match, ...]:
-    """Matches in the order given; `folded`: how many scans stand behind each."""
+    """Matches in the order given; `dependent`: near-duplicates of each, and other scans of its patient."""
     matches = []
-    behind = folded or [0] * len(row_ids)
+    counts = dependent or [(0, 0)] * len(row_ids)
     found = {row[0]: row[1:] for row in connection.execute(_SELECT_MATCHES, (pictures, json.dumps(list(row_ids))))}
     if not found.keys() >= set(row_ids):
         raise GalleryError(
             "a scan, or the case it belongs to, is not where an index says; the gallery is damaged. Run `sonoseek "
             "index verify` on it, and restore it from a copy."
         )
-    for rank, (row_id, similarity, hidden) in enumerate(zip(row_ids, similarities, behind, strict=True), start=1):
+    for rank, (row_id, similarity, count) in enumerate(zip(row_ids, similarities, counts, strict=True), start=1):
         case_id, scan_id, label, dataset, birads, histology, device, patient_id, group, told, picture = found[row_id]
         matches.append(
             Match(
@@ -123,7 +123,8 @@ def read_matches(
                 group=group,
                 descriptors=read_descriptors(told),
                 picture=picture,
-                folded=hidden,
+                near_duplicates=count[0],
+                same_patient=count[1],
             )
         )
     return tuple(matches)

@@ -139,6 +139,16 @@ class View:
             fresh=np.flatnonzero(np.isin(self.fresh_ids, ids)),
         )
 
+    def vectors(self, connection: sqlite3.Connection, row_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Unit vectors of these scans, in their order: float32 (n, D)."""
+        if self.base.unit is None:
+            return read_unit(connection, row_ids, dimension=self.fresh.shape[1])
+        unit = np.empty((row_ids.size, self.fresh.shape[1]), np.float32)
+        fresh = np.isin(row_ids, self.fresh_ids)
+        unit[fresh] = self.fresh[np.searchsorted(self.fresh_ids, row_ids[fresh])]
+        unit[~fresh] = self.base.unit[np.searchsorted(self.base.row_ids, row_ids[~fresh])]
+        return unit
+
     # Search
 
     def search(

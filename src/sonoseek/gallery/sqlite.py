@@ -24,15 +24,15 @@ from sonoseek.core import BundleMismatchError, GalleryError, InvalidValueError
 from sonoseek.gallery import rows, writing
 from sonoseek.gallery.building import build_base, kind_for
 from sonoseek.gallery.checks import describe, find_problems
-from sonoseek.gallery.collapse import Hit, check_fold, collapse, owner
 from sonoseek.gallery.connections import Connections
 from sonoseek.gallery.copying import copy_database
 from sonoseek.gallery.database import create_database, database_path
+from sonoseek.gallery.deduplicate import Hit, check_duplicate_threshold, deduplicate, first_fetch
 from sonoseek.gallery.digests import give_digests
 from sonoseek.gallery.exact import nearest_distance, normalised, percentile
 from sonoseek.gallery.sampling import drawn
 from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
-from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, read_unit, record_state
+from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, record_state
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
@@ -272,7 +272,7 @@ class SqliteGallery:
         novelty: bool = True,
         pictures: bool = True,
         per_patient: bool = False,
-        fold: float | None = None,
+        duplicate_threshold: float | None = None,
     ) -> SearchResult:
         """See `Gallery.search`."""
         query = check_embedding(embedding, dimension=self.dimension)
@@ -284,7 +284,7 @@ class SqliteGallery:
             novelty=novelty,
             pictures=pictures,
             per_patient=per_patient,
-            fold=fold,
+            duplicate_threshold=duplicate_threshold,
         )
         return result
 
@@ -298,43 +298,41 @@ class SqliteGallery:
         novelty: bool = True,
         pictures: bool = True,
         per_patient: bool = False,
-        fold: float | None = None,
+        duplicate_threshold: float | None = None,
     ) -> tuple[SearchResult, ...]:
         """See `Gallery.search_many`."""
         queries = normalised(check_embeddings(embeddings, dimension=self.dimension))
         if (k := operator.index(k)) < 0:
             raise InvalidValueError(f"k is {k}; it is the number of matches, 0 or more.")
-        check_fold(fold)
+        check_duplicate_threshold(duplicate_threshold)
         with self._connections.snapshot() as connection:
             view = self._current(connection)
             excluded = view.excluded(connection, exclude)
 
-            def ask(asked: NDArray[np.float32], n: int, *, also_novelty: bool) -> list[Found]:
+            plain = not per_patient and duplicate_threshold is None
+            fetched = k if plain else first_fetch(k)
+
+            def ask(asked: NDArray[np.float32], n: int, *, also_novelty: bool = False) -> list[Found]:
                 return view.search(connection, asked, k=n, where=where, excluded=excluded, novelty=also_novelty)
 
-            plain = not per_patient and fold is None
-            found = ask(queries, k if plain else 0, also_novelty=novelty)
             results = []
-            for query, one in zip(queries, found, strict=True):
-                ids, cosines, behind = one.row_ids.tolist(), one.cosines.tolist(), None
+            for query, one in zip(queries, ask(queries, fetched, also_novelty=novelty), strict=True):
+                ids, cosines, dependent = one.row_ids.tolist(), one.cosines.tolist(), None
                 if not plain and k:
 
-                    def fetch(n: int, query: NDArray[np.float32] = query) -> list[Hit]:
-                        (hits,) = ask(query[np.newaxis], n, also_novelty=False)
-                        return _owned(connection, hits)
+                    def fetch(n: int, query: NDArray[np.float32] = query, one: Found = one) -> list[Hit]:
+                        return _hits(connection, one if n == fetched else ask(query[np.newaxis], n)[0])
 
-                    kept = collapse(
+                    kept = deduplicate(
                         fetch,
                         k=k,
                         per_patient=per_patient,
-                        fold=fold,
-                        vectors=lambda hits: read_unit(
-                            connection, np.array([hit.key for hit in hits], np.int64), dimension=self.dimension
-                        ),
+                        duplicate_threshold=duplicate_threshold,
+                        vectors=lambda hits: view.vectors(connection, np.array([hit.key for hit in hits], np.int64)),
                     )
-                    ids, cosines = [int(hit.key) for hit, _ in kept], [hit.similarity for hit, _ in kept]
-                    behind = [count for _, count in kept]
-                matches = rows.read_matches(connection, ids, cosines, pictures=pictures, folded=behind)
+                    ids, cosines = [int(each.hit.key) for each in kept], [each.hit.similarity for each in kept]
+                    dependent = [(each.near_duplicates, each.same_patient) for each in kept]
+                matches = rows.read_matches(connection, ids, cosines, pictures=pictures, dependent=dependent)
                 nearest = nearest_distance(one.best) if novelty else None
                 results.append(
                     SearchResult(matches=matches, nearest=nearest, novelty=percentile(nearest, own=view.base.own))
@@ -416,17 +414,24 @@ class SqliteGallery:
             raise GalleryError(f"{self._path} is open for reading. Open it with mode 'w' to change it.")
 
 
-def _owned(connection: sqlite3.Connection, found: Found) -> list[Hit]:
-    """Hits, each with whom its scan belongs to."""
+def _hits(connection: sqlite3.Connection, found: Found) -> list[Hit]:
+    """Hits, each with its scan's case, patient and group."""
     ids = found.row_ids.tolist()
+    cosines = dict(zip(ids, found.cosines.tolist(), strict=True))
     held = {
-        row_id: owner(dataset, patient_id=patient_id, group=group, case_id=case_id)
-        for row_id, dataset, patient_id, group, case_id in connection.execute(
-            """SELECT s.row_id, c.dataset, c.patient_id, c."group", c.case_id FROM scans s JOIN cases c USING (case_key)
-            WHERE s.row_id IN (SELECT value FROM json_each(?))""",
+        row_id: Hit(
+            row_id,
+            cosines[row_id],
+            case=(dataset, case_id),
+            patient=None if patient is None else (dataset, patient),
+            group=None if group is None else (dataset, group),
+        )
+        for row_id, dataset, case_id, patient, group in connection.execute(
+            """SELECT s.row_id, c.dataset, c.case_id, c.patient_id, c."group" FROM json_each(?) j
+            CROSS JOIN scans s ON s.row_id = j.value CROSS JOIN cases c USING (case_key)""",
             (json.dumps(ids),),
         )
     }
     if not held.keys() >= set(ids):
         raise GalleryError("a scan has lost its case; run `sonoseek index verify` on the gallery.")
-    return [Hit(row_id, cosine, held[row_id]) for row_id, cosine in zip(ids, found.cosines.tolist(), strict=True)]
+    return [held[row_id] for row_id in ids]

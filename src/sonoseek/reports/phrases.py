@@ -62,7 +62,8 @@ def headline(prediction: Prediction) -> str:
         return f"Likelihood of malignancy {said}, below the {point_name(point)} ({threshold})."
     if prediction.likeliest != MALIGNANT:
         said, threshold = _apart(likelihood, point.threshold)
-        return f"Likelihood of malignancy {said}, above the {point_name(point)} ({threshold}): malignancy is not ruled out."
+        told = f"Likelihood of malignancy {said}, above the {point_name(point)} ({threshold})"
+        return f"{told}: malignancy is not ruled out."
     highest = max((each for each in prediction.operating_points if likelihood >= each.threshold), key=_threshold)
     said, threshold = _apart(likelihood, highest.threshold)
     return f"Likelihood of malignancy {said}, above the {point_name(highest)} ({threshold})."
@@ -89,7 +90,7 @@ def tone(prediction: Prediction) -> str:
 
 
 def short_headline(prediction: Prediction) -> str:
-    """The prediction in a table's cell: "malignancy 15 %, likeliest benign", "not sure", "unlike the training scans"."""
+    """The prediction in a table's cell: "malignancy 15 %, likeliest benign" or "malignancy 40 %, not sure"."""
     if prediction.out_of_distribution:
         return "no prediction: unlike the training scans"
     likelihood = prediction.likelihood_of_malignancy
