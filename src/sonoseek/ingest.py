@@ -324,6 +324,7 @@ def _entry(scan: Scan, record: CaseRecord, said: _Said, *, fingerprint: str) -> 
         scan_shape=scan.shape,
         spacing_mm=scan.spacing_mm,
         laterality=scan.laterality,
+        view=scan.view,
         source=scan.source,
         fingerprint=fingerprint,
     )

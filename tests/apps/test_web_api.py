@@ -343,6 +343,7 @@ class TestArchive:
         case = client.get(f"/api/cases/{match['dataset']}/{match['case_id']}").json()
         assert (case["label"], case["case_id"]) == (match["label"], match["case_id"])
         assert case["scans"][0]["picture"]
+        assert (case["scans"][0]["laterality"], case["scans"][0]["view"]) == (None, None)  # a folder says neither
         assert "holds no case" in detail(client.get("/api/cases/a/b/c"), 404)
 
 

@@ -12,8 +12,13 @@ def test_a_record_says_what_the_table_says(fake_roots):
     assert record.patient_id == record.group == "busbra:3"
     assert (record.pathology, record.birads, record.histology) == ("malignant", "4", "fibroadenoma")
     assert record.device == "GE Logiq 7"
-    assert dataset.load("bus_0003-l").scans[0].laterality == "left"
-    assert dataset.load("bus_0001-s").scans[0].laterality is None
+
+
+def test_side_is_the_view_and_not_the_breast(fake_roots):
+    dataset = open_dataset("busbra", fake_roots["busbra"])
+    scans = {name: dataset.load(name).scans[0] for name in ("bus_0003-l", "bus_0003-r", "bus_0001-s")}
+    assert [scan.view for scan in scans.values()] == ["left", "right", "single"]
+    assert {scan.laterality for scan in scans.values()} == {None}
 
 
 @pytest.mark.parametrize("folds", [5, 10])

@@ -23,12 +23,13 @@ def test_a_german_table_with_a_bom(fake_roots):
     assert second.case_id == "scans/b.png"
 
 
-def test_masks_side_and_spacing_reach_the_scan(fake_roots):
+def test_masks_side_view_and_spacing_reach_the_scan(fake_roots):
     dataset = open_dataset("manifest", fake_roots["manifest"] / "manifest.csv")
     first, second, third = (dataset.load(r.case_id) for r in dataset.records())
     expected = (fake_datasets.lesion() | fake_datasets.lesion(top=25, left=30)) > 0
     np.testing.assert_array_equal(first.lesion_masks[0], expected)
     assert [case.scans[0].laterality for case in (first, second, third)] == ["left", "right", None]
+    assert [case.scans[0].view for case in (first, second, third)] == ["radial", "antiradial", None]
     assert [case.scans[0].spacing_mm for case in (first, second, third)] == [None, (0.08, 0.07), (0.07, 0.07)]
 
 

@@ -151,17 +151,13 @@ class FakeDataset:
             if record.case_id == case_id:
                 scan = draw_scan(index + 1000 * (case_id in self.edited))
                 values = {name: getattr(record, name) for name in CaseRecord.__dataclass_fields__}
-                return Case(**values, scans=(replace_source(scan, case_id),))
+                return Case(**values, scans=(replace(scan, source=case_id, view=("left", "right")[index % 2]),))
         raise NotFoundError(f"no case {case_id!r}; there are {self.count}.")
 
     def fingerprint(self, case_id: str) -> str:
         if isinstance(self.broken.get(case_id), FileNotFoundError):
             raise self.broken[case_id]
         return f"{case_id} {case_id in self.edited} {case_id in self.touched}"
-
-
-def replace_source(scan: Scan, source: str) -> Scan:
-    return replace(scan, source=source)
 
 
 @pytest.fixture

@@ -27,6 +27,9 @@ def test_every_case_is_kept_with_all_that_is_known(dataset: Any, empty_gallery: 
     entry = next(iter(empty_gallery))
     scan = dataset.load("case 000").scans[0]
     assert (entry.scan_id, entry.scan_shape, entry.source) == (scan.scan_id, scan.shape, "case 000")
+    assert (entry.view, entry.laterality) == ("left", None)
+    found = empty_gallery.search(entry.embedding, k=12, where="view = 'right'").matches
+    assert {match.case_id for match in found} == {f"case {index:03d}" for index in range(1, 12, 2)}
     assert entry.picture is not None
     assert empty_gallery.fingerprints("fake") == {r.case_id: dataset.fingerprint(r.case_id) for r in dataset.records()}
 

@@ -284,6 +284,7 @@ class TestReadings:
         assert engine.encoder.calls == calls  # type: ignore[attr-defined]
         again = engine.query_case(record.dataset, record.case_id, k=4)
         assert [m.scan_id for m in report.matches] == [m.scan_id for m in again.matches]
+        assert [engine.read_case("fake", f"case 00{n}")[0].scan.view for n in (0, 1)] == ["left", "right"]
         with pytest.raises(NotFoundError, match="holds no case"):
             engine.read_case("nowhere", "nothing")
 

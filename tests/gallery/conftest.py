@@ -43,6 +43,7 @@ def _entry(number: int, *, pixels: int | None = None, embedding: Any = None, **r
         scan_shape=scan.shape,
         spacing_mm=scan.spacing_mm,
         laterality=(None, "left", "right")[number % 3],
+        view=("left", "right", "single", None)[number % 4],
         source=f"scan {number}.png",
         fingerprint=f"f{number}",
     )

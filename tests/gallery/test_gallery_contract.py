@@ -167,6 +167,7 @@ def test_adding_again_changes_nothing_and_says_so(gallery, make_entries):
         {"picture": encode_picture(np.zeros((9, 9), np.uint8))},
         {"embedding": np.linspace(-1, 2, DIMENSION, dtype=np.float32)},
         {"laterality": "left"},
+        {"view": "radial"},
         {"spacing_mm": None},
         {"source": "elsewhere"},
         {"fingerprint": "new"},

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from test_gallery_contract import same
 from test_gallery_where import entries, evaluate, nodes, written  # noqa: F401  # a fixture, and what draws filters
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, TemporaryError, WhereError
 from sonoseek.gallery import AddResult, GalleryEntry, create_gallery, open_gallery
+from sonoseek.gallery.milvus_rows import read_entry, scan_fields
 from sonoseek.gallery.milvus_server import Server, parse_address
-from sonoseek.gallery.where_milvus import quoted
+from sonoseek.gallery.where_milvus import compile_expression, quoted
+from sonoseek.gallery.writing import prepare_entries
 
 long = [pytest.mark.long, pytest.mark.peer]
 DIMENSION = 24
@@ -33,6 +36,20 @@ def location(milvus) -> str:
 def gallery(location) -> Iterator:
     with create_gallery(location, bundle_id="b", dimension=DIMENSION) as made:
         yield made
+
+
+# Rows and filters, without a server
+
+
+def test_a_row_gives_the_entry_back_and_has_the_fields_that_filters_ask_for(make_entry):
+    entry = make_entry(2)
+    prepared = prepare_entries([entry], dimension=DIMENSION)
+    ((key, case),) = prepared.cases.items()
+    fields = scan_fields(case, prepared.scans[key][entry.scan_id])
+    assert (fields["laterality"], fields["view"]) == ("=right", "=single")
+    read = read_entry(fields, {"p": entry.picture})
+    assert same(read, entry)
+    assert compile_expression("view = 'left'", lambda _: ()) == 'view in ["=left"]'
 
 
 # Addresses
@@ -206,8 +223,8 @@ class TestOnAServer:
         assert gallery.verify() == ()
 
     def test_a_gallery_of_another_schema_is_refused(self, location, gallery, monkeypatch):
-        monkeypatch.setattr("sonoseek.gallery.milvus.SCHEMA_VERSION", 2)
-        with pytest.raises(GalleryError, match="schema version 1"):
+        monkeypatch.setattr("sonoseek.gallery.milvus.SCHEMA_VERSION", 3)
+        with pytest.raises(GalleryError, match="schema version 2"):
             open_gallery(location)
         with pytest.raises(NotFoundError, match="index build"):
             open_gallery(location + "x")

@@ -55,7 +55,11 @@ def entries(make_entry) -> list[GalleryEntry]:
             patient_id=pick([None, "0012", "12", "p"]),
             group=pick([None, "1", "2"]),
         )
-        made.append(dataclasses.replace(entry, laterality=pick([None, "left", "right"])))
+        made.append(
+            dataclasses.replace(
+                entry, laterality=pick([None, "left", "right"]), view=pick(["left", "single", *TEXTS, None])
+            )
+        )
     return made
 
 
@@ -91,6 +95,7 @@ FIELDS: dict[str, Callable[[GalleryEntry], Any]] = {
     "date": lambda e: e.record.acquired and e.record.acquired.isoformat(),
     "acquired": lambda e: e.record.acquired and e.record.acquired.isoformat(),
     "laterality": lambda e: e.laterality,
+    "view": lambda e: e.view,
     "patient": lambda e: e.record.patient_id,
     "group": lambda e: e.record.group,
     "case": lambda e: e.record.case_id,
@@ -106,6 +111,7 @@ VALUES: dict[str, list[Any]] = {
     "date": ["2014-12-31", "2015-01-01", "2016-01-01"],
     "acquired": ["2014-12-31", "2015-01-01", "2016-01-01"],
     "laterality": ["left", "right"],
+    "view": ["left", "right", "single", *TEXTS],
     "patient": ["0012", "12", "p"],
     "group": ["1", "2", "3"],
     "case": ["case 0001", "case 0150", "nobody"],
@@ -237,7 +243,7 @@ def test_any_text_is_a_filter_or_a_where_error(gallery, entries, text):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(), st.sampled_from(["device", "histology", "dataset", "patient", "group", "case"]))
+@given(st.text(), st.sampled_from(["device", "histology", "view", "dataset", "patient", "group", "case"]))
 @example("'; DROP TABLE scans; --", "device")
 @example("\\", "device")
 @example("x') OR ('1'='1", "case")

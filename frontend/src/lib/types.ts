@@ -175,6 +175,7 @@ export interface CaseInfo {
     width: number;
     spacing_mm: [number, number] | null;
     laterality: string | null;
+    view: string | null;
     picture: boolean;
     explained: boolean;
   }[];

@@ -25,6 +25,7 @@ class Scan:
         spacing_mm: (row, column) distance of pixel centres in millimetres, or None where the file does not say.
         patient_id: a pseudonym, or None.
         laterality: the breast, or None.
+        view: which picture of the lesion or of the breast this is, as its archive names it ("left", "radial"), or None.
         source: where the scan came from, for people (a file name, an archive's name).
         scan_id: sha256 over shape and pixels, 64 hex digits: two scans are the same scan when their pixels are.
     """
@@ -33,6 +34,7 @@ class Scan:
     spacing_mm: tuple[float, float] | None = None
     patient_id: str | None = None
     laterality: Laterality | None = None
+    view: str | None = None
     source: str = ""
     scan_id: str = field(init=False)
 
@@ -71,6 +73,7 @@ class Scan:
         spacing_mm: tuple[float, float] | None = None,
         patient_id: str | None = None,
         laterality: Laterality | None = None,
+        view: str | None = None,
         source: str = "",
     ) -> Scan:
         """A picture that stands for a scan whose own pixels are elsewhere, as an archive keeps it.
@@ -81,12 +84,20 @@ class Scan:
             spacing_mm: as above.
             patient_id: as above.
             laterality: as above.
+            view: as above.
             source: as above.
 
         Raises:
             InvalidValueError: as for any scan.
         """
-        scan = cls(pixels=pixels, spacing_mm=spacing_mm, patient_id=patient_id, laterality=laterality, source=source)
+        scan = cls(
+            pixels=pixels,
+            spacing_mm=spacing_mm,
+            patient_id=patient_id,
+            laterality=laterality,
+            view=view,
+            source=source,
+        )
         object.__setattr__(scan, "scan_id", scan_id)
         return scan
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 from sonoseek.core import CaseRecord, DatasetError, InvalidValueError, SplitError
 from sonoseek.datasets.base import DatasetCard, Source
 from sonoseek.datasets.case_files import CaseFiles, FileDataset, find_folder
-from sonoseek.datasets.fields import parse_birads, parse_laterality
+from sonoseek.datasets.fields import is_empty, parse_birads
 from sonoseek.datasets.tables import Row, read_table
 
 COLUMNS = ("ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Side")
@@ -28,6 +28,9 @@ _DEFECTS = MappingProxyType(
 
 class BusbraDataset(FileDataset):
     """`BUSBRA/Images/bus_0001-l.png`, `Masks/mask_0001-l.png`, `bus_data.csv`, `5-fold-cv.csv`, `10-fold-cv.csv`.
+
+    A patient has one lesion, in one picture or in two. `Side` names the picture (left, right, single), not the breast,
+    which the archive does not say: it is the scan's `view`.
 
     `Width`, `Height` and `BBOX` of `bus_data.csv` speak of the published size; they are not read, so that a copy at
     another size loads as well, as long as each mask has its scan's size.
@@ -71,7 +74,7 @@ class BusbraDataset(FileDataset):
                 record=self._record(row),
                 scan=self.root / "Images" / f"{row['ID']}.png",
                 masks=(masks / name,) if name in drawn else (),
-                laterality=parse_laterality(row["Side"]),
+                view=None if is_empty(row["Side"]) else row["Side"],
                 origin=row.origin,
             )
 
@@ -95,8 +98,8 @@ class BusbraDataset(FileDataset):
     def official_test_folds(self, folds: int) -> Mapping[str, int]:
         """case_id → published test fold, 1 … `folds`; see `HasOfficialFolds`.
 
-        Only the column `kFold` is read: the authors' inner validation columns put the two breasts of one patient on
-        different sides.
+        Only the column `kFold` is read: the authors' inner validation columns put the two pictures of one lesion
+        on different sides.
 
         Raises:
             SplitError: `folds` is not 5 or 10.

@@ -36,6 +36,7 @@ class CaseFiles:
         scan: file of the scan.
         masks: files whose union is the lesion; empty where none was drawn.
         laterality: of the breast, or None: then the file's own word stands.
+        view: which picture of the lesion it is, as its archive names it, or None: then the file's own word stands.
         spacing_mm: (row, column) in millimetres, or None: then the file's own word stands.
         frame: of a multi-frame file, 0-based.
         origin: where the case is listed, for error messages ("row 12 of archive.csv"), or empty.
@@ -45,6 +46,7 @@ class CaseFiles:
     scan: Path
     masks: tuple[Path, ...] = ()
     laterality: Laterality | None = None
+    view: str | None = None
     spacing_mm: tuple[float, float] | None = None
     frame: int = 0
     origin: str = ""
@@ -147,6 +149,7 @@ class FileDataset(ABC):
             read,
             patient_id=item.record.patient_id or read.patient_id,
             laterality=item.laterality or read.laterality,
+            view=item.view or read.view,
             spacing_mm=item.spacing_mm or read.spacing_mm,
             source=f"{self.name}/{self._relative(item.scan)}",
         )
@@ -158,7 +161,7 @@ class FileDataset(ABC):
     def fingerprint(self, case_id: str) -> str:
         """Changes with the case's files or record; see `Dataset.fingerprint`."""
         item = self.files(case_id)
-        digest = hashlib.sha256(repr((item.record, item.laterality, item.spacing_mm, item.frame)).encode())
+        digest = hashlib.sha256(repr((item.record, item.laterality, item.view, item.spacing_mm, item.frame)).encode())
         for path in (item.scan, *item.masks):
             try:
                 status = path.stat()

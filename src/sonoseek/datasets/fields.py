@@ -84,7 +84,7 @@ def parse_date(text: str) -> date | None:
 
 
 def parse_laterality(text: str) -> Laterality | None:
-    """From "left", "right", "L", "R" in any case of letters; None for anything that names neither ("single")."""
+    """From "left", "right", "L", "R" in any case of letters; None for anything that names neither ("both")."""
     return _SIDES.get(text.strip().lower())
 
 

@@ -35,6 +35,7 @@ OPTIONAL = (
     "age",
     "acquired",
     "laterality",
+    "view",
     "spacing_mm",
     "frame",
     "dataset",
@@ -51,9 +52,10 @@ class ManifestDataset(FileDataset):
 
     Separated by comma, semicolon or tab, with or without a BOM. Paths are relative to the CSV's folder or absolute.
     `case_id` is the file's path where not given, `group` the patient. Several masks are parted by "|". `patient` is
-    to be a pseudonym: it goes into galleries and reports. `dataset` names the archive a row came from, "manifest" where
-    not given; patients and groups are names within it. The lesion's BI-RADS descriptors have a column each
-    (`DESCRIPTORS`); several words of one are parted by "&" or ";".
+    to be a pseudonym: it goes into galleries and reports. `laterality` is the breast, `view` which picture of the
+    lesion it is, in the archive's own words. `dataset` names the archive a row came from, "manifest" where not given;
+    patients and groups are names within it. The lesion's BI-RADS descriptors have a column each (`DESCRIPTORS`);
+    several words of one are parted by "&" or ";".
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -127,6 +129,7 @@ class ManifestDataset(FileDataset):
             scan=self.root.parent / file,
             masks=tuple(self.root.parent / _path(mask) for mask in masks if mask),
             laterality=_side(row.get("laterality", "")),
+            view=_text(row, "view"),
             spacing_mm=parse_spacing(row.get("spacing_mm", "")),
             frame=int(frame or 0),
             origin=row.origin,

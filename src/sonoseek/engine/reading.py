@@ -101,6 +101,7 @@ def read_entry(bundle: Bundle, entry: GalleryEntry) -> Reading:
             spacing_mm=entry.spacing_mm,
             patient_id=entry.record.patient_id,
             laterality=side,
+            view=entry.view,
             source=entry.source or f"{entry.record.dataset}/{entry.record.case_id}",
         ),
         cleaned=None,

@@ -32,7 +32,13 @@ class Condition:
         """The changed scan; its spacing is dropped, because some conditions change it."""
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), int(scan.scan_id[:8], 16)))
         pixels = np.ascontiguousarray(self.change(scan.pixels, rng), dtype=np.uint8)
-        return Scan(pixels=pixels, patient_id=scan.patient_id, laterality=scan.laterality, source=scan.source)
+        return Scan(
+            pixels=pixels,
+            patient_id=scan.patient_id,
+            laterality=scan.laterality,
+            view=scan.view,
+            source=scan.source,
+        )
 
 
 def _scaled(pixels: Pixels, factor: float, *, around: float) -> Pixels:

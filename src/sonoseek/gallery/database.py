@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, SonoseekError, TemporaryError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x534F4E4F
 """b"SONO": what `file` and SQLite show as the owner of the file."""
 FILE_NAME = "gallery.db"
@@ -44,7 +44,7 @@ CREATE TABLE cases (
     acquired   TEXT,
     licence    TEXT NOT NULL,
     descriptors TEXT,                  -- JSON, [[feature, word], …]
-    digest     BLOB NOT NULL DEFAULT x'',  -- of all the above; see digests.py
+    digest     BLOB NOT NULL,          -- of all the above; see digests.py
     UNIQUE (dataset, case_id)
 ) STRICT;
 CREATE INDEX cases_by_patient ON cases (patient_id, dataset) WHERE patient_id IS NOT NULL;
@@ -60,14 +60,15 @@ CREATE TABLE scans (
     width          INTEGER NOT NULL,
     spacing_row    REAL,
     spacing_column REAL,
-    laterality     TEXT CHECK (laterality IN ('left', 'right')),
+    laterality     TEXT CHECK (laterality IN ('left', 'right')),  -- the breast
+    view           TEXT,               -- which picture of the lesion, as its archive names it
     source         TEXT NOT NULL,
     fingerprint    TEXT NOT NULL,
-    digest         BLOB NOT NULL DEFAULT x'',   -- of the row, its picture and its evidence; see digests.py
+    digest         BLOB NOT NULL,               -- of the row, its picture and its evidence; see digests.py
     changed        INTEGER NOT NULL DEFAULT 0,  -- the state in which it, or its case, was last written
     UNIQUE (scan_id, case_key)
 ) STRICT;
-CREATE INDEX scans_by_case ON scans (case_key, laterality);  -- all that a filter needs of a scan
+CREATE INDEX scans_by_case ON scans (case_key, laterality, view);  -- all that a filter needs of a scan
 CREATE INDEX scans_by_change ON scans (changed);
 
 CREATE TABLE pictures (
@@ -199,11 +200,7 @@ def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
             cached_statements=64,
         )
         try:
-            try:
-                _check_header(connection, path)
-            except OlderSchemaError:
-                migrate(path, timeout_s=timeout_s)
-                _check_header(connection, path)
+            _check_header(connection, path)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 67108864")  # bytes the log keeps after a large batch
@@ -216,66 +213,6 @@ def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-MIGRATIONS = {
-    1: """
-ALTER TABLE cases ADD COLUMN descriptors TEXT;
-CREATE TABLE evidence (
-    row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
-    packed BLOB NOT NULL
-) STRICT;
-""",
-    2: """
-ALTER TABLE cases ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
-ALTER TABLE scans ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
-ALTER TABLE scans ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
-DROP INDEX scans_by_case;
-CREATE INDEX scans_by_case ON scans (case_key, laterality);
-CREATE INDEX scans_by_change ON scans (changed);
-CREATE TABLE states (seq INTEGER PRIMARY KEY, stamp INTEGER NOT NULL) STRICT;
-INSERT INTO states SELECT 1, value FROM meta WHERE key = 'stamp';
-DELETE FROM meta WHERE key = 'stamp';
-CREATE TABLE removals (
-    changed INTEGER NOT NULL,
-    row_id  INTEGER NOT NULL,
-    PRIMARY KEY (changed, row_id)
-) STRICT, WITHOUT ROWID;
-""",
-}
-"""Schema version → what makes the next one of it."""
-
-
-class OlderSchemaError(Exception):
-    """The file is of an earlier version that `migrate` knows."""
-
-
-def migrate(path: Path, *, timeout_s: float) -> None:
-    """Bring a gallery of an earlier version to this one's schema, in one step, all of it or nothing.
-
-    Raises:
-        GalleryError: the file cannot be written.
-        TemporaryError: locked for longer than `timeout_s`.
-    """
-    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        raise GalleryError(
-            f"{path} was written by an earlier version and must be brought to schema {SCHEMA_VERSION} first, but "
-            "cannot be written from here. Open it once where it can be, for example with `sonoseek index info`."
-        )
-    with closing(
-        sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True, timeout=timeout_s, isolation_level=None)
-    ) as connection:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            while (found := connection.execute("PRAGMA user_version").fetchone()[0]) in MIGRATIONS:
-                for statement in MIGRATIONS[found].split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {found + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-
-
 def _check_header(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
@@ -284,8 +221,6 @@ def _check_header(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} is a database, but no sonoseek gallery (application id {application:#x}, expected "
             f"{APPLICATION_ID:#x}). Choose another path, or build the gallery anew."
         )
-    if schema in MIGRATIONS:
-        raise OlderSchemaError
     if schema != SCHEMA_VERSION:
         remedy = (
             "Upgrade sonoseek." if schema > SCHEMA_VERSION else "Build the gallery anew with `sonoseek index build`."

@@ -9,13 +9,11 @@ from typing import Any
 
 import msgspec
 
-from sonoseek.core import GalleryError
-
 CASE_COLUMNS = (
     'dataset, case_id, pathology, patient_id, "group", birads, histology, device, age_years, acquired, licence, '
     "descriptors"
 )
-SCAN_COLUMNS = "embedding, exponent, height, width, spacing_row, spacing_column, laterality, source, fingerprint"
+SCAN_COLUMNS = "embedding, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint"
 """All of a scan but its keys."""
 _SIZE = 16
 _STORED = f"""SELECT s.row_id, s.digest, s.scan_id,
@@ -45,27 +43,10 @@ def stored_scan_digest(connection: sqlite3.Connection, row_id: int) -> bytes:
 
 
 def differing(connection: sqlite3.Connection) -> Iterator[str]:
-    """Sentences about cases and scans that are no longer what was written. Rows without a digest are passed over."""
+    """Sentences about cases and scans that are no longer what was written."""
     for key, kept, *row in connection.execute(f"SELECT case_key, digest, {CASE_COLUMNS} FROM cases"):  # noqa: S608
-        if kept and kept != case_digest(row):
+        if kept != case_digest(row):
             yield f"case {row[1]!r} of {row[0]!r} (row {key}) is not what was written; add the case again"
     for _, kept, scan_id, picture, evidence, *row in connection.execute(_STORED):
-        if kept and kept != scan_digest(scan_id, row, picture=picture, evidence=evidence):
+        if kept != scan_digest(scan_id, row, picture=picture, evidence=evidence):
             yield f"scan {scan_id}: its row, picture or evidence is not what was written; build its case again"
-
-
-def give_digests(connection: sqlite3.Connection) -> int:
-    """Write the digests of rows that have none, of a gallery that an earlier version filled; returns how many."""
-    cases = connection.execute(f"SELECT case_key, {CASE_COLUMNS} FROM cases WHERE digest = x''").fetchall()  # noqa: S608
-    connection.executemany(
-        "UPDATE cases SET digest = ? WHERE case_key = ?", [(case_digest(row), key) for key, *row in cases]
-    )
-    scans = [row_id for (row_id,) in connection.execute("SELECT row_id FROM scans WHERE digest = x''")]
-    try:
-        connection.executemany(
-            "UPDATE scans SET digest = ? WHERE row_id = ?",
-            ((stored_scan_digest(connection, row_id), row_id) for row_id in scans),
-        )
-    except TypeError as error:
-        raise GalleryError(f"a scan cannot be read ({error}); run `sonoseek index verify` on the gallery.") from error
-    return len(cases) + len(scans)

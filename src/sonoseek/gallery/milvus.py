@@ -51,7 +51,7 @@ from sonoseek.gallery.values import (
 from sonoseek.gallery.where_milvus import EVERYTHING
 from sonoseek.gallery.writing import prepare_entries
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the collections; not that of SQLite files."""
 _FETCHED = 64
 """Entries that an iteration holds at once."""
@@ -478,7 +478,10 @@ def _create_collections(server: Server, name: str, dimension: int) -> None:
         text("key", 64, is_primary=True),
         {"name": "embedding", "type": "FLOAT_VECTOR", "dim": dimension},
         *(text(field, longest.get(field, 2_500)) for field in keys),
-        *(text(field, longest.get(field, 64)) for field in ("case_id", "histology", "laterality", "case_group")),
+        *(
+            text(field, longest.get(field, 64))
+            for field in ("case_id", "histology", "laterality", "view", "case_group")
+        ),
         *(text(field, longest.get(field, 64)) for field in ("fingerprint", "scan_digest", "case_digest", "content")),
         {"name": "age_years", "type": "DOUBLE"},
         {"name": "acquired", "type": "DOUBLE"},

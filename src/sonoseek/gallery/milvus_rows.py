@@ -34,6 +34,7 @@ LONGEST = {
     "case_group": 1_024,
     "device": 1_024,
     "histology": 8_192,
+    "view": 1_024,
     "fingerprint": 256,
     "content": 65_000,
 }
@@ -93,6 +94,7 @@ def scan_fields(case: Row, scan: PreparedScan) -> Fields:
         "device": _text(record["device"]),
         "histology": _text(record["histology"]),
         "laterality": _text(rest[4]),
+        "view": _text(rest[5]),
         "patient_id": _text(record["patient_id"]),
         "case_group": _text(record["group"]),
         "age_years": UNKNOWN_NUMBER if record["age_years"] is None else record["age_years"],
@@ -166,6 +168,7 @@ def read_entry(fields: Mapping[str, Any], kept: Mapping[str, bytes]) -> GalleryE
             scan_shape=(scan["height"], scan["width"]),
             spacing_mm=None if scan["spacing_row"] is None else (scan["spacing_row"], scan["spacing_column"]),
             laterality=scan["laterality"],
+            view=scan["view"],
             source=scan["source"],
             fingerprint=scan["fingerprint"],
         )

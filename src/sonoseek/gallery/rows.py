@@ -60,8 +60,10 @@ def read_entry(row: Row) -> GalleryEntry:
 
 def _entry(row: Row) -> GalleryEntry:
     dataset, case_id, pathology, patient_id, group, birads, histology, device, age, acquired, licence, told = row[:12]
-    scan_id, blob, exponent, height, width, spacing_row, spacing_column, laterality, source, fingerprint = row[12:22]
-    jpeg, packed = row[22:]
+    scan_id, blob, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint = row[
+        12:23
+    ]
+    jpeg, packed = row[23:]
     return GalleryEntry(
         record=CaseRecord(
             case_id=case_id,
@@ -84,6 +86,7 @@ def _entry(row: Row) -> GalleryEntry:
         scan_shape=(height, width),
         spacing_mm=None if spacing_row is None else (spacing_row, spacing_column),
         laterality=laterality,
+        view=view,
         source=source,
         fingerprint=fingerprint,
     )

@@ -28,7 +28,6 @@ from sonoseek.gallery.connections import Connections
 from sonoseek.gallery.copying import copy_database
 from sonoseek.gallery.database import create_database, database_path
 from sonoseek.gallery.deduplicate import Hit, check_duplicate_threshold, deduplicate, first_fetch
-from sonoseek.gallery.digests import give_digests
 from sonoseek.gallery.exact import nearest_distance, normalised, percentile
 from sonoseek.gallery.sampling import drawn
 from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
@@ -129,12 +128,9 @@ class SqliteGallery:
             return writing.remove_rows(connection, scan_ids=wanted_scans, cases=wanted_cases, seq=seq)
 
     def optimise(self) -> None:
-        """See `Gallery.optimise`: digests of old rows, statistics, VACUUM, an empty log, a fresh cache, no drafts."""
+        """See `Gallery.optimise`: statistics, VACUUM, an empty log, a fresh cache, no drafts."""
         self._check_writable()
         with self._connections.writer() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            give_digests(connection)
-            connection.execute("COMMIT")
             connection.execute("PRAGMA optimize")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

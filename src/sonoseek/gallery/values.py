@@ -37,7 +37,8 @@ class GalleryEntry:
             with it cannot be explained on its own pixels.
         scan_shape: (H, W) of the scan in pixels.
         spacing_mm: (row, column) in millimetres, or None.
-        laterality: "left", "right" or None.
+        laterality: the breast: "left", "right" or None.
+        view: which picture of the lesion it is, as its archive names it, or None.
         source: where the scan came from, for people.
         fingerprint: of the case's files when they were read (`Dataset.fingerprint`); "" when unknown. A build that
             continues skips cases whose fingerprint has not changed.
@@ -51,6 +52,7 @@ class GalleryEntry:
     scan_shape: tuple[int, int]
     spacing_mm: tuple[float, float] | None = None
     laterality: str | None = None
+    view: str | None = None
     source: str = ""
     fingerprint: str = ""
 

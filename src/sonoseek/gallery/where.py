@@ -4,12 +4,12 @@
     label in ('benign', 'malignant') and not histology contains 'phyllodes'
     age < 40 and acquired >= 2015-01-01 and patient is not null
 
-Columns: label (or pathology), birads, device, age, dataset, date (or acquired), histology, laterality, patient, group,
-case. Comparisons: = != < <= > >=, in (…), not in (…), contains and like (the text anywhere, upper and lower case alike;
-no wildcards), is null, is not null. They are joined by and, or, not and parentheses; not binds tighter than and, and
-tighter than or. Words of the language and names of columns may be in capitals. Text stands in single or double quotes;
-a quote inside is doubled or follows a backslash, a backslash is doubled. Dates are written YYYY-MM-DD, and
-4A, 4B and 4C may be written, with quotes or without.
+Columns: label (or pathology), birads, device, age, dataset, date (or acquired), histology, laterality, view, patient,
+group, case. Comparisons: = != < <= > >=, in (…), not in (…), contains and like (the text anywhere, upper and lower case
+alike; no wildcards), is null, is not null. They are joined by and, or, not and parentheses; not binds tighter than and,
+and tighter than or. Words of the language and names of columns may be in capitals. Text stands in single or double
+quotes; a quote inside is doubled or follows a backslash, a backslash is doubled. Dates are written YYYY-MM-DD, and 4A,
+4B and 4C may be written, with quotes or without.
 
 What is unknown: a comparison with a value that the archive does not know can neither be true nor false, so the row is
 left out; so it is under `!=`, and under `not` as well: `not birads = '4A'` finds what `birads != '4A'` finds. It may
@@ -78,6 +78,7 @@ _COLUMNS = {
     "acquired": "acquired",
     "histology": "histology",
     "laterality": "laterality",
+    "view": "view",
     "patient": "patient_id",
     "group": "group",
     "case": "case_id",
@@ -107,7 +108,7 @@ class Condition:
     """One comparison, its values checked.
 
     Attributes:
-        column: field of `CaseRecord`, or "laterality".
+        column: field of `CaseRecord`, "laterality" or "view".
         operator: "=", "!=", "<", "<=", ">", ">=", "in", "not in", "contains", "is null" or "is not null". The order of
             BI-RADS has become "in"; the list may then be empty: nothing passes.
         values: floats for age_years, else text (dates as YYYY-MM-DD, what `contains` looks for case-folded).

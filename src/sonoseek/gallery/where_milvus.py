@@ -27,6 +27,7 @@ _TEXTS = {
     "dataset": "dataset",
     "histology": "histology",
     "laterality": "laterality",
+    "view": "view",
     "patient_id": "patient_id",
     "group": "case_group",
     "case_id": "case_id",

@@ -16,6 +16,7 @@ _COLUMNS = {
     "acquired": "c.acquired",
     "histology": "c.histology",
     "laterality": "s.laterality",
+    "view": "s.view",
     "patient_id": "c.patient_id",
     "group": 'c."group"',
     "case_id": "c.case_id",

@@ -26,9 +26,9 @@ _ADD_CASE = f"INSERT INTO cases (case_key, {CASE_COLUMNS}, digest) VALUES ({', '
 _PUT_CASE = f"UPDATE cases SET ({CASE_COLUMNS}, digest) = ({', '.join('?' * 13)}) WHERE case_key = ?"
 _FIND_SCANS = "SELECT scan_id, row_id, digest FROM scans WHERE case_key = ?"
 _ADD_SCAN = (
-    f"INSERT INTO scans (row_id, changed, scan_id, case_key, digest, {SCAN_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+    f"INSERT INTO scans (row_id, changed, scan_id, case_key, digest, {SCAN_COLUMNS}) VALUES ({', '.join('?' * 15)})"
 )
-_PUT_SCAN = f"UPDATE scans SET (changed, digest, {SCAN_COLUMNS}) = ({', '.join('?' * 11)}) WHERE row_id = ?"
+_PUT_SCAN = f"UPDATE scans SET (changed, digest, {SCAN_COLUMNS}) = ({', '.join('?' * 12)}) WHERE row_id = ?"
 _PUT_PICTURE = "INSERT INTO pictures VALUES (?, ?) ON CONFLICT (row_id) DO UPDATE SET jpeg = excluded.jpeg"
 _PUT_EVIDENCE = "INSERT INTO evidence VALUES (?, ?) ON CONFLICT (row_id) DO UPDATE SET packed = excluded.packed"
 
@@ -111,6 +111,7 @@ def _prepare(entry: GalleryEntry, blob: bytes, exponent: int) -> PreparedScan:
         None if spacing is None else float(spacing[0]),
         None if spacing is None else float(spacing[1]),
         entry.laterality,
+        entry.view,
         # Odd file names are for people, not keys.
         source if source.isascii() else source.encode("utf-8", "backslashreplace").decode(),
         entry.fingerprint,

@@ -155,6 +155,7 @@ def _case(entries: tuple[GalleryEntry, ...]) -> dict[str, Any]:
                 "width": entry.scan_shape[1],
                 "spacing_mm": None if entry.spacing_mm is None else list(entry.spacing_mm),
                 "laterality": entry.laterality,
+                "view": entry.view,
                 "picture": entry.picture is not None,
                 "explained": entry.evidence is not None,
             }

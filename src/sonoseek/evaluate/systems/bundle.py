@@ -126,6 +126,7 @@ def _entry(sample: Sample, embedding: NDArray[np.float32]) -> GalleryEntry:
         scan_shape=sample.scan.shape,
         spacing_mm=sample.scan.spacing_mm,
         laterality=sample.scan.laterality,
+        view=sample.scan.view,
         source=sample.scan.source,
         fingerprint="",
     )
