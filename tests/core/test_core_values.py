@@ -98,6 +98,15 @@ def test_a_scan_that_is_none_is_refused_with_a_remedy(change: dict[str, object],
         Scan(**{"pixels": np.zeros((10, 10), np.uint8), **change})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("frame", "frames"), [(5, 5), (None, 5), (-1, None), (-1, 5)])
+def test_a_frame_lies_within_its_file(frame: int | None, frames: int | None) -> None:
+    with pytest.raises(InvalidValueError, match="frame is"):
+        Scan(pixels=np.zeros((16, 16), np.uint8), frame=frame, frames=frames)
+    fine = Scan(pixels=np.zeros((16, 16), np.uint8), frame=4, frames=5)
+    assert (fine.frame, fine.frames) == (4, 5)
+    assert fine.scan_id == Scan(pixels=np.zeros((16, 16), np.uint8)).scan_id
+
+
 def test_case_checks_pathology_birads_and_masks() -> None:
     with pytest.raises(InvalidValueError, match="normal, benign, malignant"):
         CaseRecord(case_id="a", dataset="d", pathology="cancer")

@@ -30,6 +30,13 @@ def test_each_frame_is_itself(tmp_path: Path, syntax: str) -> None:
         assert np.array_equal(read_dicom(path, frame=index).pixels, CINE[index])
 
 
+def test_a_frame_says_which_of_how_many_it_is(tmp_path: Path) -> None:
+    loop = save(us_dataset(CINE, frames=5), tmp_path / "loop.dcm")
+    assert [(read_dicom(loop, frame=n).frame, read_dicom(loop, frame=n).frames) for n in (0, 3)] == [(0, 5), (3, 5)]
+    single = read_dicom(save(us_dataset(CINE[0]), tmp_path / "single.dcm"))
+    assert (single.frame, single.frames) == (None, None)
+
+
 def test_frames_without_an_offset_table_and_in_several_fragments(tmp_path: Path) -> None:
     halves: list[bytes] = []
     for frame in CINE:

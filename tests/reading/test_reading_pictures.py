@@ -241,6 +241,27 @@ def test_a_plain_picture_has_frame_0_alone(tmp_path: Path) -> None:
         read_scan(path, frame="0")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png"])
+def test_a_page_of_several_says_which_it_is(tmp_path: Path, suffix: str) -> None:
+    others = [Image.fromarray(255 - GREY), Image.fromarray(np.roll(GREY, 7, axis=1))]
+    path = written(tmp_path, GREY, suffix, save_all=True, append_images=others)
+    found = [read_scan(path, frame=number) for number in (0, 2)]
+    assert [(scan.frame, scan.frames) for scan in found] == [(0, 3), (2, 3)]
+    alone = read_scan(written(tmp_path, GREY, suffix))
+    assert (alone.frame, alone.frames) == (None, None)
+
+
+def test_a_sound_first_page_is_read_whatever_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> int:
+        raise OSError("the second page is cut")
+
+    path = written(tmp_path, GREY, "tif", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    monkeypatch.setattr("sonoseek.reading.picture.count_frames", broken)
+    scan = read_scan(path)
+    assert (scan.frame, scan.frames) == (None, None)
+    assert np.array_equal(scan.pixels, GREY)
+
+
 def test_the_content_decides_not_the_suffix(tmp_path: Path) -> None:
     path = written(tmp_path, GREY, "png").rename(tmp_path / "scan.dcm")
     assert np.array_equal(read_scan(str(path)).pixels, GREY)

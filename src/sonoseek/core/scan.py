@@ -27,6 +27,8 @@ class Scan:
         laterality: the breast, or None.
         view: which picture of the lesion or of the breast this is, as its archive names it ("left", "radial"), or None.
         source: where the scan came from, for people (a file name, an archive's name).
+        frame: which picture of a file that holds several it is, 0-based: 0 ≤ frame < frames; None for a file of one.
+        frames: how many pictures that file holds; None for a file of one, or where it is not known.
         scan_id: sha256 over shape and pixels, 64 hex digits: two scans are the same scan when their pixels are.
     """
 
@@ -36,6 +38,8 @@ class Scan:
     laterality: Laterality | None = None
     view: str | None = None
     source: str = ""
+    frame: int | None = None
+    frames: int | None = None
     scan_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +60,13 @@ class Scan:
             )
         if self.laterality not in (None, "left", "right"):
             raise InvalidValueError(f"laterality is {self.laterality!r}; it must be 'left', 'right' or None.")
+        if self.frames is not None and not (self.frame is not None and 0 <= self.frame < self.frames):
+            raise InvalidValueError(
+                f"frame is {self.frame} of {self.frames} frames; it must be 0 … frames - 1. Give both, or frame alone "
+                "where the count is not known."
+            )
+        if self.frame is not None and self.frame < 0:
+            raise InvalidValueError(f"frame is {self.frame}; it must be 0 or more. Count frames from 0.")
         if pixels.flags.writeable or not pixels.flags.c_contiguous:
             pixels = np.array(pixels, order="C")
             pixels.flags.writeable = False

@@ -26,7 +26,8 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
     Any colour becomes grey by ITU-R BT.601 luma; 16 bit becomes 8 (see `sonoseek.dicom.grey` for the rule);
     MONOCHROME1 is inverted, so that 255 is always white. `spacing_mm` comes from SequenceOfUltrasoundRegions, else from
     PixelSpacing (see `sonoseek.dicom.spacing`). `patient_id` is "p-" and 16 hex digits of the sha256 of PatientID:
-    the same patient gives the same pseudonym, but whoever can list all PatientIDs can undo it.
+    the same patient gives the same pseudonym, but whoever can list all PatientIDs can undo it. `frame` and `frames` are
+    set where the file holds more than one frame.
 
     Args:
         path: the file.
@@ -45,13 +46,15 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
     reply, payload = _ask("read", place, frame=frame, settings=settings or Settings.from_environment())
     pixels = np.frombuffer(payload, np.uint8).reshape(reply["rows"], reply["columns"])
     pixels.flags.writeable = False  # nobody else holds the buffer: a Scan may keep it without a copy
-    spacing = reply["spacing_mm"]
+    spacing, several = reply["spacing_mm"], int(reply["frames"]) > 1
     return Scan(
         pixels=pixels,
         spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
         patient_id=reply["patient_id"],
         laterality=cast("Laterality | None", reply["laterality"]),
         source=shown(place.name),
+        frame=frame if several else None,
+        frames=int(reply["frames"]) if several else None,
     )
 
 

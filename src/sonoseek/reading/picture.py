@@ -94,6 +94,13 @@ def count_frames(picture: Image.Image) -> int:
     return int(getattr(picture, "n_frames", 1))
 
 
+def frames_if_sound(picture: Image.Image) -> int | None:
+    """The same, asked after one frame was decoded: None where a later frame is damaged, for that one is sound."""
+    with contextlib.suppress(Exception):
+        return count_frames(picture)
+    return None
+
+
 def orientation(picture: Image.Image) -> int:
     """EXIF orientation, 1 … 8, that is still to be applied; 1 is upright, and what damaged EXIF counts as.
 

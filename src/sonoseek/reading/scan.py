@@ -13,7 +13,7 @@ from sonoseek.dicom import frame_count as dicom_frames
 from sonoseek.dicom import read_dicom
 from sonoseek.dicom.files import checked_file, checked_frame, shown
 from sonoseek.reading.grey import grey_pixels, mask_pixels, rgb_pixels
-from sonoseek.reading.picture import count_frames, open_picture
+from sonoseek.reading.picture import count_frames, frames_if_sound, open_picture
 from sonoseek.reading.sniff import Kind, sniff
 
 _READS = "sonoseek reads PNG, JPEG, BMP, TIFF, GIF and DICOM"
@@ -32,7 +32,8 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
         settings: limits; from the environment when None.
 
     Returns:
-        The scan; `source` is the file's name without its folder.
+        The scan; `source` is the file's name without its folder. `frame` and `frames` are set where the file holds
+        more than one picture.
 
     Raises:
         NotFoundError: no such file.
@@ -48,13 +49,20 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
         return read_dicom(place, frame=frame, settings=settings)
     with open_picture(place, kind, frame=frame, settings=settings) as picture:
         pixels = grey_pixels(picture, place)
+        frames = frames_if_sound(picture)
     if min(pixels.shape) < MIN_SIDE:
         raise ScanReadError(
             f"{shown(place)}: the picture has {pixels.shape[0]} × {pixels.shape[1]} pixels; a scan has at least "
             f"{MIN_SIDE} a side. Give the whole scan, not an icon."
         )
     pixels.flags.writeable = False  # nobody else holds them: a Scan may keep them without a copy
-    return Scan(pixels=pixels, source=shown(place.name))
+    several = frame > 0 or (frames or 1) > 1
+    return Scan(
+        pixels=pixels,
+        source=shown(place.name),
+        frame=frame if several else None,
+        frames=frames if several else None,
+    )
 
 
 def frame_count(path: str | Path, *, settings: Settings | None = None) -> int:
