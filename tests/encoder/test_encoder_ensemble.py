@@ -9,6 +9,7 @@ import pytest
 
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, InvalidValueError, Scan
+from sonoseek.encoder.manifest import POINT
 from sonoseek.encoder import (
     EnsembleEncoder,
     OnnxEncoder,
@@ -38,7 +39,10 @@ def members(make_member):
             temperature=0.5,
             abstain_below=0.7,
             conformal={"level": 0.9, "quantile": 0.6},
-            operating_points={"sensitivity_95": {"threshold": 0.3, "sensitivity": 0.97}, "own": {"threshold": 1}},
+            operating_points={
+                "sensitivity_95": {"threshold": 0.3, "sensitivity": 0.97, "specificity": 0.5},
+                "own": {"threshold": 1, "sensitivity": 0.1, "specificity": 0.9},
+            },
             training={"cases": {"busi": ["b", "c"], "busbra": ["x"]}},
             licences={"bundle": "MIT", "data": "CC0"},
         ),
@@ -129,13 +133,13 @@ def test_what_is_not_given_is_the_mean_of_the_members(write):
     assert bundle.abstain_below == pytest.approx(0.6)
     assert bundle.conformal_quantile == pytest.approx(0.7)
     assert {name: dict(point) for name, point in bundle.operating_points.items()} == {
-        "sensitivity_95": {"threshold": pytest.approx(0.2), "sensitivity": pytest.approx(0.96)}
+        "sensitivity_95": {name: pytest.approx(v) for name, v in zip(POINT, (0.2, 0.96, 0.55), strict=True)}
     }
     assert bundle.training["calibrated_on"] == "mean of the members' calibrations"
 
 
 def test_what_is_given_is_kept(write):
-    given = {"own": {"threshold": 0.4}}
+    given = {"own": {"threshold": 0.4, "sensitivity": 0.9, "specificity": 0.8}}
     bundle = load_bundle(
         write(temperature=0.8, abstain_below=0.1, conformal={"quantile": 0.2, "level": 0.9}, operating_points=given)
     )

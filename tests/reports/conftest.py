@@ -11,7 +11,19 @@ import cv2
 import numpy as np
 import pytest
 
-from sonoseek.core import Contour, Explanation, Match, Prediction, Report, Scan, SharedDescriptor, Upsampling
+from sonoseek.core import (
+    Contour,
+    Explanation,
+    LabelCounts,
+    Match,
+    OperatingPoint,
+    Prediction,
+    Report,
+    ReportWarning,
+    Scan,
+    SharedDescriptor,
+    Upsampling,
+)
 
 SHAPE = (120, 160)
 
@@ -48,6 +60,13 @@ def make_pair(report: Report, rank: int) -> Report:
     return replace(report, matches=matches, explanations=(*report.explanations, own))
 
 
+POINTS = (
+    OperatingPoint(name="sensitivity_98", threshold=0.11, sensitivity=0.98, specificity=0.57),
+    OperatingPoint(name="sensitivity_95", threshold=0.16, sensitivity=0.95, specificity=0.68),
+    OperatingPoint(name="sensitivity_90", threshold=0.20, sensitivity=0.90, specificity=0.72),
+    OperatingPoint(name="specificity_90", threshold=0.55, sensitivity=0.70, specificity=0.90),
+)
+FITTED_ON = "the validation part of busi and busbra: 332 scans, 102 malignant"
 CORNERS = np.array([[40, 60], [40, 110], [70, 110], [70, 60]], np.float32)
 
 
@@ -96,12 +115,17 @@ def make_report(**changes: Any) -> Report:
             label="malignant",
             prediction_set=("malignant",),
             entropy=0.42,
+            operating_points=POINTS,
+            fitted_on=FITTED_ON,
         ),
         "matches": matches,
         "explanations": (make_explanation(),),
-        "agreement": 0.2 if matches else None,
+        "similar_cases": LabelCounts(labels={"malignant": 2, "benign": 2, "normal": 1} if matches else {}),
+        "hidden": None,
         "novelty": 37.5,
-        "warnings": ("Burned-in text was painted over.",),
+        "warnings": (
+            ReportWarning(severity="low", code="annotations_removed", text="Burned-in text was painted over."),
+        ),
         "bundle_id": "first-0123456789ab",
         "gallery_id": "6a1f",
         "where": "birads >= '3'",
@@ -167,7 +191,7 @@ def hostile_report() -> Report:
             make_explanation(f"match:{1:064x}", method="pair_evidence"),
         ),
         shared_descriptors=(SharedDescriptor(feature="margin", descriptor=HOSTILE, matches=2, described=2, share=0.5),),
-        warnings=(HOSTILE,),
+        warnings=(ReportWarning(severity="high", code="disagreement", text=HOSTILE),),
         where=HOSTILE,
         gallery_id=HOSTILE,
         bundle_id=HOSTILE,

@@ -80,7 +80,9 @@ def test_what_a_reader_needs_is_there(build_report: Build) -> None:
     page = Page(render(report, "html"))
     text = re.sub(r"\s+", " ", page.text)
     for words in (
-        "Malignant, 87 %",
+        "Likelihood of malignancy 87 %, above the 90 %-specificity threshold (55 %).",
+        "98 %-sensitivity 11 %",
+        "Likeliest class: malignant, 87 %.",
         "BI-RADS 3",
         "similarity 0.950",
         "distance 0.050",
@@ -248,9 +250,15 @@ class TestIndexPage:
         page = Page(path.read_text("utf-8"))
         assert [a["href"] for a in page.all("a")] == ["a.html", "sub%20folder/b.html", "c.html"]
         text = re.sub(r"\s+", " ", page.text)
-        for words in ("Ten queries", "Malignant, 87 %", "Not sure: benign or malignant", "proven: malignant", "second"):
+        for words in (
+            "Ten queries",
+            "Likelihood of malignancy 87 %",
+            "Not sure: benign",
+            "reference standard: malignant",
+            "second",
+        ):
             assert words in text
-        assert "1 of 2 verdicts as proven, 1 not sure." in text
+        assert "The given class is the reference standard in 1 of 2; 1 not sure." in text
         assert "Research use only, not for diagnosis." in text
         assert not page.all("script")
         assert "script-src" not in policy(page)

@@ -123,8 +123,9 @@ class TestWhatItSays:
     def test_verdict_precedents_and_origin(self, build_report: Build) -> None:
         text = text_of(render_pdf(build_report()))
         for said in (
-            "Malignant, 87 %",
-            "The other classes are excluded",
+            "Likelihood of malignancy 87 %, above the 90 %-specificity threshold (55 %).",
+            "≥ 98 %-sensitivity threshold, 11 %",
+            "Prediction set at 90 % coverage: malignant.",
             "of 5 similar cases are",
             "percentile 38",
             "margin: 2 of 2 spiculated, 12 % in the gallery",
@@ -228,7 +229,7 @@ class TestWhatItSays:
     def test_why_these_two(self, build_report: Build, build_pair: Callable, build_match: Callable) -> None:
         report = build_pair(build_report(), 2)
         text = text_of(render_pdf(report, rank=2))
-        assert "Why these two: the scan and match 2, proven normal, similarity 0.900" in text
+        assert "Why these two: the scan and match 2 (normal), similarity 0.900" in text
         assert "This scan: where it is like match 2" in text
         assert "cosine similarity per 1 % of the scan" in text
         assert "This pair was not explained" in text_of(render_pdf(report, rank=1))

@@ -47,8 +47,8 @@ def ask_files(
     names = without_masks(scan_names(folder))
     if job.kind == "evaluate" and not any(reference_of(name) for name in names):
         raise InvalidValueError(
-            f"no file lies in a folder called {', '.join(PATHOLOGIES)}; without a reference standard there is nothing to "
-            "score. Sort the scans into such folders, or ask them without evaluating."
+            f"no file lies in a folder called {', '.join(PATHOLOGIES)}; without a reference standard there is "
+            "nothing to score. Sort the scans into such folders, or ask them without evaluating."
         )
     store.change(job.job_id, total=len(names))
     known = {row.name for row in store.every_row(job.job_id)}

@@ -28,7 +28,7 @@ class OperatingPoint:
     def __post_init__(self) -> None:
         for name in ("threshold", "sensitivity", "specificity"):
             value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
+            if not 0.0 <= value <= 1.0 + 1e-9:  # a threshold may lie just above the largest score
                 raise InvalidValueError(f"operating point {self.name!r}: {name} is {value}; it must lie in 0 … 1.")
 
 

@@ -142,8 +142,8 @@ class SharedDescriptor:
     def __post_init__(self) -> None:
         if not (0 < self.matches <= self.described and 0.0 <= self.share <= 1.0):
             raise InvalidValueError(
-                f"{self.feature} {self.descriptor!r}: {self.matches} of {self.described} matches, share {self.share}; counts "
-                "run 1 … described, a share 0 … 1."
+                f"{self.feature} {self.descriptor!r}: {self.matches} of {self.described} matches, share {self.share}; "
+                "counts run 1 … described, a share 0 … 1."
             )
 
 

@@ -112,7 +112,10 @@ def _faults(manifest: EnsembleManifest) -> list[str]:
     if members and not sum(member.weight for member in members) > 0:
         found.append("all weights are 0; at least one must be positive")
     return found + calibration_faults(
-        temperature=manifest.temperature, abstain_below=manifest.abstain_below, conformal=manifest.conformal
+        temperature=manifest.temperature,
+        abstain_below=manifest.abstain_below,
+        conformal=manifest.conformal,
+        operating_points=manifest.operating_points,
     )
 
 

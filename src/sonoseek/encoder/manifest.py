@@ -101,8 +101,17 @@ def check_format(content: bytes, wanted: int, *, where: str, remedy: str) -> Non
         )
 
 
-def calibration_faults(*, temperature: float, abstain_below: float, conformal: Mapping[str, float]) -> list[str]:
-    """What cannot be in the numbers that turn logits into a verdict."""
+POINT = ("threshold", "sensitivity", "specificity")
+
+
+def calibration_faults(
+    *,
+    temperature: float,
+    abstain_below: float,
+    conformal: Mapping[str, float],
+    operating_points: Mapping[str, Mapping[str, float]],
+) -> list[str]:
+    """What cannot be in the numbers that turn logits into a prediction."""
     checks = (
         (
             math.isfinite(temperature) and temperature > 0,
@@ -112,6 +121,13 @@ def calibration_faults(*, temperature: float, abstain_below: float, conformal: M
         (
             0 <= conformal.get("quantile", -1.0) <= 1,
             f"conformal is {conformal}; it must hold a 'quantile' in 0 … 1",
+        ),
+        *(
+            (
+                set(point) == set(POINT) and all(0 <= value <= 1 + 1e-9 for value in point.values()),
+                f"operating point {name!r} is {dict(point)}; it must hold {', '.join(POINT)}, each in 0 … 1",
+            )
+            for name, point in operating_points.items()
         ),
     )
     return [message for holds, message in checks if not holds]
@@ -171,7 +187,10 @@ def _contradictions(manifest: Manifest) -> list[str]:
     return [
         *(message for holds, message in checks if not holds),
         *calibration_faults(
-            temperature=manifest.temperature, abstain_below=manifest.abstain_below, conformal=manifest.conformal
+            temperature=manifest.temperature,
+            abstain_below=manifest.abstain_below,
+            conformal=manifest.conformal,
+            operating_points=manifest.operating_points,
         ),
         *([] if manifest.novelty is None else _novelty_faults(manifest.novelty, dim=dim)),
     ]

@@ -1,4 +1,4 @@
-"""From logits to a prediction: temperature, abstention, conformal set; no label for a scan unlike the training scans."""
+"""From logits to a prediction: temperature, abstention, conformal set, out-of-distribution score."""
 
 from __future__ import annotations
 

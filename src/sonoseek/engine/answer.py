@@ -174,7 +174,7 @@ def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:
 
 
 def _prediction(bundle: Bundle, readings: Sequence[Reading]) -> Prediction:
-    """Of one scan its own; of several views that of their mean logits, as far from the training scans as the farthest view."""
+    """Of one scan its own; of several views that of their mean logits, with the highest ood_score among them."""
     if len(readings) == 1:
         return readings[0].prediction
     farthest = max(readings, key=lambda reading: reading.prediction.ood_score or 0.0)

@@ -46,7 +46,12 @@ class ScanPart(_Part):
         list[Annotated[float, Meta(gt=0)]] | None,
         Meta(description="(row, column) distance of pixel centres in millimetres; null where the file does not say."),
     ]
-    laterality: Literal["left", "right"] | None
+    laterality: Annotated[Literal["left", "right"] | None, Meta(description="The breast.")]
+    view: Annotated[str | None, Meta(description="Which picture of the lesion it is, as its archive names it.")]
+    frame: Annotated[
+        Annotated[int, Meta(ge=0)] | None, Meta(description="0-based, of a file that holds several pictures.")
+    ]
+    frames: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Pictures in that file, where known.")]
     patient_id: Annotated[str | None, Meta(description="A pseudonym.")]
     source: Annotated[str, Meta(description="Where the scan came from, for people.")]
 
@@ -98,8 +103,8 @@ class WarningPart(_Part):
     severity: Annotated[
         Literal["high", "medium", "low"],
         Meta(
-            description="high: prediction or matches may mislead as they stand; medium: they are less certain than they "
-            "look; low: for information."
+            description="high: prediction or matches may mislead as they stand; medium: they are less certain than "
+            "they look; low: for information."
         ),
     ]
     code: Annotated[str, Meta(min_length=1, description="The kind of warning, for programs.")]
@@ -201,8 +206,8 @@ class MatchPart(_Part):
     explanation: Annotated[
         ExplanationPart | None,
         Meta(
-            description="The cosine on the match's own pixels (target query:<scan_id>); null where the gallery keeps no "
-            "evidence or none was asked for."
+            description="The cosine on the match's own pixels (target query:<scan_id>); null where the gallery keeps "
+            "no evidence or none was asked for."
         ),
     ]
 

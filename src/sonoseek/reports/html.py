@@ -63,7 +63,8 @@ def render_html(report: Report) -> str:
             "left_out": phrases.left_out(report),
             "no_matches": phrases.no_matches(report),
             "novelty": phrases.novelty(report),
-            "size": phrases.size(report.scan),
+            "name": phrases.name(report.scan),
+            "size": phrases.details(report.scan),
             "matches": [_match(match, evidence) for match in report.matches],
             "shared_descriptors": [phrases.shared_descriptor(each) for each in report.shared_descriptors],
             "region": None if report.region is None else _rectangle(report),
@@ -209,8 +210,8 @@ def _view(view: View, number: int) -> dict[str, Any]:
         "headline": phrases.headline(view.prediction),
         "tone": phrases.tone(view.prediction),
         "said": ", ".join(f"{name} {phrases.percent(p)}" for name, p in view.prediction.probabilities.items()),
-        "source": view.scan.source or "unnamed scan",
-        "size": phrases.size(view.scan),
+        "source": phrases.name(view.scan),
+        "size": phrases.details(view.scan),
     }
 
 

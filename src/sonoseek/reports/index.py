@@ -58,7 +58,7 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
     shown = [
         {
             "href": quote(entry.href),
-            "title": entry.title or entry.report.scan.source or "unnamed scan",
+            "title": entry.title or phrases.name(entry.report.scan),
             "url": pictures.thumbnail_url(entry.report.scan),
             "tone": phrases.tone(entry.report.prediction),
             "headline": phrases.headline(entry.report.prediction),

@@ -162,6 +162,9 @@ def _scan(scan: Scan) -> parts.ScanPart:
         width=width,
         spacing_mm=None if spacing is None else [_number(side, "spacing_mm") for side in spacing],
         laterality=scan.laterality,
+        view=scan.view,
+        frame=scan.frame,
+        frames=scan.frames,
         patient_id=scan.patient_id,
         source=scan.source,
     )

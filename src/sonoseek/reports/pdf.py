@@ -157,7 +157,6 @@ def _side_by_side(shown: Sequence[tuple[Flowable, str]], *, scan: Scan | None = 
 def _facts(report: Report) -> list[Flowable]:
     """What else is known, as terms and their words."""
     scan = report.scan
-    side = f", {scan.laterality} breast" if scan.laterality else ""
     shared = [phrases.shared_descriptor(each) for each in report.shared_descriptors[:6]]
     rows = [
         ("Left out", [text] if (text := phrases.left_out(report)) else []),
@@ -169,7 +168,7 @@ def _facts(report: Report) -> list[Flowable]:
         ("Region", [] if report.region is None else [f"searched with {phrases.region(report.region)} alone"]),
         ("Refined", [phrases.refined(report)] if report.liked or report.disliked else []),
         ("Filter", [] if report.where is None else [report.where]),
-        ("Scan", [f"{paper.clean(scan.source or 'unnamed', widest=160)}, {phrases.size(scan)}{side}"]),
+        ("Scan", [f"{paper.clean(phrases.name(scan), widest=160)}, {phrases.details(scan)}"]),
         ("Scan id", [f"{report.scan_id[:16]}…"]),
     ]
     # One row a line: a page may end within a term whose lines are many and long.
@@ -232,7 +231,7 @@ def _view(view: View, number: int, report: Report) -> Card:
         tone=phrases.tone(view.prediction),
         title=phrases.short_headline(view.prediction),
         lines=(f"alone: {shares}",),
-        quiet=(view.scan.source or "unnamed scan", phrases.size(view.scan)),
+        quiet=(phrases.name(view.scan), phrases.details(view.scan)),
     )
 
 

@@ -260,6 +260,21 @@ def size(scan: Scan) -> str:
     return f"{width} × {height} pixels, {width * scan.spacing_mm[1]:.3g} × {height * scan.spacing_mm[0]:.3g} mm"
 
 
+def name(scan: Scan) -> str:
+    """What a scan is called: its source and, of a file with several pictures, which: "exam.dcm, frame 12 of 40"."""
+    named = scan.source or "unnamed scan"
+    if scan.frame is None:
+        return named
+    of = "" if scan.frames is None else f" of {scan.frames}"
+    return f"{named}, frame {scan.frame + 1}{of}"
+
+
+def details(scan: Scan) -> str:
+    """Extent, breast and view: "562 × 471 pixels, 56 × 47 mm, left breast, view l"."""
+    side = f", {scan.laterality} breast" if scan.laterality else ""
+    return f"{size(scan)}{side}{f', view {scan.view}' if scan.view else ''}"
+
+
 def behind(match: Match) -> str:
     """What stands behind a match: "2 near-duplicates, 1 more of the patient"; "" where nothing does."""
     copies = f"{match.near_duplicates} near-duplicate{'' if match.near_duplicates == 1 else 's'}"

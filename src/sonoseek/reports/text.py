@@ -32,14 +32,14 @@ def render_text(report: Report) -> str:
         ("", phrases.filtered(report)),
         ("", phrases.left_out(report)),
         ("Novelty", phrases.novelty(report)),
-        ("Scan", f"{_plain(report.scan.source, widest=200) or 'unnamed'}, {phrases.size(report.scan)}"),
+        ("Scan", f"{_plain(phrases.name(report.scan), widest=200)}, {phrases.details(report.scan)}"),
     ]
     for number, shared in enumerate(report.shared_descriptors[:_WORDS]):
         rows.append(("Descriptors" if number == 0 else "", _plain(phrases.shared_descriptor(shared), widest=200)))
     if report.contour is not None and report.contour.longest_mm is not None:
         rows.append(("Outline", phrases.contour(report.contour)))
     for number, view in enumerate(report.views, start=2):
-        said = f"{phrases.headline(view.prediction)} {view.scan.source or 'unnamed'}, {phrases.size(view.scan)}"
+        said = f"{phrases.headline(view.prediction)} {phrases.name(view.scan)}, {phrases.details(view.scan)}"
         rows.append((f"View {number}", _plain(said, widest=300)))
     if report.crop is not None:
         rows.append(("Scan area", phrases.crop(report.crop)))
