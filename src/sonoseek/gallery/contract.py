@@ -47,6 +47,11 @@ class Gallery(Protocol):
         ...
 
     @property
+    def duplicate_threshold(self) -> float | None:
+        """Cosine from which on novelty takes two scans for near-duplicates, set when it was created; None: never."""
+        ...
+
+    @property
     def location(self) -> str:
         """File or address, for people."""
         ...

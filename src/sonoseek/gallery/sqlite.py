@@ -27,9 +27,9 @@ from sonoseek.gallery.checks import describe, find_problems
 from sonoseek.gallery.connections import Connections
 from sonoseek.gallery.copying import copy_database
 from sonoseek.gallery.database import create_database, database_path
-from sonoseek.gallery.deduplicate import Hit, check_duplicate_threshold, deduplicate, first_fetch
+from sonoseek.gallery.deduplicate import Hit, check_duplicate_threshold, deduplicate, first_fetch, lowest_cosine
 from sonoseek.gallery.digests import give_digests
-from sonoseek.gallery.exact import nearest_distance, normalised, percentile
+from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.sampling import drawn
 from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
 from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, record_state
@@ -45,8 +45,9 @@ from sonoseek.gallery.values import (
     SearchResult,
     check_embedding,
     check_embeddings,
+    search_result,
 )
-from sonoseek.gallery.vectors import cache_files, load_base, save_base
+from sonoseek.gallery.vectors import Base, cache_files, load_base, save_base
 
 
 class SqliteGallery:
@@ -67,6 +68,8 @@ class SqliteGallery:
             self.gallery_id: str = str(meta["gallery_id"])
             self.bundle_id: str = str(meta["bundle_id"])
             self.dimension: int = int(meta["dimension"])
+            threshold = meta.get("duplicate_threshold")
+            self.duplicate_threshold: float | None = None if threshold is None else float(threshold)
         except (KeyError, ValueError) as error:
             self.close()
             raise GalleryError(
@@ -88,6 +91,7 @@ class SqliteGallery:
         *,
         bundle_id: str,
         dimension: int,
+        duplicate_threshold: float | None = None,
         exist_ok: bool = False,
         timeout_s: float = 5.0,
         index: Index = "auto",
@@ -95,7 +99,7 @@ class SqliteGallery:
         """See `create_gallery`."""
         path = database_path(location)
         if not (exist_ok and path.exists()):
-            create_database(path, bundle_id=bundle_id, dimension=dimension)
+            create_database(path, bundle_id=bundle_id, dimension=dimension, duplicate_threshold=duplicate_threshold)
         gallery = cls(path, mode="w", timeout_s=timeout_s, index=index)
         if (gallery.bundle_id, gallery.dimension) != (bundle_id, dimension):
             found = f"bundle {gallery.bundle_id}, dimension {gallery.dimension}"
@@ -333,10 +337,7 @@ class SqliteGallery:
                     ids, cosines = [int(each.hit.key) for each in kept], [each.hit.similarity for each in kept]
                     dependent = [(each.near_duplicates, each.same_patient) for each in kept]
                 matches = rows.read_matches(connection, ids, cosines, pictures=pictures, dependent=dependent)
-                nearest = nearest_distance(one.best) if novelty else None
-                results.append(
-                    SearchResult(matches=matches, nearest=nearest, novelty=percentile(nearest, own=view.base.own))
-                )
+                results.append(search_result(matches, one.nearest, own=view.base.own))
         return tuple(results)
 
     def novelty(self, embedding: NDArray[np.float32], *, exclude: Exclusion | None = None) -> float | None:
@@ -355,7 +356,7 @@ class SqliteGallery:
                 view = self._followed(connection, view) if view is not None else None
                 if view is None:
                     base = load_base(self._path, gallery_id=self.gallery_id, dimension=self.dimension)
-                    loaded = None if base is None else View.of(base, dimension=self.dimension)
+                    loaded = None if base is None else self._seen(base)
                     view = None if loaded is None else self._followed(connection, loaded)
                 self._view = view = view or self._built(connection)
             return view
@@ -377,12 +378,21 @@ class SqliteGallery:
         return view.follow(read_changes(connection, view.state, dimension=self.dimension), state)
 
     def _built(self, connection: sqlite3.Connection) -> View:
-        base = build_base(connection, gallery_id=self.gallery_id, dimension=self.dimension, index=self._index)
+        base = build_base(
+            connection,
+            gallery_id=self.gallery_id,
+            dimension=self.dimension,
+            index=self._index,
+            duplicate_threshold=self.duplicate_threshold,
+        )
         if save_base(self._path, base):
             # What was written is mapped instead, so that processes share one copy.
             mapped = load_base(self._path, gallery_id=self.gallery_id, dimension=self.dimension)
             base = mapped if mapped is not None and mapped.state == base.state and mapped.kind == base.kind else base
-        return View.of(base, dimension=self.dimension)
+        return self._seen(base)
+
+    def _seen(self, base: Base) -> View:
+        return View.of(base, dimension=self.dimension, lowest=lowest_cosine(self.duplicate_threshold))
 
     def close(self) -> None:
         """See `Gallery.close`."""
