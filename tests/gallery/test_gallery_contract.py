@@ -25,9 +25,11 @@ from sonoseek.core import (
 from sonoseek.gallery import (
     ENGINES,
     AddResult,
+    ExcludedCounts,
     Exclusion,
     Gallery,
     GalleryEntry,
+    PatientCount,
     create_gallery,
     encode_picture,
     open_gallery,
@@ -485,6 +487,47 @@ def test_every_search_sees_what_was_written_before_it(gallery, location, make_en
         assert case_ids(reader.search(make_entry(0).embedding, where="dataset = 'moved'")) == ["case 0000"]
         gallery.remove(cases=[("phantom", "case 0000")])
         assert len(reader.search(make_entry(0).embedding).matches) == 5
+
+
+# What is left out, and who holds the most
+
+
+def test_what_an_exclusion_leaves_out_is_counted_once(gallery, make_entry):
+    gallery.add(
+        [
+            make_entry(0, patient_id="p", group="a"),
+            make_entry(1, patient_id="p", group="a"),
+            make_entry(2, patient_id="p", group="b"),
+            make_entry(3, patient_id="q", group="b"),
+            make_entry(4, patient_id=None, group="b"),
+            make_entry(5, patient_id="p", group="b", dataset="elsewhere"),
+            make_entry(6, pixels=0, patient_id="r", group=None),  # the same pixels in another case
+            make_entry(7, patient_id=None, group=None),
+        ]
+    )
+    exclusion = gallery.exclusion_for(make_entry(0).scan_id) | gallery.exclusion_for(make_entry(2).scan_id)
+    counts = gallery.count_excluded(exclusion)
+    assert counts == ExcludedCounts(scans=8, same_scan=3, same_patient=1, same_group=2)
+    assert counts.excluded == 6
+    assert len(gallery.search(make_entry(0).embedding, k=9, exclude=exclusion).matches) == 8 - counts.excluded
+    assert gallery.count_excluded(Exclusion()) == ExcludedCounts(scans=8)
+    assert gallery.count_excluded(Exclusion(scan_ids=("0" * 64,), groups=(("phantom", "none"),))).excluded == 0
+
+
+def test_one_patient_over_a_whole_archive_is_seen(gallery, location, make_entry):
+    assert gallery.largest_patient() is None
+    gallery.add([make_entry(n, patient_id=None) for n in range(3)])
+    assert gallery.largest_patient() is None
+    gallery.add([make_entry(n, patient_id=name) for n, name in enumerate("ba", start=3)])
+    gallery.add([make_entry(5, patient_id="a", dataset="another")])
+    assert gallery.largest_patient() == PatientCount(dataset="another", patient_id="a", scans=1)
+    with open_gallery(location) as reader:
+        assert reader.largest_patient() == gallery.largest_patient()
+        gallery.add([make_entry(n, patient_id="ANONYMOUS") for n in range(6, 12)])
+        for view in (gallery, reader):
+            assert view.largest_patient() == PatientCount(dataset="phantom", patient_id="ANONYMOUS", scans=6)
+    gallery.remove(cases=[("phantom", f"case {n:04d}") for n in range(12)])
+    assert gallery.largest_patient() == PatientCount(dataset="another", patient_id="a", scans=1)
 
 
 # Several queries, independent matches

@@ -17,11 +17,13 @@ from sonoseek.gallery.contract import Gallery
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
+    ExcludedCounts,
     Exclusion,
     GalleryEntry,
     GalleryInfo,
     Index,
     Mode,
+    PatientCount,
     RemoveResult,
     SearchResult,
 )
@@ -30,6 +32,8 @@ __all__ = [
     "Gallery",
     "GalleryEntry",
     "Exclusion",
+    "ExcludedCounts",
+    "PatientCount",
     "SearchResult",
     "AddResult",
     "RemoveResult",

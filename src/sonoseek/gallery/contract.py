@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
+    ExcludedCounts,
     Exclusion,
     GalleryEntry,
     GalleryInfo,
+    PatientCount,
     RemoveResult,
     SearchResult,
 )
@@ -187,6 +189,17 @@ class Gallery(Protocol):
         Args:
             scan_id: of the scan that asks; it need not be in the gallery.
             patient_id: of the scan that asks, if it says: patients of this name are left out too, in every dataset.
+        """
+        ...
+
+    def count_excluded(self, exclusion: Exclusion) -> ExcludedCounts:
+        """How many scans an exclusion leaves out of a search, by reason."""
+        ...
+
+    def largest_patient(self) -> PatientCount | None:
+        """The patient with the most scans, the first by dataset and patient_id of equal ones; None where none is named.
+
+        Worked out once per state of the gallery.
         """
         ...
 

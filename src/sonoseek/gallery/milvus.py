@@ -38,11 +38,13 @@ from sonoseek.gallery.values import (
     UNKNOWN,
     AddResult,
     CaseKey,
+    ExcludedCounts,
     Exclusion,
     GalleryEntry,
     GalleryInfo,
     Index,
     Mode,
+    PatientCount,
     RemoveResult,
     SearchResult,
     check_embedding,
@@ -286,6 +288,31 @@ class MilvusGallery:
         return Exclusion(
             scan_ids=(scan_id,), patients=tuple(dict.fromkeys(patients)), groups=tuple(dict.fromkeys(groups))
         )
+
+    def count_excluded(self, exclusion: Exclusion) -> ExcludedCounts:
+        """See `Gallery.count_excluded`."""
+        counts: list[int] = []
+        earlier: list[str] = []
+        for expression in searching.excluded(exclusion):
+            counts.append(
+                self._server.count(self._name, " and ".join([f"({expression})", *earlier])) if expression else 0
+            )
+            earlier += [f"not ({expression})"] if expression else []
+        return ExcludedCounts(scans=self.count(), same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
+
+    def largest_patient(self) -> PatientCount | None:
+        """See `Gallery.largest_patient`."""
+
+        def tally() -> PatientCount | None:
+            found = self._server.every(self._name, 'patient_key != ""', ["patient_key"], strong=False)
+            counts = Counter(tuple(json.loads(row["patient_key"])) for row in found)
+            if not counts:
+                return None
+            (dataset, patient_id), scans = min(counts.items(), key=lambda item: (-item[1], item[0]))
+            return PatientCount(dataset=dataset, patient_id=patient_id, scans=scans)
+
+        largest: PatientCount | None = self._remembered("largest patient", tally)
+        return largest
 
     def info(self) -> GalleryInfo:
         """See `Gallery.info`. Milvus does not say what it takes; `bytes` is of vectors, graph and texts, worked out."""

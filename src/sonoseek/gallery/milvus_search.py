@@ -36,19 +36,21 @@ class FoundHit(Hit):
 
 def expressions(where: str | None, exclude: Exclusion | None, values: Values) -> tuple[str, str]:
     """What may be a match, and what may be looked at at all (the same without the filter)."""
-    parts = []
-    if exclude is not None:
-        for field, texts in (
-            ("scan_id", exclude.scan_ids),
-            ("patient_key", [rows.pair(*patient) for patient in exclude.patients]),
-            ("group_key", [rows.pair(*group) for group in exclude.groups]),
-        ):
-            if texts:
-                parts.append(f"not ({among(field, texts)})")
+    parts = [f"not ({expression})" for expression in excluded(exclude or Exclusion()) if expression]
     allowed = " and ".join(parts) or EVERYTHING
     if where is None:
         return allowed, allowed
     return " and ".join([compile_expression(where, values), *parts]), allowed
+
+
+def excluded(exclude: Exclusion) -> list[str]:
+    """What an exclusion leaves out: by scan, by patient, by group; "" for none."""
+    fields = (
+        ("scan_id", exclude.scan_ids),
+        ("patient_key", [rows.pair(*patient) for patient in exclude.patients]),
+        ("group_key", [rows.pair(*group) for group in exclude.groups]),
+    )
+    return [among(field, texts) if texts else "" for field, texts in fields]
 
 
 @dataclass(frozen=True)

@@ -128,13 +128,8 @@ class View:
         """Rows that an exclusion, and the changes, take out."""
         found: set[int] = set()
         if exclude is not None:
-            for values, sql in (
-                (exclude.scan_ids, rows.SELECT_BY_SCAN),
-                (exclude.patients, rows.SELECT_BY_PATIENT),
-                (exclude.groups, rows.SELECT_BY_GROUP),
-            ):
-                if values:
-                    found.update(row_id for (row_id,) in connection.execute(sql, (json.dumps(values),)))
+            for sql, names in rows.select_excluded(exclude):
+                found.update(row_id for (row_id,) in connection.execute(sql, (names,)))
         if not found:
             return Excluded(base=self.masked, fresh=np.empty(0, np.intp))
         ids = np.fromiter(found, np.int64, len(found))

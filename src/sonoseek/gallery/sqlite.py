@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,13 @@ from sonoseek.gallery.state import count_changes, current_state, is_remembered, 
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
+    ExcludedCounts,
     Exclusion,
     GalleryEntry,
     GalleryInfo,
     Index,
     Mode,
+    PatientCount,
     RemoveResult,
     SearchResult,
     check_embedding,
@@ -61,7 +63,7 @@ class SqliteGallery:
         self._connections = Connections(path, write=mode == "w", timeout_s=timeout_s)
         self._loading = threading.Lock()
         self._view: View | None = None
-        self._words: tuple[int, dict[str, dict[str, int]]] | None = None
+        self._tallied: dict[str, tuple[int, Any]] = {}
         try:
             with self._connections.snapshot() as connection:
                 meta = dict(connection.execute("SELECT key, value FROM meta"))
@@ -218,11 +220,8 @@ class SqliteGallery:
 
     def words(self) -> dict[str, dict[str, int]]:
         """See `Gallery.words`."""
-        with self._connections.snapshot() as connection:
-            _, stamp = current_state(connection)
-            if self._words is None or self._words[0] != stamp:
-                self._words = stamp, rows.count_words(connection)
-        return {feature: dict(counts) for feature, counts in self._words[1].items()}
+        counted = self._remembered("words", rows.count_words)
+        return {feature: dict(counts) for feature, counts in counted.items()}
 
     def fingerprints(self, dataset: str) -> dict[str, str]:
         """See `Gallery.fingerprints`."""
@@ -253,6 +252,16 @@ class SqliteGallery:
             patients=tuple(dict.fromkeys((dataset, patient) for dataset, patient, _ in owners if patient is not None)),
             groups=tuple(dict.fromkeys((dataset, group) for dataset, _, group in owners if group is not None)),
         )
+
+    def count_excluded(self, exclusion: Exclusion) -> ExcludedCounts:
+        """See `Gallery.count_excluded`."""
+        with self._connections.snapshot() as connection:
+            return rows.count_excluded(connection, exclusion)
+
+    def largest_patient(self) -> PatientCount | None:
+        """See `Gallery.largest_patient`."""
+        largest: PatientCount | None = self._remembered("largest patient", rows.largest_patient)
+        return largest
 
     def info(self) -> GalleryInfo:
         """See `Gallery.info`."""
@@ -418,6 +427,15 @@ class SqliteGallery:
             if connection.total_changes != before:
                 record_state(connection, seq)
             connection.execute("COMMIT")
+
+    def _remembered(self, name: str, tally: Callable[[sqlite3.Connection], Any]) -> Any:
+        """What is worked out once per state."""
+        with self._connections.snapshot() as connection:
+            _, stamp = current_state(connection)
+            held = self._tallied.get(name)
+            if held is None or held[0] != stamp:
+                held = self._tallied[name] = stamp, tally(connection)
+            return held[1]
 
     def _check_writable(self) -> None:
         if self._mode != "w":

@@ -135,6 +135,37 @@ class Exclusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExcludedCounts:
+    """How many scans of a gallery an `Exclusion` leaves out, each counted once, under the first reason that holds.
+
+    Attributes:
+        scans: that the gallery holds.
+        same_scan: of these pixels.
+        same_patient: of the others, those of its patients.
+        same_group: of the rest, those of its groups.
+    """
+
+    scans: int
+    same_scan: int = 0
+    same_patient: int = 0
+    same_group: int = 0
+
+    @property
+    def excluded(self) -> int:
+        """All that is left out."""
+        return self.same_scan + self.same_patient + self.same_group
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientCount:
+    """A patient of a dataset, and how many scans a gallery holds of it."""
+
+    dataset: str
+    patient_id: str
+    scans: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchResult:
     """What one search found.
 
