@@ -9,7 +9,6 @@ import pytest
 
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, InvalidValueError, Scan
-from sonoseek.encoder.manifest import POINT
 from sonoseek.encoder import (
     EnsembleEncoder,
     OnnxEncoder,
@@ -20,6 +19,7 @@ from sonoseek.encoder import (
     typical_norm,
     write_ensemble,
 )
+from sonoseek.encoder.manifest import POINT
 from sonoseek.explain import class_evidence
 
 NORMS = (3.0, 0.25)

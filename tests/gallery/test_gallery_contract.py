@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from sonoseek.core import (
     BundleMismatchError,
+    ExcludedCounts,
     GalleryError,
     InvalidValueError,
     NotFoundError,
@@ -28,6 +29,7 @@ from sonoseek.gallery import (
     Exclusion,
     Gallery,
     GalleryEntry,
+    PatientCount,
     create_gallery,
     encode_picture,
     open_gallery,
@@ -488,6 +490,47 @@ def test_every_search_sees_what_was_written_before_it(gallery, location, make_en
         assert len(reader.search(make_entry(0).embedding).matches) == 5
 
 
+# What is left out, and who holds the most
+
+
+def test_what_an_exclusion_leaves_out_is_counted_once(gallery, make_entry):
+    gallery.add(
+        [
+            make_entry(0, patient_id="p", group="a"),
+            make_entry(1, patient_id="p", group="a"),
+            make_entry(2, patient_id="p", group="b"),
+            make_entry(3, patient_id="q", group="b"),
+            make_entry(4, patient_id=None, group="b"),
+            make_entry(5, patient_id="p", group="b", dataset="elsewhere"),
+            make_entry(6, pixels=0, patient_id="r", group=None),  # the same pixels in another case
+            make_entry(7, patient_id=None, group=None),
+        ]
+    )
+    exclusion = gallery.exclusion_for(make_entry(0).scan_id) | gallery.exclusion_for(make_entry(2).scan_id)
+    counts = gallery.count_excluded(exclusion)
+    assert counts == ExcludedCounts(scans=8, same_scan=3, same_patient=1, same_group=2)
+    assert counts.excluded == 6
+    assert len(gallery.search(make_entry(0).embedding, k=9, exclude=exclusion).matches) == 8 - counts.excluded
+    assert gallery.count_excluded(Exclusion()) == ExcludedCounts(scans=8)
+    assert gallery.count_excluded(Exclusion(scan_ids=("0" * 64,), groups=(("phantom", "none"),))).excluded == 0
+
+
+def test_one_patient_over_a_whole_archive_is_seen(gallery, location, make_entry):
+    assert gallery.largest_patient() is None
+    gallery.add([make_entry(n, patient_id=None) for n in range(3)])
+    assert gallery.largest_patient() is None
+    gallery.add([make_entry(n, patient_id=name) for n, name in enumerate("ba", start=3)])
+    gallery.add([make_entry(5, patient_id="a", dataset="another")])
+    assert gallery.largest_patient() == PatientCount(dataset="another", patient_id="a", scans=1)
+    with open_gallery(location) as reader:
+        assert reader.largest_patient() == gallery.largest_patient()
+        gallery.add([make_entry(n, patient_id="ANONYMOUS") for n in range(6, 12)])
+        for view in (gallery, reader):
+            assert view.largest_patient() == PatientCount(dataset="phantom", patient_id="ANONYMOUS", scans=6)
+    gallery.remove(cases=[("phantom", f"case {n:04d}") for n in range(12)])
+    assert gallery.largest_patient() == PatientCount(dataset="another", patient_id="a", scans=1)
+
+
 # Several queries, independent matches
 
 
@@ -698,6 +741,105 @@ def test_what_is_known_is_not_novel_and_what_is_strange_is(gallery, make_entry):
     assert gallery.novelty(-centre.astype(np.float32)) == 100
     everything = Exclusion(groups=tuple(("phantom", f"g{n}") for n in range(25)))
     assert gallery.novelty(centre.astype(np.float32), exclude=everything) is None
+
+
+THRESHOLD = 0.975
+
+
+@pytest.fixture
+def with_threshold(location) -> Iterator[Gallery]:
+    options = {"bundle_id": BUNDLE_ID, "dimension": DIMENSION, "duplicate_threshold": THRESHOLD}
+    with create_gallery(location, **options) as made:
+        yield made
+
+
+def test_a_duplicate_threshold_belongs_to_the_gallery(with_threshold, location, make_entries, tmp_path):
+    with_threshold.add(make_entries(3))
+    with create_gallery(location, bundle_id=BUNDLE_ID, dimension=DIMENSION, exist_ok=True) as again:
+        assert again.duplicate_threshold == THRESHOLD
+    with_threshold.snapshot(tmp_path / "copy")
+    with open_gallery(location) as one, open_gallery(tmp_path / "copy") as other:
+        assert one.duplicate_threshold == other.duplicate_threshold == THRESHOLD
+        assert one.verify() == other.verify() == ()
+
+
+def test_a_gallery_may_have_no_duplicate_threshold(gallery, location):
+    with open_gallery(location) as opened:
+        assert gallery.duplicate_threshold is opened.duplicate_threshold is None
+    with pytest.raises(InvalidValueError, match="duplicate_threshold is"):
+        create_gallery(f"{location}2", bundle_id=BUNDLE_ID, dimension=DIMENSION, duplicate_threshold=1.5)
+
+
+@pytest.fixture
+def doubled(make_entry) -> list[GalleryEntry]:
+    """Thirty scans, and a copy of each that no record marks."""
+    alone = {"patient_id": None, "group": None}
+    rng = np.random.default_rng(0)
+    scans = [make_entry(n, **alone) for n in range(30)]
+    copies = [
+        make_entry(100 + n, embedding=scan.embedding + 0.02 * rng.normal(size=DIMENSION), **alone)
+        for n, scan in enumerate(scans)
+    ]
+    return scans + copies
+
+
+def expected_novelty(entries: list[GalleryEntry], query: np.ndarray) -> float:
+    """From all cosines in float64; pairs of near-duplicates are left out on both sides."""
+    unit = np.stack([entry.embedding for entry in entries]).astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    pairs, asked = unit @ unit.T, unit @ (query / np.linalg.norm(query))
+    own = 1 - np.where(pairs < THRESHOLD, pairs, -np.inf).max(axis=1)
+    return 100 * float(np.mean(own < 1 - asked[asked < THRESHOLD].max()))
+
+
+def test_copies_that_no_record_marks_do_not_count_in_novelty(with_threshold, doubled):
+    with_threshold.add(doubled)
+    told = []
+    for seed in range(10):
+        query = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
+        for options in ({}, {"k": 0}, {"where": "label = 'benign'", "k": 3}, {"per_patient": True}):
+            found = with_threshold.search(query, **options)
+            assert found.novelty == pytest.approx(expected_novelty(doubled, query), abs=1e-9)
+        told.append(found.novelty)
+    assert min(told) < 50  # beside distances to copies all of them would be at 100
+
+
+def test_a_copy_in_the_archive_is_the_nearest_and_makes_nothing_familiar(with_threshold, doubled):
+    with_threshold.add(doubled)
+    for entry in (doubled[0], doubled[17]):
+        for options in ({}, {"k": 0}, {"k": 1}, {"where": "label = 'benign'", "k": 3}):
+            found = with_threshold.search(entry.embedding, **options)
+            assert found.nearest == pytest.approx(0, abs=1e-5)
+            assert found.novelty == pytest.approx(expected_novelty(doubled, entry.embedding), abs=1e-9)
+            assert found.novelty > 0
+
+
+def test_many_copies_of_the_query_are_looked_past(with_threshold, doubled, make_entry):
+    copies = [make_entry(n, embedding=doubled[0].embedding, patient_id=None, group=None) for n in range(200, 260)]
+    with_threshold.add(doubled + copies)
+    found = with_threshold.search(doubled[0].embedding, k=5)
+    assert found.nearest == pytest.approx(0, abs=1e-5)
+    assert found.novelty == pytest.approx(expected_novelty(doubled + copies, doubled[0].embedding), abs=1e-9)
+
+
+def test_where_all_are_copies_of_the_query_nothing_is_said_of_novelty(with_threshold, make_entry):
+    vector = make_entry(0).embedding
+    with_threshold.add([make_entry(n, embedding=vector, patient_id=None, group=None) for n in range(40)])
+    found = with_threshold.search(vector)
+    assert found.nearest == pytest.approx(0, abs=1e-5)
+    assert found.novelty is None
+
+
+def test_a_copy_that_was_written_since_the_cache_is_looked_past(with_threshold, make_entry):
+    alone = {"patient_id": None, "group": None}
+    with_threshold.add([make_entry(n, **alone) for n in range(1_000)])
+    query = make_entry(5_000).embedding
+    before = with_threshold.search(query)
+    with_threshold.add([make_entry(1_001, embedding=query, **alone)])
+    after = with_threshold.search(query)
+    assert after.nearest == pytest.approx(0, abs=1e-5)
+    assert before.nearest > 0.1
+    assert after.novelty == before.novelty > 0
 
 
 # Threads

@@ -172,6 +172,19 @@ def test_a_gallery_that_lost_its_description_is_refused(filled):
         open_gallery(filled)
 
 
+def test_verify_knows_a_duplicate_threshold_that_is_none(filled):
+    for value, said in ((1.5, "duplicate_threshold is 1.5"), ("much", None)):
+        with sqlite3.connect(filled) as raw:
+            raw.execute("INSERT OR REPLACE INTO meta VALUES ('duplicate_threshold', ?)", (value,))
+        raw.close()
+        if said is None:
+            with pytest.raises(GalleryError, match="much"):
+                open_gallery(filled)
+        else:
+            with open_gallery(filled) as gallery:
+                assert any(said in problem for problem in gallery.verify())
+
+
 def test_verify_lists_damage_and_search_does_not_hide_it(filled, make_entries):
     with sqlite3.connect(filled) as raw:
         raw.execute("PRAGMA foreign_keys = OFF")

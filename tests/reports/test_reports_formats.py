@@ -15,10 +15,10 @@ from jsonschema import Draft202012Validator
 
 from sonoseek.core import (
     SEVERITIES,
+    ExcludedCounts,
     Explanation,
     InvalidValueError,
     LabelCounts,
-    LeftOut,
     Match,
     NotFoundError,
     OperatingPoint,
@@ -274,7 +274,8 @@ class TestHeadline:
         [
             (
                 predicted(0.05, 0.80, 0.15),
-                "Likelihood of malignancy 15 %, above the 98 %-sensitivity threshold (11 %): malignancy is not ruled out.",
+                "Likelihood of malignancy 15 %, above the 98 %-sensitivity threshold (11 %): malignancy is not ruled "
+                "out.",
             ),
             (predicted(0.05, 0.91, 0.04), "Likelihood of malignancy 4 %, below the 98 %-sensitivity threshold (11 %)."),
             (
@@ -341,7 +342,7 @@ class TestPhrases:
         assert part in phrases.novelty(build_report(novelty=novelty))
 
     def test_novelty_where_everything_is_left_out(self, build_report: Build) -> None:
-        report = build_report(novelty=None, left_out=LeftOut(same_scan=1, same_patient=599, gallery=600))
+        report = build_report(novelty=None, left_out=ExcludedCounts(same_scan=1, same_patient=599, scans=600))
         assert phrases.novelty(report) == "Not known: every scan of the archive was left out."
         assert phrases.left_out(report) == (
             "Left out of the matches: 600 of the archive's 600 scans (this very scan, 599 of the same patient)."
@@ -422,15 +423,15 @@ class TestWarnings:
 
     def test_one_patient_over_most_of_the_archive(self) -> None:
         def codes(**counts: int) -> list[str]:
-            out = LeftOut(**counts)
+            out = ExcludedCounts(**counts)
             told = warnings.about_the_archive(
                 predicted(0.05, 0.91, 0.04), LabelCounts(labels={}), novelty=None, left_out=out
             )
             return [each.code for each in told]
 
-        assert codes(same_patient=301, gallery=600) == ["one_patient"]
-        assert codes(same_patient=299, gallery=600) == ["left_out"]
-        assert codes(same_scan=1, gallery=600) == []
+        assert codes(same_patient=301, scans=600) == ["one_patient"]
+        assert codes(same_patient=299, scans=600) == ["left_out"]
+        assert codes(same_scan=1, scans=600) == []
 
 
 @pytest.mark.parametrize("name", ["html", "text"])

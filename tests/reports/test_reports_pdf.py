@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sonoseek.core import Box, InvalidValueError, Prediction, Report, Scan, View
+from sonoseek.core import Box, InvalidValueError, OperatingPoint, Prediction, Report, ReportWarning, Scan, View
 from sonoseek.reports import render_pdf, write_report
 from sonoseek.reports.ink import grey_of
 from sonoseek.reports.paper import clean, lacks
@@ -175,15 +175,16 @@ class TestWhatItSays:
 
     def test_not_sure_and_no_gallery(self, unsure_report: Report) -> None:
         text = text_of(render_pdf(unsure_report))
-        assert "Not sure: benign or malignant" in text
+        assert "Not sure: benign (41 %) or malignant (39 %)." in text
         assert "next to none on this scan" in text
-        assert "No gallery was asked." in text
+        assert "No archive was searched." in text
         assert "Similar past cases" not in text
         assert "gallery none" in text
 
     def test_a_gallery_without_a_match(self, build_report: Build) -> None:
-        text = text_of(render_pdf(build_report(matches=(), shared_descriptors=())))
-        assert "None to show: no scan in the archive passes the filter." in text
+        why = ReportWarning(severity="medium", code="no_matches", text="The filter passes none of 40 scans.")
+        text = text_of(render_pdf(build_report(matches=(), shared_descriptors=(), warnings=(why,))))
+        assert re.search(r"Similar past cases\s+The filter passes none of 40 scans\.", text)
 
     def test_without_heatmap_and_without_pictures(self, build_report: Build, build_match: Callable) -> None:
         report = build_report(matches=(build_match(1, picture=None),), explanations=(), contour=None)
@@ -213,7 +214,7 @@ class TestWhatItSays:
         assert "Other views of the lesion" in text
         assert "second.png" in text
         assert "third.png" in text
-        assert "Not sure: benign or malignant" in text
+        assert "malignancy 39 %, not sure" in text
         assert "strongest place of all views" in text
 
     def test_a_view_with_another_target_keeps_off_the_scale(
@@ -274,7 +275,7 @@ class TestWhatItSays:
         hostile = build_report(
             scan=replace(report.scan, source=text),
             matches=matches,
-            warnings=(text, text, text),
+            warnings=tuple(ReportWarning(severity="high", code="disagreement", text=text) for _ in range(3)),
             where=text,
             bundle_id=text,
             gallery_id=text,
@@ -292,7 +293,10 @@ class TestWhatItSays:
         assert "font lacks" in text
 
     def test_warnings_that_fill_pages(self, build_report: Build) -> None:
-        told = tuple(f"Warning {number}: " + "word " * 180 for number in range(30))
+        told = tuple(
+            ReportWarning(severity=weight, code="region", text=f"Warning {number}: " + "word " * 180)
+            for number, weight in enumerate(["high"] * 10 + ["low"] * 20)
+        )
         text = text_of(render_pdf(build_report(warnings=told)))
         assert all(f"Warning {number}:" in text for number in range(30))
 
@@ -317,7 +321,13 @@ def test_the_diagnosis_has_its_colour_and_the_paper_is_white(
     label: str | None, tone: tuple[int, int, int], build_report: Build, tmp_path: Path
 ) -> None:
     shares = {"normal": 0.0, "benign": 0.0, "malignant": 0.0} | {label or "benign": 1.0}
-    said = Prediction(probabilities=shares, label=label, prediction_set=tuple(n for n in [label] if n), entropy=0.0)
+    said = Prediction(
+        probabilities=shares,
+        label=label,
+        prediction_set=tuple(n for n in [label] if n),
+        entropy=0.0,
+        operating_points=(OperatingPoint(name="sensitivity_98", threshold=0.1, sensitivity=1.0, specificity=0.5),),
+    )
     page = colours_of(render_pdf(build_report(prediction=said)), tmp_path)
     assert (page[0, 0] == 255).all()
     head = page[40:62, 34:52].reshape(-1, 3).astype(int)

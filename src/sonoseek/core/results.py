@@ -198,24 +198,24 @@ class LabelCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """Scans of the gallery that were kept from answering.
+class ExcludedCounts:
+    """How many scans of a gallery are kept from answering, each counted once, under the first reason that holds.
 
     Attributes:
+        scans: that the gallery holds in all.
         same_scan: the scan that is asked about, by its pixels.
-        same_patient: other scans of its patient.
-        same_group: other scans of its group.
-        gallery: scans that the gallery holds in all.
+        same_patient: of the others, those of its patients.
+        same_group: of the rest, those of its groups.
     """
 
+    scans: int
     same_scan: int = 0
     same_patient: int = 0
     same_group: int = 0
-    gallery: int = 0
 
     @property
-    def total(self) -> int:
-        """Scans left out."""
+    def excluded(self) -> int:
+        """All that are left out."""
         return self.same_scan + self.same_patient + self.same_group
 
 
@@ -275,7 +275,7 @@ class Report:
     explanations: tuple[Explanation, ...]
     similar_cases: LabelCounts = LabelCounts(labels={})  # frozen
     hidden: LabelCounts | None = None
-    left_out: LeftOut | None = None
+    left_out: ExcludedCounts | None = None
     novelty: float | None
     warnings: tuple[ReportWarning, ...]
     bundle_id: str

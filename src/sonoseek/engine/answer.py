@@ -22,7 +22,7 @@ from sonoseek.core import (
 from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
 from sonoseek.engine.question import Question, pose
 from sonoseek.engine.reading import Reading
-from sonoseek.engine.similar import SimilarCases, count_similar, left_out_of
+from sonoseek.engine.similar import SimilarCases, count_similar
 from sonoseek.explain import class_evidence, draw_contour, pair_evidence, shared_descriptors
 from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult
 from sonoseek.reports import warnings
@@ -82,7 +82,6 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         pairs, matches = _explain_matches(gallery, question, found.matches)
         explained = [mine + others for mine, others in zip(explained, pairs, strict=True)]
         found = replace(found, matches=matches)
-    left_out = None if gallery is None else left_out_of(gallery, own)
     report = Report(
         scan=scan,
         prediction=prediction,
@@ -90,7 +89,7 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         explanations=tuple(explained[0]),
         similar_cases=similar.labels,
         hidden=similar.hidden,
-        left_out=left_out,
+        left_out=None if gallery is None else gallery.count_excluded(own),
         novelty=found.novelty,
         warnings=(),
         bundle_id=bundle.bundle_id,

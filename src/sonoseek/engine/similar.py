@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import LabelCounts, LeftOut, Match
+from sonoseek.core import LabelCounts, Match
 from sonoseek.gallery import Exclusion, Gallery
 
 NOTHING = LabelCounts(labels={})
@@ -67,17 +67,6 @@ def count_similar(
         return SimilarCases(labels=_labels(nearest), hidden=None)
     shown = {_owner(match) for match in matches}
     return SimilarCases(labels=_labels(nearest), hidden=_labels([m for m in nearest if _owner(m) not in shown]))
-
-
-def left_out_of(gallery: Gallery, exclusion: Exclusion) -> LeftOut:
-    """How many scans of the gallery an exclusion keeps from answering, and why."""
-    counts = gallery.count_excluded(exclusion)
-    return LeftOut(
-        same_scan=counts.same_scan,
-        same_patient=counts.same_patient,
-        same_group=counts.same_group,
-        gallery=gallery.count(),
-    )
 
 
 def _labels(matches: Sequence[Match]) -> LabelCounts:

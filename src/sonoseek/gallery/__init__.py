@@ -22,6 +22,7 @@ from sonoseek.gallery.values import (
     GalleryInfo,
     Index,
     Mode,
+    PatientCount,
     RemoveResult,
     SearchResult,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Gallery",
     "GalleryEntry",
     "Exclusion",
+    "PatientCount",
     "SearchResult",
     "AddResult",
     "RemoveResult",
@@ -49,7 +51,7 @@ ENGINES = LazyTable(
     {"sqlite": "sonoseek.gallery.sqlite:SqliteGallery", "milvus": "sonoseek.gallery.milvus:MilvusGallery"},
 )
 """Each has the class methods `open(location, mode=, timeout_s=, index=)` and
-`create(location, bundle_id=, dimension=, exist_ok=, timeout_s=, index=)`."""
+`create(location, bundle_id=, dimension=, duplicate_threshold=, exist_ok=, timeout_s=, index=)`."""
 
 
 def open_gallery(location: str | Path, mode: Mode = "r", *, timeout_s: float = 5.0, index: Index = "auto") -> Gallery:
@@ -78,6 +80,7 @@ def create_gallery(
     *,
     bundle_id: str,
     dimension: int,
+    duplicate_threshold: float | None = None,
     exist_ok: bool = False,
     timeout_s: float = 5.0,
     index: Index = "auto",
@@ -88,6 +91,9 @@ def create_gallery(
         location: as in `open_gallery`; folders are made.
         bundle_id: of the network whose embeddings it will hold.
         dimension: numbers per embedding.
+        duplicate_threshold: cosine, above 0 and at most 1, from which on two scans are near-duplicates, as the bundle
+            says (`Bundle.same_scan`): novelty leaves such pairs out of account. None: there are none. It belongs to
+            the gallery and stays as it was created. A search folds near-duplicates only where it is asked to.
         exist_ok: open the one that is there, if it is of the same bundle and dimension: for a build that continues.
         timeout_s: as in `open_gallery`.
         index: as in `open_gallery`.
@@ -95,11 +101,17 @@ def create_gallery(
     Raises:
         GalleryError: a gallery, or something else, is there already.
         BundleMismatchError: with `exist_ok`, the one there was filled by another bundle.
-        InvalidValueError: an empty bundle_id or a dimension below 1.
+        InvalidValueError: an empty bundle_id, a dimension below 1, or a threshold that is no cosine.
     """
     _check_index(index)
     gallery: Gallery = _engine(location).create(
-        location, bundle_id=bundle_id, dimension=dimension, exist_ok=exist_ok, timeout_s=timeout_s, index=index
+        location,
+        bundle_id=bundle_id,
+        dimension=dimension,
+        duplicate_threshold=duplicate_threshold,
+        exist_ok=exist_ok,
+        timeout_s=timeout_s,
+        index=index,
     )
     return gallery
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError
+from sonoseek.gallery.deduplicate import lowest_cosine
 from sonoseek.gallery.ivf import PER_LIST, InvertedFile, lists_for
 from sonoseek.gallery.sampling import NEIGHBOURS, Sample
 from sonoseek.gallery.state import column, current_state, read_embeddings, read_unit
@@ -33,14 +34,21 @@ def candidates_for(k: int) -> int:
     return max(2 * k, k + 16)
 
 
-def build_base(connection: sqlite3.Connection, *, gallery_id: str, dimension: int, index: Index) -> Base:
+def build_base(
+    connection: sqlite3.Connection,
+    *,
+    gallery_id: str,
+    dimension: int,
+    index: Index,
+    duplicate_threshold: float | None = None,
+) -> Base:
     """Everything that searches of this state need, made from the truth, in memory.
 
     Raises:
         GalleryError: an embedding of another length, or one that points nowhere.
     """
     row_ids = np.sort(column(connection.execute("SELECT row_id FROM scans")))
-    sample = Sample(connection, row_ids, dimension=dimension)
+    sample = Sample(connection, row_ids, dimension=dimension, lowest=lowest_cosine(duplicate_threshold))
     exact = kind_for(index, row_ids.size) == "exact"
     unit = np.empty((row_ids.size if exact else 0, dimension), np.float32)
     inverted = None if exact else _trained(connection, row_ids, dimension=dimension)

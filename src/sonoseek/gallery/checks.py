@@ -151,6 +151,9 @@ def _meta(connection: sqlite3.Connection) -> Iterator[str]:
     ):
         if not isinstance(meta.get(key), kind):
             yield f"meta: {key} is {meta.get(key)!r}, expected {kind.__name__}"
+    threshold = meta.get("duplicate_threshold")
+    if threshold is not None and not (isinstance(threshold, float) and 0.0 < threshold <= 1.0):
+        yield f"meta: duplicate_threshold is {threshold!r}, expected a cosine above 0 and at most 1"
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != SCHEMA_VERSION:
         yield f"schema version is {version}, expected {SCHEMA_VERSION}"

@@ -13,12 +13,14 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core import ExcludedCounts
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
     Exclusion,
     GalleryEntry,
     GalleryInfo,
+    PatientCount,
     RemoveResult,
     SearchResult,
 )
@@ -44,6 +46,11 @@ class Gallery(Protocol):
     @property
     def dimension(self) -> int:
         """Numbers per embedding."""
+        ...
+
+    @property
+    def duplicate_threshold(self) -> float | None:
+        """Cosine from which on novelty takes two scans for near-duplicates, set when it was created; None: never."""
         ...
 
     @property
@@ -182,6 +189,17 @@ class Gallery(Protocol):
         Args:
             scan_id: of the scan that asks; it need not be in the gallery.
             patient_id: of the scan that asks, if it says: patients of this name are left out too, in every dataset.
+        """
+        ...
+
+    def count_excluded(self, exclusion: Exclusion) -> ExcludedCounts:
+        """How many scans an exclusion leaves out of a search, by reason."""
+        ...
+
+    def largest_patient(self) -> PatientCount | None:
+        """The patient with the most scans, the first by dataset and patient_id of equal ones; None where none is named.
+
+        Worked out once per state of the gallery.
         """
         ...
 

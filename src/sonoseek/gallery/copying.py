@@ -46,7 +46,13 @@ def copy_entries(gallery: Gallery, location: str | Path) -> None:
     from sonoseek.gallery.sqlite import SqliteGallery
 
     with _published(database_path(location)) as draft:
-        create_database(draft, bundle_id=gallery.bundle_id, dimension=gallery.dimension, gallery_id=gallery.gallery_id)
+        create_database(
+            draft,
+            bundle_id=gallery.bundle_id,
+            dimension=gallery.dimension,
+            duplicate_threshold=gallery.duplicate_threshold,
+            gallery_id=gallery.gallery_id,
+        )
         with SqliteGallery(draft, mode="w", timeout_s=5.0, index="auto") as target:
             waiting = iter(gallery)
             while entries := list(islice(waiting, _ENTRIES)):

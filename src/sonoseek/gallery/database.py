@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, SonoseekError, TemporaryError
+from sonoseek.gallery.deduplicate import check_duplicate_threshold
 
 SCHEMA_VERSION = 4
 APPLICATION_ID = 0x534F4E4F
@@ -100,17 +101,25 @@ def database_path(location: str | Path) -> Path:
     return path if path.suffix.lower() in FILE_SUFFIXES and not path.is_dir() else path / FILE_NAME
 
 
-def create_database(path: Path, *, bundle_id: str, dimension: int, gallery_id: str | None = None) -> None:
+def create_database(
+    path: Path,
+    *,
+    bundle_id: str,
+    dimension: int,
+    duplicate_threshold: float | None = None,
+    gallery_id: str | None = None,
+) -> None:
     """Make an empty gallery file; it appears whole or not at all.
 
     Args:
         path: of the file; folders are made.
         bundle_id: of the network whose embeddings it will hold.
         dimension: numbers per embedding.
+        duplicate_threshold: as in `create_gallery`.
         gallery_id: of the gallery that this will be a copy of; None: a new one.
 
     Raises:
-        InvalidValueError: an empty bundle_id or a dimension below 1.
+        InvalidValueError: an empty bundle_id, a dimension below 1, or a threshold that is no cosine.
         GalleryError: something is there already, or the folder cannot be written.
     """
     if not bundle_id or dimension < 1:
@@ -118,6 +127,7 @@ def create_database(path: Path, *, bundle_id: str, dimension: int, gallery_id: s
             f"bundle_id={bundle_id!r}, dimension={dimension}; a gallery needs a named bundle and at least one number "
             "per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
         )
+    check_duplicate_threshold(duplicate_threshold)
     _check_sqlite()
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with explained(path):
@@ -128,13 +138,15 @@ def create_database(path: Path, *, bundle_id: str, dimension: int, gallery_id: s
                 connection.executescript(
                     f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};{_SCHEMA}"
                 )
-                meta = {
+                meta: dict[str, str | int | float] = {
                     "gallery_id": gallery_id or str(uuid.uuid4()),
                     "bundle_id": bundle_id,
                     "dimension": dimension,
                     "created": datetime.now(UTC).isoformat(),
                     "sonoseek_version": version("sonoseek"),
                 }
+                if duplicate_threshold is not None:
+                    meta["duplicate_threshold"] = float(duplicate_threshold)
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
                 connection.execute("INSERT INTO states VALUES (1, ?)", (secrets.randbits(62),))
                 connection.execute("COMMIT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,13 @@ _BLOCK = 4_096
 """Rows that are computed again at once."""
 HELD = 8_000_000
 """Products that are held at once: 32 MB."""
+
+
+class Nearest(NamedTuple):
+    """The largest cosine of a query with any scan, and with any that is no near-duplicate of it; −inf without one."""
+
+    any: float = -np.inf
+    distinct: float = -np.inf
 
 
 @dataclass(eq=False)
@@ -118,6 +126,23 @@ def best_cosine(unit: NDArray[np.float32], query: NDArray[np.float32], found: ND
     """The largest cosine of a query with any row, exactly, from the products of `products`; −inf without one."""
     near = contenders(found, 1) if found.size else np.empty(0, np.intp)
     return float(exact_cosines(unit[near], query).max(initial=-np.inf))
+
+
+def nearest_cosines(
+    unit: NDArray[np.float32], query: NDArray[np.float32], found: NDArray[np.float32], *, lowest: float
+) -> Nearest:
+    """The largest cosines of a query with any row, exactly, from the products of `products`.
+
+    Args:
+        unit: float32 (N, D), of length 1.
+        query: float32 (D,), of length 1.
+        found: float32 (N,), their products; −inf for rows that must not answer.
+        lowest: cosine from which on a row is a near-duplicate of the query.
+    """
+    best = best_cosine(unit, query, found)
+    if best < lowest:
+        return Nearest(best, best)
+    return Nearest(best, best_cosine(unit, query, np.where(found < lowest, found, np.float32(-np.inf))))
 
 
 def nearest_distance(best: float) -> float | None:

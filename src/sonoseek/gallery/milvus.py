@@ -26,11 +26,11 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, GalleryError, InvalidValueError
+from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, ExcludedCounts, GalleryError, InvalidValueError
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery import milvus_search as searching
-from sonoseek.gallery.deduplicate import check_duplicate_threshold
-from sonoseek.gallery.exact import normalised
+from sonoseek.gallery.deduplicate import check_duplicate_threshold, lowest_cosine
+from sonoseek.gallery.exact import Nearest, normalised
 from sonoseek.gallery.milvus_server import Server, closing_on_error, parse_address
 from sonoseek.gallery.milvus_write import remove_rows, write_entries
 from sonoseek.gallery.sampling import drawn
@@ -43,6 +43,7 @@ from sonoseek.gallery.values import (
     GalleryInfo,
     Index,
     Mode,
+    PatientCount,
     RemoveResult,
     SearchResult,
     check_embedding,
@@ -73,6 +74,7 @@ class MilvusGallery:
         try:
             self.gallery_id, self.bundle_id = str(meta["gallery_id"]), str(meta["bundle_id"])
             self.dimension = int(meta["dimension"])
+            self.duplicate_threshold: float | None = meta.get("duplicate_threshold")
             schema = meta["schema"]
         except KeyError as error:
             raise GalleryError(
@@ -101,6 +103,7 @@ class MilvusGallery:
         *,
         bundle_id: str,
         dimension: int,
+        duplicate_threshold: float | None = None,
         exist_ok: bool = False,
         timeout_s: float = 5.0,
         index: Index = "auto",
@@ -113,6 +116,7 @@ class MilvusGallery:
                 f"bundle_id={bundle_id!r}, dimension={dimension}; a gallery needs a named bundle and at least one "
                 "number per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
             )
+        check_duplicate_threshold(duplicate_threshold)
         with closing_on_error(Server(address, timeout_s=max(timeout_s, _SLOWEST_S))) as server:
             there = server.exists(address.name)
             if there and not exist_ok:
@@ -124,6 +128,7 @@ class MilvusGallery:
                     "gallery_id": str(uuid4()),
                     "bundle_id": bundle_id,
                     "dimension": dimension,
+                    "duplicate_threshold": duplicate_threshold,
                     "created": datetime.now(UTC).isoformat(),
                     "sonoseek_version": version("sonoseek"),
                     "stamp": secrets.randbits(62),
@@ -283,6 +288,31 @@ class MilvusGallery:
             scan_ids=(scan_id,), patients=tuple(dict.fromkeys(patients)), groups=tuple(dict.fromkeys(groups))
         )
 
+    def count_excluded(self, exclusion: Exclusion) -> ExcludedCounts:
+        """See `Gallery.count_excluded`."""
+        counts: list[int] = []
+        earlier: list[str] = []
+        for expression in searching.excluded(exclusion):
+            counts.append(
+                self._server.count(self._name, " and ".join([f"({expression})", *earlier])) if expression else 0
+            )
+            earlier += [f"not ({expression})"] if expression else []
+        return ExcludedCounts(scans=self.count(), same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
+
+    def largest_patient(self) -> PatientCount | None:
+        """See `Gallery.largest_patient`."""
+
+        def tally() -> PatientCount | None:
+            found = self._server.every(self._name, 'patient_key != ""', ["patient_key"], strong=False)
+            counts = Counter(tuple(json.loads(row["patient_key"])) for row in found)
+            if not counts:
+                return None
+            (dataset, patient_id), scans = min(counts.items(), key=lambda item: (-item[1], item[0]))
+            return PatientCount(dataset=dataset, patient_id=patient_id, scans=scans)
+
+        largest: PatientCount | None = self._remembered("largest patient", tally)
+        return largest
+
     def info(self) -> GalleryInfo:
         """See `Gallery.info`. Milvus does not say what it takes; `bytes` is of vectors, graph and texts, worked out."""
         meta = self._meta()
@@ -369,9 +399,11 @@ class MilvusGallery:
             raise InvalidValueError(f"k is {k}; it is the number of matches, 0 or more.")
         check_duplicate_threshold(duplicate_threshold)
         passing, allowed = searching.expressions(where, exclude, self.values)
-        look = searching.Look(self._server, self._name, passing=passing, allowed=allowed)
+        look = searching.Look(
+            self._server, self._name, passing=passing, allowed=allowed, lowest=lowest_cosine(self.duplicate_threshold)
+        )
         found = look.matches(queries, k=k, per_patient=per_patient, duplicate_threshold=duplicate_threshold)
-        nearest = look.nearest(queries, found if where is None else None) if novelty else [None] * len(queries)
+        nearest = look.nearest(queries, found if where is None else None) if novelty else [Nearest()] * len(queries)
         own = self._own() if novelty and len(queries) else np.empty(0, np.float32)
         kept = self._pieces([each.hit.fields for hits in found for each in hits], "p") if pictures else {}
         return tuple(
@@ -438,7 +470,10 @@ class MilvusGallery:
         else:
             stale = True
         if told is None or (stale and (rows_now < _SMALL or abs(rows_now - told[0]) > _TOLERATED * told[0])):
-            told = rows_now, searching.own_distances(self._server, self._name)
+            told = (
+                rows_now,
+                searching.own_distances(self._server, self._name, lowest=lowest_cosine(self.duplicate_threshold)),
+            )
             if self._mode == "w":
                 kept = {"stamp": stamp, "rows": rows_now, "distances": [float(distance) for distance in told[1]]}
                 with self._lock:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sonoseek.core import GalleryError
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery.deduplicate import Hit, Independent, deduplicate, first_fetch
-from sonoseek.gallery.exact import FEWEST, MARGIN, exact_cosines, nearest_distance, percentile
+from sonoseek.gallery.exact import FEWEST, MARGIN, Nearest, exact_cosines
 from sonoseek.gallery.milvus_server import MOST, Server
-from sonoseek.gallery.values import Exclusion, SearchResult
+from sonoseek.gallery.values import Exclusion, SearchResult, search_result
 from sonoseek.gallery.where_milvus import EVERYTHING, Values, among, compile_expression
 
 MORE = 10
@@ -36,29 +36,35 @@ class FoundHit(Hit):
 
 def expressions(where: str | None, exclude: Exclusion | None, values: Values) -> tuple[str, str]:
     """What may be a match, and what may be looked at at all (the same without the filter)."""
-    parts = []
-    if exclude is not None:
-        for field, texts in (
-            ("scan_id", exclude.scan_ids),
-            ("patient_key", [rows.pair(*patient) for patient in exclude.patients]),
-            ("group_key", [rows.pair(*group) for group in exclude.groups]),
-        ):
-            if texts:
-                parts.append(f"not ({among(field, texts)})")
+    parts = [f"not ({expression})" for expression in excluded(exclude or Exclusion()) if expression]
     allowed = " and ".join(parts) or EVERYTHING
     if where is None:
         return allowed, allowed
     return " and ".join([compile_expression(where, values), *parts]), allowed
 
 
+def excluded(exclude: Exclusion) -> list[str]:
+    """What an exclusion leaves out: by scan, by patient, by group; "" for none."""
+    fields = (
+        ("scan_id", exclude.scan_ids),
+        ("patient_key", [rows.pair(*patient) for patient in exclude.patients]),
+        ("group_key", [rows.pair(*group) for group in exclude.groups]),
+    )
+    return [among(field, texts) if texts else "" for field, texts in fields]
+
+
 @dataclass(frozen=True)
 class Look:
-    """One look at a gallery: its server, its name, and two expressions of `expressions`."""
+    """One look at a gallery: its server, its name, two expressions of `expressions`, and the cosine of near-duplicates.
+
+    That cosine is of `deduplicate.lowest_cosine`.
+    """
 
     server: Server
     name: str
     passing: str
     allowed: str
+    lowest: float
 
     def matches(
         self, queries: NDArray[np.float32], *, k: int, per_patient: bool, duplicate_threshold: float | None
@@ -83,19 +89,27 @@ class Look:
 
     def nearest(
         self, queries: NDArray[np.float32], found: Sequence[Sequence[Independent[FoundHit]]] | None
-    ) -> list[float | None]:
-        """Distance to the nearest scan that is not excluded, whatever the filter.
+    ) -> list[Nearest]:
+        """The nearest scans that are not excluded, whatever the filter.
 
         Args:
             queries: float32 (Q, D), of length 1.
             found: what an unfiltered search has found already, or None.
         """
         if found is not None and all(found):
-            return [nearest_distance(hits[0].hit.similarity) for hits in found]
-        return [
-            nearest_distance(max((hit.similarity for hit in hits), default=-np.inf))
-            for hits in self._near(queries, self.allowed, 1)
-        ]
+            near = [[hits[0].hit] for hits in found]
+        else:
+            near = self._near(queries, self.allowed, 1)
+        return [self._nearest(query, hits) for query, hits in zip(queries, near, strict=True)]
+
+    def _nearest(self, query: NDArray[np.float32], hits: list[FoundHit]) -> Nearest:
+        """From the best hit; from more where all are near-duplicates of the query."""
+        best = max((hit.similarity for hit in hits), default=-np.inf)
+        wanted = 1
+        while len(hits) == wanted and hits[-1].similarity >= self.lowest:
+            wanted *= MORE
+            (hits,) = self._near(query[np.newaxis], self.allowed, wanted)
+        return Nearest(best, max((hit.similarity for hit in hits if hit.similarity < self.lowest), default=-np.inf))
 
     def _fetcher(
         self, query: NDArray[np.float32], first: list[FoundHit], fetched: int
@@ -144,13 +158,13 @@ class Look:
 def result(
     hits: Sequence[Independent[FoundHit]],
     *,
-    nearest: float | None,
+    nearest: Nearest,
     own: NDArray[np.float32],
     kept: dict[str, dict[str, bytes]],
 ) -> SearchResult:
     """Matches from hits."""
-    return SearchResult(
-        matches=tuple(
+    return search_result(
+        tuple(
             rows.read_match(
                 each.hit.fields,
                 rank=rank,
@@ -161,12 +175,12 @@ def result(
             )
             for rank, each in enumerate(hits, start=1)
         ),
-        nearest=nearest,
-        novelty=percentile(nearest, own=own),
+        nearest,
+        own=own,
     )
 
 
-def own_distances(server: Server, name: str) -> NDArray[np.float32]:
+def own_distances(server: Server, name: str, *, lowest: float) -> NDArray[np.float32]:
     """Distances, ascending, of a sample of scans to their nearest strangers; see `sampling.Sample`."""
     keys = sorted(row["key"] for row in server.every(name, EVERYTHING, ["key"]))
     if len(keys) < FEWEST:
@@ -183,14 +197,24 @@ def own_distances(server: Server, name: str) -> NDArray[np.float32]:
         for row, query, hits in zip(
             block, queries, server.search(name, queries, EVERYTHING, limit=limit, fields=fields), strict=True
         ):
-            strangers = [hit for hit in hits if not _acquainted(row, hit)]
-            if not strangers and len(hits) == limit:
-                known = " and ".join(f"not ({among(field, [row[field]])})" for field in _KEYS if row[field])
-                (strangers,) = server.search(name, query[np.newaxis], known, limit=1, fields=fields)
-            if strangers:
-                unit = np.array([hit["embedding"] for hit in strangers[:MORE]], np.float32)
-                distances.append(1.0 - float(exact_cosines(unit, query).max()))
+            best = _best_distinct(query, [hit for hit in hits if not _acquainted(row, hit)], lowest)
+            unrelated = " and ".join(f"not ({among(field, [row[field]])})" for field in _KEYS if row[field])
+            full, wanted = len(hits) == limit, MORE
+            while best == -np.inf and full and wanted <= MOST:
+                (hits,) = server.search(name, query[np.newaxis], unrelated, limit=wanted, fields=fields)
+                best = _best_distinct(query, hits, lowest)
+                full, wanted = len(hits) == wanted, MORE * wanted
+            if best > -np.inf:
+                distances.append(1.0 - best)
     return np.sort(np.clip(np.array(distances), 0.0, 2.0)).astype(np.float32)
+
+
+def _best_distinct(query: NDArray[np.float32], hits: list[dict[str, Any]], lowest: float) -> float:
+    """The largest cosine below `lowest` of a query with rows; −inf without one."""
+    if not hits:
+        return -np.inf
+    cosines = exact_cosines(np.array([hit["embedding"] for hit in hits], np.float32), query)
+    return float(cosines[cosines < lowest].max(initial=-np.inf))
 
 
 _KEYS = ("scan_id", "case_key", "patient_key", "group_key")

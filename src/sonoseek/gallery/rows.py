@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import DESCRIPTORS, CaseRecord, GalleryError, Match
+from sonoseek.core import DESCRIPTORS, CaseRecord, ExcludedCounts, GalleryError, Match
 from sonoseek.gallery.digests import CASE_COLUMNS, SCAN_COLUMNS
-from sonoseek.gallery.values import GalleryEntry
+from sonoseek.gallery.values import Exclusion, GalleryEntry, PatientCount
 
 Row = tuple[Any, ...]
 
@@ -131,6 +131,35 @@ def read_matches(
             )
         )
     return tuple(matches)
+
+
+def select_excluded(exclude: Exclusion) -> Iterator[tuple[str, str]]:
+    """SQL for the row ids that an exclusion leaves out, with its parameter: by scan, by patient, by group."""
+    yield SELECT_BY_SCAN, json.dumps(exclude.scan_ids)
+    yield SELECT_BY_PATIENT, json.dumps(exclude.patients)
+    yield SELECT_BY_GROUP, json.dumps(exclude.groups)
+
+
+def count_excluded(connection: sqlite3.Connection, exclude: Exclusion) -> ExcludedCounts:
+    """See `Gallery.count_excluded`."""
+    (scans,) = connection.execute("SELECT count(*) FROM scans").fetchone()
+    seen: set[int] = set()
+    counts = []
+    for sql, names in select_excluded(exclude):
+        before = len(seen)
+        seen.update(row_id for (row_id,) in connection.execute(sql, (names,)))
+        counts.append(len(seen) - before)
+    return ExcludedCounts(scans=scans, same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
+
+
+def largest_patient(connection: sqlite3.Connection) -> PatientCount | None:
+    """See `Gallery.largest_patient`."""
+    found = connection.execute(
+        """SELECT c.dataset, c.patient_id, count(*) AS held FROM cases c JOIN scans s USING (case_key)
+        WHERE c.patient_id IS NOT NULL GROUP BY c.dataset, c.patient_id
+        ORDER BY held DESC, c.dataset, c.patient_id LIMIT 1"""
+    ).fetchone()
+    return None if found is None else PatientCount(dataset=found[0], patient_id=found[1], scans=found[2])
 
 
 def count_words(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:

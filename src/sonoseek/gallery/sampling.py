@@ -53,14 +53,18 @@ def drawn(items: Sequence[Item], count: int, *, seed: int) -> list[Item]:
 class Sample:
     """A sample of scans that is held against all of them, block by block."""
 
-    def __init__(self, connection: sqlite3.Connection, row_ids: NDArray[np.int64], *, dimension: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, row_ids: NDArray[np.int64], *, dimension: int, lowest: float = np.inf
+    ) -> None:
         """Draw it.
 
         Args:
             connection: in the transaction that sees these scans.
             row_ids: int64 (N,), ascending, of all scans.
             dimension: numbers per embedding.
+            lowest: cosine from which on two scans are near-duplicates, which no record need mark; infinity: none are.
         """
+        self._lowest = lowest
         size = 0 if row_ids.size < FEWEST else min(row_ids.size, MOST, max(100, _BUDGET // row_ids.size))
         self.places = (
             np.sort(np.random.default_rng(0).choice(row_ids.size, size, replace=False))
@@ -97,13 +101,14 @@ class Sample:
             for places in known:
                 first, last = np.searchsorted(places, (at, at + len(unit)))
                 found[number, places[first:last] - at] = -np.inf
+        found[found >= self._lowest] = -np.inf
         np.maximum(self._nearest, found.max(axis=1), out=self._nearest)
 
     @property
     def own(self) -> NDArray[np.float32]:
         """Distances, ascending, of the sample to their nearest strangers; empty for fewer than `FEWEST` scans.
 
-        A stranger is a scan of another case, patient and group, with other pixels.
+        A stranger is a scan of another case, patient and group, with other pixels, and no near-duplicate.
         """
         distances = np.clip(1.0 - self._nearest[self._nearest > -np.inf], 0.0, 2.0)
         return np.sort(distances).astype(np.float32)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sonoseek.gallery import exact, rows
 from sonoseek.gallery.building import candidates_for
-from sonoseek.gallery.exact import Selection
+from sonoseek.gallery.exact import Nearest, Selection
 from sonoseek.gallery.state import Changes, State, column, read_unit
 from sonoseek.gallery.values import Exclusion
 from sonoseek.gallery.vectors import Base
@@ -32,6 +32,8 @@ SMALL = 1_000
 """Scans. A smaller cache is made anew with every change."""
 TOLERATED = 0.1
 """Changes, as a share of the cache, up to which it is followed."""
+FURTHER = 4
+"""Times as many rows are looked at where all at hand are near-duplicates of the query."""
 _CODE_MARGIN = 1e-6
 """Quantised cosines this close to the last one taken belong to the same vectors: more are taken."""
 
@@ -46,11 +48,11 @@ class Excluded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """What one query found: row_ids int64 (n,), best first, their cosines, and the best cosine of the whole gallery."""
+    """What one query found: row_ids int64 (n,), best first, their cosines, and the nearest of the whole gallery."""
 
     row_ids: NDArray[np.int64]
     cosines: NDArray[np.float64]
-    best: float
+    nearest: Nearest
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +65,7 @@ class View:
         fresh_ids: int64 (n,), ascending: scans written since the base was made.
         fresh: float32 (n, D), their unit vectors.
         masked: places in the base of scans that were written again, or removed, since.
+        lowest: cosine from which on a scan is a near-duplicate of a query; see `deduplicate.lowest_cosine`.
     """
 
     state: State
@@ -70,12 +73,13 @@ class View:
     fresh_ids: NDArray[np.int64]
     fresh: NDArray[np.float32]
     masked: NDArray[np.intp]
+    lowest: float = np.inf
     selections: dict[str, Selection] = field(default_factory=dict)
     """Of the base; they stay right in every later state, since rows whose case has changed are masked."""
     fresh_selections: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, base: Base, *, dimension: int) -> View:
+    def of(cls, base: Base, *, dimension: int, lowest: float = np.inf) -> View:
         """The state that a base was made from."""
         nothing = np.empty(0, np.int64)
         return cls(
@@ -84,6 +88,7 @@ class View:
             fresh_ids=nothing,
             fresh=np.empty((0, dimension), np.float32),
             masked=nothing.astype(np.intp),
+            lowest=lowest,
         )
 
     def follow(self, changes: Changes, state: State) -> View:
@@ -123,13 +128,8 @@ class View:
         """Rows that an exclusion, and the changes, take out."""
         found: set[int] = set()
         if exclude is not None:
-            for values, sql in (
-                (exclude.scan_ids, rows.SELECT_BY_SCAN),
-                (exclude.patients, rows.SELECT_BY_PATIENT),
-                (exclude.groups, rows.SELECT_BY_GROUP),
-            ):
-                if values:
-                    found.update(row_id for (row_id,) in connection.execute(sql, (json.dumps(values),)))
+            for sql, names in rows.select_excluded(exclude):
+                found.update(row_id for (row_id,) in connection.execute(sql, (names,)))
         if not found:
             return Excluded(base=self.masked, fresh=np.empty(0, np.intp))
         ids = np.fromiter(found, np.int64, len(found))
@@ -169,7 +169,7 @@ class View:
             k: how many.
             where: filter, or None.
             excluded: of `excluded`.
-            novelty: also say how near the nearest row of the whole gallery is; else `Found.best` is −inf.
+            novelty: also say how near the nearest rows of the whole gallery are; else `Found.nearest` is −inf.
         """
         selection = None if where is None else self.selection(connection, where)
         step = max(1, exact.HELD // max(1, self.base.row_ids.size)) if self.base.inverted is None else len(queries)
@@ -205,13 +205,14 @@ class View:
             near = exact.contenders(scores, k) if k else np.empty(0, np.intp)
             at = near if places is None else places[near]
             ids, cosines = self.base.row_ids[at], exact.exact_cosines(unit[at], query)
-            if products is None or not novelty:
-                best = -np.inf
-            elif places is None and k:
-                best = float(cosines.max(initial=-np.inf))
-            else:
-                best = exact.best_cosine(unit, query, products[number])
-            found.append(self._joined(connection, query, ids, cosines, best, k, selection, excluded, novelty))
+            nearest = Nearest()
+            if products is not None and novelty:
+                best = float(cosines.max(initial=-np.inf)) if places is None and k else np.inf
+                if best < self.lowest:
+                    nearest = Nearest(best, best)
+                else:
+                    nearest = exact.nearest_cosines(unit, query, products[number], lowest=self.lowest)
+            found.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
         return found
 
     def _by_lists(
@@ -231,17 +232,32 @@ class View:
         else:
             ranked = self._ranked(connection, queries, k, chosen, excluded) if k else None
         if not novelty:
-            nearest = None
+            near = None
         elif ranked is not None and chosen is None:
-            nearest = ranked
+            near = ranked
         else:
-            nearest = self._ranked(connection, queries, 1, None, excluded)
+            near = self._ranked(connection, queries, 1, None, excluded)
         found = []
         for number, query in enumerate(queries):
             ids, cosines = (np.empty(0, np.int64), np.empty(0)) if ranked is None else ranked[number]
-            best = -np.inf if nearest is None else float(nearest[number][1].max(initial=-np.inf))
-            found.append(self._joined(connection, query, ids, cosines, best, k, selection, excluded, novelty))
+            nearest = Nearest() if near is None else self._nearest(connection, query, near[number][1], excluded)
+            found.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
         return found
+
+    def _nearest(
+        self,
+        connection: sqlite3.Connection,
+        query: NDArray[np.float32],
+        cosines: NDArray[np.float64],
+        excluded: Excluded,
+    ) -> Nearest:
+        """Of the inverted file, from the cosines of its best rows; of more rows where all of these are copies."""
+        best = float(cosines.max(initial=-np.inf))
+        wanted = 1
+        while not (cosines < self.lowest).any() and cosines.size >= wanted:
+            wanted = FURTHER * max(wanted, cosines.size)
+            ((_, cosines),) = self._ranked(connection, query[np.newaxis], wanted, None, excluded)
+        return Nearest(best, float(cosines[cosines < self.lowest].max(initial=-np.inf)))
 
     def _narrow(
         self, query: NDArray[np.float32], selection: Selection, excluded: Excluded, k: int
@@ -297,7 +313,7 @@ class View:
         query: NDArray[np.float32],
         ids: NDArray[np.int64],
         cosines: NDArray[np.float64],
-        best: float,
+        nearest: Nearest,
         k: int,
         selection: tuple[Selection, NDArray[np.bool_]] | None,
         excluded: Excluded,
@@ -308,14 +324,15 @@ class View:
             products = self.fresh @ query
             products[excluded.fresh] = -np.inf
             if novelty:
-                best = max(best, exact.best_cosine(self.fresh, query, products))
+                fresh = exact.nearest_cosines(self.fresh, query, products, lowest=self.lowest)
+                nearest = Nearest(*map(max, nearest, fresh))
             if selection is not None:
                 products = np.where(selection[1], products, np.float32(-np.inf))
             near = exact.contenders(products, k) if k else np.empty(0, np.intp)
             ids = np.concatenate([ids, self.fresh_ids[near]])
             cosines = np.concatenate([cosines, exact.exact_cosines(self.fresh[near], query)])
         ids, cosines = _settled(connection, ids, cosines, k)
-        return Found(row_ids=ids, cosines=cosines, best=best)
+        return Found(row_ids=ids, cosines=cosines, nearest=nearest)
 
 
 def _settled(

@@ -15,20 +15,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BundleMismatchError, GalleryError, InvalidValueError
+from sonoseek.core import BundleMismatchError, ExcludedCounts, GalleryError, InvalidValueError
 from sonoseek.gallery import rows, writing
 from sonoseek.gallery.building import build_base, kind_for
 from sonoseek.gallery.checks import describe, find_problems
 from sonoseek.gallery.connections import Connections
 from sonoseek.gallery.copying import copy_database
 from sonoseek.gallery.database import create_database, database_path
-from sonoseek.gallery.deduplicate import Hit, check_duplicate_threshold, deduplicate, first_fetch
-from sonoseek.gallery.exact import nearest_distance, normalised, percentile
+from sonoseek.gallery.deduplicate import Hit, check_duplicate_threshold, deduplicate, first_fetch, lowest_cosine
+from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.sampling import drawn
 from sonoseek.gallery.searching import SMALL, TOLERATED, Found, View
 from sonoseek.gallery.state import count_changes, current_state, is_remembered, read_changes, record_state
@@ -40,12 +40,14 @@ from sonoseek.gallery.values import (
     GalleryInfo,
     Index,
     Mode,
+    PatientCount,
     RemoveResult,
     SearchResult,
     check_embedding,
     check_embeddings,
+    search_result,
 )
-from sonoseek.gallery.vectors import cache_files, load_base, save_base
+from sonoseek.gallery.vectors import Base, cache_files, load_base, save_base
 
 
 class SqliteGallery:
@@ -59,13 +61,15 @@ class SqliteGallery:
         self._connections = Connections(path, write=mode == "w", timeout_s=timeout_s)
         self._loading = threading.Lock()
         self._view: View | None = None
-        self._words: tuple[int, dict[str, dict[str, int]]] | None = None
+        self._tallied: dict[str, tuple[int, Any]] = {}
         try:
             with self._connections.snapshot() as connection:
                 meta = dict(connection.execute("SELECT key, value FROM meta"))
             self.gallery_id: str = str(meta["gallery_id"])
             self.bundle_id: str = str(meta["bundle_id"])
             self.dimension: int = int(meta["dimension"])
+            threshold = meta.get("duplicate_threshold")
+            self.duplicate_threshold: float | None = None if threshold is None else float(threshold)
         except (KeyError, ValueError) as error:
             self.close()
             raise GalleryError(
@@ -87,6 +91,7 @@ class SqliteGallery:
         *,
         bundle_id: str,
         dimension: int,
+        duplicate_threshold: float | None = None,
         exist_ok: bool = False,
         timeout_s: float = 5.0,
         index: Index = "auto",
@@ -94,7 +99,7 @@ class SqliteGallery:
         """See `create_gallery`."""
         path = database_path(location)
         if not (exist_ok and path.exists()):
-            create_database(path, bundle_id=bundle_id, dimension=dimension)
+            create_database(path, bundle_id=bundle_id, dimension=dimension, duplicate_threshold=duplicate_threshold)
         gallery = cls(path, mode="w", timeout_s=timeout_s, index=index)
         if (gallery.bundle_id, gallery.dimension) != (bundle_id, dimension):
             found = f"bundle {gallery.bundle_id}, dimension {gallery.dimension}"
@@ -210,11 +215,8 @@ class SqliteGallery:
 
     def words(self) -> dict[str, dict[str, int]]:
         """See `Gallery.words`."""
-        with self._connections.snapshot() as connection:
-            _, stamp = current_state(connection)
-            if self._words is None or self._words[0] != stamp:
-                self._words = stamp, rows.count_words(connection)
-        return {feature: dict(counts) for feature, counts in self._words[1].items()}
+        counted = self._remembered("words", rows.count_words)
+        return {feature: dict(counts) for feature, counts in counted.items()}
 
     def fingerprints(self, dataset: str) -> dict[str, str]:
         """See `Gallery.fingerprints`."""
@@ -245,6 +247,16 @@ class SqliteGallery:
             patients=tuple(dict.fromkeys((dataset, patient) for dataset, patient, _ in owners if patient is not None)),
             groups=tuple(dict.fromkeys((dataset, group) for dataset, _, group in owners if group is not None)),
         )
+
+    def count_excluded(self, exclusion: Exclusion) -> ExcludedCounts:
+        """See `Gallery.count_excluded`."""
+        with self._connections.snapshot() as connection:
+            return rows.count_excluded(connection, exclusion)
+
+    def largest_patient(self) -> PatientCount | None:
+        """See `Gallery.largest_patient`."""
+        largest: PatientCount | None = self._remembered("largest patient", rows.largest_patient)
+        return largest
 
     def info(self) -> GalleryInfo:
         """See `Gallery.info`."""
@@ -329,10 +341,7 @@ class SqliteGallery:
                     ids, cosines = [int(each.hit.key) for each in kept], [each.hit.similarity for each in kept]
                     dependent = [(each.near_duplicates, each.same_patient) for each in kept]
                 matches = rows.read_matches(connection, ids, cosines, pictures=pictures, dependent=dependent)
-                nearest = nearest_distance(one.best) if novelty else None
-                results.append(
-                    SearchResult(matches=matches, nearest=nearest, novelty=percentile(nearest, own=view.base.own))
-                )
+                results.append(search_result(matches, one.nearest, own=view.base.own))
         return tuple(results)
 
     def novelty(self, embedding: NDArray[np.float32], *, exclude: Exclusion | None = None) -> float | None:
@@ -351,7 +360,7 @@ class SqliteGallery:
                 view = self._followed(connection, view) if view is not None else None
                 if view is None:
                     base = load_base(self._path, gallery_id=self.gallery_id, dimension=self.dimension)
-                    loaded = None if base is None else View.of(base, dimension=self.dimension)
+                    loaded = None if base is None else self._seen(base)
                     view = None if loaded is None else self._followed(connection, loaded)
                 self._view = view = view or self._built(connection)
             return view
@@ -373,12 +382,21 @@ class SqliteGallery:
         return view.follow(read_changes(connection, view.state, dimension=self.dimension), state)
 
     def _built(self, connection: sqlite3.Connection) -> View:
-        base = build_base(connection, gallery_id=self.gallery_id, dimension=self.dimension, index=self._index)
+        base = build_base(
+            connection,
+            gallery_id=self.gallery_id,
+            dimension=self.dimension,
+            index=self._index,
+            duplicate_threshold=self.duplicate_threshold,
+        )
         if save_base(self._path, base):
             # What was written is mapped instead, so that processes share one copy.
             mapped = load_base(self._path, gallery_id=self.gallery_id, dimension=self.dimension)
             base = mapped if mapped is not None and mapped.state == base.state and mapped.kind == base.kind else base
-        return View.of(base, dimension=self.dimension)
+        return self._seen(base)
+
+    def _seen(self, base: Base) -> View:
+        return View.of(base, dimension=self.dimension, lowest=lowest_cosine(self.duplicate_threshold))
 
     def close(self) -> None:
         """See `Gallery.close`."""
@@ -404,6 +422,15 @@ class SqliteGallery:
             if connection.total_changes != before:
                 record_state(connection, seq)
             connection.execute("COMMIT")
+
+    def _remembered(self, name: str, tally: Callable[[sqlite3.Connection], Any]) -> Any:
+        """What is worked out once per state."""
+        with self._connections.snapshot() as connection:
+            _, stamp = current_state(connection)
+            held = self._tallied.get(name)
+            if held is None or held[0] != stamp:
+                held = self._tallied[name] = stamp, tally(connection)
+            return held[1]
 
     def _check_writable(self) -> None:
         if self._mode != "w":

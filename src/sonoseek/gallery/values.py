@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import CaseRecord, InvalidValueError, Match
+from sonoseek.gallery.exact import Nearest, nearest_distance, percentile
 
 Mode = Literal["r", "w"]
 Index = Literal["auto", "exact", "ivf"]
@@ -136,6 +137,15 @@ class Exclusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatientCount:
+    """A patient of a dataset, and how many scans a gallery holds of it."""
+
+    dataset: str
+    patient_id: str
+    scans: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchResult:
     """What one search found.
 
@@ -144,14 +154,25 @@ class SearchResult:
         nearest: distance, 1 − cosine, to the nearest scan of the whole gallery that is not excluded, whatever `where`
             says; None when there is none, or when novelty was not asked for.
         novelty: share in percent, 0 … 100, of the gallery's own nearest-neighbour distances (same scan, case, patient
-            and group left out) that are smaller than `nearest`; near 100 means "unlike anything in the archive". None
-            when the gallery holds fewer than 20 scans, or when novelty was not asked for. The gallery's own distances
-            are a sample, and may be of a state up to a tenth older than the one that was searched.
+            and group left out) that are smaller than the distance to the query's nearest scan; near 100 means "unlike
+            anything in the archive". Near-duplicates, by the gallery's own `duplicate_threshold`, are left out on both
+            sides: a copy in the archive makes nothing familiar. None when the gallery holds fewer than 20 scans, when
+            all of them are copies, or when novelty was not asked for. The gallery's own distances are a sample, and
+            may be of a state up to a tenth older than the one that was searched.
     """
 
     matches: tuple[Match, ...]
     nearest: float | None = None
     novelty: float | None = None
+
+
+def search_result(matches: tuple[Match, ...], nearest: Nearest, *, own: NDArray[np.float32]) -> SearchResult:
+    """A result from the cosines of the nearest scans, and the gallery's own distances, ascending."""
+    return SearchResult(
+        matches=matches,
+        nearest=nearest_distance(nearest.any),
+        novelty=percentile(nearest_distance(nearest.distinct), own=own),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

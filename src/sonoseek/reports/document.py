@@ -129,10 +129,10 @@ class SimilarCasesPart(LabelCountsPart):
 class LeftOutPart(_Part):
     """Scans of the gallery that were kept from answering, each counted once."""
 
+    scans: Annotated[int, Meta(ge=0, description="That the gallery holds in all.")]
     same_scan: Count
     same_patient: Count
     same_group: Count
-    gallery: Annotated[int, Meta(ge=0, description="Scans that the gallery holds in all.")]
 
 
 class DescriptorPart(_Part):

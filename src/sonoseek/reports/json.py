@@ -78,10 +78,7 @@ def report_document(report: Report, *, heatmaps: bool = False) -> parts.ReportDo
         left_out=None
         if out is None
         else parts.LeftOutPart(
-            same_scan=out.same_scan,
-            same_patient=out.same_patient,
-            same_group=out.same_group,
-            gallery=out.gallery,
+            scans=out.scans, same_scan=out.same_scan, same_patient=out.same_patient, same_group=out.same_group
         ),
         novelty=_optional(report.novelty, "novelty"),
         matches=[_match(match, pixels=heatmaps) for match in report.matches],

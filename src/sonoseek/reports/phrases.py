@@ -173,7 +173,7 @@ def no_matches(report: Report) -> str:
 def left_out(report: Report) -> str:
     """Which scans were kept from answering, and why; "" where none were."""
     out = report.left_out
-    if out is None or not out.total:
+    if out is None or not out.excluded:
         return ""
     reasons = (
         (out.same_scan, "this very scan" if out.same_scan == 1 else f"{out.same_scan} copies of this very scan"),
@@ -181,7 +181,7 @@ def left_out(report: Report) -> str:
         (out.same_group, f"{out.same_group} of the same group"),
     )
     named = ", ".join(text for count, text in reasons if count)
-    return f"Left out of the matches: {out.total} of the archive's {out.gallery} scans ({named})."
+    return f"Left out of the matches: {out.excluded} of the archive's {out.scans} scans ({named})."
 
 
 def novelty(report: Report) -> str:
@@ -190,7 +190,7 @@ def novelty(report: Report) -> str:
         return "Not known: no archive was searched."
     if report.novelty is None:
         out = report.left_out
-        if out is not None and out.gallery and out.total >= out.gallery:
+        if out is not None and out.scans and out.excluded >= out.scans:
             return "Not known: every scan of the archive was left out."
         return "Not known: the archive holds too few scans to compare with."
     if report.novelty >= UNLIKE_ANYTHING:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from sonoseek.core import (
     SEVERITIES,
     Box,
+    ExcludedCounts,
     LabelCounts,
-    LeftOut,
     Match,
     Prediction,
     ReportWarning,
@@ -237,7 +237,7 @@ def about_copies(
 
 
 def about_the_archive(
-    prediction: Prediction, similar: LabelCounts, *, novelty: float | None, left_out: LeftOut | None
+    prediction: Prediction, similar: LabelCounts, *, novelty: float | None, left_out: ExcludedCounts | None
 ) -> list[ReportWarning]:
     """What the reader should know about the similar cases.
 
@@ -248,12 +248,12 @@ def about_the_archive(
         left_out: what was kept from answering.
     """
     found = []
-    if left_out is not None and 2 * (left_out.same_patient + left_out.same_group) > left_out.gallery > 0:
+    if left_out is not None and 2 * (left_out.same_patient + left_out.same_group) > left_out.scans > 0:
         count = left_out.same_patient + left_out.same_group
         found.append(
             warning(
                 "one_patient",
-                f"{count} of the archive's {left_out.gallery} scans carry the same patient or group as this scan and "
+                f"{count} of the archive's {left_out.scans} scans carry the same patient or group as this scan and "
                 "were left out of the matches. If that name is a placeholder, such as ANONYMOUS, give the archive real "
                 "pseudonyms.",
             )

@@ -41,10 +41,18 @@ def query(
     records = source.records()
     records = records[:: max(1, len(records) // archive)][:archive]
     encoder = open_encoder(bundle, threads=1)
-    name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
+    network = encoder.bundle
     with tempfile.TemporaryDirectory(prefix="sonoseek-bench-") as scratch:
         gallery = Path(scratch) / "gallery"
-        with create_gallery(gallery, bundle_id=name, dimension=size) as target, progress_bar("gallery") as on_progress:
+        with (
+            create_gallery(
+                gallery,
+                bundle_id=network.bundle_id,
+                dimension=network.embedding_dim,
+                duplicate_threshold=network.same_scan,
+            ) as target,
+            progress_bar("gallery") as on_progress,
+        ):
             build_index(Subset(source, [r.case_id for r in records]), target, encoder, on_progress=on_progress)
         asked = [source.load(r.case_id).scans[0] for r in records[:: max(1, len(records) // scans)][:scans]]
         speed = measure_query(open_engine(gallery, bundle=bundle), asked, rounds=rounds)

@@ -52,9 +52,15 @@ def demo(
     source = PhantomDataset(count=count, seed=0) if data is None else open_dataset(dataset, data)
     asked = PhantomDataset(count=3 * queries, seed=QUERY_SEED) if data is None else source
     encoder = open_encoder(bundle, threads=1)
-    name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
+    network = encoder.bundle
     gallery = out / f"gallery-{source.name}"
-    with create_gallery(gallery, bundle_id=name, dimension=size, exist_ok=True) as target:
+    with create_gallery(
+        gallery,
+        bundle_id=network.bundle_id,
+        dimension=network.embedding_dim,
+        duplicate_threshold=network.same_scan,
+        exist_ok=True,
+    ) as target:
         with progress_bar(f"archive of {source.name}") as on_progress:
             result = build_index(source, target, encoder, on_progress=on_progress)
         held = target.count()

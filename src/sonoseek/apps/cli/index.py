@@ -45,7 +45,11 @@ def build(
     source = open_dataset(dataset, data)
     encoder = open_encoder(bundle, threads=1)  # the workers share it: two of them keep two cores busy
     with create_gallery(
-        gallery, bundle_id=encoder.bundle.bundle_id, dimension=encoder.bundle.embedding_dim, exist_ok=True
+        gallery,
+        bundle_id=encoder.bundle.bundle_id,
+        dimension=encoder.bundle.embedding_dim,
+        duplicate_threshold=encoder.bundle.same_scan,
+        exist_ok=True,
     ) as target:
         with progress_bar(f"index {source.name}") as on_progress:
             if ray is None:
@@ -110,8 +114,13 @@ def add(
         acquired=acquired.date() if acquired else None,
         scans=scans,
     )
-    name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
-    with create_gallery(gallery, bundle_id=name, dimension=size, exist_ok=True) as target:
+    with create_gallery(
+        gallery,
+        bundle_id=encoder.bundle.bundle_id,
+        dimension=encoder.bundle.embedding_dim,
+        duplicate_threshold=encoder.bundle.same_scan,
+        exist_ok=True,
+    ) as target:
         result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
         typer.echo(
             f"{gallery}: case {added.dataset}/{added.case_id}: {result.added} added, {result.updated} updated, "
@@ -238,7 +247,13 @@ def copy(
 
     with (
         open_gallery(gallery) as source,
-        create_gallery(to, bundle_id=source.bundle_id, dimension=source.dimension, exist_ok=True) as target,
+        create_gallery(
+            to,
+            bundle_id=source.bundle_id,
+            dimension=source.dimension,
+            duplicate_threshold=source.duplicate_threshold,
+            exist_ok=True,
+        ) as target,
         progress_bar("copy") as on_progress,
     ):
         total, result = source.count(), AddResult()

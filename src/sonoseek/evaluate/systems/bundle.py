@@ -103,7 +103,9 @@ class BundleSpeaks:
             for i in picked:
                 query, row = queries[i], ranked[i]
                 own = unit(self.answer([query]).embeddings)[0]
-                report = engine.query(replace(query.scan, patient_id=None), k=len(row.matches))
+                report = engine.query(
+                    replace(query.scan, patient_id=None), k=len(row.matches), per_patient=False, deduplicate=False
+                )
                 expected = [float(units[cosine[name]] @ own) for name in row.matches]
                 found = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
                 self._compare(query, expected, found)
