@@ -58,6 +58,7 @@ class FakeEncoder:
             cells=(CELLS, CELLS),
             fine_cells=(2 * CELLS, 2 * CELLS),
             novelty=novelty,
+            same_scan=0.99999,  # unlike scans are close together in this space
         )
 
     @property

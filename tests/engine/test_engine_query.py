@@ -29,12 +29,14 @@ from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.ingest import make_entry
+from sonoseek.reports import phrases
 
 MakeScan = Callable[..., Scan]
+EVERY_SCAN: dict[str, Any] = {"per_patient": False, "deduplicate": False}
 
 
 def said(report: Report, words: str) -> bool:
-    return any(words in warning for warning in report.warnings)
+    return any(words in warning.text for warning in report.warnings)
 
 
 def fill(gallery: Gallery, encoder: Any, rows: list[tuple[Scan, str, str | None]], *, dataset: str = "first") -> None:
@@ -71,7 +73,7 @@ class TestWithoutGallery:
         assert report.prediction.label is None
         probabilities = report.prediction.probabilities
         assert probabilities[report.explanations[0].target] == max(probabilities.values())
-        assert said(report, "not sure")
+        assert said(report, "No class is given")
 
     def test_a_picture_unlike_the_training_scans_gets_no_verdict_and_is_told_why(
         self, make_encoder: Any, make_scan: MakeScan
@@ -92,7 +94,7 @@ class TestWithoutGallery:
             assert said(report, "unlike anything the network was trained on") is told
             assert (report.prediction.label is None) is told
             assert len(report.prediction.prediction_set) == 3 or not told
-            assert not said(report, "The network is not sure")  # that is another reason
+            assert not said(report, "No class is given:")  # that is another reason
         assert report.novelty is None  # of the gallery, and there is none
 
     def test_every_class_sums_to_its_logit(self, encoder: Any, make_scan: MakeScan) -> None:
@@ -121,8 +123,9 @@ class TestWithGallery:
     def test_matches_are_ranked_and_counted(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
         report = SearchEngine(encoder, gallery).query(make_scan(500), k=7)
         assert [m.rank for m in report.matches] == list(range(1, 8))
-        top = max(report.prediction.probabilities, key=report.prediction.probabilities.__getitem__)
+        top = report.prediction.likeliest
         assert report.agreement == pytest.approx(sum(m.label == top for m in report.matches) / 7)
+        assert len({m.group for m in report.matches}) == 7  # one match per patient or group
         assert report.gallery_id == gallery.gallery_id
         assert report.novelty is not None
         assert 0.0 <= report.novelty <= 100.0
@@ -133,21 +136,28 @@ class TestWithGallery:
         self, encoder: Any, gallery: Gallery, dataset: Any, include_same: bool
     ) -> None:
         scan = dataset.load("case 006").scans[0]
-        report = SearchEngine(encoder, gallery).query(scan, k=100, include_same=include_same)
+        report = SearchEngine(encoder, gallery).query(scan, k=100, include_same=include_same, **EVERY_SCAN)
         groups = {m.group for m in report.matches}
         assert ("g1" in groups) is include_same
         assert len(report.matches) == (40 if include_same else 36)
         assert (report.matches[0].scan_id == scan.scan_id) is include_same
         assert said(report, "is among the matches") is include_same
-        assert said(report, "were left out") is not include_same
+        assert said(report, "it was left out of the matches") is not include_same
+        excluded = report.left_out
+        assert excluded is not None
+        counts = (excluded.scans, excluded.same_scan, excluded.same_patient, excluded.same_group)
+        assert counts == ((40, 0, 0, 0) if include_same else (40, 1, 1, 2))
+        assert said(report, "3 archived scans of the same patient or group were left out.") is not include_same
 
     def test_the_patient_that_the_scan_names_does_not_answer(
         self, encoder: Any, gallery: Gallery, make_scan: MakeScan
     ) -> None:
         scan = replace(make_scan(500), patient_id="p3")
         engine = SearchEngine(encoder, gallery)
-        assert {m.patient_id for m in engine.query(scan, k=100).matches} == {f"p{i}" for i in range(20)} - {"p3"}
-        assert len(engine.query(scan, k=100, include_same=True).matches) == 40
+        assert {m.patient_id for m in engine.query(scan, k=100, **EVERY_SCAN).matches} == {
+            f"p{i}" for i in range(20)
+        } - {"p3"}
+        assert len(engine.query(scan, k=100, include_same=True, **EVERY_SCAN).matches) == 40
 
     @pytest.mark.parametrize("change", ["mirrored", "turned", "saved as JPEG"])
     def test_the_same_scan_under_another_name_is_found_and_named(
@@ -163,7 +173,7 @@ class TestWithGallery:
             pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], 0)
         report = SearchEngine(encoder, gallery).query(Scan(pixels=np.ascontiguousarray(pixels)), include_same=True)
         assert report.matches[0].case_id == "case 009"
-        if report.matches[0].similarity >= 0.995:
+        if report.matches[0].similarity >= encoder.bundle.same_scan:
             assert said(report, "under another name")
 
     def test_where_filters_and_says_when_it_left_too_few(
@@ -174,7 +184,13 @@ class TestWithGallery:
         assert report.where == "birads >= '4A' and device = 'GE Logiq 7'"
         assert 0 < len(report.matches) < 10
         assert {(m.birads, m.device) for m in report.matches} == {("5", "GE Logiq 7")}
-        assert said(report, f"Only {len(report.matches)} of the 10 matches asked for pass the filter.")
+        assert len(report.similar_cases.labels) > 1  # counted over what the filter hides, too
+        assert report.similar_cases == engine.query(make_scan(500), k=10).similar_cases
+        assert report.hidden is not None
+        assert report.hidden.total > 0
+        told = phrases.filtered(report)
+        assert f"{len(report.matches)} of {len(report.matches)} shown" in told
+        assert f"hides {report.hidden.total} of the 10 most similar" in told
 
     def test_a_filter_that_does_not_parse(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
         with pytest.raises(WhereError):
@@ -185,9 +201,11 @@ class TestWithGallery:
         none = engine.query(scan, k=0)
         assert (none.matches, none.agreement) == ((), None)
         assert none.novelty is not None
-        everything = engine.query(scan, k=1000)
+        everything = engine.query(scan, k=1000, **EVERY_SCAN)
         assert len(everything.matches) == 40
-        assert said(everything, "Only 40 of the 1000 matches asked for are in the archive.")
+        assert said(everything, "The archive has 40 scans to compare with; 1000 were asked for.")
+        assert said(everything, "The 40 matches are of 20 patients, groups or cases.")
+        assert said(engine.query(scan, k=1000), "The archive has 10 independent cases to compare with")
         with pytest.raises(InvalidValueError, match="k is -1"):
             engine.query(scan, k=-1)
 
@@ -210,7 +228,7 @@ class TestWithGallery:
         self, encoder: Any, gallery: Gallery, make_scan: MakeScan
     ) -> None:
         engine = SearchEngine(encoder, gallery)
-        report = engine.query(make_scan(500), k=40)
+        report = engine.query(make_scan(500), k=40, **EVERY_SCAN)
         scan = make_scan(3)
         match = next(match for match in report.matches if match.scan_id == scan.scan_id)
         reading, asked = engine.read(scan), engine.read(make_scan(500))
@@ -309,14 +327,19 @@ class TestWithGallery:
         assert report.novelty >= 99.0
         assert said(report, "unlike anything in the archive")
 
-    def test_disagreement_is_said(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
-        engine, scan = SearchEngine(encoder, gallery), make_scan(500)
-        top = engine.query(scan).explanations[0].target
-        other = next(name for name in engine.bundle.classes if name != top)
-        against = engine.query(scan, k=5, where=f"label = '{other}'")
-        assert against.agreement == 0.0
-        assert said(against, f"5 of 5 matches are {other}")
-        assert not said(engine.query(scan, k=5, where=f"label = '{top}'"), "disagree")
+    def test_a_filter_can_neither_make_nor_hide_a_disagreement(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        top, other = top_and_other(encoder, make_scan(500))
+        for against in (False, True):
+            labels = [other if against else top] * 4 + [top if against else other] * 2
+            empty_gallery.remove(cases=[("first", f"case {number}") for number in range(6)])
+            fill(empty_gallery, encoder, [(make_scan(seed), label, None) for seed, label in enumerate(labels)])
+            engine = SearchEngine(encoder, empty_gallery)
+            for where in (None, f"label = '{other}'", f"label = '{top}'"):
+                report = engine.query(make_scan(500), k=6, where=where)
+                assert said(report, "disagree") is against
+                assert report.agreement == pytest.approx((2 if against else 4) / 6)
 
     @pytest.mark.parametrize("include_same", [False, True])
     def test_a_held_scan_without_patient_and_group_is_said_to_be_held(
@@ -327,7 +350,7 @@ class TestWithGallery:
         report = engine.query(make_scan(2), include_same=include_same)
         assert (make_scan(2).scan_id in {match.scan_id for match in report.matches}) is include_same
         assert said(report, "The archive holds this very scan; it is among the matches.") is include_same
-        assert said(report, "The archive holds this very scan; it, its patient") is not include_same
+        assert said(report, "The archive holds this very scan; it was left out of the matches.") is not include_same
         assert not said(engine.query(make_scan(99), include_same=include_same), "holds this very scan;")
 
     def test_a_held_scan_that_the_filter_hides(self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan) -> None:
@@ -347,7 +370,6 @@ class TestWithGallery:
         k: int,
         where: str | None,
     ) -> None:
-        object.__setattr__(encoder.bundle, "same_scan", 0.995)  # unlike scans are closer together in the fake's space
         stripes = np.zeros((200, 200), np.uint8)
         stripes[::2, 60:90] = 255
         fill(empty_gallery, encoder, [(make_scan(1), "benign", None), (Scan(pixels=stripes), "malignant", None)])
@@ -357,22 +379,23 @@ class TestWithGallery:
         listed = make_scan(1).scan_id in {match.scan_id for match in report.matches}
         assert listed is (k > 0 and where is None)
         assert said(report, "under another name (similarity 1.000)")
-        assert said(report, "that match is no independent precedent") is listed
+        assert said(report, "that match is no independent case") is listed
         assert said(report, "it is not among the matches") is not listed
 
-    def test_matches_of_one_group_are_one_precedent(
-        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
+    @pytest.mark.parametrize("listed", [{}, {"per_patient": False, "deduplicate": False}])
+    def test_a_group_is_one_case_however_it_is_listed(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, listed: dict[str, bool]
     ) -> None:
         top, other = top_and_other(encoder, make_scan(500))
         labels = [(other, "G2"), (other, "G2"), (other, "G2"), (top, None), (top, None)]
         fill(empty_gallery, encoder, [(make_scan(seed), *label) for seed, label in enumerate(labels)])
-        report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=5)
-        assert report.agreement == pytest.approx(2 / 5)  # a share of matches, near-copies or not
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=5, **listed)
+        assert dict(report.similar_cases.labels) == {top: 2, other: 1}
+        assert report.agreement == pytest.approx(2 / 3)
         assert not said(report, "disagree")
-        assert [w for w in report.warnings if "near-copies" in w] == [
-            "3 of the 5 matches are near-copies of one another, or belong together otherwise (group G2: 3): count each "
-            "group as one precedent."
-        ]
+        assert len(report.matches) == (5 if listed else 3)
+        assert said(report, "The 5 matches are of 3 patients, groups or cases.") is bool(listed)
+        assert sorted(match.near_duplicates for match in report.matches) == ([0] * 5 if listed else [0, 0, 2])
 
     def test_disagreement_counts_each_group_of_each_dataset_once(
         self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
@@ -382,17 +405,22 @@ class TestWithGallery:
         fill(empty_gallery, encoder, [(make_scan(seed), *label) for seed, label in enumerate(labels)])
         fill(empty_gallery, encoder, [(make_scan(9), other, "G1")], dataset="second")
         report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=6)
-        assert said(report, f"3 of 4 independent matches are {other}")
-        assert said(report, "3 of the 6 matches are near-copies")
+        assert said(report, f"3 of 4 independent similar cases are {other}")
 
-    def test_matches_without_a_group_count_singly(
+    def test_copies_that_no_group_marks_are_one_case(
         self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
     ) -> None:
-        _, other = top_and_other(encoder, make_scan(500))
-        fill(empty_gallery, encoder, [(make_scan(seed), other, None) for seed in range(3)])
-        report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=3)
-        assert said(report, f"3 of 3 matches are {other}")
-        assert not said(report, "near-copies")
+        top, other = top_and_other(encoder, make_scan(500))
+        copies = []
+        for column in range(3):
+            pixels = make_scan(1).pixels.copy()
+            pixels[0, column] ^= 1
+            copies.append((Scan(pixels=pixels), other, None))
+        fill(empty_gallery, encoder, [*copies, (make_scan(2), top, None), (make_scan(3), top, None)])
+        for where in (None, f"label = '{other}'"):
+            report = SearchEngine(encoder, empty_gallery).query(make_scan(500), k=5, where=where)
+            assert dict(report.similar_cases.labels) == {top: 2, other: 1}
+            assert max(match.near_duplicates for match in report.matches) == 2
 
     def test_the_same_question_gets_the_same_answer_from_any_thread(
         self, encoder: Any, gallery: Gallery, make_scan: MakeScan
@@ -438,7 +466,7 @@ class TestWithTheBundleThatShips:
         with create_gallery(tmp_path / "g", bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim) as gallery:
             gallery.add(make_entry(make_scan(i), dataset.records()[i], encoder) for i in range(3))
         with open_engine(tmp_path / "g", bundle=load_bundle(), threads=1) as engine:
-            assert len(engine.query(make_scan(99)).matches) == 3
+            assert len(engine.query(make_scan(99), **EVERY_SCAN).matches) == 3
         with create_gallery(tmp_path / "other", bundle_id="other-1", dimension=4), pytest.raises(BundleMismatchError):
             open_engine(tmp_path / "other")
 

@@ -18,6 +18,7 @@ from sonoseek.recheck import recheck_embeddings
 from sonoseek.reports import render
 
 MakeScan = Callable[..., Scan]
+EVERY_SCAN: dict[str, Any] = {"per_patient": False, "deduplicate": False}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def unit(vector: Any) -> Any:
 
 def test_several_views_are_one_question(engine: SearchEngine, gallery: Gallery, make_scan: MakeScan) -> None:
     scans = [make_scan(900), make_scan(901), make_scan(902, shape=(130, 190))]
-    report = engine.query(scans, k=8)
+    report = engine.query(scans, k=8, **EVERY_SCAN)
     readings = [engine.read(scan) for scan in scans]
     asked = unit(sum(unit(reading.embedding) for reading in readings))
     expected = sorted(((float(asked @ unit(entry.embedding)), entry.scan_id) for entry in gallery), reverse=True)[:8]
@@ -58,7 +59,7 @@ def test_several_views_are_one_question(engine: SearchEngine, gallery: Gallery, 
     assert dict(report.prediction.probabilities) == pytest.approx(dict(together.probabilities), abs=1e-5)
     assert [view.scan for view in report.views] == scans[1:]
     assert {report.explanations[0].target} == {view.explanations[0].target for view in report.views}
-    assert any("3 views together" in warning for warning in report.warnings)
+    assert any("3 views together" in warning.text for warning in report.warnings)
     # The parts of the cosine that the views carry are all of it.
     for number, match in enumerate(report.matches, start=1):
         parts = [report.explanations[number], *(view.explanations[number] for view in report.views)]
@@ -76,7 +77,7 @@ def test_one_view_in_a_list_is_the_scan(engine: SearchEngine, make_scan: MakeSca
 
 def test_every_view_leaves_its_own_patient_out(engine: SearchEngine, dataset: Any) -> None:
     scans = [dataset.load(case_id).scans[0] for case_id in ("case 000", "case 020")]
-    found = {match.group for match in engine.query(scans, k=40).matches}
+    found = {match.group for match in engine.query(scans, k=40, **EVERY_SCAN).matches}
     assert found == {f"g{number}" for number in range(10)} - {"g0", "g5"}
 
 
@@ -84,7 +85,8 @@ def test_every_view_leaves_its_own_patient_out(engine: SearchEngine, dataset: An
 
 
 def test_one_match_per_patient(engine: SearchEngine, make_scan: MakeScan) -> None:
-    report = engine.query(make_scan(900), k=40, per_patient=True)
+    assert len(engine.query(make_scan(900), k=40, per_patient=False).matches) == 40
+    report = engine.query(make_scan(900), k=40)
     # Two scans a patient, two patients a group: a group ties its patients.
     assert len(report.matches) == len({match.group for match in report.matches}) == 10
     assert [match.same_patient for match in report.matches] == [3] * 10
@@ -100,11 +102,11 @@ def test_near_copies_stand_behind_the_better_match(encoder: Any, empty_gallery: 
         empty_gallery.add([make_entry(replace(scan, pixels=pixels), record, encoder)])
     encoder._bundle = replace(encoder.bundle, same_scan=0.9999)
     engine = SearchEngine(encoder, empty_gallery)
-    assert len(engine.query(make_scan(7)).matches) == 6
-    report = engine.query(make_scan(7), diverse=True)
+    assert len(engine.query(make_scan(7), deduplicate=False).matches) == 6
+    report = engine.query(make_scan(7))
     assert [match.near_duplicates for match in report.matches] == [2, 2]
-    assert "2 more behind it" in render(report, "html")
-    assert "(+2 behind it)" in render(report, "text")
+    assert "2 near-duplicates" in render(report, "html")
+    assert "(2 near-duplicates)" in render(report, "text")
 
 
 # Regions
@@ -162,9 +164,9 @@ def test_a_region_is_of_one_scan(engine: SearchEngine, make_scan: MakeScan) -> N
 
 def test_likes_and_dislikes_move_the_question(engine: SearchEngine, gallery: Gallery, make_scan: MakeScan) -> None:
     scan = make_scan(900)
-    first = engine.query(scan, k=40)
+    first = engine.query(scan, k=40, **EVERY_SCAN)
     liked, disliked = first.matches[9], first.matches[0]
-    report = engine.query(scan, k=40, liked=[liked.scan_id], disliked=[f"fake/{disliked.case_id}"])
+    report = engine.query(scan, k=40, liked=[liked.scan_id], disliked=[f"fake/{disliked.case_id}"], **EVERY_SCAN)
     kept = {entry.scan_id: unit(entry.embedding) for entry in gallery}
     asked = unit(unit(engine.read(scan).embedding) + 0.75 * kept[liked.scan_id] - 0.15 * kept[disliked.scan_id])
     assert [match.similarity for match in report.matches] == pytest.approx(
@@ -211,7 +213,7 @@ def test_an_archived_case_asks_without_its_file_and_without_the_network(
     sums_up(report)
     heat, other = report.explanations[0].heatmap, by_file.explanations[0].heatmap
     assert np.corrcoef(heat.ravel(), other.ravel())[0, 1] > 0.99
-    assert any("left out of the matches" in warning for warning in report.warnings)
+    assert any("left out of the matches" in warning.text for warning in report.warnings)
     assert render(report, "html")
 
 
@@ -296,7 +298,7 @@ class TestCrop:
         scan = make_scan(900)
         report = engine.query(engine.read(scan, crop=self.CROP), k=3)
         assert report.crop == self.CROP
-        assert any("drawn by the reader" in text for text in report.warnings)
+        assert any("drawn by the reader" in warning.text for warning in report.warnings)
         assert "drawn by the reader: rows 10 to 150, columns 20 to 200" in render(report, "text")
         assert "drawn by the reader" in render(report, "html")
         assert '"crop": {' in render(report, "json")

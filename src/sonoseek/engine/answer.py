@@ -153,6 +153,13 @@ def _warnings(
         held=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
         left_out=not options.include_same,
     )
+    told += warnings.about_the_list(
+        report.matches,
+        k=options.k,
+        filtered=options.where is not None,
+        independent=options.per_patient and options.deduplicate,
+        why_none=None,
+    )
     told += warnings.about_the_archive(
         report.prediction, similar.labels, novelty=report.novelty, left_out=report.left_out
     )

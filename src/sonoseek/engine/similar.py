@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import LabelCounts, Match
 from sonoseek.gallery import Exclusion, Gallery
+from sonoseek.reports.warnings import owner
 
 NOTHING = LabelCounts(labels={})
 
@@ -65,17 +66,10 @@ def count_similar(
         ).matches
     if where is None:
         return SimilarCases(labels=_labels(nearest), hidden=None)
-    shown = {_owner(match) for match in matches}
-    return SimilarCases(labels=_labels(nearest), hidden=_labels([m for m in nearest if _owner(m) not in shown]))
+    shown = {owner(match) for match in matches}
+    return SimilarCases(labels=_labels(nearest), hidden=_labels([m for m in nearest if owner(m) not in shown]))
 
 
 def _labels(matches: Sequence[Match]) -> LabelCounts:
     labels = [match.label for match in matches]
     return LabelCounts(labels={name: labels.count(name) for name in labels})
-
-
-def _owner(match: Match) -> tuple[str, str, str]:
-    """Whom a match belongs to: its patient, else its group, else its case."""
-    if match.patient_id is not None:
-        return match.dataset, "patient", match.patient_id
-    return (match.dataset, "group", match.group) if match.group is not None else (match.dataset, "case", match.case_id)

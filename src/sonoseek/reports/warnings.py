@@ -47,6 +47,7 @@ CODES: dict[str, Severity] = {
     "copy_in_archive": "medium",
     "no_matches": "medium",
     "few_matches": "low",
+    "not_independent": "low",
     "scan_in_archive": "low",
     "left_out": "low",
     "views": "low",
@@ -236,6 +237,45 @@ def about_copies(
     return [warning("copy_in_archive", f"{text}: {end}.")]
 
 
+def about_the_list(
+    matches: Sequence[Match], *, k: int, filtered: bool, independent: bool, why_none: str | None
+) -> list[ReportWarning]:
+    """What the reader should know about the list of matches.
+
+    Args:
+        matches: that are listed.
+        k: how many were asked for.
+        filtered: whether a filter hides some; then a short list needs no word.
+        independent: whether the list holds one match per patient or group, and no near-duplicates.
+        why_none: why there are no matches, or None.
+    """
+    if not matches:
+        return [] if why_none is None else [warning("no_matches", why_none)]
+    found = []
+    if len(matches) < k and not filtered:
+        kind = "independent cases" if independent else "scans"
+        found.append(
+            warning("few_matches", f"The archive has {len(matches)} {kind} to compare with; {k} were asked for.")
+        )
+    owners = len({owner(match) for match in matches})
+    if owners < len(matches):
+        found.append(
+            warning(
+                "not_independent",
+                f"The {len(matches)} matches are of {owners} patients, groups or cases. The similar cases are counted "
+                "over independent ones.",
+            )
+        )
+    return found
+
+
+def owner(match: Match) -> tuple[str, str, str]:
+    """Whom a match belongs to: its patient, else its group, else its case."""
+    if match.patient_id is not None:
+        return match.dataset, "patient", match.patient_id
+    return (match.dataset, "group", match.group) if match.group is not None else (match.dataset, "case", match.case_id)
+
+
 def about_the_archive(
     prediction: Prediction, similar: LabelCounts, *, novelty: float | None, left_out: ExcludedCounts | None
 ) -> list[ReportWarning]:
@@ -260,7 +300,8 @@ def about_the_archive(
         )
     elif left_out is not None and left_out.same_patient + left_out.same_group:
         count = left_out.same_patient + left_out.same_group
-        found.append(warning("left_out", f"{count} archived {_scans(count)} of the same patient or group left out."))
+        scans = "scan of the same patient or group was" if count == 1 else "scans of the same patient or group were"
+        found.append(warning("left_out", f"{count} archived {scans} left out."))
     if novelty is not None and novelty >= UNLIKE_ANYTHING:
         found.append(
             warning(
@@ -270,10 +311,6 @@ def about_the_archive(
             )
         )
     return found + _disagreement(prediction, similar)
-
-
-def _scans(count: int) -> str:
-    return "scan was" if count == 1 else "scans were"
 
 
 def _disagreement(prediction: Prediction, similar: LabelCounts) -> list[ReportWarning]:
