@@ -19,6 +19,7 @@ from sonoseek.core.errors import (
     TrainingError,
     WhereError,
 )
+from sonoseek.core.extras import require_extra
 from sonoseek.core.geometry import Box
 from sonoseek.core.registry import LazyTable
 from sonoseek.core.results import DISCLAIMER, Explanation, Match, Prediction, Report, SharedWord, View
@@ -45,6 +46,7 @@ __all__ = [
     "DISCLAIMER",
     "Settings",
     "LazyTable",
+    "require_extra",
     "SonoseekError",
     "InvalidValueError",
     "NotFoundError",

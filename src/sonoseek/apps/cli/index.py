@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sonoseek.core import InvalidValueError
+from sonoseek.core import DatasetError, InvalidValueError
 
 COPIED = 512
 """Scans per write of a copy: some 40 MB."""
@@ -39,14 +39,18 @@ def build(
     from sonoseek.apps.cli.show import progress_bar, refusals
     from sonoseek.datasets import open_dataset
     from sonoseek.encoder import open_encoder
-    from sonoseek.gallery import create_gallery
+    from sonoseek.gallery.fresh import gallery_to_fill
     from sonoseek.ingest import build_index
 
     source = open_dataset(dataset, data)
+    if not source.records():  # which also reads the tables: a wrong one is refused before a gallery is made
+        raise DatasetError(
+            f"{data or source.name} lists no scan; a gallery is built from one at least. "
+            f"`sonoseek data check {source.name} --data …` says what is found there."
+        )
     encoder = open_encoder(bundle, threads=1)  # the workers share it: two of them keep two cores busy
-    with create_gallery(
-        gallery, bundle_id=encoder.bundle.bundle_id, dimension=encoder.bundle.embedding_dim, exist_ok=True
-    ) as target:
+    name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
+    with gallery_to_fill(gallery, bundle_id=name, dimension=size) as target:
         with progress_bar(f"index {source.name}") as on_progress:
             if ray is None:
                 result = build_index(source, target, encoder, on_progress=on_progress, workers=workers)
@@ -65,6 +69,7 @@ def build(
         f"{len(result.refused)} refused; {total} scans; {rate:.1f} scans/s"
     )
     if result.refused and not total:
+        typer.echo("no scan could be embedded, the gallery would be empty; mend what is listed and try again", err=True)
         raise typer.Exit(2)
 
 
@@ -90,7 +95,7 @@ def add(
     """Add one proven case by hand. The same scan again is an update, never a double."""
     from sonoseek.core import Case
     from sonoseek.encoder import open_encoder
-    from sonoseek.gallery import create_gallery
+    from sonoseek.gallery.fresh import gallery_to_fill
     from sonoseek.ingest import make_entry
     from sonoseek.reading import read_scan
 
@@ -111,7 +116,7 @@ def add(
         scans=scans,
     )
     name, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
-    with create_gallery(gallery, bundle_id=name, dimension=size, exist_ok=True) as target:
+    with gallery_to_fill(gallery, bundle_id=name, dimension=size) as target:
         result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
         typer.echo(
             f"{gallery}: case {added.dataset}/{added.case_id}: {result.added} added, {result.updated} updated, "
