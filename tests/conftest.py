@@ -1,6 +1,9 @@
 """What every test may use."""
 
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,3 +16,34 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("real scans are looked for under $SONOSEEK_DATA, which is not set to a folder")
     return Path(folder).resolve()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: exit code, and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def sonoseek_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`sonoseek ARGUMENTS` in this process: a tenth of the time of a new one."""
+    from sonoseek.apps.cli.main import main
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["sonoseek", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return call

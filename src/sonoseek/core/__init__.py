@@ -19,6 +19,7 @@ from sonoseek.core.errors import (
     TrainingError,
     WhereError,
 )
+from sonoseek.core.extras import require_extra
 from sonoseek.core.geometry import Box
 from sonoseek.core.prediction import OperatingPoint, Prediction
 from sonoseek.core.registry import LazyTable
@@ -64,6 +65,7 @@ __all__ = [
     "DISCLAIMER",
     "Settings",
     "LazyTable",
+    "require_extra",
     "SonoseekError",
     "InvalidValueError",
     "NotFoundError",

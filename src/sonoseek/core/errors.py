@@ -20,11 +20,14 @@ class MissingExtraError(SonoseekError, ImportError):
     """An optional dependency is not installed."""
 
     @classmethod
-    def for_package(cls, package: str, *, extra: str) -> "MissingExtraError":
-        """Say which extra brings `package`."""
+    def for_package(cls, *packages: str, extra: str) -> "MissingExtraError":
+        """Say which extra brings `packages`."""
+        named = ", ".join(map(repr, packages))
+        one = len(packages) == 1
         return cls(
-            f"the package {package!r} is not installed; it belongs to an optional part of sonoseek. "
-            f'Install it with: pip install "sonoseek[{extra}]"'
+            f"the {'package' if one else 'packages'} {named} {'is' if one else 'are'} not installed; "
+            f"{'it belongs' if one else 'they belong'} to an optional part of sonoseek. "
+            f'Install it from the folder of its source with: pip install ".[{extra}]"'
         )
 
 

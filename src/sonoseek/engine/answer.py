@@ -20,6 +20,8 @@ from sonoseek.core import (
     View,
 )
 from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
+from sonoseek.engine.copies import find_copy
+from sonoseek.engine.no_matches import explain_no_matches
 from sonoseek.engine.question import Question, pose
 from sonoseek.engine.reading import Reading
 from sonoseek.engine.similar import SimilarCases, count_similar
@@ -109,7 +111,9 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         version=sonoseek.__version__,
         created=datetime.now(UTC),
     )
-    told = _warnings(report, gallery, readings, question, similar, bundle=bundle, options=options, found=found)
+    told = _warnings(
+        report, gallery, readings, question, similar, bundle=bundle, options=options, found=found, exclude=exclude
+    )
     return replace(report, warnings=warnings.ranked(told))
 
 
@@ -123,6 +127,7 @@ def _warnings(
     bundle: Bundle,
     options: Options,
     found: SearchResult,
+    exclude: Exclusion,
 ) -> list[warnings.ReportWarning]:
     first = readings[0]
     cleaned = first.cleaned
@@ -144,7 +149,10 @@ def _warnings(
     ]
     if gallery is None:
         return told
-    copy = None if found.nearest is None or 1.0 - found.nearest < bundle.same_scan else 1.0 - found.nearest
+    rank = find_copy(first.scan, report.matches) if question.plain and not options.include_same else None
+    copy = report.matches[rank - 1].similarity if rank is not None else None
+    if copy is None and found.nearest is not None and 1.0 - found.nearest >= bundle.same_scan:
+        copy = 1.0 - found.nearest
     scan_ids = [reading.scan.scan_id for reading in readings]
     told += warnings.about_copies(
         first.scan,
@@ -158,7 +166,9 @@ def _warnings(
         k=options.k,
         filtered=options.where is not None,
         independent=options.per_patient and options.deduplicate,
-        why_none=None,
+        why_none=explain_no_matches(gallery, where=options.where, exclusion=exclude, k=options.k)
+        if not report.matches
+        else None,
     )
     told += warnings.about_the_archive(
         report.prediction, similar.labels, novelty=report.novelty, left_out=report.left_out

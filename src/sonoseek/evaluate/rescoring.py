@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError
+from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError, require_extra
 from sonoseek.evaluate.compare import comparisons
 from sonoseek.evaluate.files import CASES, METRICS, PREDICTIONS, read_cases, read_system
 from sonoseek.evaluate.hardships import robustness_figures
@@ -57,10 +57,12 @@ def rescore(root: Path, *, only: str | None = None, write: bool = True) -> dict[
         write: replace each `metrics.json` and `comparisons.json`.
 
     Raises:
+        MissingExtraError: a package of the extra `evaluate` is not installed.
         NotFoundError: no results there.
         ResultsError: files that are incomplete, damaged, or contradict each other; nothing is written for that
             protocol.
     """
+    require_extra("evaluate")
     folders = [f.parent for f in sorted(root.glob(f"*/{CASES}")) if only in (None, f.parent.name)]
     if not folders:
         raise NotFoundError(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sonoseek
-from sonoseek.core import PATHOLOGIES, ResultsError
+from sonoseek.core import PATHOLOGIES, ResultsError, require_extra
 from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
 from sonoseek.evaluate.files import CASES, METRICS, read_cases, read_system, write_cases, write_system
 from sonoseek.evaluate.protocols.base import Round
@@ -57,10 +57,12 @@ def evaluate(
         The system's folder of results.
 
     Raises:
+        MissingExtraError: a package of the extra `evaluate` is not installed; nothing was scored.
         ResultsError: `out` holds results of other scans under the protocol's name; what a bundle serves differs from
             what was scored.
         SplitError, BundleError: as systems raise them.
     """
+    require_extra("evaluate")
     tell = on_progress or _silent
     folder = runs / scene.protocol.name / system.name
     tasks = [_task(scene, round_, folder) for round_ in scene.rounds]

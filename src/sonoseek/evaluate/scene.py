@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError, SonoseekError
+from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError, SonoseekError, require_extra
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate.guard import Ties, check_round, leaking_share, ties_of, without_copies
 from sonoseek.evaluate.near_copies import near_copies
@@ -157,10 +157,12 @@ def open_scene(
         on_progress: of that comparison, which is done once per data.
 
     Raises:
+        MissingExtraError: a package of the extra `evaluate` is not installed; nothing was read.
         SplitError: a group, a patient or a near-copy crosses in a guarded protocol.
         InvalidValueError: none of `seeds` is the protocol's.
         DatasetError: a dataset is not there.
     """
+    require_extra("evaluate")
     datasets = protocol.open(data_root)
     ties = ties_of(datasets)
     rounds = protocol.rounds(datasets)

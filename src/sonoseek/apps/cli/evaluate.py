@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sonoseek.apps.cli.explanations import EXPLANATIONS, explained_folds, measure_heatmaps, rescore_heatmaps
-from sonoseek.core import InvalidValueError, NotFoundError, Settings
+from sonoseek.core import InvalidValueError, NotFoundError, Settings, require_extra
 
 if TYPE_CHECKING:
     from sonoseek.evaluate.protocols import Protocol
@@ -71,6 +71,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score systems on scans they have not seen, by a protocol that cannot flatter. A stopped run goes on."""
+    require_extra("evaluate")  # now, rather than after hours of scoring
     from sonoseek.apps.cli.show import progress_bars
     from sonoseek.encoder.bundle import DEFAULT_BUNDLE
     from sonoseek.evaluate import evaluate as walk
@@ -196,17 +197,20 @@ def _lab_system(
 ) -> System:
     """A frozen backbone or a recipe; both need the extra `train`."""
     from sonoseek.evaluate import SYSTEMS
-    from sonoseek.training import FROZEN, Machine, RecipeSystem, frozen_system, load_recipe
+    from sonoseek.training import FROZEN
 
-    if name in FROZEN:
-        system: System = frozen_system(name, weights_root=weights_root, cache=runs / "features")
-        return system
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    if not path.is_file():
+    if name not in FROZEN and not path.is_file():
         known = [*SYSTEMS, *FROZEN, *(p.stem for p in sorted(RECIPES.glob("*.toml")))]
         raise NotFoundError(
             f"no system is called {name!r}; there are: {', '.join(known)}. A recipe's file may be named as well."
         )
+    require_extra("train")  # now, rather than when a trained network is to be exported
+    from sonoseek.training import Machine, RecipeSystem, frozen_system, load_recipe
+
+    if name in FROZEN:
+        system: System = frozen_system(name, weights_root=weights_root, cache=runs / "features")
+        return system
     trained: System = RecipeSystem(
         load_recipe(path),
         data_root=data_root,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sonoseek.core import InvalidValueError
+from sonoseek.core import DatasetError, InvalidValueError
 
 COPIED = 512
 """Scans per write of a copy: some 40 MB."""
@@ -39,17 +39,22 @@ def build(
     from sonoseek.apps.cli.show import progress_bar, refusals
     from sonoseek.datasets import open_dataset
     from sonoseek.encoder import open_encoder
-    from sonoseek.gallery import create_gallery
+    from sonoseek.gallery.fresh import gallery_to_fill
     from sonoseek.ingest import build_index
 
     source = open_dataset(dataset, data)
+    if not source.records():  # which also reads the tables: a wrong one is refused before a gallery is made
+        raise DatasetError(
+            f"{data or source.name} lists no scan; a gallery is built from one at least. "
+            f"`sonoseek data check {source.name} --data …` says what is found there."
+        )
     encoder = open_encoder(bundle, threads=1)  # the workers share it: two of them keep two cores busy
-    with create_gallery(
+    network = encoder.bundle
+    with gallery_to_fill(
         gallery,
-        bundle_id=encoder.bundle.bundle_id,
-        dimension=encoder.bundle.embedding_dim,
-        duplicate_threshold=encoder.bundle.same_scan,
-        exist_ok=True,
+        bundle_id=network.bundle_id,
+        dimension=network.embedding_dim,
+        duplicate_threshold=network.same_scan,
     ) as target:
         with progress_bar(f"index {source.name}") as on_progress:
             if ray is None:
@@ -69,6 +74,7 @@ def build(
         f"{len(result.refused)} refused; {total} scans; {rate:.1f} scans/s"
     )
     if result.refused and not total:
+        typer.echo("no scan could be embedded, the gallery would be empty; mend what is listed and try again", err=True)
         raise typer.Exit(2)
 
 
@@ -94,7 +100,7 @@ def add(
     """Add one case with a reference standard by hand. The same scan again is an update, never a double."""
     from sonoseek.core import Case
     from sonoseek.encoder import open_encoder
-    from sonoseek.gallery import create_gallery
+    from sonoseek.gallery.fresh import gallery_to_fill
     from sonoseek.ingest import make_entry
     from sonoseek.reading import read_scan
 
@@ -114,12 +120,12 @@ def add(
         acquired=acquired.date() if acquired else None,
         scans=scans,
     )
-    with create_gallery(
+    network = encoder.bundle
+    with gallery_to_fill(
         gallery,
-        bundle_id=encoder.bundle.bundle_id,
-        dimension=encoder.bundle.embedding_dim,
-        duplicate_threshold=encoder.bundle.same_scan,
-        exist_ok=True,
+        bundle_id=network.bundle_id,
+        dimension=network.embedding_dim,
+        duplicate_threshold=network.same_scan,
     ) as target:
         result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
         typer.echo(

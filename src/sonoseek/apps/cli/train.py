@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sonoseek.core import InvalidValueError, Settings
+from sonoseek.core import InvalidValueError, Settings, require_extra
 
 NORM_PHANTOMS, NORM_SEED = 64, 77
 """On which the members of an ensemble are weighed against one another, where nothing else is given."""
@@ -48,6 +48,8 @@ def train(
     ] = True,
 ) -> None:
     """Train by a recipe and export the bundle. A run that was stopped, or killed, continues with --resume."""
+    require_extra("train")
+    require_extra("evaluate")  # the bundle's thresholds and novelty are fitted with it, after the training
     # where torch's own code advises on settings that are chosen on purpose; read once, when torch is loaded
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from sonoseek.training import Machine, Upkeep, is_first, load_recipe, train_folds

@@ -57,21 +57,36 @@ class Alignment:
 def align(a: Fingerprint, b: Fingerprint) -> Alignment | None:
     """Lay `b` over `a`, or None where their features agree on nothing plausible."""
     points_a, points_b = match(a, b)
+    return align_points(a.image, b.image, points_a, points_b)
+
+
+def align_points(a: Image, b: Image, points_a: NDArray[np.float32], points_b: NDArray[np.float32]) -> Alignment | None:
+    """Lay picture `b` over picture `a` by pairs of points that may show the same place.
+
+    Args:
+        a: uint8 (H, W).
+        b: uint8 (H, W), of a size of its own.
+        points_a: float32 (n, 2), (x, y) on `a`; some of the pairs may be wrong.
+        points_b: float32 (n, 2), (x, y) on `b`, in the same order.
+
+    Returns:
+        None where fewer than `MIN_INLIERS` pairs agree on one plausible map.
+    """
     if len(points_a) < MIN_INLIERS:
         return None
     transform, inliers = _vote(points_a, points_b, squeeze=False)
     if transform is None or inliers < MIN_INLIERS:
         return None
-    best = _measured(a.image, b.image, transform, inliers=inliers)
+    best = _measured(a, b, transform, inliers=inliers)
     if best is not None and best.detail >= SURE_DETAIL:
         return best
     if inliers >= SQUEEZE_INLIERS:
         transform, more = _vote(points_a, points_b, squeeze=True)
         if transform is not None and more > inliers:
-            best = _better(best, _measured(a.image, b.image, transform, inliers=more))
+            best = _better(best, _measured(a, b, transform, inliers=more))
     if best is None or best.ncc < PROMISING_NCC or best.detail >= SURE_DETAIL:
         return best
-    return _refined(a.image, b.image, best)
+    return _refined(a, b, best)
 
 
 def _vote(

@@ -1,0 +1,50 @@
+"""What the optional parts of sonoseek need, so that it can be said before any work is done."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from sonoseek.core.errors import MissingExtraError, NotFoundError
+
+EXTRAS = {
+    "evaluate": {"scikit-learn": "sklearn", "scipy": "scipy", "scikit-image": "skimage", "matplotlib": "matplotlib"},
+    "train": {
+        name: name
+        for name in (
+            "torch",
+            "lightning",
+            "torchmetrics",
+            "onnx",
+            "onnxscript",
+            "safetensors",
+            "tensorboard",
+            "monai",
+            "captum",
+        )
+    },
+}
+"""Extra → package, as pip calls it → module. The extras of long work, which must not end in an ImportError."""
+
+
+def require_extra(extra: str) -> None:
+    """See that every package of an extra is there, without importing one.
+
+    Args:
+        extra: in `EXTRAS`.
+
+    Raises:
+        MissingExtraError: packages are missing; the message names them all, and what installs them.
+        NotFoundError: no such extra.
+    """
+    if extra not in EXTRAS:
+        raise NotFoundError(f"no extra is called {extra!r} here; there are: {', '.join(EXTRAS)}.")
+    missing = [package for package, module in EXTRAS[extra].items() if not _is_there(module)]
+    if missing:
+        raise MissingExtraError.for_package(*missing, extra=extra)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a finder that refuses it; a module without a specification
+        return False

@@ -1,0 +1,45 @@
+"""What the extras need, and that it is said before any work."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sonoseek.core import MissingExtraError, NotFoundError, SonoseekError, require_extra
+from sonoseek.core.extras import EXTRAS
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_table_is_that_of_the_package(extra: str) -> None:
+    listed = PROJECT["project"]["optional-dependencies"][extra]
+    assert set(EXTRAS[extra]) == {re.split(r"[<>=]", requirement)[0] for requirement in listed}
+
+
+@pytest.mark.parametrize(
+    ("extra", "package", "module"), [(e, p, m) for e, each in EXTRAS.items() for p, m in each.items()]
+)
+def test_a_missing_package_is_named_with_its_remedy(
+    extra: str, package: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"'{package}'.*pip install \"\.\[{extra}\]\"") as error:
+        require_extra(extra)
+    assert isinstance(error.value, SonoseekError | ImportError)
+
+
+def test_all_missing_packages_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sklearn", "matplotlib"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match="packages 'scikit-learn', 'matplotlib' are not installed"):
+        require_extra("evaluate")
+
+
+def test_an_extra_that_there_is_none_of() -> None:
+    with pytest.raises(NotFoundError, match="evaluate, train"):
+        require_extra("evalute")
