@@ -13,6 +13,7 @@ describe("an address", () => {
       view: "read",
       uploads: [UPLOAD, "cd".repeat(32)],
       case: "",
+      row: "",
       steps: [
         { kind: "where", text: "device = 'a&b=c' and margin = '50 % #1'" },
         { kind: "like", name: "x/y z" },
@@ -21,6 +22,7 @@ describe("an address", () => {
       at: "64c09870/11-fb6a5e",
     },
     { ...NOTHING, case: "busi/benign (1)" },
+    { ...NOTHING, row: "0123456789abcdef/12" },
   ];
   it.each(all)("comes back as it was", (address) => expect(parse(format(address))).toEqual(address));
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -20,6 +21,7 @@ from fastapi.testclient import TestClient
 from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.room import Room
 from sonoseek.apps.web.settings import WebSettings
+from sonoseek.core import InvalidValueError
 from sonoseek.engine import open_engine
 
 BASE = "http://localhost"
@@ -142,7 +144,7 @@ class TestWork:
         assert client.get(f"/api/jobs/{job}/rows", params={"after": 3}).json() == rows[3:]
         assert client.get(f"/api/jobs/{job}/rows", params={"limit": 2}).json() == rows[:2]
         assert job in [each["job_id"] for each in client.get("/api/jobs").json()]
-        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
+        assert room.jobs.files(job).is_dir()  # so that its rows can be opened
 
     def test_a_table_for_a_spreadsheet_runs_nothing(self, client: TestClient, scans: list[Path]) -> None:
         names = ["=HYPERLINK(1).png", "+1.png", "-1.png", "@a.png", 'a,"b".png']
@@ -198,19 +200,95 @@ class TestWork:
         assert (told[-1]["state"], told[-1]["done"]) == ("done", 6)
 
 
+class TestRows:
+    """From a row of the table back to the scan that it is of."""
+
+    def test_the_highest_likelihood_of_malignancy_comes_first(self, client: TestClient, scans: list[Path]) -> None:
+        job = begun(client, {f"{n}.png": scans[n * 3].read_bytes() for n in range(8)} | {"0.txt": b"no"})
+        ended(client, job)
+        rows = client.get(f"/api/jobs/{job}/rows", params={"order": "malignancy"}).json()
+        chances = [row["outcome"]["probabilities"]["malignant"] for row in rows[:-1]]
+        assert chances == sorted(chances, reverse=True)
+        assert len(set(chances)) > 3
+        assert rows[-1]["name"] == "0.txt"
+        page = client.get(f"/api/jobs/{job}/rows", params={"order": "malignancy", "skip": 3, "limit": 2}).json()
+        assert page == rows[3:5]
+        refused = client.get(f"/api/jobs/{job}/rows", params={"order": "malignancy", "refused": True}).json()
+        assert refused == rows[-1:]
+        table = list(csv.DictReader(io.StringIO(client.get(f"/api/jobs/{job}/rows.csv").text)))
+        assert [row["number"] for row in table] == [str(n) for n in range(1, 10)]
+        assert "order" in detail(client.get(f"/api/jobs/{job}/rows", params={"order": "x"}), 422)
+
+    def test_a_row_opens_the_very_scan(self, client: TestClient, room: Room, scans: list[Path]) -> None:
+        files = {f"a/{path.name}": path.read_bytes() for path in scans[:3]}
+        job = begun(client, {**files, "no.txt": b"no"}, k=3, where="label = 'benign'")
+        assert ended(client, job)["openable"] is True
+        for row in client.get(f"/api/jobs/{job}/rows").json():
+            answer = client.post(f"/api/jobs/{job}/rows/{row['number']}/open")
+            if row["refused"]:
+                assert "was refused, so there is no scan to open: no.txt" in detail(answer, 422)
+                continue
+            assert answer.status_code == 200, answer.text
+            told = answer.json()
+            assert told["upload_id"] == hashlib.sha256(files[row["name"]]).hexdigest()
+            assert (told["options"]["k"], told["options"]["where"]) == (3, "label = 'benign'")
+            asked = {"upload": told["upload_id"], "k": "3", "where": "label = 'benign'"}
+            report = client.post("/api/query", data=asked).json()
+            assert report["scan"]["scan_id"] == row["outcome"]["scan_id"]
+            assert report["matches"][0]["scan_id"] == row["outcome"]["match"]["scan_id"]
+        assert "has no row 99" in detail(client.post(f"/api/jobs/{job}/rows/99/open"), 404)
+        shutil.rmtree(room.jobs.files(job))
+        said = detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
+        assert "is not on this server any more; the files of a batch job stay for 24 hours after its end" in said
+        assert str(room.jobs.folder) not in said
+        assert client.get(f"/api/jobs/{job}").json()["openable"] is False
+
+    def test_a_file_of_the_server_that_is_another_by_now_is_not_opened(
+        self, client: TestClient, folders: Path, scans: list[Path]
+    ) -> None:
+        place = folders / "changing"
+        place.mkdir()
+        shutil.copy(scans[0], place / "a.png")
+        job = new(client, folder="changing")
+        ended(client, job)
+        assert client.post(f"/api/jobs/{job}/rows/1/open").status_code == 200
+        shutil.copy(scans[1], place / "a.png")
+        assert "has changed since the job asked" in detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
+        shutil.rmtree(place)
+        assert "is not on this server any more" in detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
+
+    def test_nothing_is_kept_where_that_is_set(self, gallery: Path, scans: list[Path], tmp_path: Path) -> None:
+        with opened(gallery, WebSettings(state=tmp_path, keep_batch_hours=0)) as client:
+            job = begun(client, {"a.png": scans[0].read_bytes()})
+            ended(client, job)
+            until(lambda: client.get(f"/api/jobs/{job}").json()["openable"], lambda there: not there)
+            assert client.get("/api/about").json()["keep_batch_hours"] == 0
+        for wrong in ({"keep_batch_hours": -1}, {"keep_batch_hours": float("inf")}, {"keep_batch_mb": -1}):
+            with pytest.raises(InvalidValueError, match="files of ended batch jobs are kept for"):
+                WebSettings(**wrong)  # type: ignore[arg-type]
+
+
 class TestEnds:
-    def test_stop_keeps_rows_and_takes_files(self, client: TestClient, room: Room, scans: list[Path]) -> None:
+    def test_stop_keeps_rows_and_their_files(self, client: TestClient, room: Room, scans: list[Path]) -> None:
         job = begun(client, {f"{n}.png": scans[n % 9].read_bytes() for n in range(12)})
         until(lambda: client.get(f"/api/jobs/{job}").json()["done"], lambda done: done >= 1)
         told = client.post(f"/api/jobs/{job}/stop").json()
         assert told["state"] == "stopped"
-        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
         rows = client.get(f"/api/jobs/{job}/rows").json()
         assert 1 <= len(rows) < 12
         assert client.get(f"/api/jobs/{job}").json()["state"] == "stopped"
         assert client.post(f"/api/jobs/{job}/stop").status_code == 200  # it has ended: nothing to do
         assert "is stopped" in detail(client.post(f"/api/jobs/{job}/start"), 422)
         assert "is stopped" in detail(put(client, job, "a.png", b""), 422)
+        assert client.post(f"/api/jobs/{job}/rows/1/open").status_code == 200
+        assert client.delete(f"/api/jobs/{job}").status_code == 204
+        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
+
+    def test_stop_before_anything_was_asked_takes_the_files(self, client: TestClient, room: Room) -> None:
+        job = new(client)
+        put(client, job, "a.png", b"1")
+        assert client.post(f"/api/jobs/{job}/stop").json()["openable"] is False
+        assert not room.jobs.files(job).exists()
 
     def test_a_job_that_is_deleted_in_the_middle_stops_nobody_elses(
         self, client: TestClient, room: Room, scans: list[Path]

@@ -26,7 +26,18 @@ class Server:
     """`sonoseek serve` on one gallery and one state, that can be killed and started again."""
 
     def __init__(self, gallery: Path, state: Path) -> None:
-        self.options = ["--gallery", str(gallery), "--state", str(state), "--writable", "--port", "0", "--quiet"]
+        self.options = [
+            "--keep-batch-hours",
+            "0",
+            "--gallery",
+            str(gallery),
+            "--state",
+            str(state),
+            "--writable",
+            "--port",
+            "0",
+            "--quiet",
+        ]
         self.start()
 
     def start(self) -> None:

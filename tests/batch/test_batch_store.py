@@ -19,6 +19,7 @@ from sonoseek.batch import runner as runner_module
 from sonoseek.batch.asking import proven, score_rows, summarise, without_masks
 from sonoseek.batch.files import without_folder
 from sonoseek.batch.indexing import open_source
+from sonoseek.batch.keeping import let_go
 from sonoseek.core import DatasetError, InvalidValueError, NotFoundError, SonoseekError
 
 
@@ -142,6 +143,87 @@ class TestStore:
         (tmp_path / "jobs.sqlite").write_bytes(b"no database at all" * 100)
         with pytest.raises(SonoseekError, match="Move it away"):
             JobStore(tmp_path)
+
+
+class TestOrder:
+    @pytest.fixture
+    def job(self, store: JobStore) -> str:
+        found = store.create("query", title="monday").job_id
+        for name, malignant in (("a", 0.2), ("b", 0.9), ("no", None), ("c", 0.2), ("d", 0.95), ("also no", None)):
+            outcome = {} if malignant is None else {"probabilities": {"malignant": malignant}}
+            store.keep(found, name, outcome=outcome, refused=None if outcome else "no scan")
+        return found
+
+    def test_the_likeliest_malignant_comes_first_and_refused_files_last(self, store: JobStore, job: str) -> None:
+        names = [row.name for row in store.rows_by_malignancy(job)]
+        assert names == ["d", "b", "a", "c", "no", "also no"]
+        pages = [row.name for skip in (0, 2, 4, 6) for row in store.rows_by_malignancy(job, skip=skip, limit=2)]
+        assert pages == names
+        assert [row.name for row in store.rows_by_malignancy(job, refused_only=True)] == ["no", "also no"]
+
+    def test_a_row_is_had_by_its_number(self, store: JobStore, job: str) -> None:
+        assert store.row(job, 2).name == "b"
+        with pytest.raises(NotFoundError, match="has no row 7"):
+            store.row(job, 7)
+        with pytest.raises(NotFoundError, match="there is no job"):
+            store.row("0" * 16, 1)
+
+    def test_a_row_leads_to_its_file_and_out_of_no_folder(self, store: JobStore, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_bytes(b"1")
+        sent = store.create("query", title="sent")
+        store.place(sent.job_id, "x/a.png").write_bytes(b"1")
+        (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "link").symlink_to(tmp_path / "secret")
+        (tmp_path / "here" / "a.png").write_bytes(b"1")
+        own = store.create("query", title="own", folder=str(tmp_path / "here"))
+        assert store.source(sent, "x/a.png") == store.files(sent.job_id) / "x/a.png"
+        assert store.source(sent, "b.png") is None
+        assert store.source(own, "a.png") == tmp_path / "here" / "a.png"
+        assert store.source(own, "link") is None
+        assert store.source(own, "../secret") is None
+
+
+class TestKeeping:
+    """Which files of ended jobs stay."""
+
+    @staticmethod
+    def ended(
+        store: JobStore, title: str, *, hours: float, kind: str = "query", rows: int = 1, state: str = "done"
+    ) -> str:
+        job = store.create(kind, title=title).job_id
+        store.place(job, "a.png").write_bytes(b"1" * 1000)
+        for number in range(rows):
+            store.keep(job, str(number), outcome={})
+        store.change(job, state=state, finished=datetime.now(UTC) - timedelta(hours=hours))
+        return job
+
+    def test_time_room_and_kind_decide(self, store: JobStore) -> None:
+        late = self.ended(store, "late", hours=3)
+        first = self.ended(store, "first", hours=1.9)
+        stopped = self.ended(store, "stopped", hours=1.8, state="stopped")
+        index = self.ended(store, "index", hours=0, kind="index")
+        nothing = self.ended(store, "nothing", hours=0, rows=0)
+        going = store.create("query", title="going").job_id
+        store.place(going, "a.png").write_bytes(b"1" * 5000)
+
+        def kept() -> set[str]:
+            everything = (late, first, stopped, index, nothing, going)
+            return {job for job in everything if store.files(job).is_dir()}
+
+        let_go(store, keep=timedelta(hours=2), most=10_000)
+        assert kept() == {first, stopped, going}
+        let_go(store, keep=timedelta(hours=2), most=1500)
+        assert kept() == {stopped, going}  # it ended last
+        let_go(store, keep=timedelta(0), most=10_000)
+        assert kept() == {going}
+        assert len(store.rows(late)) == 1
+
+    def test_a_runner_holds_to_it_when_it_starts(self, store: JobStore) -> None:
+        old, new = self.ended(store, "old", hours=30), self.ended(store, "new", hours=1)
+        runner = BatchRunner(store, None, keep=timedelta(hours=24), keep_bytes=10_000)  # type: ignore[arg-type]
+        runner.start()
+        runner.close()
+        assert (store.openable(store.get(old)), store.openable(store.get(new))) == (False, True)
 
 
 def row(number: int, truth: str | None, label: str | None, malignant: float) -> Row:

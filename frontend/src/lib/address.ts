@@ -5,6 +5,8 @@ export interface Read {
   view: "read";
   uploads: string[];
   case: string;
+  /** A row of a batch job's table, "JOB/NUMBER", whose scan is to be opened, or "". */
+  row: string;
   steps: Step[];
   /** Rank of the match that is compared, or 0. */
   compare: number;
@@ -14,7 +16,7 @@ export interface Read {
 
 export type Address = Read | { view: "archive" } | { view: "case"; name: string } | { view: "batch" };
 
-export const NOTHING: Read = { view: "read", uploads: [], case: "", steps: [], compare: 0, at: "" };
+export const NOTHING: Read = { view: "read", uploads: [], case: "", row: "", steps: [], compare: 0, at: "" };
 
 export function parse(hash: string): Address {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
@@ -29,6 +31,7 @@ export function parse(hash: string): Address {
     view: "read",
     uploads: given.getAll("u").filter((id) => /^[0-9a-f]{64}$/.test(id)),
     case: given.get("case") ?? "",
+    row: /^[0-9a-f]{16}\/\d{1,9}$/.test(given.get("row") ?? "") ? given.get("row")! : "",
     steps: given
       .getAll("s")
       .map(decode)
@@ -44,11 +47,16 @@ export function format(address: Address): string {
   const given = new URLSearchParams();
   for (const id of address.uploads) given.append("u", id);
   if (address.case) given.append("case", address.case);
+  if (address.row) given.append("row", address.row);
   for (const step of address.steps) given.append("s", encode(step));
   if (address.compare) given.append("m", String(address.compare));
   if (address.at) given.append("at", address.at);
   const query = given.toString();
   return query ? `#/read?${query}` : "#/read";
+}
+
+export function rowAddress(job: string, number: number): string {
+  return format({ ...NOTHING, row: `${job}/${number}` });
 }
 
 export function caseAddress(name: string): string {
@@ -61,4 +69,14 @@ function safeDecode(text: string): string {
   } catch {
     return text;
   }
+}
+
+/** What the answer depends on: two addresses of one key are one question. */
+export function keyOf(read: Read): string {
+  return JSON.stringify([read.uploads, read.case, read.row, read.steps]);
+}
+
+/** What the question is about. */
+export function subjectOf(read: Read): string {
+  return JSON.stringify([read.uploads, read.case, read.row]);
 }

@@ -1,5 +1,5 @@
 /** The server, over HTTP. Addresses are relative to the page: it may lie behind any prefix. */
-import type { About, Archive, ArchiveMap, CaseInfo, Job, JobKind, JobRow, Report, Said } from "./types";
+import type { About, Archive, ArchiveMap, CaseInfo, Job, JobKind, JobOptions, JobRow, Report, Said, Upload } from "./types";
 import type { Search } from "./steps";
 import { boxText } from "./steps";
 
@@ -55,11 +55,12 @@ async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await answer.json()) as T;
 }
 
-/** What is asked about: files that are sent now, files that the server has, or a case of its archive. */
+/** What is asked about: files sent now, files that the server has, a case of its archive, or a row of a batch job. */
 export interface Source {
   files?: File[];
   uploads?: string[];
   case?: string;
+  row?: string;
 }
 
 export async function ask(source: Source, search: Search, signal?: AbortSignal): Promise<Answer> {
@@ -106,7 +107,25 @@ export const getCase = (name: string) => get<CaseInfo>(casePath(name));
 export const examples = () => get<string[]>("api/examples");
 export const jobs = () => get<Job[]>("api/jobs");
 export const job = (id: string) => get<Job>(`api/jobs/${id}`);
-export const rows = (id: string, after: number) => get<JobRow[]>(`api/jobs/${id}/rows?after=${after}&limit=200`);
+
+/** Rows by the likelihood of malignancy, the highest first, refused files last. */
+export const rows = (id: string, limit: number, refused: boolean) =>
+  get<JobRow[]>(`api/jobs/${id}/rows?order=malignancy&limit=${limit}&refused=${refused}`);
+
+/** Bring the scan of a row, "JOB/NUMBER", to hand. */
+export async function openRow(row: string, signal: AbortSignal): Promise<Upload & { options: JobOptions }> {
+  const [id, number] = row.split("/");
+  return (await (await call(`api/jobs/${id}/rows/${number}/open`, { method: "POST", signal })).json()) as Upload & {
+    options: JobOptions;
+  };
+}
+
+/** Send files without asking yet. */
+export async function upload(files: File[]): Promise<Upload[]> {
+  const form = new FormData();
+  for (const file of files) form.append("file", file, file.name);
+  return (await (await call("api/uploads", { method: "POST", body: form })).json()) as Upload[];
+}
 
 export async function signIn(token: string): Promise<void> {
   await call("api/session", json({ token }));

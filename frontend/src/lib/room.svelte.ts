@@ -1,7 +1,8 @@
 /** What the page knows: the address, the answer to it, and what is on its way. One of it. */
 import * as api from "./api";
-import { format, NOTHING, parse, type Address, type Read } from "./address";
-import { add, fold, type Search, type Step } from "./steps";
+import { format, keyOf, NOTHING, parse, subjectOf, type Address, type Read } from "./address";
+import { store, stored } from "./looks.svelte";
+import { add, fold, lossWords, stepsOf, undrawn, type Search, type Step } from "./steps";
 import type { About, Archive, Match, Report, Said } from "./types";
 
 type Theme = "dark" | "light";
@@ -28,10 +29,10 @@ class Room {
   /** The address is about a scan that the server does not have: it must be sent. */
   wanted = $state(false);
   notice = $state("");
-  heat = $state(true);
   /** Evidence on the precedents' small pictures too: it hides what they show, so it is asked for. */
   heatBelow = $state(false);
-  opacity = $state(65);
+  /** What was drawn and taken away as the question changed, with the question as it was before. */
+  taken = $state.raw<{ text: string; back: Read; key: string } | null>(null);
   help = $state(false);
   theme = $state<Theme>(stored("theme") === "light" ? "light" : "dark");
   /** Counts up when a report that had left the server is there again: its pictures are asked for anew. */
@@ -64,7 +65,12 @@ class Room {
   }
 
   get asked(): boolean {
-    return this.read.uploads.length > 0 || this.read.case !== "";
+    return this.read.uploads.length > 0 || this.read.case !== "" || this.read.row !== "";
+  }
+
+  /** What was taken away on the way to the question that is shown. */
+  get loss(): { text: string; back: Read } | null {
+    return this.taken?.key === keyOf(this.read) ? this.taken : null;
   }
 
   get compared(): Match | null {
@@ -113,6 +119,7 @@ class Room {
       this.problem = `${files.map((file) => file.name).join(", ")}: ${mebibytes(weight)} MiB are more than the ${mebibytes(limit)} MiB that this server takes at once. Send a single frame, or fewer files.`;
       return;
     }
+    const before = this.read;
     const steps = this.wanted ? this.read.steps : [];
     const expected = this.wanted ? this.read.uploads : [];
     // What is shown now keeps its place in the history; a refusal is said where the scan would have been. The address
@@ -126,6 +133,48 @@ class Room {
     if (done && expected.length && expected.join() !== this.read.uploads.join()) {
       this.notice = "This is another scan than the one that the link was made with.";
     }
+    const { uploads } = this.read;
+    const added = uploads.length > before.uploads.length && before.uploads.every((id) => uploads.includes(id));
+    if (done && !expected.length && before.uploads.length && added) this.#tellLoss(before, "view");
+  }
+
+  /** Send files as further views of the lesion that is asked about. */
+  async addViews(files: File[]): Promise<void> {
+    const read = this.read;
+    const most = this.about?.max_views ?? 8;
+    if (!files.length || !read.uploads.length) return;
+    if (read.uploads.length + files.length > most) {
+      this.problem = `${read.uploads.length + files.length} views are more than the ${most} of one question. Add fewer.`;
+      return;
+    }
+    try {
+      const sent = await api.upload(files);
+      if (keyOf(this.read) !== keyOf(read)) return; // the reader has gone on
+      const uploads = [...new Set([...read.uploads, ...sent.map((each) => each.upload_id)])];
+      if (uploads.length === read.uploads.length) {
+        this.problem = "This scan is among the views already; the same picture twice is one view.";
+        return;
+      }
+      if (this.#fileIds.join() === read.uploads.join()) [this.#files, this.#fileIds] = [[...this.#files, ...files], uploads];
+      this.go({ ...read, uploads, steps: undrawn(read.steps), compare: 0 });
+      this.#tellLoss(read, "view");
+    } catch (error) {
+      this.problem = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** Ask with one of the views alone; a frame was chosen of the first one. */
+  askAlone(view: number): void {
+    const upload = this.read.uploads[view];
+    if (!upload) return;
+    const steps = view ? this.read.steps.filter((step) => step.kind !== "frame") : this.read.steps;
+    this.go({ ...this.read, uploads: [upload], steps, compare: 0 });
+  }
+
+  /** Say what was drawn before, and is not any more, with the way back. */
+  #tellLoss(before: Read, what: "view" | "frame"): void {
+    const text = lossWords(fold(before.steps), what);
+    if (text) this.taken = { text, back: before, key: keyOf(this.read) };
   }
 
   /** Go to an address; a new entry in the browser's history unless it only mends the present one. */
@@ -138,9 +187,11 @@ class Room {
 
   /** Ask the same, changed by one step. */
   step(step: Step): void {
+    const before = this.read;
     const steps = add(this.read.steps, step);
     // what takes the last step's place takes its place in the history too: a walk through a loop is one way back
     this.go({ ...this.read, steps, compare: 0 }, { replace: steps.length === this.read.steps.length });
+    if (step.kind === "frame") this.#tellLoss(before, "frame");
   }
 
   /** Take a step back out; by default the last. */
@@ -176,11 +227,7 @@ class Room {
   turn(theme: Theme): void {
     this.theme = theme;
     document.documentElement.dataset.theme = theme;
-    try {
-      localStorage.setItem("theme", theme);
-    } catch {
-      // a browser that keeps nothing: the theme lasts as long as the page
-    }
+    store("theme", theme);
   }
 
   /** Ask once more what could not be answered. */
@@ -245,7 +292,11 @@ class Room {
       return;
     }
     if (keyOf(read) === this.#answered && (this.report || this.busy)) return;
-    const source: api.Source = read.uploads.length ? { uploads: read.uploads } : { case: read.case };
+    const source: api.Source = read.uploads.length
+      ? { uploads: read.uploads }
+      : read.row
+        ? { row: read.row }
+        : { case: read.case };
     void this.#ask(source, read);
   }
 
@@ -268,6 +319,11 @@ class Room {
       Object.assign(this, { report: null, said: null, notice: "", draft: "", looked: "" });
     }
     try {
+      if (source.row) {
+        const opened = await api.openRow(source.row, going.signal);
+        const steps = read.steps.length ? read.steps : stepsOf(opened.options);
+        return await this.#ask({ uploads: [opened.upload_id] }, { ...read, row: "", uploads: [opened.upload_id], steps });
+      }
       const { answer, sent } = await this.#send(source, fold(read.steps), going.signal);
       const said = await api.said(answer.place, going.signal);
       if (going.signal.aborted) return false;
@@ -330,6 +386,9 @@ class Room {
       Object.assign(this, { report: null, said: null, wanted: true });
       return;
     }
+    if (source.row && error instanceof api.Problem && error.status === 404) {
+      Object.assign(this, { report: null, said: null, wanted: true });
+    }
     if (source.files) Object.assign(this, { report: null, said: null });
     const status = error instanceof api.Problem ? error.status : 500;
     this.passing = status === 0 || status >= 500;
@@ -347,23 +406,7 @@ class Room {
 const mebibytes = (bytes: number) => Math.ceil(bytes / 1048576).toLocaleString("en");
 const UNMET = "The server does not answer.";
 
-function keyOf(read: Read): string {
-  return JSON.stringify([read.uploads, read.case, read.steps]);
-}
-
-function subjectOf(read: Read): string {
-  return JSON.stringify([read.uploads, read.case]);
-}
-
 /** A match by what it is, wherever it stands in the next answer. */
 export const nameOf = (match: Match) => `${match.scan_id} ${match.dataset}/${match.case_id}`;
-
-function stored(name: string): string | null {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-}
 
 export const room = new Room();

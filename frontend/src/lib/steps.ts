@@ -1,5 +1,5 @@
 /** A search as the list of steps that led to it: each can be undone, and the list stands in the address. */
-import type { Box } from "./types";
+import type { Box, JobOptions } from "./types";
 
 export interface Search {
   frame: number;
@@ -91,10 +91,35 @@ export function fold(steps: readonly Step[]): Search {
  * drawn on the one before.
  */
 export function add(before: readonly Step[], step: Step): Step[] {
-  const steps = step.kind === "frame" ? before.filter((each) => each.kind !== "region" && each.kind !== "crop") : before;
+  const steps = step.kind === "frame" ? undrawn(before) : before;
   const last = steps.at(-1);
   const replaces = last?.kind === step.kind && (step.kind === "k" || step.kind === "frame");
   return [...(replaces ? steps.slice(0, -1) : steps), step];
+}
+
+/** The steps without what was drawn on one scan, where that scan is one no more. */
+export function undrawn(steps: readonly Step[]): Step[] {
+  return steps.filter((step) => step.kind !== "region" && step.kind !== "crop");
+}
+
+/** What of a search is lost with another view or frame, in words; "" where nothing was drawn. */
+export function lossWords(search: Search, added: "view" | "frame"): string {
+  const drawn = [search.region ? "region" : "", search.crop ? "area" : ""].filter(Boolean);
+  if (!drawn.length) return "";
+  const what = `The ${drawn.join(" and the ")} ${drawn.length > 1 ? "were" : "was"} taken away`;
+  return added === "view"
+    ? `${what} as a second view was added: a region or an area is of one scan.`
+    : `${what} as another frame was chosen: a region or an area is of one frame.`;
+}
+
+/** The options of a batch job as steps, so that its rows are asked as the job asked them. */
+export function stepsOf(options: JobOptions): Step[] {
+  const steps: Step[] = [];
+  if (options.where) steps.push({ kind: "where", text: options.where });
+  if (options.per_patient) steps.push({ kind: "perPatient", on: true });
+  if (options.diverse) steps.push({ kind: "diverse", on: true });
+  if (options.k !== undefined && options.k !== FIRST_K) steps.push({ kind: "k", k: options.k });
+  return steps;
 }
 
 export function describe(step: Step): string {

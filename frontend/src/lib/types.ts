@@ -127,6 +127,7 @@ export interface About {
   max_k: number;
   max_views: number;
   hold_minutes: number;
+  keep_batch_hours: number;
 }
 
 export interface Archive {
@@ -195,6 +196,22 @@ export interface Job {
   created: string;
   error: string;
   summary: Record<string, unknown>;
+  /** Whether its files are on the server, so that its rows can be opened. */
+  openable: boolean;
+}
+
+export interface JobOptions {
+  k?: number;
+  where?: string | null;
+  per_patient?: boolean;
+  diverse?: boolean;
+}
+
+export interface Upload {
+  upload_id: string;
+  name: string;
+  bytes: number;
+  frames: number;
 }
 
 export interface JobRow {

@@ -15,6 +15,7 @@ from sonoseek.batch.asking import ask_files
 from sonoseek.batch.files import remove_folder, without_folder
 from sonoseek.batch.indexing import StoppedError, index_folder
 from sonoseek.batch.job import ENDED, Job
+from sonoseek.batch.keeping import let_go
 from sonoseek.batch.store import JobStore
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
 from sonoseek.engine import SearchEngine
@@ -25,7 +26,7 @@ ABANDONED = timedelta(days=1)
 PAUSE_S = 5.0
 """Seconds after which a thread that met trouble, a full disk say, tries again."""
 SWEEP_S = 600.0
-"""Seconds between looks for abandoned jobs."""
+"""Seconds between looks for abandoned jobs, and for files that have had their time."""
 
 
 class BatchRunner:
@@ -38,6 +39,8 @@ class BatchRunner:
         *,
         writable: bool = False,
         on_index: Callable[[], None] | None = None,
+        keep: timedelta = timedelta(0),
+        keep_bytes: int = 0,
     ) -> None:
         """Get ready; `start` begins.
 
@@ -46,11 +49,14 @@ class BatchRunner:
             engine: that answers; its gallery is the one that index jobs write to.
             writable: whether index jobs may run.
             on_index: called when one has changed the gallery.
+            keep: how long the files of a job stay after it has ended, so that its rows can be opened; zero: not at all.
+            keep_bytes: of all such files together, at most.
         """
         self._store = store
         self._engine = engine
         self._writable = writable
         self._on_index = on_index
+        self._keep, self._keep_bytes = keep, keep_bytes
         self._wake = threading.Event()
         self._end = threading.Event()
         self._troubled = False
@@ -104,7 +110,7 @@ class BatchRunner:
         if not job.ended:
             self._store.change(job_id, state="stopped", finished=datetime.now(UTC), unless=ENDED)
             if job.state != "running":
-                remove_folder(self._store.files(job_id))
+                self._let_go()
         return self._store.get(job_id)
 
     def close(self, *, timeout_s: float = 10.0) -> None:
@@ -143,8 +149,10 @@ class BatchRunner:
                 self._store.change(job.job_id, state="waiting", unless=ENDED)
             if job.state == "receiving" and datetime.now(UTC) - self._store.last_sent(job) > ABANDONED:
                 self.stop_job(job.job_id)
-            if job.ended:
-                remove_folder(self._store.files(job.job_id))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        let_go(self._store, keep=self._keep, most=self._keep_bytes)
 
     def _run(self, job: Job) -> None:
         if not self._store.change(
@@ -173,7 +181,9 @@ class BatchRunner:
         if ended:
             self._store.change(job.job_id, finished=datetime.now(UTC), unless=ENDED, **ended)
         if self._over(job):
-            remove_folder(self._store.files(job.job_id))
+            if not self._known(job):
+                remove_folder(self._store.files(job.job_id))  # of a file that was written while the job was deleted
+            self._let_go()
 
     def _do(self, job: Job, folder: Path) -> Mapping[str, Any]:
         if not folder.is_dir():
@@ -218,3 +228,7 @@ class BatchRunner:
             return self._store.get(job.job_id).ended
         except NotFoundError:
             return True
+
+    def _known(self, job: Job) -> bool:
+        """Whether it was not deleted meanwhile."""
+        return any(each.job_id == job.job_id for each in self._store.list())

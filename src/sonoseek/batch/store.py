@@ -168,10 +168,42 @@ class JobStore:
             found = self._connection.execute(
                 "SELECT * FROM rows WHERE job_id = ? AND number > ? ORDER BY number LIMIT ?", (job_id, after, limit)
             ).fetchall()
-        return tuple(
-            Row(number=row["number"], name=row["name"], refused=row["refused"], outcome=json.loads(row["outcome"]))
-            for row in found
-        )
+        return tuple(map(_row, found))
+
+    def rows_by_malignancy(
+        self, job_id: str, *, skip: int = 0, limit: int = 1_000, refused_only: bool = False
+    ) -> tuple[Row, ...]:
+        """Rows by the likelihood of malignancy, the highest first; ties by their number; refused files last.
+
+        Args:
+            job_id: of the job.
+            skip: rows of that order that are left out.
+            limit: rows at most.
+            refused_only: of refused files alone.
+        """
+        with self._lock:
+            found = self._connection.execute(
+                f"""SELECT * FROM rows WHERE job_id = ? {"AND refused IS NOT NULL" if refused_only else ""}
+                ORDER BY refused IS NOT NULL, json_extract(outcome, '$.probabilities.malignant') DESC, number
+                LIMIT ? OFFSET ?""",  # noqa: S608  # our own words
+                (job_id, limit, skip),
+            ).fetchall()
+        return tuple(map(_row, found))
+
+    def row(self, job_id: str, number: int) -> Row:
+        """One row by its number.
+
+        Raises:
+            NotFoundError: no such job, or no such row of it.
+        """
+        self.get(job_id)
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT * FROM rows WHERE job_id = ? AND number = ?", (job_id, number)
+            ).fetchone()
+        if found is None:
+            raise NotFoundError(f"job {job_id!r} has no row {number}; its rows are counted from 1. List them.")
+        return _row(found)
 
     def every_row(self, job_id: str) -> Iterator[Row]:
         """All rows, in order, a thousand at a time."""
@@ -183,6 +215,24 @@ class JobStore:
     def files(self, job_id: str) -> Path:
         """Folder of a job's own files; it need not be there."""
         return self.folder / "files" / job_id
+
+    def source(self, job: Job, name: str) -> Path | None:
+        """Where the file of a row lies: among the job's own, or in the folder on this machine that it worked on.
+
+        Args:
+            job: the job.
+            name: as the row has it.
+
+        Returns:
+            Its path; None: it is not there any more, or it is a link that leads out of the folder.
+        """
+        root = self.files(job.job_id) if job.folder is None else Path(job.folder)
+        path = root / name
+        return path if path.is_file() and path.resolve().is_relative_to(root.resolve()) else None
+
+    def openable(self, job: Job) -> bool:
+        """Whether files of a job may still be there, so that its rows can be opened."""
+        return (self.files(job.job_id) if job.folder is None else Path(job.folder)).is_dir()
 
     def last_sent(self, job: Job) -> datetime:
         """When a file of a job was last begun to be sent, UTC; without files, when the job was begun."""
@@ -252,6 +302,10 @@ def _stored(name: str, value: Any) -> Any:
     if name in JSON:
         return json.dumps(dict(value), ensure_ascii=False)
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _row(row: sqlite3.Row) -> Row:
+    return Row(number=row["number"], name=row["name"], refused=row["refused"], outcome=json.loads(row["outcome"]))
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -35,6 +35,10 @@ def serve(
     max_upload_mb: Annotated[int, typer.Option(min=1, help="MiB of one request.")] = 128,
     max_batch_mb: Annotated[int, typer.Option(min=1, help="MiB of one batch job's files.")] = 8192,
     hold_minutes: Annotated[float, typer.Option(help="How long a scan can be asked again without sending it.")] = 240,
+    keep_batch_hours: Annotated[
+        float, typer.Option(min=0, help="How long a batch job's files stay after its end; 0: they go with it.")
+    ] = 24,
+    keep_batch_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
     bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
@@ -57,6 +61,8 @@ def serve(
         max_upload_mb=max_upload_mb,
         max_batch_mb=max_batch_mb,
         hold_minutes=hold_minutes,
+        keep_batch_hours=keep_batch_hours,
+        keep_batch_mb=keep_batch_mb,
     )
     run(gallery, settings=settings, bundle=bundle, open_page=open_page, quiet=quiet, idle=idle)
 

@@ -8,7 +8,8 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +29,7 @@ from sonoseek.apps.web.observe import Metrics
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.work import Workers
 from sonoseek.atlas import ArchiveMap, draw_map
-from sonoseek.batch import BatchRunner, JobStore, without_folder
+from sonoseek.batch import BatchRunner, Job, JobStore, Row, without_folder
 from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
 from sonoseek.engine import Reading, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
@@ -78,7 +79,14 @@ class Room:
             "report", count=REPORTS, seconds=seconds, most=REPORTS_MB << 20, size=report_bytes
         )
         self.jobs = JobStore(folder)
-        self.runner = BatchRunner(self.jobs, engine, writable=settings.writable, on_index=self.gallery.refresh)
+        self.runner = BatchRunner(
+            self.jobs,
+            engine,
+            writable=settings.writable,
+            on_index=self.gallery.refresh,
+            keep=timedelta(hours=settings.keep_batch_hours),
+            keep_bytes=settings.keep_batch_mb << 20,
+        )
         self.runner.start()
         self.weights: dict[str, int] = {}
         self._map: ArchiveMap | None = None
@@ -107,6 +115,33 @@ class Room:
                 return self.uploads.put(upload_id, upload)
         Spool.remove(path)  # the same bytes are here already, perhaps being read
         return held
+
+    def open_row(self, job: Job, row: Row) -> Upload:
+        """Bring the scan that a row of a batch job was made of to hand, as if it had been sent now.
+
+        Raises:
+            InvalidValueError: the file was refused: there is no scan to open.
+            NotFoundError: the file is not there any more, or another one lies in its place.
+        """
+        if row.refused is not None:
+            raise InvalidValueError(f"{row.name!r} was refused, so there is no scan to open: {row.refused}")
+        upload = None
+        with suppress(FileNotFoundError, NotADirectoryError):  # taken away between the two calls
+            if (path := self.jobs.source(job, row.name)) is not None:
+                with path.open("rb") as file:
+                    upload = self.keep(file, path.name)
+        if upload is None:
+            raise NotFoundError(
+                f"{row.name!r} is not on this server any more; the files of a batch job stay for "
+                f"{self.settings.keep_batch_hours:g} hours after its end, {self.settings.keep_batch_mb} MiB in all. "
+                "Drop the file on the page to ask about it again."
+            )
+        if self.scan(upload, frame=0).scan_id != row.outcome.get("scan_id"):
+            raise NotFoundError(
+                f"{row.name!r} has changed since the job asked about it; the row is of the scan that it was. Drop the "
+                "file on the page to ask about it as it is now."
+            )
+        return upload
 
     def read(self, upload: Upload, *, frame: int, crop: Box | None) -> Reading:
         """What the network makes of one frame of a file; remembered for a while.

@@ -45,6 +45,7 @@ async def about(room: TheRoom) -> dict[str, Any]:
         "max_k": MOST_K,
         "max_views": MOST_VIEWS,
         "hold_minutes": settings.hold_minutes,
+        "keep_batch_hours": settings.keep_batch_hours,
     }
 
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,19 +55,19 @@ class NewJob(BaseModel):
 @router.post("", status_code=201)
 async def create(new: NewJob, room: TheRoom) -> dict[str, Any]:
     """Begin a job. Send its files with PUT, then start it; one on a folder of the server starts by itself."""
-    return _job(await room.workers.run(_create, room, new))
+    return _job(room, await room.workers.run(_create, room, new))
 
 
 @router.get("")
 async def every(room: TheRoom) -> list[dict[str, Any]]:
     """All jobs, the newest first."""
-    return [_job(job) for job in await room.workers.run(room.jobs.list)]
+    return [_job(room, job) for job in await room.workers.run(room.jobs.list)]
 
 
 @router.get("/{job_id}")
 async def one(job_id: JobId, room: TheRoom) -> dict[str, Any]:
     """A job as it stands."""
-    return _job(await room.workers.run(room.jobs.get, job_id))
+    return _job(room, await room.workers.run(room.jobs.get, job_id))
 
 
 @router.put("/{job_id}/files/{name:path}", status_code=204)
@@ -108,13 +108,13 @@ async def put_file(request: Request, job_id: JobId, name: str, room: TheRoom) ->
 @router.post("/{job_id}/start")
 async def start(job_id: JobId, room: TheRoom) -> dict[str, Any]:
     """All files are there: begin, or wait for the jobs before it."""
-    return _job(await room.workers.run(room.runner.submit, job_id))
+    return _job(room, await room.workers.run(room.runner.submit, job_id))
 
 
 @router.post("/{job_id}/stop")
 async def stop(job_id: JobId, room: TheRoom) -> dict[str, Any]:
     """End a job where it is; what was finished is kept."""
-    return _job(await room.workers.run(room.runner.stop_job, job_id))
+    return _job(room, await room.workers.run(room.runner.stop_job, job_id))
 
 
 @router.delete("/{job_id}", status_code=204)
@@ -128,12 +128,39 @@ async def delete(job_id: JobId, room: TheRoom) -> Response:
 async def rows(
     job_id: JobId,
     room: TheRoom,
-    after: Annotated[int, Query(ge=0, le=1 << 31)] = 0,
+    after: Annotated[int, Query(ge=0, le=1 << 31, description="order=finished: rows with a number above it.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    order: Annotated[
+        Literal["finished", "malignancy"],
+        Query(description="malignancy: by the likelihood of it, the highest first, refused files last."),
+    ] = "finished",
+    skip: Annotated[int, Query(ge=0, le=1 << 31, description="order=malignancy: rows that are left out.")] = 0,
+    refused: Annotated[bool, Query(description="order=malignancy: refused files alone.")] = False,
 ) -> list[dict[str, Any]]:
-    """What came of each file, in the order in which they were finished."""
+    """What came of each file, in the order in which they were finished or by the likelihood of malignancy."""
     room.jobs.get(job_id)
-    return [_row(row) for row in await room.workers.run(room.jobs.rows, job_id, after=after, limit=limit)]
+    if order == "finished":
+        found = await room.workers.run(room.jobs.rows, job_id, after=after, limit=limit)
+    else:
+        found = await room.workers.run(
+            room.jobs.rows_by_malignancy, job_id, skip=skip, limit=limit, refused_only=refused
+        )
+    return [_row(row) for row in found]
+
+
+@router.post("/{job_id}/rows/{number}/open")
+async def open_row(job_id: JobId, number: Annotated[int, Path(ge=1, le=1 << 31)], room: TheRoom) -> dict[str, Any]:
+    """Bring the very scan of a row to hand; asked as `upload` with the `options`, it gives the answer of the row."""
+    job = await room.workers.run(room.jobs.get, job_id)
+    row = await room.workers.run(room.jobs.row, job_id, number)
+    upload = await room.workers.run_first(room.open_row, job, row)
+    return {
+        "upload_id": upload.upload_id,
+        "name": upload.name,
+        "bytes": upload.size,
+        "frames": upload.frames,
+        "options": dict(job.options),
+    }
 
 
 @router.get("/{job_id}/rows.csv", responses={200: {"content": {"text/csv": {}}}}, response_class=Response)
@@ -160,7 +187,7 @@ async def _watched(request: Request, room: Room, job_id: str) -> AsyncIterator[s
             job = await asyncio.to_thread(room.jobs.get, job_id)
         except NotFoundError:  # deleted while it is watched: the line ends, it does not break
             return
-        told = json.dumps(_job(job))
+        told = json.dumps(_job(room, job))
         if told != last:
             last, quiet = told, 0.0
             yield f"event: progress\ndata: {told}\n\n"
@@ -222,7 +249,7 @@ def _inside(room: Room, named: str) -> FilePath:
     return folder
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(room: Room, job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "kind": job.kind,
@@ -237,6 +264,7 @@ def _job(job: Job) -> dict[str, Any]:
         "finished": None if job.finished is None else job.finished.isoformat(),
         "error": job.error,
         "summary": dict(job.summary),
+        "openable": room.jobs.openable(job),
     }
 
 

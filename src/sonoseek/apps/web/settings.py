@@ -12,6 +12,8 @@ from sonoseek.core import InvalidValueError
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 SHORTEST_TOKEN = 16
 """Characters: a token that can be guessed is none."""
+LONGEST_KEPT_H = 87_600
+"""Hours, ten years."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,9 @@ class WebSettings:
         uploads_at_once: requests with files that are received at a time; others wait.
         hold_minutes: how long a scan that was asked about can be asked again without sending it.
         hold_mb: MiB of such scans' files, at most; the oldest go first.
+        keep_batch_hours: how long the files of a batch job stay after it has ended, so that a row of its table opens
+            its scan; 0: they go with its end; ten years at most.
+        keep_batch_mb: MiB of such files, at most; those of the jobs that ended first go first.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +58,8 @@ class WebSettings:
     uploads_at_once: int = 16
     hold_minutes: float = 240.0
     hold_mb: int = 1024
+    keep_batch_hours: float = 24.0
+    keep_batch_mb: int = 8192
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.token:
@@ -72,6 +79,11 @@ class WebSettings:
         numbers = (self.max_upload_mb, self.max_batch_mb, self.upload_timeout_s, self.uploads_at_once, self.hold_mb)
         if min(*numbers, self.hold_minutes) <= 0 or self.workers < 0 or not 0 <= self.port < 65_536:
             raise InvalidValueError(f"{self}: limits must be above 0, workers 0 or more, and the port 0 … 65535.")
+        if not 0 <= self.keep_batch_hours <= LONGEST_KEPT_H or self.keep_batch_mb < 0:
+            raise InvalidValueError(
+                f"files of ended batch jobs are kept for {self.keep_batch_hours} hours and {self.keep_batch_mb} MiB; "
+                f"these are 0 … {LONGEST_KEPT_H} hours, and 0 MiB or more. 0 hours keep none."
+            )
 
     @property
     def cores(self) -> int:
