@@ -17,6 +17,7 @@ from sonoseek.core import (
     NotFoundError,
     Prediction,
     Report,
+    ReportWarning,
     View,
 )
 from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
@@ -128,7 +129,7 @@ def _warnings(
     options: Options,
     found: SearchResult,
     exclude: Exclusion,
-) -> list[warnings.ReportWarning]:
+) -> list[ReportWarning]:
     first = readings[0]
     cleaned = first.cleaned
     told = [
@@ -149,7 +150,7 @@ def _warnings(
     ]
     if gallery is None:
         return told
-    rank = find_copy(first.scan, report.matches) if question.plain and not options.include_same else None
+    rank = find_copy(first.scan, report.matches) if question.plain else None
     copy = report.matches[rank - 1].similarity if rank is not None else None
     if copy is None and found.nearest is not None and 1.0 - found.nearest >= bundle.same_scan:
         copy = 1.0 - found.nearest

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 SCHEMA_VERSION = "3"
-HEATMAP_ENCODING = "base64/zlib/float16-le"
+HEATMAP_ENCODING: Final = "base64/zlib/float16-le"
 """Row-major little-endian float16 numbers, zlib, base64; times `scale` they are the heatmap."""
-MAP_ENCODING = "base64/zlib/float32-le"
+MAP_ENCODING: Final = "base64/zlib/float32-le"
 """Row-major little-endian float32 numbers, zlib, base64."""
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -23,7 +23,7 @@ Name = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0)]
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A JSON object whose keys are all known and all there."""
 
 
