@@ -70,7 +70,8 @@ class TestAsk:
         page = reader.pick(asked[0], asked[1])
         page.get_by_role("button", name="View 2").click()
         expect(page.get_by_role("button", name="View 2")).to_have_attribute("aria-pressed", "true")
-        assert page.get_by_role("button", name="Region").count() == 0
+        page.get_by_role("button", name="Region").click()
+        expect(page.locator(".hint")).to_contain_text("A region is of one scan")
 
     def test_a_loop_shows_its_frames_and_asks_the_chosen_one(self, reader: Reader, cine: Path) -> None:
         page = reader.pick(cine)

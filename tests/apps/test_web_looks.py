@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +97,61 @@ class TestBatch:
         reader.wrong = [told for told in reader.wrong if "422" not in told]  # the refused name
         reader.calm()
         reader.close()
+
+    def test_a_row_opens_the_very_scan_the_likeliest_malignant_first(
+        self, browser: Browser, gallery: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "tuesday"
+        write_phantoms(folder, count=9, seed=41)
+        (folder / "benign" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+        with reading_room("--gallery", gallery, "--state", tmp_path / "state") as address:
+            reader = Reader(browser, address)
+            page = reader.page
+            page.get_by_role("link", name="Batch").click()
+            expect(page.locator(".new")).to_contain_text(
+                "Its files stay on the server for 24 hours after its end at most"
+            )
+            page.set_input_files("input[webkitdirectory]", str(folder))
+            page.get_by_role("button", name="Begin").click()
+            card = page.locator(".jobs article").first
+            expect(card.locator(".state")).to_have_text("done", timeout=30_000)
+            card.get_by_role("button", name="Show").click()
+            rows = card.locator("tbody tr")
+            expect(rows).to_have_count(10)
+            assert violations(page) == []
+            job = page.evaluate("fetch('api/jobs').then(r => r.json()).then(jobs => jobs[0].job_id)")
+            told = page.evaluate(f"fetch('api/jobs/{job}/rows').then(r => r.json())")
+            asked = [row for row in told if row["refused"] is None]
+            best = sorted(asked, key=lambda row: -row["outcome"]["probabilities"]["malignant"])
+            shown = [row.split(" ·")[0].strip() for row in rows.locator(".file").all_inner_texts()]
+            assert shown == [*(row["name"] for row in best), "benign/broken.png"]
+            expect(rows.last.locator("a")).to_have_count(0)
+            card.get_by_role("checkbox", name="refused ones alone").check()
+            expect(rows).to_have_count(1)
+            card.get_by_role("checkbox", name="refused ones alone").uncheck()
+            rows.nth(2).locator(".file a").click()
+            page.wait_for_selector(".card")
+            expect(page.locator(".facts-line .name")).to_have_text(best[2]["name"].split("/")[-1])
+            with page.expect_download() as waiting:
+                page.locator(".keep a", has_text="JSON").click()
+            report = json.loads(waiting.value.path().read_text("utf-8"))
+            assert report["scan"]["scan_id"] == best[2]["outcome"]["scan_id"]
+            page.go_back()
+            page.wait_for_selector("text=Many scans at once")
+            reader.calm()
+            shutil.rmtree(tmp_path / "state" / "files")  # as after a day
+            page.goto(f"{address}#/read?row={job}/{best[0]['number']}")
+            expect(page.get_by_role("alert")).to_contain_text(f"'{best[0]['name']}' is not on this server any more")
+            expect(page.locator("h1")).to_have_text("This row needs its scan")
+            assert violations(page) == []
+            reader.pick(folder / best[0]["name"])
+            expect(page.locator(".facts-line .name")).to_have_text(best[0]["name"].split("/")[-1])
+            expect(page.get_by_role("alert")).to_have_count(0)
+            page.get_by_role("link", name="Batch").click()
+            page.locator(".jobs article").first.get_by_role("button", name="Show").click()
+            expect(page.locator(".jobs")).to_contain_text("The files are not on this server any more")
+            expect(page.locator(".file a")).to_have_count(0)
+            reader.close()
 
 
 class TestKeyboardAlone:

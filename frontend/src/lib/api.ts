@@ -63,6 +63,12 @@ export interface Source {
   row?: string;
 }
 
+/** Of an address: the files that it names, the row, or the case. */
+export function sourceOf(read: { uploads: string[]; row: string; case: string }): Source {
+  if (read.uploads.length) return { uploads: read.uploads };
+  return read.row ? { row: read.row } : { case: read.case };
+}
+
 export async function ask(source: Source, search: Search, signal?: AbortSignal): Promise<Answer> {
   const form = new FormData();
   if (source.uploads?.length) for (const id of source.uploads) form.append("upload", id);

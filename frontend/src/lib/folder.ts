@@ -61,3 +61,20 @@ async function walk(folder: FileSystemDirectoryEntry, prefix: string, found: Nam
 function fileOf(entry: FileSystemFileEntry): Promise<File> {
   return new Promise((done, fail) => entry.file(done, fail));
 }
+
+/** Files that were not dropped as a folder, as one. */
+export function loose(files: readonly File[]): Folder {
+  return { name: "scans", files: files.map((file) => ({ name: file.name, file })) };
+}
+
+/**
+ * Why files cannot be sent at once, or "". Said before they are sent: a server that refuses in the middle of a long
+ * upload is not heard.
+ */
+export function tooHeavy(files: readonly File[], limit = Infinity): string {
+  const mebibytes = (bytes: number) => Math.ceil(bytes / 1048576).toLocaleString("en");
+  const weight = files.reduce((sum, file) => sum + file.size, 0);
+  if (weight <= limit) return "";
+  const names = files.map((file) => file.name).join(", ");
+  return `${names}: ${mebibytes(weight)} MiB are more than the ${mebibytes(limit)} MiB that this server takes at once. Send a single frame, or fewer files.`;
+}

@@ -1,6 +1,7 @@
 /** What the page knows: the address, the answer to it, and what is on its way. One of it. */
 import * as api from "./api";
 import { format, keyOf, NOTHING, parse, subjectOf, type Address, type Read } from "./address";
+import { loose, tooHeavy } from "./folder";
 import { store, stored } from "./looks.svelte";
 import { add, fold, lossWords, stepsOf, undrawn, type Search, type Step } from "./steps";
 import type { About, Archive, Match, Report, Said } from "./types";
@@ -108,17 +109,12 @@ class Room {
     const most = this.about?.max_views ?? 8;
     if (!files.length) return;
     if (files.length > most) {
-      this.folder = { name: "scans", files: files.map((file) => ({ name: file.name, file })) };
+      this.folder = loose(files);
       this.go({ view: "batch" });
       return;
     }
-    const limit = this.about?.max_upload_bytes ?? Infinity;
-    const weight = files.reduce((sum, file) => sum + file.size, 0);
-    if (weight > limit) {
-      // said here: a server that refuses in the middle of a long upload is not heard
-      this.problem = `${files.map((file) => file.name).join(", ")}: ${mebibytes(weight)} MiB are more than the ${mebibytes(limit)} MiB that this server takes at once. Send a single frame, or fewer files.`;
-      return;
-    }
+    this.problem = tooHeavy(files, this.about?.max_upload_bytes);
+    if (this.problem) return;
     const before = this.read;
     const steps = this.wanted ? this.read.steps : [];
     const expected = this.wanted ? this.read.uploads : [];
@@ -143,10 +139,10 @@ class Room {
     const read = this.read;
     const most = this.about?.max_views ?? 8;
     if (!files.length || !read.uploads.length) return;
-    if (read.uploads.length + files.length > most) {
-      this.problem = `${read.uploads.length + files.length} views are more than the ${most} of one question. Add fewer.`;
-      return;
-    }
+    const count = read.uploads.length + files.length;
+    const many = count > most ? `${count} views are more than the ${most} of one question. Add fewer.` : "";
+    this.problem = many || tooHeavy(files, this.about?.max_upload_bytes);
+    if (this.problem) return;
     try {
       const sent = await api.upload(files);
       if (keyOf(this.read) !== keyOf(read)) return; // the reader has gone on
@@ -264,8 +260,7 @@ class Room {
       return false; // it is there: whatever is wrong, asking again does not mend it
     } catch (error) {
       if (!(error instanceof api.Problem) || error.status !== 404) return false;
-      const { uploads, case: name } = this.read;
-      const done = await this.#ask(uploads.length ? { uploads } : { case: name }, this.read);
+      const done = await this.#ask(api.sourceOf(this.read), this.read);
       if (done) this.round += 1;
       return done;
     } finally {
@@ -292,12 +287,7 @@ class Room {
       return;
     }
     if (keyOf(read) === this.#answered && (this.report || this.busy)) return;
-    const source: api.Source = read.uploads.length
-      ? { uploads: read.uploads }
-      : read.row
-        ? { row: read.row }
-        : { case: read.case };
-    void this.#ask(source, read);
+    void this.#ask(api.sourceOf(read), read);
   }
 
   /** Nobody waits for the answer that is on its way: it must not bring the reader back. Coming back asks again. */
@@ -403,7 +393,6 @@ class Room {
   }
 }
 
-const mebibytes = (bytes: number) => Math.ceil(bytes / 1048576).toLocaleString("en");
 const UNMET = "The server does not answer.";
 
 /** A match by what it is, wherever it stands in the next answer. */

@@ -1,0 +1,67 @@
+import { describe, expect, it } from "vitest";
+import { NOTHING, parse, rowAddress } from "../src/lib/address";
+import { tooHeavy } from "../src/lib/folder";
+import { choiceOf, FIRST } from "../src/lib/looks.svelte";
+import { add, fold, lossWords, stepsOf, type Step } from "../src/lib/steps";
+
+const BOX = { top: 1, left: 2, bottom: 30, right: 40 };
+
+describe("how evidence is shown", () => {
+  it("begins as an outline with a faint map", () => {
+    expect(choiceOf(null)).toEqual(FIRST);
+    expect(FIRST.outline && FIRST.heat).toBe(true);
+    expect(FIRST.opacity).toBeLessThanOrEqual(30);
+  });
+
+  it("is as the reader left it", () => {
+    const left = { heat: false, outline: false, opacity: 0, pairOpacity: 100 };
+    expect(choiceOf(JSON.stringify(left))).toEqual(left);
+  });
+
+  it.each(["", "no", "null", "3", "[]", '{"opacity": 101, "heat": 1, "outline": "x", "pairOpacity": -1}', '{"opacity": null}'])(
+    "is not led astray by %s",
+    (text) => expect(choiceOf(text)).toEqual(FIRST),
+  );
+});
+
+describe("what is lost with another view or frame", () => {
+  const region: Step = { kind: "region", box: BOX };
+  const crop: Step = { kind: "crop", box: BOX };
+
+  it("is said", () => {
+    expect(lossWords(fold([region]), "view")).toContain("The region was taken away as a second view was added");
+    expect(lossWords(fold([crop]), "view")).toContain("The area was taken away as a second view");
+    expect(lossWords(fold([crop, region]), "frame")).toContain("The region and the area were taken away as another frame");
+  });
+
+  it("is nothing where nothing was drawn, or it was taken back", () => {
+    expect(lossWords(fold([]), "view")).toBe("");
+    expect(lossWords(fold([region, { kind: "region", box: null }]), "view")).toBe("");
+    expect(fold(add([region, crop], { kind: "frame", frame: 3 }))).toMatchObject({ region: null, crop: null, frame: 3 });
+  });
+});
+
+describe("a row of a batch", () => {
+  it("has an address", () => {
+    const address = rowAddress("0123456789abcdef", 7);
+    expect(parse(address)).toEqual({ ...NOTHING, row: "0123456789abcdef/7" });
+    for (const wrong of ["x/1", "0123456789abcdef/", "0123456789abcdef/-1", "../../1", ""]) {
+      expect(parse(`#/read?row=${encodeURIComponent(wrong)}`)).toEqual(NOTHING);
+    }
+  });
+
+  it("is asked as its job asked", () => {
+    const options = { k: 20, where: "age < 40", per_patient: true, diverse: true };
+    expect(fold(stepsOf(options))).toMatchObject({ k: 20, where: "age < 40", perPatient: true, diverse: true });
+    expect(stepsOf({ k: 10, where: null, per_patient: false, diverse: false })).toEqual([]);
+  });
+});
+
+describe("files that are too heavy", () => {
+  it("are named, with both numbers", () => {
+    const file = new File([new Uint8Array(3 << 20)], "a.dcm");
+    expect(tooHeavy([file], 4 << 20)).toBe("");
+    expect(tooHeavy([file])).toBe("");
+    expect(tooHeavy([file], 2 << 20)).toContain("a.dcm: 3 MiB are more than the 2 MiB");
+  });
+});
