@@ -1,6 +1,8 @@
 """Filling a gallery from a dataset: read, clean, encode, keep.
 
-    with create_gallery("galleries/busi", bundle_id=..., dimension=..., exist_ok=True) as gallery:
+    with create_gallery(
+        "galleries/busi", bundle_id=..., dimension=..., duplicate_threshold=bundle.same_scan, exist_ok=True
+    ) as gallery:
         result = build_index(open_dataset("busi", root), gallery, open_encoder(threads=1), on_progress=bar)
 
 Each worker thread takes whole cases from file to embedding: decoding, cleaning and the network all let go of Python's

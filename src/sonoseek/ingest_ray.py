@@ -1,6 +1,8 @@
 """Filling a gallery from many machines: Ray's workers embed, one writer keeps. Needs `pip install "sonoseek[ray]"`.
 
-    with create_gallery("galleries/big", bundle_id=..., dimension=..., exist_ok=True) as gallery:
+    with create_gallery(
+        "galleries/big", bundle_id=..., dimension=..., duplicate_threshold=bundle.same_scan, exist_ok=True
+    ) as gallery:
         result = build_index_on_ray("folder", "/shared/scans", gallery, address="10.0.0.1:6379")
 
 Each worker is one core with a network of its own, which reads its cases from storage that every machine sees at the

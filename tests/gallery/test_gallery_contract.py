@@ -34,6 +34,7 @@ from sonoseek.gallery import (
     encode_picture,
     open_gallery,
 )
+from sonoseek.gallery.building import EXACT_UP_TO
 
 DIMENSION, BUNDLE_ID = 24, "tiny-0123456789ab"
 KINDS = ["sqlite", "sqlite ivf", pytest.param("milvus", marks=[pytest.mark.peer, pytest.mark.long])]
@@ -49,8 +50,8 @@ def place(kind: str, request: pytest.FixtureRequest, folder: Path, patch: pytest
     """Where a gallery of a kind goes."""
     if kind == "milvus":
         return f"{request.getfixturevalue('milvus')}/g{uuid4().hex}"
-    if kind == "sqlite ivf":  # let small galleries be searched as large ones are
-        patch.setattr("sonoseek.gallery.building.EXACT_UP_TO", 0)
+    # Small galleries are searched as large ones are, or, beside a gallery of the module that is, as they are.
+    patch.setattr("sonoseek.gallery.building.EXACT_UP_TO", 0 if kind == "sqlite ivf" else EXACT_UP_TO)
     return str(folder / "archive")
 
 
@@ -685,10 +686,11 @@ def test_near_duplicates_stand_behind_the_better_match(gallery, make_entry):
 
 
 def test_a_threshold_of_one_takes_equal_embeddings_for_copies(gallery, make_entry):
-    vector = make_entry(0).embedding
-    gallery.add([make_entry(n, embedding=vector, patient_id=f"q{n}", group=None) for n in range(30)])
-    (found,) = gallery.search(vector, k=3, duplicate_threshold=1.0).matches
-    assert found.near_duplicates == 29
+    """However a float32 product of two equal unit vectors is rounded."""
+    vectors = [make_entry(n).embedding for n in range(30)]
+    gallery.add([make_entry(n, embedding=vectors[n // 2], patient_id=f"q{n}", group=None) for n in range(60)])
+    found = gallery.search(vectors[0], k=60, duplicate_threshold=1.0).matches
+    assert [match.near_duplicates for match in found] == [1] * 30
 
 
 def test_independent_matches_follow_what_was_written_since_the_cache(gallery, make_entry):
@@ -815,10 +817,13 @@ def test_a_copy_in_the_archive_is_the_nearest_and_makes_nothing_familiar(with_th
 
 
 def test_many_copies_of_the_query_are_looked_past(with_threshold, doubled, make_entry):
-    copies = [make_entry(n, embedding=doubled[0].embedding, patient_id=None, group=None) for n in range(200, 260)]
+    rng = np.random.default_rng(1)
+    near = [doubled[0].embedding + 0.02 * rng.normal(size=DIMENSION) for _ in range(60)]
+    copies = [make_entry(200 + n, embedding=vector, patient_id=None, group=None) for n, vector in enumerate(near)]
     with_threshold.add(doubled + copies)
     found = with_threshold.search(doubled[0].embedding, k=5)
-    assert found.nearest == pytest.approx(0, abs=1e-5)
+    assert found.nearest == pytest.approx(0, abs=1e-3)  # 8-bit codes do not tell the nearest of so many copies
+    assert all(match.similarity > THRESHOLD for match in found.matches)
     assert found.novelty == pytest.approx(expected_novelty(doubled + copies, doubled[0].embedding), abs=1e-9)
 
 
