@@ -759,3 +759,15 @@ def test_a_sample_is_drawn_once_and_the_same_again(gallery, make_entries):
     assert gallery.sample(0) == ()
     with pytest.raises(InvalidValueError, match="count is -1"):
         gallery.sample(-1)
+
+
+def test_the_largest_patient_of_each_dataset_counts_cases(gallery, make_entry):
+    assert gallery.largest_patients() == ()
+    gallery.add(make_entry(n, dataset="ours", patient_id="A17" if n < 4 else f"p{n}") for n in range(6))
+    gallery.add([make_entry(10, dataset="theirs", patient_id="A17"), make_entry(11, dataset="none", patient_id=None)])
+    gallery.add(
+        [dataclasses.replace(make_entry(n), record=make_entry(12, dataset="theirs").record) for n in range(12, 15)]
+    )
+    first, second = gallery.largest_patients()
+    assert (first.dataset, first.patient_id, first.cases, first.total) == ("ours", "A17", 4, 6)
+    assert (second.dataset, second.cases, second.total) == ("theirs", 1, 2)

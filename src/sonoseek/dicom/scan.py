@@ -26,7 +26,8 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
     Any colour becomes grey by ITU-R BT.601 luma; 16 bit becomes 8 (see `sonoseek.dicom.grey` for the rule);
     MONOCHROME1 is inverted, so that 255 is always white. `spacing_mm` comes from SequenceOfUltrasoundRegions, else from
     PixelSpacing (see `sonoseek.dicom.spacing`). `patient_id` is "p-" and 16 hex digits of the sha256 of PatientID:
-    the same patient gives the same pseudonym, but whoever can list all PatientIDs can undo it.
+    the same patient gives the same pseudonym, but whoever can list all PatientIDs can undo it. A PatientID that names
+    nobody ("ANONYMOUS", "0"; see `sonoseek.core.patients`) is no patient: it becomes `patient_placeholder`.
 
     Args:
         path: the file.
@@ -50,6 +51,7 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
         pixels=pixels,
         spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
         patient_id=reply["patient_id"],
+        patient_placeholder=reply["patient_placeholder"],
         laterality=cast("Laterality | None", reply["laterality"]),
         source=shown(place.name),
     )

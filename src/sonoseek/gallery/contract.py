@@ -13,6 +13,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core.patients import PatientShare
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
@@ -193,6 +194,10 @@ class Gallery(Protocol):
 
     def info(self) -> GalleryInfo:
         """What it holds."""
+        ...
+
+    def largest_patients(self) -> tuple[PatientShare, ...]:
+        """The patient with the most cases of each dataset, largest first; without datasets that name no patient."""
         ...
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:

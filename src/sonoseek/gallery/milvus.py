@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, GalleryError, InvalidValueError
+from sonoseek.core.patients import PatientShare, largest_patients
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery import milvus_search as searching
 from sonoseek.gallery.collapse import check_fold
@@ -315,6 +316,14 @@ class MilvusGallery:
             schema_version=int(meta["schema"]),
             sonoseek_version=str(meta["sonoseek_version"]),
             created=datetime.fromisoformat(meta["created"]),
+        )
+
+    def largest_patients(self) -> tuple[PatientShare, ...]:
+        """See `Gallery.largest_patients`; reads two fields of every row."""
+        held = self._server.every(self._name, EVERYTHING, ["case_key", "patient_key"])
+        cases = {row["case_key"]: row["patient_key"] for row in held}
+        return largest_patients(
+            (json.loads(case)[0], json.loads(patient)[1] if patient else None) for case, patient in cases.items()
         )
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleMismatchError, GalleryError, InvalidValueError
+from sonoseek.core.patients import PatientShare
 from sonoseek.gallery import rows, writing
 from sonoseek.gallery.building import build_base, kind_for
-from sonoseek.gallery.checks import describe, find_problems
+from sonoseek.gallery.checks import describe, find_problems, largest_patients
 from sonoseek.gallery.collapse import Hit, check_fold, collapse, owner
 from sonoseek.gallery.connections import Connections
 from sonoseek.gallery.copying import copy_database
@@ -250,6 +251,11 @@ class SqliteGallery:
         """See `Gallery.info`."""
         with self._connections.snapshot() as connection:
             return describe(connection, self._path, index=self._index)
+
+    def largest_patients(self) -> tuple[PatientShare, ...]:
+        """See `Gallery.largest_patients`."""
+        with self._connections.snapshot() as connection:
+            return largest_patients(connection)
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """See `Gallery.verify`."""
