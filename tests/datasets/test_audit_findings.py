@@ -3,11 +3,13 @@ import json
 from dataclasses import replace
 
 import cv2
+import fake_datasets
 import numpy as np
 import pytest
 from audit_pictures import MemoryDataset, case, tissue
 
 from sonoseek.core import DatasetError, ScanReadError, SplitError
+from sonoseek.datasets import open_dataset
 from sonoseek.datasets.audit import DuplicateGroup, audit, write_groups_csv
 from sonoseek.datasets.splits import Fold, check_split, stratified_group_folds
 
@@ -219,6 +221,16 @@ def test_one_patient_over_half_of_a_dataset_is_named(held, dominant):
     found = [{"dataset": "memory", "patient_id": "A17", "cases": held, "total": 20}]
     assert summary["dominant_patients"] == found * dominant
     assert all(f"'A17' holds {held} of the 20 cases" in text for text in summary["warnings"])
+
+
+def test_a_patient_that_only_the_files_know_is_counted(tmp_path):
+    for number in range(20):
+        path = tmp_path / "benign" / f"{number}.dcm"
+        fake_datasets.save_dicom(path, [np.full((60, 80), number, np.uint8)], patient="MRN 1")
+    dataset = open_dataset("folder", tmp_path)
+    assert {record.patient_id for record in dataset.records()} == {None}
+    (share,) = audit(dataset).dominant_patients
+    assert (share.patient_id[:2], share.cases, share.total) == ("p-", 20, 20)
 
 
 def test_a_placeholder_is_counted():

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, GalleryError, InvalidValueError
-from sonoseek.core.patients import PatientShare, largest_patients
+from sonoseek.core.patients import PatientShare
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery import milvus_search as searching
 from sonoseek.gallery.collapse import check_fold
@@ -320,11 +320,9 @@ class MilvusGallery:
 
     def largest_patients(self) -> tuple[PatientShare, ...]:
         """See `Gallery.largest_patients`; reads two fields of every row."""
-        held = self._server.every(self._name, EVERYTHING, ["case_key", "patient_key"])
-        cases = {row["case_key"]: row["patient_key"] for row in held}
-        return largest_patients(
-            (json.loads(case)[0], json.loads(patient)[1] if patient else None) for case, patient in cases.items()
-        )
+        from sonoseek.gallery.milvus_checks import find_largest_patients
+
+        return find_largest_patients(self._server, self._name)
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """See `Gallery.verify`."""
