@@ -17,7 +17,7 @@ import itertools
 import logging
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -35,6 +35,7 @@ from sonoseek.core import (
     SonoseekError,
     TemporaryError,
 )
+from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, pack_evidence, to_input
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
@@ -68,6 +69,8 @@ class IngestResult:
     Attributes:
         added, updated, unchanged: scans. A case that its fingerprint showed to be unchanged counts as one.
         removed: scans that a changed case no longer has.
+        warnings: about patient ids: placeholders among the cases that were read, and patients who hold more than half
+            of one of the datasets in the gallery.
         refused: cases left out, in the dataset's order.
         seconds: wall clock.
     """
@@ -78,6 +81,7 @@ class IngestResult:
     refused: tuple[Refusal, ...]
     seconds: float
     removed: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def build_index(
@@ -173,6 +177,8 @@ def fill(
         raise
     build.flush()
     written = build.written
+    names = {record.dataset for record in records}
+    shares = [share for share in gallery.largest_patients() if share.dataset in names]
     place = {f"{record.dataset}/{record.case_id}": number for number, record in enumerate(records)}
     return IngestResult(
         added=written.added,
@@ -181,6 +187,7 @@ def fill(
         removed=written.removed,
         refused=tuple(sorted(build.refused, key=lambda refusal: place[refusal.source])),
         seconds=time.perf_counter() - started,
+        warnings=patient_warnings(shares, build.placeholders),
     )
 
 
@@ -242,7 +249,11 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
     except Exception as error:  # one bad file never stops a thousand good ones, whatever it breaks
         logger.warning("%s was refused after an unexpected error", source, exc_info=True)
         return Outcome(source=source, reason=f"unexpected {type(error).__name__}: {error}")
-    return Outcome(source=source, entries=entries)
+    return Outcome(
+        source=source,
+        entries=entries,
+        placeholders=tuple(scan.patient_placeholder for scan in scans if scan.patient_placeholder),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -255,11 +266,12 @@ class _Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one case: entries, or why there are none."""
+    """What became of one case: entries, or why there are none; `placeholders`: patient ids that name nobody."""
 
     source: str
     entries: tuple[GalleryEntry, ...] = ()
     reason: str | None = None
+    placeholders: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -272,6 +284,7 @@ class _Build:
     pending: list[Outcome] = field(default_factory=list)
     written: AddResult = field(default_factory=AddResult)
     refused: list[Refusal] = field(default_factory=list)
+    placeholders: Counter[str] = field(default_factory=Counter)
 
     def changed(self, records: Sequence[CaseRecord]) -> Iterator[Item]:
         """The cases to read, each with its fingerprint; those that the gallery has as they are, are left out."""
@@ -290,6 +303,7 @@ class _Build:
         if outcome.reason is not None:
             self.refused.append(Refusal(source=outcome.source, reason=outcome.reason))
             return
+        self.placeholders.update(outcome.placeholders)
         self.pending.append(outcome)
         if sum(len(each.entries) for each in self.pending) >= BATCH:
             self.flush()

@@ -3,10 +3,13 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from sonoseek.gallery import open_gallery
 
 
 def test_version_help_and_unknown_verbs(run) -> None:
@@ -56,6 +59,75 @@ def test_audit_writes_page_groups_and_figures(run, archive: Path, tmp_path: Path
     assert found["counts"]["cross_label_groups"] == 1
     assert "copy" in (tmp_path / "audit" / "audit.html").read_text()
     assert (tmp_path / "audit" / "groups.csv").is_file()
+
+
+@pytest.fixture(scope="module")
+def of_one_patient(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A table of the archive's thirty scans, the first `held` of them of the patient `name`, the others of nobody."""
+
+    def write(held: int, name: str) -> Path:
+        scans = sorted(f for f in archive.glob("*/*.png") if "_mask" not in f.name)
+        table = tmp_path_factory.mktemp("tables") / "ours.csv"
+        with table.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("file", "pathology", "patient"))
+            rows.writerows((scan, scan.parent.name, name if n < held else f"p{n}") for n, scan in enumerate(scans))
+        return table
+
+    return write
+
+
+@pytest.mark.parametrize(("held", "said"), [(30, True), (16, True), (15, False)])
+def test_check_and_build_warn_of_one_patient_over_half_of_an_archive(
+    run, of_one_patient: Callable[..., Path], tmp_path: Path, held: int, said: bool
+) -> None:
+    table = of_one_patient(held, "A17")
+    gallery = ("--gallery", tmp_path / "g")
+    told = [
+        run("data", "check", "manifest", "--data", table),
+        run("index", "build", "--dataset", "manifest", "--data", table, *gallery),
+        run("index", "info", *gallery),
+    ]
+    sentence = f"warning: patient 'A17' holds {held} of the 30 cases of 'manifest'"
+    assert [sentence in done.stderr for done in told] == [said] * 3
+    assert all("warning" not in done.stderr for done in told) is not said
+
+
+def test_a_placeholder_is_taken_as_unknown_and_said_once(
+    run, of_one_patient: Callable[..., Path], tmp_path: Path
+) -> None:
+    table = of_one_patient(30, "Anonymous")
+    build = ("index", "build", "--dataset", "manifest", "--data", table, "--gallery", tmp_path / "g")
+    for done in (run("data", "check", "manifest", "--data", table), run(*build)):
+        assert done.stderr.count("warning:") == 1
+        assert "30 scans carry the placeholder patient id 'Anonymous'; taken as unknown" in done.stderr
+    with open_gallery(tmp_path / "g") as gallery:
+        assert {entry.record.patient_id for entry in gallery} == {None}
+
+
+def test_an_audit_of_one_patient_has_no_split_and_says_why(
+    run, of_one_patient: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("data", "audit", "manifest", "--data", of_one_patient(30, "A17"), "--out", tmp_path / "audit")
+    assert "warning: no split is checked: 30 cases make 1 groups" in done.stderr
+    assert "warning: patient 'A17' holds 30 of the 30 cases" in done.stderr
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert found["counts"]["dominant_patients"] == 1
+    assert found["dominant_patients"][0]["patient_id"] == "A17"
+    assert "holds 30 of the 30 cases" in (tmp_path / "audit" / "audit.html").read_text()
+
+
+def test_adding_by_hand_warns_as_well(run, of_one_patient: Callable[..., Path], scan: Path, tmp_path: Path) -> None:
+    gallery = ("--gallery", tmp_path / "g")
+    run("index", "build", "--dataset", "manifest", "--data", of_one_patient(15, "A17"), *gallery)
+    named = ("index", "add", scan, *gallery, "--pathology", "benign", "--dataset", "manifest")
+    assert "warning" not in run(*named, "--case", "new", "--patient", "p-9").stderr
+    done = run(*named, "--case", "new", "--patient", "0")
+    assert "1 scan carries the placeholder patient id '0'; taken as unknown" in done.stderr
+    done = run(*named, "--case", "more", "--patient", "A17")
+    assert "warning" not in done.stderr  # 16 of 32
+    done = run(*named, "--case", "new", "--patient", "A17")
+    assert "warning: patient 'A17' holds 17 of the 32 cases of 'manifest'" in done.stderr
 
 
 def test_phantoms_overwrite_nothing(run, archive: Path) -> None:

@@ -185,6 +185,15 @@ class TestWork:
         again = client.post("/api/query", data={"case": case, "k": "3"})
         assert again.headers["content-location"] != asked
 
+    def test_one_patient_over_half_of_a_folder_is_said(self, client: TestClient, scans: list[Path]) -> None:
+        rows = [f"a.png,benign,{'ANON17' if n < 20 else '0'},{n}" for n in range(22)]
+        table = "\n".join(["file,pathology,patient,case_id", *rows]).encode()
+        told = {"a.png": scans[0].read_bytes(), "manifest.csv": table}
+        found = ended(client, begun(client, told, kind="index", title="one patient"))
+        large, placeholder = found["summary"]["warnings"]
+        assert "patient 'ANON17' holds 20 of the 22 cases of 'one patient' (91 %)" in large
+        assert placeholder.startswith("2 scans carry the placeholder patient id '0'")
+
     def test_a_folder_of_the_server(self, client: TestClient, folders: Path) -> None:
         told = ended(client, new(client, kind="evaluate", folder="friday"))
         assert (told["state"], told["error"]) == ("done", "")

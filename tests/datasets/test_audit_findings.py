@@ -1,12 +1,15 @@
 import csv
 import json
+from dataclasses import replace
 
 import cv2
+import fake_datasets
 import numpy as np
 import pytest
 from audit_pictures import MemoryDataset, case, tissue
 
 from sonoseek.core import DatasetError, ScanReadError, SplitError
+from sonoseek.datasets import open_dataset
 from sonoseek.datasets.audit import DuplicateGroup, audit, write_groups_csv
 from sonoseek.datasets.splits import Fold, check_split, stratified_group_folds
 
@@ -200,9 +203,43 @@ def test_the_summary_is_json_and_counts_agree(result):
         "marked": len(result.marked),
         "marked_inside": len(result.marked_inside),
         "unreadable": 1,
+        "dominant_patients": 0,
+        "placeholders": 0,
     }
+    assert summary["warnings"] == summary["dominant_patients"] == []
     assert [(pair["a"], pair["b"]) for pair in summary["unstated"]] == [("a", "b")]
     assert np.array(summary["pairs"][0]["transform"]).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("held", "dominant"), [(20, 1), (11, 1), (10, 0)])
+def test_one_patient_over_half_of_a_dataset_is_named(held, dominant):
+    picture = np.full((60, 80), 9, np.uint8)
+    cases = [case(f"c{n}", picture + np.uint8(n), patient_id="A17" if n < held else f"p{n}") for n in range(20)]
+    result = audit(MemoryDataset(cases))
+    summary = result.to_dict()
+    assert result.counts()["dominant_patients"] == len(result.warnings) == dominant
+    found = [{"dataset": "memory", "patient_id": "A17", "cases": held, "total": 20}]
+    assert summary["dominant_patients"] == found * dominant
+    assert all(f"'A17' holds {held} of the 20 cases" in text for text in summary["warnings"])
+
+
+def test_a_patient_that_only_the_files_know_is_counted(tmp_path):
+    for number in range(20):
+        path = tmp_path / "benign" / f"{number}.dcm"
+        fake_datasets.save_dicom(path, [np.full((60, 80), number, np.uint8)], patient="MRN 1")
+    dataset = open_dataset("folder", tmp_path)
+    assert {record.patient_id for record in dataset.records()} == {None}
+    (share,) = audit(dataset).dominant_patients
+    assert (share.patient_id[:2], share.cases, share.total) == ("p-", 20, 20)
+
+
+def test_a_placeholder_is_counted():
+    named = case("a", tissue(1))
+    named = replace(named, scans=(replace(named.scans[0], patient_placeholder="ANONYMOUS"),))
+    result = audit(MemoryDataset([named, case("b", tissue(2))]))
+    assert result.placeholders == {"ANONYMOUS": 1}
+    assert result.counts()["placeholders"] == 1
+    assert "1 scan carries the placeholder patient id 'ANONYMOUS'" in result.to_dict()["warnings"][0]
 
 
 def test_the_groups_table_says_what_may_never_part(result, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from audit_pictures import MemoryDataset, case, tissue
 
 from sonoseek.core import DISCLAIMER, ScanReadError
+from sonoseek.core.patients import PatientShare
 from sonoseek.datasets.audit import DuplicatePair, audit, page, write_audit_page
 from sonoseek.datasets.splits import Fold
 
@@ -85,6 +86,16 @@ def test_the_page_is_whole_and_fetches_nothing(html):
     assert "https://" not in html
 
 
+def test_a_patient_over_half_of_the_dataset_and_a_placeholder_are_shown(result, dataset, html):
+    assert "No patient holds more than half" in html
+    share = PatientShare(dataset="memory", patient_id=NASTY, cases=600, total=600)
+    told = dataclasses.replace(result, largest_patients=(share,), placeholders={"ANONYMOUS": 12})
+    text = "".join(parsed(page.audit_page(told, dataset)).text)
+    assert f"Patient {NASTY!r} holds 600 of the 600 cases of 'memory' (100 %)" in text
+    assert "12 scans carry the placeholder patient id 'ANONYMOUS'" in text
+    assert "No patient holds more than half" not in text
+
+
 def test_names_and_reasons_are_escaped(html):
     assert NASTY not in html
     assert html.count("&lt;script&gt;") >= 3  # the pair, the split and the unreadable file
@@ -93,7 +104,9 @@ def test_names_and_reasons_are_escaped(html):
 
 def test_every_link_of_the_summary_leads_to_a_section(html):
     targets = set(re.findall(r'href="#([^"]+)"', html))
-    assert targets == {"labels", "exact", "near", "related", "crossing", "unstated", "masks", "marks", "unreadable"}
+    assert targets == {
+        *("labels", "exact", "near", "related", "crossing", "unstated", "masks", "marks", "patients", "unreadable")
+    }
     assert targets <= set(re.findall(r'<h2 id="([^"]+)"', html))
 
 

@@ -21,6 +21,14 @@ def test_side_is_the_view_and_not_the_breast(fake_roots):
     assert {scan.laterality for scan in scans.values()} == {None}
 
 
+def test_a_corrected_view_is_a_changed_case(make_fake):
+    root = make_fake("busbra")
+    table = root / "BUSBRA/bus_data.csv"
+    before = open_dataset("busbra", root).fingerprint("bus_0003-l")
+    table.write_text("\n".join(line.replace("left", "single") for line in table.read_text().splitlines()))
+    assert open_dataset("busbra", root).fingerprint("bus_0003-l") != before
+
+
 @pytest.mark.parametrize("folds", [5, 10])
 def test_official_folds_keep_patients_together(fake_roots, folds):
     dataset = open_dataset("busbra", fake_roots["busbra"])

@@ -26,6 +26,30 @@ def test_known_defects_of_the_release_are_told(fake_roots):
     assert list(result.known) == list(result.refused) == ["HESN_002"]
 
 
+@pytest.mark.parametrize(("held", "said"), [(30, True), (16, True), (15, False)])
+def test_one_patient_over_half_of_an_archive_is_counted(tmp_path, held, said):
+    fake_datasets.save(fake_datasets.picture(1), tmp_path / "a.png")
+    rows = [("a.png", "benign", "A17" if n < held else f"p{n}", str(n)) for n in range(30)]
+    path = fake_datasets.write_csv(tmp_path / "list.csv", [("file", "pathology", "patient", "case_id"), *rows])
+    (share,) = check_dataset(open_dataset("manifest", path)).largest_patients
+    assert (share.dataset, share.patient_id, share.cases, share.total) == ("manifest", "A17", held, 30)
+    assert share.dominant is said
+
+
+def test_a_placeholder_in_dicom_files_and_in_a_table_is_counted(tmp_path):
+    (tmp_path / "benign").mkdir()
+    for number, patient in enumerate(["ANONYMOUS", "ANONYMOUS", "0", "MRN 1", ""]):
+        path = tmp_path / "benign" / f"{number}.dcm"
+        fake_datasets.save_dicom(path, [fake_datasets.picture(number)], patient=patient)
+    result = check_dataset(open_dataset("folder", tmp_path))
+    assert result.placeholders == {"ANONYMOUS": 2, "0": 1}
+    (share,) = result.largest_patients
+    assert (share.patient_id[:2], share.cases, share.total) == ("p-", 1, 5)
+    rows = [("file", "pathology", "patient"), ("benign/0.dcm", "benign", "p-7"), ("benign/3.dcm", "benign", "UNNAMED")]
+    table = fake_datasets.write_csv(tmp_path / "list.csv", rows)
+    assert check_dataset(open_dataset("manifest", table)).placeholders == {}
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["busi", "busbra"])
 def test_the_real_datasets_load_to_the_last_case(real_data, name):

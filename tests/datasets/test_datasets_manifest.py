@@ -43,6 +43,16 @@ def test_group_overrides_patient_and_dataset_names_the_archive(tmp_path):
     assert (record.patient_id, record.group, record.dataset, record.case_id) == ("p1", "lesion 3", "ward 7", "first")
 
 
+def test_a_placeholder_is_no_patient_and_no_group(tmp_path):
+    rows = [("a.png", "normal", patient) for patient in ("ANONYMOUS", "0", "p1")]
+    columns = ("file", "pathology", "patient", "case_id")
+    path = write(tmp_path, columns, *((*row, str(number)) for number, row in enumerate(rows)))
+    dataset = open_dataset("manifest", path)
+    assert [(r.patient_id, r.group) for r in dataset.records()] == [(None, None), (None, None), ("p1", "p1")]
+    loaded = [dataset.load(str(number)).scans[0] for number in range(3)]
+    assert [scan.patient_placeholder for scan in loaded] == ["ANONYMOUS", "0", None]
+
+
 def test_absolute_paths_are_taken_as_they_are(tmp_path):
     write(tmp_path)
     path = fake_datasets.write_csv(

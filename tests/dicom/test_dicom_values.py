@@ -107,6 +107,19 @@ def test_an_empty_patient_is_none(tmp_path: Path) -> None:
         assert read_dicom(save(dataset, tmp_path / "exam.dcm")).patient_id is None
 
 
+@pytest.mark.parametrize("placeholder", ["ANONYMOUS", "anonymized", "0", "00000000", "N/A", "-", "Unknown"])
+def test_a_placeholder_is_no_patient_and_is_told(tmp_path: Path, placeholder: str) -> None:
+    dataset = us_dataset(GREY)
+    dataset.PatientID = placeholder
+    scan = read_dicom(save(dataset, tmp_path / "exam.dcm"))
+    assert (scan.patient_id, scan.patient_placeholder) == (None, placeholder)
+
+
+def test_a_patient_is_no_placeholder(tmp_path: Path) -> None:
+    scan = read_dicom(save(us_dataset(GREY), tmp_path / "exam.dcm"))
+    assert scan.patient_placeholder is None
+
+
 @pytest.mark.parametrize(
     ("image", "series", "wanted"),
     [

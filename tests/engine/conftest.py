@@ -119,7 +119,7 @@ def make_scan() -> Callable[..., Scan]:
 
 @dataclass
 class FakeDataset:
-    """Cases in memory; `broken` says which cannot be read, and with which error."""
+    """Cases in memory; `broken` says which cannot be read, and why; the first `one_patient` are of "A17"."""
 
     count: int = 12
     name: str = "fake"
@@ -129,6 +129,8 @@ class FakeDataset:
     edited: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     loaded: list[str] = field(default_factory=list)
+    one_patient: int = 0
+    placeholders: dict[str, str] = field(default_factory=dict)
 
     def records(self) -> tuple[CaseRecord, ...]:
         return tuple(
@@ -136,7 +138,7 @@ class FakeDataset:
                 case_id=f"case {index:03d}",
                 dataset=self.name,
                 pathology=PATHOLOGIES[index % 3],
-                patient_id=f"p{index // 2}",
+                patient_id="A17" if index < self.one_patient else f"p{index // 2}",
                 group=f"g{index // 4}",
                 birads=("2", "3", "5")[index % 3],
                 device=("GE Logiq 7", "Siemens")[index % 2],
@@ -152,7 +154,13 @@ class FakeDataset:
             if record.case_id == case_id:
                 scan = draw_scan(index + 1000 * (case_id in self.edited))
                 values = {name: getattr(record, name) for name in CaseRecord.__dataclass_fields__}
-                return Case(**values, scans=(replace(scan, source=case_id, view=("left", "right")[index % 2]),))
+                scan = replace(
+                    scan,
+                    source=case_id,
+                    view=("left", "right")[index % 2],
+                    patient_placeholder=self.placeholders.get(case_id),
+                )
+                return Case(**values, scans=(scan,))
         raise NotFoundError(f"no case {case_id!r}; there are {self.count}.")
 
     def fingerprint(self, case_id: str) -> str:

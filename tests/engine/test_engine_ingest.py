@@ -188,6 +188,27 @@ def test_wrong_bundle_and_wrong_workers(dataset: Any, empty_gallery: Gallery, ma
         build_index(dataset, empty_gallery, make_encoder(), workers=-2)
 
 
+@pytest.mark.parametrize(("held", "said"), [(24, 1), (13, 1), (12, 0)])
+def test_one_patient_over_half_of_a_dataset_is_said_also_of_cases_that_are_there_already(
+    dataset: Any, empty_gallery: Gallery, encoder: Any, held: int, said: int
+) -> None:
+    dataset.count, dataset.one_patient = 24, held
+    first = build_index(dataset, empty_gallery, encoder)
+    assert len(first.warnings) == said
+    assert all(f"patient 'A17' holds {held} of the 24 cases of 'fake'" in text for text in first.warnings)
+    again = build_index(dataset, empty_gallery, encoder)
+    assert (again.unchanged, again.warnings) == (24, first.warnings)
+
+
+def test_placeholders_of_patients_are_counted(dataset: Any, empty_gallery: Gallery, encoder: Any) -> None:
+    dataset.placeholders = {"case 001": "ANONYMOUS", "case 002": "ANONYMOUS", "case 003": "0"}
+    told = build_index(dataset, empty_gallery, encoder).warnings
+    assert [text.partition(";")[0] for text in told] == [
+        "2 scans carry the placeholder patient id 'ANONYMOUS'",
+        "1 scan carries the placeholder patient id '0'",
+    ]
+
+
 def test_an_empty_dataset(dataset: Any, empty_gallery: Gallery, encoder: Any) -> None:
     dataset.count = 0
     result = build_index(dataset, empty_gallery, encoder)

@@ -29,7 +29,6 @@ from sonoseek.gallery import (
     Exclusion,
     Gallery,
     GalleryEntry,
-    PatientCount,
     create_gallery,
     encode_picture,
     open_gallery,
@@ -516,22 +515,6 @@ def test_what_an_exclusion_leaves_out_is_counted_once(gallery, make_entry):
     assert gallery.count_excluded(Exclusion(scan_ids=("0" * 64,), groups=(("phantom", "none"),))).excluded == 0
 
 
-def test_one_patient_over_a_whole_archive_is_seen(gallery, location, make_entry):
-    assert gallery.largest_patient() is None
-    gallery.add([make_entry(n, patient_id=None) for n in range(3)])
-    assert gallery.largest_patient() is None
-    gallery.add([make_entry(n, patient_id=name) for n, name in enumerate("ba", start=3)])
-    gallery.add([make_entry(5, patient_id="a", dataset="another")])
-    assert gallery.largest_patient() == PatientCount(dataset="another", patient_id="a", scans=1)
-    with open_gallery(location) as reader:
-        assert reader.largest_patient() == gallery.largest_patient()
-        gallery.add([make_entry(n, patient_id="ANONYMOUS") for n in range(6, 12)])
-        for view in (gallery, reader):
-            assert view.largest_patient() == PatientCount(dataset="phantom", patient_id="ANONYMOUS", scans=6)
-    gallery.remove(cases=[("phantom", f"case {n:04d}") for n in range(12)])
-    assert gallery.largest_patient() == PatientCount(dataset="another", patient_id="a", scans=1)
-
-
 # Several queries, independent matches
 
 
@@ -1006,3 +989,15 @@ def test_a_sample_is_drawn_once_and_the_same_again(gallery, make_entries):
     assert gallery.sample(0) == ()
     with pytest.raises(InvalidValueError, match="count is -1"):
         gallery.sample(-1)
+
+
+def test_the_largest_patient_of_each_dataset_counts_cases(gallery, make_entry):
+    assert gallery.largest_patients() == ()
+    gallery.add(make_entry(n, dataset="ours", patient_id="A17" if n < 4 else f"p{n}") for n in range(6))
+    gallery.add([make_entry(10, dataset="theirs", patient_id="A17"), make_entry(11, dataset="none", patient_id=None)])
+    gallery.add(
+        [dataclasses.replace(make_entry(n), record=make_entry(12, dataset="theirs").record) for n in range(12, 15)]
+    )
+    first, second = gallery.largest_patients()
+    assert (first.dataset, first.patient_id, first.cases, first.total) == ("ours", "A17", 4, 6)
+    assert (second.dataset, second.cases, second.total) == ("theirs", 1, 2)

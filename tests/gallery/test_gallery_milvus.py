@@ -18,7 +18,8 @@ from test_gallery_where import entries, evaluate, nodes, written  # noqa: F401  
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, TemporaryError, WhereError
 from sonoseek.gallery import AddResult, GalleryEntry, create_gallery, open_gallery
-from sonoseek.gallery.milvus_rows import read_entry, scan_fields
+from sonoseek.gallery.milvus_checks import find_largest_patients
+from sonoseek.gallery.milvus_rows import pair, read_entry, scan_fields
 from sonoseek.gallery.milvus_server import Server, parse_address
 from sonoseek.gallery.where_milvus import compile_expression, quoted
 from sonoseek.gallery.writing import prepare_entries
@@ -50,6 +51,23 @@ def test_a_row_gives_the_entry_back_and_has_the_fields_that_filters_ask_for(make
     read = read_entry(fields, {"p": entry.picture})
     assert same(read, entry)
     assert compile_expression("view = 'left'", lambda _: ()) == 'view in ["=left"]'
+
+
+def test_patients_are_counted_by_case(make_entry):
+    class Rows:
+        """A server that has these rows."""
+
+        def every(self, name, expression, fields):
+            for number in range(4):
+                entry = make_entry(number // 2, dataset="ours", patient_id=None if number > 2 else "A17")
+                record = entry.record
+                yield {
+                    "case_key": pair(record.dataset, record.case_id + (" b" if number > 2 else "")),
+                    "patient_key": pair(record.dataset, record.patient_id),
+                }
+
+    (share,) = find_largest_patients(Rows(), "g")
+    assert (share.dataset, share.patient_id, share.cases, share.total) == ("ours", "A17", 2, 3)
 
 
 # Addresses

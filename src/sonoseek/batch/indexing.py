@@ -72,7 +72,8 @@ def index_folder(
         taken: datasets that may not be written; a `manifest.csv` may name others than the job's title.
 
     Returns:
-        How many scans were added, updated, found unchanged and refused, and how many the gallery holds now.
+        How many scans were added, updated, found unchanged and refused, how many the gallery holds now, and warnings
+        about patient ids.
 
     Raises:
         DatasetError, GalleryError, TemporaryError: as `build_index`.
@@ -100,6 +101,7 @@ def index_folder(
         "unchanged": result.unchanged,
         "refused": len(result.refused),
         "scans": total,
+        "warnings": list(result.warnings),
     }
 
 

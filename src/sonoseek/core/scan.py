@@ -24,6 +24,7 @@ class Scan:
         pixels: uint8 (H, W), 0 black … 255 white, read-only.
         spacing_mm: (row, column) distance of pixel centres in millimetres, or None where the file does not say.
         patient_id: a pseudonym, or None.
+        patient_placeholder: what stood in the place of a patient id and names nobody ("ANONYMOUS"), or None.
         laterality: the breast, or None.
         view: which picture of the lesion or of the breast this is, as its archive names it ("left", "radial"), or None.
         source: where the scan came from, for people (a file name, an archive's name).
@@ -40,6 +41,7 @@ class Scan:
     source: str = ""
     frame: int | None = None
     frames: int | None = None
+    patient_placeholder: str | None = None
     scan_id: str = field(init=False)
 
     def __post_init__(self) -> None:

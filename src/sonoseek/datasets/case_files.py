@@ -37,6 +37,7 @@ class CaseFiles:
         masks: files whose union is the lesion; empty where none was drawn.
         laterality: of the breast, or None: then the file's own word stands.
         view: which picture of the lesion it is, as its archive names it, or None: then the file's own word stands.
+        patient_placeholder: what its table says for a patient and names nobody, or None.
         spacing_mm: (row, column) in millimetres, or None: then the file's own word stands.
         frame: of a multi-frame file, 0-based.
         origin: where the case is listed, for error messages ("row 12 of archive.csv"), or empty.
@@ -47,6 +48,7 @@ class CaseFiles:
     masks: tuple[Path, ...] = ()
     laterality: Laterality | None = None
     view: str | None = None
+    patient_placeholder: str | None = None
     spacing_mm: tuple[float, float] | None = None
     frame: int = 0
     origin: str = ""
@@ -145,9 +147,11 @@ class FileDataset(ABC):
             read = read_scan(item.scan, frame=item.frame, settings=self._settings)
         except ScanReadError as error:
             raise type(error)(f"{self._place(item)}: {error}") from error
+        patient_id = item.record.patient_id or read.patient_id
         scan = replace(
             read,
-            patient_id=item.record.patient_id or read.patient_id,
+            patient_id=patient_id,
+            patient_placeholder=None if patient_id else item.patient_placeholder or read.patient_placeholder,
             laterality=item.laterality or read.laterality,
             view=item.view or read.view,
             spacing_mm=item.spacing_mm or read.spacing_mm,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sonoseek.core import SonoseekError
+from sonoseek.core.patients import PatientShare, largest_patients
 from sonoseek.datasets.base import Dataset
 
 
@@ -20,6 +21,8 @@ class CheckResult:
         refused: case_id → why it does not load.
         repeated: scan_id → case_ids, where more than one case holds the very same pixels.
         without_mask: case_ids of lesions that no mask shows.
+        largest_patients: the patient with the most cases of each dataset that names any.
+        placeholders: patient id that names nobody, and was taken as unknown → scans that carry it.
         known: case_id → defect that the dataset's release is known for, of cases that are here.
     """
 
@@ -28,6 +31,8 @@ class CheckResult:
     refused: Mapping[str, str]
     repeated: Mapping[str, tuple[str, ...]]
     without_mask: tuple[str, ...]
+    largest_patients: tuple[PatientShare, ...]
+    placeholders: Mapping[str, int]
     known: Mapping[str, str]
 
 
@@ -41,12 +46,17 @@ def check_dataset(dataset: Dataset, *, on_progress: Callable[[int, int], None] |
     refused: dict[str, str] = {}
     scans: dict[str, list[str]] = {}
     without_mask: list[str] = []
+    patients: list[tuple[str, str | None]] = []
+    placeholders: Counter[str] = Counter()
     for number, record in enumerate(records, start=1):
         try:
             case = dataset.load(record.case_id)
         except SonoseekError as error:
             refused[record.case_id] = str(error)
+            patients.append((record.dataset, record.patient_id))
         else:
+            patients.append((record.dataset, case.patient_id))
+            placeholders.update(scan.patient_placeholder for scan in case.scans if scan.patient_placeholder)
             for scan in case.scans:
                 scans.setdefault(scan.scan_id, []).append(record.case_id)
             shown = any(mask is not None and mask.any() for mask in case.lesion_masks)
@@ -62,5 +72,7 @@ def check_dataset(dataset: Dataset, *, on_progress: Callable[[int, int], None] |
         refused=refused,
         repeated={scan_id: tuple(ids) for scan_id, ids in scans.items() if len(ids) > 1},
         without_mask=tuple(without_mask),
+        largest_patients=largest_patients(patients),
+        placeholders=dict(placeholders),
         known={case_id: reason for case_id, reason in defects.items() if case_id in here},
     )

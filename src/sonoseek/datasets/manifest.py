@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sonoseek.core import DESCRIPTORS, PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError
+from sonoseek.core.patients import is_placeholder
 from sonoseek.core.scan import Laterality
 from sonoseek.datasets.base import DatasetCard
 from sonoseek.datasets.case_files import CaseFiles, FileDataset
@@ -51,11 +52,11 @@ class ManifestDataset(FileDataset):
     """A CSV file with the columns `file` and `pathology`, and any of `OPTIONAL`.
 
     Separated by comma, semicolon or tab, with or without a BOM. Paths are relative to the CSV's folder or absolute.
-    `case_id` is the file's path where not given, `group` the patient. Several masks are parted by "|". `patient` is
-    to be a pseudonym: it goes into galleries and reports. `laterality` is the breast, `view` which picture of the
-    lesion it is, in the archive's own words. `dataset` names the archive a row came from, "manifest" where not given;
-    patients and groups are names within it. The lesion's BI-RADS descriptors have a column each (`DESCRIPTORS`);
-    several words of one are parted by "&" or ";".
+    `case_id` is the file's path where not given, `group` the patient. Several masks are parted by "|". `patient` is to
+    be a pseudonym: it goes into galleries and reports; a placeholder ("ANONYMOUS", "0") is taken as unknown.
+    `laterality` is the breast, `view` which picture of the lesion it is, in the archive's own words. `dataset` names
+    the archive a row came from, "manifest" where not given; patients and groups are names within it. The lesion's
+    BI-RADS descriptors have a column each (`DESCRIPTORS`); several words of one are parted by "&" or ";".
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -108,7 +109,9 @@ class ManifestDataset(FileDataset):
         if frame is not None and not frame.is_integer():
             raise InvalidValueError(f"frame is {row['frame']!r}; frames are counted 0, 1, 2 …")
         default_id = file if frame is None else f"{file}#{frame:g}"
-        patient = _text(row, "patient")
+        stated = _text(row, "patient")
+        placeholder = stated if stated is not None and is_placeholder(stated) else None
+        patient = None if placeholder else stated
         record = CaseRecord(
             case_id=_text(row, "case_id") or default_id,
             dataset=_text(row, "dataset") or self.name,
@@ -130,6 +133,7 @@ class ManifestDataset(FileDataset):
             masks=tuple(self.root.parent / _path(mask) for mask in masks if mask),
             laterality=_side(row.get("laterality", "")),
             view=_text(row, "view"),
+            patient_placeholder=placeholder,
             spacing_mm=parse_spacing(row.get("spacing_mm", "")),
             frame=int(frame or 0),
             origin=row.origin,

@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from sonoseek.core import ScanReadError, ScanTooLargeError
+from sonoseek.core.patients import is_placeholder
 from sonoseek.core.scan import MIN_SIDE
 from sonoseek.dicom.fragments import UNDEFINED, count_fragments
 from sonoseek.dicom.spacing import spacing_mm
@@ -90,13 +91,18 @@ class Header:
     photometric: str
 
     def facts(self) -> dict[str, object]:
-        """What the file says about the picture, fit to leave the child: spacing_mm, patient_id, laterality."""
+        """What the file says about the picture, fit to leave the child.
+
+        spacing_mm, patient_id, laterality; patient_placeholder, a PatientID that names nobody.
+        """
         patient = str(self.dataset.get("PatientID") or "").strip()
+        placeholder = is_placeholder(patient)
         pseudonym = "p-" + hashlib.sha256(patient.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         side = str(self.dataset.get("ImageLaterality") or self.dataset.get("Laterality") or "").strip().upper()
         return {
             "spacing_mm": spacing_mm(self.dataset),
-            "patient_id": pseudonym if patient else None,
+            "patient_id": pseudonym if patient and not placeholder else None,
+            "patient_placeholder": patient if placeholder else None,
             "laterality": {"L": "left", "R": "right"}.get(side),  # B (both) and U (unpaired) name no side
         }
 

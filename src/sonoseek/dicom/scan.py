@@ -26,8 +26,9 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
     Any colour becomes grey by ITU-R BT.601 luma; 16 bit becomes 8 (see `sonoseek.dicom.grey` for the rule);
     MONOCHROME1 is inverted, so that 255 is always white. `spacing_mm` comes from SequenceOfUltrasoundRegions, else from
     PixelSpacing (see `sonoseek.dicom.spacing`). `patient_id` is "p-" and 16 hex digits of the sha256 of PatientID:
-    the same patient gives the same pseudonym, but whoever can list all PatientIDs can undo it. `frame` and `frames` are
-    set where the file holds more than one frame.
+    the same patient gives the same pseudonym, but whoever can list all PatientIDs can undo it. A PatientID that names
+    nobody ("ANONYMOUS", "0"; see `sonoseek.core.patients`) is no patient: it becomes `patient_placeholder`. `frame` and
+    `frames` are set where the file holds more than one frame.
 
     Args:
         path: the file.
@@ -51,6 +52,7 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
         pixels=pixels,
         spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
         patient_id=reply["patient_id"],
+        patient_placeholder=reply["patient_placeholder"],
         laterality=cast("Laterality | None", reply["laterality"]),
         source=shown(place.name),
         frame=frame if several else None,

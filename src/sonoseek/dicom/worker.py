@@ -53,9 +53,9 @@ def serve(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]:
         request: "job" ("read" or "count"), "path", "frame", "max_pixels", "memory_mb".
 
     Returns:
-        Header and payload: for "read" rows, columns, frames, spacing_mm, patient_id, laterality and uint8 pixels; for
-        "count" frames; after any trouble "error", the name of a class in `sonoseek.core`, and "message" without the
-        path.
+        Header and payload: for "read" rows, columns, frames, spacing_mm, patient_id, patient_placeholder, laterality
+        and uint8 pixels; for "count" frames; after any trouble "error", the name of a class in `sonoseek.core`, and
+        "message" without the path.
     """
     from sonoseek.dicom.frame import read_frame
     from sonoseek.dicom.header import read_header

@@ -22,7 +22,6 @@ from sonoseek.gallery.values import (
     GalleryInfo,
     Index,
     Mode,
-    PatientCount,
     RemoveResult,
     SearchResult,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "Gallery",
     "GalleryEntry",
     "Exclusion",
-    "PatientCount",
     "SearchResult",
     "AddResult",
     "RemoveResult",

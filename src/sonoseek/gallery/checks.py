@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BIRADS_CATEGORIES, GalleryError
+from sonoseek.core.patients import PatientShare
 from sonoseek.gallery.building import kind_for
 from sonoseek.gallery.database import SCHEMA_VERSION
 from sonoseek.gallery.digests import differing
@@ -59,6 +60,21 @@ def describe(connection: sqlite3.Connection, path: Path, *, index: Index) -> Gal
         schema_version=version,
         sonoseek_version=meta["sonoseek_version"],
         created=datetime.fromisoformat(meta["created"]),
+    )
+
+
+def largest_patients(connection: sqlite3.Connection) -> tuple[PatientShare, ...]:
+    """See `Gallery.largest_patients`."""
+    totals = dict(connection.execute("SELECT dataset, count(*) FROM cases GROUP BY dataset"))
+    found = connection.execute(  # with max(), SQLite takes the other columns from the row that has it
+        """SELECT dataset, patient_id, max(held) FROM (
+            SELECT dataset, patient_id, count(*) AS held FROM cases
+            WHERE patient_id IS NOT NULL GROUP BY patient_id, dataset
+        ) GROUP BY dataset ORDER BY max(held) DESC"""
+    )
+    return tuple(
+        PatientShare(dataset=dataset, patient_id=patient_id, cases=held, total=totals[dataset])
+        for dataset, patient_id, held in found
     )
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import ExcludedCounts
+from sonoseek.core.patients import PatientShare
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
     Exclusion,
     GalleryEntry,
     GalleryInfo,
-    PatientCount,
     RemoveResult,
     SearchResult,
 )
@@ -196,13 +196,6 @@ class Gallery(Protocol):
         """How many scans an exclusion leaves out of a search, by reason."""
         ...
 
-    def largest_patient(self) -> PatientCount | None:
-        """The patient with the most scans, the first by dataset and patient_id of equal ones; None where none is named.
-
-        Worked out once per state of the gallery.
-        """
-        ...
-
     def words(self) -> dict[str, dict[str, int]]:
         """How often its scans' BI-RADS descriptors occur: feature → word → scans; under "": described for it at all."""
         ...
@@ -213,6 +206,10 @@ class Gallery(Protocol):
 
     def info(self) -> GalleryInfo:
         """What it holds."""
+        ...
+
+    def largest_patients(self) -> tuple[PatientShare, ...]:
+        """The patient with the most cases of each dataset, largest first; without datasets that name no patient."""
         ...
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, ExcludedCounts, GalleryError, InvalidValueError
+from sonoseek.core.patients import PatientShare
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery import milvus_search as searching
 from sonoseek.gallery.deduplicate import check_duplicate_threshold, lowest_cosine
@@ -43,7 +44,6 @@ from sonoseek.gallery.values import (
     GalleryInfo,
     Index,
     Mode,
-    PatientCount,
     RemoveResult,
     SearchResult,
     check_embedding,
@@ -299,20 +299,6 @@ class MilvusGallery:
             earlier += [f"not ({expression})"] if expression else []
         return ExcludedCounts(scans=self.count(), same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
 
-    def largest_patient(self) -> PatientCount | None:
-        """See `Gallery.largest_patient`."""
-
-        def tally() -> PatientCount | None:
-            found = self._server.every(self._name, 'patient_key != ""', ["patient_key"], strong=False)
-            counts = Counter(tuple(json.loads(row["patient_key"])) for row in found)
-            if not counts:
-                return None
-            (dataset, patient_id), scans = min(counts.items(), key=lambda item: (-item[1], item[0]))
-            return PatientCount(dataset=dataset, patient_id=patient_id, scans=scans)
-
-        largest: PatientCount | None = self._remembered("largest patient", tally)
-        return largest
-
     def info(self) -> GalleryInfo:
         """See `Gallery.info`. Milvus does not say what it takes; `bytes` is of vectors, graph and texts, worked out."""
         meta = self._meta()
@@ -346,6 +332,12 @@ class MilvusGallery:
             sonoseek_version=str(meta["sonoseek_version"]),
             created=datetime.fromisoformat(meta["created"]),
         )
+
+    def largest_patients(self) -> tuple[PatientShare, ...]:
+        """See `Gallery.largest_patients`; reads two fields of every row."""
+        from sonoseek.gallery.milvus_checks import find_largest_patients
+
+        return find_largest_patients(self._server, self._name)
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """See `Gallery.verify`."""

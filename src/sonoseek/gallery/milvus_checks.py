@@ -1,7 +1,8 @@
-"""What is wrong with a gallery on a Milvus server."""
+"""What is wrong with a gallery on a Milvus server, and which patients hold most of it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sonoseek.core import SonoseekError
+from sonoseek.core.patients import PatientShare, largest_patients
 from sonoseek.gallery import milvus_rows as rows
 from sonoseek.gallery.milvus_search import read_pieces
 from sonoseek.gallery.milvus_server import Server
@@ -17,6 +19,15 @@ from sonoseek.gallery.writing import prepare_entries
 
 _MOST = 20
 _TOGETHER = 64
+
+
+def find_largest_patients(server: Server, name: str) -> tuple[PatientShare, ...]:
+    """See `Gallery.largest_patients`."""
+    rows_there = server.every(name, EVERYTHING, ["case_key", "patient_key"])
+    cases = {row["case_key"]: row["patient_key"] for row in rows_there}
+    return largest_patients(
+        (json.loads(case)[0], json.loads(patient)[1] if patient else None) for case, patient in cases.items()
+    )
 
 
 def find_problems(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import DESCRIPTORS, CaseRecord, ExcludedCounts, GalleryError, Match
 from sonoseek.gallery.digests import CASE_COLUMNS, SCAN_COLUMNS
-from sonoseek.gallery.values import Exclusion, GalleryEntry, PatientCount
+from sonoseek.gallery.values import Exclusion, GalleryEntry
 
 Row = tuple[Any, ...]
 
@@ -150,16 +150,6 @@ def count_excluded(connection: sqlite3.Connection, exclude: Exclusion) -> Exclud
         seen.update(row_id for (row_id,) in connection.execute(sql, (names,)))
         counts.append(len(seen) - before)
     return ExcludedCounts(scans=scans, same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
-
-
-def largest_patient(connection: sqlite3.Connection) -> PatientCount | None:
-    """See `Gallery.largest_patient`."""
-    found = connection.execute(
-        """SELECT c.dataset, c.patient_id, count(*) AS held FROM cases c JOIN scans s USING (case_key)
-        WHERE c.patient_id IS NOT NULL GROUP BY c.dataset, c.patient_id
-        ORDER BY held DESC, c.dataset, c.patient_id LIMIT 1"""
-    ).fetchone()
-    return None if found is None else PatientCount(dataset=found[0], patient_id=found[1], scans=found[2])
 
 
 def count_words(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:

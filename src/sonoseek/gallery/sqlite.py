@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleMismatchError, ExcludedCounts, GalleryError, InvalidValueError
+from sonoseek.core.patients import PatientShare
 from sonoseek.gallery import rows, writing
 from sonoseek.gallery.building import build_base, kind_for
-from sonoseek.gallery.checks import describe, find_problems
+from sonoseek.gallery.checks import describe, find_problems, largest_patients
 from sonoseek.gallery.connections import Connections
 from sonoseek.gallery.copying import copy_database
 from sonoseek.gallery.database import create_database, database_path
@@ -40,7 +41,6 @@ from sonoseek.gallery.values import (
     GalleryInfo,
     Index,
     Mode,
-    PatientCount,
     RemoveResult,
     SearchResult,
     check_embedding,
@@ -253,15 +253,15 @@ class SqliteGallery:
         with self._connections.snapshot() as connection:
             return rows.count_excluded(connection, exclusion)
 
-    def largest_patient(self) -> PatientCount | None:
-        """See `Gallery.largest_patient`."""
-        largest: PatientCount | None = self._remembered("largest patient", rows.largest_patient)
-        return largest
-
     def info(self) -> GalleryInfo:
         """See `Gallery.info`."""
         with self._connections.snapshot() as connection:
             return describe(connection, self._path, index=self._index)
+
+    def largest_patients(self) -> tuple[PatientShare, ...]:
+        """See `Gallery.largest_patients`."""
+        with self._connections.snapshot() as connection:
+            return largest_patients(connection)
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """See `Gallery.verify`."""

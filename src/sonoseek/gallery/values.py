@@ -137,15 +137,6 @@ class Exclusion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatientCount:
-    """A patient of a dataset, and how many scans a gallery holds of it."""
-
-    dataset: str
-    patient_id: str
-    scans: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class SearchResult:
     """What one search found.
 

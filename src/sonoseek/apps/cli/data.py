@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError
+from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError, SplitError
 
 app = typer.Typer(help="Datasets: list, get, check, audit, split.", no_args_is_help=True)
 
@@ -24,6 +24,8 @@ FINDINGS = {
     "marked": "scans with burned-in marks",
     "marked_inside": "of them, away from the edges",
     "unreadable": "unreadable cases",
+    "dominant_patients": "patients who hold more than half of a dataset",
+    "placeholders": "scans with a placeholder as patient id",
 }
 """What an audit counts, in the words of its page."""
 
@@ -64,7 +66,8 @@ def get(
 @app.command()
 def check(name: Name, data: Data = None) -> None:
     """Open every case; count what is there and list what cannot be read."""
-    from sonoseek.apps.cli.show import progress_bar, refusals, table
+    from sonoseek.apps.cli.show import progress_bar, refusals, table, warnings
+    from sonoseek.core.patients import patient_warnings
     from sonoseek.datasets import check_dataset, components, open_dataset
 
     dataset = open_dataset(name, data)
@@ -80,6 +83,7 @@ def check(name: Name, data: Data = None) -> None:
         *((f"known defect of {case}", what) for case, what in result.known.items()),
     ]
     table(("", name), rows)
+    warnings(patient_warnings(result.largest_patients, result.placeholders))
     if result.refused:
         raise typer.Exit(2)
 
@@ -94,7 +98,7 @@ def audit(
     """Find copies, conflicting labels, marks and masks that tell; write a page with the pairs side by side."""
     import json
 
-    from sonoseek.apps.cli.show import progress_bar, table
+    from sonoseek.apps.cli.show import progress_bar, table, warnings
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.audit import audit as run_audit
     from sonoseek.datasets.audit import write_audit_page, write_groups_csv
@@ -102,13 +106,18 @@ def audit(
 
     dataset = open_dataset(name, data)
     out.mkdir(parents=True, exist_ok=True)  # before the work: a folder that cannot be made is known at once
-    parts = stratified_group_folds(dataset.records(), folds=folds) if folds else None
+    try:
+        parts = stratified_group_folds(dataset.records(), folds=folds) if folds else None
+    except SplitError as error:  # the rest of the audit needs no split, and may say why there is none
+        warnings([f"no split is checked: {error}"])
+        parts = None
     with progress_bar(f"audit {name}", unit="steps") as on_progress:
         result = run_audit(dataset, folds=parts, on_progress=on_progress)
     write_audit_page(result, dataset, out / "audit.html")
     write_groups_csv(result, out / "groups.csv")
     (out / "audit.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     table(("", name), [(FINDINGS.get(key, key), value) for key, value in result.counts().items()])
+    warnings(result.warnings)
     typer.echo(f"page: {out / 'audit.html'}")
 
 

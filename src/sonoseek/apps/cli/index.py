@@ -36,7 +36,7 @@ def build(
     ] = None,
 ) -> None:
     """Embed a dataset into a gallery. Stopped builds continue; a bad file is listed and never stops the rest."""
-    from sonoseek.apps.cli.show import progress_bar, refusals
+    from sonoseek.apps.cli.show import progress_bar, refusals, warnings
     from sonoseek.datasets import open_dataset
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
@@ -68,6 +68,7 @@ def build(
         target.refresh()  # now, rather than while somebody waits for the first answer
         total = target.count()
     refusals([(r.source, r.reason) for r in result.refused])
+    warnings(result.warnings)
     rate = (result.added + result.updated) / result.seconds if result.seconds else 0.0
     typer.echo(
         f"{gallery}: {result.added} added, {result.updated} updated, {result.unchanged} unchanged, "
@@ -98,20 +99,24 @@ def add(
     bundle: Bundle = None,
 ) -> None:
     """Add one case with a reference standard by hand. The same scan again is an update, never a double."""
+    from sonoseek.apps.cli.show import warnings
     from sonoseek.core import Case
+    from sonoseek.core.patients import is_placeholder, patient_warnings
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
     from sonoseek.ingest import make_entry
     from sonoseek.reading import read_scan
 
     scans = tuple(read_scan(file, frame=frame) for file in files)
+    placeholder = patient if patient and is_placeholder(patient) else scans[0].patient_placeholder
+    known = patient if patient and not is_placeholder(patient) else scans[0].patient_id
     encoder = open_encoder(bundle)
     added = Case(
         # Scanners call every export IMG0001: a name alone would let one case push out another.
         case_id=case or f"{files[0].stem}-{scans[0].scan_id[:12]}",
         dataset=dataset,
         pathology=pathology.lower(),
-        patient_id=patient if patient is not None else scans[0].patient_id,
+        patient_id=known,
         group=group,
         birads=birads.upper() if birads else None,
         histology=histology,
@@ -132,6 +137,8 @@ def add(
             f"{gallery}: case {added.dataset}/{added.case_id}: {result.added} added, {result.updated} updated, "
             f"{result.unchanged} unchanged, {result.removed} removed; {target.count()} scans"
         )
+        shares = [share for share in target.largest_patients() if share.dataset == dataset] if known else []
+    warnings(patient_warnings(shares, {placeholder: len(scans)} if placeholder and not known else {}))
 
 
 @app.command()
@@ -161,12 +168,13 @@ def remove(
 @app.command()
 def info(gallery: Gallery) -> None:
     """Say what a gallery holds."""
-    from sonoseek.apps.cli.show import table
+    from sonoseek.apps.cli.show import table, warnings
     from sonoseek.core import DESCRIPTORS
+    from sonoseek.core.patients import patient_warnings
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
-        told, words = target.info(), target.words()
+        told, words, shares = target.info(), target.words(), target.largest_patients()
     counts = {
         "by diagnosis": told.by_label,
         "by dataset": told.by_dataset,
@@ -187,6 +195,7 @@ def info(gallery: Gallery) -> None:
         *((name, ", ".join(f"{key} {n}" for key, n in by.items())) for name, by in counts.items() if by),
     ]
     table(("", ""), rows)
+    warnings(patient_warnings(shares))
 
 
 @app.command()

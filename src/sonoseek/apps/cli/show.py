@@ -106,6 +106,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: s
     console.print(drawn)
 
 
+def warnings(texts: Sequence[str]) -> None:
+    """Print what a person should know before going on, on stderr."""
+    for text in texts:
+        typer.echo(f"warning: {text}", err=True)
+
+
 def refusals(refused: Sequence[tuple[str, str]]) -> None:
     """List what was refused and why, on stderr."""
     if not refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import CaseRecord
+from sonoseek.core.patients import PatientShare, patient_warnings
 
 PairKind = Literal["exact", "near", "frame"]
 CrossingReason = Literal["exact", "near", "frame", "group", "patient"]
@@ -185,6 +186,8 @@ class AuditResult:
         mark_leaks: what burned-in marks tell about the label; empty where no scan is marked.
         crossing: what the given splits part.
         unreadable: refused cases.
+        largest_patients: the patient with the most cases of each dataset that names any.
+        placeholders: patient id that names nobody, and was taken as unknown → scans that carry it.
     """
 
     dataset: str
@@ -203,10 +206,23 @@ class AuditResult:
     mark_leaks: tuple[LabelLeak, ...]
     crossing: tuple[Crossing, ...]
     unreadable: tuple[Unreadable, ...]
+    largest_patients: tuple[PatientShare, ...] = ()
+    placeholders: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "placeholders", MappingProxyType(dict(self.placeholders)))
         object.__setattr__(self, "marked", MappingProxyType(dict(self.marked)))
         object.__setattr__(self, "marked_inside", MappingProxyType(dict(self.marked_inside)))
+
+    @property
+    def dominant_patients(self) -> tuple[PatientShare, ...]:
+        """Those who hold more than half of their dataset: likely no patients."""
+        return tuple(share for share in self.largest_patients if share.dominant)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of the patient ids, as sentences."""
+        return patient_warnings(self.largest_patients, self.placeholders)
 
     def counts(self) -> dict[str, int]:
         """How many of each, for a table."""
@@ -223,6 +239,8 @@ class AuditResult:
             "marked": len(self.marked),
             "marked_inside": len(self.marked_inside),
             "unreadable": len(self.unreadable),
+            "dominant_patients": len(self.dominant_patients),
+            "placeholders": sum(self.placeholders.values()),
         }
 
     def to_dict(self) -> dict[str, object]:
@@ -243,4 +261,7 @@ class AuditResult:
             "mark_leaks": [leak.to_dict() for leak in self.mark_leaks],
             "crossing": [crossing.to_dict() for crossing in self.crossing],
             "unreadable": [item.to_dict() for item in self.unreadable],
+            "dominant_patients": [asdict(share) for share in self.dominant_patients],
+            "placeholders": dict(self.placeholders),
+            "warnings": list(self.warnings),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sonoseek.cleaning import CleaningRecipe, clean
 from sonoseek.core import Case, CaseRecord, Scan, SonoseekError
+from sonoseek.core.patients import largest_patients
 from sonoseek.datasets.audit.duplicates import Subject, find_duplicates
 from sonoseek.datasets.audit.features import fingerprint
 from sonoseek.datasets.audit.grouping import crossings, duplicate_groups, keep_together, unstated_pairs
@@ -39,6 +40,8 @@ class _Reading:
     marked: float
     marked_inside: float
     masks: MaskFacts
+    patient_id: str | None
+    placeholders: tuple[str, ...]
 
 
 def audit(
@@ -87,6 +90,7 @@ def audit(
     labels = {record.case_id: record.pathology for record in records}
     units = keep_together(records, (*pairs, *related))
     groups = duplicate_groups(records, pairs)
+    patients = {reading.case_id: reading.patient_id for reading in readings}  # a DICOM file may know the patient
     marked = {reading.case_id: reading.marked for reading in readings if reading.marked > 0}
     inside = {reading.case_id: reading.marked_inside for reading in readings if reading.marked_inside > 0}
     return AuditResult(
@@ -108,6 +112,10 @@ def audit(
         ),
         crossing=crossings(records, (*pairs, *related), folds or ()),
         unreadable=tuple(unreadable),
+        largest_patients=largest_patients(
+            (record.dataset, patients.get(record.case_id, record.patient_id)) for record in records
+        ),
+        placeholders=Counter(text for reading in readings for text in reading.placeholders),
     )
 
 
@@ -147,6 +155,8 @@ def _read(case: Case) -> _Reading:
         marked=float(np.mean([item.mean() for item in marks])),
         marked_inside=float(np.mean([_inner(item).mean() for item in marks])),
         masks=mask_facts(case),
+        patient_id=case.patient_id,
+        placeholders=tuple(scan.patient_placeholder for scan in case.scans if scan.patient_placeholder),
     )
 
 
