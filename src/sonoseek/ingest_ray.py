@@ -1,4 +1,4 @@
-"""Filling a gallery from many machines: Ray's workers embed, one writer keeps. Needs `pip install "sonoseek[ray]"`.
+"""Filling a gallery from many machines: Ray's workers embed, one writer keeps. Needs `pip install ".[ray]"`.
 
     with create_gallery("galleries/big", bundle_id=..., dimension=..., exist_ok=True) as gallery:
         result = build_index_on_ray("folder", "/shared/scans", gallery, address="10.0.0.1:6379")

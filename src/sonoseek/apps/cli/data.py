@@ -27,6 +27,9 @@ FINDINGS = {
 }
 """What an audit counts, in the words of its page."""
 
+FOLDS = 5
+"""That an audit looks into, where the archive has as many groups."""
+
 Name = Annotated[str, typer.Argument(help="A dataset's name; see `data list`.")]
 Data = Annotated[Path | None, typer.Option(help="Where the dataset lies.")]
 
@@ -89,20 +92,28 @@ def audit(
     name: Name,
     data: Data = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for page, groups and figures.")] = Path("audit"),
-    folds: Annotated[int, typer.Option(min=0, help="Also look for pairs that so many folds would part; 0: none.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Also look for pairs that so many folds would part; 0: none. 5 where there are enough."
+        ),
+    ] = None,
 ) -> None:
     """Find copies, conflicting labels, marks and masks that tell; write a page with the pairs side by side."""
     import json
 
     from sonoseek.apps.cli.show import progress_bar, table
-    from sonoseek.datasets import open_dataset
+    from sonoseek.datasets import components, open_dataset
     from sonoseek.datasets.audit import audit as run_audit
     from sonoseek.datasets.audit import write_audit_page, write_groups_csv
     from sonoseek.datasets.splits import stratified_group_folds
 
     dataset = open_dataset(name, data)
     out.mkdir(parents=True, exist_ok=True)  # before the work: a folder that cannot be made is known at once
-    parts = stratified_group_folds(dataset.records(), folds=folds) if folds else None
+    records = dataset.records()
+    if folds is None:
+        folds = FOLDS if len(components(records)) >= FOLDS else 0
+    parts = stratified_group_folds(records, folds=folds) if folds else None
     with progress_bar(f"audit {name}", unit="steps") as on_progress:
         result = run_audit(dataset, folds=parts, on_progress=on_progress)
     write_audit_page(result, dataset, out / "audit.html")
