@@ -1,5 +1,7 @@
 """What every test may use."""
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -30,20 +32,23 @@ class Ended:
 Command = Callable[..., Ended]
 
 
-@pytest.fixture
-def sonoseek_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """`sonoseek ARGUMENTS` in this process: a tenth of the time of a new one."""
+@pytest.fixture(scope="session")
+def sonoseek_here() -> Command:
+    """`sonoseek ARGUMENTS` in this process and folder: a tenth of the time of a new one."""
     from sonoseek.apps.cli.main import main
 
     def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["sonoseek", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, printed.err)
+        code, out, err = 0, io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patched,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patched.setattr(sys, "argv", ["sonoseek", *map(str, arguments)])
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Ended(code, out.getvalue(), err.getvalue())
 
     return call

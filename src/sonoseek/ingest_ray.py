@@ -1,4 +1,4 @@
-"""Filling a gallery from many machines: Ray's workers embed, one writer keeps. Needs `pip install "sonoseek[ray]"`.
+"""Filling a gallery from many machines: Ray's workers embed, one writer keeps. Needs `pip install ".[ray]"`.
 
     with create_gallery(
         "galleries/big", bundle_id=..., dimension=..., duplicate_threshold=bundle.same_scan, exist_ok=True

@@ -130,6 +130,20 @@ def test_adding_by_hand_warns_as_well(run, of_one_patient: Callable[..., Path], 
     assert "warning: patient 'A17' holds 17 of the 32 cases of 'manifest'" in done.stderr
 
 
+def test_an_archive_smaller_than_five_groups_is_audited_without_folds(
+    sonoseek_here, archive: Path, tmp_path: Path
+) -> None:
+    for kind in ("benign", "malignant"):
+        (tmp_path / "few" / kind).mkdir(parents=True)
+        file = next(f for f in sorted((archive / kind).glob("*.png")) if "_mask" not in f.name)
+        (tmp_path / "few" / kind / file.name).write_bytes(file.read_bytes())
+    audit = ("data", "audit", "folder", "--data", tmp_path / "few", "--out", tmp_path / "audit")
+    assert sonoseek_here(*audit).code == 0
+    asked_for = sonoseek_here(*audit, "--folds", 5)
+    assert asked_for.code == 2
+    assert "5 folds" in asked_for.stderr
+
+
 def test_phantoms_overwrite_nothing(run, archive: Path) -> None:
     assert "not an empty folder" in run("data", "phantom", "--out", archive, ok=False).stderr
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import Match, Scan
 from sonoseek.datasets.audit.alignment import align_points
-from sonoseek.datasets.audit.duplicates import MIN_DETAIL, MIN_NCC, RESCUED_DETAIL, RESCUED_NCC
+from sonoseek.datasets.audit.duplicates import MIN_NCC, RESCUED_DETAIL, RESCUED_NCC
 from sonoseek.gallery import decode_picture
 
 LOWEST_COSINE = 0.88
@@ -33,6 +33,9 @@ WORKING_SIDE = 200
 FEATURES = 200
 CLOSE = 48
 """Bits of 256 by which two features of one place may differ."""
+MIN_DETAIL = 0.68
+"""Agreement of the speckle at the working size. Of 1,484 turned, cropped, halved and re-saved copies the least has
+0.73; of 811 pairs of different scans of one patient the most has 0.63, two frames of one sweep."""
 MIN_PAIRS = 10
 """Pairs of features; two different scans seldom have as many that are this close, so most are told apart here."""
 
@@ -94,7 +97,7 @@ class _Picture:
 
 
 def _same_picture(a: _Picture, b: _Picture) -> bool:
-    """Whether two pictures agree in their speckle once one is laid over the other; by the rules of the audit."""
+    """Whether two pictures agree in their speckle once one is laid over the other; as the audit does it."""
     (points_a, features_a), (points_b, features_b) = a.features, b.features
     if min(len(features_a), len(features_b)) < MIN_PAIRS:
         return False

@@ -1,4 +1,4 @@
-"""The networks that read a canvas. Needs torch: `pip install "sonoseek[train]"`.
+"""The networks that read a canvas. Needs torch: `pip install ".[train]"`.
 
 Every network maps float32 (N, 1, S, S), 0 … 1 inside the scan and exactly −1 in padding, to `NetworkOutput`. In every
 one the class heatmap is exact by construction: `embedding` is the plain mean of `evidence` over cells, `logits` are

@@ -1,4 +1,4 @@
-"""Any feature extractor of timm (PyTorch Image Models), named `timm:<model>`; needs `pip install "sonoseek[timm]"`."""
+"""Any feature extractor of timm (PyTorch Image Models), named `timm:<model>`; needs `pip install ".[timm]"`."""
 
 from __future__ import annotations
 

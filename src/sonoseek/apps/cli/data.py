@@ -29,6 +29,9 @@ FINDINGS = {
 }
 """What an audit counts, in the words of its page."""
 
+FOLDS = 5
+"""That an audit looks into, where the archive has as many groups."""
+
 Name = Annotated[str, typer.Argument(help="A dataset's name; see `data list`.")]
 Data = Annotated[Path | None, typer.Option(help="Where the dataset lies.")]
 
@@ -93,7 +96,12 @@ def audit(
     name: Name,
     data: Data = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for page, groups and figures.")] = Path("audit"),
-    folds: Annotated[int, typer.Option(min=0, help="Also look for pairs that so many folds would part; 0: none.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Also look for pairs that so many folds would part; 0: none. 5 where there are enough."
+        ),
+    ] = None,
 ) -> None:
     """Find copies, conflicting labels, marks and masks that tell; write a page with the pairs side by side."""
     import json
@@ -107,9 +115,11 @@ def audit(
     dataset = open_dataset(name, data)
     out.mkdir(parents=True, exist_ok=True)  # before the work: a folder that cannot be made is known at once
     try:
-        parts = stratified_group_folds(dataset.records(), folds=folds) if folds else None
-    except SplitError as error:  # the rest of the audit needs no split, and may say why there is none
-        warnings([f"no split is checked: {error}"])
+        parts = None if folds == 0 else stratified_group_folds(dataset.records(), folds=folds or FOLDS)
+    except SplitError as error:
+        if folds is not None:
+            raise
+        warnings([f"no split is checked: {error}"])  # the rest of the audit needs none, and may say why there is none
         parts = None
     with progress_bar(f"audit {name}", unit="steps") as on_progress:
         result = run_audit(dataset, folds=parts, on_progress=on_progress)

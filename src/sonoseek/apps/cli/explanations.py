@@ -83,7 +83,7 @@ def _peers() -> OpenPeers | None:
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("torch", "captum")):
-        typer.echo("without gradient methods: torch or captum is missing (pip install 'sonoseek[train]')", err=True)
+        typer.echo('without gradient methods: torch or captum is missing (pip install ".[train]")', err=True)
         return None
     from sonoseek.training.saliency import open_peers
 
