@@ -5,6 +5,7 @@ from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
 from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
 from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
+from sonoseek.encoder.seen import SeenScan, TrainingScans
 from sonoseek.encoder.unfamiliarity import unfamiliarity
 from sonoseek.encoder.values import Bundle, Member, Novelty
 from sonoseek.encoder.verdict import predict
@@ -14,6 +15,8 @@ __all__ = [
     "Bundle",
     "Member",
     "Novelty",
+    "SeenScan",
+    "TrainingScans",
     "load_bundle",
     "is_bundle",
     "Encoder",
