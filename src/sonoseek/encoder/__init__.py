@@ -7,6 +7,7 @@ from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
 from sonoseek.encoder.ood import ood_score
 from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.prediction import predict
+from sonoseek.encoder.seen import SeenScan, TrainingScans
 from sonoseek.encoder.values import Bundle, Member, Novelty
 from sonoseek.encoder.write_ensemble import write_ensemble
 
@@ -14,6 +15,8 @@ __all__ = [
     "Bundle",
     "Member",
     "Novelty",
+    "SeenScan",
+    "TrainingScans",
     "load_bundle",
     "is_bundle",
     "Encoder",

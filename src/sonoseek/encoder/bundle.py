@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, InvalidValueError, Settings
 from sonoseek.encoder.ensemble import decode_ensemble, join
-from sonoseek.encoder.manifest import NoveltyPart, decode_manifest
+from sonoseek.encoder.manifest import NoveltyPart, TrainingScansPart, decode_manifest
+from sonoseek.encoder.seen import TrainingScans, rows_of
 from sonoseek.encoder.values import CARD_FILE, ENSEMBLE_FILE, MANIFEST_FILE, MODEL_FILE, SAME_SCAN, Bundle, Novelty
 
 __all__ = [
@@ -99,6 +100,7 @@ def _load_single(folder: Path) -> Bundle:
         cells=manifest.cells,
         fine_cells=manifest.fine_cells or manifest.cells,
         novelty=None if manifest.novelty is None else _novelty(manifest.novelty, dim=manifest.embedding_dim),
+        training_scans=None if manifest.training_scans is None else _training_scans(manifest.training_scans),
         same_scan=SAME_SCAN if manifest.same_scan is None else manifest.same_scan,
     )
 
@@ -111,6 +113,12 @@ def _novelty(part: NoveltyPart, *, dim: int) -> Novelty:
         rest=part.rest,
         threshold=part.threshold,
         level=part.level,
+    )
+
+
+def _training_scans(part: TrainingScansPart) -> TrainingScans:
+    return TrainingScans(
+        sha256=rows_of(part.sha256), hashes=rows_of(part.hashes), counts=MappingProxyType(dict(part.counts))
     )
 
 

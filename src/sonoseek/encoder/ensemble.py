@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import BundleError
 from sonoseek.encoder.manifest import calibration_faults, check_format
+from sonoseek.encoder.seen import TrainingScans, union
 from sonoseek.encoder.values import ENSEMBLE_FILE, Bundle, Member
 
 FORMAT = 1
@@ -165,6 +166,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         cells=common_cells(bundles),
         fine_cells=common_fine_cells(bundles),
         members=members,
+        training_scans=_training_scans(bundles),
         same_scan=float(np.mean([bundle.same_scan for bundle in bundles])),
     )
 
@@ -232,6 +234,12 @@ def _joined_head(
     for array in joined:
         array.flags.writeable = False
     return joined
+
+
+def _training_scans(bundles: Sequence[Bundle]) -> TrainingScans | None:
+    """All that any member learnt from; None where one does not say, for the reason that `_training` gives."""
+    known = [bundle.training_scans for bundle in bundles if bundle.training_scans is not None]
+    return union(known) if len(known) == len(bundles) else None
 
 
 def _training(told: Mapping[str, Any], bundles: Sequence[Bundle]) -> dict[str, Any]:

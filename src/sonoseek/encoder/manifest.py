@@ -10,6 +10,9 @@ import msgspec
 import numpy as np
 
 from sonoseek.core import PATHOLOGIES, BundleError
+from sonoseek.encoder.perceptual_hash import BYTES
+from sonoseek.encoder.perceptual_hash import FORMAT as HASH_FORMAT
+from sonoseek.encoder.seen import DIGEST
 
 FORMAT = 1
 """Version of the layout. A reader refuses every other."""
@@ -28,6 +31,18 @@ class NoveltyPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     threshold: float
     level: float
     scans: dict[str, int]
+
+
+class TrainingScansPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The key "training_scans": fields as in `seen.TrainingScans`, arrays as base64, row by row.
+
+    `format` is that of the perceptual hash.
+    """
+
+    format: int
+    sha256: bytes
+    hashes: bytes
+    counts: dict[str, int]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +67,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         licences: of the bundle and of what it was made from.
         novelty: what tells scans unlike those of the training; bundles of earlier versions have none.
         same_scan: cosine from which on two scans are likely one; earlier versions do not say.
+        training_scans: sha256 and perceptual hashes of every scan that was learnt from; bundles without it cannot tell
+            whether a scan was among them.
     """
 
     format: int
@@ -74,6 +91,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     novelty: NoveltyPart | None = None
     same_scan: float | None = None
     fine_cells: tuple[int, int] | None = None
+    training_scans: TrainingScansPart | None = None
 
 
 class _FormatOnly(msgspec.Struct):
@@ -193,7 +211,31 @@ def _contradictions(manifest: Manifest) -> list[str]:
             operating_points=manifest.operating_points,
         ),
         *([] if manifest.novelty is None else _novelty_faults(manifest.novelty, dim=dim)),
+        *([] if manifest.training_scans is None else _training_scans_faults(manifest.training_scans)),
     ]
+
+
+def _training_scans_faults(part: TrainingScansPart) -> list[str]:
+    """What no honest exporter writes."""
+    if part.format != HASH_FORMAT:
+        return [f"training_scans: the perceptual hash has format {part.format}; this sonoseek compares {HASH_FORMAT}"]
+    scans, counted = len(part.sha256) // DIGEST, sum(part.counts.values())
+    checks = (
+        (
+            len(part.sha256) % DIGEST == 0 and len(part.hashes) % BYTES == 0,
+            f"training_scans: sha256 has {len(part.sha256)} bytes and hashes {len(part.hashes)}; both are rows of "
+            f"{DIGEST}",
+        ),
+        (
+            len(part.hashes) // BYTES <= 2 * scans,
+            f"training_scans: {len(part.hashes) // BYTES} hashes for {scans} scans",
+        ),
+        (
+            min(part.counts.values(), default=1) > 0 and scans <= counted and (scans > 0 or counted == 0),
+            f"training_scans: counts are {part.counts} for {scans} distinct scans",
+        ),
+    )
+    return [message for holds, message in checks if not holds]
 
 
 def _novelty_faults(part: NoveltyPart, *, dim: int) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError
+from sonoseek.encoder.seen import TrainingScans
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "bundle.json"
@@ -43,6 +44,7 @@ class Bundle:
         fine_cells: (f·h, g·w) of `Encoding.within`: how finely cells are told apart; `cells` where they are not.
         novelty: what tells a scan unlike those it was trained on, or None: then it never abstains for that reason.
         same_scan: cosine from which on two scans are likely one scan, re-saved, scaled or slightly turned.
+        training_scans: what tells whether a scan was in the training data, or None: then that is not known.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
     """
 
@@ -65,6 +67,7 @@ class Bundle:
     fine_cells: tuple[int, int]
     novelty: Novelty | None = None
     same_scan: float = SAME_SCAN
+    training_scans: TrainingScans | None = None
     members: tuple[Member, ...] = ()
 
     @property

@@ -18,6 +18,7 @@ from sonoseek.core import (
     Prediction,
     Report,
     ReportWarning,
+    Scan,
     View,
 )
 from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
@@ -138,7 +139,7 @@ def _warnings(
             marks=first.marks,
             preprocessing=() if cleaned is None else cleaned.warnings,
             crop=first.crop,
-            seen=False,
+            seen=any(_seen(bundle, reading.scan) for reading in readings),
         ),
         *warnings.about_the_prediction(report.prediction, abstain_below=bundle.abstain_below),
         *warnings.about_the_query(
@@ -175,6 +176,11 @@ def _warnings(
         report.prediction, similar.labels, novelty=report.novelty, left_out=report.left_out
     )
     return told
+
+
+def _seen(bundle: Bundle, scan: Scan) -> bool:
+    """Whether a scan, or a copy of it, was in the training data; False where the bundle does not know."""
+    return bundle.training_scans is not None and bundle.training_scans.find(scan) is not None
 
 
 def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:
