@@ -252,6 +252,20 @@ class TestViews:
         reader.pick(asked[2], asked[3])
         expect(page.locator(".notice")).to_have_count(0)
 
+    def test_another_frame_takes_a_region_away_with_a_word(
+        self, reader: Reader, asked: list[Path], tmp_path: Path
+    ) -> None:
+        frames = [Image.open(path).convert("L").resize((320, 240)) for path in asked[:3]]
+        frames[0].save(tmp_path / "loop.gif", save_all=True, append_images=frames[1:])
+        page = reader.pick(tmp_path / "loop.gif")
+        self.search_with_region(page)
+        page.get_by_role("button", name="Frame 2", exact=True).click()
+        expect(page.locator(".notice")).to_contain_text("The region was taken away as another frame was chosen")
+        expect(page.locator(".steps li")).to_have_count(1)
+        page.locator(".notice").get_by_role("button", name="Undo").click()
+        expect(page.locator(".steps li")).to_contain_text("Region")
+        expect(page.locator(".cine label")).to_contain_text("Frame 1 of 3")
+
     def test_a_tool_for_one_scan_says_so_and_how_to_have_it(self, reader: Reader, asked: list[Path]) -> None:
         page = reader.pick(asked[0], asked[1])
         second = page.url.split("u=")[2][:64]
