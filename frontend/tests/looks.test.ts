@@ -51,9 +51,9 @@ describe("a row of a batch", () => {
   });
 
   it("is asked as its job asked", () => {
-    const options = { k: 20, where: "age < 40", per_patient: true, diverse: true };
-    expect(fold(stepsOf(options))).toMatchObject({ k: 20, where: "age < 40", perPatient: true, diverse: true });
-    expect(stepsOf({ k: 10, where: null, per_patient: false, diverse: false })).toEqual([]);
+    const options = { k: 20, where: "age < 40", per_patient: false, deduplicate: false };
+    expect(fold(stepsOf(options))).toMatchObject({ k: 20, where: "age < 40", perPatient: false, deduplicate: false });
+    expect(stepsOf({ k: 10, where: null, per_patient: true, deduplicate: true })).toEqual([]);
   });
 });
 

@@ -20,7 +20,9 @@ const MATCH: Match = {
   device: null,
   patient_id: null,
   group: null,
-  folded: 3,
+  pathology_proven: true,
+  near_duplicates: 3,
+  same_patient: 1,
   descriptors: [],
   explanation: null,
 };
@@ -32,14 +34,14 @@ function card(extra: Partial<Record<string, unknown>> = {}) {
   return calls;
 }
 
-describe("a precedent", () => {
+describe("a similar case", () => {
   it("says what it is, and takes text as text", () => {
     card();
-    expect(screen.getByRole("article").getAttribute("aria-label")).toBe("Match 2, proven benign");
+    expect(screen.getByRole("article").getAttribute("aria-label")).toBe("Match 2: benign");
     expect(screen.getByText("0.876")).toBeTruthy();
     expect(screen.getByText("BI-RADS 4A")).toBeTruthy();
     expect(document.querySelector(".told b")).toBeNull();
-    expect(screen.getByText("3 more behind it")).toBeTruthy();
+    expect(screen.getByText("3 near-duplicates, 1 more of the patient")).toBeTruthy();
     expect(screen.getByRole("link").getAttribute("href")).toBe("#/case/busi/benign%20(1)");
   });
 

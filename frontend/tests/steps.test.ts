@@ -14,7 +14,7 @@ const ALL: Step[] = [
   { kind: "where", text: "" },
   { kind: "k", k: 30 },
   { kind: "perPatient", on: true },
-  { kind: "diverse", on: false },
+  { kind: "deduplicate", on: false },
 ];
 
 describe("a step in an address", () => {

@@ -77,8 +77,8 @@ export async function ask(source: Source, search: Search, signal?: AbortSignal):
   form.append("k", String(search.k));
   if (search.frame) form.append("frame", String(search.frame));
   if (search.where) form.append("where", search.where);
-  if (search.perPatient) form.append("per_patient", "true");
-  if (search.diverse) form.append("diverse", "true");
+  if (!search.perPatient) form.append("per_patient", "false");
+  if (!search.deduplicate) form.append("deduplicate", "false");
   if (search.region) form.append("region", boxText(search.region));
   if (search.crop) form.append("crop", boxText(search.crop));
   for (const name of search.liked) form.append("liked", name);

@@ -30,7 +30,7 @@ class Room {
   /** The address is about a scan that the server does not have: it must be sent. */
   wanted = $state(false);
   notice = $state("");
-  /** Evidence on the precedents' small pictures too: it hides what they show, so it is asked for. */
+  /** Evidence on the similar cases' small pictures too: it hides what they show, so it is asked for. */
   heatBelow = $state(false);
   /** What was drawn and taken away as the question changed, with the question as it was before. */
   taken = $state.raw<{ text: string; back: Read; key: string } | null>(null);
@@ -38,9 +38,9 @@ class Room {
   theme = $state<Theme>(stored("theme") === "light" ? "light" : "dark");
   /** Counts up when a report that had left the server is there again: its pictures are asked for anew. */
   round = $state(0);
-  /** The precedent that was compared last: the way back leads to it. */
+  /** The similar case that was compared last: the way back leads to it. */
   looked = "";
-  /** Milliseconds from asking to the verdict, of the last question. */
+  /** Milliseconds from the query to the prediction, of the last question. */
   took = $state(0);
   counts = $state.raw<Archive | null>(null);
   /** A folder that is being sent to the batch; it goes on while other views are looked at. */

@@ -10,7 +10,7 @@ export interface Search {
   where: string;
   k: number;
   perPatient: boolean;
-  diverse: boolean;
+  deduplicate: boolean;
 }
 
 export type Step =
@@ -22,7 +22,7 @@ export type Step =
   | { kind: "where"; text: string }
   | { kind: "k"; k: number }
   | { kind: "perPatient"; on: boolean }
-  | { kind: "diverse"; on: boolean };
+  | { kind: "deduplicate"; on: boolean };
 
 export const FIRST_K = 10;
 const LETTERS = {
@@ -34,7 +34,7 @@ const LETTERS = {
   where: "w",
   k: "k",
   perPatient: "p",
-  diverse: "v",
+  deduplicate: "v",
 } as const;
 
 export function fold(steps: readonly Step[]): Search {
@@ -46,8 +46,8 @@ export function fold(steps: readonly Step[]): Search {
     disliked: [],
     where: "",
     k: FIRST_K,
-    perPatient: false,
-    diverse: false,
+    perPatient: true,
+    deduplicate: true,
   };
   const without = (names: string[], name: string) => names.filter((each) => each !== name);
   for (const step of steps) {
@@ -78,8 +78,8 @@ export function fold(steps: readonly Step[]): Search {
       case "perPatient":
         search.perPatient = step.on;
         break;
-      case "diverse":
-        search.diverse = step.on;
+      case "deduplicate":
+        search.deduplicate = step.on;
         break;
     }
   }
@@ -116,8 +116,8 @@ export function lossWords(search: Search, added: "view" | "frame"): string {
 export function stepsOf(options: JobOptions): Step[] {
   const steps: Step[] = [];
   if (options.where) steps.push({ kind: "where", text: options.where });
-  if (options.per_patient) steps.push({ kind: "perPatient", on: true });
-  if (options.diverse) steps.push({ kind: "diverse", on: true });
+  if (options.per_patient === false) steps.push({ kind: "perPatient", on: false });
+  if (options.deduplicate === false) steps.push({ kind: "deduplicate", on: false });
   if (options.k !== undefined && options.k !== FIRST_K) steps.push({ kind: "k", k: options.k });
   return steps;
 }
@@ -127,7 +127,7 @@ export function describe(step: Step): string {
     case "frame":
       return `Frame ${step.frame + 1}`;
     case "crop":
-      return step.box ? `Scan area drawn: ${boxWords(step.box)}` : "Scan area found by cleaning again";
+      return step.box ? `Scan area drawn: ${boxWords(step.box)}` : "Scan area found by preprocessing again";
     case "region":
       return step.box ? `Region: ${boxWords(step.box)}` : "Region left out";
     case "like":
@@ -140,8 +140,8 @@ export function describe(step: Step): string {
       return `${step.k} matches`;
     case "perPatient":
       return step.on ? "One match per patient" : "Any number per patient";
-    case "diverse":
-      return step.on ? "Near-copies folded" : "Near-copies shown";
+    case "deduplicate":
+      return step.on ? "Near-duplicates behind the better match" : "Near-duplicates listed";
   }
 }
 
@@ -174,7 +174,7 @@ export function decode(text: string): Step | null {
     case "p":
       return { kind: "perPatient", on: value === "1" };
     case "v":
-      return { kind: "diverse", on: value === "1" };
+      return { kind: "deduplicate", on: value === "1" };
     default:
       return null;
   }
@@ -211,7 +211,7 @@ function valueOf(step: Step): string {
     case "where":
       return step.text;
     case "perPatient":
-    case "diverse":
+    case "deduplicate":
       return step.on ? "1" : "0";
   }
 }

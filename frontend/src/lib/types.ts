@@ -15,24 +15,49 @@ export interface ScanInfo {
   width: number;
   spacing_mm: [number, number] | null;
   laterality: string | null;
+  view: string | null;
+  frame: number | null;
+  frames: number | null;
   patient_id: string | null;
   source: string;
 }
 
+export interface OperatingPoint {
+  name: string;
+  threshold: number;
+  sensitivity: number;
+  specificity: number;
+  reached: boolean;
+}
+
 export interface Prediction {
-  label: Label | null;
+  likelihood_of_malignancy: number | null;
+  operating_points: OperatingPoint[];
+  fitted_on: string;
   likeliest: Label;
+  label: Label | null;
   probabilities: Record<string, number>;
-  prediction_set: Label[];
+  prediction_set: { coverage: number; classes: Label[] };
   entropy: number;
   ood_score: number | null;
+}
+
+export interface ReportWarning {
+  severity: "high" | "medium" | "low";
+  code: string;
+  text: string;
+}
+
+export interface LabelCounts {
+  labels: Record<string, number>;
+  total: number;
 }
 
 export interface Explanation {
   target: string;
   method: string;
   exact: boolean;
-  explained: number;
+  value: number;
   bias: number;
   sum: number;
   peak: number;
@@ -45,14 +70,16 @@ export interface Match {
   scan_id: string;
   dataset: string;
   label: Label;
+  pathology_proven: boolean;
   similarity: number;
   birads: string | null;
   histology: string | null;
   device: string | null;
   patient_id: string | null;
   group: string | null;
-  folded: number;
-  descriptors: { feature: string; word: string }[];
+  near_duplicates: number;
+  same_patient: number;
+  descriptors: { feature: string; descriptor: string }[];
   explanation: Explanation | null;
 }
 
@@ -63,6 +90,7 @@ export interface Contour {
 
 export interface Report {
   disclaimer: string;
+  headline: string;
   version: string;
   created: string;
   bundle_id: string;
@@ -74,9 +102,10 @@ export interface Report {
   views: { scan: ScanInfo; prediction: Prediction; explanations: Explanation[] }[];
   region: Box | null;
   crop: Box | null;
-  agreement: number | null;
+  similar_cases: LabelCounts & { agreement: number | null };
+  hidden_by_filter: LabelCounts | null;
   novelty: number | null;
-  warnings: string[];
+  warnings: ReportWarning[];
   matches: Match[];
   explanations: Explanation[];
   contour: Contour | null;
@@ -94,13 +123,19 @@ export interface Cleaning {
 
 /** The report in the sentences that every format carries. */
 export interface Said {
-  verdict: string;
-  not_excluded: string;
-  neighbours: string;
+  headline: string;
+  tone: Label | "unsure";
+  likeliest: string;
+  prediction_set: string;
+  thresholds: string;
+  similar_cases: string;
+  filtered: string;
+  left_out: string;
+  no_matches: string;
   novelty: string;
   size: string;
   contour: string | null;
-  shared_words: string[];
+  shared_descriptors: string[];
   region: string | null;
   crop: string | null;
   refined: string | null;
@@ -169,7 +204,7 @@ export interface CaseInfo {
   age_years: number | null;
   acquired: string | null;
   licence: string;
-  descriptors: { feature: string; word: string }[];
+  descriptors: { feature: string; descriptor: string }[];
   scans: {
     scan_id: string;
     height: number;
@@ -204,7 +239,7 @@ export interface JobOptions {
   k?: number;
   where?: string | null;
   per_patient?: boolean;
-  diverse?: boolean;
+  deduplicate?: boolean;
 }
 
 export interface Upload {
@@ -219,10 +254,12 @@ export interface JobRow {
   name: string;
   refused: string | null;
   outcome: {
-    verdict?: string;
+    headline?: string;
+    not_ruled_out?: boolean;
+    seen_in_training?: boolean;
     label?: Label | null;
     likeliest?: Label;
-    proven?: Label;
+    reference?: Label;
     probabilities?: Record<string, number>;
     match?: { dataset: string; case_id: string; label: Label; similarity: number } | null;
     warnings?: string[];

@@ -148,7 +148,7 @@ def _case(entries: tuple[GalleryEntry, ...]) -> dict[str, Any]:
         "age_years": record.age_years,
         "acquired": None if record.acquired is None else record.acquired.isoformat(),
         "licence": record.licence,
-        "descriptors": [{"feature": feature, "word": word} for feature, word in record.descriptors],
+        "descriptors": [{"feature": feature, "descriptor": word} for feature, word in record.descriptors],
         "scans": [
             {
                 "scan_id": entry.scan_id,
