@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 PAGE := src/sonoseek/apps/web/page/index.html
 FRONTEND := $(shell find frontend/src frontend/public frontend/index.html frontend/*.ts frontend/*.js frontend/*.json 2>/dev/null)
 
-.PHONY: page demo test test-long lint bench bench-gallery docs train figures networks rescore lock clean help
+.PHONY: page demo test test-long lint bench bench-gallery docs train figures networks rescore wording lock clean help
 help:
 	@echo "make demo    phantom archive -> gallery -> ten reports -> the reading room, at an address it prints (no torch)"
 	@echo "make page    the reading room's page, from frontend/ (Node 20)"
@@ -21,6 +21,7 @@ help:
 	@echo "make figures every protocol with every system, into docs/results (hours; goes on where it was stopped)"
 	@echo "make networks the comparison and the ablations, into docs/results (days without a GPU; goes on where it was stopped)"
 	@echo "make rescore every figure in docs/results again, from its rows"
+	@echo "make wording what reports say of the cancers of BUSI and BUS-BRA, into docs/results"
 	@echo "make lock    pin anew, from pyproject.toml"
 
 $(BIN)/python:
@@ -124,6 +125,9 @@ networks: $(VENV)/.dev
 
 rescore: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --rescore docs/results
+
+wording: $(VENV)/.clinic
+	$(BIN)/python benchmarks/wording.py
 
 lock:
 	requirements/lock
