@@ -46,13 +46,13 @@ def test_a_family_is_not_listed_and_takes_the_rest_of_the_name() -> None:
     assert table.load("from:42")() == 42
     with pytest.raises(NotFoundError, match=r"there are: pi, from:…, gone:…\."):
         table.load("from:")
-    with pytest.raises(MissingExtraError, match=r"sonoseek\[sums\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[sums\]"):
         table.load("gone:1")
 
 
 def test_missing_package_names_the_extra() -> None:
     table = LazyTable("network", {"hybrid": "no_such_module_at_all:x"}, extra="train")
-    with pytest.raises(MissingExtraError, match=r"sonoseek\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[train\]"):
         table.load("hybrid")
     with pytest.raises(ModuleNotFoundError):
         LazyTable("network", {"hybrid": "no_such_module_at_all:x"}).load("hybrid")

@@ -193,7 +193,7 @@ def test_a_cluster_that_does_not_answer_is_temporary_trouble(tmp_path):
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
     write_scans(tmp_path / "scans", 1)
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with new_gallery(tmp_path / "gallery") as gallery, pytest.raises(MissingExtraError, match=r"sonoseek\[ray\]"):
+    with new_gallery(tmp_path / "gallery") as gallery, pytest.raises(MissingExtraError, match=r"\.\[ray\]"):
         build_index_on_ray("folder", tmp_path / "scans", gallery, address="auto")
 
 

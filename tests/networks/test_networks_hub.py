@@ -93,7 +93,7 @@ def test_what_is_not_a_safetensors_file_of_a_model_is_refused(stand_in, name):
 
 def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "sonoseek\[hub\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[hub\]"'):
         start_weights_path(NAME, root=None)
 
 

@@ -88,7 +88,7 @@ def test_wrong_names_and_models_are_refused(stand_in):
 
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "sonoseek\[timm\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[timm\]"'):
         BACKBONES.load("timm:convnext_tiny")()
 
 

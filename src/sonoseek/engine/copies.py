@@ -57,7 +57,7 @@ def find_copy(scan: Scan, matches: Sequence[Match]) -> int | None:
     if not looked_at:
         return None
     asked = _Picture(scan.pixels)
-    mirrored = _Picture(np.ascontiguousarray(scan.pixels[:, ::-1]))
+    mirrored = _Picture(np.ascontiguousarray(asked.small[:, ::-1]))
     for match in looked_at:
         if match.picture is None:
             continue

@@ -1,4 +1,4 @@
-"""Start weights named by a model of the Hugging Face hub, `hub:<owner>/<model>/<file>`; needs `sonoseek[hub]`."""
+"""Start weights named by a model of the Hugging Face hub, `hub:<owner>/<model>/<file>`; needs the extra `hub`."""
 
 from __future__ import annotations
 
