@@ -7,7 +7,6 @@ import { add, fold, lossWords, stepsOf, undrawn, type Search, type Step } from "
 import type { About, Archive, Match, Report, Said } from "./types";
 
 type Theme = "dark" | "light";
-
 class Room {
   address = $state<Address>(parse(location.hash));
   about = $state.raw<About | null>(null);
@@ -129,9 +128,9 @@ class Room {
     if (done && expected.length && expected.join() !== this.read.uploads.join()) {
       this.notice = "This is another scan than the one that the link was made with.";
     }
-    const { uploads } = this.read;
-    const added = uploads.length > before.uploads.length && before.uploads.every((id) => uploads.includes(id));
-    if (done && !expected.length && before.uploads.length && added) this.#tellLoss(before, "view");
+    const [{ uploads: now }, { uploads: then }] = [this.read, before];
+    const added = then.length > 0 && now.length > then.length && then.every((id) => now.includes(id));
+    if (done && !expected.length && added) this.#tellLoss(before, "view");
   }
 
   /** Send files as further views of the lesion that is asked about. */
