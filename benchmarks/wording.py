@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/wording.py --data $SONOSEEK_DATA
 
-Writes `docs/results/wording.json` and `docs/results/wording.md`. The bundle that ships has learnt from both archives, so
-its predictions are better than on new scans: the wording is measured here, not how good the network is.
+Writes `docs/results/wording.json` and `docs/results/wording.md`. The bundle that ships has learnt from both archives,
+so its predictions are better than on new scans: the wording is measured here, not how good the network is.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def page(figures: dict[str, dict[str, int]], bundle_id: str) -> str:
     lines = [
         "# What reports say of cancers",
         "",
-        "No cancer has a headline that reads as benign without the threshold, and no filter makes or hides a disagreement "
-        "note.",
+        "No cancer has a headline that reads as benign without the threshold, and no filter makes or hides a "
+        "disagreement note.",
         "Every scan of one archive is asked of a gallery of the other, ten similar cases each.",
         "",
         f"| | {' | '.join(names)} |",
@@ -132,8 +132,8 @@ def page(figures: dict[str, dict[str, int]], bundle_id: str) -> str:
     lines += [f"| {row} | {' | '.join(f'{figures[name][row]:,}' for name in names)} |" for row in rows]
     lines += [
         "",
-        f"Bundle `{bundle_id}`, which has learnt from both archives: the wording is measured here, not how good the network "
-        "is.",
+        f"Bundle `{bundle_id}`, which has learnt from both archives: the wording is measured here, not how good the "
+        "network is.",
         "Rows: `wording.json`. Command: `make wording` (`benchmarks/wording.py`).",
         "",
     ]

@@ -85,8 +85,8 @@ class TestNames:
         ("name", "truth"),
         [("benign/a.png", "benign"), ("x/Malignant/y/a.png", "malignant"), ("benign.png", None), ("a/b.png", None)],
     )
-    def test_folders_prove_diagnoses(self, name: str, truth: str | None) -> None:
-        assert proven(name) == truth
+    def test_folders_state_the_reference_label(self, name: str, truth: str | None) -> None:
+        assert reference_of(name) == truth
 
 
 class TestStore:
@@ -229,7 +229,7 @@ class TestKeeping:
 def row(number: int, truth: str | None, label: str | None, malignant: float) -> Row:
     rest = (1 - malignant) / 2
     chances = {"normal": rest, "benign": rest + 1e-6, "malignant": malignant - 1e-6}
-    outcome = {"label": label, "probabilities": chances, **({"proven": truth} if truth else {})}
+    outcome = {"label": label, "probabilities": chances, **({"reference": truth} if truth else {})}
     return Row(number=number, name=str(number), outcome=outcome)
 
 
