@@ -16,7 +16,7 @@ import pytest
 
 from sonoseek.batch import BatchRunner, Job, JobStore, Row, safe_name
 from sonoseek.batch import runner as runner_module
-from sonoseek.batch.asking import score_rows, summarise, without_masks
+from sonoseek.batch.asking import reference_of, score_rows, summarise, without_masks
 from sonoseek.batch.files import without_folder
 from sonoseek.batch.indexing import open_source
 from sonoseek.batch.keeping import let_go
