@@ -21,6 +21,8 @@ from sonoseek.reading import read_scan
 from sonoseek.reports import words
 
 MASK = re.compile(r"_mask(_\d+)?$")
+MOST_SEEN = 0.5
+"""Share of scans with a known diagnosis above which no figure is given, because the bundle has learnt from them."""
 ASKED = {"k": 10, "where": None, "per_patient": False, "diverse": False}
 """Options of a batch question, with what they are where none is given."""
 
@@ -38,7 +40,8 @@ def ask_files(
         stopped: asked before each file.
 
     Returns:
-        The summary: counts per verdict; of "evaluate" also the figures of `score_rows`.
+        The summary: counts per verdict, and of scans that were in the training data; of "evaluate" also the figures of
+        `score_rows`.
 
     Raises:
         InvalidValueError: an "evaluate" job of which no file lies in a folder named for a diagnosis.
@@ -80,6 +83,7 @@ def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
         "asked": len(asked),
         "refused": len(rows) - len(asked),
         "verdicts": {name: verdicts.count(name) for name in (*PATHOLOGIES, "not sure") if name in verdicts},
+        "seen_in_training": sum(_seen(row) for row in asked),
     }
     return {**told, **(score_rows(asked) if evaluate else {})}
 
@@ -87,9 +91,17 @@ def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
 def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
     """Accuracy and AUROC of malignant against the rest, with 95 % intervals by resampling scans.
 
-    Scans of one patient are not known to be such here: the intervals are too narrow by an unknown amount.
+    Scans of one patient are not known to be such here: the intervals are too narrow by an unknown amount. Scans that
+    the bundle has learnt from are left out; where more than half are, no figure is given, and "no_figures" says why.
     """
-    known = [row for row in rows if row.outcome.get("proven")]
+    proven_rows = [row for row in rows if row.outcome.get("proven")]
+    known = [row for row in proven_rows if not _seen(row)]
+    if (seen := len(proven_rows) - len(known)) > MOST_SEEN * len(proven_rows):
+        return {
+            "scored": 0,
+            "no_figures": f"{seen} of {len(proven_rows)} scans with a known diagnosis were in the training data; where "
+            "more than half were, no figure is given. Evaluate scans that the bundle has not learnt from.",
+        }
     if not known:
         return {"scored": 0}
     truth = np.array([PATHOLOGIES.index(row.outcome["proven"]) for row in known])
@@ -111,16 +123,24 @@ def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
     return told
 
 
+def _seen(row: Row) -> bool:
+    """Whether a row's scan, or a copy of it, was in the training data."""
+    return bool(row.outcome.get("seen_in_training"))
+
+
 def _ask(engine: SearchEngine, path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     try:
-        report = engine.query(read_scan(path), explain_matches=False, **options)
+        scan = read_scan(path)
+        report = engine.query(scan, explain_matches=False, **options)
+        learnt = engine.bundle.training_scans
+        seen = learnt is not None and learnt.find(scan) is not None
     except (GalleryError, TemporaryError):
         raise  # every other file would fail as well
     except (SonoseekError, OSError) as error:
         return {}, str(error).replace(str(path.parent) + "/", "") or type(error).__name__
     except Exception as error:  # one bad file never stops a thousand good ones
         return {}, f"unexpected {type(error).__name__}: {error}"
-    return describe(report), None
+    return {**describe(report), "seen_in_training": seen}, None
 
 
 def describe(report: Report) -> dict[str, Any]:
