@@ -21,6 +21,7 @@ from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import Bundle, load_bundle
 from sonoseek.encoder.seen import as_manifest_part, hash_bytes, training_scans
 from sonoseek.evaluate import evaluate, open_scene, rescore
+from sonoseek.evaluate.explaining import explain_rounds
 from sonoseek.evaluate.page import write_page
 from sonoseek.evaluate.protocols.external import External
 from sonoseek.evaluate.scene import Scene
@@ -168,6 +169,8 @@ def test_results_and_pages_say_what_was_dropped(scans, tmp_path: Path) -> None:
     refused = bundle_that_learnt(tmp_path / "other", [s for _, s in scans])
     with pytest.raises(SplitError, match="12 of 12 scans"):
         evaluate(scene_of(table, tmp_path), BundleSystem(refused), runs=tmp_path / "runs", out=tmp_path / "none")
+    with pytest.raises(SplitError, match="12 of 12 scans"):
+        explain_rounds(scene_of(table, tmp_path), BundleSystem(refused), runs=tmp_path / "runs", out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
