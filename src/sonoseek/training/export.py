@@ -55,6 +55,7 @@ class BundleFacts:
     licences: Mapping[str, str]
     novelty: Mapping[str, Any] | None = None
     same_scan: float | None = None
+    training_scans: Mapping[str, Any] | None = None
 
 
 def export_bundle(
