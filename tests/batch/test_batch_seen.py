@@ -19,7 +19,7 @@ from sonoseek.engine import SearchEngine
 def row(number: int, *, seen: bool, truth: str | None = "benign", label: str = "benign") -> Row:
     chances = {"normal": 0.1, "benign": 0.6, "malignant": 0.3}
     outcome: dict[str, Any] = {"label": label, "probabilities": chances, "seen_in_training": seen}
-    return Row(number=number, name=str(number), outcome={**outcome, "proven": truth} if truth else outcome)
+    return Row(number=number, name=str(number), outcome={**outcome, "reference": truth} if truth else outcome)
 
 
 def test_figures_are_of_the_other_scans() -> None:
@@ -38,7 +38,7 @@ def test_where_more_than_half_were_learnt_from_there_is_no_figure(seen: int, sco
     assert (told["seen_in_training"], told["scored"]) == (seen + 1, scored)
     assert ("accuracy" in told) is bool(scored)
     if not scored:
-        assert f"{seen} of 4 scans with a known diagnosis were in the training data" in told["no_figures"]
+        assert f"{seen} of 4 scans with a reference label were in the training data" in told["no_figures"]
 
 
 def test_rows_say_which_scans_were_learnt_from(tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
     if (seen := len(labelled) - len(known)) > MOST_SEEN * len(labelled):
         return {
             "scored": 0,
-            "no_figures": f"{seen} of {len(labelled)} scans with a reference label were in the training data; where more "
-            "than half were, no figure is given. Evaluate scans that the bundle has not learnt from.",
+            "no_figures": f"{seen} of {len(labelled)} scans with a reference label were in the training data; where "
+            "more than half were, no figure is given. Evaluate scans that the bundle has not learnt from.",
         }
     if not known:
         return {"scored": 0}
