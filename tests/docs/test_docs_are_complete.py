@@ -1,5 +1,6 @@
 """What the docs must name: every verb, every setting, every error."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import sonoseek.core.errors as errors
 from sonoseek.apps.cli.main import app
 from sonoseek.core import Settings, SonoseekError
 from sonoseek.core.settings import PREFIX
+from sonoseek.reports.warnings import CODES
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
@@ -59,8 +61,12 @@ def test_readme_names_the_two_commands() -> None:
 
 @pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), README], ids=lambda p: p.name)
 def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
-    import re
-
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target and not target.startswith("mailto:"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_warning_is_in_the_table_with_its_severity() -> None:
+    text = (DOCS / "concepts" / "reading-a-report.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| \S.* \|$", text, re.MULTILINE)
+    assert rows == list(CODES.items())
