@@ -1,7 +1,7 @@
 """sonoseek: a search engine for breast ultrasound. Research use only, not for diagnosis.
 
-One scan goes in; one `Report` comes out: normal, benign or malignant with a calibrated probability (or "not sure"), the
-most similar past cases with their proven diagnoses, and the pixels that the verdict rests on.
+One scan goes in; one `Report` comes out: the likelihood of malignancy and the likeliest class, calibrated (or "not
+sure"), the most similar past cases with their reference standard, and the pixels that both rest on.
 
     import sonoseek as ss
     scan = ss.read_scan("exam.dcm")

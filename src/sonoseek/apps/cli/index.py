@@ -83,7 +83,7 @@ def build(
 def add(
     files: Annotated[list[Path], typer.Argument(help="Scans of one case.")],
     gallery: Gallery,
-    pathology: Annotated[str, typer.Option(help="Proven: normal, benign or malignant.")],
+    pathology: Annotated[str, typer.Option(help="Reference standard: normal, benign or malignant.")],
     case: Annotated[
         str | None, typer.Option(help="Case id; by default the first file's name and part of its hash.")
     ] = None,
