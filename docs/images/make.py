@@ -55,7 +55,7 @@ def cleaning() -> None:
 
 
 def explanations() -> None:
-    """Three phantoms: the likeliest class's heatmap, and their three best matches with the pair's heatmaps on both scans."""
+    """Three phantoms: the likeliest class's heatmap, and three best matches with the pair's heatmaps on both scans."""
     dataset = PhantomDataset(count=300, seed=21)
     asked = PhantomDataset(count=40, seed=22)
     encoder = open_encoder()
