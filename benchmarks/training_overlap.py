@@ -6,8 +6,7 @@
 Every scan of BUSI and BUS-BRA is changed in the ways in which copies differ, and compared with what a bundle keeps of
 it; and it is compared with what a bundle keeps of all scans of other groups, patients and datasets. The groups (BUSI)
 and patients (BUS-BRA) are parted in two halves by a hash of their names: the largest distance at which two scans are
-taken for one was chosen on the first, between the farthest copy and the nearest other scan, and is confirmed on the
-second.
+taken for one lies 14 bits below the nearest other scan of the first half, and is confirmed on the second.
 BUS_UC, of which no scan is in either archive, is compared with both. Writes docs/results/training-overlap.json and .md.
 """
 
@@ -196,9 +195,12 @@ def measure_speed(scans: Sequence[Archived]) -> dict[str, float]:
     bundle.find(asked[0])
     times = []
     for scan in asked:
-        began = time.perf_counter()
-        bundle.find(scan)
-        times.append(1e3 * (time.perf_counter() - began))
+        tries = []
+        for _ in range(3):  # the least of three: other work on the machine is no part of it
+            began = time.perf_counter()
+            bundle.find(scan)
+            tries.append(1e3 * (time.perf_counter() - began))
+        times.append(min(tries))
     size = len(bundle.sha256.tobytes()) + len(bundle.hashes.tobytes())
     return {"median_ms": round(float(np.median(times)), 2), "p95_ms": round(float(np.percentile(times, 95)), 2)} | {
         "scans": len(bundle),
@@ -245,7 +247,15 @@ def page(measured: dict[str, Any]) -> str:
         halves = " | ".join("–" if h is None else f"{h['share']:.2%}" for h in (first, second))
         return f"| {name} | {every['scans']} | {every['share']:.2%} | {halves} |"
 
+    def half(name: str) -> tuple[int, int]:
+        """Farthest copy, nearest other scan."""
+        return (
+            max(each[name]["farthest"] for change, each in copies.items() if change not in OUTSIDE),
+            min(each[name]["nearest"] for each in others.values()),
+        )
+
     copies, others, groups, speed = (measured[name] for name in ("copies", "others", "groups", "speed"))
+    first, second = half("chosen on"), half("confirmed on")
     promised = [each for name, each in copies.items() if name not in OUTSIDE]
     worst = min(each["all"]["share"] for each in promised)
     farthest = max(each["all"]["farthest"] for each in promised)
@@ -259,8 +269,11 @@ def page(measured: dict[str, Any]) -> str:
         f"bits of {BITS}, other scans in at least {nearest}; the threshold is {SAME_WITHIN}. A look-up among "
         f"{speed['scans']} scans takes {speed['median_ms']} ms (95 % within {speed['p95_ms']} ms) on one core of a "
         f"shared machine, and adds {speed['kilobytes_in_bundle']} kB to a bundle.",
-        "Made by `benchmarks/training_overlap.py`, from the figures in [training-overlap.json](training-overlap.json). "
-        "The threshold was chosen on one half of the groups (BUSI) and patients (BUS-BRA), and confirmed on the other.",
+        "Made by `benchmarks/training_overlap.py`; all figures are in [training-overlap.json](training-overlap.json). "
+        "The threshold was set well below the nearest other scan of one half of the groups (BUSI) and patients "
+        f"(BUS-BRA): there, other scans differ in at least {first[1]} bits and copies in at most {first[0]}; in the "
+        f"other half, in at least {second[1]} and at most {second[0]}. A pilot had looked at scans of both halves, so "
+        "the second half confirms the threshold but is no blind test.",
         "## Copies found",
         "| change | scans | found | half it was chosen on | half it was confirmed on |\n|---|---|---|---|---|\n"
         + "\n".join(row(name, each) for name, each in copies.items() if name not in OUTSIDE),

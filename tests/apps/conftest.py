@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sonoseek.apps.cli.data import write_phantoms
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:  # most tests here need no browser
     from web_pages import Reader
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+KINDS = ("normal", "benign", "malignant")
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +53,28 @@ def gallery(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("galleries") / "phantoms"
     run("index", "build", "--dataset", "folder", "--data", archive, "--gallery", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def copies(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery in which one case is archived three times, re-saved, and one patient has three of the eleven others."""
+    folder = tmp_path_factory.mktemp("copies")
+    scans = {kind: sorted(f for f in (archive / kind).glob("*.png") if "_mask" not in f.name) for kind in KINDS}
+    pixels = np.asarray(Image.open(scans["benign"][0]).convert("L"))
+    with (folder / "table.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["case_id", "file", "pathology", "patient"])
+        for number in range(3):
+            Image.fromarray(np.clip(pixels.astype(int) + number, 0, 255).astype(np.uint8)).save(
+                folder / f"{number}.png"
+            )
+            table.writerow([f"copy-{number}", folder / f"{number}.png", "benign", ""])
+        for kind, several in scans.items():
+            for number, path in enumerate(several[1:5]):
+                patient = "p-1" if kind == "malignant" and number < 3 else ""
+                table.writerow([f"{kind}-{number}", path, kind, patient])
+    run("index", "build", "--dataset", "manifest", "--data", folder / "table.csv", "--gallery", folder / "g")
+    return folder / "g"
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_it_serves_a_gallery_a_query_and_the_doctor(
     assert report["bundle_id"].startswith("both-")
     assert len(report["matches"]) == 3
     assert report["explanations"][0]["sum"] + report["explanations"][0]["bias"] == pytest.approx(
-        report["explanations"][0]["explained"], abs=1e-4
+        report["explanations"][0]["value"], abs=1e-4
     )
     run(
         "query", scan, "--gallery", gallery, "--bundle", ensemble, "--format", "html", "--out", tmp_path / "report.html"

@@ -38,6 +38,7 @@ def results(archive: Path, run, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
+    assert "0 of 30 scans were in the training data of sonoseek-outline" in done.stderr
     return folder / "out"
 
 

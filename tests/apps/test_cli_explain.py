@@ -22,7 +22,7 @@ def files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
-def test_a_verdicts_map_as_picture_numbers_and_outline(run, scan: Path, tmp_path: Path) -> None:
+def test_a_predictions_map_as_picture_numbers_and_outline(run, scan: Path, tmp_path: Path) -> None:
     done = run("explain", scan, "--out", tmp_path / "new" / "folder")
     found = files(tmp_path / "new" / "folder")
     assert done.stderr.count("written:") == len(found)
@@ -32,7 +32,7 @@ def test_a_verdicts_map_as_picture_numbers_and_outline(run, scan: Path, tmp_path
     assert told["heatmap"].shape == pixels.shape
     assert told["heatmap"].dtype == np.float32
     total = float(told["heatmap"].sum(dtype=np.float64)) + float(told["bias"])
-    assert total == pytest.approx(float(told["explained"]), abs=1e-4)
+    assert total == pytest.approx(float(told["value"]), abs=1e-4)
     assert str(told["scan_id"]) == pixels.scan_id
     assert picture_size(found[name.replace(".npz", ".png")])[0] > 400
     outline = json.loads(found[name.replace(".npz", ".contour.json")].read_text())

@@ -86,7 +86,11 @@ def test_pdf_is_written_beside_and_named_or_follows_the_name_asked_for(
 
 
 def test_the_name_says_the_form_unless_format_does(run, scan: Path, tmp_path: Path) -> None:
-    for name, begins in (("r.json", "{"), ("r.html", "<!doctype html>"), ("r.txt", "Verdict")):
+    for name, begins in (
+        ("r.json", "{"),
+        ("r.html", "<!doctype html>"),
+        ("r.txt", "Prediction  Likelihood of malignancy "),
+    ):
         run("query", scan, "--out", tmp_path / name)
         assert (tmp_path / name).read_text("utf-8").startswith(begins)
     run("query", scan, "--format", "json", "--out", tmp_path / "r.txt")
@@ -109,7 +113,7 @@ def test_a_filter_filters_and_a_wrong_one_teaches(run, gallery: Path, scan: Path
     assert "label" in wrong.stderr
 
 
-def test_without_a_gallery_there_is_a_verdict_and_no_match(run, scan: Path) -> None:
+def test_without_a_gallery_there_is_a_prediction_and_no_match(run, scan: Path) -> None:
     report = json.loads(run("query", scan, "--format", "json").stdout)
     assert report["matches"] == []
     assert report["gallery_id"] is None

@@ -8,6 +8,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class TestQuery:
         [
             ({"k": "0"}, {"k": 0}),
             ({"where": "label = 'benign'"}, {"where": "label = 'benign'"}),
-            ({"per_patient": "true", "diverse": "1"}, {"per_patient": True, "diverse": True}),
+            ({"per_patient": "false", "deduplicate": "0"}, {"per_patient": False, "deduplicate": False}),
             ({"include_same": "yes"}, {"include_same": True}),
             ({"region": "50,60,200,300"}, {"region": Box(top=50, left=60, bottom=200, right=300)}),
         ],
@@ -97,7 +98,7 @@ class TestQuery:
         told = ask(client, scans[1], **fields).json()
         report = engine.query(read_scan(scans[1]), **options)
         assert [m["scan_id"] for m in told["matches"]] == [m.scan_id for m in report.matches]
-        assert told["warnings"] == list(report.warnings)
+        assert told["warnings"] == [asdict(each) for each in report.warnings]
 
     def test_liked_and_disliked_and_crop(self, client: TestClient, engine: SearchEngine, scans: list[Path]) -> None:
         first = ask(client, scans[2], k="5").json()["matches"]
@@ -117,7 +118,7 @@ class TestQuery:
     def test_several_files_are_views(self, client: TestClient, scans: list[Path]) -> None:
         told = ask(client, scans[0], scans[1]).json()
         assert len(told["views"]) == 1
-        assert "2 views together" in " ".join(told["warnings"])
+        assert "2 views together" in " ".join(each["text"] for each in told["warnings"])
 
     def test_a_file_is_sent_once_and_asked_again(self, client: TestClient, asked: Any, scans: list[Path]) -> None:
         upload = asked.headers["sonoseek-uploads"]
@@ -462,7 +463,7 @@ class TestObserve:
         told = client.get("/metrics").text
         assert 'sonoseek_requests_total{method="POST",route="/api/query",status="200"}' in told
         assert "sonoseek_scans_unread_total" in told
-        assert "sonoseek_verdicts_total" in told
+        assert "sonoseek_predictions_total" in told
         assert "sonoseek_gallery_scans 30.0" in told
         assert client.get("/readyz").json()["status"] == "ready"
 

@@ -158,7 +158,7 @@ class TestWork:
         assert not [value for row in table for value in row.values() if value[:1] in ("=", "+", "-", "@", "\t")]
         assert sum(float(table[0][name]) for name in ("normal", "benign", "malignant")) == pytest.approx(1, abs=1e-3)
 
-    def test_verdicts_are_held_against_folders(self, client: TestClient, scans: list[Path]) -> None:
+    def test_predictions_are_held_against_folders(self, client: TestClient, scans: list[Path]) -> None:
         files = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in scans[::6]}
         told = ended(client, begun(client, {**files, "loose.png": scans[0].read_bytes()}, kind="evaluate"))
         assert told["summary"]["scored"] == len(files)

@@ -167,11 +167,11 @@ def test_a_watcher_does_not_hold_up_the_end(server: Server) -> None:
     server.start()
 
 
-def test_a_folder_that_proves_nothing_fails_with_a_sentence(server: Server, tmp_path: Path) -> None:
+def test_a_folder_without_a_reference_standard_fails_with_a_sentence(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "flat"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"1")
-    for kind, said in (("evaluate", "without proven diagnoses"), ("index", "no folder dataset")):
+    for kind, said in (("evaluate", "without a reference standard"), ("index", "no folder dataset")):
         told = server.wait(server.send(kind, folder, "flat"))
         assert told["state"] == "failed"
         assert said in told["error"]

@@ -34,7 +34,7 @@ def test_a_scan_that_the_server_let_go_is_never_answered_by_another(
     page = reader.pick(asked[0])
     named(page, asked[0])
     upload = page.url.split("u=")[1][:64]
-    page.get_by_role("checkbox", name="Fold near-copies").check()
+    page.get_by_role("checkbox", name="No near-duplicates").uncheck()
     settled(page)
     page.get_by_role("button", name="New scan").click()
     reader.pick(asked[1])
@@ -47,7 +47,7 @@ def test_a_scan_that_the_server_let_go_is_never_answered_by_another(
     page.evaluate("id => fetch(`api/uploads/${id}`, { method: 'DELETE' })", upload)
     page.get_by_role("checkbox", name="One per patient").click()  # it is gone when the answer is
     expect(page.locator("h1")).to_have_text("This link needs its scan")
-    assert page.locator(".verdict").count() == 0
+    assert page.locator(".prediction").count() == 0
     reader.close()
 
 
@@ -56,7 +56,7 @@ def test_the_page_sends_its_own_scan_again(browser: Browser, room: str, asked: l
     page = reader.pick(asked[3])
     upload = page.url.split("u=")[1][:64]
     page.evaluate("id => fetch(`api/uploads/${id}`, { method: 'DELETE' })", upload)
-    page.get_by_role("checkbox", name="One per patient").check()
+    page.get_by_role("checkbox", name="One per patient").uncheck()
     expect(page.locator(".steps li")).to_have_count(1)
     settled(page)
     named(page, asked[3])
@@ -67,12 +67,12 @@ def test_the_page_sends_its_own_scan_again(browser: Browser, room: str, asked: l
 def test_an_answer_on_its_way_brings_nobody_back(reader: Reader, asked: list[Path]) -> None:
     page = reader.pick(asked[0])
     slowly(page, 600)
-    page.get_by_role("checkbox", name="One per patient").check()
+    page.get_by_role("checkbox", name="One per patient").uncheck()
     page.get_by_role("link", name="Archive").click()
     page.wait_for_timeout(1200)
     expect(page.locator("h1")).to_have_text("The archive")
     page.get_by_role("link", name="Read", exact=True).click()
-    expect(page.locator(".steps li")).to_contain_text("One match per patient")
+    expect(page.locator(".steps li")).to_contain_text("Any number per patient")
     settled(page)
     expect(page.locator(".card")).to_have_count(10)
 
@@ -80,10 +80,10 @@ def test_an_answer_on_its_way_brings_nobody_back(reader: Reader, asked: list[Pat
 def test_compare_stays_open_when_an_answer_comes(reader: Reader, asked: list[Path]) -> None:
     page = reader.pick(asked[0])
     slowly(page, 600)
-    page.get_by_role("checkbox", name="Fold near-copies").check()
+    page.get_by_role("checkbox", name="No near-duplicates").uncheck()
     page.locator(".thumb").nth(1).click()
     page.wait_for_timeout(1200)
-    expect(page.locator("figcaption").nth(1)).to_contain_text("Match 2,")
+    expect(page.locator("figcaption").nth(1)).to_contain_text("Match 2:")
 
 
 def test_the_way_back_to_read_leads_to_the_search(reader: Reader, asked: list[Path]) -> None:
@@ -116,13 +116,13 @@ def test_a_headline_never_stands_beside_another_questions_figures(
 ) -> None:
     reader = Reader(browser, room)
     page = reader.pick(asked[0])
-    before = page.locator(".verdict").inner_text()
+    before = page.locator(".prediction").inner_text()
     page.route("**/said", lambda route: route.abort())
     page.get_by_role("button", name="Area", exact=False).click()
     page.keyboard.press("Shift+ArrowLeft")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_be_visible()
-    assert page.locator(".verdict").inner_text() == before
+    assert page.locator(".prediction").inner_text() == before
     reader.close()
 
 

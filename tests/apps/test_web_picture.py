@@ -117,7 +117,7 @@ class TestSize:
                 page.keyboard.press(key)
                 assert [box(pair.nth(side)) for side in (0, 1)] == first
             page.locator(".strip [data-rank='2']").click()
-            expect(page.locator("figcaption").nth(1)).to_contain_text("Match 2,")
+            expect(page.locator("figcaption").nth(1)).to_contain_text("Match 2:")
             assert box(pair.nth(0)) == first[0]
             page.get_by_role("button", name="Back").click()
         single = box(page.locator(".look .stage"))
@@ -171,7 +171,7 @@ class TestCards:
                 lefts = sorted({round(box(card)[0]) for card in cards.all()})
                 assert len(lefts) == columns
                 right = max(box(card)[0] + box(card)[2] for card in cards.all())
-                frame = box(page.locator(".precedents"))
+                frame = box(page.locator(".similar"))
                 assert right == pytest.approx(frame[0] + frame[2], abs=2)  # the columns fill the width
                 whole = "each => each.scrollHeight <= each.clientHeight + 1 && each.scrollWidth <= each.clientWidth + 1"
                 for card in cards.all():

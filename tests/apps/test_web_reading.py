@@ -18,7 +18,7 @@ pytestmark = pytest.mark.peer
 
 
 def focused(page: Page) -> str:
-    """Name of the precedent that holds the focus."""
+    """Name of the match that holds the focus."""
     return str(
         page.evaluate("document.activeElement?.closest('.card')?.querySelector('.foot a')?.title ?? 'elsewhere'")
     )
@@ -46,7 +46,7 @@ def folder_on_its_way(reader: Reader, asked: list[Path], tmp_path: Path) -> tupl
 
 
 class TestSubject:
-    def test_another_scan_s_verdict_never_stands_under_an_address(self, reader: Reader, asked: list[Path]) -> None:
+    def test_another_scan_s_prediction_never_stands_under_an_address(self, reader: Reader, asked: list[Path]) -> None:
         page = reader.pick(asked[0])
         first = page.locator(".look .name").inner_text()
         reader.pick(asked[1])
@@ -54,7 +54,7 @@ class TestSubject:
         page.route("**/api/query", lambda route: route.abort())
         page.go_back()
         expect(page.get_by_role("alert")).to_contain_text("does not answer")
-        expect(page.locator(".verdict:visible")).to_have_count(0)
+        expect(page.locator(".prediction:visible")).to_have_count(0)
         page.unroute("**/api/query")
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".look .name")).to_have_text(first)
@@ -67,7 +67,7 @@ class TestSubject:
         page.route("**/api/query", lambda route: held.append(route))
         page.get_by_role("button", name="Ask with this case").click()
         page.wait_for_selector("[aria-busy=true]")
-        expect(page.locator(".verdict:visible")).to_have_count(0)
+        expect(page.locator(".prediction:visible")).to_have_count(0)
         held[0].continue_()
         page.wait_for_selector(".card")
 
@@ -96,7 +96,7 @@ class TestFocus:
         page.keyboard.press("Enter")
         page.wait_for_selector(".compare")
         page.keyboard.press("ArrowRight")
-        expect(page.locator("figcaption").nth(1)).to_contain_text("Match 3,")
+        expect(page.locator("figcaption").nth(1)).to_contain_text("Match 3:")
         page.keyboard.press("Escape")
         page.wait_for_selector(".card")
         assert focused(page) == names[2]

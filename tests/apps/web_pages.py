@@ -100,10 +100,10 @@ class Reader:
         return page
 
     def pick(self, *files: Path) -> Page:
-        """Pick files as a reader does, and wait for the precedents."""
+        """Pick files as a reader does, and wait for the similar cases."""
         self.page.set_input_files("header input[type=file]", [str(file) for file in files])
         self.page.wait_for_selector(".card")
-        expect(self.page.locator(".verdict h1")).not_to_have_text("")
+        expect(self.page.locator(".prediction h1")).not_to_have_text("")
         return self.page
 
     def calm(self) -> None:
@@ -135,7 +135,7 @@ def sideways(page: Page) -> bool:
 
 
 def order(page: Page) -> list[str]:
-    """The precedents as they are shown."""
+    """The matches as they are shown."""
     return page.locator(".card .foot a").evaluate_all("links => links.map(link => link.title)")
 
 

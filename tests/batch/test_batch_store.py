@@ -16,7 +16,7 @@ import pytest
 
 from sonoseek.batch import BatchRunner, Job, JobStore, Row, safe_name
 from sonoseek.batch import runner as runner_module
-from sonoseek.batch.asking import score_rows, summarise, without_masks
+from sonoseek.batch.asking import reference_of, score_rows, summarise, without_masks
 from sonoseek.batch.files import without_folder
 from sonoseek.batch.indexing import open_source
 from sonoseek.batch.keeping import let_go
@@ -243,7 +243,7 @@ def test_the_figures_are_those_worked_out_by_hand() -> None:
     ]
     told = summarise([*rows, Row(number=6, name="6", refused="no")], evaluate=True)
     assert (told["asked"], told["refused"], told["scored"]) == (5, 1, 4)
-    assert told["verdicts"] == {"benign": 2, "malignant": 2, "not sure": 1}
+    assert told["predictions"] == {"benign": 2, "malignant": 2, "not sure": 1}
     assert told["confusion"] == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
     value, low, high = told["accuracy"]
     assert value == pytest.approx(2 / 4)  # 1 and 4; 2 is likeliest benign, 3 malignant

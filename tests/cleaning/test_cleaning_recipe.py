@@ -12,7 +12,7 @@ def test_a_recipe_survives_its_dictionary():
     recipe = CleaningRecipe(canvas_size=128, marks=False, contrast="clahe")
     assert CleaningRecipe.from_dict(recipe.to_dict()) == recipe
     assert recipe.to_dict() == {
-        "version": 1,
+        "version": 2,
         "canvas_size": 128,
         "borders": True,
         "marks": False,
@@ -24,8 +24,8 @@ def test_a_recipe_survives_its_dictionary():
     ("change", "word"),
     [
         ({"colour": True}, "colour"),
-        ({"version": 2}, "version"),
-        ({"version": "1"}, "version"),
+        ({"version": 1}, "version"),
+        ({"version": "2"}, "version"),
         ({"canvas_size": 0}, "canvas_size"),
         ({"canvas_size": 224.0}, "canvas_size"),
         ({"canvas_size": True}, "canvas_size"),

@@ -18,7 +18,7 @@ from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.gallery import create_gallery
 from sonoseek.ingest import build_index
 from sonoseek.reading import read_scan
-from sonoseek.reports import render, report_schema
+from sonoseek.reports import phrases, render, report_schema
 
 pytestmark = pytest.mark.data
 
@@ -57,6 +57,42 @@ def test_a_query_leaves_the_scan_and_its_group_out(engine: SearchEngine, busi: D
     assert len(document["matches"]) == 5
     assert group not in {match["group"] for match in document["matches"]}
     assert document["scan"]["scan_id"] not in {match["scan_id"] for match in document["matches"]}
+
+
+def test_no_cancer_reads_as_benign_without_the_threshold(engine: SearchEngine, real_data: Path) -> None:
+    if not (real_data / "busbra").is_dir():
+        pytest.skip(f"no BUS-BRA under {real_data}")
+    busbra = open_dataset("busbra", real_data / "busbra")
+    cancers = [record for record in busbra.records() if record.pathology == "malignant"][::12]
+    discordant = 0
+    for record in cancers:
+        reading = engine.read(busbra.load(record.case_id, masks=False).scans[0])
+        report = engine.query(reading, explain_matches=False)
+        prediction, headline = report.prediction, phrases.headline(report.prediction)
+        assert report.warnings[0].code in ("seen_in_training", "out_of_distribution")
+        for name in ("benign", "malignant"):
+            filtered = engine.query(reading, where=f"label = '{name}'", explain_matches=False)
+            assert filtered.similar_cases == report.similar_cases
+            assert {w.code for w in filtered.warnings} <= {w.code for w in report.warnings} | {"no_matches"}
+        if prediction.out_of_distribution or prediction.likeliest == "malignant":
+            continue
+        discordant += 1
+        assert headline.startswith("Likelihood of malignancy")
+        assert "98 %-sensitivity threshold" in headline
+        assert ("malignancy is not ruled out" in headline) == prediction.not_ruled_out
+    assert discordant > 0
+
+
+def test_copies_of_one_scan_are_one_match(engine: SearchEngine, busi: Dataset) -> None:
+    record = next(record for record in busi.records() if record.case_id == "malignant (10)")
+    members = [each for each in busi.records() if each.group == record.group]
+    scan = busi.load(record.case_id).scans[0]
+    listed = engine.query(scan, k=5, include_same=True, per_patient=False, deduplicate=False)
+    folded = engine.query(scan, k=5, include_same=True)
+    assert sum(match.group == record.group for match in listed.matches) == min(len(members), 5) > 1
+    assert [match.group for match in folded.matches].count(record.group) == 1
+    assert folded.matches[0].near_duplicates == len(members) - 1
+    assert sum(listed.similar_cases.labels.values()) == sum(folded.similar_cases.labels.values()) == 5
 
 
 @pytest.mark.parametrize("change", ["turned by 5 degrees", "mirrored", "saved as JPEG"])

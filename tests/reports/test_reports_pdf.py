@@ -126,7 +126,7 @@ class TestWhatItSays:
             "Likelihood of malignancy 87 %, above the 90 %-specificity threshold (55 %).",
             "≥ 98 %-sensitivity threshold, 11 %",
             "Prediction set at 90 % coverage: malignant.",
-            "of 5 similar cases are",
+            "of 5 independent similar cases are",
             "percentile 38",
             "margin: 2 of 2 spiculated, 12 % in the gallery",
             "about 12 × 6 mm (60 mm²)",
@@ -214,7 +214,7 @@ class TestWhatItSays:
         assert "Other views of the lesion" in text
         assert "second.png" in text
         assert "third.png" in text
-        assert "malignancy 39 %, not sure" in text
+        assert "malignancy 40 %, not sure" in text
         assert "strongest place of all views" in text
 
     def test_a_view_with_another_target_keeps_off_the_scale(

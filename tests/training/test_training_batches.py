@@ -11,6 +11,7 @@ import torch
 from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import DatasetError, InvalidValueError
 from sonoseek.encoder import PADDING
+from sonoseek.encoder.seen import hash_bytes
 from sonoseek.training.batches import PlainBatches, TrainingBatches, draw, expected_draws, group_targets
 from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import prepare
@@ -29,6 +30,10 @@ def test_what_was_cleaned_once_is_kept(memory_dataset, tmp_path, prepared):
     assert memory_dataset.loads - cleaned < cleaned / 2  # a few to see that nothing has changed
     np.testing.assert_array_equal(again.canvases, prepared.canvases)
     assert again.content_hash == prepared.content_hash
+    for number, case_id in enumerate(again.case_ids):
+        scan = memory_dataset.load(str(case_id)).scans[0]
+        assert again.scan_ids[number] == prepared.scan_ids[number] == scan.scan_id
+        assert again.hashes[number] == prepared.hashes[number] == hash_bytes(scan).hex()
     other = prepare(
         memory_dataset, recipe=CleaningRecipe(canvas_size=64, borders=False, contrast="none"), cache=tmp_path
     )

@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sonoseek.core import BundleError, DatasetError, InvalidValueError, NotFoundError
+from sonoseek.apps.cli.data import write_phantoms
+from sonoseek.core import BundleError, DatasetError, InvalidValueError, NotFoundError, Scan
+from sonoseek.datasets import open_dataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.training import export_run, train, train_folds
 from sonoseek.training.building import build_network
@@ -270,3 +272,21 @@ def test_what_is_missing_is_said_before_the_folder_is_taken(tiny_recipe, tmp_pat
     with pytest.raises(DatasetError):
         train(real, data_root=tmp_path / "nowhere", run_dir=folder)
     assert not folder.exists()
+
+
+def test_the_bundle_tells_which_scans_it_has_learnt_from(tmp_path, tiny_recipe):
+    write_phantoms(tmp_path / "archive", count=24, seed=12)
+    choices = (DatasetChoice(name="folder", root=str(tmp_path / "archive")), DatasetChoice(name="phantom", count=12))
+    recipe = with_changes(msgspec.structs.replace(tiny_recipe, datasets=choices), epochs=1)
+    bundle = load_bundle(train(recipe, data_root=None, run_dir=tmp_path / "run", fold=0))
+    assert bundle.training_scans is not None
+    learnt = set(bundle.training["cases"]["folder"])
+    assert dict(bundle.training_scans.counts) == {"folder": len(learnt)}  # phantoms made on the fly show no patient
+    assert len(bundle.training_scans) == len(learnt)
+    archive = open_dataset("folder", tmp_path / "archive")
+    told = {record.case_id: archive.load(record.case_id, masks=False).scans[0] for record in archive.records()}
+    assert len(told) - len(learnt) > 0
+    for case_id, scan in told.items():
+        exact, copy = (bundle.training_scans.find(each) for each in (scan, Scan(pixels=scan.pixels[:, ::-1].copy())))
+        assert (exact is not None and exact.exact) is (case_id in learnt)
+        assert (copy is not None) is (case_id in learnt)

@@ -33,6 +33,11 @@ export function percent(probability: number): string {
   return `${Math.round(probability * 100)} %`;
 }
 
+/** A number and its percent sign stay on one line. */
+export function unbroken(text: string): string {
+  return text.replaceAll(" %", "\u00a0%");
+}
+
 export function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -21,6 +21,8 @@ from sonoseek.reading import read_scan
 from sonoseek.reports import phrases
 
 MASK = re.compile(r"_mask(_\d+)?$")
+MOST_SEEN = 0.5
+"""Share of scans with a reference label above which no figure is given, because the bundle has learnt from them."""
 ASKED = {"k": 10, "where": None, "per_patient": True, "deduplicate": True}
 """Options of a batch question, with what they are where none is given."""
 
@@ -38,7 +40,8 @@ def ask_files(
         stopped: asked before each file.
 
     Returns:
-        The summary: predictions counted; of "evaluate" also the figures of `score_rows`.
+        The summary: predictions counted, and scans that were in the training data; of "evaluate" also the figures of
+        `score_rows`.
 
     Raises:
         InvalidValueError: an "evaluate" job of which no file lies in a folder named for a diagnosis.
@@ -80,6 +83,7 @@ def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
         "asked": len(asked),
         "refused": len(rows) - len(asked),
         "predictions": {name: labels.count(name) for name in (*PATHOLOGIES, "not sure") if name in labels},
+        "seen_in_training": sum(_seen(row) for row in asked),
     }
     return {**told, **(score_rows(asked) if evaluate else {})}
 
@@ -87,9 +91,17 @@ def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
 def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
     """Accuracy and AUROC of malignant against the rest, with 95 % intervals by resampling scans.
 
-    Scans of one patient are not known to be such here: the intervals are too narrow by an unknown amount.
+    Scans of one patient are not known to be such here: the intervals are too narrow by an unknown amount. Scans that
+    the bundle has learnt from are left out; where more than half are, no figure is given, and "no_figures" says why.
     """
-    known = [row for row in rows if row.outcome.get("reference")]
+    labelled = [row for row in rows if row.outcome.get("reference")]
+    known = [row for row in labelled if not _seen(row)]
+    if (seen := len(labelled) - len(known)) > MOST_SEEN * len(labelled):
+        return {
+            "scored": 0,
+            "no_figures": f"{seen} of {len(labelled)} scans with a reference label were in the training data; where "
+            "more than half were, no figure is given. Evaluate scans that the bundle has not learnt from.",
+        }
     if not known:
         return {"scored": 0}
     truth = np.array([PATHOLOGIES.index(row.outcome["reference"]) for row in known])
@@ -109,6 +121,11 @@ def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
         low, high = interval(figure(group_weights(len(known))))
         told[name] = [value, low, high] if np.isfinite([value, low, high]).all() else None
     return told
+
+
+def _seen(row: Row) -> bool:
+    """Whether a row's scan, or a copy of it, was in the training data."""
+    return bool(row.outcome.get("seen_in_training"))
 
 
 def _ask(engine: SearchEngine, path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -147,6 +164,7 @@ def describe(report: Report) -> dict[str, Any]:
             "label": best.label,
             "similarity": round(best.similarity, 4),
         },
+        "seen_in_training": any(each.code == "seen_in_training" for each in report.warnings),
         "warnings": [each.text for each in report.warnings],
     }
 

@@ -7,19 +7,22 @@ surroundings are alike. Marks are thin, so they neither make nor move an area.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from sonoseek.cleaning.bitmaps import Bitmap, outlines, window
+from sonoseek.cleaning.bitmaps import Bitmap, outlines, over, window
 
 Edges = tuple[int, int, int, int]
 
 ANALYSIS_SIDE = 256
-"""Pixels: longest side of the copy on which the area is sought."""
-TEXTURE_STEP = 3
-"""Grey levels between the darkest and the brightest of 3×3 pixels from which on they count as texture."""
+"""Pixels: longest side of the copy on which the area is sought, whatever the size of the picture."""
+FLAT = 2
+"""Grey levels between the darkest and the brightest pixel of an outer line that holds nothing."""
+TEXTURE_STEP = 2.5
+"""Grey levels between the darkest and the brightest of 3×3 pixels of the copy beyond which they count as texture."""
 THIN = 11
 """Pixels of the copy: texture narrower than this is text, a ruler or a grey wedge, no scan."""
 MIN_AREA = 0.04
@@ -28,8 +31,20 @@ PARTNER = 0.25
 """Regions of at least this share of the largest belong to the scan too: a shadow may part it, a screen may show two."""
 SLANT = 0.06
 """A side that leans inwards by this share of the width makes a sector; less is a rectangle with a dark corner."""
-ROW_TEXTURE = 0.2
-"""Share of a row's pixels that differ from their neighbour where the row belongs to the scan."""
+LINES = 3
+"""Lines in a row that a scan begins with."""
+LINE_TEXTURE = 0.4
+"""Share of each one's pixels that differ from their neighbour."""
+LINE_FLAT = 0.06
+"""Share of them at most in any line just outside of a scan that ends sharply."""
+FLAT_SPREAD = 0.75
+"""Grey levels between the darkest and the brightest of 3×3 pixels of the copy up to which they count as flat."""
+STRIP = 4
+"""Flat lines of the copy that part a scan from what is drawn beside it."""
+LINE_STEP = 6
+"""Grey levels between neighbours that differ: more than what JPEG leaves beside an edge."""
+REACH = 4
+"""Pixels of the copy by which an edge may be moved to where the picture shows it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,41 +69,98 @@ def find_area(pixels: Bitmap) -> ScanArea:
         pixels: uint8 (H, W).
 
     Returns:
-        The area. The edges of a rectangle are exact to the pixel; a sector's are to within the step of the copy (a
-        pixel for pictures up to 256, two up to 512, …).
+        The area. The edges of a rectangle that ends sharply are exact to the pixel; one that fades out, and a sector's,
+        are to within a pixel of the copy (two of the picture's up to 320, four up to 640, …).
     """
     height, width = pixels.shape
-    step = max(1, -(-max(height, width) // ANALYSIS_SIDE))
-    region = _scan_region(_texture(np.ascontiguousarray(pixels[::step, ::step])))
+    above, before, below, behind = _within_flat_lines(pixels)
+    inner = pixels[above:below, before:behind]
+    small = _analysis_copy(inner)
+    spread = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, window(3, 3))
+    texture = _opened(_texture(spread))
+    region = _scan_region(texture)
     if region is None:
         return ScanArea(found=False, box=(0, 0, height, width))
+    down, across = inner.shape[0] / small.shape[0], inner.shape[1] / small.shape[1]
     left, top, cols, rows = cv2.boundingRect(region)
-    coarse = (top * step, left * step, min((top + rows) * step, height), min((left + cols) * step, width))
-    box = _sharpen(pixels, coarse, reach=4 * step)
+    coarse = (round(top * down), round(left * across), round((top + rows) * down), round((left + cols) * across))
     sector = _sector(region[top : top + rows, left : left + cols])
+    open_sides = (False, False, False, False)
     if sector is None:
-        return ScanArea(found=True, box=box)
-    small = np.zeros_like(region)
-    small[top : top + rows, left : left + cols] = sector
-    large = cv2.resize(small, (small.shape[1] * step, small.shape[0] * step), interpolation=cv2.INTER_NEAREST)
+        open_sides = _open_sides(spread, (top, left, top + rows, left + cols))
+    box = _sharpen(inner, coarse, step=max(down, across), open_sides=open_sides)
+    placed = (box[0] + above, box[1] + before, box[2] + above, box[3] + before)
+    if sector is None:
+        return ScanArea(found=True, box=placed)
+    whole = np.zeros_like(region)
+    whole[top : top + rows, left : left + cols] = sector
+    large = cv2.resize(whole, inner.shape[::-1], interpolation=cv2.INTER_LINEAR)
     mask = np.zeros_like(pixels)
-    inside = np.s_[box[0] : box[2], box[1] : box[3]]
-    mask[inside] = large[:height, :width][inside]
-    return ScanArea(found=True, box=box, mask=mask)
+    mask[placed[0] : placed[2], placed[1] : placed[3]] = over(large, 128)[box[0] : box[2], box[1] : box[3]]
+    return ScanArea(found=True, box=placed, mask=mask)
 
 
-def _texture(small: Bitmap) -> Bitmap:
+def _within_flat_lines(pixels: Bitmap) -> Edges:
+    """What is left when lines of one grey level are taken away from the outside; all of a blank picture."""
+    top, left, (bottom, right) = 0, 0, pixels.shape
+    while True:
+        part = pixels[top:bottom, left:right]
+        rows = np.flatnonzero(part.max(axis=1) - part.min(axis=1) > FLAT)
+        columns = np.flatnonzero(part.max(axis=0) - part.min(axis=0) > FLAT)
+        if not (len(rows) and len(columns)):
+            return (0, 0, *pixels.shape)
+        box = top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
+        if box == (top, left, bottom, right):  # a row may be flat once the columns beside it are gone
+            return box
+        top, left, bottom, right = box
+
+
+def _analysis_copy(pixels: Bitmap) -> Bitmap:
+    """The picture at `ANALYSIS_SIDE` pixels on its longer side, float32: the same from a larger or smaller copy.
+
+    The median takes away lines, small letters and what JPEG leaves beside them, and leaves speckle.
+    """
+    zoom = ANALYSIS_SIDE / max(pixels.shape)
+    size = (max(round(pixels.shape[1] * zoom), 1), max(round(pixels.shape[0] * zoom), 1))
+    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    return cv2.medianBlur(cv2.resize(pixels.astype(np.float32), size, interpolation=way), 3)
+
+
+def _texture(spread: Bitmap) -> Bitmap:
     """Where half or more of the neighbourhood varies: 255, else 0."""
-    spread = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, window(3, 3))
-    varied = cv2.threshold(spread, TEXTURE_STEP - 1, 255, cv2.THRESH_BINARY)[1]
+    varied = cv2.threshold(spread, TEXTURE_STEP, 255, cv2.THRESH_BINARY)[1].astype(np.uint8)
     share = cv2.blur(varied, (7, 7), borderType=cv2.BORDER_REPLICATE)
     return cv2.threshold(share, 127, 255, cv2.THRESH_BINARY)[1]
 
 
+def _opened(texture: Bitmap) -> Bitmap:
+    """Texture without text, rulers and other thin attachments."""
+    return cv2.morphologyEx(texture, cv2.MORPH_OPEN, window(THIN, THIN))
+
+
+def _open_sides(spread: Bitmap, box: Edges) -> tuple[bool, bool, bool, bool]:
+    """Whether the scan goes on, unseen, to the end of the picture above, left of, below and right of what is textured.
+
+    It does where no flat strip ends it: echoes that fade out still flicker by a grey level or two, a screen does not.
+    """
+    top, left, bottom, right = box
+
+    def is_open(spread: Bitmap) -> bool:
+        flat = (spread > FLAT_SPREAD).mean(axis=1) < LINE_FLAT
+        return len(flat) < STRIP or not np.lib.stride_tricks.sliding_window_view(flat, STRIP).all(axis=1).any()
+
+    rows, columns = np.s_[top:bottom], np.s_[left:right]
+    return (
+        is_open(spread[:top, columns]),
+        is_open(spread[rows, :left].T),
+        is_open(spread[bottom:, columns]),
+        is_open(spread[rows, right:].T),
+    )
+
+
 def _scan_region(texture: Bitmap) -> Bitmap | None:
-    """The large textured regions, without thin attachments; None if there is none."""
-    opened = cv2.morphologyEx(texture, cv2.MORPH_OPEN, window(THIN, THIN))
-    parts = outlines(opened)
+    """The large textured regions; None if there is none."""
+    parts = outlines(texture)
     sizes = [cv2.contourArea(part) for part in parts]
     if not parts or max(sizes) < MIN_AREA * texture.size:
         return None
@@ -129,24 +201,34 @@ def _below_arc(region: Bitmap, hull: Bitmap) -> Bitmap | None:
     return np.where(np.arange(rows)[:, None] >= np.floor(top)[None, :], 255, 0).astype(np.uint8)
 
 
-def _sharpen(pixels: Bitmap, box: Edges, *, reach: int) -> Edges:
-    """Move each edge, by `reach` pixels at most, to where texture begins; frames and blank lines stay outside."""
+def _sharpen(pixels: Bitmap, box: Edges, *, step: float, open_sides: tuple[bool, bool, bool, bool]) -> Edges:
+    """Move each edge a little, to where texture sets in at once; frames and blank lines stay outside.
+
+    Where echoes are last seen that fade out with depth depends on how the file was saved: such an edge goes to the end
+    of the picture where that side is open, and else stays where it is. `step` is pixels of the picture per pixel of the
+    analysis copy.
+    """
     height, width = pixels.shape
     top, left, bottom, right = box
-    outer = max(top - reach, 0), max(left - reach, 0), min(bottom + reach, height), min(right + reach, width)
-    upper = _first_textured(pixels[outer[0] : top + reach, left:right])
-    lower = _first_textured(pixels[max(bottom - reach, 0) : outer[2], left:right][::-1])
-    top, bottom = (top if upper is None else outer[0] + upper), (bottom if lower is None else outer[2] - lower)
-    before = _first_textured(pixels[top:bottom, outer[1] : left + reach].T)
-    after = _first_textured(pixels[top:bottom, max(right - reach, 0) : outer[3]].T[::-1])
-    left, right = (left if before is None else outer[1] + before), (right if after is None else outer[3] - after)
+    above, before, below, behind = open_sides
+    columns = pixels[:, left:right]
+    top = _edge(columns, top, step=step, is_open=above)
+    bottom = height - _edge(columns[::-1], height - bottom, step=step, is_open=below)
+    rows = pixels[top:bottom].T
+    left = _edge(rows, left, step=step, is_open=before)
+    right = width - _edge(rows[::-1], width - right, step=step, is_open=behind)
     return (top, left, bottom, right) if top < bottom and left < right else box
 
 
-def _first_textured(lines: Bitmap) -> int | None:
-    """Index of the first of three lines in a row that vary along their length; None if there are none."""
-    if lines.shape[0] < 3 or lines.shape[1] < 2:
-        return None
-    varies = (cv2.absdiff(lines[:, 1:], lines[:, :-1]) >= TEXTURE_STEP - 1).mean(axis=1) >= ROW_TEXTURE
-    runs = np.flatnonzero(varies[:-2] & varies[1:-1] & varies[2:])
-    return int(runs[0]) if len(runs) else None
+def _edge(lines: Bitmap, coarse: int, *, step: float, is_open: bool) -> int:
+    """Index of the line at which the scan begins, counted from the outside, near to `coarse`."""
+    reach, apart = math.ceil(REACH * step), max(round(step), 1)
+    outer = max(coarse - reach, 0)
+    near = lines[outer : coarse + reach]
+    if near.shape[0] >= LINES and near.shape[1] > apart:
+        share = (cv2.absdiff(near[:, apart:], near[:, :-apart]) >= LINE_STEP).mean(axis=1)
+        inside = np.lib.stride_tricks.sliding_window_view(share, LINES).min(axis=1) >= LINE_TEXTURE
+        first = int(inside.argmax()) if inside.any() else 0
+        if inside[first] and (outer == 0 if first == 0 else share[: max(first - 1, 1)].max() <= LINE_FLAT):
+            return outer + first
+    return 0 if is_open else coarse

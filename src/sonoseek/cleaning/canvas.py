@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from sonoseek.cleaning.area import ScanArea, find_area
 from sonoseek.cleaning.bitmaps import Bitmap
-from sonoseek.cleaning.inpaint import paint_over
 from sonoseek.cleaning.mapping import CanvasMapping, fit_to_canvas
-from sonoseek.cleaning.marks import find_marks
+from sonoseek.cleaning.painting import WORKING_SIDE, Painted, paint_marks, resized
 from sonoseek.cleaning.recipe import CleaningRecipe
 from sonoseek.core import Box, InvalidValueError, Scan
 from sonoseek.core.scan import MIN_SIDE
@@ -78,11 +77,12 @@ def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE, *, crop: Box | No
     kept: Bitmap = pixels[part]
     inside = None if area.mask is None else area.mask[part]
     marks: NDArray[np.bool_] | None = None
+    painted: Painted | None = None
     if recipe.marks:
-        found = find_marks(kept, inside=inside)
-        kept = paint_over(kept, found)
+        painted = paint_marks(kept, inside=inside, side=max(WORKING_SIDE, recipe.canvas_size))
         marks = np.zeros(scan.shape, np.bool_)
-        marks[part] = found > 0
+        if painted is not None:
+            marks[part] = cv2.resize(painted.marks, kept.shape[::-1], interpolation=cv2.INTER_LINEAR) >= 128
     if inside is not None:
         kept = cv2.bitwise_and(kept, inside)
     mapping = fit_to_canvas(
@@ -91,7 +91,7 @@ def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE, *, crop: Box | No
         canvas_size=recipe.canvas_size,
         spacing_mm=scan.spacing_mm,
     )
-    canvas = _draw(kept, inside, mapping, contrast=recipe.contrast)
+    canvas = _draw(kept, painted, inside, mapping, contrast=recipe.contrast)
     return CleanedScan(
         canvas=canvas,
         content=mapping.content,
@@ -116,12 +116,15 @@ def _whole(crop: Box, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
-def _draw(crop: Bitmap, inside: Bitmap | None, mapping: CanvasMapping, *, contrast: str) -> NDArray[np.uint8]:
+def _draw(
+    crop: Bitmap, painted: Painted | None, inside: Bitmap | None, mapping: CanvasMapping, *, contrast: str
+) -> NDArray[np.uint8]:
     """Resize the crop onto the canvas and set its contrast; `inside` is 255 in the scan area, or None for all."""
     place = mapping.content
     size = (int(place.width), int(place.height))
-    shrinks = size[0] < crop.shape[1] or size[1] < crop.shape[0]
-    content: Bitmap = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    content: Bitmap = resized(crop, size)
+    if painted is not None:
+        content = np.asarray(np.clip(np.rint(content + resized(painted.change, size)), 0, 255), np.uint8)
     if contrast != "none":
         where = None
         if inside is not None:

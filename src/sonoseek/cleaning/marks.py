@@ -26,8 +26,10 @@ GAP = 5
 """Pixels: smaller gaps in a stroke are bridged; a cross' bar parts its upright."""
 REACH = 9
 """Pixels: how far from a sharp stroke its mark is grown."""
-MIN_RISE = 28
-"""Grey levels by which a stroke stands above both its sides, at the least."""
+MIN_RISE = 26
+"""Grey levels by which a usual stroke stands above both its sides, at the least."""
+DOT_RISE = 0.6
+"""Dots of a line rise at least this many times as much as strokes do: they are smaller, and soften sooner."""
 SHARPER = 3
 """A stroke stands out this many times more than 95 % of the picture's pixels: sharp scanners have sharp speckle."""
 ALIKE = 45
@@ -57,12 +59,13 @@ class Strokes:
     rise: int
 
 
-def find_marks(pixels: Bitmap, *, inside: Bitmap | None = None) -> Bitmap:
+def find_marks(pixels: Bitmap, *, inside: Bitmap | None = None, faint: float = 1.0) -> Bitmap:
     """Find burned-in marks.
 
     Args:
         pixels: uint8 (H, W), cut to the scan area: against a black screen the very edge of the scan looks drawn.
         inside: uint8 (H, W), 255 in the scan area where that is no rectangle; marks are sought only there.
+        faint: 1, or by how many times the strokes are fainter than usual because a small file was enlarged.
 
     Returns:
         uint8 (H, W), 255 where a mark lies, grown by a pixel or two so that its soft rim is covered.
@@ -70,12 +73,12 @@ def find_marks(pixels: Bitmap, *, inside: Bitmap | None = None) -> Bitmap:
     if inside is not None:  # white makes no bright stroke of what lies beside it
         pixels = cv2.max(pixels, cv2.bitwise_not(cv2.erode(inside, window(EDGE, EDGE))))
     nothing = np.zeros_like(pixels)
-    strokes = _sharp_strokes(pixels)
+    strokes = _sharp_strokes(pixels, faint=faint)
     if strokes is None:
         return nothing
     bodies = _grow(pixels, strokes)
     marks = bodies
-    for more in (dotted_lines(pixels, bodies, rise=strokes.rise), box_sides(pixels, bodies)):
+    for more in (dotted_lines(pixels, bodies, rise=round(DOT_RISE * strokes.rise)), box_sides(pixels, bodies)):
         if more is not None:
             marks = cv2.bitwise_or(marks, more)
     if cv2.countNonZero(marks) > CROWDED * marks.size:
@@ -83,7 +86,7 @@ def find_marks(pixels: Bitmap, *, inside: Bitmap | None = None) -> Bitmap:
     return _with_rim(pixels, marks, rise=strokes.rise)
 
 
-def _sharp_strokes(pixels: Bitmap) -> Strokes | None:
+def _sharp_strokes(pixels: Bitmap, *, faint: float) -> Strokes | None:
     """Find strokes that step up and down again sideways, or None where there are none."""
     step = np.zeros_like(pixels)
     step[:, 1:] = cv2.subtract(pixels[:, 1:], pixels[:, :-1])
@@ -91,7 +94,7 @@ def _sharp_strokes(pixels: Bitmap) -> Strokes | None:
     sharp = cv2.min(tophat(pixels, 1, STROKE), step)
     sample = np.ascontiguousarray(sharp[::2])
     counts = cv2.calcHist([sample], [0], None, [256], [0, 256]).ravel()
-    rise = max(MIN_RISE, SHARPER * int(np.searchsorted(np.cumsum(counts), 0.95 * sample.size)))
+    rise = max(round(MIN_RISE / faint), int(SHARPER * np.searchsorted(np.cumsum(counts), 0.95 * sample.size)))
     if rise > 255:
         return None
     seeds = over(sharp, rise)

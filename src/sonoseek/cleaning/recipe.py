@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from sonoseek.core import InvalidValueError
 
 Contrast = Literal["none", "stretch", "clahe"]
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 MIN_CANVAS, MAX_CANVAS = 16, 2048
 
 

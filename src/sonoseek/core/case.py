@@ -1,4 +1,4 @@
-"""A case with a proven diagnosis: what is known about it, and its scans."""
+"""A case with a reference standard: what is known about it, and its scans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sonoseek.core.errors import InvalidValueError
 from sonoseek.core.scan import Scan
 
 PATHOLOGIES = ("normal", "benign", "malignant")
-"""The proven diagnoses, in the order in which every bundle, table and figure lists them."""
+"""The classes of the reference standard, in the order in which every bundle, table and figure lists them."""
 BIRADS_CATEGORIES = ("0", "1", "2", "3", "4", "4A", "4B", "4C", "5", "6")
 """BI-RADS assessment categories, ACR BI-RADS Atlas, 5th edition; 4 where the archive does not subdivide."""
 
@@ -27,7 +27,7 @@ class CaseRecord:
     Attributes:
         case_id: unique within its dataset.
         dataset: name of the dataset or archive.
-        pathology: one of `PATHOLOGIES`, proven (histology or follow-up), never guessed.
+        pathology: one of `PATHOLOGIES`: the reference standard (histology or follow-up), never guessed.
         patient_id: pseudonym or None.
         group: cases of one dataset that share a group must never part in a split, nor answer for each other.
         birads: one of `BIRADS_CATEGORIES` or None.
@@ -61,7 +61,7 @@ class CaseRecord:
         if self.pathology not in PATHOLOGIES:
             raise InvalidValueError(
                 f"pathology is {self.pathology!r}; it must be one of {', '.join(PATHOLOGIES)}. "
-                "Leave cases without a proven diagnosis out of the archive."
+                "Leave cases without a reference standard out of the archive."
             )
         for feature, word in self.descriptors:
             if feature not in DESCRIPTORS or not word:

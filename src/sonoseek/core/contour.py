@@ -12,7 +12,7 @@ from sonoseek.core.errors import InvalidValueError
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contour:
-    """An outline on a scan, with what can be measured in it; an estimate: drawn by no one, proven by nothing.
+    """An outline on a scan, with what can be measured in it; an estimate from the network, drawn by no reader.
 
     Lengths and areas are in millimetres where the scan's spacing is known; else None, never a guess.
 

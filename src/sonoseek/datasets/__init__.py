@@ -1,4 +1,4 @@
-"""Archives of proven cases: one dataset per file, splits that keep groups together, downloads, the phantom, the audit.
+"""Archives of cases: one dataset per file, splits that keep groups together, downloads, the phantom, the audit.
 
     dataset = open_dataset("busi", "data/busi")
     folds = stratified_group_folds(dataset.records(), folds=5, seed=0)

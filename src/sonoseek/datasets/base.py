@@ -57,7 +57,7 @@ class DatasetCard:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Cases with a proven diagnosis, listed cheaply and loaded one by one."""
+    """Cases with a reference standard, listed cheaply and loaded one by one."""
 
     @property
     def name(self) -> str:

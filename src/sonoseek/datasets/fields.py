@@ -31,7 +31,7 @@ def parse_pathology(text: str) -> str:
     if value not in PATHOLOGIES:
         raise InvalidValueError(
             f"pathology is {text!r}; it must be one of {', '.join(PATHOLOGIES)}. "
-            "Leave cases without a proven diagnosis out of the archive."
+            "Leave cases without a reference standard out of the archive."
         )
     return value
 

@@ -1,4 +1,4 @@
-"""The network without its training: a bundle or an ensemble of them, ONNX Runtime, and the verdict. No torch."""
+"""The network without its training: a bundle or an ensemble of them, ONNX Runtime, and the prediction. No torch."""
 
 from sonoseek.encoder.bundle import is_bundle, load_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input

@@ -77,8 +77,8 @@ class Bundle:
         As in "the validation part of busi and busbra: 332 scans, 102 malignant".
         """
         training = self.training
-        folded = {each.get("name"): each.get("folded", True) for each in training.get("recipe", {}).get("datasets", ())}
-        parts = [each for each in training.get("datasets", ()) if folded.get(each.get("name"), True)]
+        split = {each.get("name"): each.get("folded", True) for each in training.get("recipe", {}).get("datasets", ())}
+        parts = [each for each in training.get("datasets", ()) if split.get(each.get("name"), True)]
         names = [str(each["name"]) for each in parts]
         if not names:
             return ""

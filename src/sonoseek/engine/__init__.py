@@ -25,8 +25,8 @@ def open_engine(
     """Open everything that a query needs.
 
     Args:
-        gallery: where it lies ("galleries/busi", "milvus://host:19530/name"), opened for reading; None: verdict and
-            heatmap alone.
+        gallery: where it lies ("galleries/busi", "milvus://host:19530/name"), opened for reading; None: prediction
+            and heatmap alone.
         bundle: a bundle or its folder; None: the one that `SONOSEEK_BUNDLE` names, else the one that ships.
         threads: cores for the network; 0: as `SONOSEEK_THREADS` says, else all.
 

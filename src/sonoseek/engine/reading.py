@@ -27,7 +27,7 @@ class Reading:
         evidence: float32 (D, h, w); its mean over cells is the embedding.
         within: float32 (f·h, g·w), weights: how each cell's evidence lies within it.
         logits: float32 (C,), before the temperature, in the order of the bundle's classes.
-        prediction: the verdict.
+        prediction: of this scan alone.
     """
 
     scan: Scan

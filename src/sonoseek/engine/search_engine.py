@@ -26,14 +26,14 @@ class SearchEngine:
 
         Args:
             encoder: the network.
-            gallery: filled by the same bundle, or None: verdict and heatmap alone. The engine's `close` closes it.
+            gallery: filled by the same bundle, or None: prediction and heatmap alone. The engine's `close` closes it.
 
         Raises:
             BundleMismatchError: another bundle filled the gallery; its embeddings mean something else.
         """
         if gallery is not None and gallery.bundle_id != encoder.bundle.bundle_id:
             raise BundleMismatchError(
-                f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, this engine speaks for "
+                f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, this engine runs "
                 f"{encoder.bundle.bundle_id!r}; their embeddings cannot be compared. Open the engine with the bundle "
                 "that filled the gallery, or build the gallery again with this one."
             )
@@ -74,8 +74,8 @@ class SearchEngine:
         """Ask about a scan, or about several views of one lesion as one.
 
         Args:
-            scan: of `read_scan`, or made from pixels; or several of them: the verdict and the search are then of all
-                together, the report's heatmaps lie on the first, and `Report.views` holds the others. What `read`
+            scan: of `read_scan`, or made from pixels; or several of them: the prediction and the search are then of
+                all together, the report's heatmaps lie on the first, and `Report.views` holds the others. What `read`
                 made of a scan may stand for it: then the network is not run again.
             k: how many matches at most; 0 for none. More than the gallery holds gives all of it.
             where: filter on the matches, "birads >= '4A' and device = 'GE Logiq 7'"; None for all.
@@ -83,13 +83,13 @@ class SearchEngine:
                 scan's pixels are in the gallery, they, their patient and their group are left out; if the scan names a
                 patient, that patient is, in whichever dataset.
             explain_matches: also say, for each match, on which pixels of the scan and of the match their cosine rests;
-                the verdict's own heatmap always is there.
+                the prediction's own heatmap always is there.
             per_patient: one match per patient or group (where none is named per case), its best scan; False: every scan
                 may be a match. The similar cases are counted over independent ones in any case.
             deduplicate: near-duplicates stand behind the better match: scans that the bundle takes for one. False: they
                 are matches of their own.
-            region: search with the evidence inside this box on the scan's pixels alone; the verdict stays the whole
-                scan's.
+            region: search with the evidence inside this box on the scan's pixels alone; the prediction stays the
+                whole scan's.
             liked: matches to move the search towards: scan_ids, or "dataset/case_id".
             disliked: matches to move it away from; they do not answer again.
 

@@ -48,7 +48,7 @@ def count_similar(
         k: how many cases at most.
         where: the reader's filter; it hides cases from the list, not from the count.
         exclude: what must not answer.
-        independent: whether `matches` are one per patient, near-duplicates folded.
+        independent: whether `matches` are one per patient, without near-duplicates.
         duplicate_threshold: cosine from which on two scans are near-duplicates.
     """
     if gallery is None or not k or not embedding.any():

@@ -22,6 +22,7 @@ from sonoseek.evaluate.page_parts import (
     verdicts,
 )
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
+from sonoseek.evaluate.seen import in_words
 from sonoseek.evaluate.strip import draw_strip
 
 PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
@@ -168,6 +169,7 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "searches": search_rows,
         "chance": chance,
         "unlearnt": unlearnt_lines(systems),
+        "seen": list(dict.fromkeys(in_words(s) for s in _seen(systems))),
         "hardships": hardship_blocks(systems),
         "compared_heads": heads,
         "compared": compared,
@@ -193,6 +195,12 @@ def _plots(system: ScoredSystem, folder: Path) -> dict[str, Any]:
         "files": [{"href": f"{base}/{name}", "name": name} for name in FILES if (system.folder / name).is_file()],
         "made": f"{made['command']} · system {about['identity']} · data {made['data']}",
     }
+
+
+def _seen(systems: Sequence[ScoredSystem]) -> list[Mapping[str, Any]]:
+    """What was dropped from the test side because a bundle has learnt from it."""
+    found = [system.metrics["made"].get("seen_in_training") for system in systems]
+    return [each for each in found if each is not None]
 
 
 def _place(name: str) -> tuple[int, str]:

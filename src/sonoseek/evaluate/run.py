@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.rows import PredictionRow, RobustnessRow, RoundRow, SystemResults
 from sonoseek.evaluate.scene import Scene
+from sonoseek.evaluate.seen import without_seen
 from sonoseek.evaluate.systems.base import Answers, Fitted, Sample, System, Task
-from sonoseek.evaluate.systems.bundle import BundleSpeaks
+from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
 
 DONE = "round.json"
 Report = Callable[[str, int, int], None]
@@ -60,10 +61,13 @@ def evaluate(
         MissingExtraError: a package of the extra `evaluate` is not installed; nothing was scored.
         ResultsError: `out` holds results of other scans under the protocol's name; what a bundle serves differs from
             what was scored.
+        SplitError: more than half of the test scans of another archive are scans that the bundle has learnt from.
         SplitError, BundleError: as systems raise them.
     """
     require_extra("evaluate")
     tell = on_progress or _silent
+    if isinstance(system, BundleSystem):
+        scene = without_seen(scene, system.bundle_of)
     folder = runs / scene.protocol.name / system.name
     tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
     waiting = [t for t in tasks if not _finished(scene, t, system, robustness=_asked_again(t, robustness))]
@@ -95,6 +99,7 @@ def evaluate(
             "data": scene.data_hash(scene.rounds),
             "versions": versions(),
             "refused": dict(sorted(scene.refused.items())),
+            **seen_in_training(scene),
         },
     }
     write_json(target / METRICS, about)
@@ -122,6 +127,11 @@ def write_json(path: Path, content: Any) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def seen_in_training(scene: Scene) -> dict[str, Any]:
+    """The key "seen_in_training" of `metrics.json`, where a bundle was asked which test scans it has learnt from."""
+    return {} if scene.seen is None else {"seen_in_training": asdict(scene.seen)}
 
 
 def _about_protocol(scene: Scene) -> dict[str, Any]:

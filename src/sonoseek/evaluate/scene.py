@@ -18,6 +18,23 @@ from sonoseek.evaluate.systems.base import Sample
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeenInTraining:
+    """How many test scans a bundle has learnt from.
+
+    Attributes:
+        bundle: its bundle_id, or those of the rounds with commas between.
+        scans: on the test sides before any was dropped.
+        dropped: scans of the cases that were dropped.
+        exact: of these, scans that were learnt from pixel for pixel, or under the same name of a published dataset.
+    """
+
+    bundle: str
+    scans: int
+    dropped: int
+    exact: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
     """What every system of a protocol is scored on.
@@ -30,6 +47,7 @@ class Scene:
         leaking: round label → share of test cases with a copy on the training side; 0 under a guarded protocol.
         ties: of each case, the hidden ones included.
         refused: "dataset/case_id" → why its scan could not be read.
+        seen: what `evaluate.seen.without_seen` dropped; None: nothing was looked for.
     """
 
     protocol: Protocol
@@ -39,6 +57,7 @@ class Scene:
     leaking: Mapping[str, float]
     ties: Ties
     refused: dict[str, str] = field(default_factory=dict)
+    seen: SeenInTraining | None = None
     _known: dict[Key, list[Sample]] = field(default_factory=dict, repr=False)
     _listed: dict[str, dict[str, CaseRecord]] = field(default_factory=dict, repr=False)
 
@@ -145,6 +164,7 @@ def open_scene(
     data_root: Path | None,
     cache: Path,
     seeds: Sequence[int] | None = None,
+    narrow: Callable[[Scene], Scene] | None = None,
     on_progress: Progress | None = None,
 ) -> Scene:
     """Open a protocol's datasets and hold its rounds to its rules, before anything is learnt.
@@ -154,6 +174,7 @@ def open_scene(
         data_root: folder that holds the datasets.
         cache: folder for the findings of the comparison of all scans.
         seeds: only these of its seeds; None: all.
+        narrow: takes cases off the test sides, such as `evaluate.seen.without_seen`, before the scans are compared.
         on_progress: of that comparison, which is done once per data.
 
     Raises:
@@ -171,20 +192,16 @@ def open_scene(
         rounds = tuple(r for r in rounds if r.seed in set(seeds))
     if not rounds:
         raise InvalidValueError(f"seeds are {list(seeds or ())}; {protocol.name} has {known}. Take some of them.")
+    scene = Scene(protocol=protocol, datasets=datasets, rounds=rounds, dropped={}, leaking={}, ties=ties)
+    if narrow is not None:
+        scene = narrow(scene)
     pairs = near_copies(datasets, cache=cache, on_progress=on_progress) if protocol.guarded else ()
     guarded, dropped, leaking = [], {}, {}
-    for round_ in rounds:
+    for round_ in scene.rounds:
         kept, gone = without_copies(round_, pairs) if protocol.drops_copies else (round_, ())
         if protocol.guarded:
             check_round(kept, datasets=datasets, ties=ties, pairs=pairs)
         guarded.append(kept)
         dropped[kept.label] = len(gone)
         leaking[kept.label] = leaking_share(kept, ties=ties)
-    return Scene(
-        protocol=protocol,
-        datasets=datasets,
-        rounds=tuple(guarded),
-        dropped=dropped,
-        leaking=leaking,
-        ties=ties,
-    )
+    return replace(scene, rounds=tuple(guarded), dropped=dropped, leaking=leaking)

@@ -1,4 +1,4 @@
-"""Which pixels a verdict, or a match, rests on. One method per file; numpy only.
+"""Which pixels a prediction, or a match, rests on. One method per file; numpy only.
 
 A class logit and a cosine are both means over the network's cells, so they split over cells without approximation;
 within a cell the split lies where the network itself weighs it (`within`); the cells are then spread over the scan's

@@ -1,4 +1,4 @@
-"""What readers have said of the matches, in BI-RADS' words, beside how usual each word is in the archive.
+"""Descriptors of the BI-RADS lexicon that matches share, beside how usual each is in the archive.
 
 "7 of 10 spiculated, 12 % in the gallery": the words come from people who described the matches, never from the network.
 """
@@ -18,7 +18,7 @@ def shared_descriptors(
 ) -> tuple[SharedDescriptor, ...]:
     """Descriptors that two or more matches share.
 
-    Near-copies (matches of one group) count once, as one precedent.
+    Matches of one group count once, as one similar case.
 
     Args:
         matches: of a search.

@@ -78,6 +78,6 @@ def axis_weights(edges: NDArray[np.floating], count: int) -> NDArray[np.float32]
     integral = rise + fall
     weights = np.diff(integral, axis=0)
     weights /= weights.sum(axis=0)
-    folded: NDArray[np.float32] = weights.astype(np.float32)[:, np.clip(np.arange(count), first, last) - first]
-    folded.flags.writeable = False  # shared by every map of the scan
-    return folded
+    spread: NDArray[np.float32] = weights.astype(np.float32)[:, np.clip(np.arange(count), first, last) - first]
+    spread.flags.writeable = False  # shared by every map of the scan
+    return spread

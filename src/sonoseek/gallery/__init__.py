@@ -1,4 +1,4 @@
-"""Galleries: cases with a proven diagnosis, their embeddings and pictures, searched by similarity.
+"""Galleries: cases with a reference standard, their embeddings and pictures, searched by similarity.
 
     with open_gallery("galleries/busi") as gallery:
         result = gallery.search(embedding, k=10, where="birads >= '4A'", exclude=gallery.exclusion_for(scan.scan_id))
@@ -91,7 +91,7 @@ def create_gallery(
         dimension: numbers per embedding.
         duplicate_threshold: cosine, above 0 and at most 1, from which on two scans are near-duplicates, as the bundle
             says (`Bundle.same_scan`): novelty leaves such pairs out of account. None: there are none. It belongs to
-            the gallery and stays as it was created. A search folds near-duplicates only where it is asked to.
+            the gallery and stays as it was created. A search leaves near-duplicates out only where it is asked to.
         exist_ok: open the one that is there, if it is of the same bundle and dimension: for a build that continues.
         timeout_s: as in `open_gallery`.
         index: as in `open_gallery`.

@@ -56,7 +56,7 @@ def check_duplicate_threshold(duplicate_threshold: float | None) -> None:
     if duplicate_threshold is not None and not 0.0 < duplicate_threshold <= 1.0:
         raise InvalidValueError(
             f"duplicate_threshold is {duplicate_threshold}; it is the cosine from which on two scans count as "
-            "near-duplicates, above 0 and at most 1. Pass None to fold none."
+            "near-duplicates, above 0 and at most 1. Pass None to list all of them."
         )
 
 

@@ -147,7 +147,7 @@ class SearchResult:
         novelty: share in percent, 0 … 100, of the gallery's own nearest-neighbour distances (same scan, case, patient
             and group left out) that are smaller than the distance to the query's nearest scan; near 100 means "unlike
             anything in the archive". Near-duplicates, by the gallery's own `duplicate_threshold`, are left out on both
-            sides: a copy in the archive makes nothing familiar. None when the gallery holds fewer than 20 scans, when
+            sides: a copy in the archive does not lower it. None when the gallery holds fewer than 20 scans, when
             all of them are copies, or when novelty was not asked for. The gallery's own distances are a sample, and
             may be of a state up to a tenth older than the one that was searched.
     """

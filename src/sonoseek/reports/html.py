@@ -89,7 +89,11 @@ def render_page(template: str, *, values: dict[str, Any], script: str | None = N
         script: file in `templates`, or None.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=_unbroken,
     )
     code = "" if script is None else _template(script)
     digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
@@ -99,6 +103,11 @@ def render_page(template: str, *, values: dict[str, Any], script: str | None = N
         script=Markup(code),  # noqa: S704  # our own file
         script_hash=digest,
     )
+
+
+def _unbroken(value: Any) -> Any:
+    """A number and its percent sign stay on one line."""
+    return value.replace(" %", "\u00a0%") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def likelihood_scale(prediction: Prediction) -> dict[str, Any] | None:

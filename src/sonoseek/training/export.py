@@ -55,6 +55,7 @@ class BundleFacts:
     licences: Mapping[str, str]
     novelty: Mapping[str, Any] | None = None
     same_scan: float | None = None
+    training_scans: Mapping[str, Any] | None = None
 
 
 def export_bundle(
@@ -101,18 +102,19 @@ def export_bundle(
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }
-    _write(folder / MODEL_FILE, model)
-    _write(folder / MANIFEST_FILE, _json(manifest))
+    write_whole(folder / MODEL_FILE, model)
+    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
     parameters = sum(p.numel() for p in network.parameters())
-    _write(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
+    write_whole(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
     worst = verify_bundle(network, folder=folder, canvases=canvases)
     manifest["training"] = {**facts.training, "onnx_vs_torch": float(f"{worst:.2e}")}
-    _write(folder / MANIFEST_FILE, _json(manifest))
+    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
     load_bundle(folder)
     return folder
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
+def manifest_json(content: Mapping[str, Any]) -> bytes:
+    """A manifest as `bundle.json` holds it: sorted keys, one blank of indent, a newline at the end."""
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
@@ -233,7 +235,7 @@ def _difference(
     return max(found) if np.isfinite(found).all() else float("inf")
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_bytes(content)

@@ -10,6 +10,7 @@ import torch
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder.runtime import onnxruntime
+from sonoseek.encoder.seen import TrainingScans, as_manifest_part, training_scans
 from sonoseek.evaluate.calibrate import Calibration
 from sonoseek.evaluate.protocols import Round
 from sonoseek.training.export import BundleFacts
@@ -97,8 +98,19 @@ def bundle_facts(
             "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         },
         licences=licences,
+        training_scans=as_manifest_part(_training_scans(split)),
         novelty=novelty,
         same_scan=same_scan,
+    )
+
+
+def _training_scans(split: Split) -> TrainingScans:
+    """Of every scan that was learnt from or validated on, but for phantoms, which show no patient."""
+    return training_scans(
+        (part.source.name, str(part.source.scan_ids[row]), bytes.fromhex(str(part.source.hashes[row])))
+        for part in (*split.train, *split.validation)
+        if part.source.name != "phantom"
+        for row in part.rows
     )
 
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from sonoseek.cleaning import CleanedScan, CleaningRecipe, clean
 from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError, ScanReadError
 from sonoseek.datasets import DATASETS, Dataset, open_dataset
+from sonoseek.encoder.seen import hash_bytes
 from sonoseek.training.recipe import DatasetChoice
 
 log = logging.getLogger(__name__)
-LAYOUT = 2
+LAYOUT = 3
 """Of the kept arrays; older ones are made anew."""
 SAMPLES = 6
 """Scans of a cached set that are cleaned again to see that the cleaning has not changed since."""
@@ -41,6 +42,8 @@ class PreparedSet:
         labels: int64 (n,), index into `PATHOLOGIES`.
         lesions: uint8 (n, S, S), 255 where a lesion was drawn; all 0 where none was, or where nobody has drawn.
         drawn: bool (n,): whether `lesions` says what the scan holds. A normal scan holds no lesion.
+        scan_ids: (n,) sha256 of each scan's pixels, before cleaning.
+        hashes: (n,) perceptual hashes of each scan in hex digits, as `encoder.seen.hash_bytes` gives them.
         content_hash: 64 hex digits over canvases, contents and labels.
         citation, licence: of the dataset.
         refused: case_id → why it could not be read.
@@ -54,6 +57,8 @@ class PreparedSet:
     labels: NDArray[np.int64]
     lesions: NDArray[np.uint8]
     drawn: NDArray[np.bool_]
+    scan_ids: NDArray[np.str_]
+    hashes: NDArray[np.str_]
     content_hash: str
     citation: str
     licence: str
@@ -116,6 +121,8 @@ def prepare(
         labels=made.labels,
         lesions=np.packbits(made.lesions > 0),
         drawn=made.drawn,
+        scan_ids=made.scan_ids,
+        hashes=made.hashes,
         refused=np.frombuffer(json.dumps(made.refused).encode(), dtype=np.uint8),
     )
     part.replace(file)
@@ -141,6 +148,8 @@ def _clean_all(
     labels: list[int] = []
     lesions: list[NDArray[np.uint8]] = []
     drawn: list[bool] = []
+    scan_ids: list[str] = []
+    hashes: list[str] = []
     refused: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         jobs = pool.map(lambda record: _clean_case(dataset, record, recipe), records)
@@ -155,6 +164,8 @@ def _clean_all(
                     contents.append(prepared.content)
                     lesions.append(prepared.lesion)
                     drawn.append(prepared.drawn)
+                    scan_ids.append(prepared.scan_id)
+                    hashes.append(prepared.hashes)
                     labels.append(PATHOLOGIES.index(record.pathology))
             if on_progress is not None:
                 on_progress(done, len(records))
@@ -169,18 +180,22 @@ def _clean_all(
         labels=np.array(labels, dtype=np.int64),
         lesions=np.stack(lesions),
         drawn=np.array(drawn, dtype=np.bool_),
+        scan_ids=np.array(scan_ids),
+        hashes=np.array(hashes),
         refused=refused,
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Cleaned:
-    """One scan: its canvas, where the scan lies on it, and the lesion there if anyone has drawn it."""
+    """One scan: its canvas, where the scan lies on it, the lesion there if anyone has drawn it, and its hashes."""
 
     canvas: NDArray[np.uint8]
     content: tuple[int, int, int, int]
     lesion: NDArray[np.uint8]
     drawn: bool
+    scan_id: str
+    hashes: str
 
 
 def _clean_case(dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe) -> list[_Cleaned] | str:
@@ -200,6 +215,8 @@ def _clean_case(dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe) ->
                 content=(int(box.top), int(box.left), int(box.bottom), int(box.right)),
                 lesion=lesion_on_canvas(None if normal else mask, cleaned),
                 drawn=normal or (mask is not None and bool(mask.any())),
+                scan_id=scan.scan_id,
+                hashes=hash_bytes(scan).hex(),
             )
         )
     return results
@@ -238,6 +255,8 @@ def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> Prep
                 labels=arrays["labels"],
                 lesions=_unpacked(arrays["lesions"], arrays["canvases"].shape),
                 drawn=arrays["drawn"],
+                scan_ids=arrays["scan_ids"],
+                hashes=arrays["hashes"],
                 refused=json.loads(arrays["refused"].tobytes()),
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -272,6 +291,8 @@ def _assemble(
     labels: NDArray[np.int64],
     lesions: NDArray[np.uint8],
     drawn: NDArray[np.bool_],
+    scan_ids: NDArray[np.str_],
+    hashes: NDArray[np.str_],
     refused: dict[str, str],
 ) -> PreparedSet:
     digest = hashlib.sha256()
@@ -286,6 +307,8 @@ def _assemble(
         labels=labels,
         lesions=lesions,
         drawn=drawn,
+        scan_ids=scan_ids,
+        hashes=hashes,
         content_hash=digest.hexdigest(),
         citation=dataset.citation,
         licence=dataset.licence,

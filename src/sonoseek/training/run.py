@@ -178,7 +178,7 @@ def train(
         figures=figures,
         cross_validation=summary_of(cross_validation),
         teachers=[load_bundle(path).bundle_id for path in teachers],
-        **_borders(split, learnt, read_parts(served, split.validation)[1]),
+        **fit_borders(split, learnt, read_parts(served, split.validation)[1]),
     )
     real = take_examples(calibrators, count=COMPARED).canvases.numpy()
     bundle = export_bundle(
@@ -349,7 +349,7 @@ def _figures(
     return found
 
 
-def _borders(split: Split, learnt: Sequence[Embeddings], held: Embeddings) -> dict[str, Any]:
+def fit_borders(split: Split, learnt: Sequence[Embeddings], held: Embeddings) -> dict[str, Any]:
     """What tells a scan unlike those of all training archives, and one that is there already; None for too few."""
     together = np.concatenate([part for part in learnt if len(part)])
     if min(len(together), len(held)) < FEWEST:

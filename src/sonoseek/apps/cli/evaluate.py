@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from sonoseek.core import InvalidValueError, NotFoundError, Settings, require_ex
 if TYPE_CHECKING:
     from sonoseek.evaluate.protocols import Protocol
     from sonoseek.evaluate.rescoring import ScoredProtocol
+    from sonoseek.evaluate.scene import Scene
     from sonoseek.evaluate.systems.base import System
 
 RECIPES = Path("recipes")
@@ -77,6 +79,8 @@ def evaluate(
     from sonoseek.evaluate import evaluate as walk
     from sonoseek.evaluate import open_scene
     from sonoseek.evaluate import rescore as score_again
+    from sonoseek.evaluate.seen import without_seen
+    from sonoseek.evaluate.systems.bundle import BundleSystem
 
     if rescore is not None:
         again = score_again(rescore)
@@ -98,17 +102,27 @@ def evaluate(
     systems = _systems(
         system or [], bundle, data_root=root, weights_root=weights, runs=runs, where=(accelerator, precision)
     )
+    tested = next((made for made in systems if isinstance(made, BundleSystem)), None)
     with progress_bars() as tell:
+
+        def narrow(scene: Scene) -> Scene:
+            """For all systems alike: they are scored on the same scans."""
+            if tested is None:
+                return scene
+            return without_seen(scene, tested.bundle_of, on_progress=lambda *steps: tell("training scans", *steps))
+
         scene = open_scene(
             chosen,
             data_root=root,
             cache=runs / "near-copies",
             seeds=only,
+            narrow=narrow,
             on_progress=lambda done, total: tell("comparing all scans with all", done, total),
         )
         if protocol == EXPLANATIONS:
             for made in systems:
                 measure_heatmaps(scene, made, runs=runs, out=out, per_class=thorough, bundle=bundle, tell=tell)
+            _say_seen(scene)
             return
         for made in systems:
             walk(
@@ -120,9 +134,17 @@ def evaluate(
                 command=_command(protocol, chosen, made.name, seeds=seeds, robustness=robustness, bundle=bundle),
                 on_progress=lambda what, done, total, made=made: tell(f"{made.name}, {what}", done, total),  # type: ignore[misc]
             )
+    _say_seen(scene)
     for source, why in sorted(scene.refused.items()):
         typer.echo(f"left out: {source}: {why}", err=True)
     _show(score_again(out), out=out, drawn=() if figures is False else (chosen.name,), shown=chosen.name)
+
+
+def _say_seen(scene: Scene) -> None:
+    from sonoseek.evaluate.seen import in_words
+
+    if scene.seen is not None:
+        typer.echo(in_words(asdict(scene.seen)), err=True)
 
 
 def _protocol(

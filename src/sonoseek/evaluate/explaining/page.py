@@ -8,6 +8,7 @@ from typing import Any
 
 from sonoseek.evaluate.explaining.summary import OWN, OWN_PAIR, SIZES, figure_of
 from sonoseek.evaluate.figures import ACCENT, INK, QUIET, SERIES, axes
+from sonoseek.evaluate.seen import in_words
 
 TABLE = "table.md"
 TITLES = {
@@ -46,6 +47,7 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
         f"# Heatmaps of {content['system']['title']}, {content['protocol']['title']}",
         "",
         f"Mean over scans, 95 % interval by drawing groups. `{content['made']['command']}`",
+        *(["", f"{in_words(seen)}."] if (seen := content["made"].get("seen_in_training")) else []),
         "",
         *_maps(content, "verdict", "The verdict's map: the likeliest class, right or wrong"),
         *_maps(content, "truth", "The proven class's map"),

@@ -22,10 +22,11 @@ from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, write
 from sonoseek.evaluate.explaining.scan import Case, Examiner, Found, pick_thorough
 from sonoseek.evaluate.explaining.summary import summarise
 from sonoseek.evaluate.ranking import unit
-from sonoseek.evaluate.run import Report, _silent, _task, versions, write_json
+from sonoseek.evaluate.run import Report, _silent, _task, seen_in_training, versions, write_json
 from sonoseek.evaluate.scene import Scene
+from sonoseek.evaluate.seen import without_seen
 from sonoseek.evaluate.systems.base import Sample, System, Task
-from sonoseek.evaluate.systems.bundle import BundleSpeaks
+from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
 
 MAPS, PAIRS, OUTLINES, METRICS = "maps.csv", "pairs.csv", "outlines.csv", "metrics.json"
 COST = "cost.json"
@@ -71,9 +72,12 @@ def explain_rounds(
 
     Raises:
         ResultsError: a system that is no bundle; no test scan has a mask.
+        SplitError: more than half of the test scans of another archive are scans that the bundle has learnt from.
         SplitError, BundleError, …: as the system raises them.
     """
     tell = on_progress or _silent
+    if isinstance(system, BundleSystem):
+        scene = without_seen(scene, system.bundle_of)
     folder = runs / scene.protocol.name / system.name
     tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
     system.prepare(tasks, on_progress=lambda done, total: tell("learning", done, total))
@@ -117,6 +121,7 @@ def explain_rounds(
             "refused": dict(sorted(scene.refused.items())),
             "bundles": identities,
             "thorough_per_class": per_class,
+            **seen_in_training(scene),
         },
         "cost": cost,
     }

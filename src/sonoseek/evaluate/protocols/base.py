@@ -19,6 +19,8 @@ Key = tuple[str, str]
 VALIDATION = 0.125
 """Share of a training side that stops the training early, sets temperature and thresholds; cut by group as well."""
 FOLDS = 5
+OWN_ARCHIVES = ("folder", "manifest")
+"""Datasets whose case names are their owner's: the same name in two of them says nothing, the pixels do."""
 
 
 @dataclass(frozen=True, kw_only=True)

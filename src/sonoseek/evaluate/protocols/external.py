@@ -19,6 +19,8 @@ class External:
 
     guarded = True
     drops_copies = True
+    drops_seen = True
+    """Test scans that a finished bundle has learnt from are dropped, whatever they are called."""
 
     def __init__(
         self, *, train_on: Sequence[str] = ("busi",), test_on: str = "busbra", paths: Mapping[str, Path] | None = None
@@ -52,8 +54,8 @@ class External:
         self.title = f"{learnt} → {test_on}"
         self.description = f"Another hospital: learnt from {learnt}, frozen, tested on all of {test_on}."
         self.exclusions = (
-            f"near-copies of a test scan on the training side; cases of {test_on} whose class the training side lacks "
-            "are reported apart"
+            "near-copies of a test scan on the training side; test scans that a finished bundle has learnt from; cases "
+            f"of {test_on} whose class the training side lacks are reported apart"
         )
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:

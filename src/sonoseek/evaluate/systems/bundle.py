@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError, SplitError
 from sonoseek.encoder import Bundle, is_bundle, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine
+from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, Round
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.rows import RetrievalRow
 from sonoseek.evaluate.systems.base import Answers, Fitted, Progress, Sample, Task, Thresholds
@@ -165,15 +166,24 @@ class BundleSystem:
             NotFoundError: there is none for this round.
             BundleError: it is damaged.
         """
-        bundle = self._single or load_bundle(self._of(task))
+        bundle = self.bundle_of(task.round_)
         check_unseen(bundle, task.round_.test)
         fitted_here = bool(sum(map(len, task.round_.validation.values()))) and self._single is None
         return BundleSpeaks(bundle, own_thresholds=not fitted_here)
 
-    def _of(self, task: Task) -> Path:
-        label, fold = task.round_.label, f"fold-{task.round_.fold}"
+    def bundle_of(self, round_: Round) -> Bundle:
+        """The bundle that speaks in a round.
+
+        Raises:
+            NotFoundError: there is none.
+            BundleError: it is damaged.
+        """
+        return self._single or load_bundle(self._of(round_))
+
+    def _of(self, round_: Round) -> Path:
+        label, fold = round_.label, f"fold-{round_.fold}"
         places = [self._path / label / "training" / "bundle", self._path / label / "bundle"]
-        if task.round_.seed == 0:
+        if round_.seed == 0:
             places.append(self._path / fold / "bundle")
         for place in places:
             if place.is_dir():
@@ -186,6 +196,8 @@ class BundleSystem:
 
 def check_unseen(bundle: Bundle, test: Mapping[str, Sequence[str]]) -> None:
     """Refuse a bundle that was trained on a case of the test side, or does not say what it was trained on.
+
+    In one's own archives (`OWN_ARCHIVES`) the same name says nothing; there `without_seen` compares the pixels.
 
     Args:
         bundle: as its maker described it.
@@ -201,6 +213,8 @@ def check_unseen(bundle: Bundle, test: Mapping[str, Sequence[str]]) -> None:
             "nothing. Score a bundle of `sonoseek train`, or let `--system RECIPE` train one per round."
         )
     for name, case_ids in test.items():
+        if name in OWN_ARCHIVES and bundle.training_scans is not None:
+            continue
         if crossing := sorted(set(seen.get(name, ())) & set(case_ids)):
             raise SplitError(
                 f"bundle {bundle.bundle_id} was trained on {len(crossing)} cases of the test side ({crossing[0]!r} of "

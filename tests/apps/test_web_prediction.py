@@ -1,0 +1,93 @@
+"""What stands first on the page, in a real browser: headline, heaviest warning, filtered counts, near-duplicates."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
+from web_pages import Reader, order, reading_room, settled, violations
+
+pytestmark = pytest.mark.peer
+
+
+def warnings(page: Page) -> list[str]:
+    """Every warning on the page, the heaviest first."""
+    return [*page.locator(".prediction .heavy").all_text_contents(), *page.locator(".warnings li").all_text_contents()]
+
+
+def top(place: Locator) -> float:
+    found = place.bounding_box()
+    assert found is not None
+    return found["y"]
+
+
+@pytest.mark.parametrize("number", [3, 7])  # the similar cases agree with the prediction, and disagree
+def test_a_filter_is_labelled_and_changes_neither_counts_nor_warnings(
+    reader: Reader, asked: list[Path], number: int
+) -> None:
+    page = reader.pick(asked[number])
+    similar = page.locator(".beside")
+    before = (similar.inner_text(), page.locator(".prediction h1").inner_text(), warnings(page))
+    (benign,) = page.locator(".prediction .strip .benign").all_inner_texts()
+    assert any("disagree" in text for text in before[2]) is (number == 7)
+    expect(page.locator(".filtered")).to_have_count(0)
+    page.get_by_role("button", name="Benign", exact=True).click()
+    line = re.compile(
+        rf"^Filtered: (\d+) of 10 shown are (normal|malignant)\. "
+        rf"The filter hides {benign} of the 10 most similar \({benign} benign\)\.$"
+    )
+    expect(page.locator(".filtered")).to_have_text(line)
+    settled(page)
+    shown = page.locator(".card .diagnosis strong").all_inner_texts()
+    assert "benign" not in shown
+    told = line.match(page.locator(".filtered").inner_text())
+    assert told is not None
+    assert shown.count(told[2]) == int(told[1])
+    assert (similar.inner_text(), page.locator(".prediction h1").inner_text(), warnings(page)) == before
+    assert violations(page) == []
+
+
+def test_three_copies_are_one_card(browser: Browser, copies: Path, asked: list[Path], tmp_path: Path) -> None:
+    with reading_room("--gallery", copies, "--state", tmp_path / "state") as address:
+        reader = Reader(browser, address)
+        page = reader.pick(asked[3])
+        card = page.locator(".card", has_text="2 near-duplicates")
+        expect(card).to_have_count(1)
+        expect(card.locator(".foot a")).to_have_text(re.compile("^copy-"))
+        expect(page.locator(".card", has_text="2 more of the patient")).to_have_count(1)
+        assert sum("copy-" in name for name in order(page)) == 1
+        counted = page.locator(".beside").inner_text()
+        page.get_by_role("checkbox", name="No near-duplicates").uncheck()
+        expect(page.locator(".steps li")).to_contain_text("Near-duplicates listed")
+        settled(page)
+        assert sum("copy-" in name for name in order(page)) == 3
+        assert page.locator(".beside").inner_text() == counted
+        reader.calm()
+        reader.close()
+
+
+def test_the_heaviest_warning_is_seen_before_the_classes(reader: Reader, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    page = reader.pick(tmp_path / "noise.png")
+    expect(page.locator(".prediction h1")).to_contain_text("No prediction: this picture is unlike the scans")
+    heavy = page.locator(".prediction .heavy").first
+    expect(heavy).to_contain_text("unlike anything the network was trained on")
+    expect(heavy).to_be_in_viewport()
+    classes = page.locator(".prediction .classes")
+    assert top(page.locator(".prediction h1")) < top(heavy) < top(classes)
+    before = "([one, other]) => Boolean(one.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING)"
+    assert page.evaluate(before, [heavy.element_handle(), classes.element_handle()])  # and for a screen reader
+    expect(page.locator(".prediction .scale")).to_have_count(0)  # no likelihood to rely on
+    assert violations(page) == []
+
+
+def test_the_headline_holds_the_likelihood_against_the_threshold(reader: Reader, asked: list[Path]) -> None:
+    page = reader.pick(asked[1])
+    sentence = r"Likelihood of malignancy (< 1|\d+) %, (above|below) the \d+ %-\w+ threshold \([\d.]+ %\)"
+    expect(page.locator(".prediction h1")).to_have_text(re.compile(sentence))
+    expect(page.locator(".prediction .points li")).not_to_have_count(0)
