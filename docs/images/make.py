@@ -55,7 +55,7 @@ def cleaning() -> None:
 
 
 def explanations() -> None:
-    """Three phantoms: the verdict's heatmap, and their three best matches with the pair's heatmaps on both scans."""
+    """Three phantoms: the likeliest class's heatmap, and three best matches with the pair's heatmaps on both scans."""
     dataset = PhantomDataset(count=300, seed=21)
     asked = PhantomDataset(count=40, seed=22)
     encoder = open_encoder()
@@ -78,15 +78,15 @@ def explanations() -> None:
 
 def _explained_row(engine: SearchEngine, scan: Scan, label: str) -> np.ndarray:
     report = engine.query(scan, k=3)
-    verdict = report.explanations[0]
+    likeliest = report.explanations[0]
     plain = _tile(Image.fromarray(scan.pixels).convert("RGB"), f"a phantom, drawn as {label}")
     drawn = draw_panel(
-        Panel(pixels=scan.pixels, explanation=verdict, title="", contour=report.contour, spacing_mm=scan.spacing_mm),
-        reference=reference_of(verdict),
+        Panel(pixels=scan.pixels, explanation=likeliest, title="", contour=report.contour, spacing_mm=scan.spacing_mm),
+        reference=reference_of(likeliest),
     )
-    said = report.prediction.probabilities[verdict.target]
+    said = report.prediction.probabilities[likeliest.target]
     above = [plain]
-    below = [_tile(drawn, f"evidence for {verdict.target} ({percent(said)})")]
+    below = [_tile(drawn, f"evidence for {likeliest.target} ({percent(said)})")]
     for match in report.matches:
         own, other = report.pair(match.rank) or (None, None)
         if own is None or other is None or match.picture is None:
@@ -143,7 +143,7 @@ def question() -> None:
         top, left = first.contour.points.min(axis=0)
         bottom, right = first.contour.points.max(axis=0)
         region = Box(top=round(top) - 8, left=round(left) - 8, bottom=round(bottom) + 8, right=round(right) + 8)
-        report = engine.query(scan, region=region, liked=[first.matches[1].scan_id], per_patient=True, diverse=True)
+        report = engine.query(scan, region=region, liked=[first.matches[1].scan_id], per_patient=True, deduplicate=True)
         page = Path(folder) / "question.html"
         page.write_text(render(report, "html"), encoding="utf-8")
         _photograph(browser, page.as_uri(), "question.png", 1180)

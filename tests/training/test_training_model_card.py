@@ -267,11 +267,11 @@ def test_what_becomes_of_strangers_follows_the_manifest(finished):
     fitted = fit_novelty(drawn[:40], drawn[40:])
     with_it = section(model_card({**manifest, "novelty": fitted}, parameters=1), "Limits")
     without = section(model_card({k: v for k, v in manifest.items() if k != "novelty"}, parameters=1), "Limits")
-    assert "mostly get no verdict" in with_it
+    assert "mostly get no prediction" in with_it
     assert "strangers.md" in with_it
-    assert "get a verdict too" not in with_it
-    assert "get a verdict too" in without
-    assert "mostly get no verdict" not in without
+    assert "get a prediction too" not in with_it
+    assert "get a prediction too" in without
+    assert "mostly get no prediction" not in without
 
 
 def test_a_bundle_that_says_little_still_gets_a_card(finished):

@@ -25,7 +25,7 @@ class Failure:
     Attributes:
         plan: what was drawn.
         said: likeliest class. probability: its, 0 … 1, calibrated.
-        given: whether it was given as a verdict; otherwise the bundle abstained.
+        given: whether it was given as the label; otherwise the bundle abstained.
     """
 
     plan: PhantomPlan
@@ -42,15 +42,15 @@ class Failures:
         seed: of the archive. count: of its cases.
         asked: phantoms that were asked: cases but for those that the bundle has learnt from and those of a class that
             it does not know.
-        wrong: of them. wrong_verdicts: of those, given as a verdict.
-        worst: up to so many as were wished: wrong verdicts first, the surest first.
+        wrong: of them. wrong_labels: of those, given as the label.
+        worst: up to so many as were wished: wrong labels first, the surest first.
     """
 
     seed: int
     count: int
     asked: int
     wrong: int
-    wrong_verdicts: int
+    wrong_labels: int
     worst: tuple[Failure, ...]
 
 
@@ -62,7 +62,7 @@ def find_failures(
     most: int = SHOWN,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Failures:
-    """Ask a bundle for the verdict on phantoms and keep the worst; the same bundle gives the same.
+    """Ask a bundle for the prediction of phantoms and keep the worst; the same bundle gives the same.
 
     Args:
         bundle: folder.
@@ -109,7 +109,7 @@ def find_failures(
         count=count,
         asked=len(asked),
         wrong=len(found),
-        wrong_verdicts=sum(each.given for each in found),
+        wrong_labels=sum(each.given for each in found),
         worst=tuple(found[:most]),
     )
 
@@ -118,14 +118,14 @@ def failures_section(failures: Failures) -> str:
     """Markdown: how many were wrong, the worst of them, and the commands that show one again."""
     parts = [
         f"Of {failures.asked} phantoms of seed {failures.seed}, which it has not learnt from, the likeliest class was "
-        f"wrong for {failures.wrong}, and {failures.wrong_verdicts} of those were given as a verdict (for the others "
+        f"wrong for {failures.wrong}, and {failures.wrong_labels} of those were given as the label (for the others "
         "it abstained). Phantoms are drawn by code: they show kinds of error and may be published; how often it errs "
         "on scans, the figures of the protocols say.",
     ]
     if not failures.worst:
         return parts[0]
     rows = [
-        "| phantom | drawn | lesion | BI-RADS | scanner | burned in | it said | given as a verdict |",
+        "| phantom | drawn | lesion | BI-RADS | scanner | burned in | likeliest class | given as the label |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in failures.worst:
@@ -136,7 +136,7 @@ def failures_section(failures: Failures) -> str:
         )
     first = failures.worst[0].plan
     parts += [
-        "The surest of the wrong verdicts, then of the abstentions:",
+        "The surest of the wrong labels, then of the abstentions:",
         "\n".join(rows),
         "See them again:",
         f"    sonoseek data phantom --out phantoms --count {failures.count} --seed {failures.seed}\n"

@@ -131,8 +131,8 @@ def _protocol(
     ]
     if teachers:
         lines.append(
-            f"Of what is learnt of the classes, {recipe.teacher.weight:.0%} is the word of other networks trained on "
-            f"the same scans ({', '.join(teachers)}), the rest the proven diagnoses."
+            f"Of what is learnt of the classes, {recipe.teacher.weight:.0%} is the output of other networks trained on "
+            f"the same scans ({', '.join(teachers)}), the rest the reference standard."
         )
     if round_ is not None:
         tested = sum(map(len, round_.test.values()))

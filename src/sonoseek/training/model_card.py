@@ -71,9 +71,10 @@ def model_card(
 
 
 _INTENDED = (
-    "For researchers and for readers of breast ultrasound who take part in research: one doubtful lesion in, proven "
-    "precedents out, each with the pixels that it rests on; beside them a calibrated probability, or none. Also to "
-    "compare retrieval systems by one protocol, to look through an archive for near-copies and outliers, and to teach."
+    "For researchers and for readers of breast ultrasound who take part in research: one doubtful lesion in, similar "
+    "cases with their reference standard out, each with the pixels that the similarity rests on; beside them a "
+    "calibrated likelihood of malignancy, or none. Also to compare retrieval systems by one protocol, to look through "
+    "an archive for near-duplicates and outliers, and to teach."
 )
 _NOT_INTENDED = (
     "- No screening: it was not made for, nor measured on, people without a finding.\n"
@@ -86,7 +87,7 @@ _NOT_INTENDED = (
 def _what(manifest: Mapping[str, Any], *, parameters: int) -> tuple[str, ...]:
     rows, columns = manifest["cells"]
     return (
-        f"A network that reads one B-mode scan of the breast: a verdict over {', '.join(manifest['classes'])}, an "
+        f"A network that reads one B-mode scan of the breast: probabilities of {', '.join(manifest['classes'])}, an "
         f"embedding of {manifest['embedding_dim']} numbers for finding similar scans, and an evidence map of "
         f"{rows} × {columns} cells whose mean is the embedding. Each class logit is linear in the embedding, so a "
         "class's heatmap is an exact split of its logit, not an approximation. "
@@ -173,22 +174,23 @@ def _limits(manifest: Mapping[str, Any]) -> str:
             "- BUSI has no patient ids; near-identical scans are kept together in every split, scans of one patient "
             "that look different are not known to be.",
             "- A heatmap shows what the network rests on, not where a lesion is.",
-            _strangers(manifest.get("novelty")),
+            _out_of_distribution(manifest.get("novelty")),
         )
     )
 
 
-def _strangers(novelty: Mapping[str, Any] | None) -> str:
+def _out_of_distribution(novelty: Mapping[str, Any] | None) -> str:
     if novelty is None:
         return (
-            "- Scans that are no B-mode breast ultrasound get a verdict too: heed the report's novelty and the "
+            "- Scans that are no B-mode breast ultrasound get a prediction too: heed the report's novelty and the "
             "abstention."
         )
     return (
-        "- Scans that are no B-mode breast ultrasound mostly get no verdict: one farther from the training scans than "
-        f"{novelty['level']:.0%} of the validation scans is refused, and the report says so. Not all are: breast scans "
-        "that are inverted or upside down pass about every other time, and scans of a scanner that it has not learnt "
-        "from are refused more often than others (docs/results/strangers.md)."
+        "- Scans that are no B-mode breast ultrasound mostly get no prediction: one farther from the training scans "
+        f"than {novelty['level']:.0%} of the validation scans is called out-of-distribution, and the report says so. "
+        "Not all are: breast scans that are inverted or upside down pass about every other time, and scans of a "
+        "scanner that it has not learnt from are out-of-distribution more often than others "
+        "(docs/results/strangers.md)."
     )
 
 
