@@ -361,7 +361,15 @@ class TestPhrases:
         ]
 
     @pytest.mark.parametrize(
-        ("novelty", "part"), [(None, "Not known"), (20.0, "as its own"), (95.0, "Unusual"), (99.0, "Unlike anything")]
+        ("novelty", "part"),
+        [
+            (None, "Not known"),
+            (20.0, "as its own"),
+            (89.7, "one another (percentile 89)"),
+            (95.0, "Unusual"),
+            (98.6, "Unusual for the archive (percentile 98)"),
+            (99.0, "Unlike anything"),
+        ],
     )
     def test_novelty(self, build_report: Build, novelty: float | None, part: str) -> None:
         assert part in phrases.novelty(build_report(novelty=novelty))

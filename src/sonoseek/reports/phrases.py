@@ -191,11 +191,11 @@ def left_out(report: Report) -> str:
         return ""
     reasons = (
         (out.same_scan, "this very scan" if out.same_scan == 1 else f"{out.same_scan} copies of this very scan"),
-        (out.same_patient, f"{out.same_patient} of the same patient"),
-        (out.same_group, f"{out.same_group} of the same group"),
+        (out.same_patient, f"{out.same_patient:,} of the same patient"),
+        (out.same_group, f"{out.same_group:,} of the same group"),
     )
     named = ", ".join(text for count, text in reasons if count)
-    return f"Left out of the matches: {out.excluded} of the archive's {out.scans} scans ({named})."
+    return f"Left out of the matches: {out.excluded:,} of the archive's {out.scans:,} scans ({named})."
 
 
 def novelty(report: Report) -> str:
@@ -213,7 +213,12 @@ def novelty(report: Report) -> str:
         judgement = "unusual for the archive"
     else:
         judgement = "as close to the archive as its own scans are to one another"
-    return f"{judgement.capitalize()} (percentile {report.novelty:.0f})."
+    return f"{judgement.capitalize()} (percentile {whole_percentile(report.novelty)})."
+
+
+def whole_percentile(percentile: float) -> int:
+    """A percentile without decimals, never rounded up: 98.6 is below the 99 from which on another word stands."""
+    return int(percentile)
 
 
 def evidence_title(method: str, target: str, report: Report) -> str:

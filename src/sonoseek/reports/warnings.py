@@ -20,7 +20,7 @@ from sonoseek.core import (
     Scan,
     Severity,
 )
-from sonoseek.reports.phrases import UNLIKE_ANYTHING, apart, either, percent, point_name
+from sonoseek.reports.phrases import UNLIKE_ANYTHING, apart, either, percent, point_name, whole_percentile
 
 SMALL_SIDE = 128
 """Pixels. A scan with a shorter side has lost the speckle and the margins that a prediction rests on."""
@@ -137,7 +137,8 @@ def about_the_prediction(prediction: Prediction, *, abstain_below: float) -> lis
         found.append(
             warning(
                 "near_threshold",
-                f"The likelihood of malignancy ({said}) lies near the {point_name(point)} ({threshold}): another picture of the same lesion may fall on the other side.",
+                f"The likelihood of malignancy ({said}) lies near the {point_name(point)} ({threshold}): another "
+                "picture of the same lesion may fall on the other side.",
             )
         )
     if prediction.label is None:
@@ -294,7 +295,7 @@ def about_the_archive(
         found.append(
             warning(
                 "one_patient",
-                f"{count} of the archive's {left_out.scans} scans carry the same patient or group as this scan and "
+                f"{count:,} of the archive's {left_out.scans:,} scans carry the same patient or group as this scan and "
                 "were left out of the matches. If that name is a placeholder, such as ANONYMOUS, give the archive real "
                 "pseudonyms.",
             )
@@ -302,12 +303,12 @@ def about_the_archive(
     elif left_out is not None and left_out.same_patient + left_out.same_group:
         count = left_out.same_patient + left_out.same_group
         scans = "scan of the same patient or group was" if count == 1 else "scans of the same patient or group were"
-        found.append(warning("left_out", f"{count} archived {scans} left out."))
+        found.append(warning("left_out", f"{count:,} archived {scans} left out."))
     if novelty is not None and novelty >= UNLIKE_ANYTHING:
         found.append(
             warning(
                 "unlike_archive",
-                f"This scan is unlike anything in the archive (novelty percentile {novelty:.0f}): trust neither the "
+                f"This scan is unlike anything in the archive (novelty percentile {whole_percentile(novelty)}): trust neither the "
                 "prediction nor the matches.",
             )
         )
