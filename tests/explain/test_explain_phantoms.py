@@ -33,25 +33,37 @@ def phantoms(scanner: str, pathology: str, count: int) -> list[Case]:
     return [render_plan(plan_phantom(SEED + n, pathology=pathology, scanner=scanner)) for n in range(count)]
 
 
+@pytest.fixture(scope="module")
+def measured(engine: SearchEngine) -> dict[str, dict[str, list[float]]]:
+    """Scanner → share of positive evidence inside the lesion, whether the peak lies there, and the outline's size."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for scanner in sorted(SHARES):
+        figures = found.setdefault(scanner, {"inside": [], "pointing": [], "ratio": []})
+        for pathology in ("benign", "malignant"):
+            for case in phantoms(scanner, pathology, EACH // 2):
+                mask = case.lesion_masks[0]
+                assert mask is not None
+                heatmap = engine.explain_class(engine.read(case.scans[0]), pathology).heatmap
+                assert heatmap.shape == mask.shape
+                positive = np.clip(heatmap, 0, None)
+                figures["inside"].append(float(positive[mask].sum() / max(float(positive.sum()), 1e-9)))
+                figures["pointing"].append(float(mask.ravel()[int(heatmap.argmax())]))
+                figures["ratio"].append(float((heatmap >= 0.2 * heatmap.max()).sum() / mask.sum()))
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scanner", sorted(SHARES))
-def test_the_map_lies_on_the_lesion_at_its_scale(engine: SearchEngine, scanner: str) -> None:
-    inside, pointing, ratios = [], [], []
-    for pathology in ("benign", "malignant"):
-        for case in phantoms(scanner, pathology, EACH // 2):
-            mask = case.lesion_masks[0]
-            assert mask is not None
-            reading = engine.read(case.scans[0])
-            heatmap = engine.explain_class(reading, pathology).heatmap
-            assert heatmap.shape == mask.shape
-            positive = np.clip(heatmap, 0, None)
-            inside.append(float(positive[mask].sum() / max(float(positive.sum()), 1e-9)))
-            pointing.append(bool(mask.ravel()[int(heatmap.argmax())]))
-            outlined = (heatmap >= 0.2 * heatmap.max()).sum()
-            ratios.append(float(outlined / mask.sum()))
-    assert np.mean(inside) >= 0.5
-    assert np.mean(pointing) >= 0.8
-    assert 0.5 <= np.median(ratios) <= 1.9  # at its scale: neither a dot nor the whole scan
+def test_the_map_lies_on_the_lesion_at_its_scale(measured: dict[str, dict[str, list[float]]], scanner: str) -> None:
+    figures = measured[scanner]
+    assert np.mean(figures["inside"]) >= 0.5
+    assert np.mean(figures["pointing"]) >= 0.7  # of 24: two standard errors below 0.86
+    assert 0.5 <= np.median(figures["ratio"]) <= 1.9  # at its scale: neither a dot nor the whole scan
+
+
+@pytest.mark.slow
+def test_the_peak_lies_on_the_lesion_over_all_scanners(measured: dict[str, dict[str, list[float]]]) -> None:
+    assert np.mean([value for figures in measured.values() for value in figures["pointing"]]) >= 0.85
 
 
 @pytest.mark.slow
