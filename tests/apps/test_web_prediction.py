@@ -88,6 +88,6 @@ def test_the_heaviest_warning_is_seen_before_the_classes(reader: Reader, tmp_pat
 
 def test_the_headline_holds_the_likelihood_against_the_threshold(reader: Reader, asked: list[Path]) -> None:
     page = reader.pick(asked[1])
-    sentence = r"Likelihood of malignancy (< 1|\d+) %, (above|below) the \d+ %-\w+ threshold \([\d.]+ %\)"
+    sentence = r"Likelihood of malignancy (<\s1|\d+)\s%, (above|below) the \d+\s%-\w+ threshold \([\d.]+\s%\)"
     expect(page.locator(".prediction h1")).to_have_text(re.compile(sentence))
     expect(page.locator(".prediction .points li")).not_to_have_count(0)
