@@ -1,9 +1,10 @@
 import { cleanup, render, screen } from "@testing-library/svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { duration, layers, percent, reference, signed } from "../src/lib/heat";
-import type { Match } from "../src/lib/types";
+import type { Job, Match } from "../src/lib/types";
 import Card from "../src/parts/Card.svelte";
 import Counts from "../src/parts/Counts.svelte";
+import JobCard from "../src/parts/JobCard.svelte";
 import Problem from "../src/parts/Problem.svelte";
 
 afterEach(cleanup);
@@ -76,7 +77,7 @@ it("a problem is said aloud and can be closed", () => {
 
 describe("numbers", () => {
   const map = (target: string, peak: number) =>
-    ({ target, peak, shape: [100, 100], method: "", exact: true, explained: 0, bias: 0, sum: 0 }) as const;
+    ({ target, peak, shape: [100, 100], method: "", exact: true, value: 0, bias: 0, sum: 0 }) as const;
 
   it("of a heatmap have one scale for both, and never less than the floor", () => {
     expect(reference(map("malignant", 0.001) as never)).toBe(1);
@@ -90,5 +91,39 @@ describe("numbers", () => {
     expect([0, 0.004, 0.5, 0.996, 1].map(percent)).toEqual(["0 %", "< 1 %", "50 %", "> 99 %", "100 %"]);
     expect([0.12345, -0.5, -0.0001].map((value) => signed(value, 3))).toEqual(["+0.123", "−0.500", "0.000"]);
     expect([0.2, 59, 61, 7300].map(duration)).toEqual(["1 s", "59 s", "1 min", "2 h 2 min"]);
+  });
+});
+
+describe("a batch job", () => {
+  const JOB: Job = {
+    job_id: "0123456789abcdef",
+    kind: "evaluate",
+    state: "done",
+    title: "monday",
+    total: 5,
+    done: 5,
+    refused: 0,
+    seconds_left: null,
+    created: "2026-01-01T00:00:00Z",
+    error: "",
+    summary: {
+      predictions: { benign: 3, "not sure": 2 },
+      seen_in_training: 2,
+      scored: 3,
+      confusion: [[0, 0, 0, 0], [0, 2, 0, 1], [0, 0, 0, 0]],
+      accuracy: [1, 0.9, 1],
+      auroc_malignant: null,
+    },
+    openable: true,
+  };
+
+  it("says what it does not score, and why it gives no figure", () => {
+    render(JobCard, { job: JOB, onchange: vi.fn() });
+    expect(screen.getByText("3 scans with a reference standard; not scored: 2 that were in the training data")).toBeTruthy();
+    cleanup();
+    const text = "4 of 5 scans with a reference label were in the training data";
+    render(JobCard, { job: { ...JOB, summary: { scored: 0, no_figures: text } }, onchange: vi.fn() });
+    expect(screen.getByText(text)).toBeTruthy();
+    expect(screen.queryByText("Accuracy")).toBeNull();
   });
 });

@@ -57,7 +57,7 @@ def gallery(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def copies(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery in which one case is archived three times, re-saved, and one patient has three of the eleven others."""
+    """A gallery in which one case is archived three times, re-saved, and one patient has three of the nine others."""
     folder = tmp_path_factory.mktemp("copies")
     scans = {kind: sorted(f for f in (archive / kind).glob("*.png") if "_mask" not in f.name) for kind in KINDS}
     pixels = np.asarray(Image.open(scans["benign"][0]).convert("L"))
@@ -70,8 +70,8 @@ def copies(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) ->
             )
             table.writerow([f"copy-{number}", folder / f"{number}.png", "benign", ""])
         for kind, several in scans.items():
-            for number, path in enumerate(several[1:5]):
-                patient = "p-1" if kind == "malignant" and number < 3 else ""
+            for number, path in enumerate(several[1:4]):
+                patient = "p-1" if kind == "malignant" else ""
                 table.writerow([f"{kind}-{number}", path, kind, patient])
     run("index", "build", "--dataset", "manifest", "--data", folder / "table.csv", "--gallery", folder / "g")
     return folder / "g"

@@ -11,12 +11,28 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from web_pages import Reader, order, reading_room, settled, violations
 
+from sonoseek.core import Report
+from sonoseek.engine import open_engine
+from sonoseek.reading import read_scan
+
 pytestmark = pytest.mark.peer
+
+
+@pytest.fixture(scope="module")
+def reports(gallery: Path, asked: list[Path]) -> dict[Path, Report]:
+    """What the page is to show of each scan."""
+    with open_engine(gallery, threads=1) as engine:
+        return {path: engine.query(read_scan(path), explain_matches=False) for path in asked}
 
 
 def warnings(page: Page) -> list[str]:
     """Every warning on the page, the heaviest first."""
     return [*page.locator(".prediction .heavy").all_text_contents(), *page.locator(".warnings li").all_text_contents()]
+
+
+def plain(text: str) -> str:
+    """Without the spaces that keep a number and its unit on one line."""
+    return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
 def top(place: Locator) -> float:
@@ -25,15 +41,21 @@ def top(place: Locator) -> float:
     return found["y"]
 
 
-@pytest.mark.parametrize("number", [3, 7])  # the similar cases agree with the prediction, and disagree
+@pytest.mark.parametrize("disagree", [True, False])
 def test_a_filter_is_labelled_and_changes_neither_counts_nor_warnings(
-    reader: Reader, asked: list[Path], number: int
+    reader: Reader, reports: dict[Path, Report], disagree: bool
 ) -> None:
-    page = reader.pick(asked[number])
+    scan = next(
+        path
+        for path, report in reports.items()
+        if ("disagreement" in {each.code for each in report.warnings}) is disagree
+        and 1 < report.similar_cases.labels.get("benign", 0) < 10
+    )
+    page = reader.pick(scan)
     similar = page.locator(".beside")
     before = (similar.inner_text(), page.locator(".prediction h1").inner_text(), warnings(page))
     (benign,) = page.locator(".prediction .strip .benign").all_inner_texts()
-    assert any("disagree" in text for text in before[2]) is (number == 7)
+    assert any("disagree" in text for text in before[2]) is disagree
     expect(page.locator(".filtered")).to_have_count(0)
     page.get_by_role("button", name="Benign", exact=True).click()
     line = re.compile(
@@ -86,8 +108,18 @@ def test_the_heaviest_warning_is_seen_before_the_classes(reader: Reader, tmp_pat
     assert violations(page) == []
 
 
+def test_without_a_heavy_warning_the_first_of_medium_weight_stands_open(
+    reader: Reader, reports: dict[Path, Report]
+) -> None:
+    scan, found = next((path, r.warnings) for path, r in reports.items() if r.warnings[0].severity == "medium")
+    page = reader.pick(scan)
+    expect(page.locator(".prediction .heavy")).to_have_count(1)
+    expect(page.locator(".prediction .heavy.medium")).to_be_visible()
+    assert [plain(text) for text in warnings(page)] == [each.text for each in found]
+
+
 def test_the_headline_holds_the_likelihood_against_the_threshold(reader: Reader, asked: list[Path]) -> None:
     page = reader.pick(asked[1])
-    sentence = r"Likelihood of malignancy (< 1|\d+) %, (above|below) the \d+ %-\w+ threshold \([\d.]+ %\)"
+    sentence = r"Likelihood of malignancy (<\s1|\d+)\s%, (above|below) the \d+\s%-\w+ threshold \([\d.]+\s%\)"
     expect(page.locator(".prediction h1")).to_have_text(re.compile(sentence))
     expect(page.locator(".prediction .points li")).not_to_have_count(0)
