@@ -1,7 +1,7 @@
 """sonoseek: a search engine for breast ultrasound. Research use only, not for diagnosis.
 
-One scan goes in; one `Report` comes out: the likelihood of malignancy and the likeliest class, the most similar past
-cases with their reference standard, and the pixels that the prediction rests on.
+One scan goes in; one `Report` comes out: the likelihood of malignancy and the likeliest class, calibrated (or "not
+sure"), the most similar past cases with their reference standard, and the pixels that both rest on.
 
     import sonoseek as ss
     scan = ss.read_scan("exam.dcm")

@@ -1,6 +1,7 @@
 """The main job from the command line: an archive, a gallery, a report."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,9 @@ import pytest
 from sonoseek.core import SonoseekError
 from sonoseek.gallery import open_gallery
 from sonoseek.reports import report_schema
+
+FIRST = ["schema", "schema_version", "disclaimer", "headline", "warnings", "prediction", "similar_cases"]
+"""What a JSON report begins with: what a reader is to see first."""
 
 
 def test_a_build_counts_and_a_second_one_finds_nothing_to_do(run, archive: Path, tmp_path: Path) -> None:
@@ -44,16 +48,32 @@ def test_a_broken_mask_does_not_keep_a_scan_out(run, archive: Path, tmp_path: Pa
 
 def test_a_table_a_person_can_read(run, gallery: Path, scan: Path) -> None:
     done = run("query", scan, "--gallery", gallery, "-k", 5)
-    text = done.stdout.lower()
-    assert "research use only" in text
-    assert "malignant" in text
+    headline = json.loads(run("query", scan, "--gallery", gallery, "-k", 5, "--format", "json").stdout)["headline"]
+    assert re.match(r"Likelihood of malignancy (< 1|> 99|\d+) %, (above|below) the ", headline)
+    first, second, *_ = done.stdout.splitlines()
+    assert first == f"Prediction  {headline}"
+    assert second.lstrip().startswith(("! ", "Likeliest class: ", "Not sure: "))  # a heavy warning before the class
+    assert "research use only" in done.stdout.lower()
     assert f"malignant/{scan.name}" not in done.stdout
+
+
+def test_one_per_patient_and_no_near_duplicates_unless_asked_otherwise(run, copies: Path, asked: list[Path]) -> None:
+    def query(*options: object) -> dict[str, object]:
+        return json.loads(run("query", asked[3], "-g", copies, "-k", 20, "-f", "json", *options).stdout)
+
+    listed = [len(query(*options)["matches"]) for options in ((), ("--no-per-patient", "--no-deduplicate"))]
+    assert listed == [10, 14]
+    text = run("query", asked[3], "-g", copies, "-k", 20).stdout
+    assert text.count("(2 near-duplicates)") == 1
+    assert text.count("(2 more of the patient)") == 1
+    assert "5 of 10 independent similar cases are benign" in text
 
 
 def test_json_holds_to_its_schema_and_leaves_the_scan_itself_out(run, gallery: Path, scan: Path) -> None:
     done = run("query", scan, "--gallery", gallery, "-k", 5, "--format", "json")
     report = json.loads(done.stdout)
     jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert list(report)[:7] == FIRST
     assert len(report["matches"]) == 5
     assert f"malignant/{scan.name}" not in {match["case_id"] for match in report["matches"]}
 

@@ -25,6 +25,11 @@ from sonoseek.core import InvalidValueError
 from sonoseek.engine import open_engine
 
 BASE = "http://localhost"
+TABLE = [
+    *("number", "name", "refused", "headline", "label", "malignancy_not_ruled_out"),
+    *("normal", "benign", "malignant", "reference", "seen_in_training", "agreement"),
+    *("match", "match_label", "match_similarity", "novelty", "warnings"),
+]
 
 
 def opened(gallery: Path, settings: WebSettings) -> TestClient:
@@ -157,6 +162,22 @@ class TestWork:
         assert {row["name"] for row in table} == {f"'{n}" for n in [*names[:4], "=no.txt"]} | {names[4]}
         assert not [value for row in table for value in row.values() if value[:1] in ("=", "+", "-", "@", "\t")]
         assert sum(float(table[0][name]) for name in ("normal", "benign", "malignant")) == pytest.approx(1, abs=1e-3)
+        assert list(table[0]) == TABLE
+
+    def test_the_table_says_what_is_not_ruled_out_and_what_was_learnt_from(
+        self, client: TestClient, scans: list[Path]
+    ) -> None:
+        job = begun(client, {f"{path.parent.name}/{path.name}": path.read_bytes() for path in scans[::5]})
+        assert ended(client, job)["summary"]["seen_in_training"] == 0
+        rows = client.get(f"/api/jobs/{job}/rows").json()
+        table = list(csv.DictReader(io.StringIO(client.get(f"/api/jobs/{job}/rows.csv").text)))
+        for row, line in zip(rows, table, strict=True):
+            told = row["outcome"]
+            assert line["headline"].startswith("malignancy ") or told["label"] is None
+            assert line["malignancy_not_ruled_out"] == ("yes" if told["not_ruled_out"] else "")
+            assert (line["reference"], line["seen_in_training"]) == (row["name"].split("/")[0], "")
+            assert float(line["malignant"]) == told["likelihood_of_malignancy"]
+        assert {line["malignancy_not_ruled_out"] for line in table} == {"yes", ""}
 
     def test_predictions_are_held_against_folders(self, client: TestClient, scans: list[Path]) -> None:
         files = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in scans[::6]}

@@ -1,4 +1,4 @@
-"""A scan unlike the training scans gets no verdict, and a bundle that cannot tell never abstains for that reason."""
+"""A scan unlike the training scans gets no prediction, and a bundle that cannot tell never abstains for that reason."""
 
 import base64
 

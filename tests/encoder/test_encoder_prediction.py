@@ -37,7 +37,7 @@ def test_a_sure_network_excludes_the_rest_and_the_set_is_never_empty(make_bundle
 
 
 @given(st.lists(st.floats(-200, 200, width=32), min_size=3, max_size=3))
-def test_every_finite_logit_makes_a_whole_verdict(logits):
+def test_every_finite_logit_makes_a_whole_prediction(logits):
     said = predict(BUNDLE, np.array(logits, np.float32))
     assert sum(said.probabilities.values()) == pytest.approx(1, abs=1e-9)
     top = max(said.probabilities.values())

@@ -122,7 +122,7 @@ def bundle(embed):
 
 
 @pytest.mark.parametrize("kind", sorted(set(STRANGERS) - TURNED - SPECKLED))
-def test_what_is_no_breast_gets_no_verdict(bundle, embed, kind):
+def test_what_is_no_breast_gets_no_prediction(bundle, embed, kind):
     for said in embed(make_stranger(kind, seed) for seed in (0, 1)):
         prediction = predict(bundle, said.logits[0], embedding=said.embedding[0])
         assert prediction.out_of_distribution, prediction.ood_score

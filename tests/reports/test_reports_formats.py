@@ -320,6 +320,31 @@ class TestHeadline:
         assert reached == [share >= point.threshold for point in POINTS]
         assert document["prediction"]["fitted_on"] == FITTED_ON
 
+    @pytest.mark.parametrize(
+        ("share", "said"),
+        [
+            (0.10996, "10.996 %, below the 98 %-sensitivity threshold (11.000 %)"),
+            (0.1101, "11.01 %, above the 98 %-sensitivity threshold (11.00 %)"),
+            (0.11, "11 %, at the 98 %-sensitivity threshold (11 %)"),
+        ],
+    )
+    def test_what_is_near_the_threshold_never_reads_as_equal_to_it(self, share: float, said: str) -> None:
+        prediction = predicted(0.0, 1 - share, share)
+        assert said in phrases.headline(prediction)
+        (near,) = warnings.about_the_prediction(prediction, abstain_below=0.5)
+        assert (
+            f"({said.split(',')[0]}) lies near the 98 %-sensitivity threshold {said[said.index('(') :]}:" in near.text
+        )
+
+    def test_not_sure_and_a_table_name_malignancy_where_it_is_not_ruled_out(self) -> None:
+        assert phrases.likeliest(predicted(0.25, 0.60, 0.15, label=None)) == (
+            "Not sure: benign (60 %), normal (25 %) or malignant (15 %)."
+        )
+        assert phrases.likeliest(predicted(0.35, 0.60, 0.05, label=None)) == "Not sure: benign (60 %) or normal (35 %)."
+        assert phrases.short_headline(predicted(0.05, 0.80, 0.15)) == "malignancy 15 %, not ruled out, likeliest benign"
+        assert phrases.short_headline(predicted(0.05, 0.91, 0.04)) == "malignancy 4 %, likeliest benign"
+        assert phrases.short_headline(predicted(0.3, 0.3, 0.4, label=None)) == "malignancy 40 %, not sure"
+
     def test_the_class_of_a_benign_scan_below_the_threshold_is_said(self) -> None:
         assert phrases.likeliest(predicted(0.05, 0.91, 0.04)) == "Likeliest class: benign, 91 %."
         assert phrases.tone(predicted(0.05, 0.91, 0.04)) == "benign"
@@ -336,7 +361,15 @@ class TestPhrases:
         ]
 
     @pytest.mark.parametrize(
-        ("novelty", "part"), [(None, "Not known"), (20.0, "as its own"), (95.0, "Unusual"), (99.0, "Unlike anything")]
+        ("novelty", "part"),
+        [
+            (None, "Not known"),
+            (20.0, "as its own"),
+            (89.7, "one another (percentile 89)"),
+            (95.0, "Unusual"),
+            (98.6, "Unusual for the archive (percentile 98)"),
+            (99.0, "Unlike anything"),
+        ],
     )
     def test_novelty(self, build_report: Build, novelty: float | None, part: str) -> None:
         assert part in phrases.novelty(build_report(novelty=novelty))
@@ -358,6 +391,8 @@ class TestPhrases:
         assert phrases.filtered(replace(report, where=None, hidden=None)) == ""
         one = build_report(similar_cases=LabelCounts(labels={"malignant": 1}))
         assert phrases.similar_cases(one) == "The one independent similar case is malignant."
+        two = build_report(similar_cases=LabelCounts(labels={"malignant": 1, "benign": 1}))
+        assert phrases.similar_cases(two) == "1 of 2 independent similar cases is benign, 1 malignant."
         assert phrases.similar_cases(build_report(matches=())) == "No similar case was found or asked for."
 
     def test_what_stands_behind_a_match(self, build_match: Callable[..., Match]) -> None:
@@ -420,6 +455,12 @@ class TestWarnings:
         assert codes(malignant=5, benign=5) == []
         assert codes(malignant=2) == []  # two cases are no majority
         assert codes(benign=10) == []
+        prediction = replace(prediction, label=None, ood_score=2.0)
+        assert codes(malignant=6, benign=4) == []  # no prediction is given
+
+    def test_a_short_list_of_one(self, build_match: Callable[..., Match]) -> None:
+        (told,) = warnings.about_the_list([build_match(1)], k=3, filtered=False, independent=True, why_none=None)
+        assert told.text == "The archive has 1 independent case to compare with; 3 were asked for."
 
     def test_one_patient_over_most_of_the_archive(self) -> None:
         def codes(**counts: int) -> list[str]:

@@ -53,20 +53,24 @@ def count_similar(
     """
     if gallery is None or not k or not embedding.any():
         return SimilarCases(labels=NOTHING, hidden=None if where is None else NOTHING)
-    nearest = matches
-    if where is not None or not independent:
-        nearest = gallery.search(
+
+    def cases(where: str | None) -> Sequence[Match]:
+        return gallery.search(
             embedding,
             k=k,
+            where=where,
             exclude=exclude or None,
             novelty=False,
             pictures=False,
             per_patient=True,
             duplicate_threshold=duplicate_threshold,
         ).matches
+
+    passing = matches if independent else None  # a list of copies is full before it shows all that the filter lets pass
     if where is None:
-        return SimilarCases(labels=_labels(nearest), hidden=None)
-    shown = {owner(match) for match in matches}
+        return SimilarCases(labels=_labels(cases(None) if passing is None else passing), hidden=None)
+    nearest = cases(None)
+    shown = {owner(match) for match in (cases(where) if passing is None else passing)}
     return SimilarCases(labels=_labels(nearest), hidden=_labels([m for m in nearest if owner(m) not in shown]))
 
 

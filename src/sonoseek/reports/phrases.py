@@ -58,25 +58,32 @@ def headline(prediction: Prediction) -> str:
         doubt = "" if prediction.likeliest == MALIGNANT else ": malignancy is not ruled out"
         return f"Likelihood of malignancy {percent(likelihood)}, and this bundle states no threshold{doubt}."
     if likelihood < point.threshold:
-        said, threshold = _apart(likelihood, point.threshold)
-        return f"Likelihood of malignancy {said}, below the {point_name(point)} ({threshold})."
+        return f"Likelihood of malignancy {against(likelihood, point)}."
     if prediction.likeliest != MALIGNANT:
-        said, threshold = _apart(likelihood, point.threshold)
-        told = f"Likelihood of malignancy {said}, above the {point_name(point)} ({threshold})"
-        return f"{told}: malignancy is not ruled out."
+        return f"Likelihood of malignancy {against(likelihood, point)}: malignancy is not ruled out."
     highest = max((each for each in prediction.operating_points if likelihood >= each.threshold), key=_threshold)
-    said, threshold = _apart(likelihood, highest.threshold)
-    return f"Likelihood of malignancy {said}, above the {point_name(highest)} ({threshold})."
+    return f"Likelihood of malignancy {against(likelihood, highest)}."
 
 
 def _threshold(point: OperatingPoint) -> float:
     return point.threshold
 
 
-def _apart(likelihood: float, threshold: float) -> tuple[str, str]:
-    """Two probabilities as percent, with a decimal where whole numbers would make them look equal."""
-    said = percent(likelihood), percent(threshold)
-    return said if said[0] != said[1] else (f"{likelihood * 100:.1f} %", f"{threshold * 100:.1f} %")
+def against(likelihood: float, point: OperatingPoint) -> str:
+    """A likelihood held against a threshold: "15 %, above the 98 %-sensitivity threshold (11 %)"."""
+    where = "at" if likelihood == point.threshold else "below" if likelihood < point.threshold else "above"
+    said, threshold = apart(likelihood, point.threshold)
+    return f"{said}, {where} the {point_name(point)} ({threshold})"
+
+
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Two probabilities as percent, with as many decimals as make them look different; whole numbers where equal."""
+    said = percent(one), percent(other)
+    for digits in range(1, 5):
+        if said[0] != said[1] or one == other:
+            break
+        said = f"{one * 100:.{digits}f} %", f"{other * 100:.{digits}f} %"
+    return said
 
 
 def tone(prediction: Prediction) -> str:
@@ -90,11 +97,16 @@ def tone(prediction: Prediction) -> str:
 
 
 def short_headline(prediction: Prediction) -> str:
-    """The prediction in a table's cell: "malignancy 15 %, likeliest benign" or "malignancy 40 %, not sure"."""
+    """The prediction in a table's cell: "malignancy 3 %, likeliest benign" or "malignancy 40 %, not sure".
+
+    "malignancy 15 %, not ruled out, likeliest benign" where class and threshold disagree.
+    """
     if prediction.out_of_distribution:
         return "no prediction: unlike the training scans"
     likelihood = prediction.likelihood_of_malignancy
     told = "not sure" if prediction.label is None else f"likeliest {prediction.label}"
+    if prediction.not_ruled_out and prediction.label not in (None, MALIGNANT):
+        told = f"not ruled out, {told}"
     return told if likelihood is None else f"malignancy {percent(likelihood)}, {told}"
 
 
@@ -105,8 +117,10 @@ def likeliest(prediction: Prediction) -> str:
     if prediction.out_of_distribution:
         return f"No class is given. The network alone would find {top} likeliest ({share}); do not rely on it."
     if prediction.label is None:
-        second = sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])[1]
-        return f"Not sure: {top} ({share}) or {second} ({percent(prediction.probabilities[second])})."
+        named = sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])[:2]
+        if prediction.not_ruled_out and MALIGNANT not in named:
+            named.append(MALIGNANT)  # else the choice of two would read as if it were ruled out
+        return f"Not sure: {either(f'{name} ({percent(prediction.probabilities[name])})' for name in named)}."
     return f"Likeliest class: {top}, {share}."
 
 
@@ -143,7 +157,7 @@ def similar_cases(report: Report) -> str:
         return f"The one independent similar case is {next(iter(counts.labels))}."
     (top, count), *others = counts.labels.items()
     rest = "".join(f", {each} {name}" for name, each in others)
-    return f"{count} of {counts.total} independent similar cases are {top}{rest}."
+    return f"{count} of {counts.total} independent similar cases {'is' if count == 1 else 'are'} {top}{rest}."
 
 
 def filtered(report: Report) -> str:
@@ -154,7 +168,7 @@ def filtered(report: Report) -> str:
     told = "none is shown"
     if shown.total:
         top, count = next(iter(shown.labels.items()))
-        told = f"{count} of {shown.total} shown {'is' if shown.total == 1 else 'are'} {top}"
+        told = f"{count} of {shown.total} shown {'is' if count == 1 else 'are'} {top}"
     hidden = report.hidden
     if not hidden.total:
         return f"Filtered: {told}. The filter hides none of the most similar cases."
@@ -177,11 +191,11 @@ def left_out(report: Report) -> str:
         return ""
     reasons = (
         (out.same_scan, "this very scan" if out.same_scan == 1 else f"{out.same_scan} copies of this very scan"),
-        (out.same_patient, f"{out.same_patient} of the same patient"),
-        (out.same_group, f"{out.same_group} of the same group"),
+        (out.same_patient, f"{out.same_patient:,} of the same patient"),
+        (out.same_group, f"{out.same_group:,} of the same group"),
     )
     named = ", ".join(text for count, text in reasons if count)
-    return f"Left out of the matches: {out.excluded} of the archive's {out.scans} scans ({named})."
+    return f"Left out of the matches: {out.excluded:,} of the archive's {out.scans:,} scans ({named})."
 
 
 def novelty(report: Report) -> str:
@@ -199,7 +213,12 @@ def novelty(report: Report) -> str:
         judgement = "unusual for the archive"
     else:
         judgement = "as close to the archive as its own scans are to one another"
-    return f"{judgement.capitalize()} (percentile {report.novelty:.0f})."
+    return f"{judgement.capitalize()} (percentile {whole_percentile(report.novelty)})."
+
+
+def whole_percentile(percentile: float) -> int:
+    """A percentile without decimals, never rounded up: 98.6 is below the 99 from which on another word stands."""
+    return int(percentile)
 
 
 def evidence_title(method: str, target: str, report: Report) -> str:

@@ -20,7 +20,7 @@ from sonoseek.core import (
     Scan,
     Severity,
 )
-from sonoseek.reports.phrases import UNLIKE_ANYTHING, either, percent, point_name
+from sonoseek.reports.phrases import UNLIKE_ANYTHING, apart, either, percent, point_name, whole_percentile
 
 SMALL_SIDE = 128
 """Pixels. A scan with a shorter side has lost the speckle and the margins that a prediction rests on."""
@@ -133,11 +133,12 @@ def about_the_prediction(prediction: Prediction, *, abstain_below: float) -> lis
     found = []
     likelihood, point = prediction.likelihood_of_malignancy, prediction.rule_out
     if likelihood is not None and point is not None and abs(_logit(likelihood) - _logit(point.threshold)) < NEAR:
+        said, threshold = apart(likelihood, point.threshold)
         found.append(
             warning(
                 "near_threshold",
-                f"The likelihood of malignancy ({percent(likelihood)}) lies near the {point_name(point)} "
-                f"({percent(point.threshold)}): another picture of the same lesion may fall on the other side.",
+                f"The likelihood of malignancy ({said}) lies near the {point_name(point)} ({threshold}): another "
+                "picture of the same lesion may fall on the other side.",
             )
         )
     if prediction.label is None:
@@ -254,7 +255,7 @@ def about_the_list(
         return [] if why_none is None else [warning("no_matches", why_none)]
     found = []
     if len(matches) < k and not filtered:
-        kind = "independent cases" if independent else "scans"
+        kind = f"{'independent case' if independent else 'scan'}{'' if len(matches) == 1 else 's'}"
         found.append(
             warning("few_matches", f"The archive has {len(matches)} {kind} to compare with; {k} were asked for.")
         )
@@ -294,7 +295,7 @@ def about_the_archive(
         found.append(
             warning(
                 "one_patient",
-                f"{count} of the archive's {left_out.scans} scans carry the same patient or group as this scan and "
+                f"{count:,} of the archive's {left_out.scans:,} scans carry the same patient or group as this scan and "
                 "were left out of the matches. If that name is a placeholder, such as ANONYMOUS, give the archive real "
                 "pseudonyms.",
             )
@@ -302,20 +303,25 @@ def about_the_archive(
     elif left_out is not None and left_out.same_patient + left_out.same_group:
         count = left_out.same_patient + left_out.same_group
         scans = "scan of the same patient or group was" if count == 1 else "scans of the same patient or group were"
-        found.append(warning("left_out", f"{count} archived {scans} left out."))
+        found.append(warning("left_out", f"{count:,} archived {scans} left out."))
     if novelty is not None and novelty >= UNLIKE_ANYTHING:
         found.append(
             warning(
                 "unlike_archive",
-                f"This scan is unlike anything in the archive (novelty percentile {novelty:.0f}): trust neither the "
-                "prediction nor the matches.",
+                f"This scan is unlike anything in the archive (novelty percentile {whole_percentile(novelty)}): trust "
+                "neither the prediction nor the matches.",
             )
         )
     return found + _disagreement(prediction, similar)
 
 
 def _disagreement(prediction: Prediction, similar: LabelCounts) -> list[ReportWarning]:
-    """One warning when most of three or more independent similar cases carry another class than the likeliest."""
+    """One warning when most of three or more independent similar cases carry another class than the likeliest.
+
+    None where no prediction is given: there is nothing to disagree with.
+    """
+    if prediction.out_of_distribution:
+        return []
     top = prediction.likeliest
     against = [name for name, count in similar.labels.items() if name != top and 2 * count > similar.total]
     if similar.total < FEWEST or not against:

@@ -106,12 +106,12 @@ def export(
     run: Annotated[Path | None, typer.Argument(help="Folder of a finished run; none with --ensemble.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
     ensemble: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a bundle that speaks with others as one; give two or more.")
+        list[Path] | None, typer.Option(help="Folder of a member of an ensemble; give two or more.")
     ] = None,
     name: Annotated[str, typer.Option(help="--ensemble: its name.")] = "ensemble",
     version: Annotated[str, typer.Option(help="--ensemble: its version.")] = "1",
     weights: Annotated[
-        str | None, typer.Option(help="--ensemble: words of the members, e.g. 2,1,1; all alike by default.")
+        str | None, typer.Option(help="--ensemble: weights of the members, e.g. 2,1,1; equal by default.")
     ] = None,
     norms: Annotated[
         str | None,
@@ -125,7 +125,7 @@ def export(
         str | None, typer.Option(help="--results: system whose figures; the one called as the recipe by default.")
     ] = None,
 ) -> None:
-    """Write a run's bundle anew (model.onnx, bundle.json, MODEL_CARD.md), or bundles that speak as one (no torch)."""
+    """Write a run's bundle anew (model.onnx, bundle.json, MODEL_CARD.md), or an ensemble of bundles (no torch)."""
     if out is None:
         raise InvalidValueError("no folder is named to write to; say --out DIR.")
     if (run is None) == (not ensemble):

@@ -29,7 +29,10 @@ LOOK_S = 0.25
 """Seconds between looks at a job that is watched."""
 BEAT_S = 15.0
 """Seconds without news after which a watcher is told that the line is alive."""
-COLUMNS = ("number", "name", "refused", "headline", "label", "normal", "benign", "malignant", "reference", "agreement")
+COLUMNS = (
+    *("number", "name", "refused", "headline", "label", "malignancy_not_ruled_out"),
+    *("normal", "benign", "malignant", "reference", "seen_in_training", "agreement"),
+)
 MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warnings")
 
 
@@ -296,8 +299,10 @@ def _csv(found: Iterator[Row]) -> Iterator[str]:
                 row.refused or "",
                 told.get("headline", ""),
                 told.get("label") or "",
+                "yes" if told.get("not_ruled_out") else "",
                 *(chances.get(name, "") for name in ("normal", "benign", "malignant")),
                 told.get("reference", ""),
+                "yes" if told.get("seen_in_training") else "",
                 told.get("agreement"),
                 f"{match['dataset']}/{match['case_id']}" if match else "",
                 match.get("label", ""),
