@@ -195,7 +195,8 @@ def about_the_query(
         found.append(
             warning(
                 "region",
-                "The matches were searched with the region alone; the prediction and the novelty are the whole scan's.",
+                "The matches were searched with the region alone; the prediction, the count of similar cases and the "
+                "novelty are the whole scan's.",
             )
         )
     if examples:
@@ -203,7 +204,8 @@ def about_the_query(
             warning(
                 "examples",
                 f"The search was moved by {examples} liked or disliked {'scan' if examples == 1 else 'scans'}: "
-                "similarities are with what was searched for, not with the scan.",
+                "similarities are with what was searched for, not with the scan. The count of similar cases is the "
+                "whole scan's.",
             )
         )
     return found
@@ -308,8 +310,8 @@ def about_the_archive(
         found.append(
             warning(
                 "unlike_archive",
-                f"This scan is unlike anything in the archive (novelty percentile {whole_percentile(novelty)}): trust neither the "
-                "prediction nor the matches.",
+                f"This scan is unlike anything in the archive (novelty percentile {whole_percentile(novelty)}): trust "
+                "neither the prediction nor the matches.",
             )
         )
     return found + _disagreement(prediction, similar)
