@@ -381,6 +381,19 @@ class TestWithGallery:
         assert said(copy, "under another name")
         assert itself.novelty == engine.query(make_scan(1)).novelty
 
+    @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
+    def test_one_patient_over_most_of_the_archive_is_said_to_any_scan(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, where: str | None
+    ) -> None:
+        for number in range(30):
+            patient = "X17" if number % 6 else f"P{number}"
+            record = CaseRecord(case_id=str(number), dataset="first", pathology="benign", patient_id=patient)
+            empty_gallery.add([make_entry(make_scan(number), record, encoder)])
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(900), where=where)
+        assert said(report, "Patient 'X17' holds 25 of the 30 cases of 'first' and counts as one similar case")
+        assert report.warnings[0].severity == "high"
+        assert report.similar_cases.total == 6
+
     @pytest.mark.parametrize("include_same", [False, True])
     def test_a_held_scan_without_patient_and_group_is_said_to_be_held(
         self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, include_same: bool

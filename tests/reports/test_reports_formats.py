@@ -399,7 +399,10 @@ class TestPhrases:
         assert phrases.similar_cases(two) == "1 of 2 independent similar cases is benign, 1 malignant."
         none = LabelCounts(labels={})
         assert phrases.similar_cases(build_report(similar_cases=none)).startswith("No independent similar case: ")
-        assert phrases.similar_cases(build_report(matches=(), similar_cases=none)) == "No similar case was found or asked for."
+        assert (
+            phrases.similar_cases(build_report(matches=(), similar_cases=none))
+            == "No similar case was found or asked for."
+        )
 
     def test_what_stands_behind_a_match(self, build_match: Callable[..., Match]) -> None:
         assert phrases.behind(build_match(1)) == ""

@@ -173,7 +173,11 @@ def _warnings(
         else None,
     )
     told += warnings.about_the_archive(
-        report.prediction, similar.labels, novelty=report.novelty, left_out=report.left_out
+        report.prediction,
+        similar.labels,
+        novelty=report.novelty,
+        left_out=report.left_out,
+        dominant=similar.dominant,
     )
     return told
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import LabelCounts, Match
+from sonoseek.core.patients import PatientShare
 from sonoseek.engine.copies import find_copy
 from sonoseek.engine.question import Question, pose
 from sonoseek.gallery import Exclusion, Gallery
@@ -16,6 +17,8 @@ from sonoseek.reports.warnings import owner
 
 COUNTED = 10
 """Similar cases that are counted at most, so that a longer list changes no count."""
+CROWDED = 2
+"""Where more scans than so many per similar case stand behind one of them, its patient may hold most of the archive."""
 NOTHING = LabelCounts(labels={})
 
 
@@ -27,11 +30,13 @@ class SimilarCases:
         labels: of all of them.
         hidden: of those that the filter hides; None without a filter.
         copy: the case that shows the scan itself, which is not counted; None where none is found.
+        dominant: the patient who holds more than half of a dataset and stands among them as one case, or None.
     """
 
     labels: LabelCounts
     hidden: LabelCounts | None
     copy: Match | None = None
+    dominant: PatientShare | None = None
 
 
 def count_similar(
@@ -91,7 +96,21 @@ def count_similar(
         listed = search(question.embedding, exclude) if moved else nearest
         hidden = _labels([match for match in listed if owner(match) not in shown | same])
     labels = _labels([match for match in nearest if owner(match) not in same])
-    return SimilarCases(labels=labels, hidden=hidden, copy=copies[0] if copies else None)
+    return SimilarCases(
+        labels=labels, hidden=hidden, copy=copies[0] if copies else None, dominant=_dominant(gallery, nearest)
+    )
+
+
+def _dominant(gallery: Gallery, nearest: Sequence[Match]) -> PatientShare | None:
+    """The patient of a similar case who holds most of its dataset; the gallery is asked only where it seems so."""
+    behind = max((match.same_patient for match in nearest), default=0)
+    if behind <= CROWDED * len(nearest):
+        return None
+    named = {(match.dataset, match.patient_id) for match in nearest}
+    return next(
+        (each for each in gallery.largest_patients() if each.dominant and (each.dataset, each.patient_id) in named),
+        None,
+    )
 
 
 def _labels(matches: Sequence[Match]) -> LabelCounts:
