@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import (
+    Box,
     BundleMismatchError,
     CaseRecord,
     InvalidValueError,
@@ -340,6 +341,58 @@ class TestWithGallery:
                 report = engine.query(make_scan(500), k=6, where=where)
                 assert said(report, "disagree") is against
                 assert report.agreement == pytest.approx((2 if against else 4) / 6)
+
+    def test_neither_the_list_nor_what_moves_it_changes_the_count(
+        self, encoder: Any, gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        engine = SearchEngine(encoder, gallery)
+        base = engine.query(make_scan(900))
+        other = next(match for match in reversed(base.matches) if match.label != base.matches[0].label)
+        height, width = make_scan(900).shape
+        for options in (
+            {"k": 40, **EVERY_SCAN},
+            {"liked": [other.scan_id]},
+            {"disliked": [base.matches[0].scan_id]},
+            {"region": Box(top=height / 2, left=0, bottom=height, right=width / 3)},
+            {"region": Box(top=height / 2, left=0, bottom=height, right=width / 3), "where": "label = 'benign'"},
+        ):
+            report = engine.query(make_scan(900), **options)
+            assert report.similar_cases == base.similar_cases, options
+            assert said(report, "disagree") is said(base, "disagree")
+        assert base.similar_cases.total == 10
+        assert engine.query(make_scan(900), k=3).similar_cases.total == 3
+
+    @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
+    def test_the_scan_itself_and_its_copy_are_no_similar_cases(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, where: str | None
+    ) -> None:
+        pixels = make_scan(1).pixels.copy()
+        pixels[0, 0] ^= 1
+        stored = [(make_scan(1), "benign", "G"), (make_scan(2), "benign", "G"), (make_scan(3), "malignant", None)]
+        fill(empty_gallery, encoder, [*stored, (make_scan(4), "malignant", None)])
+        engine = SearchEngine(encoder, empty_gallery)
+        itself = engine.query(make_scan(1), include_same=True, where=where)
+        copy = engine.query(Scan(pixels=pixels), where=where)
+        for report in (itself, copy):
+            assert ("benign" in {match.label for match in report.matches}) is (where is None)
+            assert dict(report.similar_cases.labels) == {"malignant": 2}
+            assert where is None or report.hidden is not None
+            assert report.hidden is None or not report.hidden.total
+        assert said(copy, "under another name")
+        assert itself.novelty == engine.query(make_scan(1)).novelty
+
+    @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
+    def test_one_patient_over_most_of_the_archive_is_said_to_any_scan(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, where: str | None
+    ) -> None:
+        for number in range(30):
+            patient = "X17" if number % 6 else f"P{number}"
+            record = CaseRecord(case_id=str(number), dataset="first", pathology="benign", patient_id=patient)
+            empty_gallery.add([make_entry(make_scan(number), record, encoder)])
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(900), where=where)
+        assert said(report, "Patient 'X17' holds 25 of the 30 cases of 'first' and counts as one similar case")
+        assert report.warnings[0].severity == "high"
+        assert report.similar_cases.total == 6
 
     @pytest.mark.parametrize("include_same", [False, True])
     def test_a_held_scan_without_patient_and_group_is_said_to_be_held(

@@ -391,9 +391,18 @@ class TestPhrases:
         assert phrases.filtered(replace(report, where=None, hidden=None)) == ""
         one = build_report(similar_cases=LabelCounts(labels={"malignant": 1}))
         assert phrases.similar_cases(one) == "The one independent similar case is malignant."
+        moved = replace(report, liked=("0" * 64,))
+        assert phrases.similar_cases(moved) == (
+            "7 of 10 independent similar cases of the whole scan are benign, 3 malignant."
+        )
         two = build_report(similar_cases=LabelCounts(labels={"malignant": 1, "benign": 1}))
         assert phrases.similar_cases(two) == "1 of 2 independent similar cases is benign, 1 malignant."
-        assert phrases.similar_cases(build_report(matches=())) == "No similar case was found or asked for."
+        none = LabelCounts(labels={})
+        assert phrases.similar_cases(build_report(similar_cases=none)).startswith("No independent similar case: ")
+        assert (
+            phrases.similar_cases(build_report(matches=(), similar_cases=none))
+            == "No similar case was found or asked for."
+        )
 
     def test_what_stands_behind_a_match(self, build_match: Callable[..., Match]) -> None:
         assert phrases.behind(build_match(1)) == ""

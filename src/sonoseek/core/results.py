@@ -245,9 +245,10 @@ class Report:
         explanations: all on the scan's grid: the heatmap of the likeliest class first; then, for each match in their
             order, where the scan is like it (target "match:<scan_id>"); where the match is like the scan, the match
             itself carries.
-        similar_cases: reference labels of the most similar independent cases, whatever `where` hides: at most one scan
-            per patient or group, near-duplicates counted once. Empty without a gallery or matches.
-        hidden: of these, the cases that `where` hides; None without a filter.
+        similar_cases: reference labels of the independent cases most similar to the whole scan, ten at most, whatever
+            `where` hides and whatever moved the search: at most one scan per patient or group, near-duplicates counted
+            once, the scan itself and its copies not at all. Empty without a gallery or matches.
+        hidden: of the ten most similar cases, those that `where` hides; None without a filter.
         left_out: scans that were kept from answering; None without a gallery.
         novelty: percentile, 0 … 100, of the distance to the nearest independent gallery scan among the gallery's
             reference nearest-neighbour distances; near 100 means "unlike anything in the archive"; None without a

@@ -22,7 +22,6 @@ from sonoseek.core import (
     View,
 )
 from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
-from sonoseek.engine.copies import find_copy
 from sonoseek.engine.no_matches import explain_no_matches
 from sonoseek.engine.question import Question, pose
 from sonoseek.engine.reading import Reading
@@ -68,15 +67,17 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
     prediction = _prediction(bundle, readings)
     first, scan = readings[0], readings[0].scan
     state = None if gallery is None else gallery.state()
-    own = Exclusion() if options.include_same else _own(gallery, readings)
-    exclude = own | Exclusion(scan_ids=tuple(entry.scan_id for entry in away))
+    own = _own(gallery, readings)
+    left_out = Exclusion() if options.include_same else own
+    exclude = left_out | Exclusion(scan_ids=tuple(entry.scan_id for entry in away))
     found = _search(gallery, question, options=options, own=own, exclude=exclude, duplicates=bundle.same_scan)
     similar = count_similar(
         gallery,
-        question.embedding,
+        question,
         found.matches,
         k=options.k,
         where=options.where,
+        own=own,
         exclude=exclude,
         independent=options.per_patient and options.deduplicate,
         duplicate_threshold=bundle.same_scan,
@@ -93,7 +94,7 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         explanations=tuple(explained[0]),
         similar_cases=similar.labels,
         hidden=similar.hidden,
-        left_out=None if gallery is None else gallery.count_excluded(own),
+        left_out=None if gallery is None else gallery.count_excluded(left_out),
         novelty=found.novelty,
         warnings=(),
         bundle_id=bundle.bundle_id,
@@ -151,8 +152,7 @@ def _warnings(
     ]
     if gallery is None:
         return told
-    rank = find_copy(first.scan, report.matches) if question.plain else None
-    copy = report.matches[rank - 1].similarity if rank is not None else None
+    copy = similar.copy.similarity if similar.copy is not None and question.plain else None
     if copy is None and found.nearest is not None and 1.0 - found.nearest >= bundle.same_scan:
         copy = 1.0 - found.nearest
     scan_ids = [reading.scan.scan_id for reading in readings]
@@ -173,7 +173,11 @@ def _warnings(
         else None,
     )
     told += warnings.about_the_archive(
-        report.prediction, similar.labels, novelty=report.novelty, left_out=report.left_out
+        report.prediction,
+        similar.labels,
+        novelty=report.novelty,
+        left_out=report.left_out,
+        dominant=similar.dominant,
     )
     return told
 
@@ -269,9 +273,9 @@ def _search(
         duplicate_threshold=duplicates if options.deduplicate else None,
     )
     whole = question.readings[0].embedding
-    if question.plain or not whole.any():
+    if (question.plain and not options.include_same) or not whole.any():
         return found
-    # How unusual a scan is, is measured on whole scans: what is searched with here is none.
+    # How unusual a scan is, is measured on whole scans, and on other patients.
     usual = gallery.search(whole, k=0, exclude=own or None)
     return replace(found, nearest=usual.nearest, novelty=usual.novelty)
 

@@ -40,6 +40,7 @@ class Question:
         shares: of each view, float64 (f·h, g·w): how much of each fine cell was asked with, 0 … 1; None: all.
         gains: of each view: its mean evidence times this is its part of the direction.
         plain: whether the direction is that of one whole scan, as archived ones are: only then is novelty its own.
+        moved: whether a region, or liked and disliked matches, moved it from that of the whole scans.
     """
 
     readings: tuple[Reading, ...]
@@ -48,6 +49,7 @@ class Question:
     shares: tuple[NDArray[np.float64] | None, ...]
     gains: tuple[float, ...]
     plain: bool
+    moved: bool
 
     def explain(self, view: int, other: NDArray[np.floating], *, target: str) -> Explanation:
         """The cosine with a match on one view's pixels; what other views and examples add to it is the bias."""
@@ -115,14 +117,15 @@ def pose(
         if examples:
             total = total + weight * np.mean([each / np.linalg.norm(each) for each in examples], axis=0)
     length = float(np.linalg.norm(total))
-    plain = len(readings) == 1 and region is None and not liked and not disliked
+    moved = region is not None or bool(liked) or bool(disliked)
     return Question(
         readings=tuple(readings),
         region=region,
         embedding=(total / (length or 1.0)).astype(np.float32),
         shares=tuple(shares),
         gains=tuple(gain / (length or 1.0) for gain in gains),
-        plain=plain,
+        plain=len(readings) == 1 and not moved,
+        moved=moved,
     )
 
 

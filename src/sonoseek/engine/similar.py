@@ -1,4 +1,4 @@
-"""The similar cases that are counted: independent ones, whatever a filter hides."""
+"""The similar cases that are counted: independent ones, near the whole scan, however the list is made."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import LabelCounts, Match
+from sonoseek.core.patients import PatientShare
+from sonoseek.engine.copies import find_copy
+from sonoseek.engine.question import Question, pose
 from sonoseek.gallery import Exclusion, Gallery
 from sonoseek.reports.warnings import owner
 
+COUNTED = 10
+"""Similar cases that are counted at most, so that a longer list changes no count."""
+CROWDED = 2
+"""Where more scans than so many per similar case stand behind one of them, its patient may hold most of the archive."""
 NOTHING = LabelCounts(labels={})
 
 
@@ -22,56 +29,91 @@ class SimilarCases:
     Attributes:
         labels: of all of them.
         hidden: of those that the filter hides; None without a filter.
+        copy: the case that shows the scan itself, which is not counted; None where none is found.
+        dominant: the patient who holds more than half of a dataset and stands among them as one case, or None.
     """
 
     labels: LabelCounts
     hidden: LabelCounts | None
+    copy: Match | None = None
+    dominant: PatientShare | None = None
 
 
 def count_similar(
     gallery: Gallery | None,
-    embedding: NDArray[np.float32],
+    question: Question,
     matches: Sequence[Match],
     *,
     k: int,
     where: str | None,
+    own: Exclusion,
     exclude: Exclusion,
     independent: bool,
     duplicate_threshold: float,
 ) -> SimilarCases:
-    """Count the labels of the `k` most similar independent cases: one per patient or group, copies counted once.
+    """Count the labels of the `k` cases most similar to the whole scan: one per patient or group, copies counted once.
+
+    A filter, a region, liked and disliked scans change the list of matches and not this count; the scan itself, its
+    patient and group, and a copy of it under another name are never counted.
 
     Args:
         gallery: that was searched, or None.
-        embedding: float32 (D,), what was searched with.
-        matches: that were found under the reader's own options.
-        k: how many cases at most.
+        question: that it was searched with.
+        matches: that were found under the reader's own options, with their pictures.
+        k: how many matches were asked for; at most `COUNTED` are counted.
         where: the reader's filter; it hides cases from the list, not from the count.
-        exclude: what must not answer.
+        own: the scan itself, its patient and its group.
+        exclude: what was kept from the list.
         independent: whether `matches` are one per patient, without near-duplicates.
         duplicate_threshold: cosine from which on two scans are near-duplicates.
     """
-    if gallery is None or not k or not embedding.any():
+    readings = question.readings
+    moved = question.moved
+    whole = pose(readings) if moved else question
+    wanted = min(k, COUNTED)
+    if gallery is None or not wanted or not whole.embedding.any():
         return SimilarCases(labels=NOTHING, hidden=None if where is None else NOTHING)
 
-    def cases(where: str | None) -> Sequence[Match]:
+    def search(embedding: NDArray[np.float32], excluded: Exclusion, where: str | None = None) -> tuple[Match, ...]:
         return gallery.search(
             embedding,
-            k=k,
+            k=wanted,
             where=where,
-            exclude=exclude or None,
+            exclude=excluded or None,
             novelty=False,
-            pictures=False,
             per_patient=True,
             duplicate_threshold=duplicate_threshold,
         ).matches
 
-    passing = matches if independent else None  # a list of copies is full before it shows all that the filter lets pass
-    if where is None:
-        return SimilarCases(labels=_labels(cases(None) if passing is None else passing), hidden=None)
-    nearest = cases(None)
-    shown = {owner(match) for match in (cases(where) if passing is None else passing)}
-    return SimilarCases(labels=_labels(nearest), hidden=_labels([m for m in nearest if owner(m) not in shown]))
+    as_listed = where is None and independent and not moved and exclude == own
+    nearest = tuple(matches)[:wanted] if as_listed else search(whole.embedding, own)
+    copies = [match for match in nearest if match.similarity >= duplicate_threshold] if len(readings) == 1 else []
+    if len(readings) == 1 and (rank := find_copy(readings[0].scan, nearest)) is not None:
+        copies.insert(0, nearest[rank - 1])
+    same = {owner(match) for match in copies}
+    hidden = None
+    if where is not None:
+        # a list of copies is full before it shows all that the filter lets pass
+        passing = matches if independent else search(question.embedding, exclude, where)
+        shown = {owner(match) for match in passing}
+        listed = search(question.embedding, exclude) if moved else nearest
+        hidden = _labels([match for match in listed if owner(match) not in shown | same])
+    labels = _labels([match for match in nearest if owner(match) not in same])
+    return SimilarCases(
+        labels=labels, hidden=hidden, copy=copies[0] if copies else None, dominant=_dominant(gallery, nearest)
+    )
+
+
+def _dominant(gallery: Gallery, nearest: Sequence[Match]) -> PatientShare | None:
+    """The patient of a similar case who holds most of its dataset; the gallery is asked only where it seems so."""
+    behind = max((match.same_patient for match in nearest), default=0)
+    if behind <= CROWDED * len(nearest):
+        return None
+    named = {(match.dataset, match.patient_id) for match in nearest}
+    return next(
+        (each for each in gallery.largest_patients() if each.dominant and (each.dataset, each.patient_id) in named),
+        None,
+    )
 
 
 def _labels(matches: Sequence[Match]) -> LabelCounts:

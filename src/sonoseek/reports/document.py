@@ -119,7 +119,7 @@ class LabelCountsPart(_Part):
 
 
 class SimilarCasesPart(LabelCountsPart):
-    """The most similar independent cases, whatever the filter hides."""
+    """The independent cases most similar to the whole scan, ten at most, whatever is listed."""
 
     agreement: Annotated[
         float | None, Meta(description="Share of them that carry the likeliest class; null without any.")

@@ -144,20 +144,23 @@ def counted(labels: Mapping[str, int]) -> str:
 
 
 def similar_cases(report: Report) -> str:
-    """The similar cases' reference labels, counted over independent cases and whatever the filter hides.
+    """The similar cases' reference labels, counted over independent cases of the whole scan, whatever is listed.
 
     As in "7 of 10 independent similar cases are benign, 3 malignant.".
     """
     if report.gallery_id is None:
         return "No archive was searched."
     counts = report.similar_cases
+    if not counts.total and report.matches:
+        return "No independent similar case: the archive's nearest are this scan or copies of it."
     if not counts.total:
         return "No similar case was found or asked for."
+    of = " of the whole scan" if report.region is not None or report.liked or report.disliked else ""
     if counts.total == 1:
-        return f"The one independent similar case is {next(iter(counts.labels))}."
+        return f"The one independent similar case{of} is {next(iter(counts.labels))}."
     (top, count), *others = counts.labels.items()
     rest = "".join(f", {each} {name}" for name, each in others)
-    return f"{count} of {counts.total} independent similar cases {'is' if count == 1 else 'are'} {top}{rest}."
+    return f"{count} of {counts.total} independent similar cases{of} {'is' if count == 1 else 'are'} {top}{rest}."
 
 
 def filtered(report: Report) -> str:

@@ -20,6 +20,7 @@ from sonoseek.core import (
     Scan,
     Severity,
 )
+from sonoseek.core.patients import LONGEST, PatientShare
 from sonoseek.reports.phrases import UNLIKE_ANYTHING, apart, either, percent, point_name, whole_percentile
 
 SMALL_SIDE = 128
@@ -195,7 +196,8 @@ def about_the_query(
         found.append(
             warning(
                 "region",
-                "The matches were searched with the region alone; the prediction and the novelty are the whole scan's.",
+                "The matches were searched with the region alone; the prediction, the count of similar cases and the "
+                "novelty are the whole scan's.",
             )
         )
     if examples:
@@ -203,7 +205,8 @@ def about_the_query(
             warning(
                 "examples",
                 f"The search was moved by {examples} liked or disliked {'scan' if examples == 1 else 'scans'}: "
-                "similarities are with what was searched for, not with the scan.",
+                "similarities are with what was searched for, not with the scan. The count of similar cases is the "
+                "whole scan's.",
             )
         )
     return found
@@ -279,7 +282,12 @@ def owner(match: Match) -> tuple[str, str, str]:
 
 
 def about_the_archive(
-    prediction: Prediction, similar: LabelCounts, *, novelty: float | None, left_out: ExcludedCounts | None
+    prediction: Prediction,
+    similar: LabelCounts,
+    *,
+    novelty: float | None,
+    left_out: ExcludedCounts | None,
+    dominant: PatientShare | None = None,
 ) -> list[ReportWarning]:
     """What the reader should know about the similar cases.
 
@@ -288,6 +296,7 @@ def about_the_archive(
         similar: reference labels of the most similar independent cases, whatever a filter hides.
         novelty: percentile, or None.
         left_out: what was kept from answering.
+        dominant: the patient among the similar cases who holds most of a dataset, or None.
     """
     found = []
     if left_out is not None and 2 * (left_out.same_patient + left_out.same_group) > left_out.scans > 0:
@@ -304,6 +313,15 @@ def about_the_archive(
         count = left_out.same_patient + left_out.same_group
         scans = "scan of the same patient or group was" if count == 1 else "scans of the same patient or group were"
         found.append(warning("left_out", f"{count:,} archived {scans} left out."))
+    if dominant is not None:
+        found.append(
+            warning(
+                "one_patient",
+                f"Patient {dominant.patient_id[:LONGEST]!r} holds {dominant.cases:,} of the {dominant.total:,} cases "
+                f"of {dominant.dataset!r} and counts as one similar case: the others are not compared. If that name is "
+                "a placeholder, give the archive real pseudonyms.",
+            )
+        )
     if novelty is not None and novelty >= UNLIKE_ANYTHING:
         found.append(
             warning(
