@@ -79,7 +79,7 @@ def evaluate(
     from sonoseek.evaluate import evaluate as walk
     from sonoseek.evaluate import open_scene
     from sonoseek.evaluate import rescore as score_again
-    from sonoseek.evaluate.seen import without_seen
+    from sonoseek.evaluate.seen import check_sides, without_seen
     from sonoseek.evaluate.systems.bundle import BundleSystem
 
     if rescore is not None:
@@ -103,12 +103,19 @@ def evaluate(
         system or [], bundle, data_root=root, weights_root=weights, runs=runs, where=(accelerator, precision)
     )
     tested = next((made for made in systems if isinstance(made, BundleSystem)), None)
+    options = getattr(chosen, "options", ("--train-on",))
+    if "--train-on" not in options and (learning := [made.name for made in systems if made is not tested]):
+        raise InvalidValueError(
+            f"{learning[0]!r} learns from scans, and none are at hand: what the bundle has learnt from does not lie in "
+            "the data folder. Name scans with --train-on, or score the bundle alone."
+        )
     with progress_bars() as tell:
 
         def narrow(scene: Scene) -> Scene:
             """For all systems alike: they are scored on the same scans."""
             if tested is None:
                 return scene
+            check_sides(scene, tested.bundle_of)  # before all scans are compared with all, which takes minutes
             return without_seen(scene, tested.bundle_of, on_progress=lambda *steps: tell("training scans", *steps))
 
         scene = open_scene(
