@@ -93,6 +93,11 @@ def evaluate(
         raise InvalidValueError("nothing is named to be scored; say --system NAME, a recipe, or --bundle PATH.")
     if bundle == Path("default") and not bundle.exists():
         bundle = DEFAULT_BUNDLE
+    if bundle is not None and not bundle.is_dir():
+        raise NotFoundError(
+            f"there is no folder {bundle}; --bundle names a bundle, a folder with one per round, or `default` for the "
+            "one that ships. Correct the path."
+        )
     settings = Settings.from_environment()
     root, weights = data or settings.data, weights or settings.weights
     chosen = _protocol(protocol, train_on=train_on, test_on=test_on, bundle=bundle, data_root=root)
