@@ -110,6 +110,7 @@ def test_results_are_scored_again_alike(results: Path, run) -> None:
         (("--protocol", "busi-grouped", "--system", "x", "--test-on", "busi"), "has its own"),
         (("--protocol", "external", "--train-on", "busi", "--test-on", "busi", "--system", "x"), "not seen"),
         (("--protocol", "external", "--test-on", "hospital", "--system", "x"), "no dataset is called"),
+        (("--protocol", "external", "--test-on", "folder=x", "--bundle", "nowhere"), "there is no folder nowhere"),
         (("--rescore", "nowhere"), "Evaluate a system first"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sonoseek.core import MissingExtraError
+from sonoseek.evaluate.systems import bundle as bundle_system  # now: imported under `reads_nothing`, it would stay so
 
 RECIPE = str(Path(__file__).parents[2] / "recipes" / "tiny.toml")
 EXTERNAL = ("evaluate", "--protocol", "external", "--test-on", "manifest=archive.csv")
@@ -24,6 +25,7 @@ def reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sonoseek.datasets.open_dataset", too_late)
     monkeypatch.setattr("sonoseek.encoder.load_bundle", too_late)
+    monkeypatch.setattr(bundle_system, "load_bundle", too_late)
 
 
 @pytest.mark.usefixtures("reads_nothing")
@@ -79,3 +81,17 @@ def test_from_python_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(MissingExtraError, match="evaluate"):
             call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_peer_without_scans_to_learn_from_is_refused_before_any_is_read(
+    archive: Path, sonoseek_here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SONOSEEK_DATA", raising=False)
+    test_on = f"folder={archive}"
+    ended = sonoseek_here(
+        "evaluate", "--protocol", "external", "--test-on", test_on, "--bundle", "default", "--system", "nearest-pixels"
+    )
+    assert ended.code == 2
+    assert "'nearest-pixels' learns from scans, and none are at hand" in ended.stderr
+    assert "--train-on" in ended.stderr

@@ -25,7 +25,7 @@ from sonoseek.evaluate.explaining import explain_rounds
 from sonoseek.evaluate.page import write_page
 from sonoseek.evaluate.protocols.external import External
 from sonoseek.evaluate.scene import Scene
-from sonoseek.evaluate.seen import in_words, without_seen
+from sonoseek.evaluate.seen import check_sides, in_words, without_seen
 from sonoseek.evaluate.systems.bundle import BundleSystem, check_unseen
 
 COUNT = 12
@@ -43,13 +43,14 @@ def copy_of(scan: Scan) -> Scan:
     return Scan(pixels=cv2.imdecode(cv2.imencode(".jpg", small)[1], cv2.IMREAD_GRAYSCALE))
 
 
-def write_archive(folder: Path, scans: Sequence[tuple[str, Scan]]) -> Path:
-    """A manifest of scans under names of no meaning."""
+def write_archive(folder: Path, scans: Sequence[tuple[str, Scan]], *, per_patient: int = 0) -> Path:
+    """A manifest of scans under names of no meaning; `per_patient` of them in a row are of one patient; 0: unknown."""
     folder.mkdir(parents=True)
-    rows = [("file", "pathology", "case_id")]
+    rows = [("file", "pathology", "case_id", "patient")]
     for number, (pathology, scan) in enumerate(scans):
         cv2.imwrite(str(folder / f"{number}.png"), scan.pixels)
-        rows.append((f"{number}.png", pathology, f"x{number}"))
+        patient = f"p{number // per_patient}" if per_patient else ""
+        rows.append((f"{number}.png", pathology, f"x{number}", patient))
     with (folder / "archive.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder / "archive.csv"
@@ -119,6 +120,17 @@ class TestDropped:
         assert (left.seen.scans, left.seen.dropped) == (2 * COUNT, 2)
         assert "x0" not in left.rounds[0].test["manifest"]
 
+    def test_a_patient_goes_with_a_scan_that_was_learnt_from(self, scans, tmp_path: Path) -> None:
+        scene = scene_of(write_archive(tmp_path / "archive", scans, per_patient=2), tmp_path)
+        left = without_seen(scene, lambda _: knows([scans[0][1], scans[5][1]]))
+        assert left.rounds[0].test == {"manifest": ("x2", "x3", *(f"x{i}" for i in range(6, COUNT)))}
+        assert (left.seen.dropped, left.seen.related, left.seen.exact) == (4, 2, 2)
+        told = in_words(vars(left.seen))
+        assert told.startswith(f"2 of {COUNT} scans were in the training data")
+        assert told.endswith("and 2 more are of the same patient, group or case; dropped")
+        with pytest.raises(SplitError, match=r"4 of 12 scans .*, and 4 more are of the same patient"):
+            without_seen(scene, lambda _: knows([scans[i][1] for i in (0, 2, 4, 6)]))
+
     def test_protocols_that_train_their_own_networks_are_left_as_they_are(self) -> None:
         scene: Any = SimpleNamespace(protocol=TinyProtocol())
         assert without_seen(scene, lambda _: knows([])) is scene
@@ -154,6 +166,31 @@ class TestNames:
         assert without_seen(scene, lambda _: of_phantoms).seen.dropped == 0
 
 
+class TestSidesOfTheirOwn:
+    """In protocols that are not a test elsewhere nothing can be dropped: the bundle is refused."""
+
+    def test_a_bundle_that_learnt_a_test_scan_under_another_name_is_refused(self, scans, tmp_path: Path) -> None:
+        class Fixed(External):
+            drops_seen = False
+
+        table = write_archive(tmp_path / "archive", scans)
+        protocol = Fixed(train_on=(), test_on="manifest", paths={"manifest": table})
+        scene = open_scene(protocol, data_root=None, cache=tmp_path / "near-copies")
+        check_sides(scene, lambda _: knows([]))
+        with pytest.raises(SplitError, match=r"1 of 12 test scans .* under other names \(1 as they are\)"):
+            check_sides(scene, lambda _: knows([scans[0][1]]))
+        copies = [copy_of(scan) for _, scan in scans]
+        with pytest.raises(SplitError, match=r"12 of 12 test scans .* \(0 as they are\)"):
+            check_sides(scene, lambda _: knows(copies))
+        refused = BundleSystem(bundle_that_learnt(tmp_path / "bundle", copies))
+        for score in (evaluate, explain_rounds):
+            with pytest.raises(SplitError, match="under other names"):
+                score(scene, refused, runs=tmp_path / "runs", out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        protocol.guarded = False  # a protocol that flatters lets copies cross on purpose
+        check_sides(scene, lambda _: knows(copies))
+
+
 def test_results_and_pages_say_what_was_dropped(scans, tmp_path: Path) -> None:
     table = write_archive(tmp_path / "archive", scans)
     folder = bundle_that_learnt(tmp_path / "bundle", [s for _, s in scans[:SEEN]])
@@ -163,7 +200,7 @@ def test_results_and_pages_say_what_was_dropped(scans, tmp_path: Path) -> None:
     metrics = scored["external-bundle-to-manifest"].systems[bundle_id].metrics
     assert metrics["counts"]["scans"] == COUNT - SEEN
     found = metrics["made"]["seen_in_training"]
-    assert found == {"bundle": bundle_id, "scans": COUNT, "dropped": SEEN, "exact": SEEN}
+    assert found == {"bundle": bundle_id, "scans": COUNT, "dropped": SEEN, "related": 0, "exact": SEEN}
     said = f"{SEEN} of {COUNT} scans were in the training data of {bundle_id}; dropped."
     assert said in write_page(tmp_path / "out", scored).read_text()
     refused = bundle_that_learnt(tmp_path / "other", [s for _, s in scans])

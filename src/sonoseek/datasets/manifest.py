@@ -95,7 +95,7 @@ class ManifestDataset(FileDataset):
         if wrong:
             more = f"\n… and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             raise DatasetError(
-                f"{self.root} has {len(wrong)} wrong rows; correct them and try again.\n"
+                f"{self.root} has {len(wrong)} wrong row{'s' if len(wrong) > 1 else ''}; correct and try again.\n"
                 + "\n".join(wrong[:SHOWN])
                 + more
             )

@@ -21,7 +21,7 @@ from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.rows import PredictionRow, RobustnessRow, RoundRow, SystemResults
 from sonoseek.evaluate.scene import Scene
-from sonoseek.evaluate.seen import without_seen
+from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Answers, Fitted, Sample, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
 
@@ -67,6 +67,7 @@ def evaluate(
     require_extra("evaluate")
     tell = on_progress or _silent
     if isinstance(system, BundleSystem):
+        check_sides(scene, system.bundle_of)
         scene = without_seen(scene, system.bundle_of)
     folder = runs / scene.protocol.name / system.name
     tasks = [_task(scene, round_, folder) for round_ in scene.rounds]

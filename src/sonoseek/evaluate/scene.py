@@ -25,13 +25,16 @@ class SeenInTraining:
     Attributes:
         bundle: its bundle_id, or those of the rounds with commas between.
         scans: on the test sides before any was dropped.
-        dropped: scans of the cases that were dropped.
-        exact: of these, scans that were learnt from pixel for pixel, or under the same name of a published dataset.
+        dropped: scans that were dropped.
+        related: of those dropped, scans that were not found themselves, but share patient, group or case with one.
+        exact: of those dropped, scans that were learnt from pixel for pixel, or under the same name of a published
+            dataset.
     """
 
     bundle: str
     scans: int
     dropped: int
+    related: int
     exact: int
 
 

@@ -1,24 +1,66 @@
-"""Test scans that a bundle has learnt from: left out of a test on another archive, counted, and never half of it."""
+"""Test scans that a bundle has learnt from: left out of a test on another archive, counted, and never half of it.
+
+In protocols with sides of their own nothing is left out: there, a bundle that has learnt from a test scan is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from sonoseek.core import Scan, SplitError
 from sonoseek.encoder import Bundle
+from sonoseek.evaluate.guard import Ties
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, CaseSet, Key, Round
 from sonoseek.evaluate.scene import Scene, SeenInTraining
+from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.bundle import check_unseen
 
 MOST_DROPPED = 0.5
 """Share of the test scans above which what is left is no test of another archive."""
+MOST_COPIES = 0.05
+"""Share of a round's test scans that may resemble training scans by their perceptual hash alone, in protocols with
+sides of their own: the sides are free of copies already, and one other scan in a thousand is taken for one."""
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """One sentence of what `SeenInTraining.as_dict` says, for the command line and the page."""
+    """One sentence of what `SeenInTraining` says, as a dict, for the command line and the page."""
+    learnt, related = found["dropped"] - found["related"], found["related"]
+    also = f", and {related} more are of the same patient, group or case" if related else ""
     outcome = "; dropped" if found["dropped"] else ""
-    return f"{found['dropped']} of {found['scans']} scans were in the training data of {found['bundle']}{outcome}"
+    return f"{learnt} of {found['scans']} scans were in the training data of {found['bundle']}{also}{outcome}"
+
+
+def check_sides(scene: Scene, bundle_of: Callable[[Round], Bundle]) -> None:
+    """Refuse bundles that have learnt from a test scan of a protocol with sides of its own, under whatever name.
+
+    Names are looked at first, then, in guarded protocols, pixels and perceptual hashes. A protocol that flatters lets
+    copies cross on purpose.
+
+    Args:
+        scene: of any protocol; of one that `without_seen` narrows nothing is asked.
+        bundle_of: gives the finished bundle of a round.
+
+    Raises:
+        SplitError: with the number of scans and the remedy.
+    """
+    if getattr(scene.protocol, "drops_seen", False):
+        return
+    for round_ in scene.rounds:
+        check_unseen(bundle_of(round_), round_.test)
+    for round_ in scene.rounds if scene.protocol.guarded else ():
+        bundle = bundle_of(round_)
+        if bundle.training_scans is None:
+            continue
+        samples = scene.samples(round_.test)
+        found = [seen for sample in samples if (seen := bundle.training_scans.find(sample.scan)) is not None]
+        if any(seen.exact for seen in found) or len(found) > MOST_COPIES * len(samples):
+            raise SplitError(
+                f"round {round_.label}: {len(found)} of {len(samples)} test scans were in the training data of "
+                f"{bundle.bundle_id}, under other names ({sum(seen.exact for seen in found)} as they are); it must "
+                "have seen none. Let `--system RECIPE` train one bundle per round."
+            )
 
 
 def without_seen(
@@ -27,7 +69,8 @@ def without_seen(
     """Take the cases that a bundle has learnt from off the test sides of a protocol that tests elsewhere.
 
     A scan counts as learnt from when its pixels or its perceptual hash are among those that the bundle carries, or when
-    the bundle lists its case of a published dataset. Training sides stay: they are what may answer.
+    the bundle lists its case of a published dataset. Its case, patient and group go with it: they must not part.
+    Training sides stay: they are what may answer.
 
     Args:
         scene: of any protocol; those that do not test finished bundles on other archives are left as they are.
@@ -47,30 +90,32 @@ def without_seen(
     if scene.seen is not None and scene.seen.bundle == speaks:
         return scene
     rounds = []
-    scans = dropped = exact = 0
+    scans = dropped = learnt = exact = 0
     for round_ in scene.rounds:
         samples = scene.samples(round_.test)
-        hits: dict[Key, list[bool]] = {}
-        sizes: dict[Key, int] = {}
+        hits: list[bool] = []
+        ties: set[int] = set()
         for number, sample in enumerate(samples, start=1):
-            key = (sample.record.dataset, sample.record.case_id)
-            sizes[key] = sizes.get(key, 0) + 1
+            key = _key(sample)
             if (hit := _learnt(bundles[round_.label], key, sample.scan)) is not None:
-                hits.setdefault(key, []).append(hit)
+                hits.append(hit)
+                ties.add(scene.ties[key])
             if on_progress is not None:
                 on_progress(number, len(samples))
         scans += len(samples)
-        dropped += sum(sizes[key] for key in hits)
-        exact += sum(map(sum, hits.values()))
-        rounds.append(replace(round_, test=_without(round_.test, hits)))
+        dropped += sum(scene.ties[_key(sample)] in ties for sample in samples)
+        learnt += len(hits)
+        exact += sum(hits)
+        rounds.append(replace(round_, test=_without(round_.test, ties, scene.ties)))
     if dropped > MOST_DROPPED * scans:
+        also = "" if dropped == learnt else f", and {dropped - learnt} more are of the same patient, group or case"
         raise SplitError(
-            f"{dropped} of {scans} scans were in the training data of {speaks} ({exact} as they are, "
-            f"{dropped - exact} as copies: re-saved, rescaled, mirrored or cropped); where more than half were, no "
-            "figure is given, because it would say how well the bundle remembers. Test on scans that it has not learnt "
-            "from, or let `--system RECIPE` train a network without these."
+            f"{learnt} of {scans} scans were in the training data of {speaks} ({exact} as they are, "
+            f"{learnt - exact} as copies: re-saved, rescaled, mirrored or cropped){also}; where more than half would "
+            "be dropped, no figure is given, because it would say how well the bundle remembers. Test on scans that it "
+            "has not learnt from, or let `--system RECIPE` train a network without these."
         )
-    seen = SeenInTraining(bundle=speaks, scans=scans, dropped=dropped, exact=exact)
+    seen = SeenInTraining(bundle=speaks, scans=scans, dropped=dropped, related=dropped - learnt, exact=exact)
     return replace(scene, rounds=tuple(rounds), seen=seen)
 
 
@@ -92,5 +137,10 @@ def _learnt(bundle: Bundle, key: Key, scan: Scan) -> bool | None:
     return None if seen is None else seen.exact
 
 
-def _without(side: CaseSet, hits: Mapping[Key, object]) -> CaseSet:
-    return {name: tuple(case_id for case_id in ids if (name, case_id) not in hits) for name, ids in side.items()}
+def _key(sample: Sample) -> Key:
+    return sample.record.dataset, sample.record.case_id
+
+
+def _without(side: CaseSet, dropped: Collection[int], ties: Ties) -> CaseSet:
+    """A side less the cases of some ties."""
+    return {name: tuple(case_id for case_id in ids if ties[name, case_id] not in dropped) for name, ids in side.items()}

@@ -79,7 +79,7 @@ def evaluate(
     from sonoseek.evaluate import evaluate as walk
     from sonoseek.evaluate import open_scene
     from sonoseek.evaluate import rescore as score_again
-    from sonoseek.evaluate.seen import without_seen
+    from sonoseek.evaluate.seen import check_sides, without_seen
     from sonoseek.evaluate.systems.bundle import BundleSystem
 
     if rescore is not None:
@@ -93,6 +93,11 @@ def evaluate(
         raise InvalidValueError("nothing is named to be scored; say --system NAME, a recipe, or --bundle PATH.")
     if bundle == Path("default") and not bundle.exists():
         bundle = DEFAULT_BUNDLE
+    if bundle is not None and not bundle.is_dir():
+        raise NotFoundError(
+            f"there is no folder {bundle}; --bundle names a bundle, a folder with one per round, or `default` for the "
+            "one that ships. Correct the path."
+        )
     settings = Settings.from_environment()
     root, weights = data or settings.data, weights or settings.weights
     chosen = _protocol(protocol, train_on=train_on, test_on=test_on, bundle=bundle, data_root=root)
@@ -103,12 +108,19 @@ def evaluate(
         system or [], bundle, data_root=root, weights_root=weights, runs=runs, where=(accelerator, precision)
     )
     tested = next((made for made in systems if isinstance(made, BundleSystem)), None)
+    options = getattr(chosen, "options", ("--train-on",))
+    if "--train-on" not in options and (learning := [made.name for made in systems if made is not tested]):
+        raise InvalidValueError(
+            f"{learning[0]!r} learns from scans, and none are at hand: what the bundle has learnt from does not lie in "
+            "the data folder. Name scans with --train-on, or score the bundle alone."
+        )
     with progress_bars() as tell:
 
         def narrow(scene: Scene) -> Scene:
             """For all systems alike: they are scored on the same scans."""
             if tested is None:
                 return scene
+            check_sides(scene, tested.bundle_of)  # before all scans are compared with all, which takes minutes
             return without_seen(scene, tested.bundle_of, on_progress=lambda *steps: tell("training scans", *steps))
 
         scene = open_scene(

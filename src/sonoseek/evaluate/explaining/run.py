@@ -24,7 +24,7 @@ from sonoseek.evaluate.explaining.summary import summarise
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.run import Report, _silent, _task, seen_in_training, versions, write_json
 from sonoseek.evaluate.scene import Scene
-from sonoseek.evaluate.seen import without_seen
+from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Sample, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
 
@@ -77,6 +77,7 @@ def explain_rounds(
     """
     tell = on_progress or _silent
     if isinstance(system, BundleSystem):
+        check_sides(scene, system.bundle_of)
         scene = without_seen(scene, system.bundle_of)
     folder = runs / scene.protocol.name / system.name
     tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
