@@ -25,19 +25,23 @@ TEXTURE_STEP = 2.5
 """Grey levels between the darkest and the brightest of 3×3 pixels of the copy beyond which they count as texture."""
 THIN = 11
 """Pixels of the copy: texture narrower than this is text, a ruler or a grey wedge, no scan."""
+GAP = 33
+"""Pixels of the copy: a flat line of this length parts what lies on its two sides."""
 MIN_AREA = 0.04
 """Share of the picture below which a textured region is not believed to be the scan."""
 PARTNER = 0.25
 """Regions of at least this share of the largest belong to the scan too: a shadow may part it, a screen may show two."""
 SLANT = 0.06
 """A side that leans inwards by this share of the width makes a sector; less is a rectangle with a dark corner."""
+FLICKER = 0.3
+"""Share of what lies beside a sector that is not flat, from which on it is a rectangle with dark corners."""
 LINES = 3
 """Lines in a row that a scan begins with."""
 LINE_TEXTURE = 0.4
 """Share of each one's pixels that differ from their neighbour."""
 LINE_FLAT = 0.06
 """Share of them at most in any line just outside of a scan that ends sharply."""
-FLAT_SPREAD = 0.75
+FLAT_SPREAD = 0.25
 """Grey levels between the darkest and the brightest of 3×3 pixels of the copy up to which they count as flat."""
 STRIP = 4
 """Flat lines of the copy that part a scan from what is drawn beside it."""
@@ -85,6 +89,8 @@ def find_area(pixels: Bitmap) -> ScanArea:
     left, top, cols, rows = cv2.boundingRect(region)
     coarse = (round(top * down), round(left * across), round((top + rows) * down), round((left + cols) * across))
     sector = _sector(region[top : top + rows, left : left + cols])
+    if sector is not None and not _is_flat_beside(sector, spread[top : top + rows, left : left + cols]):
+        sector = None  # a rectangle with dark corners, in which echoes still flicker
     open_sides = (False, False, False, False)
     if sector is None:
         open_sides = _open_sides(spread, (top, left, top + rows, left + cols))
@@ -127,15 +133,24 @@ def _analysis_copy(pixels: Bitmap) -> Bitmap:
 
 
 def _texture(spread: Bitmap) -> Bitmap:
-    """Where half or more of the neighbourhood varies: 255, else 0."""
+    """Where half or more of the neighbourhood varies: 255, else 0.
+
+    Long flat lines are left out: they part the scan from what is written beside it, however narrow they are.
+    """
     varied = cv2.threshold(spread, TEXTURE_STEP, 255, cv2.THRESH_BINARY)[1].astype(np.uint8)
     share = cv2.blur(varied, (7, 7), borderType=cv2.BORDER_REPLICATE)
-    return cv2.threshold(share, 127, 255, cv2.THRESH_BINARY)[1]
+    texture = cv2.threshold(share, 127, 255, cv2.THRESH_BINARY)[1]
+    flat = cv2.bitwise_not(varied)
+    for line in (window(1, GAP), window(GAP, 1)):
+        texture[cv2.morphologyEx(flat, cv2.MORPH_OPEN, line) > 0] = 0
+    return texture
 
 
 def _opened(texture: Bitmap) -> Bitmap:
-    """Texture without text, rulers and other thin attachments."""
-    return cv2.morphologyEx(texture, cv2.MORPH_OPEN, window(THIN, THIN))
+    """Texture without text, rulers and other thin attachments, also where they touch the edge of the picture."""
+    return cv2.morphologyEx(
+        texture, cv2.MORPH_OPEN, window(THIN, THIN), borderType=cv2.BORDER_CONSTANT, borderValue=(0,)
+    )
 
 
 def _open_sides(spread: Bitmap, box: Edges) -> tuple[bool, bool, bool, bool]:
@@ -184,6 +199,12 @@ def _sector(region: Bitmap) -> Bitmap | None:
     return hull if below is None else cv2.bitwise_and(hull, below)
 
 
+def _is_flat_beside(sector: Bitmap, spread: Bitmap) -> bool:
+    """Whether most of what lies beside a sector, in its own bounding box, is as flat as a screen."""
+    beside = spread[cv2.dilate(sector, window(THIN, THIN)) == 0]
+    return not beside.size or float((beside > FLAT_SPREAD).mean()) < FLICKER
+
+
 def _below_arc(region: Bitmap, hull: Bitmap) -> Bitmap | None:
     """Where a curved probe's face, an arc that hangs down into the hull, leaves room for echoes; None if it is flat."""
     rows, cols = region.shape
@@ -222,6 +243,8 @@ def _sharpen(pixels: Bitmap, box: Edges, *, step: float, open_sides: tuple[bool,
 
 def _edge(lines: Bitmap, coarse: int, *, step: float, is_open: bool) -> int:
     """Index of the line at which the scan begins, counted from the outside, near to `coarse`."""
+    if is_open:
+        return 0
     reach, apart = math.ceil(REACH * step), max(round(step), 1)
     outer = max(coarse - reach, 0)
     near = lines[outer : coarse + reach]
@@ -231,4 +254,4 @@ def _edge(lines: Bitmap, coarse: int, *, step: float, is_open: bool) -> int:
         first = int(inside.argmax()) if inside.any() else 0
         if inside[first] and (outer == 0 if first == 0 else share[: max(first - 1, 1)].max() <= LINE_FLAT):
             return outer + first
-    return 0 if is_open else coarse
+    return coarse
