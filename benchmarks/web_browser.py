@@ -45,7 +45,8 @@ DROP = """async ([name, text]) => {
     const named = document.querySelector(".facts-line .name")?.textContent;
     const pictures = [...document.querySelectorAll(".card .box img:first-child")];
     const there = pictures.length >= 10 && pictures.slice(0, 10).every(each => each.complete && each.naturalWidth);
-    if (named === name && named !== before && there && document.querySelector(".prediction h1").textContent.trim()) break;
+    const headline = document.querySelector(".prediction h1")?.textContent.trim();
+    if (named === name && named !== before && there && headline) break;
     if (performance.now() - start > 20000) throw new Error("nothing came");
   }
   await frame();
