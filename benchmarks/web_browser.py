@@ -1,7 +1,7 @@
 """What a reader waits for, in a real browser: `python benchmarks/web_browser.py --gallery galleries/phantom-10000`.
 
 Starts a server on loopback (on a gallery of phantoms that it builds where there is none), drops scans on the page one
-after the other in Debian's Chromium, and takes the time from the drop until the verdict is in words and ten matches
+after the other in Debian's Chromium, and takes the time from the drop until the headline is in words and ten matches
 stand there with their pictures, as the browser's own clock has it. Each scan is also put to `engine.query` without a
 server in the moment before: the server's share is a ratio of neighbouring moments. Then the page's weight over the line
 and the time until it takes a scan, in new profiles. Writes --out and prints a table. Needs Playwright and Chromium.
@@ -45,7 +45,8 @@ DROP = """async ([name, text]) => {
     const named = document.querySelector(".facts-line .name")?.textContent;
     const pictures = [...document.querySelectorAll(".card .box img:first-child")];
     const there = pictures.length >= 10 && pictures.slice(0, 10).every(each => each.complete && each.naturalWidth);
-    if (named === name && named !== before && there && document.querySelector(".verdict h1").textContent.trim()) break;
+    const headline = document.querySelector(".prediction h1")?.textContent.trim();
+    if (named === name && named !== before && there && headline) break;
     if (performance.now() - start > 20000) throw new Error("nothing came");
   }
   await frame();
@@ -136,7 +137,7 @@ def table(told: dict[str, Any]) -> str:
     drop, load = told["drop_to_screen_ms"], told["first_load"]
     ready, ratio = load["interactive_ms"], told["server_by_engine"]["median"]
     rows = [
-        ("drop to verdict and 10 matches, p50 / p95", f"{drop['p50']:.0f} / {drop['p95']:.0f} ms", "400 / 800"),
+        ("drop to headline and 10 matches, p50 / p95", f"{drop['p50']:.0f} / {drop['p95']:.0f} ms", "400 / 800"),
         ("of it in the server, p50", f"{told['server_ms']['p50']:.1f} ms", ""),
         ("`engine.query` alone, p50", f"{told['engine_query_ms']['p50']:.1f} ms", ""),
         ("server by `engine.query`, median", f"{ratio:.2f}", "1.3"),

@@ -24,7 +24,7 @@ def test_readers_at_once_meet_no_error(tmp_path: Path) -> None:
         "--readers": 4,
         "--seconds": 3,
         "--one": 4,
-        "--own": 3,
+        "--own": 1,
         "--out": out,
     }
     command = [sys.executable, str(SCRIPT), *(str(part) for pair in options.items() for part in pair)]
@@ -36,7 +36,7 @@ def test_readers_at_once_meet_no_error(tmp_path: Path) -> None:
     one, many = told["one_reader"], told["many_readers"]
     assert told["errors"] == one["errors"] == many["errors"] == 0
     assert one["drops"] == 4
-    assert many["drops"] > 4 * 3  # files went round again, under other comments
+    assert many["drops"] > 4  # files went round again, under other comments
     assert many["requests"] == 15 * many["drops"]
     assert 0 < one["engine_query_ms"]["p50"] < one["query_ms"]["p50"]
     assert many["query_ms"]["p95"] <= many["whole_ms"]["p95"]

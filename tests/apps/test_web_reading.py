@@ -155,7 +155,7 @@ class TestTools:
 
 
 class TestCopies:
-    def test_one_scan_in_two_datasets_is_shown_twice(
+    def test_one_scan_in_two_datasets_is_one_card_or_shown_twice(
         self, browser: Browser, archive: Path, gallery: Path, asked: list[Path], run: Any, tmp_path: Path
     ) -> None:
         own = tmp_path / "own"
@@ -170,6 +170,12 @@ class TestCopies:
         with reading_room("--gallery", own, "--state", tmp_path / "state") as address:
             reader = Reader(browser, address)
             page = reader.pick(asked[0])
+            names = order(page)
+            assert len({name.partition("/")[2] for name in names}) == len(names) == 10
+            expect(page.locator(".card", has_text="1 near-duplicate")).to_have_count(10)
+            page.get_by_role("checkbox", name="No near-duplicates").uncheck()
+            expect(page.locator(".steps li")).to_have_count(1)
+            settled(page)
             names = order(page)
             assert len({name.partition("/")[2] for name in names}) < len(set(names)) == 10
             page.locator(".thumb").first.click()

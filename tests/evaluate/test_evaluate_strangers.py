@@ -123,9 +123,13 @@ def bundle(embed):
 
 @pytest.mark.parametrize("kind", sorted(set(STRANGERS) - TURNED - SPECKLED))
 def test_what_is_no_breast_gets_no_prediction(bundle, embed, kind):
-    for said in embed(make_stranger(kind, seed) for seed in (0, 1)):
-        prediction = predict(bundle, said.logits[0], embedding=said.embedding[0])
-        assert prediction.out_of_distribution, prediction.ood_score
+    found = [
+        predict(bundle, said.logits[0], embedding=said.embedding[0])
+        for said in embed(make_stranger(kind, seed) for seed in range(8))
+    ]
+    outside = [prediction for prediction in found if prediction.out_of_distribution]
+    assert len(outside) >= 7, [prediction.ood_score for prediction in found]  # one may lie at the border
+    for prediction in outside:
         assert prediction.label is None
         assert len(prediction.prediction_set) == 3
 

@@ -97,8 +97,8 @@ def _confusion(ax: Axes, seeds: Mapping[int, Block]) -> None:
             ax.text(column, row, text, ha="center", va="center", color=colour)
     ax.set_xticks(range(len(PATHOLOGIES)), PATHOLOGIES)
     ax.set_yticks(range(len(PATHOLOGIES)), PATHOLOGIES, rotation=90, va="center")
-    ax.set_xlabel("said")
-    ax.set_ylabel("proven")
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("reference")
 
 
 def _roc(ax: Axes, seeds: Mapping[int, Block]) -> None:

@@ -42,7 +42,7 @@ ORDER = (
 QUESTIONS = ("busi-grouped", "busi-clean", "busi-curated", "random-split", "paper-like")
 """Protocols on BUSI, of which the accuracies are set side by side: the honest ones first."""
 CAPTIONS = {
-    "confusion": "Proven and said",
+    "confusion": "Reference and prediction",
     "roc": "ROC",
     "reliability": "Reliability",
     "risk-coverage": "Risk over coverage",

@@ -38,7 +38,7 @@ SEARCHES = (
     ("R-precision", "r_precision"),
     ("nDCG@10 BI-RADS", "ndcg@10_birads"),
 )
-TITLES = {"label": "proven class", "birads": "BI-RADS category", "device": "scanner"}
+TITLES = {"label": "reference class", "birads": "BI-RADS category", "device": "scanner"}
 HEADS = {
     "accuracy": "accuracy",
     "auroc_malignant": "AUROC malignant",
@@ -48,7 +48,7 @@ HEADS = {
 
 
 def verdicts(systems: Sequence[ScoredSystem], part: str, *, own: Own) -> tuple[list[str], list[dict[str, Any]]]:
-    """Headings and rows of a table of verdicts; `part` is "classification" or "patients"; empty where none has it."""
+    """Headings and rows of a table of predictions; `part` is "classification" or "patients"; empty where it is not."""
     have = [s for s in systems if part in s.metrics]
     shown = [column for column in VERDICTS if any(_value(s, part, column[1]) is not None for s in have)]
     heads = [*(title for title, _, _ in shown), "sens. / spec. at 90 % sens.", "sens. / spec. at 90 % spec."]

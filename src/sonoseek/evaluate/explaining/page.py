@@ -49,8 +49,8 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
         f"Mean over scans, 95 % interval by drawing groups. `{content['made']['command']}`",
         *(["", f"{in_words(seen)}."] if (seen := content["made"].get("seen_in_training")) else []),
         "",
-        *_maps(content, "verdict", "The verdict's map: the likeliest class, right or wrong"),
-        *_maps(content, "truth", "The proven class's map"),
+        *_maps(content, "verdict", "The prediction's map: the likeliest class, right or wrong"),
+        *_maps(content, "truth", "The reference class's map"),
         *_against(content),
         *_by(content),
         *_pairs(content),
@@ -184,7 +184,7 @@ def _rest(content: Mapping[str, Any]) -> list[str]:
             lines.append(f"- correlation with the map of the scan {said}: {cell(own[key])}")
     if cost := content["cost"]:
         lines.append(
-            f"- verdict and ten pairs over a plain run ({cost['plain_ms']:.1f} ms): "
+            f"- prediction and ten pairs over a plain run ({cost['plain_ms']:.1f} ms): "
             f"{cost['class_and_10_pairs']:.2f} × on the network's cells, "
             f"{cost['class_and_10_pairs_on_pixels']:.2f} × with all eleven drawn on the scan's pixels"
         )
