@@ -72,6 +72,18 @@ def ranked(found: Iterable[ReportWarning]) -> tuple[ReportWarning, ...]:
     return tuple(sorted(found, key=lambda each: (SEVERITIES.index(each.severity), order[each.code])))
 
 
+def leading(found: Sequence[ReportWarning]) -> tuple[list[str], list[str]]:
+    """The texts that stand under the headline, and the others: high ones lead; without any, the first medium one does.
+
+    Args:
+        found: ranked, the heaviest first.
+    """
+    count = sum(each.severity == "high" for each in found)
+    if not count and found and found[0].severity == "medium":
+        count = 1
+    return [each.text for each in found[:count]], [each.text for each in found[count:]]
+
+
 def about_the_scan(
     scan: Scan, *, marks: float, preprocessing: Sequence[str], crop: Box | None, seen: bool
 ) -> list[ReportWarning]:
