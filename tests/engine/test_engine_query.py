@@ -26,6 +26,7 @@ from sonoseek.core import (
     WhereError,
 )
 from sonoseek.encoder import Novelty, load_bundle, open_encoder
+from sonoseek.encoder.seen import training_scans
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.gallery import Gallery, create_gallery
@@ -380,6 +381,19 @@ class TestWithGallery:
             assert report.hidden is None or not report.hidden.total
         assert said(copy, "under another name")
         assert itself.novelty == engine.query(make_scan(1)).novelty
+
+    @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
+    def test_a_copy_of_an_archived_training_scan_was_seen_in_training(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, where: str | None
+    ) -> None:
+        pixels = make_scan(1).pixels.copy()
+        pixels[0, 0] ^= 1
+        fill(empty_gallery, encoder, [(make_scan(1), "benign", None), (make_scan(3), "malignant", None)])
+        learnt = training_scans([("d", make_scan(1).scan_id, b"")])  # no hash that would find the copy itself
+        encoder._bundle = replace(encoder.bundle, training_scans=learnt)
+        engine = SearchEngine(encoder, empty_gallery)
+        assert said(engine.query(Scan(pixels=pixels), where=where), "was in the training data")
+        assert not said(engine.query(make_scan(4), where=where), "was in the training data")
 
     @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
     def test_one_patient_over_most_of_the_archive_is_said_to_any_scan(
