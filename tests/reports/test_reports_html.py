@@ -187,7 +187,7 @@ class TestHeatmap:
         page = Page(render(report, "html"))
         warm = {a["alt"]: a["src"] or "" for a in page.all("img") if a.get("class") == "warm"}
         for explained, alt in (
-            (own, "Likeness to match 2: where the scan speaks for it"),
+            (own, "Likeness to match 2: where the evidence is for it"),
             (other, "Where match 2 is like this scan"),
         ):
             density = explained.heatmap * explained.heatmap.size / 100 / reference

@@ -148,6 +148,8 @@ def _warnings(
             first=first.prediction,
             region=options.region,
             examples=len(report.liked) + len(report.disliked),
+            patients=len({reading.scan.patient_id for reading in readings} - {None}),
+            breasts=len({reading.scan.laterality for reading in readings} - {None}),
         ),
     ]
     if gallery is None:

@@ -117,7 +117,7 @@ def _look(report: Report) -> list[Flowable]:
     scale = ink.colour_scale(reference=reference, unit=_unit(evidence), width=paper.WIDTH)
     where = " of all views" if report.views else ""
     how = (
-        "How strong a place speaks: what a hundredth of the scan would add if all of it were like that place. "
+        "Colour: what a hundredth of the scan would add if all of it were like that place. "
         f"Full colour is the strongest place{where}, but never less than {pictures.floor(evidence):g}: weak "
         "evidence stays faint."
     )
