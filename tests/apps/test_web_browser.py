@@ -72,6 +72,13 @@ class TestAsk:
         page = reader.pick(asked[0], asked[1])
         page.get_by_role("button", name="View 2").click()
         expect(page.get_by_role("button", name="View 2")).to_have_attribute("aria-pressed", "true")
+        facts = page.locator(".facts-line")
+        expect(facts.locator(".name")).to_have_text(asked[1].name)
+        expect(facts).to_contain_text("This view alone: Likelihood of malignancy")
+        page.get_by_role("button", name="View 1").click()
+        expect(facts.locator(".name")).to_have_text(asked[0].name)
+        expect(facts).not_to_contain_text("This view alone")
+        page.get_by_role("button", name="View 2").click()
         page.get_by_role("button", name="Region").click()
         expect(page.locator(".hint")).to_contain_text("A region is of one scan")
 
@@ -249,6 +256,9 @@ class TestCompare:
         page = reader.pick(asked[0])
         page.keyboard.press("c")
         expect(page.locator("figcaption").nth(1)).to_contain_text("Match 1:")
+        mine = page.locator("figcaption").first
+        expect(mine).to_contain_text("malignancy")
+        assert mine.evaluate("caption => caption.scrollWidth <= caption.clientWidth")  # nothing of it is cut off
         page.keyboard.press("ArrowRight")
         expect(page.locator("figcaption").nth(1)).to_contain_text("Match 2:")
         assert "m=2" in page.url

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, expect
 from web_pages import Reader, order, reading_room, settled, sideways, tab_to, violations
 
@@ -105,6 +107,8 @@ class TestBatch:
         folder = tmp_path / "tuesday"
         write_phantoms(folder, count=9, seed=41)
         (folder / "benign" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+        noise = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "noise.png")
         with reading_room("--gallery", gallery, "--state", tmp_path / "state") as address:
             reader = Reader(browser, address)
             page = reader.page
@@ -118,14 +122,18 @@ class TestBatch:
             expect(card.locator(".state")).to_have_text("done", timeout=30_000)
             card.get_by_role("button", name="Show").click()
             rows = card.locator("tbody tr")
-            expect(rows).to_have_count(10)
+            expect(rows).to_have_count(11)
             assert violations(page) == []
             job = page.evaluate("fetch('api/jobs').then(r => r.json()).then(jobs => jobs[0].job_id)")
             told = page.evaluate(f"fetch('api/jobs/{job}/rows').then(r => r.json())")
-            asked = [row for row in told if row["refused"] is None]
+            asked = [row for row in told if row["refused"] is None and row["name"] != "noise.png"]
             best = sorted(asked, key=lambda row: -row["outcome"]["probabilities"]["malignant"])
             shown = [row.split(" ·")[0].strip() for row in rows.locator(".file").all_inner_texts()]
-            assert shown == [*(row["name"] for row in best), "benign/broken.png"]
+            assert shown == [*(row["name"] for row in best), "noise.png", "benign/broken.png"]
+            expect(rows.nth(9)).to_contain_text("no prediction: unlike the training scans")
+            expect(rows.nth(9)).not_to_contain_text("%")
+            unsure = sum(row["outcome"]["not_ruled_out"] for row in asked)
+            expect(card).to_contain_text(f"Malignancy is not ruled out in {unsure}.")
             expect(rows.last.locator("a")).to_have_count(0)
             card.get_by_role("checkbox", name="refused ones alone").check()
             expect(rows).to_have_count(1)

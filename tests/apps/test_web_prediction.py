@@ -81,6 +81,8 @@ def test_three_copies_are_one_card(browser: Browser, copies: Path, asked: list[P
         expect(card).to_have_count(1)
         expect(card.locator(".foot a")).to_have_text(re.compile("^copy-"))
         expect(page.locator(".card", has_text="2 more of the patient")).to_have_count(1)
+        whole = "link => { link.textContent = 'malignant (123)'; return link.scrollWidth <= link.clientWidth; }"
+        assert page.locator(".card .foot a").last.evaluate(whole)  # a BUSI name: its number is not cut off
         assert sum("copy-" in name for name in order(page)) == 1
         counted = page.locator(".beside").inner_text()
         page.get_by_role("checkbox", name="No near-duplicates").uncheck()
@@ -105,6 +107,10 @@ def test_the_heaviest_warning_is_seen_before_the_classes(reader: Reader, tmp_pat
     before = "([one, other]) => Boolean(one.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING)"
     assert page.evaluate(before, [heavy.element_handle(), classes.element_handle()])  # and for a screen reader
     expect(page.locator(".prediction .scale")).to_have_count(0)  # no likelihood to rely on
+    colours = page.locator(".prediction .fill").evaluate_all(
+        "bars => bars.map(b => getComputedStyle(b).backgroundColor)"
+    )
+    assert len(set(colours)) == 1  # and no class's colour
     assert violations(page) == []
 
 
@@ -116,6 +122,17 @@ def test_without_a_heavy_warning_the_first_of_medium_weight_stands_open(
     expect(page.locator(".prediction .heavy")).to_have_count(1)
     expect(page.locator(".prediction .heavy.medium")).to_be_visible()
     assert [plain(text) for text in warnings(page)] == [each.text for each in found]
+
+
+def test_a_note_that_lowers_certainty_is_read_whole_without_a_click(
+    reader: Reader, asked: list[Path], tmp_path: Path
+) -> None:
+    Image.open(asked[1]).resize((120, 100)).save(tmp_path / "small.png")
+    page = reader.pick(tmp_path / "small.png")
+    expect(page.locator(".warnings summary")).to_contain_text("notes: ")
+    assert "medium" in (page.locator(".warnings li").first.get_attribute("class") or "")
+    note = page.locator(".warnings summary")
+    assert note.evaluate("note => note.scrollWidth <= note.clientWidth")
 
 
 def test_the_headline_holds_the_likelihood_against_the_threshold(reader: Reader, asked: list[Path]) -> None:

@@ -161,6 +161,11 @@ class TestOrder:
         assert pages == names
         assert [row.name for row in store.rows_by_malignancy(job, refused_only=True)] == ["no", "also no"]
 
+    def test_scans_without_a_prediction_come_after_those_with_one(self, store: JobStore, job: str) -> None:
+        noise = {"probabilities": {"malignant": 0.97}, "out_of_distribution": True}
+        store.keep(job, "noise", outcome=noise, refused=None)
+        assert [row.name for row in store.rows_by_malignancy(job)] == ["d", "b", "a", "c", "noise", "no", "also no"]
+
     def test_a_row_is_had_by_its_number(self, store: JobStore, job: str) -> None:
         assert store.row(job, 2).name == "b"
         with pytest.raises(NotFoundError, match="has no row 7"):
@@ -245,6 +250,11 @@ def test_the_figures_are_those_worked_out_by_hand() -> None:
     assert (told["asked"], told["refused"], told["scored"]) == (5, 1, 4)
     assert told["predictions"] == {"benign": 2, "malignant": 2, "not sure": 1}
     assert told["confusion"] == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    noise = Row(number=7, name="7", outcome={"label": None, "probabilities": {}, "out_of_distribution": True})
+    missed = Row(number=8, name="8", outcome={"label": "benign", "probabilities": {}, "not_ruled_out": True})
+    counted = summarise([*rows, noise, missed], evaluate=False)
+    assert counted["predictions"] == {"benign": 3, "malignant": 2, "not sure": 1, "no prediction": 1}
+    assert counted["not_ruled_out"] == 1
     value, low, high = told["accuracy"]
     assert value == pytest.approx(2 / 4)  # 1 and 4; 2 is likeliest benign, 3 malignant
     assert low <= value <= high

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import (
+    PATHOLOGIES,
     Box,
     BundleMismatchError,
     CaseRecord,
@@ -26,6 +27,7 @@ from sonoseek.core import (
     WhereError,
 )
 from sonoseek.encoder import Novelty, load_bundle, open_encoder
+from sonoseek.encoder.seen import training_scans
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.gallery import Gallery, create_gallery
@@ -142,6 +144,8 @@ class TestWithGallery:
         assert ("g1" in groups) is include_same
         assert len(report.matches) == (40 if include_same else 36)
         assert (report.matches[0].scan_id == scan.scan_id) is include_same
+        assert report.novelty is not None
+        assert report.novelty == SearchEngine(encoder, gallery).query(scan).novelty  # never of its own
         assert said(report, "is among the matches") is include_same
         assert said(report, "it was left out of the matches") is not include_same
         excluded = report.left_out
@@ -362,6 +366,16 @@ class TestWithGallery:
         assert base.similar_cases.total == 10
         assert engine.query(make_scan(900), k=3).similar_cases.total == 3
 
+    def test_a_longer_list_changes_no_count(self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan) -> None:
+        fill(empty_gallery, encoder, [(make_scan(seed), PATHOLOGIES[seed % 3], None) for seed in range(15)])
+        engine = SearchEngine(encoder, empty_gallery)
+        ten, all_ = engine.query(make_scan(900)), engine.query(make_scan(900), k=15)
+        assert (len(ten.matches), len(all_.matches)) == (10, 15)
+        assert all_.similar_cases == ten.similar_cases
+        hidden = engine.query(make_scan(900), k=15, where="label = 'benign'").hidden
+        assert hidden is not None
+        assert hidden.total == 10 - ten.similar_cases.labels["benign"]
+
     @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
     def test_the_scan_itself_and_its_copy_are_no_similar_cases(
         self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, where: str | None
@@ -379,7 +393,19 @@ class TestWithGallery:
             assert where is None or report.hidden is not None
             assert report.hidden is None or not report.hidden.total
         assert said(copy, "under another name")
-        assert itself.novelty == engine.query(make_scan(1)).novelty
+
+    @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
+    def test_a_copy_of_an_archived_training_scan_was_seen_in_training(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, where: str | None
+    ) -> None:
+        pixels = make_scan(1).pixels.copy()
+        pixels[0, 0] ^= 1
+        fill(empty_gallery, encoder, [(make_scan(1), "benign", None), (make_scan(3), "malignant", None)])
+        learnt = training_scans([("d", make_scan(1).scan_id, b"")])  # no hash that would find the copy itself
+        encoder._bundle = replace(encoder.bundle, training_scans=learnt)
+        engine = SearchEngine(encoder, empty_gallery)
+        assert said(engine.query(Scan(pixels=pixels), where=where), "was in the training data")
+        assert not said(engine.query(make_scan(4), where=where), "was in the training data")
 
     @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
     def test_one_patient_over_most_of_the_archive_is_said_to_any_scan(
@@ -432,7 +458,7 @@ class TestWithGallery:
         listed = make_scan(1).scan_id in {match.scan_id for match in report.matches}
         assert listed is (k > 0 and where is None)
         assert said(report, "under another name (similarity 1.000)")
-        assert said(report, "that match is no independent case") is listed
+        assert said(report, "match 1 is no independent case, and is not counted") is listed
         assert said(report, "it is not among the matches") is not listed
 
     @pytest.mark.parametrize("listed", [{}, {"per_patient": False, "deduplicate": False}])

@@ -81,6 +81,24 @@ def test_every_view_leaves_its_own_patient_out(engine: SearchEngine, dataset: An
     assert found == {f"g{number}" for number in range(10)} - {"g0", "g5"}
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ({"patient_id": "a"}, {"patient_id": "b"}, "The scans name 2 patients"),
+        ({"laterality": "left"}, {"laterality": "right"}, "The scans name both breasts"),
+        ({"patient_id": "a", "laterality": "left"}, {}, None),
+    ],
+)
+def test_scans_of_two_patients_or_breasts_are_no_views_of_one_lesion(
+    engine: SearchEngine, make_scan: MakeScan, one: dict[str, Any], other: dict[str, Any], words: str | None
+) -> None:
+    scans = [replace(make_scan(900), **one), replace(make_scan(901), **other)]
+    report = engine.query(scans)
+    told = [each.text for each in report.warnings if each.code == "views_differ"]
+    assert [text.startswith(str(words)) for text in told] == ([] if words is None else [True])
+    assert words is None or report.warnings[0].severity == "high"
+
+
 # One per patient, near-copies
 
 

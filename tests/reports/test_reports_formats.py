@@ -438,6 +438,17 @@ class TestWarnings:
         with pytest.raises(InvalidValueError, match="heaviest first"):
             replace(report, warnings=tuple(reversed(told)))
 
+    def test_a_medium_one_comes_first_where_none_is_heavier(self, build_report: Build) -> None:
+        told = warnings.ranked(
+            [warnings.warning(code, f"{code}.") for code in ("near_threshold", "small_scan", "no_spacing")]
+        )
+        report = build_report(warnings=told)
+        assert render(report, "text").splitlines()[1] == "            ! near_threshold."
+        html = render(report, "html")
+        assert html.index("near_threshold.") < html.index("Likeliest class") < html.index("small_scan.")
+        assert html.count("near_threshold.") == 1
+        assert warnings.leading(told[2:]) == ([], ["no_spacing."])
+
     def test_what_could_mislead_weighs_more_than_what_informs(self) -> None:
         order = list(warnings.CODES)
         assert [warnings.CODES[code] for code in order] == sorted(warnings.CODES.values(), key=SEVERITIES.index)

@@ -107,6 +107,14 @@ def test_what_a_reader_needs_is_there(build_report: Build) -> None:
     assert page.all("html")[0]["lang"] == "en"
 
 
+def test_the_name_of_a_button_holds_its_visible_text(build_report: Build, build_pair: Callable[..., Report]) -> None:
+    html = render(build_pair(build_report(), 1), "html")
+    visible = re.sub(r"<[^>]+>", "", re.findall(r"<button[^>]*data-rank.*?</button>", html, re.DOTALL)[0])
+    name = re.findall(r'data-rank="\d+"[^>]*aria-label="([^"]+)"', html)[0]
+    assert visible.strip() == "Rank 1 why alike"
+    assert name.startswith(visible.strip())
+
+
 def test_shapes_tell_diagnoses_apart_without_colour(build_report: Build) -> None:
     html = render(build_report(), "html")
     shapes = {
@@ -179,7 +187,7 @@ class TestHeatmap:
         page = Page(render(report, "html"))
         warm = {a["alt"]: a["src"] or "" for a in page.all("img") if a.get("class") == "warm"}
         for explained, alt in (
-            (own, "Likeness to match 2: where the scan speaks for it"),
+            (own, "Likeness to match 2: where the evidence is for it"),
             (other, "Where match 2 is like this scan"),
         ):
             density = explained.heatmap * explained.heatmap.size / 100 / reference

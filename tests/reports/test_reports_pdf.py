@@ -127,7 +127,7 @@ class TestWhatItSays:
             "≥ 98 %-sensitivity threshold, 11 %",
             "Prediction set at 90 % coverage: malignant.",
             "of 5 independent similar cases are",
-            "percentile 38",
+            "percentile 37",
             "margin: 2 of 2 spiculated, 12 % in the gallery",
             "about 12 × 6 mm (60 mm²)",
             "exam.png, 160 × 120 pixels, 32 × 24 mm",

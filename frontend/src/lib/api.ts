@@ -114,7 +114,7 @@ export const examples = () => get<string[]>("api/examples");
 export const jobs = () => get<Job[]>("api/jobs");
 export const job = (id: string) => get<Job>(`api/jobs/${id}`);
 
-/** Rows by the likelihood of malignancy, the highest first, refused files last. */
+/** Rows by the likelihood of malignancy, the highest first, then scans without a prediction, refused files last. */
 export const rows = (id: string, limit: number, refused: boolean) =>
   get<JobRow[]>(`api/jobs/${id}/rows?order=malignancy&limit=${limit}&refused=${refused}`);
 

@@ -124,6 +124,7 @@ export interface Cleaning {
 /** The report in the sentences that every format carries. */
 export interface Said {
   headline: string;
+  short_headline: string;
   tone: Label | "unsure";
   likeliest: string;
   prediction_set: string;
@@ -144,6 +145,8 @@ export interface Said {
   name: string;
   frames: number;
   frame: number;
+  /** Of each further view. */
+  views: { name: string; size: string; headline: string }[];
 }
 
 export interface About {
@@ -256,6 +259,7 @@ export interface JobRow {
   outcome: {
     headline?: string;
     not_ruled_out?: boolean;
+    out_of_distribution?: boolean;
     seen_in_training?: boolean;
     label?: Label | null;
     likeliest?: Label;

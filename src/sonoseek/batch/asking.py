@@ -78,11 +78,17 @@ def reference_of(name: str) -> str | None:
 def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
     """Predictions counted and, if asked for, scored against the reference standard."""
     asked = [row for row in rows if row.refused is None]
-    labels = [str(row.outcome["label"] or "not sure") for row in asked]
+    labels = [
+        "no prediction" if row.outcome.get("out_of_distribution") else str(row.outcome["label"] or "not sure")
+        for row in asked
+    ]
     told: dict[str, Any] = {
         "asked": len(asked),
         "refused": len(rows) - len(asked),
-        "predictions": {name: labels.count(name) for name in (*PATHOLOGIES, "not sure") if name in labels},
+        "predictions": {
+            name: labels.count(name) for name in (*PATHOLOGIES, "not sure", "no prediction") if name in labels
+        },
+        "not_ruled_out": sum(bool(row.outcome.get("not_ruled_out")) for row in asked),
         "seen_in_training": sum(_seen(row) for row in asked),
     }
     return {**told, **(score_rows(asked) if evaluate else {})}
@@ -150,7 +156,8 @@ def describe(report: Report) -> dict[str, Any]:
         "likeliest": prediction.likeliest,
         "headline": phrases.short_headline(prediction),
         "likelihood_of_malignancy": _rounded(prediction.likelihood_of_malignancy),
-        "not_ruled_out": prediction.not_ruled_out,
+        "not_ruled_out": prediction.not_ruled_out and not prediction.out_of_distribution,
+        "out_of_distribution": prediction.out_of_distribution,
         "probabilities": {name: round(value, 4) for name, value in prediction.probabilities.items()},
         "prediction_set": list(prediction.prediction_set),
         "agreement": report.agreement,

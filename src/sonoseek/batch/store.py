@@ -173,7 +173,9 @@ class JobStore:
     def rows_by_malignancy(
         self, job_id: str, *, skip: int = 0, limit: int = 1_000, refused_only: bool = False
     ) -> tuple[Row, ...]:
-        """Rows by the likelihood of malignancy, the highest first; ties by their number; refused files last.
+        """Rows by the likelihood of malignancy, the highest first; ties by their number.
+
+        Scans without a prediction come after those with one, refused files last.
 
         Args:
             job_id: of the job.
@@ -184,7 +186,8 @@ class JobStore:
         with self._lock:
             found = self._connection.execute(
                 f"""SELECT * FROM rows WHERE job_id = ? {"AND refused IS NOT NULL" if refused_only else ""}
-                ORDER BY refused IS NOT NULL, json_extract(outcome, '$.probabilities.malignant') DESC, number
+                ORDER BY refused IS NOT NULL, coalesce(json_extract(outcome, '$.out_of_distribution'), 0),
+                    json_extract(outcome, '$.probabilities.malignant') DESC, number
                 LIMIT ? OFFSET ?""",  # noqa: S608  # our own words
                 (job_id, limit, skip),
             ).fetchall()

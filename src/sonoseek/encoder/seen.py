@@ -71,12 +71,16 @@ class TrainingScans:
         Returns:
             None: it is not known to have been there.
         """
-        if bytes.fromhex(scan.scan_id) in self._digests:
+        if self.holds(scan.scan_id):
             return SeenScan(exact=True, distance=0)
         if not len(self.hashes):
             return None
         distance = nearest_distance(query_hashes(scan.pixels), self.hashes)
         return SeenScan(exact=False, distance=distance) if distance <= SAME_WITHIN else None
+
+    def holds(self, scan_id: str) -> bool:
+        """Whether the scan of this `Scan.scan_id` was there, pixel for pixel."""
+        return bytes.fromhex(scan_id) in self._digests
 
     @cached_property
     def _digests(self) -> frozenset[bytes]:

@@ -140,7 +140,7 @@ def _warnings(
             marks=first.marks,
             preprocessing=() if cleaned is None else cleaned.warnings,
             crop=first.crop,
-            seen=any(_seen(bundle, reading.scan) for reading in readings),
+            seen=any(_seen(bundle, reading.scan) for reading in readings) or _copy_seen(bundle, similar),
         ),
         *warnings.about_the_prediction(report.prediction, abstain_below=bundle.abstain_below),
         *warnings.about_the_query(
@@ -148,6 +148,8 @@ def _warnings(
             first=first.prediction,
             region=options.region,
             examples=len(report.liked) + len(report.disliked),
+            patients=len({reading.scan.patient_id for reading in readings} - {None}),
+            breasts=len({reading.scan.laterality for reading in readings} - {None}),
         ),
     ]
     if gallery is None:
@@ -185,6 +187,12 @@ def _warnings(
 def _seen(bundle: Bundle, scan: Scan) -> bool:
     """Whether a scan, or a copy of it, was in the training data; False where the bundle does not know."""
     return bundle.training_scans is not None and bundle.training_scans.find(scan) is not None
+
+
+def _copy_seen(bundle: Bundle, similar: SimilarCases) -> bool:
+    """Whether the archived scan that this one is a copy of was in the training data: found also where it is turned."""
+    known = bundle.training_scans
+    return known is not None and similar.copy is not None and known.holds(similar.copy.scan_id)
 
 
 def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:

@@ -17,7 +17,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sonoseek.core import Explanation, Match, Prediction, Report, Scan, View
-from sonoseek.reports import phrases, pictures
+from sonoseek.reports import phrases, pictures, warnings
 from sonoseek.reports.json import SCHEMA_VERSION
 
 
@@ -38,6 +38,7 @@ def render_html(report: Report) -> str:
         {"name": name, "top": name == top, "text": phrases.percent(value), "width": f"{value * 100:.2f}"}
         for name, value in prediction.probabilities.items()
     ]
+    heavy, lighter = warnings.leading(report.warnings)
     return render_page(
         "report.html.j2",
         script="report.js",
@@ -51,8 +52,8 @@ def render_html(report: Report) -> str:
             "cool_gradient": pictures.css_gradient(pictures.COOL),
             "headline": phrases.headline(prediction),
             "tone": phrases.tone(prediction),
-            "heavy": [each.text for each in report.warnings if each.severity == "high"],
-            "lighter": [each.text for each in report.warnings if each.severity != "high"],
+            "heavy": heavy,
+            "lighter": lighter,
             "scale": likelihood_scale(prediction),
             "likeliest": phrases.likeliest(prediction),
             "prediction_set": phrases.prediction_set(prediction),

@@ -1,7 +1,7 @@
 """A heatmap over its scan as one PNG, with a scale that has numbers: for slides, papers and a second look.
 
-Warm speaks for, cool against; opacity rises with the evidence. Full colour is the strongest place, but never less than
-a floor: a scan without evidence looks empty, not stretched.
+Warm is evidence for, cool against; opacity rises with the evidence. Full colour is the strongest place, but never
+less than a floor: a scan without evidence looks empty, not stretched.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, KeepTogether, Spacer, Table
 
 from sonoseek.core import Explanation, Match, Report, Scan, View
-from sonoseek.reports import ink, paper, phrases, pictures
+from sonoseek.reports import ink, paper, phrases, pictures, warnings
 from sonoseek.reports.cards import Card, grid
 from sonoseek.reports.html import likelihood_scale, scale_bar, stage
 
@@ -84,7 +84,7 @@ def _prediction(report: Report) -> list[Flowable]:
     headline = paper.said(phrases.headline(prediction), paper.HEADLINE, bold=True)
     head = Table([[ink.mark(phrases.tone(prediction), 15), headline]], colWidths=[22, paper.WIDTH - 22])
     head.setStyle([*PLAIN, ("VALIGN", (0, 0), (-1, -1), "MIDDLE"), ("BOTTOMPADDING", (0, 0), (-1, -1), 5)])
-    heavy = [each.text for each in report.warnings if each.severity == "high"]
+    heavy, _ = warnings.leading(report.warnings)
     left: list[Flowable] = [paper.said(phrases.likeliest(prediction)), Spacer(0, 3), ink.bars(prediction, width=HALF)]
     scale = likelihood_scale(prediction)
     right: list[Flowable] = [] if scale is None else [ink.likelihood_scale(scale, width=HALF), Spacer(0, 3)]
@@ -117,7 +117,7 @@ def _look(report: Report) -> list[Flowable]:
     scale = ink.colour_scale(reference=reference, unit=_unit(evidence), width=paper.WIDTH)
     where = " of all views" if report.views else ""
     how = (
-        "How strong a place speaks: what a hundredth of the scan would add if all of it were like that place. "
+        "Colour: what a hundredth of the scan would add if all of it were like that place. "
         f"Full colour is the strongest place{where}, but never less than {pictures.floor(evidence):g}: weak "
         "evidence stays faint."
     )
@@ -184,7 +184,7 @@ def _facts(report: Report) -> list[Flowable]:
 
 def _notes(report: Report) -> list[Flowable]:
     """The lighter warnings; the heavy ones stand below the headline."""
-    lighter = [each.text for each in report.warnings if each.severity != "high"]
+    _, lighter = warnings.leading(report.warnings)
     return [Spacer(0, 9), *_boxed(lighter, title="Notes", rule=paper.ACCENT)] if lighter else []
 
 

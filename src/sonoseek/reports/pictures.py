@@ -32,9 +32,9 @@ WARM = (
     (244, 221, 79),
     (252, 255, 164),
 )
-"""Speaks for: the upper part of matplotlib's inferno (CC0), perceptually uniform and safe for the colour-blind."""
+"""Evidence for: the upper part of matplotlib's inferno (CC0), perceptually uniform and safe for the colour-blind."""
 COOL = ((38, 57, 104), (36, 86, 138), (43, 117, 163), (66, 149, 184), (104, 181, 202), (152, 212, 222), (208, 240, 240))
-"""Speaks against: blue to pale cyan, lightness rising evenly as in `WARM`."""
+"""Evidence against: blue to pale cyan, lightness rising evenly as in `WARM`."""
 
 PARTS = 100
 """Values are shown per hundredth of the scan: what a patch of that size would add if all of it were like the spot."""
@@ -98,7 +98,7 @@ def heat_image(
     reference: float | None = None,
     format: ImageFormat = "png",  # noqa: A002
 ) -> bytes:
-    """One layer of a heatmap as a file with transparency: "warm" speaks for, "cool" against; see `draw_heatmap`.
+    """One layer of a heatmap as a file with transparency: "warm" is evidence for, "cool" against; see `draw_heatmap`.
 
     Args:
         explanation: to draw.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sonoseek.core import Match, Report
-from sonoseek.reports import phrases
+from sonoseek.reports import phrases, warnings
 
 SHAPES = {"normal": "○", "benign": "■", "malignant": "▲"}
 _HEADINGS = ("rank", "similarity", "reference", "BI-RADS", "device", "case")
@@ -21,10 +21,10 @@ def render_text(report: Report) -> str:
     """
     prediction = report.prediction
     shares = ", ".join(f"{name} {phrases.percent(value)}" for name, value in prediction.probabilities.items())
-    heavy = [each for each in report.warnings if each.severity == "high"]
+    heavy, lighter = warnings.leading(report.warnings)
     rows = [
         ("Prediction", phrases.headline(prediction)),
-        *[("", f"! {_plain(each.text, widest=1000)}") for each in heavy],
+        *[("", f"! {_plain(text, widest=1000)}") for text in heavy],
         ("", f"{phrases.likeliest(prediction)} ({shares})"),
         ("", phrases.prediction_set(prediction)),
         ("", phrases.thresholds(prediction)),
@@ -49,10 +49,7 @@ def render_text(report: Report) -> str:
         rows.append(("Refined", phrases.refined(report)))
     if report.where is not None:
         rows.append(("Filter", _plain(report.where, widest=500)))
-    lighter = [each for each in report.warnings if each.severity != "high"]
-    rows += [
-        ("Notes" if number == 0 else "", f"- {_plain(each.text, widest=1000)}") for number, each in enumerate(lighter)
-    ]
+    rows += [("Notes" if number == 0 else "", f"- {_plain(text, widest=1000)}") for number, text in enumerate(lighter)]
     lines = [f"{head:<12}{body}" for head, body in rows if body]
     if report.matches:
         lines += ["", *_table(report.matches)]

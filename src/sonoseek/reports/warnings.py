@@ -40,6 +40,7 @@ CODES: dict[str, Severity] = {
     "one_patient": "high",
     "unlike_archive": "high",
     "disagreement": "high",
+    "views_differ": "high",
     "near_threshold": "medium",
     "not_sure": "medium",
     "views_disagree": "medium",
@@ -70,6 +71,18 @@ def ranked(found: Iterable[ReportWarning]) -> tuple[ReportWarning, ...]:
     """The heaviest first."""
     order = {code: place for place, code in enumerate(CODES)}
     return tuple(sorted(found, key=lambda each: (SEVERITIES.index(each.severity), order[each.code])))
+
+
+def leading(found: Sequence[ReportWarning]) -> tuple[list[str], list[str]]:
+    """The texts that stand under the headline, and the others: high ones lead; without any, the first medium one does.
+
+    Args:
+        found: ranked, the heaviest first.
+    """
+    count = sum(each.severity == "high" for each in found)
+    if not count and found and found[0].severity == "medium":
+        count = 1
+    return [each.text for each in found[:count]], [each.text for each in found[count:]]
 
 
 def about_the_scan(
@@ -170,7 +183,13 @@ def _out_of_distribution(score: float) -> ReportWarning:
 
 
 def about_the_query(
-    *, views: Sequence[Prediction], first: Prediction, region: Box | None, examples: int
+    *,
+    views: Sequence[Prediction],
+    first: Prediction,
+    region: Box | None,
+    examples: int,
+    patients: int = 1,
+    breasts: int = 1,
 ) -> list[ReportWarning]:
     """What the reader should know of a search that is not one whole scan's.
 
@@ -179,8 +198,19 @@ def about_the_query(
         first: what the first shows alone.
         region: that was searched with, or None.
         examples: how many scans were liked or disliked.
+        patients: how many different ones the scans name.
+        breasts: how many different ones the scans name.
     """
     found = []
+    if patients > 1 or breasts > 1:
+        whose = f"{patients} patients" if patients > 1 else "both breasts"
+        found.append(
+            warning(
+                "views_differ",
+                f"The scans name {whose}: they are no views of one lesion, and a prediction of them together is of no "
+                "one. Ask about each alone.",
+            )
+        )
     if views:
         alone = [each.likeliest for each in (first, *views)]
         named = ", ".join(f"view {number}: {name}" for number, name in enumerate(alone, start=1))
@@ -237,8 +267,8 @@ def about_copies(
     if copy is None:
         return []
     text = f"The archive likely holds a copy of this scan under another name (similarity {copy:.3f})"
-    listed = any(abs(match.similarity - copy) < 1e-6 for match in matches)
-    end = "that match is no independent case" if listed else "it is not among the matches"
+    rank = next((match.rank for match in matches if abs(match.similarity - copy) < 1e-6), None)
+    end = "it is not among the matches" if rank is None else f"match {rank} is no independent case, and is not counted"
     return [warning("copy_in_archive", f"{text}: {end}.")]
 
 

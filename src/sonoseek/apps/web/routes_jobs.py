@@ -135,7 +135,10 @@ async def rows(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     order: Annotated[
         Literal["finished", "malignancy"],
-        Query(description="malignancy: by the likelihood of it, the highest first, refused files last."),
+        Query(
+            description="malignancy: by the likelihood of it, the highest first, then scans without a prediction, "
+            "refused files last."
+        ),
     ] = "finished",
     skip: Annotated[int, Query(ge=0, le=1 << 31, description="order=malignancy: rows that are left out.")] = 0,
     refused: Annotated[bool, Query(description="order=malignancy: refused files alone.")] = False,

@@ -203,6 +203,7 @@ def _said(held: HeldReport) -> dict[str, Any]:
     told = report.explanations
     return {
         "headline": phrases.headline(report.prediction),
+        "short_headline": phrases.short_headline(report.prediction),
         "tone": phrases.tone(report.prediction),
         "likeliest": phrases.likeliest(report.prediction),
         "prediction_set": phrases.prediction_set(report.prediction),
@@ -223,6 +224,14 @@ def _said(held: HeldReport) -> dict[str, Any]:
         "name": held.uploads[0].name if held.uploads else report.scan.source,
         "frames": held.uploads[0].frames if held.uploads else 1,
         "frame": held.frame,
+        "views": [
+            {
+                "name": phrases.name(view.scan),
+                "size": phrases.size(view.scan),
+                "headline": phrases.headline(view.prediction),
+            }
+            for view in report.views
+        ],
     }
 
 
