@@ -216,6 +216,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(run, gallery: Path, scan
         done = run(*arguments, ok=False)
         assert done.returncode == 2
         assert done.stderr.strip().splitlines()[-1].startswith("sonoseek: ")
+        assert ".part" not in done.stderr
 
 
 def test_a_stopped_build_says_so_and_goes_on(archive: Path, run, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
 import logging
+import os
+import sys
+from pathlib import Path
 
 import fake_datasets
 import numpy as np
@@ -64,3 +67,11 @@ def test_a_dicom_file_names_its_patient(tmp_path):
     assert case.patient_id == case.scans[0].patient_id
     assert case.patient_id is not None
     np.testing.assert_array_equal(case.scans[0].pixels, fake_datasets.picture(5))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such names")
+def test_a_name_that_is_no_utf_8_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "benign").mkdir()
+    (tmp_path / "benign" / os.fsdecode(b"f\xe4lle.png")).write_bytes(b"\x89PNG")
+    with pytest.raises(DatasetError, match=r"no UTF-8.*\\udce4lle"):
+        open_dataset("folder", tmp_path).records()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError, Match, Scan
 from sonoseek.datasets import open_dataset
-from sonoseek.engine.copies import LOOKED_AT, LOWEST_COSINE, MIRRORED_COSINE, find_copy
+from sonoseek.engine.copies import CLOSE, LOOKED_AT, LOWEST_COSINE, MIRRORED_COSINE, _close_pairs, find_copy
 from sonoseek.gallery import encode_picture
 
 Picture = NDArray[np.uint8]
@@ -113,3 +113,14 @@ def test_two_scans_of_one_patient_are_no_copies_and_turned_ones_are(real_data: P
         assert find_copy(first, [match_of(second.pixels)]) is None, (one, other)
         assert find_copy(Scan(pixels=turned(first.pixels, 5)), [match_of(first.pixels)]) == 1, one
         assert find_copy(Scan(pixels=cropped(first.pixels)), [match_of(first.pixels)]) == 1, one
+
+
+def test_pairs_of_features_are_those_of_a_cross_checked_matcher() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (120, 32), np.uint8)
+    b = a[rng.permutation(120)[:90]] ^ np.packbits(rng.random((90, 256)) < 0.12, axis=1)
+    matcher = cv2.BFMatcher.create(cv2.NORM_HAMMING, crossCheck=True)
+    expected = {(pair.queryIdx, pair.trainIdx) for pair in matcher.match(a, b) if pair.distance <= CLOSE}
+    found = {(int(i), int(j)) for i, j in zip(*_close_pairs(a, b), strict=True)}
+    assert found == expected
+    assert len(expected) > 60

@@ -1,5 +1,8 @@
 """Every figure against an independent implementation, with weights as without."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -224,3 +227,14 @@ def test_chance_levels_are_what_random_rankings_give() -> None:
     votes = metrics.majority_vote(rankings[:, :5], classes=3) == label
     assert levels["majority_vote@5"] == pytest.approx(votes.mean(), abs=0.03)
     assert metrics.chance_levels({}, 0) == {}
+
+
+def test_a_curve_of_scans_of_one_class_is_drawn_without_a_warning() -> None:
+    from matplotlib.figure import Figure
+
+    from sonoseek.evaluate.figures import _roc
+
+    axes = Figure().subplots()
+    block: Any = SimpleNamespace(truth=np.array([2, 2]), probabilities=np.full((2, 3), 1 / 3))
+    _roc(axes, {0: block})  # warnings are errors here
+    assert axes.get_legend() is None

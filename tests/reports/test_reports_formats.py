@@ -492,6 +492,8 @@ class TestWarnings:
 
         assert codes(same_patient=301, scans=600) == ["one_patient"]
         assert codes(same_patient=299, scans=600) == ["left_out"]
+        assert codes(same_scan=1, same_patient=300, scans=600) == ["one_patient"]  # this scan is archived, and counts
+        assert codes(same_scan=1, same_group=299, scans=600) == ["left_out"]
         assert codes(same_scan=1, scans=600) == []
 
 

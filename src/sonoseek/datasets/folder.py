@@ -44,11 +44,26 @@ class FolderDataset(FileDataset):
 
     def _list(self) -> Iterable[CaseFiles]:
         for pathology, folder in _class_folders(self.root):
-            for scan, masks in with_masks(_scan_files(folder)):
+            scans = _scan_files(folder)
+            if unnamed := [scan.name for scan in scans if not _is_utf8(scan.name)]:
+                raise DatasetError(
+                    f"the names of {len(unnamed)} files in {folder.name} are no UTF-8, and name no case: "
+                    f"{unnamed[0]!a}. Rename them."
+                )
+            for scan, masks in with_masks(scans):
                 record = CaseRecord(
                     case_id=f"{folder.name}/{scan.name}", dataset=self.name, pathology=pathology, licence=self.licence
                 )
                 yield CaseFiles(record=record, scan=scan, masks=masks)
+
+
+def _is_utf8(name: str) -> bool:
+    """False for a file's name in another encoding, of which Python keeps bytes that no database or JSON can take."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _class_folders(root: Path) -> Iterator[tuple[str, Path]]:

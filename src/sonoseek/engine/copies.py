@@ -61,7 +61,7 @@ def find_copy(scan: Scan, matches: Sequence[Match]) -> int | None:
     for match in looked_at:
         if match.picture is None:
             continue
-        kept = _Picture(decode_picture(match.picture))
+        kept = _Picture(_decoded(match.picture))
         if _same_picture(asked, kept):
             return match.rank
         if match.similarity >= MIRRORED_COSINE and _same_picture(mirrored, kept):
@@ -101,14 +101,33 @@ def _same_picture(a: _Picture, b: _Picture) -> bool:
     (points_a, features_a), (points_b, features_b) = a.features, b.features
     if min(len(features_a), len(features_b)) < MIN_PAIRS:
         return False
-    pairs = cv2.BFMatcher.create(cv2.NORM_HAMMING, crossCheck=True).match(features_a, features_b)
-    close = [pair for pair in pairs if pair.distance <= CLOSE]
-    if len(close) < MIN_PAIRS:
+    of_a, of_b = _close_pairs(features_a, features_b)
+    if len(of_a) < MIN_PAIRS:
         return False
-    laid = align_points(
-        a.small, b.small, points_a[[pair.queryIdx for pair in close]], points_b[[pair.trainIdx for pair in close]]
-    )
+    laid = align_points(a.small, b.small, points_a[of_a], points_b[of_b])
     if laid is None:
         return False
     alike = laid.ncc >= MIN_NCC and laid.detail >= MIN_DETAIL
     return alike or (laid.ncc >= RESCUED_NCC and laid.detail >= RESCUED_DETAIL)
+
+
+def _close_pairs(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of `a` and of `b`, descriptors (n, 32), that are each other's nearest and at most `CLOSE` bits apart.
+
+    As `cv2.BFMatcher` with `crossCheck`, in half the time.
+    """
+    words_a, words_b = (np.ascontiguousarray(each).view(np.uint64) for each in (a, b))
+    bits = np.zeros((len(a), len(b)), np.uint16)
+    for word in range(words_a.shape[1]):
+        bits += np.bitwise_count(words_a[:, word, None] ^ words_b[:, word])
+    rows, nearest = np.arange(len(a)), bits.argmin(axis=1)
+    kept = (bits.argmin(axis=0)[nearest] == rows) & (bits[rows, nearest] <= CLOSE)
+    return rows[kept], np.asarray(nearest[kept], np.intp)
+
+
+def _decoded(picture: bytes) -> NDArray[np.uint8]:
+    """A kept picture, at half its size where that is enough: a JPEG is decoded so in half the time."""
+    half = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_2) if picture else None
+    if half is not None and max(half.shape) >= WORKING_SIDE:
+        return np.asarray(half, np.uint8)
+    return np.asarray(decode_picture(picture), np.uint8)

@@ -98,7 +98,7 @@ def _confusion(ax: Axes, seeds: Mapping[int, Block]) -> None:
     ax.set_xticks(range(len(PATHOLOGIES)), PATHOLOGIES)
     ax.set_yticks(range(len(PATHOLOGIES)), PATHOLOGIES, rotation=90, va="center")
     ax.set_xlabel("predicted")
-    ax.set_ylabel("reference")
+    ax.set_ylabel("reference standard")
 
 
 def _roc(ax: Axes, seeds: Mapping[int, Block]) -> None:
@@ -113,7 +113,8 @@ def _roc(ax: Axes, seeds: Mapping[int, Block]) -> None:
             ax.plot(false.round(4), true.round(4), color=colour, linewidth=1.3, label=f"seed {seed}: {area:.3f}")
     ax.set_xlabel("1 − specificity")
     ax.set_ylabel("sensitivity, malignant against the rest")
-    ax.legend(frameon=False, loc="lower right", title="AUROC")
+    if ax.get_legend_handles_labels()[0]:  # none where the scans are all malignant, or none is
+        ax.legend(frameon=False, loc="lower right", title="AUROC")
 
 
 def _reliability(ax: Axes, seeds: Mapping[int, Block]) -> None:

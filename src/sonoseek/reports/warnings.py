@@ -329,20 +329,21 @@ def about_the_archive(
         dominant: the patient among the similar cases who holds most of a dataset, or None.
     """
     found = []
-    if left_out is not None and 2 * (left_out.same_patient + left_out.same_group) > left_out.scans > 0:
-        count = left_out.same_patient + left_out.same_group
+    kin = 0 if left_out is None else left_out.same_patient + left_out.same_group
+    if (
+        left_out is not None and kin and 2 * left_out.excluded > left_out.scans
+    ):  # an archived scan is its patient's, too
         found.append(
             warning(
                 "one_patient",
-                f"{count:,} of the archive's {left_out.scans:,} scans carry the same patient or group as this scan and "
-                "were left out of the matches. If that name is a placeholder, such as ANONYMOUS, give the archive real "
-                "pseudonyms.",
+                f"{left_out.excluded:,} of the archive's {left_out.scans:,} scans carry the same patient or group as "
+                "this scan and were left out of the matches. If that name is a placeholder, such as ANONYMOUS, give "
+                "the archive real pseudonyms.",
             )
         )
-    elif left_out is not None and left_out.same_patient + left_out.same_group:
-        count = left_out.same_patient + left_out.same_group
-        scans = "scan of the same patient or group was" if count == 1 else "scans of the same patient or group were"
-        found.append(warning("left_out", f"{count:,} archived {scans} left out."))
+    elif kin:
+        scans = "scan of the same patient or group was" if kin == 1 else "scans of the same patient or group were"
+        found.append(warning("left_out", f"{kin:,} archived {scans} left out."))
     if dominant is not None:
         found.append(
             warning(

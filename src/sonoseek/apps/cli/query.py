@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sonoseek.core import Box, InvalidValueError
+from sonoseek.core import Box, InvalidValueError, NotFoundError
 
 
 class Format(StrEnum):
@@ -78,6 +78,8 @@ def query(
     from sonoseek.reports.atomic import write_atomically
 
     form = _form(form, out)
+    if out is not None and not out.parent.is_dir():
+        raise NotFoundError(f"{str(out.parent)!r} is no folder; a report is written into one. Make it first.")
     if heatmaps and form is not Format.json:
         raise InvalidValueError(
             f"--heatmaps is for --format json, not {form.value}; the html and the pdf report draw them."
