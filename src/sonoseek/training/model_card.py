@@ -14,6 +14,7 @@ _ORIGINS: Mapping[str, str] = {
     "busbra": "INCA, Rio de Janeiro; GE Logiq 5, GE Logiq 7, Toshiba Aplio 300, U-Systems",
     "breast": "medical centres in Poland; the archive does not say which scanner made which scan",
     "bus-uclm": "University Hospital of Ciudad Real; Siemens ACUSON S2000",
+    "bus-uc": "Ultrasound Cases, a Dutch teaching site; several scanners that are not named",
     "phantom": "drawn by code; no hospital, simulated scanners",
 }
 """Archive → hospital and scanners, as its article or table gives them."""
