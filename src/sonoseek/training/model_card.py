@@ -21,6 +21,7 @@ _ORIGINS: Mapping[str, str] = {
 _WAYS: Mapping[str, str] = {
     "hybrid": "CNN → GRU over rows (depth) → 1×1 convolution",
     "plain": "CNN → 1×1 convolution",
+    "lesion_pooling": "CNN → 1×1 convolution, pooled by an estimated lesion probability per cell",
     "outline": "CNN → outline of the lesion → GRU over rows (depth) → 1×1 convolution",
 }
 

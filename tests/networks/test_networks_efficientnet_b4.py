@@ -1,0 +1,73 @@
+"""EfficientNet-B4 up to stride 16: its padding, its keys, and the published weights."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from sonoseek.core import InvalidValueError
+from sonoseek.networks.efficientnet_b4 import MOMENTUM, EfficientNetB4Backbone
+from sonoseek.networks.same_padding import SamePadConv
+from sonoseek.networks.start_weights import load_start_weights
+
+FILE = "efficientnet_b4_stride16.safetensors"
+
+
+def tensorflow_same(x, conv):
+    """Padding as TensorFlow computes it, from the output's size."""
+    size, kernel, stride = x.shape[-1], conv.kernel_size[0], conv.stride[0]
+    missing = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    before = missing // 2
+    padded = functional.pad(x, (before, missing - before) * 2)
+    return functional.conv2d(padded, conv.weight, conv.bias, stride, groups=conv.groups)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_it_pads_as_tensorflow_does_on_an_even_side(kernel, stride):
+    conv = SamePadConv(4, 4, kernel, stride, groups=4)
+    x = torch.rand(2, 4, 12, 12)
+    torch.testing.assert_close(conv(x), tensorflow_same(x, conv))
+
+
+def test_it_has_the_published_keys_and_number_of_weights():
+    backbone = EfficientNetB4Backbone()
+    state = backbone.state_dict()
+    assert sum(p.numel() for p in backbone.parameters()) == 3_791_504
+    shapes = {
+        "conv1.weight": (48, 3, 3, 3),
+        "blocks.0.depthwise.weight": (48, 1, 3, 3),
+        "blocks.2.expand_conv.weight": (144, 24, 1, 1),
+        "blocks.6.depthwise.weight": (192, 1, 5, 5),
+        "blocks.21.se_reduce.bias": (40,),
+        "blocks.22.expand_conv.weight": (960, 160, 1, 1),
+        "blocks.22.bn0.running_var": (960,),
+    }
+    assert {key: tuple(state[key].shape) for key in shapes} == shapes
+    assert "blocks.0.expand_conv.weight" not in state
+    assert {m.momentum for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {MOMENTUM}
+
+
+def test_other_weights_are_refused():
+    with pytest.raises(InvalidValueError, match="EfficientNet-B4 up to stride 16"):
+        EfficientNetB4Backbone().load_start({"conv1.weight": torch.zeros(1)})
+
+
+@pytest.mark.data
+def test_the_published_weights_give_what_the_published_network_gives(real_data):
+    """The wanted numbers are those of the network as published, on this very picture."""
+    file = Path(os.environ.get("SONOSEEK_WEIGHTS") or real_data.parent / "weights") / FILE
+    if not file.is_file():
+        pytest.skip(f"no {FILE}")
+    backbone = EfficientNetB4Backbone()
+    backbone.load_start(load_start_weights(file))
+    backbone.eval()
+    grey = (torch.arange(96 * 96).reshape(1, 1, 96, 96) * 37 % 251) / 250
+    with torch.no_grad():
+        features = functional.silu(backbone.bn1(backbone.conv1(backbone.normalise(grey))))  # without the frame
+        for block in backbone.blocks:
+            features = block(features)
+    wanted = torch.tensor([-0.1045, -0.2654, -0.2449, 0.3677, -0.1598, -0.2672])
+    torch.testing.assert_close(features[0, ::160, 3, 2], wanted, rtol=0, atol=2e-3)
+    assert float(features.std()) == pytest.approx(0.6084, abs=1e-3)
