@@ -96,7 +96,11 @@ class EfficientNetB4Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, S, S), S a multiple of 16, → (N, 960, S/16, S/16)."""
-        features = functional.silu(self.bn1(self.conv1(self.normalise(framed_above(x, stride=self.stride)))))
+        return self.features(self.normalise(framed_above(x, stride=self.stride)))
+
+    def features(self, colours: Tensor) -> Tensor:
+        """The published layers: (N, 3, H, W), normalised, → (N, 960, H/16, W/16)."""
+        features = functional.silu(self.bn1(self.conv1(colours)))
         for block in self.blocks:
             features = block(features)
         return features
