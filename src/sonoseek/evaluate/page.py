@@ -26,7 +26,7 @@ from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.strip import draw_strip
 
 PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
-OWN = ("hybrid", "outline", "teacher", "small-square")
+OWN = ("hybrid", "outline", "teacher", "small-square", "b4")
 """Systems with one of these in their name are the project's own, but for peers of a comparison."""
 PEER = "peer-"
 OF_ONE_QUESTION = ("outline", "small-square-hybrid", "bundles-small-square")
