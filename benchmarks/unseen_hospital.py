@@ -56,9 +56,8 @@ def main() -> None:
     area = auroc(score[lesions], labels[lesions] == MALIGNANT, np.ones((1, int(lesions.sum()))))[0]
     precision = own_precision(found, embeddings, rows)
     step = int(checkpoint["global_step"])
-    print(
-        f"step {step}, {step * recipe.optimiser.batch} scans: AUROC {area:.3f}, P@5 {precision:.3f}, on {len(rows)} scans"
-    )
+    seen = step * recipe.optimiser.batch
+    print(f"step {step}, {seen} scans: AUROC {area:.3f}, P@5 {precision:.3f}, on {len(rows)} scans")
 
 
 @torch.no_grad()
