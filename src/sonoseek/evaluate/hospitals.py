@@ -25,6 +25,8 @@ NORMAL, BENIGN, MALIGNANT = range(3)
 COVERAGE = 0.8
 """Share of scans, surest first, among which errors are counted as well."""
 DEPTH = 5
+BIASED = ("ece",)
+"""Figures that grow by the very noise of a resample; their interval is shifted back by the mean growth."""
 WORSE_WHEN_HIGH = ("ece", "aurc", f"error_at_{COVERAGE:.0%}_coverage")
 
 
@@ -49,14 +51,14 @@ def hospital_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> di
         found[name], drawn[name] = _one(results, cases, name, seed=number)
         sizes[name] = sum(case.tested and case.dataset == name for case in cases.values())
     shared = [figure for figure in found[names[0]] if all(figure in found[name] for name in names)]
-    found["mean"] = {
-        figure: {
-            "value": float(np.mean([found[name][figure]["value"] for name in names])),
-            **_ends(np.mean([drawn[name][figure] for name in names], axis=0)),
+    found["mean"] = {}
+    for figure in shared:
+        value = float(np.mean([found[name][figure]["value"] for name in names]))
+        found["mean"][figure] = {
+            "value": value,
+            **_ends(figure, np.mean([drawn[name][figure] for name in names], axis=0), value),
             "seeds": np.mean([found[name][figure]["seeds"] for name in names], axis=0).tolist(),
         }
-        for figure in shared
-    }
     found["worst"] = {
         figure: (max if figure in WORSE_WHEN_HIGH else min)(names, key=lambda name: found[name][figure]["value"])
         for figure in shared
@@ -92,10 +94,11 @@ def _one(
                     resampled.setdefault(figure, []).append(value)
     means = {figure: np.mean(each, axis=0) for figure, each in resampled.items()}
     known = [figure for figure, each in values.items() if all(map(math.isfinite, each))]
-    return {
-        figure: {"value": float(np.mean(values[figure])), **_ends(means[figure]), "seeds": values[figure]}
-        for figure in known
-    }, {figure: means[figure] for figure in known}
+    figures: dict[str, Any] = {}
+    for figure in known:
+        value = float(np.mean(values[figure]))
+        figures[figure] = {"value": value, **_ends(figure, means[figure], value), "seeds": values[figure]}
+    return figures, {figure: means[figure] for figure in known}
 
 
 def two_way(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[PredictionRow]) -> dict[str, Floats]:
@@ -197,6 +200,6 @@ def _lesions(rows: Sequence[PredictionRow]) -> tuple[Floats, NDArray[np.bool_], 
     return score, truth == MALIGNANT, truth != NORMAL
 
 
-def _ends(values: Floats) -> dict[str, float]:
-    low, high = interval(values)
+def _ends(figure: str, values: Floats, value: float) -> dict[str, float]:
+    low, high = interval(values, around=value if figure in BIASED else None)
     return {"low": low, "high": high}
