@@ -94,11 +94,11 @@ def _one(
                     resampled.setdefault(figure, []).append(value)
     means = {figure: np.mean(each, axis=0) for figure, each in resampled.items()}
     known = [figure for figure, each in values.items() if all(map(math.isfinite, each))]
-    figures: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for figure in known:
-        value = float(np.mean(values[figure]))
-        figures[figure] = {"value": value, **_ends(figure, means[figure], value), "seeds": values[figure]}
-    return figures, {figure: means[figure] for figure in known}
+        whole = float(np.mean(values[figure]))
+        summary[figure] = {"value": whole, **_ends(figure, means[figure], whole), "seeds": values[figure]}
+    return summary, {figure: means[figure] for figure in known}
 
 
 def two_way(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[PredictionRow]) -> dict[str, Floats]:
