@@ -176,6 +176,22 @@ def make_bus_uclm(root: Path) -> Path:
     return root
 
 
+def make_bus_uc(root: Path) -> Path:
+    """PNG and JPEG, `All` beside the classes, the scans of two labels, and `0319` with its wide mask, as released."""
+    folder = root / "BUS_UC"
+    names = {"Benign": ("01.png", "02.jpg", "010.png", "0134.png", "0319.jpg"), "Malignant": ("001.png", "00223.png")}
+    for number, (kind, scans) in enumerate(names.items()):
+        for name in scans:
+            stem = Path(name).stem
+            grey = picture(100 * number + int(stem))
+            save(np.repeat(grey[..., None], 3, axis=2), folder / kind / "images" / name)
+            save(grey, folder / "All" / "images" / f"{kind}-{name}")
+            mask = lesion(size=(SIZE[0], SIZE[1] + 1)) if stem == "0319" else lesion()
+            save(mask, folder / kind / "masks" / f"{stem}.png")
+    (folder / "Benign" / "images" / "Thumbs.db").write_bytes(b"x")
+    return root
+
+
 def make_folder(root: Path) -> Path:
     save(picture(1), root / "Benign" / "a.png")
     save(picture(2), root / "Benign" / "b.jpg")
@@ -237,6 +253,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "busbra": make_busbra,
     "breast": make_breast,
     "bus-uclm": make_bus_uclm,
+    "bus-uc": make_bus_uc,
     "folder": make_folder,
     "manifest": make_manifest,
 }

@@ -9,6 +9,7 @@ from PIL import Image
 
 from sonoseek.core import InvalidValueError, NotFoundError, SplitError
 from sonoseek.datasets import Subset, open_dataset
+from sonoseek.datasets.bus_uc import known_groups as known_uc_groups
 from sonoseek.datasets.busi import known_groups
 from sonoseek.evaluate import PROTOCOLS, open_scene
 from sonoseek.evaluate.guard import check_round, ties_of
@@ -21,7 +22,7 @@ EVERY_NTH = {"benign": 9, "malignant": 5, "normal": 3}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A part of BUSI's file names, and 60 patients of BUS-BRA, each with a random picture."""
+    """A part of BUSI's and BUS_UC's file names, and 60 patients of BUS-BRA, each with a random picture."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
 
@@ -33,6 +34,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pathology, number = name.split(" (")
         if int(number.split(")")[0]) % EVERY_NTH[pathology] == 0:
             draw(root / "busi" / "Dataset_BUSI_with_GT" / pathology / name)
+    for case_id in known_uc_groups():
+        pathology, number = case_id.split("-")
+        if int(number) % 3 == 0:
+            draw(root / "bus_uc" / "BUS_UC" / pathology.capitalize() / "images" / f"{number}.png")
     folder = root / "busbra" / "BUSBRA"
     rows, folds = [], {5: [], 10: []}
     for patient in range(1, 61):
@@ -142,6 +147,23 @@ def test_altering_keeps_the_picture_recognisable(way: Way) -> None:
     assert np.corrcoef(back.ravel(), picture.ravel())[0, 1] > 0.5
 
 
+def test_each_hospital_is_left_out_once_and_gives_nothing_to_its_own_round(data: Path) -> None:
+    protocol = PROTOCOLS.load("leave-one-hospital-out")()
+    datasets = protocol.open(data)
+    rounds = protocol.rounds(datasets)
+    assert [(r.seed, *r.test) for r in rounds] == [(s, n) for s in range(3) for n in ("busi", "busbra", "bus-uc")]
+    for round_ in rounds:
+        (left_out,) = round_.test
+        assert set(round_.train) == set(round_.validation) == set(datasets) - {left_out}
+        for name, ids in round_.validation.items():  # of each hospital and class its share
+            kinds = {r.case_id: r.pathology for r in datasets[name].records()}
+            for kind in set(kinds.values()):
+                share = sum(kinds[i] == kind for i in ids) / sum(k == kind for k in kinds.values())
+                assert share == pytest.approx(VALIDATION, abs=0.08), (name, kind)
+    validations = {r.seed: r.validation["busbra"] for r in rounds if "busbra" in r.validation}
+    assert len(set(validations.values())) == 3  # seeds cut it otherwise
+
+
 def test_the_sides_of_an_external_test_are_checked(data: Path) -> None:
     with pytest.raises(InvalidValueError, match="trained on and tested on"):
         External(train_on=("busi",), test_on="busi")
@@ -164,6 +186,7 @@ def test_unknown_protocols_say_what_there_is() -> None:
 @pytest.mark.data
 def test_real_scans_are_cut_as_published(real_data: Path, tmp_path: Path) -> None:
     sizes = {"busi-grouped": 780, "busi-clean": 682, "busi-curated": 450, "busbra-official": 1875}
+    sizes["leave-one-hospital-out"] = 780 + 1875 + 802
     for name, size in sizes.items():
         protocol = PROTOCOLS.load(name)()
         datasets = protocol.open(real_data)

@@ -158,9 +158,9 @@ def test_listing_the_tables_imports_no_torch():
 def test_many_views_keep_the_identities_and_forget_the_mirror(network):
     from sonoseek.networks.many_views import ManyViewNetwork
 
-    # squeezenet looks at half-cell shifts; the networks that bring their own reader or draw outlines do not
+    # squeezenet looks at half-cell shifts; networks that bring their own reader, or say where a lesion lies, do not
     served = ManyViewNetwork(make(network, "none" if network in OWN_READERS else "squeezenet")).eval()
-    cells = CELLS if network in (*OWN_READERS, "outline") else 2 * CELLS
+    cells = CELLS if network in (*OWN_READERS, "outline", "lesion_pooling") else 2 * CELLS
     canvas = torch.rand(2, 1, SIZE, SIZE)
     canvas[:, :, :32] = -1
     canvas[1, :, :, 50:] = -1

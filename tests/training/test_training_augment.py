@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sonoseek.encoder import PADDING
 from sonoseek.encoder.canvas_input import canvas_to_input
-from sonoseek.training.augment import augment, draw_marks
+from sonoseek.training.augment import augment, draw_marks, rising_curve
 from sonoseek.training.recipe import Augmentation
 
 OFF = Augmentation(**dict.fromkeys(Augmentation.__struct_fields__, 0.0))
@@ -100,3 +101,64 @@ def test_marks_do_not_write_on_their_input():
     marked = [draw_marks(scan, rng=np.random.default_rng(seed)) for seed in range(10)]
     assert scan.max() == 0
     assert sum(m.max() > 100 for m in marked) >= 9
+
+
+def test_a_random_tone_curve_rises_and_keeps_black_and_white():
+    grey = np.linspace(0, 1, 256)
+    for seed in range(20):
+        curve = rising_curve(grey, share=1.0, rng=np.random.default_rng(seed))
+        assert curve[0] == 0
+        assert curve[-1] == pytest.approx(1)
+        assert np.all(np.diff(curve) >= 0)
+        assert np.abs(curve - grey).max() > 0.02
+    np.testing.assert_array_equal(rising_curve(grey, share=0.0, rng=np.random.default_rng(0)), grey)
+
+
+def test_the_curve_changes_greys_and_leaves_black_black():
+    canvas, content = landscape()
+    canvas[30:34] = 0
+    view = augment(canvas, content, switches=replace(OFF, curve=1.0), rng=np.random.default_rng(1)).canvas
+    plain = augment(canvas, content, switches=OFF, rng=np.random.default_rng(1)).canvas
+    assert np.all(view[plain == 0] == 0)
+    assert np.abs(view - plain).max() > 0.02
+
+
+def test_shrinking_leaves_the_whole_scan_smaller_in_the_middle():
+    canvas, content = landscape(SIZE)
+    sides = []
+    for seed in range(30):
+        scan = (
+            augment(canvas, content, switches=replace(OFF, shrink=0.4), rng=np.random.default_rng(seed)).canvas
+            != PADDING
+        )
+        rows = np.flatnonzero(scan.any(1))
+        assert abs(rows[0] - (SIZE - 1 - rows[-1])) <= 1
+        sides.append(len(rows))
+    assert min(sides) < 0.7 * SIZE
+    assert min(sides) >= 0.6 * SIZE - 1
+    assert max(sides) > 0.9 * SIZE
+
+
+def test_a_coarser_grain_varies_over_more_pixels():
+    canvas = np.full((SIZE, SIZE), 120, np.uint8)
+    content = np.array([0, 0, SIZE, SIZE], np.int32)
+
+    def neighbours(grain):
+        found = []
+        for seed in range(20):
+            switches = replace(OFF, speckle=0.3, grain=grain)
+            view = augment(canvas, content, switches=switches, rng=np.random.default_rng(seed)).canvas
+            if view.std() > 0.01:  # the deviation is drawn as well
+                found.append(np.corrcoef(view[:, 2:].ravel(), view[:, :-2].ravel())[0, 1])
+        return np.mean(found)
+
+    assert neighbours(8.0) > neighbours(1.0) + 0.2
+
+
+def test_down_sampling_loses_detail_and_keeps_the_size():
+    rng = np.random.default_rng(0)
+    canvas = rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
+    content = np.array([0, 0, SIZE, SIZE], np.int32)
+    view = augment(canvas, content, switches=replace(OFF, downsample=1.0), rng=rng).canvas
+    assert view.shape == (SIZE, SIZE)
+    assert view.std() < 0.8 * canvas.std() / 255

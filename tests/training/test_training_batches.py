@@ -153,6 +153,19 @@ def test_balance_lifts_the_rare(tiny_recipe, prepared):
         assert (np.ptp(per_class) > 0.5) == bool(spread)
 
 
+def test_archive_balance_levels_archives_within_the_same_number_of_draws(tiny_recipe, prepared):
+    part = split_sets(tiny_recipe, [prepared], fold=None).train[0]
+    small = split_sets(tiny_recipe, [prepared], fold=None).train[0]
+    object.__setattr__(small, "rows", small.rows[: len(part) // 4])
+    totals = {}
+    for level in (0.0, 0.5, 1.0):
+        expected = expected_draws([part, small], balance=0.5, archive_balance=level)
+        assert expected.sum() == pytest.approx(len(part) + len(small))
+        totals[level] = expected[: len(part)].sum() / expected[len(part) :].sum()
+    ratio = len(part) / len(small)
+    assert [totals[level] for level in (0.0, 0.5, 1.0)] == pytest.approx([ratio, ratio**0.5, 1.0])
+
+
 def test_plain_batches_are_the_canvases_in_order(tiny_recipe, prepared):
     split = split_sets(tiny_recipe, [prepared], fold=0)
     batches = PlainBatches([split.test[0]], batch=4)

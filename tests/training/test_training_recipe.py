@@ -84,10 +84,14 @@ def test_a_recipe_may_be_another_but_for_what_it_says(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[loss]\nlesion = 1.0\n", 'set network = "outline"'),
+        ("[loss]\nlesion = 1.0\n", "set network to one of outline, lesion_pooling"),
+        ("[loss]\narchive_balance = 1.5\n", "archive_balance"),
+        ("[augmentation]\nshrink = 0.6\n", "shrink"),
+        ("[augmentation]\ncurve = 1.5\n", "curve"),
+        ("[augmentation]\ngrain = 0.5\n", "grain"),
         ("[optimiser]\nviews = 1\n", "set views = 2 or instance = 0"),
         ("[optimiser]\nviews = 3\n", "must be 1 or 2"),
-        ("[augmentation]\nresolution = 0.7\n", "resolution must be at most 0.5"),
+        ("[augmentation]\nresolution = 0.7\n", "resolution and shrink must be at most 0.5"),
         ("[loss]\nconflicts = 'forget'\n", "forget"),
         ("[teacher]\nweight = 1.5\n", "must lie in 0 … 1"),
     ],

@@ -50,6 +50,7 @@ DATASETS = LazyTable(
         "busbra": "sonoseek.datasets.busbra:BusbraDataset",
         "breast": "sonoseek.datasets.breast:BreastDataset",
         "bus-uclm": "sonoseek.datasets.bus_uclm:BusUclmDataset",
+        "bus-uc": "sonoseek.datasets.bus_uc:BusUcDataset",
         "folder": "sonoseek.datasets.folder:FolderDataset",
         "manifest": "sonoseek.datasets.manifest:ManifestDataset",
         "phantom": "sonoseek.datasets.phantom:PhantomDataset",

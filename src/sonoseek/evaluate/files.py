@@ -1,8 +1,8 @@
 """Results as files: what was said of every scan, from which every figure can be computed again.
 
 A protocol's folder holds `cases.csv` (who was tested, who could answer) and one folder per system:
-`predictions.csv`, `validation.csv`, `retrieval.csv`, `rounds.csv`, perhaps `robustness.csv`; then `metrics.json` and
-figures, which come from them.
+`predictions.csv`, `validation.csv`, `retrieval.csv`, `rounds.csv`, perhaps `robustness.csv` and `own_archive.csv`; then
+`metrics.json` and figures, which come from them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sonoseek.evaluate.rows import CaseRow, PredictionRow, RetrievalRow, Robustn
 
 CASES, PREDICTIONS, VALIDATION = "cases.csv", "predictions.csv", "validation.csv"
 RETRIEVAL, ROUNDS, ROBUSTNESS, METRICS = "retrieval.csv", "rounds.csv", "robustness.csv", "metrics.json"
+OWN_ARCHIVE = "own_archive.csv"
 SUM_TOLERANCE = 1e-3
 SEPARATOR = "|"
 
@@ -69,18 +70,9 @@ def write_system(folder: Path, results: SystemResults) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in ((PREDICTIONS, results.predictions), (VALIDATION, results.validation)):
         _write(folder / name, _PREDICTION, ((r.seed, r.fold, r.scan, r.group, r.label, *_p(r)) for r in rows))
-    _write(
-        folder / RETRIEVAL,
-        _RETRIEVAL,
-        (
-            (
-                *(r.seed, r.fold, r.scan, r.gallery, r.relevant),
-                *map(_number, (r.average_precision, r.r_precision, r.ndcg, r.ndcg_chance)),
-                SEPARATOR.join(r.matches),
-            )
-            for r in results.retrieval
-        ),
-    )
+    _write_retrieval(folder / RETRIEVAL, results.retrieval)
+    if results.own_archive:
+        _write_retrieval(folder / OWN_ARCHIVE, results.own_archive)
     _write(
         folder / ROUNDS,
         _ROUND,
@@ -99,6 +91,21 @@ def write_system(folder: Path, results: SystemResults) -> None:
             _ROBUSTNESS,
             ((r.condition, r.seed, r.fold, r.scan, *_p(r), r.relevant_of_5) for r in results.robustness),
         )
+
+
+def _write_retrieval(path: Path, rows: Iterable[RetrievalRow]) -> None:
+    _write(
+        path,
+        _RETRIEVAL,
+        (
+            (
+                *(r.seed, r.fold, r.scan, r.gallery, r.relevant),
+                *map(_number, (r.average_precision, r.r_precision, r.ndcg, r.ndcg_chance)),
+                SEPARATOR.join(r.matches),
+            )
+            for r in rows
+        ),
+    )
 
 
 def read_cases(path: Path) -> dict[str, CaseRow]:
@@ -144,13 +151,14 @@ def read_system(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool = 
             f"{folder / RETRIEVAL}: {len(asked ^ answered)} scans stand in predictions or retrieval but not in both, "
             f"{scan!r} of seed {seed} first; every test scan is asked once. Evaluate again."
         )
-    robustness = folder / ROBUSTNESS
+    robustness, own = folder / ROBUSTNESS, folder / OWN_ARCHIVE
     return SystemResults(
         predictions=predictions,
         validation=validation,
         retrieval=retrieval,
         rounds=tuple(_read_rounds(folder / ROUNDS)),
         robustness=tuple(_read_robustness(robustness, cases)) if robustness.is_file() else (),
+        own_archive=tuple(_read_retrieval(own, cases)) if own.is_file() else (),
     )
 
 

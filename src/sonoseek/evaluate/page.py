@@ -13,6 +13,7 @@ import sonoseek
 from sonoseek.core import DISCLAIMER
 from sonoseek.evaluate.figures import NAMES, axes
 from sonoseek.evaluate.metrics import ECE_BINS
+from sonoseek.evaluate.page_hospitals import hospital_tables
 from sonoseek.evaluate.page_parts import (
     compared_rows,
     hardship_blocks,
@@ -26,7 +27,7 @@ from sonoseek.evaluate.seen import in_words
 from sonoseek.evaluate.strip import draw_strip
 
 PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
-OWN = ("hybrid", "outline", "teacher", "small-square")
+OWN = ("hybrid", "outline", "teacher", "small-square", "b4")
 """Systems with one of these in their name are the project's own, but for peers of a comparison."""
 PEER = "peer-"
 OF_ONE_QUESTION = ("outline", "small-square-hybrid", "bundles-small-square")
@@ -38,6 +39,7 @@ ORDER = (
     "busi-clean",
     "busi-curated",
     "busbra-official",
+    "leave-one-hospital-out",
 )
 QUESTIONS = ("busi-grouped", "busi-clean", "busi-curated", "random-split", "paper-like")
 """Protocols on BUSI, of which the accuracies are set side by side: the honest ones first."""
@@ -48,7 +50,15 @@ CAPTIONS = {
     "risk-coverage": "Risk over coverage",
     "precision-at-k": "Precision@k",
 }
-FILES = ("metrics.json", "predictions.csv", "validation.csv", "retrieval.csv", "rounds.csv", "robustness.csv")
+FILES = (
+    "metrics.json",
+    "predictions.csv",
+    "validation.csv",
+    "retrieval.csv",
+    "own_archive.csv",
+    "rounds.csv",
+    "robustness.csv",
+)
 
 
 def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
@@ -175,7 +185,7 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "compared": compared,
         "tests": tests,
         "bonferroni": f"{0.05 / max(1, tests):.4f}",
-        "subsets": subset_tables(systems),
+        "subsets": [*hospital_tables(systems), *subset_tables(systems)],
         "plots": [_plots(system, protocol.folder) for system in systems],
     }
 

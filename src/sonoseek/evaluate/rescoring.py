@@ -14,9 +14,10 @@ from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError, require_extr
 from sonoseek.evaluate.compare import comparisons
 from sonoseek.evaluate.files import CASES, METRICS, PREDICTIONS, read_cases, read_system
 from sonoseek.evaluate.hardships import robustness_figures
+from sonoseek.evaluate.hospitals import hospital_figures
 from sonoseek.evaluate.rows import CaseRow, SystemResults
 from sonoseek.evaluate.run import write_json
-from sonoseek.evaluate.score import Scored, score
+from sonoseek.evaluate.score import Scored, plain, score
 
 COMPARISONS = "comparisons.json"
 ABOUT = ("protocol", "system", "made")
@@ -98,6 +99,8 @@ def _score_system(folder: Path, cases: Mapping[str, CaseRow]) -> ScoredSystem:
     results = read_system(folder, cases)
     scored = score(results, cases)
     metrics = {**_about(folder / METRICS), "classes": list(PATHOLOGIES), **scored.summary}
+    if results.own_archive:
+        metrics["hospitals"] = plain(hospital_figures(results, cases))
     if results.robustness:
         metrics["robustness"] = robustness_figures(results, cases)
     return ScoredSystem(folder=folder, results=results, scored=scored, metrics=metrics)

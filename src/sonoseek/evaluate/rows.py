@@ -96,10 +96,14 @@ class RobustnessRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SystemResults:
-    """All rows of one system under one protocol; `retrieval` and `robustness` may be empty."""
+    """All rows of one system under one protocol; `retrieval`, `robustness` and `own_archive` may be empty.
+
+    `own_archive` holds the searches among the other groups of each query's own, tested archive.
+    """
 
     predictions: tuple[PredictionRow, ...]
     validation: tuple[PredictionRow, ...]
     retrieval: tuple[RetrievalRow, ...]
     rounds: tuple[RoundRow, ...]
     robustness: tuple[RobustnessRow, ...] = ()
+    own_archive: tuple[RetrievalRow, ...] = ()

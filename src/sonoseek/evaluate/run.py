@@ -90,6 +90,7 @@ def evaluate(
         retrieval=tuple(row for part in merged for row in part.retrieval),
         rounds=tuple(row for part in merged for row in part.rounds),
         robustness=tuple(row for part in merged for row in part.robustness),
+        own_archive=tuple(row for part in merged for row in part.own_archive),
     )
     write_system(target, results)
     about = {
@@ -189,6 +190,19 @@ def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: R
         if gallery
         else []
     )
+    own = (
+        rank(
+            test,
+            said.embeddings,
+            gallery=test,
+            gallery_embeddings=said.embeddings,
+            ties=scene.tie_of_sample(test),
+            seed=round_.seed,
+            fold=round_.fold,
+        )
+        if getattr(scene.protocol, "own_archive", False)
+        else []
+    )
     if isinstance(fitted, BundleSpeaks) and gallery and scene.protocol.guarded:
         fitted.check_served(gallery, known.embeddings, queries=test, ranked=searches)
     rows = [row for row, sample in enumerate(gallery) if sample.name in held]
@@ -199,6 +213,7 @@ def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: R
         retrieval=tuple(searches),
         rounds=(_round_row(scene, round_, fitted, gallery),),
         robustness=tuple(changed),
+        own_archive=tuple(own),
     )
     write_system(task.folder, results)
     done = {"round": round_.digest, "system": system.identity, "data": scene.data_hash([round_])}

@@ -86,7 +86,7 @@ def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
     }
     names = by_seed[min(seeds)][0]
     return Scored(
-        summary=_plain(summary),
+        summary=plain(summary),
         seeds=tuple(seeds),
         pooled={name: float(np.mean([pooled[name] for pooled, _ in by_seed.values()])) for name in names},
         resampled={name: np.mean([drawn[name] for _, drawn in by_seed.values()], axis=0) for name in names},
@@ -299,12 +299,12 @@ def _counts(results: SystemResults, cases: Mapping[str, CaseRow], seeds: Mapping
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Rounded floats, None for NaN: what JSON can hold, the same on every machine."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float | np.floating):
         return round(float(value), 6) if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value

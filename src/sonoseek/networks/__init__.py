@@ -12,6 +12,7 @@ NETWORKS = LazyTable(
     {
         "hybrid": "sonoseek.networks.hybrid:HybridNetwork",
         "outline": "sonoseek.networks.outline:OutlineNetwork",
+        "lesion_pooling": "sonoseek.networks.lesion_pooling:LesionPoolingNetwork",
         "plain": "sonoseek.networks.plain:PlainNetwork",
         "cnn_only": "sonoseek.networks.cnn_only:cnn_only",
         "rnn_only": "sonoseek.networks.rnn_only:RNNOnlyNetwork",
@@ -41,6 +42,9 @@ BACKBONES = LazyTable(
         "resnet50": "sonoseek.networks.resnet50:ResNet50Backbone",
         "densenet121": "sonoseek.networks.densenet121:DenseNet121Backbone",
         "efficientnet-b0": "sonoseek.networks.efficientnet_b0:EfficientNetB0Backbone",
+        "mobilenet-edgetpu": "sonoseek.networks.mobilenet_edgetpu:MobileNetEdgeTPUBackbone",
+        "resnet50-v2-slim": "sonoseek.networks.resnet50_v2_slim:ResNet50V2SlimBackbone",
+        "efficientnet-b4": "sonoseek.networks.efficientnet_b4:EfficientNetB4Backbone",
         "paper-cnn": "sonoseek.networks.paper_cnn:PaperCNNBackbone",
         "tiny": "sonoseek.networks.tiny:TinyBackbone",
     },

@@ -29,7 +29,7 @@ class Backbone(Protocol):
 class NetworkOutput(NamedTuple):
     """logits (N, C); embedding (N, D), not normalised; evidence (N, D, h, w), exactly 0 in padding.
 
-    lesion: (N, 1, S/4, S/4), logits of each small cell's share of lesion, for losses; None where no outline is drawn.
+    lesion: (N, 1, S/f, S/f), logits of each (small) cell's share of lesion, for losses; None where none is estimated.
     within: (N, S/f, S/f), f the network's `fine_stride`: how much each place weighs; ≥ 0, of mean 1; a cell's
         evidence lies within it in this proportion; None where nothing is told apart.
     """

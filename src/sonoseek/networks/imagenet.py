@@ -15,15 +15,16 @@ STD = (0.229, 0.224, 0.225)
 
 
 class GreyToImageNet(nn.Module):
-    """(N, 1, H, W) in 0 … 1 → (N, 3, H, W), normalised as ImageNet's networks expect."""
+    """(N, 1, H, W) in 0 … 1 → (N, 3, H, W), normalised as a network from ImageNet expects."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, mean: tuple[float, float, float] = MEAN, deviation: tuple[float, float, float] = STD) -> None:
+        """Take a network's own figures of its three channels, 0 … 1; ImageNet's by default."""
         super().__init__()
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Grey as three equal channels."""

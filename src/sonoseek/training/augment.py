@@ -12,6 +12,8 @@ from sonoseek.encoder import PADDING
 from sonoseek.training.recipe import Augmentation
 
 Canvas = NDArray[np.uint8]
+KNOTS = 5
+"""Pieces of a random tone curve."""
 MARK_TEXTS = ("1 L", "+", "x", "R 12", "D1", "2.4cm", "GE", "RT", "LOQ", "A")
 
 
@@ -128,6 +130,8 @@ def _geometry(
     stretch = float(np.exp(rng.uniform(-1, 1) * np.log1p(switches.aspect)))
     height, width = bottom - top, (right - left) * stretch
     scale = size / max(height, width)
+    if switches.shrink > 0:
+        scale *= 1 - rng.uniform(0, switches.shrink)
     angle = np.deg2rad(rng.uniform(-switches.rotate, switches.rotate))
     mirror = -1.0 if rng.random() < switches.mirror else 1.0
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -144,6 +148,8 @@ def _geometry(
 def _tone(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> Canvas:
     """Gain, contrast, gamma, a slope with depth, speckle. Black stays black: it is where no echo came from."""
     grey = np.linspace(0, 1, 256)
+    if switches.curve > 0:
+        grey = rising_curve(grey, share=rng.uniform(0, switches.curve), rng=rng)
     gamma = np.exp(rng.uniform(-1, 1) * np.log1p(switches.gamma))
     contrast = 1 + rng.uniform(-1, 1) * switches.contrast
     gain = 1 + rng.uniform(-1, 1) * switches.gain
@@ -156,7 +162,7 @@ def _tone(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> 
         factors = np.linspace(1 - slope, 1 + slope, scan.shape[0], dtype=np.float32)[:, None]
     if switches.speckle > 0:
         deviation = rng.uniform(0, switches.speckle)
-        grain = rng.uniform(1, 3)
+        grain = rng.uniform(1, max(1.0, switches.grain))
         rows, columns = (max(2, round(side / grain)) for side in scan.shape)
         noise = 1 + deviation * rng.standard_normal((rows, columns), dtype=np.float32)
         smooth = np.asarray(cv2.resize(noise, (scan.shape[1], scan.shape[0])), dtype=np.float32)
@@ -165,6 +171,21 @@ def _tone(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) -> 
         return toned
     brightened: Canvas = np.clip(toned * factors + 0.5, 0, 255).astype(np.uint8)
     return brightened
+
+
+def rising_curve(grey: NDArray[np.float64], *, share: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random rising tone curve through (0, 0) and (1, 1): what another scanner's grey map makes of the same echoes.
+
+    Args:
+        grey: values 0 … 1.
+        share: 0: unchanged, 1: the random curve alone, which may flatten a fifth of the greys almost to one.
+        rng: the only source of chance.
+    """
+    steps = rng.exponential(size=KNOTS)
+    heights = np.concatenate([[0.0], np.cumsum(steps) / steps.sum()])
+    curve = np.interp(grey, np.linspace(0, 1, KNOTS + 1), heights)
+    mixed: NDArray[np.float64] = (1 - share) * grey + share * curve
+    return mixed
 
 
 def draw_marks(scan: Canvas, *, rng: np.random.Generator) -> Canvas:
@@ -195,11 +216,19 @@ def _storage(scan: Canvas, *, switches: Augmentation, rng: np.random.Generator) 
         if rng.random() < 0.5:
             stored = cv2.GaussianBlur(stored, (0, 0), float(rng.uniform(0.4, 1.2)))
         else:
-            factor = rng.uniform(0.5, 0.9)
-            rows, columns = (max(1, round(side * factor)) for side in scan.shape)
-            small = cv2.resize(stored, (columns, rows), interpolation=cv2.INTER_AREA)
-            stored = cv2.resize(small, (scan.shape[1], scan.shape[0]), interpolation=cv2.INTER_LINEAR)
+            stored = _coarser(stored, rng.uniform(0.5, 0.9))
+    if switches.downsample > 0 and rng.random() < switches.downsample:
+        stored = _coarser(stored, rng.uniform(0.35, 0.9))
     if rng.random() < switches.jpeg:
         _, code = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
         return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
     return np.asarray(stored, dtype=np.uint8)
+
+
+def _coarser(scan: cv2.typing.MatLike, factor: float) -> cv2.typing.MatLike:
+    """The scan as if it had been stored at `factor` of its size."""
+    rows, columns = scan.shape[:2]
+    small = cv2.resize(
+        scan, (max(1, round(columns * factor)), max(1, round(rows * factor))), interpolation=cv2.INTER_AREA
+    )
+    return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)

@@ -52,7 +52,9 @@ class TrainingBatches:
         if recipe.loss.conflicts != "soften":
             targets = [np.eye(len(PATHOLOGIES), dtype=np.float32)[part.labels] for part in self._parts]
         self._targets = np.concatenate(targets)
-        self._expected = expected_draws(self._parts, balance=recipe.loss.balance)
+        self._expected = expected_draws(
+            self._parts, balance=recipe.loss.balance, archive_balance=recipe.loss.archive_balance
+        )
         if recipe.loss.conflicts == "drop":
             self._expected *= np.concatenate(clear)
         if recipe.optimiser.epoch_scans:
@@ -147,19 +149,22 @@ def _own(chunks: list[NDArray[np.int64]], share: tuple[int, int]) -> list[NDArra
     return [np.array_split(chunk, size)[rank] for chunk in chunks]
 
 
-def expected_draws(parts: Sequence[Part], *, balance: float) -> NDArray[np.float64]:
+def expected_draws(parts: Sequence[Part], *, balance: float, archive_balance: float = 0.0) -> NDArray[np.float64]:
     """How often each scan is drawn per epoch, on average, in the order of parts and rows.
 
     Copies of one scan share one scan's turns half-way (1/√size); classes are balanced within their dataset; each
-    dataset gives `share` times its size in all.
+    dataset gives `share` times its size in all, where sizes are levelled: raised to 1 − `archive_balance`.
     """
     pieces = []
-    for part in parts:
+    size = np.array([len(part) for part in parts], dtype=np.float64)
+    levelled = np.where(size > 0, size ** (1 - archive_balance), 0.0)
+    totals = levelled * size.sum() / max(levelled.sum(), 1.0)
+    for part, total in zip(parts, totals, strict=True):
         sizes = np.bincount(part.groups[part.rows])[part.groups[part.rows]]
         weight = sizes**-0.5
         classes = np.bincount(part.labels, weights=weight, minlength=len(PATHOLOGIES))[part.labels]
         weight = weight * classes**-balance
-        pieces.append(weight / weight.sum() * len(part) * part.choice.share)
+        pieces.append(weight / weight.sum() * total * part.choice.share)
     return np.concatenate(pieces)
 
 

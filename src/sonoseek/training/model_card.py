@@ -14,12 +14,14 @@ _ORIGINS: Mapping[str, str] = {
     "busbra": "INCA, Rio de Janeiro; GE Logiq 5, GE Logiq 7, Toshiba Aplio 300, U-Systems",
     "breast": "medical centres in Poland; the archive does not say which scanner made which scan",
     "bus-uclm": "University Hospital of Ciudad Real; Siemens ACUSON S2000",
+    "bus-uc": "Ultrasound Cases, a Dutch teaching site; several scanners that are not named",
     "phantom": "drawn by code; no hospital, simulated scanners",
 }
 """Archive → hospital and scanners, as its article or table gives them."""
 _WAYS: Mapping[str, str] = {
     "hybrid": "CNN → GRU over rows (depth) → 1×1 convolution",
     "plain": "CNN → 1×1 convolution",
+    "lesion_pooling": "CNN → 1×1 convolution, pooled by an estimated lesion probability per cell",
     "outline": "CNN → outline of the lesion → GRU over rows (depth) → 1×1 convolution",
 }
 

@@ -15,6 +15,8 @@ from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import PATHOLOGIES, InvalidValueError, NotFoundError
 
 Pathology = Literal["normal", "benign", "malignant"]
+LESION_NETWORKS = ("outline", "lesion_pooling")
+"""Networks that estimate where a lesion lies, which masks can teach."""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,33 +98,40 @@ class Augmentation(_Part, frozen=True):
     Attributes:
         mirror: probability of left–right mirroring.
         rotate: largest turn, degrees.
-        crop: largest share cut from each edge. aspect: largest relative change of width against height.
+        crop: largest share cut from each edge. aspect: largest relative change of width against height. shrink: largest
+            share by which the scan is smaller than the canvas allows, as a deeper field of view makes it.
         gain, contrast, gamma: largest relative change.
         tgc: largest relative change of brightness from top to bottom.
-        speckle: largest deviation of multiplied noise.
+        curve: largest share of a random rising tone curve, beside the identity.
+        speckle: largest deviation of multiplied noise. grain: its coarsest grain, pixels.
         shadow: probability of a soft dark strip from some depth downwards.
         style: probability of another training scan's grey-value distribution, of whatever archive.
         mix_style: probability that a batch's early features trade mean and deviation between scans (MixStyle, Zhou et
             al. 2021, arXiv:2104.02008).
         resolution: largest relative change of the canvas's side, one draw per batch.
-        blur: probability of smoothing. jpeg: probability of lossy storage. marks: probability of burned-in marks,
-            the same for every class, so that they tell nothing.
+        blur: probability of smoothing. downsample: probability of storage at 0.35 … 0.9 of the scan's size. jpeg:
+            probability of lossy storage. marks: probability of burned-in marks, the same for every class, so that they
+            tell nothing.
     """
 
     mirror: float = 0.5
     rotate: float = 12.0
     crop: float = 0.12
     aspect: float = 0.1
+    shrink: float = 0.0
     gain: float = 0.2
     contrast: float = 0.25
     gamma: float = 0.3
     tgc: float = 0.3
+    curve: float = 0.0
     speckle: float = 0.12
+    grain: float = 3.0
     shadow: float = 0.0
     style: float = 0.0
     mix_style: float = 0.0
     resolution: float = 0.0
     blur: float = 0.25
+    downsample: float = 0.0
     jpeg: float = 0.3
     marks: float = 0.25
 
@@ -136,12 +145,13 @@ class Loss(_Part, frozen=True):
         instance: weight of the term that draws the views of one scan together, and apart from all others.
         contrast_temperature: of both.
         lesion: weight of the side task: say of each cell whether it holds lesion, taught by the drawn masks. It needs
-            the network "outline".
+            the network "outline" or "lesion_pooling".
         evidence: weight of the share of a scan's positive evidence for its own class that lies outside of the drawn
             lesion and a cell around it.
         conflicts: what becomes of groups that carry two labels: "keep" them, "soften" their target to the group's
             mean, or "drop" them.
         balance: classes are drawn in proportion to count ** (1 − balance): 0 as they are, 1 equally.
+        archive_balance: the same for archives, within one epoch's number of scans.
     """
 
     smoothing: float = 0.05
@@ -149,6 +159,7 @@ class Loss(_Part, frozen=True):
     instance: float = 0.2
     contrast_temperature: float = 0.1
     balance: float = 0.5
+    archive_balance: float = 0.0
     lesion: float = 0.0
     evidence: float = 0.0
     conflicts: Literal["keep", "soften", "drop"] = "keep"
@@ -329,9 +340,9 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             "instance draws two views together; set views = 2 or instance = 0",
         ),
         (
-            recipe.network == "outline" or loss.lesion == 0,
-            f"loss.lesion teaches an outline, and the network {recipe.network!r} draws none; "
-            'set network = "outline", or lesion = 0',
+            recipe.network in LESION_NETWORKS or loss.lesion == 0,
+            f"loss.lesion teaches where a lesion lies, and the network {recipe.network!r} estimates none; "
+            f"set network to one of {', '.join(LESION_NETWORKS)}, or lesion = 0",
         ),
         (
             0 < recipe.outline_floor <= 1,
@@ -342,7 +353,10 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             f"row_context = false is for the network 'outline', not {recipe.network!r}",
         ),
         (0 <= optimiser.warmup < 1 and 0 <= optimiser.average < 1, "warmup and average must lie in 0 … 1"),
-        (0 <= loss.smoothing < 1 and 0 <= loss.balance <= 1, "smoothing and balance must lie in 0 … 1"),
+        (
+            0 <= loss.smoothing < 1 and 0 <= loss.balance <= 1 and 0 <= loss.archive_balance <= 1,
+            "smoothing, balance and archive_balance must lie in 0 … 1",
+        ),
         (
             min(loss.supervised, loss.instance, loss.lesion, loss.evidence) >= 0,
             "the weights of the losses must not be negative",
@@ -353,7 +367,8 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             "augmentations must not be negative",
         ),
         (augmentation.rotate <= 45, "rotate must be at most 45 degrees: rows are depth"),
-        (augmentation.resolution <= 0.5, "resolution must be at most 0.5"),
+        (max(augmentation.resolution, augmentation.shrink) <= 0.5, "resolution and shrink must be at most 0.5"),
+        (augmentation.curve <= 1 <= augmentation.grain, "curve must be at most 1, and grain at least 1 pixel"),
         (0 <= recipe.teacher.weight <= 1 and recipe.teacher.similarity >= 0, "teacher.weight must lie in 0 … 1"),
         (recipe.teacher.temperature > 0, "teacher.temperature must be positive"),
         (max(augmentation.crop, augmentation.aspect) <= 0.4, "crop and aspect must be at most 0.4"),

@@ -133,7 +133,7 @@ class RecipeSystem:
         from sonoseek.training.prepare import prepare
 
         for dataset in tasks[0].datasets.values():
-            if dataset.name in tasks[0].round_.train:
+            if any(dataset.name in task.round_.train for task in tasks):
                 prepare(dataset, recipe=self.recipe.cleaning_recipe, cache=self._cache)
 
     def _job(self, task: Task) -> _Job:

@@ -276,6 +276,7 @@ def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...
     from sonoseek.apps.cli.show import table
     from sonoseek.evaluate.figures import draw_figures
     from sonoseek.evaluate.page import write_page
+    from sonoseek.evaluate.page_hospitals import TITLE, hospital_rows
 
     for name in drawn:
         for system in scored[name].systems.values():
@@ -291,6 +292,9 @@ def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...
                 for s in protocol.systems.values()
             ]
             table(("", *(title for title, _, _ in SHOWN)), rows, title=str(protocol.about["description"]))
+            heads, hospitals = hospital_rows(list(protocol.systems.values()))
+            if hospitals:
+                table(heads, hospitals, title=f"By the {TITLE}; thresholds are those of the others")
     typer.echo(f"written: {page}", err=not sys.stdout.isatty())
 
 

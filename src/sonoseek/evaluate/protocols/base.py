@@ -73,6 +73,9 @@ class Protocol(typing.Protocol):
             flatters, kept to show by how much: what crosses is counted, and a scan's own copies may answer for it.
         drops_copies: near-copies of a test scan that no group names are taken off the training side, instead of failing
             the run; for published folds, whose test sides must stay as they are.
+
+    A protocol may have `own_archive = True`: then each test scan is also a query to its own test side, groups and
+    patients kept apart, and figures are given for each archive that is tested.
     """
 
     name: str

@@ -1,0 +1,205 @@
+"""Figures of each hospital that was left out, and their mean: what decides between networks.
+
+Every figure is of scans of one archive, under thresholds that were fitted in other archives (the validation side of
+the round). Malignant against benign is scored on the probability of malignancy among those two classes. Intervals draw
+groups (patients where they are known) of that archive; the mean's interval draws all archives at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import PATHOLOGIES
+from sonoseek.evaluate import metrics
+from sonoseek.evaluate.bootstrap import group_weights, interval
+from sonoseek.evaluate.calibrate import SENSITIVITIES, SPECIFICITIES, threshold_for
+from sonoseek.evaluate.rows import CaseRow, PredictionRow, RetrievalRow, SystemResults
+
+Floats = NDArray[np.float64]
+NORMAL, BENIGN, MALIGNANT = range(3)
+COVERAGE = 0.8
+"""Share of scans, surest first, among which errors are counted as well."""
+DEPTH = 5
+BIASED = ("ece",)
+"""Figures that grow by the very noise of a resample; their interval is shifted back by the mean growth."""
+WORSE_WHEN_HIGH = ("ece", "aurc", f"error_at_{COVERAGE:.0%}_coverage")
+
+
+def hospital_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[str, Any]:
+    """Hospital → figure → value, interval and each seed's value, and "scans"; "mean" over hospitals; "worst" of them.
+
+    Args:
+        results: of a system, under a protocol whose rounds each test one archive.
+        cases: of the protocol.
+
+    Returns:
+        Empty where fewer than two archives are tested. "worst": figure → name of a hospital. Figures: see `two_way` and
+        `searching`; one that is not defined for a hospital (no normal scans, no search) is left out there.
+    """
+    names = sorted({cases[row.scan].dataset for row in results.predictions})
+    if len(names) < 2:
+        return {}
+    found: dict[str, Any] = {}
+    drawn: dict[str, dict[str, Floats]] = {}
+    sizes: dict[str, int] = {}
+    for number, name in enumerate(names):
+        found[name], drawn[name] = _one(results, cases, name, seed=number)
+        sizes[name] = sum(case.tested and case.dataset == name for case in cases.values())
+    shared = [figure for figure in found[names[0]] if all(figure in found[name] for name in names)]
+    found["mean"] = {}
+    for figure in shared:
+        value = float(np.mean([found[name][figure]["value"] for name in names]))
+        found["mean"][figure] = {
+            "value": value,
+            **_ends(figure, np.mean([drawn[name][figure] for name in names], axis=0), value),
+            "seeds": np.mean([found[name][figure]["seeds"] for name in names], axis=0).tolist(),
+        }
+    found["worst"] = {
+        figure: (max if figure in WORSE_WHEN_HIGH else min)(names, key=lambda name: found[name][figure]["value"])
+        for figure in shared
+    }
+    for name, size in (*sizes.items(), ("mean", sum(sizes.values()))):
+        found[name]["scans"] = size
+    return found
+
+
+def _one(
+    results: SystemResults, cases: Mapping[str, CaseRow], name: str, *, seed: int
+) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """Figures of one hospital: values and resamples, each the mean over seeds."""
+    own = [case for case in cases.values() if case.tested and case.dataset == name]
+    place = {group: i for i, group in enumerate(sorted({case.group for case in own}))}
+    weights = group_weights(len(place), seed=seed)
+    values: dict[str, list[float]] = {}
+    resampled: dict[str, list[Floats]] = {}
+    for number in sorted({row.seed for row in results.predictions}):
+        rows = [row for row in results.predictions if row.seed == number and cases[row.scan].dataset == name]
+        group = np.array([place[row.group] for row in rows])
+        folds = {row.fold for row in rows}
+        held = [row for row in results.validation if row.seed == number and row.fold in folds]
+        for source in (np.ones((1, len(rows))), weights[:, group]):
+            figures = {**two_way(rows, source, held=held)}
+            for prefix, searches in (("", results.retrieval), ("own_archive_", results.own_archive)):
+                by_scan = {row.scan: row for row in searches if row.seed == number}
+                figures |= searching([by_scan.get(row.scan) for row in rows], cases, source, prefix=prefix)
+            for figure, value in figures.items():
+                if len(source) == 1:
+                    values.setdefault(figure, []).append(float(value[0]))
+                else:
+                    resampled.setdefault(figure, []).append(value)
+    means = {figure: np.mean(each, axis=0) for figure, each in resampled.items()}
+    known = [figure for figure, each in values.items() if all(map(math.isfinite, each))]
+    summary: dict[str, Any] = {}
+    for figure in known:
+        whole = float(np.mean(values[figure]))
+        summary[figure] = {"value": whole, **_ends(figure, means[figure], whole), "seeds": values[figure]}
+    return summary, {figure: means[figure] for figure in known}
+
+
+def two_way(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[PredictionRow]) -> dict[str, Floats]:
+    """Figures of malignant against benign, and against all others where there are normal scans.
+
+    Args:
+        rows: n scans of one hospital.
+        weights: (B, n).
+        held: the validation side, of other hospitals; empty: no figure that needs a threshold.
+
+    Returns:
+        Figure → (B,): auroc (malignant : benign), auroc_against_all, ece and aurc (of the likelier of the two),
+        error_at_80%_coverage; accuracy, sensitivity and specificity at the threshold of best accuracy on the
+        validation side; sensitivity and specificity at each threshold that reaches a wanted one there.
+    """
+    score, positive, lesion = _lesions(rows)
+    weights_lesion = weights[:, lesion]
+    score_lesion, positive_lesion = score[lesion], positive[lesion]
+    sure = np.maximum(score_lesion, 1 - score_lesion)
+    right = (score_lesion >= 0.5) == positive_lesion
+    coverage, risk = metrics.risk_coverage(sure, right, weights_lesion)
+    figures = {
+        "auroc": metrics.auroc(score_lesion, positive_lesion, weights_lesion),
+        "ece": metrics.expected_calibration_error(sure, right, weights_lesion),
+        "aurc": metrics.risk_coverage_area(sure, right, weights_lesion),
+        f"error_at_{COVERAGE:.0%}_coverage": risk[np.arange(len(risk)), (coverage >= COVERAGE).argmax(axis=1)],
+    }
+    if not lesion.all():
+        malignancy = np.array([row.probabilities[MALIGNANT] for row in rows])
+        figures["auroc_against_all"] = metrics.auroc(malignancy, positive, weights)
+    for name, cut in _cuts(held).items():
+        called = score_lesion >= cut
+        if name == "accuracy":
+            figures["accuracy"] = metrics.weighted_share(called == positive_lesion, weights_lesion)
+        suffix = "" if name == "accuracy" else f"_at_{name}"
+        figures[f"sensitivity{suffix}"] = metrics.weighted_share(called, weights_lesion * positive_lesion)
+        figures[f"specificity{suffix}"] = metrics.weighted_share(~called, weights_lesion * ~positive_lesion)
+    return figures
+
+
+def _cuts(held: Sequence[PredictionRow]) -> dict[str, float]:
+    """Name → cut on the two-way score, fitted on other hospitals' scans; empty without both kinds."""
+    if not held:
+        return {}
+    score, positive, lesion = _lesions(held)
+    score, positive = score[lesion], positive[lesion]
+    if positive.all() or not positive.any():
+        return {}
+    cuts = {"accuracy": most_accurate_cut(score, positive)}
+    cuts |= {f"sensitivity_{w * 100:.0f}": threshold_for(score, positive, sensitivity=w) for w in SENSITIVITIES}
+    return cuts | {f"specificity_{w * 100:.0f}": threshold_for(score, positive, specificity=w) for w in SPECIFICITIES}
+
+
+def most_accurate_cut(score: Floats, positive: NDArray[np.bool_]) -> float:
+    """The cut (positive at or above it) that is right most often; of several, the one in their middle.
+
+    Args:
+        score: (n,), n ≥ 1.
+        positive: (n,).
+    """
+    values = np.unique(score)
+    cuts = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, [np.nextafter(values[-1], np.inf)]])
+    right = ((score[None, :] >= cuts[:, None]) == positive).sum(axis=1)
+    best = np.flatnonzero(right == right.max())
+    return float(cuts[best[len(best) // 2]])
+
+
+def searching(
+    rows: Sequence[RetrievalRow | None], cases: Mapping[str, CaseRow], weights: Floats, *, prefix: str
+) -> dict[str, Floats]:
+    """P@5 and mAP of the searches, over queries that have a relevant case; empty without any.
+
+    Args:
+        rows: one per scan, None for a scan that was not asked about.
+        cases: of the protocol.
+        weights: (B, n).
+        prefix: of the figures' names.
+    """
+    asked = np.array([row is not None and row.relevant > 0 for row in rows], dtype=np.bool_)
+    if not asked.any():
+        return {}
+    precision, average = np.zeros(len(rows)), np.zeros(len(rows))
+    for i, row in enumerate(rows):
+        if row is not None and asked[i]:
+            precision[i] = np.mean([cases[match].label == cases[row.scan].label for match in row.matches[:DEPTH]])
+            average[i] = row.average_precision
+    return {
+        f"{prefix}precision@{DEPTH}": metrics.weighted_share(precision, weights * asked),
+        f"{prefix}map": metrics.weighted_share(average, weights * asked),
+    }
+
+
+def _lesions(rows: Sequence[PredictionRow]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """(n,) each: probability of malignancy among benign and malignant; whether malignant; whether not normal."""
+    p = np.array([row.probabilities for row in rows])
+    truth = np.array([PATHOLOGIES.index(row.label) for row in rows])
+    both = p[:, MALIGNANT] + p[:, BENIGN]
+    score = np.where(both > 0, p[:, MALIGNANT] / np.maximum(both, 1e-12), 0.5)
+    return score, truth == MALIGNANT, truth != NORMAL
+
+
+def _ends(figure: str, values: Floats, value: float) -> dict[str, float]:
+    low, high = interval(values, around=value if figure in BIASED else None)
+    return {"low": low, "high": high}

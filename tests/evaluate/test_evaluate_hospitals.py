@@ -1,0 +1,153 @@
+"""A hospital left out: figures under others' thresholds, searches in both galleries, and a walk from end to end."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, roc_auc_score
+from tiny_world import TinyDataset, TinyProtocol, walk
+
+from sonoseek.datasets import inner_validation
+from sonoseek.evaluate import rescore
+from sonoseek.evaluate.files import read_cases, read_system
+from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_cut, two_way
+from sonoseek.evaluate.page_hospitals import hospital_rows, hospital_tables
+from sonoseek.evaluate.protocols.base import Round
+from sonoseek.evaluate.rows import PredictionRow
+
+
+class TwoHospitals(TinyProtocol):
+    """Hospital a has no normal scans; each is tested once. Both draw some of the same pictures: not guarded."""
+
+    name = "two-hospitals"
+    own_archive = True
+
+    def open(self, data_root: object) -> dict[str, TinyDataset]:
+        return {
+            "a": TinyDataset(48, name="a", classes=("benign", "malignant"), noise=60.0),
+            "b": TinyDataset(60, name="b", noise=60.0),
+        }
+
+    def rounds(self, datasets: object) -> tuple[Round, ...]:
+        rounds = []
+        for fold, (left_out, other) in enumerate((("a", "b"), ("b", "a"))):
+            records = datasets[other].records()  # type: ignore[index]
+            inner = inner_validation(records, [r.case_id for r in records], fraction=0.25, seed=0)
+            test = tuple(r.case_id for r in datasets[left_out].records())  # type: ignore[index]
+            rounds.append(
+                Round(
+                    seed=0,
+                    fold=fold,
+                    train={other: inner.train},
+                    validation={other: inner.test},
+                    test={left_out: test},
+                )
+            )
+        return tuple(rounds)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return walk(TwoHospitals(guarded=False), tmp_path_factory.mktemp("hospitals"))
+
+
+def test_each_hospital_is_scored_on_its_own_and_the_mean_is_theirs(folder: Path) -> None:
+    cases = read_cases(folder.parent / "cases.csv")
+    results = read_system(folder, cases)
+    found = hospital_figures(results, cases)
+    assert set(found) == {"a", "b", "mean", "worst"}
+    for name in ("a", "b"):
+        rows = [r for r in results.predictions if cases[r.scan].dataset == name and r.label != "normal"]
+        score = [r.probabilities[2] / max(1e-12, r.probabilities[1] + r.probabilities[2]) for r in rows]
+        truth = [r.label == "malignant" for r in rows]
+        assert found[name]["auroc"]["value"] == pytest.approx(roc_auc_score(truth, score))
+        assert found[name]["auroc"]["low"] <= found[name]["auroc"]["value"] <= found[name]["auroc"]["high"]
+    mean = (found["a"]["auroc"]["value"] + found["b"]["auroc"]["value"]) / 2
+    assert found["mean"]["auroc"]["value"] == pytest.approx(mean)
+    for part in (found["a"], found["b"], found["mean"]):  # resampling makes it larger: its interval is shifted back
+        assert part["ece"]["low"] <= part["ece"]["value"] <= part["ece"]["high"]
+    assert "auroc_against_all" in found["b"]
+    assert "auroc_against_all" not in found["a"]  # it has no normal scans
+    assert "auroc_against_all" not in found["mean"]
+    worst = min(("a", "b"), key=lambda name: found[name]["accuracy"]["value"])
+    assert found["worst"]["accuracy"] == worst
+
+
+def test_the_threshold_is_the_other_hospitals(folder: Path) -> None:
+    cases = read_cases(folder.parent / "cases.csv")
+    results = read_system(folder, cases)
+    rows = [r for r in results.predictions if cases[r.scan].dataset == "a"]
+    held = [r for r in results.validation if r.fold == 0]
+    assert {cases[r.scan].dataset for r in held} == {"b"}
+    lesions = [r for r in held if r.label != "normal"]
+
+    def score(row: PredictionRow) -> float:
+        return row.probabilities[2] / max(1e-12, row.probabilities[1] + row.probabilities[2])
+
+    cut = most_accurate_cut(np.array([score(r) for r in lesions]), np.array([r.label == "malignant" for r in lesions]))
+    called = [score(r) >= cut for r in rows]
+    wanted = accuracy_score([r.label == "malignant" for r in rows], called)
+    assert hospital_figures(results, cases)["a"]["accuracy"]["value"] == pytest.approx(wanted)
+
+
+def test_own_archive_searches_never_answer_with_the_querys_group(folder: Path) -> None:
+    cases = read_cases(folder.parent / "cases.csv")
+    results = read_system(folder, cases)
+    assert len(results.own_archive) == len(results.predictions) == 108
+    for row in results.own_archive:
+        assert {cases[match].dataset for match in row.matches} == {cases[row.scan].dataset}
+        assert cases[row.scan].group not in {cases[match].group for match in row.matches}
+    for row in results.retrieval:
+        assert {cases[match].dataset for match in row.matches} == {"ab".replace(cases[row.scan].dataset, "")}
+    found = hospital_figures(results, cases)
+    own = [r for r in results.own_archive if cases[r.scan].dataset == "a"]
+    shares = [np.mean([cases[m].label == cases[r.scan].label for m in r.matches[:5]]) for r in own]
+    assert found["a"]["own_archive_precision@5"]["value"] == pytest.approx(np.mean(shares))
+
+
+def test_a_query_whose_class_no_other_hospital_has_is_not_scored_among_them(folder: Path) -> None:
+    cases = read_cases(folder.parent / "cases.csv")
+    results = read_system(folder, cases)
+    normal = [r for r in results.retrieval if r.scan.startswith("b/") and cases[r.scan].label == "normal"]
+    assert normal
+    assert {r.relevant for r in normal} == {0}
+    scored = [r for r in results.retrieval if r.scan.startswith("b/") and r.relevant]
+    shares = [np.mean([cases[m].label == cases[r.scan].label for m in r.matches[:5]]) for r in scored]
+    assert hospital_figures(results, cases)["b"]["precision@5"]["value"] == pytest.approx(np.mean(shares))
+
+
+def test_the_page_and_the_command_line_have_a_table(folder: Path) -> None:
+    systems = list(rescore(folder.parents[1])["two-hospitals"].systems.values())
+    (shown,) = hospital_tables(systems)
+    assert [(head["value"], head["scans"]) for head in shown["heads"]] == [("a", 48), ("b", 60), ("mean", 108)]
+    assert any("two-way accuracy" in line for line in shown["rows"][0]["cells"][2])
+    heads, rows = hospital_rows(systems)
+    assert [row[1] for row in rows] == ["a", "b", "mean"]
+    assert all(len(row) == len(heads) for row in rows)
+
+
+def test_a_protocol_on_one_archive_has_no_such_table(walked: Path) -> None:
+    systems = list(rescore(walked.parents[1], write=False)["tiny"].systems.values())
+    assert hospital_tables(systems) == []
+    assert hospital_rows(systems)[1] == []
+
+
+def test_the_most_accurate_cut_is_right_most_often_whatever_the_ties() -> None:
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 7, 40):
+        score, positive = rng.integers(0, 6, size) / 5, rng.random(size) < 0.5
+        cut = most_accurate_cut(score, positive)
+        best = max(np.mean((score >= other) == positive) for other in (*score, 2.0))
+        assert np.mean((score >= cut) == positive) == best
+
+
+def test_errors_are_counted_among_the_surest() -> None:
+    rows = [
+        PredictionRow(seed=0, fold=0, scan=str(i), group=str(i), label=label, probabilities=(0.0, 1 - p, p))
+        for i, (label, p) in enumerate([("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9)])
+    ]
+    rows.append(PredictionRow(seed=0, fold=0, scan="x", group="x", label="malignant", probabilities=(0, 0.55, 0.45)))
+    figures = two_way(rows, np.ones((1, 5)), held=())
+    assert figures["error_at_80%_coverage"][0] == 0
+    assert figures["aurc"][0] > 0
+    assert "accuracy" not in figures  # nothing to fit a threshold on
