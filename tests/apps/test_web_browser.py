@@ -205,7 +205,7 @@ class TestArgue:
         assert set(page.locator(".card .diagnosis strong").all_inner_texts()) == {"benign"}
         page.get_by_role("textbox", name="Filter in words").fill("age < 0")
         page.keyboard.press("Enter")
-        expect(page.locator(".none")).to_contain_text("No past case passes this filter")
+        expect(page.locator(".none")).to_contain_text("No scan of this archive has an age: the filter")
         page.get_by_role("button", name="Clear filter").click()
         expect(page.locator(".card")).to_have_count(10)
         page.get_by_role("button", name="Load more").click()
