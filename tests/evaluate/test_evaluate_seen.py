@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_world import TinyProtocol
 
-from sonoseek.core import Scan, SplitError
+from sonoseek.core import ResultsError, Scan, SplitError
 from sonoseek.datasets import Dataset, open_dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import Bundle, load_bundle
@@ -203,6 +203,10 @@ def test_results_and_pages_say_what_was_dropped(scans, tmp_path: Path) -> None:
     assert found == {"bundle": bundle_id, "scans": COUNT, "dropped": SEEN, "related": 0, "exact": SEEN}
     said = f"{SEEN} of {COUNT} scans were in the training data of {bundle_id}; dropped."
     assert said in write_page(tmp_path / "out", scored).read_text()
+    third = BundleSystem(bundle_that_learnt(tmp_path / "third", [s for _, s in scans[:1]]))  # drops other scans
+    with pytest.raises(ResultsError, match="what another bundle has learnt"):
+        evaluate(scene_of(table, tmp_path), third, runs=tmp_path / "third-runs", out=tmp_path / "out")
+    assert not list((tmp_path / "third-runs").rglob("*.csv"))  # nothing was scored
     refused = bundle_that_learnt(tmp_path / "other", [s for _, s in scans])
     with pytest.raises(SplitError, match="12 of 12 scans"):
         evaluate(scene_of(table, tmp_path), BundleSystem(refused), runs=tmp_path / "runs", out=tmp_path / "none")

@@ -75,6 +75,7 @@ def evaluate(
     if waiting:
         system.prepare(waiting, on_progress=lambda done, total: tell("learning", done, total))
     cases = {case.scan: case for case in scene.cases(scene.rounds)}
+    _check_cases(out / scene.protocol.name / CASES, list(cases.values()))  # now, rather than after the scoring
     merged: list[SystemResults] = []
     for number, task in enumerate(tasks):
         again = _asked_again(task, robustness)
@@ -319,15 +320,20 @@ def _robustness_rows(
     ]
 
 
+def _check_cases(path: Path, cases: Sequence[Any]) -> None:
+    """See that the protocol's cases that stand in the results, if any do, are the same."""
+    if path.is_file() and read_cases(path) != {case.scan: case for case in cases}:
+        raise ResultsError(
+            f"{path} lists other cases than are scored here: of other data, or less what another bundle has learnt "
+            "from. Results of different scans do not stand side by side. Give another folder (--out), or move the old "
+            "results away."
+        )
+
+
 def _place_cases(path: Path, cases: Sequence[Any]) -> None:
     """Write the protocol's cases, or see that the ones that stand there are the same."""
+    _check_cases(path, cases)
     if path.is_file():
-        there = read_cases(path)
-        if there != {case.scan: case for case in cases}:
-            raise ResultsError(
-                f"{path} lists other cases than this data has; results of different data do not stand side by side. "
-                "Give another folder (--out), or move the old results away."
-            )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_cases(path, cases)
