@@ -118,11 +118,16 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, int]:
 def page(figures: dict[str, dict[str, int]], bundle_id: str) -> str:
     """The results as Markdown."""
     names = list(figures)
+
+    def total(start: str) -> int:
+        return sum(count for each in figures.values() for row, count in each.items() if row.startswith(start))
+
     lines = [
         "# What reports say of cancers",
         "",
-        "No cancer has a headline that reads as benign without the threshold, and no filter makes or hides a "
-        "disagreement note.",
+        f"Of {sum(each['cancers'] for each in figures.values()):,} cancers "
+        f"{total('cancers whose headline reads as benign'):,} have a headline that reads as benign without the "
+        f"threshold; filters make or hide {total('disagreement notes that a filter')} disagreement notes.",
         "Every scan of one archive is asked of a gallery of the other, ten similar cases each.",
         "",
         f"| | {' | '.join(names)} |",
