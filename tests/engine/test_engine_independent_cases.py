@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_encoder import FakeEncoder, draw_scan
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, CaseRecord, Report, Scan
 from sonoseek.engine import SearchEngine
+from sonoseek.engine.similar import COUNTED
 from sonoseek.gallery import Gallery, GalleryEntry, create_gallery, encode_picture
 from sonoseek.gallery.values import Index
 
@@ -93,6 +95,10 @@ def names(entry: GalleryEntry) -> set[tuple[str, str, str]]:
     return named | ({("group", record.dataset, record.group)} if record.group is not None else set())
 
 
+def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
 def independent(
     entries: Sequence[GalleryEntry], query: NDArray[np.float64], *, k: int, per_patient: bool, same: float | None
 ) -> list[list[GalleryEntry]]:
@@ -100,9 +106,6 @@ def independent(
 
     The rule of `sonoseek.gallery.deduplicate`, in float64 and without fetching, ties or counting in steps.
     """
-
-    def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
     vector = {id(entry): entry.embedding.astype(np.float64) for entry in entries}
     best_first = sorted(entries, key=lambda entry: -cosine(vector[id(entry)], query))
@@ -123,7 +126,7 @@ def independent(
                 break
             family = []
             families.append(family)
-        copy = bool(family) and _near(entry, family[0], vector, same, cosine)
+        copy = bool(family) and _near(entry, family[0], vector, same)
         family.append(entry)
         for name in names(entry):
             first_of.setdefault(name, families.index(family))
@@ -132,7 +135,7 @@ def independent(
     return families
 
 
-def _near(entry, first, vector, same, cosine) -> bool:
+def _near(entry, first, vector, same) -> bool:
     group = entry.record.group
     tied = group is not None and group == first.record.group and entry.record.dataset == first.record.dataset
     tied = tied and entry.record.patient_id is None and first.record.patient_id is None
@@ -177,16 +180,23 @@ def check(world: World, report: Report, *, options: dict, passes: Passes | None)
     assert [match.scan_id for match in report.matches] == [family[0].scan_id for family in listed]
     if options["per_patient"] or options["deduplicate"]:
         assert [m.near_duplicates + m.same_patient for m in report.matches] == [len(f) - 1 for f in listed]
-    cases = independent(may_answer, query, k=options["k"], per_patient=True, same=same)
-    assert dict(report.similar_cases.labels) == Counter(family[0].record.pathology for family in cases)
+    # Counted are the cases nearest the whole scan, whatever moves, filters or lengthens the list.
+    counted = min(options["k"], COUNTED)
+    centre = world.centre.astype(np.float64)
+    others = answering(world, include_same=False, disliked=[])
+    nearest = [family[0] for family in independent(others, centre, k=counted, per_patient=True, same=same)]
+    copies = {owner(entry) for entry in nearest if cosine(entry.embedding.astype(np.float64), centre) >= same}
+    labels = Counter(entry.record.pathology for entry in nearest if owner(entry) not in copies)
+    assert dict(report.similar_cases.labels) == labels
     if passes is None:
         assert report.hidden is None
     else:  # a case of which the filter shows another scan is not hidden
         passing = [entry for entry in may_answer if passes(entry)]
-        shown = {
-            owner(family[0]) for family in independent(passing, query, k=options["k"], per_patient=True, same=same)
-        }
-        hidden = [family[0] for family in cases if owner(family[0]) not in shown]
+        wanted = options["k"] if options["per_patient"] and options["deduplicate"] else counted
+        shown = {owner(family[0]) for family in independent(passing, query, k=wanted, per_patient=True, same=same)}
+        if liked or disliked:
+            nearest = [family[0] for family in independent(may_answer, query, k=counted, per_patient=True, same=same)]
+        hidden = [entry for entry in nearest if owner(entry) not in shown | copies]
         assert dict(report.hidden.labels) == Counter(entry.record.pathology for entry in hidden)
         assert not any(passes(entry) for entry in hidden)
 
@@ -198,8 +208,6 @@ def owner(entry: GalleryEntry) -> tuple[str, str]:
 
 @pytest.fixture(scope="module", params=WORLDS, ids=lambda made: made[1])
 def world(request, tmp_path_factory) -> World:
-    from conftest import FakeEncoder, draw_scan
-
     folder = tmp_path_factory.mktemp("independent") / "gallery"
     seed, index = request.param
     made = World(folder, FakeEncoder(), draw_scan(seed), seed=seed, index=index)
