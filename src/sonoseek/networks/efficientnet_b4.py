@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonoseek.core import InvalidValueError
 from sonoseek.networks.imagenet import GreyToImageNet, load_exactly
 from sonoseek.networks.same_padding import SamePadConv, framed_above
 
@@ -88,6 +89,30 @@ class EfficientNetB4Backbone(nn.Module):
                 blocks.append(_Block(before, channels, kernel=kernel, stride=first, expansion=expansion))
                 before = channels
         self.blocks = nn.ModuleList([*blocks, _Expansion(before, self.channels)])
+        self._frozen: tuple[nn.Module, ...] = ()
+
+    def freeze(self, count: int) -> None:
+        """Keep the weights and the batch norms' statistics of the stem and the first `count` blocks as they are.
+
+        Raises:
+            InvalidValueError: `count` is not 1 … 22.
+        """
+        if not 1 <= count <= len(self.blocks):
+            raise InvalidValueError(
+                f"{count} blocks are to be frozen; EfficientNet-B4 has 1 … {len(self.blocks)} up to stride 16. "
+                "Correct start.frozen."
+            )
+        self._frozen = (self.conv1, self.bn1, *self.blocks[:count])
+        for part in self._frozen:
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> EfficientNetB4Backbone:
+        """As of any module; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     @property
     def early(self) -> tuple[nn.Module, ...]:

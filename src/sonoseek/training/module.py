@@ -193,7 +193,7 @@ class TrainingModule(lightning.LightningModule):
         options = self.recipe.optimiser
         start = [p for p in self.network.backbone.parameters() if p.requires_grad]
         ids = {id(p) for p in start}
-        rest = [p for p in self.network.parameters() if id(p) not in ids]
+        rest = [p for p in self.network.parameters() if p.requires_grad and id(p) not in ids]
         optimiser = torch.optim.AdamW(
             [{"params": start, "lr": options.backbone_lr}, {"params": rest, "lr": options.lr}],
             weight_decay=options.weight_decay,

@@ -55,10 +55,13 @@ class Start(_Part, frozen=True):
         sha256: that the file must have; "" takes any.
         origin: what the model card says of it.
         licence: of the start weights.
+        frozen: first blocks of the backbone "efficientnet-b4" that keep their start weights, its stem included; 0: none.
+            They see edges and textures; without their gradients a step takes half the time.
     """
 
     weights: str = "random"
     sha256: str = ""
+    frozen: int = 0
     origin: str = "Random."
     licence: str = ""
 
@@ -351,6 +354,12 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (
             recipe.network == "outline" or recipe.row_context,
             f"row_context = false is for the network 'outline', not {recipe.network!r}",
+        ),
+        (
+            recipe.start.frozen == 0
+            or (recipe.start.frozen > 0 and recipe.backbone == "efficientnet-b4" and recipe.start.weights != "random"),
+            f"start.frozen is {recipe.start.frozen}; it must be 0, or the number of first blocks of the backbone "
+            "'efficientnet-b4' that keep their start weights",
         ),
         (0 <= optimiser.warmup < 1 and 0 <= optimiser.average < 1, "warmup and average must lie in 0 … 1"),
         (

@@ -302,6 +302,9 @@ def _started(recipe: Recipe, *, weights_root: Path | None) -> EvidenceNetwork:
         else:
             load = getattr(network.backbone, "load_start")  # noqa: B009 - every backbone of the table has it
             load(weights)
+        if recipe.start.frozen:
+            freeze = getattr(network.backbone, "freeze")  # noqa: B009 - the recipe allows it for those that have it
+            freeze(recipe.start.frozen)
     return network
 
 
