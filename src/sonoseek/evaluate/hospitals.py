@@ -18,7 +18,7 @@ from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.bootstrap import group_weights, interval
 from sonoseek.evaluate.calibrate import SENSITIVITIES, SPECIFICITIES, threshold_for
-from sonoseek.evaluate.rows import CaseRow, PredictionRow, RetrievalRow, SystemResults
+from sonoseek.evaluate.rows import CaseRow, ScanRow, Search, SystemResults
 
 Floats = NDArray[np.float64]
 NORMAL, BENIGN, MALIGNANT = range(3)
@@ -84,9 +84,8 @@ def _one(
         held = [row for row in results.validation if row.seed == number and row.fold in folds]
         for source in (np.ones((1, len(rows))), weights[:, group]):
             figures = {**two_way(rows, source, held=held)}
-            for prefix, searches in (("", results.retrieval), ("own_archive_", results.own_archive)):
-                by_scan = {row.scan: row for row in searches if row.seed == number}
-                figures |= searching([by_scan.get(row.scan) for row in rows], cases, source, prefix=prefix)
+            for prefix, found in (("", "search"), ("own_archive_", "own_archive")):
+                figures |= searching(rows, [getattr(row, found) for row in rows], cases, source, prefix=prefix)
             for figure, value in figures.items():
                 if len(source) == 1:
                     values.setdefault(figure, []).append(float(value[0]))
@@ -101,7 +100,7 @@ def _one(
     return summary, {figure: means[figure] for figure in known}
 
 
-def two_way(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[PredictionRow]) -> dict[str, Floats]:
+def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]) -> dict[str, Floats]:
     """Figures of malignant against benign, and against all others where there are normal scans.
 
     Args:
@@ -139,7 +138,7 @@ def two_way(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[Pr
     return figures
 
 
-def _cuts(held: Sequence[PredictionRow]) -> dict[str, float]:
+def _cuts(held: Sequence[ScanRow]) -> dict[str, float]:
     """Name → cut on the two-way score, fitted on other hospitals' scans; empty without both kinds."""
     if not held:
         return {}
@@ -167,31 +166,37 @@ def most_accurate_cut(score: Floats, positive: NDArray[np.bool_]) -> float:
 
 
 def searching(
-    rows: Sequence[RetrievalRow | None], cases: Mapping[str, CaseRow], weights: Floats, *, prefix: str
+    rows: Sequence[ScanRow],
+    searches: Sequence[Search | None],
+    cases: Mapping[str, CaseRow],
+    weights: Floats,
+    *,
+    prefix: str,
 ) -> dict[str, Floats]:
     """P@5 and mAP of the searches, over queries that have a relevant case; empty without any.
 
     Args:
-        rows: one per scan, None for a scan that was not asked about.
+        rows: n scans.
+        searches: n, theirs; None where nothing was searched.
         cases: of the protocol.
         weights: (B, n).
         prefix: of the figures' names.
     """
-    asked = np.array([row is not None and row.relevant > 0 for row in rows], dtype=np.bool_)
+    asked = np.array([search is not None and search.relevant > 0 for search in searches], dtype=np.bool_)
     if not asked.any():
         return {}
     precision, average = np.zeros(len(rows)), np.zeros(len(rows))
-    for i, row in enumerate(rows):
-        if row is not None and asked[i]:
-            precision[i] = np.mean([cases[match].label == cases[row.scan].label for match in row.matches[:DEPTH]])
-            average[i] = row.average_precision
+    for i, (row, search) in enumerate(zip(rows, searches, strict=True)):
+        if search is not None and asked[i]:
+            precision[i] = np.mean([cases[match].label == row.label for match in search.matches[:DEPTH]])
+            average[i] = search.average_precision
     return {
         f"{prefix}precision@{DEPTH}": metrics.weighted_share(precision, weights * asked),
         f"{prefix}map": metrics.weighted_share(average, weights * asked),
     }
 
 
-def _lesions(rows: Sequence[PredictionRow]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+def _lesions(rows: Sequence[ScanRow]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
     """(n,) each: probability of malignancy among benign and malignant; whether malignant; whether not normal."""
     p = np.array([row.probabilities for row in rows])
     truth = np.array([PATHOLOGIES.index(row.label) for row in rows])
