@@ -3,7 +3,7 @@
 from sonoseek.encoder.bundle import is_bundle, load_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
-from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder
 from sonoseek.encoder.ood import ood_score
 from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.prediction import predict
@@ -32,6 +32,7 @@ __all__ = [
     "evidence_problem",
     "KeptEvidence",
     "PADDING",
+    "NO_MARK",
     "predict",
     "ood_score",
 ]
