@@ -1,6 +1,6 @@
 """The network without its training: a bundle or an ensemble of them, ONNX Runtime, and the prediction. No torch."""
 
-from sonoseek.encoder.bundle import is_bundle, load_bundle
+from sonoseek.encoder.bundle import bundle_folder, is_bundle, load_bundle, shipped_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
 from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder
@@ -19,6 +19,8 @@ __all__ = [
     "TrainingScans",
     "load_bundle",
     "is_bundle",
+    "bundle_folder",
+    "shipped_bundle",
     "Encoder",
     "Encoding",
     "OnnxEncoder",

@@ -138,7 +138,8 @@ class OnnxEncoder:
             )
         runs = [
             self._session.run(
-                self._outputs, {name: np.ascontiguousarray(values[start : start + CHUNK]) for name, values in fed.items()}
+                self._outputs,
+                {name: np.ascontiguousarray(values[start : start + CHUNK]) for name, values in fed.items()},
             )
             for start in range(0, len(canvases), CHUNK)
         ]

@@ -193,9 +193,7 @@ class _Served(nn.Module):
         return told if isinstance(told, Tensor) else tuple(getattr(told, name) for name in self._outputs)
 
 
-def verify_bundle(
-    network: Served, *, folder: Path, canvases: NDArray[np.float32] | None = None
-) -> float:
+def verify_bundle(network: Served, *, folder: Path, canvases: NDArray[np.float32] | None = None) -> float:
     """Compare the written bundle with the network on random canvases, padding and batches of several sizes included.
 
     Args:

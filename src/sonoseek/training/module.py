@@ -15,8 +15,8 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
-from sonoseek.training.batches import Batch
 from sonoseek.networks.two_readings import smaller
+from sonoseek.training.batches import Batch
 from sonoseek.training.losses import (
     contrast,
     distillation,

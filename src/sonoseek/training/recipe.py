@@ -199,8 +199,8 @@ class Recipe(_Part, frozen=True):
         row_context: of the network "outline": False leaves the row GRU out (for "hybrid", that is the network "plain").
         many_views: serve the mean over several views (`networks.many_views`): eight where network and backbone can look
             at half-cell shifts, else the scan and its mirror image.
-        close_up: serve the whole scan and the lesion's close-up (`networks.two_readings`). The canvas then has twice the
-            side that the network reads, and training views have half the canvas's.
+        close_up: serve the whole scan and the lesion's close-up (`networks.two_readings`). The canvas then has twice
+            the side that the network reads, and training views have half the canvas's.
         seed: of the splits, the start, the order and the augmentation.
         folds: of the cross-validation.
         validation: share of the training side kept for calibration.
