@@ -7,10 +7,11 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 from tiny_world import TinyDataset, TinyProtocol, walk
 
+from sonoseek.core import InvalidValueError
 from sonoseek.datasets import inner_validation
 from sonoseek.evaluate import rescore
 from sonoseek.evaluate.files import read_cases, read_system
-from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_cut, two_way
+from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_cut, travelling_calibration, two_way
 from sonoseek.evaluate.page_hospitals import hospital_rows, hospital_tables
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.rows import PredictionRow
@@ -77,7 +78,7 @@ def test_the_threshold_is_the_other_hospitals(folder: Path) -> None:
     cases = read_cases(folder.parent / "cases.csv")
     results = read_system(folder, cases)
     rows = [r for r in results.predictions if cases[r.scan].dataset == "a"]
-    held = [r for r in results.validation if r.fold == 0]
+    held = [r for r in results.predictions if cases[r.scan].dataset != "a"]
     assert {cases[r.scan].dataset for r in held} == {"b"}
     lesions = [r for r in held if r.label != "normal"]
 
@@ -151,3 +152,34 @@ def test_errors_are_counted_among_the_surest() -> None:
     assert figures["error_at_80%_coverage"][0] == 0
     assert figures["aurc"][0] > 0
     assert "accuracy" not in figures  # nothing to fit a threshold on
+
+
+def row(label: str, malignancy: float, *, normal: float = 0.0) -> PredictionRow:
+    probabilities = (normal, (1 - normal) * (1 - malignancy), (1 - normal) * malignancy)
+    return PredictionRow(seed=0, fold=0, scan="s", group="g", label=label, probabilities=probabilities)
+
+
+def test_a_calibration_that_travels_lowers_what_was_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(600) < 0.4
+    honest = 1 / (1 + np.exp(-(2 * truth - 1 + rng.normal(0, 1, 600))))
+    sure = honest**3 / (honest**3 + (1 - honest) ** 3)  # logits three times as large
+    rows = [row("malignant" if t else "benign", p) for t, p in zip(truth, sure, strict=True)]
+    rows += [row("normal", 0.99) for _ in range(300)]  # of a class that the networks could not know: left out
+    found = travelling_calibration(rows)
+    again = travelling_calibration([row(r.label, h) for r, h in zip(rows, honest, strict=False)])
+    assert found.temperature == pytest.approx(3 * again.temperature, rel=0.02)
+    assert found.operating_points["sensitivity_98"]["sensitivity"] >= 0.98
+    with pytest.raises(InvalidValueError, match="needs benign and malignant"):
+        travelling_calibration([row("benign", 0.1), row("normal", 0.2)])
+
+
+def test_coverage_and_refitted_error_are_those_of_the_other_hospitals() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.random(2000) < 0.5
+    p = np.clip(np.where(truth, 0.7, 0.3) + rng.normal(0, 0.2, 2000), 0.01, 0.99)
+    rows = [row("malignant" if t else "benign", float(v)) for t, v in zip(truth, p, strict=True)]
+    figures = two_way(rows[:1000], np.ones((1, 1000)), held=rows[1000:])
+    assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
+    assert figures["ece_refitted"][0] < 0.06
+    assert "coverage" not in two_way(rows[:1000], np.ones((1, 1000)), held=[])

@@ -153,8 +153,8 @@ class OnnxEncoder:
         if not self._bundle.reads_marks:
             if marks is not None:
                 raise InvalidValueError(
-                    f"marks are given, and bundle {self._bundle.name!r} reads none. Leave the mark out, or take a bundle "
-                    "that reads a lesion's close-up."
+                    f"marks are given, and bundle {self._bundle.name!r} reads none. Leave the mark out, or take a "
+                    "bundle that reads a lesion's close-up."
                 )
             return {INPUT: canvases}
         if marks is None:

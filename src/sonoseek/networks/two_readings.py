@@ -15,7 +15,7 @@ from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 FINENESS = 2
 """Pixels of the finer canvas per pixel of the network's own, each way."""
 SPREAD = 3.0
-"""Half the close-up's side in standard deviations of the estimated lesion: 2 would just hold an evenly filled ellipse."""
+"""Half the close-up's side in standard deviations of the estimated lesion: 2 would just hold a filled ellipse."""
 CONTEXT = 1.75
 """The close-up's side in sides of a lesion box that a reader drew."""
 SMALLEST = 0.2
@@ -146,7 +146,8 @@ def cut_out(canvas: Tensor, centre: Tensor, half: Tensor, *, side: int) -> Tenso
 
     Args:
         canvas: (N, 1, S, S), −1 in padding.
-        centre: (N, 2), row and column, canvas pixels. half: (N, 1), half the square's side, canvas pixels.
+        centre: (N, 2), row and column, canvas pixels.
+        half: (N, 1), half the square's side, canvas pixels.
         side: of the result, pixels.
     """
     size = canvas.shape[-1]
@@ -170,7 +171,8 @@ def spread_over(values: Tensor, centre: Tensor, half: Tensor, *, side: int, cell
 
     Args:
         values: (N, D, h, h), on the close-up's cells.
-        centre, half: of the close-up, as for `cut_out`.
+        centre: of the close-up, as for `cut_out`.
+        half: as there.
         side: of the canvas, pixels.
         cells: of the canvas, each way.
 

@@ -55,8 +55,8 @@ class Start(_Part, frozen=True):
         sha256: that the file must have; "" takes any.
         origin: what the model card says of it.
         licence: of the start weights.
-        frozen: first blocks of the backbone "efficientnet-b4" that keep their start weights, its stem included; 0: none.
-            They see edges and textures; without their gradients a step takes half the time.
+        frozen: first blocks of the backbone "efficientnet-b4" that keep their start weights, its stem included; 0:
+            none. They see edges and textures; without their gradients a step takes half the time.
     """
 
     weights: str = "random"
