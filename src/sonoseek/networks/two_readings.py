@@ -11,6 +11,7 @@ from torch.nn import functional
 from sonoseek.core import InvalidValueError
 from sonoseek.encoder import NO_MARK
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
+from sonoseek.networks.many_views import ManyViewNetwork
 
 FINENESS = 2
 """Pixels of the finer canvas per pixel of the network's own, each way."""
@@ -20,6 +21,9 @@ CONTEXT = 1.75
 """The close-up's side in sides of a lesion box that a reader drew."""
 SMALLEST = 0.2
 """The close-up's side is at least this share of the canvas."""
+MOSTLY = 0.45
+"""A close-up's pixel is scan from this share of scan on; no share that whole numbers give, so that rounding decides
+nothing."""
 SHARE = 0.5
 """Weight of the close-up in the joint evidence; the whole scan has the rest."""
 FINE_CELLS = 4
@@ -113,7 +117,10 @@ class TwoReadings(nn.Module):
         return _Read(evidence, lesion, weight / weight.mean((1, 2), keepdim=True).clamp(min=1e-6))
 
     def _place(self, lesion: Tensor, mark: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
-        """Centre (N, 2) and half side (N, 1) of the close-up, canvas pixels: row before column."""
+        """Centre (N, 2) and half side (N, 1) of the close-up, canvas pixels: row before column.
+
+        Whole numbers, so that rounding errors, which differ between machines, do not move it.
+        """
         cells = lesion.shape[-1]
         weight = lesion.square() + 1e-8
         mass = weight.sum((1, 2))
@@ -131,7 +138,11 @@ class TwoReadings(nn.Module):
         given = (mark[:, 2:] > mark[:, :2]).all(1, keepdim=True)
         drawn = CONTEXT * (mark[:, 2:] - mark[:, :2]).amax(1, keepdim=True) / 2
         half = torch.where(given, drawn, own).clamp(min=SMALLEST * side / 2, max=side / 2)
-        return torch.where(given, (mark[:, :2] + mark[:, 2:]) / 2, middle), half
+        return torch.where(given, (mark[:, :2] + mark[:, 2:]) / 2, middle).round(), half.round()
+
+
+Served = EvidenceNetwork | ManyViewNetwork | TwoReadings
+"""A network in the way in which scans are read: once, in several views, or whole and as a close-up."""
 
 
 def smaller(canvas: Tensor) -> Tensor:
@@ -163,7 +174,7 @@ def cut_out(canvas: Tensor, centre: Tensor, half: Tensor, *, side: int) -> Tenso
     taken = functional.avg_pool2d(taken, FINENESS)
     grey, scanned = taken[:, :1], taken[:, 1:]
     grey = (grey / scanned.clamp(min=0.25)).clamp(0, 1)
-    return torch.where(scanned >= 0.5, grey, -torch.ones_like(grey))
+    return torch.where(scanned >= MOSTLY, grey, -torch.ones_like(grey))
 
 
 def spread_over(values: Tensor, centre: Tensor, half: Tensor, *, side: int, cells: int) -> Tensor:

@@ -14,12 +14,11 @@ from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.start_weights import load_start_weights
-from sonoseek.networks.two_readings import TwoReadings
+from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.training.across_folds import RECIPE_FILE
 from sonoseek.training.recipe import Recipe
 from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
 
-Served = EvidenceNetwork | ManyViewNetwork | TwoReadings
 _NOT_OF_A_RECIPE = ("fold", "round")
 """What a run's `recipe.json` says beside its recipe."""
 

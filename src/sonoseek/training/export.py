@@ -23,8 +23,7 @@ from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
 from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
-from sonoseek.networks.two_readings import TwoReadings
-from sonoseek.training.building import Served
+from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.training.model_card import model_card
 from sonoseek.training.quiet import quiet_loggers
 
