@@ -1,6 +1,6 @@
 """Add to a bundle the hashes of the scans that it learnt from, where it was exported before bundles carried them.
 
-    .venv/bin/python benchmarks/add_training_scans.py src/sonoseek/bundles/default --data $SONOSEEK_DATA
+    .venv/bin/python benchmarks/add_training_scans.py src/sonoseek/bundles/fast --data $SONOSEEK_DATA
 
 Every case that `training.cases` of the bundle lists is read from its dataset, `DATA/<name>`; phantoms are left out. No
 other key of `bundle.json` changes, but the bundle's id does: galleries that it filled are to be built again. A bundle

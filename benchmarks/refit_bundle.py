@@ -1,6 +1,6 @@
 """Fit a bundle's calibration anew after a change of the preprocessing; the network stays as it is.
 
-    .venv/bin/python benchmarks/refit_bundle.py --data $SONOSEEK_DATA [--bundle src/sonoseek/bundles/default]
+    .venv/bin/python benchmarks/refit_bundle.py --data $SONOSEEK_DATA [--bundle src/sonoseek/bundles/fast]
 
 `bundle.json` and `MODEL_CARD.md` are changed in place. Prepared scans lie in `--cache` (a temporary folder if none).
 """
@@ -18,7 +18,7 @@ from sonoseek.training.refit import refit_bundle
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the datasets of the bundle's recipe")
-    parser.add_argument("--bundle", type=Path, default=Path("src/sonoseek/bundles/default"))
+    parser.add_argument("--bundle", type=Path, default=Path("src/sonoseek/bundles/fast"))
     parser.add_argument("--cache", type=Path, help="holds scans: keep it out of any repository")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.encoder.bundle import FAST_BUNDLE
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network that ships under another name and temperature: another bundle, in no need of a training."""
     folder = tmp_path_factory.mktemp("bundles") / "other"
-    shutil.copytree(DEFAULT_BUNDLE, folder)
+    shutil.copytree(FAST_BUNDLE, folder)
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest |= {"name": "other", "temperature": 2.0 * manifest["temperature"]}
     (folder / "bundle.json").write_text(json.dumps(manifest))
@@ -25,7 +25,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ensemble(run, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ensembles") / "both"
-    done = run("export", "--ensemble", DEFAULT_BUNDLE, "--ensemble", other, "--out", folder, "--name", "both")
+    done = run("export", "--ensemble", FAST_BUNDLE, "--ensemble", other, "--out", folder, "--name", "both")
     assert f"bundle: {folder}" in done.stdout
     assert "64 phantoms of seed 77" in done.stderr
     return folder
@@ -64,7 +64,7 @@ def test_it_serves_a_gallery_a_query_and_the_doctor(
 def test_weights_and_norms_may_be_given(run, other: Path, tmp_path: Path) -> None:
     out = tmp_path / "weighted"
     run(
-        *("export", "--ensemble", DEFAULT_BUNDLE, "--ensemble", other, "--out", out),
+        *("export", "--ensemble", FAST_BUNDLE, "--ensemble", other, "--out", out),
         *("--weights", "3,1", "--norms", "2,4.5"),
     )
     members = json.loads((out / "ensemble.json").read_text())["members"]
@@ -77,8 +77,8 @@ def test_weights_and_norms_may_be_given(run, other: Path, tmp_path: Path) -> Non
         (["export"], "--out DIR"),
         (["export", "--out", "x"], "either a finished run"),
         (["export", "run", "--ensemble", "a", "--out", "x"], "either a finished run"),
-        (["export", "--ensemble", DEFAULT_BUNDLE, "--norms", "1", "--out", "x"], "at least 2"),
-        (["export", "--ensemble", DEFAULT_BUNDLE, "--norms", "one", "--out", "x"], "--norms is 'one'"),
+        (["export", "--ensemble", FAST_BUNDLE, "--norms", "1", "--out", "x"], "at least 2"),
+        (["export", "--ensemble", FAST_BUNDLE, "--norms", "one", "--out", "x"], "--norms is 'one'"),
         (["export", "--ensemble", "nowhere", "--out", "x"], "nowhere"),
     ],
 )

@@ -88,10 +88,10 @@ def test_a_gallery_that_is_there_is_left_as_it_was(wrong: str, folder: Path, son
 
 def test_an_empty_gallery_that_was_there_before_stays(folder: Path, sonoseek_here: Any) -> None:
     from sonoseek.encoder import load_bundle
-    from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+    from sonoseek.encoder.bundle import FAST_BUNDLE
     from sonoseek.gallery import create_gallery
 
-    bundle = load_bundle(DEFAULT_BUNDLE)
+    bundle = load_bundle(FAST_BUNDLE)
     create_gallery("galleries/new/ours", bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim).close()
     Path("archive.csv").write_text("file,pathology\ngone.png,benign\n")
     assert sonoseek_here(*build("manifest", "archive.csv")).code == 2

@@ -23,7 +23,7 @@ from commands import PAGES, ROOT, blocks, check_arguments, commands, words
 
 from sonoseek.apps.cli.main import app
 from sonoseek.datasets import open_dataset
-from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.encoder.bundle import FAST_BUNDLE
 
 sys.path.insert(0, str(ROOT / "tests" / "datasets"))
 from fake_datasets import save, save_dicom
@@ -97,7 +97,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_dicom(world / "exam.dcm", [cv2.resize(asked[6], (640, 480))], patient="p-77")
     save_dicom(world / "new.dcm", [cv2.resize(asked[7], (640, 480))], patient="p-19")
     for run in ("ours", "hybrid"):
-        shutil.copytree(DEFAULT_BUNDLE, world / "runs" / run / "bundle")
+        shutil.copytree(FAST_BUNDLE, world / "runs" / run / "bundle")
     return world
 
 
@@ -161,6 +161,7 @@ def test_every_command_and_python_block_does_what_it_says(
     monkeypatch.chdir(world)
     for name in [name for name in os.environ if name.startswith("SONOSEEK_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("SONOSEEK_BUNDLE", "fast")  # phantoms are asked
     if page.name == OURS:
         put_own_archive(page, world)
     for command in commands(page):

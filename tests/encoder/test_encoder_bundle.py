@@ -1,6 +1,7 @@
 """Bundles are read strictly: whatever is wrong with one is said before it speaks."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from sonoseek.core import BundleError
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.encoder.bundle import FAST_BUNDLE, SHIPPED, shipped_bundle
 
 
 def test_it_reads_what_was_written(bundle_folder):
@@ -90,17 +91,31 @@ def test_a_damaged_model_is_said(bundle_folder, make_bundle):
 
 
 def test_the_shipped_bundle_is_whole():
-    bundle = load_bundle(DEFAULT_BUNDLE)
+    bundle = load_bundle(FAST_BUNDLE)
     assert bundle.classes == ("normal", "benign", "malignant")
     assert bundle.embedding_dim == 256
     assert bundle.model_path.stat().st_size < 20_000_000
-    card = (DEFAULT_BUNDLE / "MODEL_CARD.md").read_text()
+    card = (FAST_BUNDLE / "MODEL_CARD.md").read_text()
     for needed in ("not for diagnosis", "## Data", "## Limits", "## Licences", "SqueezeNet"):
         assert needed.lower() in card.lower()
 
 
 def test_the_shipped_bundle_names_no_machine():
-    for file in DEFAULT_BUNDLE.iterdir():
+    for file in FAST_BUNDLE.iterdir():
         content = file.read_bytes()
         for trace in (b"/home/", f"{Path.home()}/".encode(), b"/tmp/", b"site-packages"):
             assert trace not in content, file.name
+
+
+def test_a_shipped_bundle_is_found_by_its_name_and_by_its_gallery(tmp_path, monkeypatch, bundle_folder):
+    monkeypatch.delenv("SONOSEEK_BUNDLE")
+    fast = load_bundle("fast")
+    assert fast.path == FAST_BUNDLE
+    assert load_bundle().path.name == SHIPPED[0]
+    assert shipped_bundle(fast.bundle_id) == FAST_BUNDLE
+    assert shipped_bundle("another-0123456789ab") is None
+    monkeypatch.setenv("SONOSEEK_BUNDLE", str(bundle_folder))
+    assert shipped_bundle(fast.bundle_id) is None  # who names one is not overruled
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundle_folder, tmp_path / "fast")
+    assert load_bundle("fast").bundle_id == load_bundle(bundle_folder).bundle_id  # a bundle in a folder of that name

@@ -12,12 +12,12 @@ import pytest
 from sonoseek.cleaning import CleaningRecipe, clean
 from sonoseek.core import BundleError, InvalidValueError, Scan
 from sonoseek.encoder import PADDING, OnnxEncoder, load_bundle, open_encoder, to_input
-from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.encoder.bundle import FAST_BUNDLE
 
 
 @pytest.fixture(scope="module")
 def shipped() -> OnnxEncoder:
-    return open_encoder(DEFAULT_BUNDLE, threads=1)
+    return open_encoder(FAST_BUNDLE, threads=1)
 
 
 def canvases(count, size, *, seed=0):

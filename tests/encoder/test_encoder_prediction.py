@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sonoseek.core import InvalidValueError
 from sonoseek.encoder import load_bundle, predict
-from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.encoder.bundle import FAST_BUNDLE
 
-BUNDLE = load_bundle(DEFAULT_BUNDLE)
+BUNDLE = load_bundle(FAST_BUNDLE)
 
 
 def test_the_temperature_divides(bundle_folder):

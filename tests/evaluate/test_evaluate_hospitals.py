@@ -7,10 +7,11 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 from tiny_world import TinyDataset, TinyProtocol, walk
 
+from sonoseek.core import InvalidValueError
 from sonoseek.datasets import inner_validation
 from sonoseek.evaluate import rescore
 from sonoseek.evaluate.files import CASES, read_cases, read_results
-from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_cut, two_way
+from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_cut, travelling_calibration, two_way
 from sonoseek.evaluate.page_hospitals import hospital_rows, hospital_tables
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.rows import CaseRow, ScanRow, Search, SystemResults
@@ -87,7 +88,7 @@ def test_each_hospital_is_scored_on_its_own_and_the_mean_is_theirs(folder: Path)
 def test_the_threshold_is_the_other_hospitals(folder: Path) -> None:
     cases, results = read(folder)
     rows = [r for r in results.predictions if cases[r.scan].dataset == "a"]
-    held = [r for r in results.validation if r.fold == 0]
+    held = [r for r in results.predictions if cases[r.scan].dataset != "a"]
     assert {cases[r.scan].dataset for r in held} == {"b"}
     lesions = [r for r in held if r.label != "normal"]
 
@@ -150,13 +151,49 @@ def test_the_most_accurate_cut_is_right_most_often_whatever_the_ties() -> None:
 
 def test_errors_are_counted_among_the_surest() -> None:
     told = [("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9), ("malignant", 0.45)]
-    rows = [
-        ScanRow(
-            seed=0, fold=0, side="test", scan=str(i), group=str(i), label=label, normal=0, benign=1 - p, malignant=p
-        )
-        for i, (label, p) in enumerate(told)
-    ]
+    rows = [row(label, p, scan=str(i)) for i, (label, p) in enumerate(told)]
     figures = two_way(rows, np.ones((1, 5)), held=())
     assert figures["error_at_80%_coverage"][0] == 0
     assert figures["aurc"][0] > 0
     assert "accuracy" not in figures  # nothing to fit a threshold on
+
+
+def row(label: str, malignancy: float, *, normal: float = 0.0, scan: str = "s") -> ScanRow:
+    lesion = 1 - normal
+    return ScanRow(
+        seed=0,
+        fold=0,
+        side="test",
+        scan=scan,
+        group=scan,
+        label=label,
+        normal=normal,
+        benign=lesion * (1 - malignancy),
+        malignant=lesion * malignancy,
+    )
+
+
+def test_a_calibration_that_travels_lowers_what_was_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(600) < 0.4
+    honest = 1 / (1 + np.exp(-(2 * truth - 1 + rng.normal(0, 1, 600))))
+    sure = honest**3 / (honest**3 + (1 - honest) ** 3)  # logits three times as large
+    rows = [row("malignant" if t else "benign", p) for t, p in zip(truth, sure, strict=True)]
+    rows += [row("normal", 0.99) for _ in range(300)]  # of a class that the networks could not know: left out
+    found = travelling_calibration(rows)
+    again = travelling_calibration([row(r.label, h) for r, h in zip(rows, honest, strict=False)])
+    assert found.temperature == pytest.approx(3 * again.temperature, rel=0.02)
+    assert found.operating_points["sensitivity_98"]["sensitivity"] >= 0.98
+    with pytest.raises(InvalidValueError, match="needs benign and malignant"):
+        travelling_calibration([row("benign", 0.1), row("normal", 0.2)])
+
+
+def test_coverage_and_refitted_error_are_those_of_the_other_hospitals() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.random(2000) < 0.5
+    p = np.clip(np.where(truth, 0.7, 0.3) + rng.normal(0, 0.2, 2000), 0.01, 0.99)
+    rows = [row("malignant" if t else "benign", float(v)) for t, v in zip(truth, p, strict=True)]
+    figures = two_way(rows[:1000], np.ones((1, 1000)), held=rows[1000:])
+    assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
+    assert figures["ece_refitted"][0] < 0.06
+    assert "coverage" not in two_way(rows[:1000], np.ones((1, 1000)), held=[])

@@ -10,7 +10,7 @@ from sonoseek.cleaning import clean
 from sonoseek.core import InvalidValueError, NotFoundError, Scan
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle, ood_score, open_encoder, predict, to_input
-from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+from sonoseek.encoder.bundle import FAST_BUNDLE
 from sonoseek.encoder.manifest import NoveltyPart
 from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.familiarity import DIRECTIONS, LEVEL, find_novelty, fit_novelty
@@ -95,7 +95,7 @@ class TestTheFit:
 
 @pytest.fixture(scope="module")
 def encoder():
-    return open_encoder(DEFAULT_BUNDLE)
+    return open_encoder(FAST_BUNDLE)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def bundle(embed):
     found = find_novelty(train, validation)
     assert np.frombuffer(part.centre, "<f4").tolist() == found.centre.tolist()
     assert np.frombuffer(part.directions, "<f4").tolist() == found.directions.ravel().tolist()
-    return replace(load_bundle(DEFAULT_BUNDLE), novelty=found)
+    return replace(load_bundle(FAST_BUNDLE), novelty=found)
 
 
 @pytest.mark.parametrize("kind", sorted(set(STRANGERS) - TURNED - SPECKLED))

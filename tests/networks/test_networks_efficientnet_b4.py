@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from sonoseek.core import InvalidValueError
 from sonoseek.networks.efficientnet_b4 import MOMENTUM, EfficientNetB4Backbone
 from sonoseek.networks.same_padding import SamePadConv
 
@@ -40,3 +41,23 @@ def test_it_has_the_published_keys_and_number_of_weights():
     assert {key: tuple(state[key].shape) for key in shapes} == shapes
     assert "blocks.0.expand_conv.weight" not in state
     assert {m.momentum for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {MOMENTUM}
+
+
+def test_frozen_blocks_keep_their_weights_and_statistics():
+    backbone = EfficientNetB4Backbone()
+    backbone.freeze(10)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    moving = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=0.1)
+    backbone.train()
+    for _ in range(2):
+        moving.zero_grad()
+        backbone(torch.rand(2, 1, 64, 64)).square().mean().backward()
+        moving.step()
+    changed = {key.split(".")[1] for key, value in backbone.state_dict().items() if not value.equal(before[key])}
+    assert changed == {str(number) for number in range(10, 23)}
+
+
+@pytest.mark.parametrize("count", [0, 24])
+def test_more_blocks_than_there_are_cannot_be_frozen(count):
+    with pytest.raises(InvalidValueError, match=r"1 … 23"):
+        EfficientNetB4Backbone().freeze(count)

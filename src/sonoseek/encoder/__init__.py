@@ -1,9 +1,9 @@
 """The network without its training: a bundle or an ensemble of them, ONNX Runtime, and the prediction. No torch."""
 
-from sonoseek.encoder.bundle import is_bundle, load_bundle
+from sonoseek.encoder.bundle import bundle_folder, is_bundle, load_bundle, shipped_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
-from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder
 from sonoseek.encoder.ood import ood_score
 from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.prediction import predict
@@ -19,6 +19,8 @@ __all__ = [
     "TrainingScans",
     "load_bundle",
     "is_bundle",
+    "bundle_folder",
+    "shipped_bundle",
     "Encoder",
     "Encoding",
     "OnnxEncoder",
@@ -32,6 +34,7 @@ __all__ = [
     "evidence_problem",
     "KeptEvidence",
     "PADDING",
+    "NO_MARK",
     "predict",
     "ood_score",
 ]

@@ -22,14 +22,48 @@ __all__ = [
     "load_bundle",
     "is_bundle",
     "DEFAULT_BUNDLE",
+    "FAST_BUNDLE",
+    "SHIPPED",
+    "bundle_folder",
+    "shipped_bundle",
     "CARD_FILE",
     "ENSEMBLE_FILE",
     "MANIFEST_FILE",
     "MODEL_FILE",
 ]
 
-DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
-"""The bundle that ships with the package."""
+BUNDLES = Path(__file__).parent.parent / "bundles"
+SHIPPED = ("fast",)
+"""Names of the bundles that ship with the package, the default first."""
+DEFAULT_BUNDLE = BUNDLES / SHIPPED[0]
+FAST_BUNDLE = BUNDLES / "fast"
+"""For large archives and slow machines. It learnt from phantoms too, so that the demo is answered by it."""
+
+
+def bundle_folder(path: Path | str | None = None) -> Path:
+    """The folder that a user means.
+
+    Args:
+        path: a folder, or the name of a bundle that ships, where no bundle lies in a folder of that name; None: what
+            `SONOSEEK_BUNDLE` says, else the default.
+    """
+    asked = path if path is not None else Settings.from_environment().bundle
+    if asked is None:
+        return DEFAULT_BUNDLE
+    return BUNDLES / str(asked) if str(asked) in SHIPPED and not is_bundle(Path(asked)) else Path(asked)
+
+
+def shipped_bundle(bundle_id: str) -> Path | None:
+    """The folder of the bundle that ships under this id; None: there is none, or `SONOSEEK_BUNDLE` names another.
+
+    A gallery names the bundle that filled it: where that one ships, nobody need name it again.
+    """
+    if Settings.from_environment().bundle is not None:
+        return None
+    for name in SHIPPED:
+        if load_bundle(BUNDLES / name).bundle_id == bundle_id:
+            return BUNDLES / name
+    return None
 
 
 def is_bundle(folder: Path) -> bool:
@@ -43,15 +77,13 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
     A folder with `ensemble.json` is read with all its members, and the bundle that comes back speaks for them together.
 
     Args:
-        path: the folder; None: the one in `SONOSEEK_BUNDLE`, else the one that ships.
+        path: the folder, or a shipped bundle's name, as `bundle_folder` takes it.
 
     Raises:
         BundleError: a file is missing, damaged, contradicts the manifest, or is of an unknown format; members that do
             not belong together.
     """
-    if path is None:
-        path = Settings.from_environment().bundle or DEFAULT_BUNDLE
-    folder = Path(path)
+    folder = bundle_folder(path)
     if not (folder / ENSEMBLE_FILE).is_file():
         return _load_single(folder)
     if (folder / MANIFEST_FILE).exists():
@@ -101,6 +133,7 @@ def _load_single(folder: Path) -> Bundle:
         fine_cells=manifest.fine_cells or manifest.cells,
         novelty=None if manifest.novelty is None else _novelty(manifest.novelty, dim=manifest.embedding_dim),
         training_scans=None if manifest.training_scans is None else _training_scans(manifest.training_scans),
+        reads_marks=manifest.reads_marks,
         same_scan=SAME_SCAN if manifest.same_scan is None else manifest.same_scan,
     )
 

@@ -166,6 +166,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         cells=common_cells(bundles),
         fine_cells=common_fine_cells(bundles),
         members=members,
+        reads_marks=any(bundle.reads_marks for bundle in bundles),
         training_scans=_training_scans(bundles),
         same_scan=float(np.mean([bundle.same_scan for bundle in bundles])),
     )

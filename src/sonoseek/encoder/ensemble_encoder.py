@@ -37,22 +37,24 @@ class EnsembleEncoder:
         """The bundle that speaks for all."""
         return self._bundle
 
-    def encode(self, canvases: NDArray[np.float32]) -> Encoding:
+    def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
         """Run the networks and join what they say.
 
         A member with fewer cells has each of them repeated, which leaves its mean as it is.
 
         Args:
             canvases: as for `OnnxEncoder.encode`.
+            marks: as there; for the members that read them.
 
         Raises:
-            InvalidValueError: another type, shape or range, or not finite.
+            InvalidValueError: another type, shape or range, or not finite; marks where no member reads them.
         """
         rows, columns = self._bundle.cells
         embeddings, evidences, withins = [], [], []
+        some_read = self._bundle.reads_marks
         for encoder, member in zip(self._encoders, self._bundle.members, strict=True):
             said, scale, (own_rows, own_columns) = (
-                encoder.encode(canvases),
+                encoder.encode(canvases, marks=None if some_read and not encoder.bundle.reads_marks else marks),
                 np.float32(member.scale),
                 encoder.bundle.cells,
             )

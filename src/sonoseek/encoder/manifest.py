@@ -69,6 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         same_scan: cosine from which on two scans are likely one; earlier versions do not say.
         training_scans: sha256 and perceptual hashes of every scan that was learnt from; bundles without it cannot tell
             whether a scan was among them.
+        reads_marks: whether the network takes a reader's mark of the lesion as a second input; others do not say.
     """
 
     format: int
@@ -92,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     same_scan: float | None = None
     fine_cells: tuple[int, int] | None = None
     training_scans: TrainingScansPart | None = None
+    reads_marks: bool = False
 
 
 class _FormatOnly(msgspec.Struct):

@@ -14,6 +14,10 @@ from sonoseek.encoder.values import Bundle
 
 INPUT = "canvas"
 OUTPUTS = ("logits", "embedding", "evidence")
+MARK = "mark"
+"""A second input, of networks that read a lesion's close-up: where a reader marked the lesion."""
+NO_MARK = -1.0
+"""In all four numbers of a mark: none is given."""
 WITHIN = "within"
 """A fourth output, of networks that tell places within a cell apart."""
 CHUNK = 32
@@ -46,8 +50,8 @@ class Encoder(Protocol):
         """What it speaks for."""
         ...
 
-    def encode(self, canvases: NDArray[np.float32]) -> Encoding:
-        """float32 (N, 1, S, S) → `Encoding`."""
+    def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
+        """float32 (N, 1, S, S), and marks (N, 4) where the bundle reads them, → `Encoding`."""
         ...
 
 
@@ -96,22 +100,25 @@ class OnnxEncoder:
         dim, (rows, columns) = bundle.embedding_dim, bundle.cells
         shapes = ([len(bundle.classes)], [dim], [dim, rows, columns], list(bundle.fine_cells))
         wanted_outputs = dict(zip(self._outputs, shapes, strict=False))
-        wanted_inputs = {INPUT: [1, self._size, self._size]}
+        wanted_inputs = {INPUT: [1, self._size, self._size], **({MARK: [4]} if bundle.reads_marks else {})}
         if inputs != wanted_inputs or outputs != wanted_outputs:
             raise BundleError(
                 f"{bundle.model_path} maps {inputs} to {outputs}; its manifest says {wanted_inputs} to "
                 f"{wanted_outputs} (batch left out). Model and manifest must come from one export."
             )
 
-    def encode(self, canvases: NDArray[np.float32]) -> Encoding:
+    def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
         """Run the network.
 
         Args:
             canvases: float32 (N, 1, S, S), 0 … 1, exactly −1 in padding, as `to_input` makes them; N may be 0.
+            marks: float32 (N, 4), top, left, bottom, right of the lesion in canvas pixels as a reader marked it, all
+                four `NO_MARK` where there is none; None: none for any. Only for bundles that read marks.
 
         Raises:
-            InvalidValueError: another type, shape or range, or not finite.
+            InvalidValueError: another type, shape or range, or not finite; marks for a bundle that reads none.
         """
+        fed = self._fed(canvases, marks)
         shape = (1, self._size, self._size)
         if canvases.dtype != np.float32 or canvases.ndim != 4 or canvases.shape[1:] != shape:
             raise InvalidValueError(
@@ -130,10 +137,31 @@ class OnnxEncoder:
                 "or let to_input do it."
             )
         runs = [
-            self._session.run(self._outputs, {INPUT: np.ascontiguousarray(canvases[start : start + CHUNK])})
+            self._session.run(
+                self._outputs,
+                {name: np.ascontiguousarray(values[start : start + CHUNK]) for name, values in fed.items()},
+            )
             for start in range(0, len(canvases), CHUNK)
         ]
         told = runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
         logits, embedding, evidence = told[:3]
         within = told[3] if self._told else np.ones((len(canvases), *self._bundle.cells), np.float32)
         return Encoding(logits=logits, embedding=embedding, evidence=evidence, within=within)
+
+    def _fed(self, canvases: NDArray[np.float32], marks: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
+        """The network's inputs by name."""
+        if not self._bundle.reads_marks:
+            if marks is not None:
+                raise InvalidValueError(
+                    f"marks are given, and bundle {self._bundle.name!r} reads none. Leave the mark out, or take a "
+                    "bundle that reads a lesion's close-up."
+                )
+            return {INPUT: canvases}
+        if marks is None:
+            marks = np.full((len(canvases), 4), NO_MARK, np.float32)
+        if marks.dtype != np.float32 or marks.shape != (len(canvases), 4) or not np.isfinite(marks).all():
+            raise InvalidValueError(
+                f"marks are {marks.dtype} {marks.shape}; they must be finite float32 ({len(canvases)}, 4): top, left, "
+                "bottom, right in canvas pixels."
+            )
+        return {INPUT: canvases, MARK: marks}

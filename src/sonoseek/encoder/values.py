@@ -46,6 +46,7 @@ class Bundle:
         same_scan: cosine from which on two scans are likely one scan, re-saved, scaled or slightly turned.
         training_scans: what tells whether a scan was in the training data, or None: then that is not known.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
+        reads_marks: whether its network can be told where the lesion lies.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Bundle:
     same_scan: float = SAME_SCAN
     training_scans: TrainingScans | None = None
     members: tuple[Member, ...] = ()
+    reads_marks: bool = False
 
     @property
     def fitted_on(self) -> str:

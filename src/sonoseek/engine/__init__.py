@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sonoseek.core import Settings
-from sonoseek.encoder import Bundle, open_encoder
+from sonoseek.encoder import Bundle, open_encoder, shipped_bundle
 from sonoseek.engine.reading import Reading
 from sonoseek.engine.search_engine import SearchEngine
 from sonoseek.gallery import open_gallery
@@ -27,7 +27,8 @@ def open_engine(
     Args:
         gallery: where it lies ("galleries/busi", "milvus://host:19530/name"), opened for reading; None: prediction
             and heatmap alone.
-        bundle: a bundle or its folder; None: the one that `SONOSEEK_BUNDLE` names, else the one that ships.
+        bundle: a bundle, its folder, or the name of one that ships ("accurate", "fast"); None: the one that
+            `SONOSEEK_BUNDLE` names, else the shipped one that filled the gallery, else the default.
         threads: cores for the network; 0: as `SONOSEEK_THREADS` says, else all.
 
     Raises:
@@ -37,6 +38,8 @@ def open_engine(
     """
     opened = None if gallery is None else open_gallery(gallery)
     try:
+        if bundle is None and opened is not None:
+            bundle = shipped_bundle(opened.bundle_id)
         return SearchEngine(open_encoder(bundle, threads=threads or Settings.from_environment().threads), opened)
     except BaseException:
         if opened is not None:

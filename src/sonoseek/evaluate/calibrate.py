@@ -34,7 +34,7 @@ class Calibration:
     operating_points: dict[str, dict[str, float]]
 
 
-def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
+def calibrate(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> Calibration:
     """Fit on n ≥ 1 scans that were not learnt from.
 
     Args:
@@ -59,7 +59,7 @@ def softmax(logits: NDArray[np.floating]) -> Floats:
     return result
 
 
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64], *, low: float = 0.2) -> float:
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, low: float = 0.2) -> float:
     """The temperature of the least negative log-likelihood, `low` … 5 (Guo et al. 2017, arXiv:1706.04599).
 
     Golden section over its logarithm: the function has one minimum.

@@ -1,7 +1,8 @@
 """Figures of each hospital that was left out, and their mean: what decides between networks.
 
-Every figure is of scans of one archive, under thresholds that were fitted in other archives (the validation side of
-the round). Malignant against benign is scored on the probability of malignancy among those two classes. Intervals draw
+Every figure is of scans of one archive, under thresholds and a temperature that were fitted in the other archives, on
+what was predicted of them by networks that had not seen them either: so a bundle is calibrated that is to work in a new
+hospital. Malignant against benign is scored on the probability of malignancy among those two classes. Intervals draw
 groups (patients where they are known) of that archive; the mean's interval draws all archives at once.
 """
 
@@ -9,15 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import PATHOLOGIES
+from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.bootstrap import group_weights, interval
-from sonoseek.evaluate.calibrate import SENSITIVITIES, SPECIFICITIES, threshold_for
+from sonoseek.evaluate.calibrate import (
+    SENSITIVITIES,
+    SPECIFICITIES,
+    Calibration,
+    calibrate,
+    conformal_quantile,
+    fit_temperature,
+    softmax,
+    threshold_for,
+)
 from sonoseek.evaluate.rows import CaseRow, ScanRow, Search, SystemResults
 
 Floats = NDArray[np.float64]
@@ -25,9 +35,9 @@ NORMAL, BENIGN, MALIGNANT = range(3)
 COVERAGE = 0.8
 """Share of scans, surest first, among which errors are counted as well."""
 DEPTH = 5
-BIASED = ("ece",)
+BIASED = ("ece", "ece_refitted")
 """Figures that grow by the very noise of a resample; their interval is shifted back by the mean growth."""
-WORSE_WHEN_HIGH = ("ece", "aurc", f"error_at_{COVERAGE:.0%}_coverage")
+WORSE_WHEN_HIGH = ("ece", "ece_refitted", "aurc", f"error_at_{COVERAGE:.0%}_coverage")
 
 
 def hospital_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[str, Any]:
@@ -80,8 +90,7 @@ def _one(
     for number in sorted({row.seed for row in results.predictions}):
         rows = [row for row in results.predictions if row.seed == number and cases[row.scan].dataset == name]
         group = np.array([place[row.group] for row in rows])
-        folds = {row.fold for row in rows}
-        held = [row for row in results.validation if row.seed == number and row.fold in folds]
+        held = [row for row in results.predictions if row.seed == number and cases[row.scan].dataset != name]
         for source in (np.ones((1, len(rows))), weights[:, group]):
             figures = {**two_way(rows, source, held=held)}
             for prefix, found in (("", "search"), ("own_archive_", "own_archive")):
@@ -106,12 +115,14 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]
     Args:
         rows: n scans of one hospital.
         weights: (B, n).
-        held: the validation side, of other hospitals; empty: no figure that needs a threshold.
+        held: scans of the other hospitals, predicted by networks that had not seen those; empty: no figure that needs
+            something fitted.
 
     Returns:
         Figure → (B,): auroc (malignant : benign), auroc_against_all, ece and aurc (of the likelier of the two),
         error_at_80%_coverage; accuracy, sensitivity and specificity at the threshold of best accuracy on the
-        validation side; sensitivity and specificity at each threshold that reaches a wanted one there.
+        held scans; sensitivity and specificity at each threshold that reaches a wanted one there; ece_refitted (with
+        the temperature fitted there) and coverage (share of prediction sets, fitted there, that hold the class).
     """
     score, positive, lesion = _lesions(rows)
     weights_lesion = weights[:, lesion]
@@ -128,6 +139,8 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]
     if not lesion.all():
         malignancy = np.array([row.probabilities[MALIGNANT] for row in rows])
         figures["auroc_against_all"] = metrics.auroc(malignancy, positive, weights)
+    if held:
+        figures |= _refitted(rows, weights, held=held)
     for name, cut in _cuts(held).items():
         called = score_lesion >= cut
         if name == "accuracy":
@@ -136,6 +149,65 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]
         figures[f"sensitivity{suffix}"] = metrics.weighted_share(called, weights_lesion * positive_lesion)
         figures[f"specificity{suffix}"] = metrics.weighted_share(~called, weights_lesion * ~positive_lesion)
     return figures
+
+
+def _refitted(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]) -> dict[str, Floats]:
+    """What a temperature and a conformal quantile give that were fitted on other hospitals' lesions."""
+    own, other = (_log_probabilities(some) for some in (rows, held))
+    if not len(other.labels):
+        return {}
+    temperature = fit_temperature(other.values, other.labels)
+    quantile = conformal_quantile(softmax(other.values / temperature), other.labels)
+    p = softmax(own.values / temperature)
+    of_lesions = weights[:, own.lesion]
+    pair = softmax(own.values[:, [BENIGN, MALIGNANT]] / temperature)[:, 1]
+    positive = own.labels == MALIGNANT
+    sure, right = np.maximum(pair, 1 - pair), (pair >= 0.5) == positive
+    held_in_set = p[np.arange(len(p)), own.labels] >= 1 - quantile
+    return {
+        "ece_refitted": metrics.expected_calibration_error(sure, right, of_lesions),
+        "coverage": metrics.weighted_share(held_in_set, of_lesions),
+    }
+
+
+class _Lesions(NamedTuple):
+    """values: (m, C), log probabilities of the lesions among n scans. labels: (m,). lesion: bool (n,)."""
+
+    values: Floats
+    labels: NDArray[np.int64]
+    lesion: NDArray[np.bool_]
+
+
+def _log_probabilities(rows: Sequence[ScanRow]) -> _Lesions:
+    labels = np.array([PATHOLOGIES.index(row.label) for row in rows])
+    lesion = labels != NORMAL
+    values = np.log(np.maximum(np.array([row.probabilities for row in rows]), 1e-12))
+    return _Lesions(values[lesion], labels[lesion], lesion)
+
+
+def travelling_calibration(rows: Sequence[ScanRow]) -> Calibration:
+    """A calibration fitted on lesions of hospitals left out, pooled over hospitals and seeds.
+
+    Scans without a lesion are left out: of the hospitals here only one has them, and networks that have not seen it
+    cannot know the class.
+
+    Args:
+        rows: of a protocol whose rounds each test one hospital; probabilities under each round's own temperature.
+
+    Returns:
+        Its temperature is the factor by which one fitted on a validation part has to grow; its thresholds and quantile
+        are for probabilities under the grown temperature.
+
+    Raises:
+        InvalidValueError: no benign or no malignant scan among the rows.
+    """
+    found = _log_probabilities(rows)
+    if {BENIGN, MALIGNANT} - set(found.labels.tolist()):
+        raise InvalidValueError(
+            f"{len(found.labels)} scans with a lesion are given; a calibration needs benign and malignant ones. Give "
+            "the results of a protocol that leaves hospitals out."
+        )
+    return calibrate(found.values, found.labels)
 
 
 def _cuts(held: Sequence[ScanRow]) -> dict[str, float]:

@@ -95,7 +95,7 @@ class EfficientNetB4Backbone(nn.Module):
         """Keep the weights and the batch norms' statistics of the stem and the first `count` blocks as they are.
 
         Raises:
-            InvalidValueError: `count` is not 1 … 22.
+            InvalidValueError: `count` is not 1 … 23.
         """
         if not 1 <= count <= len(self.blocks):
             raise InvalidValueError(

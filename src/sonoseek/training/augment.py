@@ -12,6 +12,8 @@ from sonoseek.encoder import PADDING
 from sonoseek.training.recipe import Augmentation
 
 Canvas = NDArray[np.uint8]
+SMALLEST = 0.2
+"""A close-up's side is at least this share of the scan's longer side."""
 KNOTS = 5
 """Pieces of a random tone curve."""
 MARK_TEXTS = ("1 L", "+", "x", "R 12", "D1", "2.4cm", "GE", "RT", "LOQ", "A")
@@ -36,6 +38,7 @@ def augment(
     rng: np.random.Generator,
     lesion: Canvas | None = None,
     style: Canvas | None = None,
+    side: int | None = None,
 ) -> View:
     """Draw one view.
 
@@ -49,12 +52,16 @@ def augment(
         rng: the only source of chance.
         lesion: uint8 (S, S), 255 in the lesion; None for none.
         style: grey values of another scan, any shape, whose tone this one may take; None: its own.
+        side: of the view, pixels, that of a canvas read at a smaller size; None: S.
     """
-    size = canvas.shape[0]
-    matrix, box = _geometry(content, size=size, switches=switches, rng=rng)
+    size = side or canvas.shape[0]
+    shown = content
+    if switches.close_up > 0 and rng.random() < switches.close_up:
+        shown = close_up(content, lesion, rng=rng)
+    matrix, box = _geometry(shown, size=size, switches=switches, rng=rng)
     top, left, bottom, right = box
     place = np.s_[top:bottom, left:right]
-    scan = _moved(_only_content(canvas, content), matrix)[place]
+    scan = _moved(_only_content(canvas, content), matrix, side=size)[place]
     if style is not None and rng.random() < switches.style:
         scan = take_tone(scan, style, strength=rng.uniform(0.3, 1.0))
     scan = _tone(scan, switches=switches, rng=rng)
@@ -67,12 +74,40 @@ def augment(
     np.multiply(scan, np.float32(1 / 255), out=view[place])
     moved = np.zeros((size, size), dtype=np.uint8)
     if lesion is not None:
-        moved[place] = _moved(lesion, matrix)[place]
+        moved[place] = _moved(lesion, matrix, side=size)[place]
     return View(view, moved)
 
 
-def _moved(picture: Canvas, matrix: NDArray[np.float64]) -> Canvas:
-    size = (picture.shape[1], picture.shape[0])
+def close_up(content: NDArray[np.int32], lesion: Canvas | None, *, rng: np.random.Generator) -> NDArray[np.int32]:
+    """A square around the lesion, not quite in its middle and of varying size; of a scan without one, anywhere.
+
+    Args:
+        content: top, left, bottom, right of the scan on the canvas.
+        lesion: uint8 (S, S), 255 in the lesion; None for none.
+        rng: the only source of chance.
+
+    Returns:
+        Top, left, bottom, right, within `content`.
+    """
+    drawn = None if lesion is None else lesion > 127
+    top, left, bottom, right = (float(edge) for edge in content)
+    smallest = max(bottom - top, right - left) * SMALLEST
+    if drawn is not None and drawn.any():
+        rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+        extent = np.array([rows[-1] - rows[0] + 1.0, columns[-1] - columns[0] + 1.0])
+        centre = np.array([rows[0], columns[0]]) + extent / 2 + rng.uniform(-0.15, 0.15, 2) * extent
+        half = extent.max() / 2 * rng.uniform(1.2, 2.5)
+    else:
+        centre = np.array([rng.uniform(top, bottom), rng.uniform(left, right)])
+        half = rng.uniform(SMALLEST, 1.0) * max(bottom - top, right - left) / 2
+    half = max(half, smallest / 2)
+    edges = (max(top, centre[0] - half), max(left, centre[1] - half), centre[0] + half, centre[1] + half)
+    found = np.array([edges[0], edges[1], min(bottom, edges[2]), min(right, edges[3])])
+    return np.rint(found).astype(np.int32)
+
+
+def _moved(picture: Canvas, matrix: NDArray[np.float64], *, side: int) -> Canvas:
+    size = (side, side)
     return np.asarray(
         cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), dtype=np.uint8
     )

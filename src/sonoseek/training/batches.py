@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.encoder.canvas_input import canvas_to_input
+from sonoseek.networks.two_readings import FINENESS
 from sonoseek.training.augment import View, augment
 from sonoseek.training.parts import Part
 from sonoseek.training.recipe import Recipe
@@ -119,6 +120,7 @@ class TrainingBatches:
             rng=rng,
             lesion=source.lesions[row],
             style=style,
+            side=source.canvases.shape[1] // FINENESS if self._recipe.close_up else None,
         )
 
 

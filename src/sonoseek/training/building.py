@@ -14,6 +14,7 @@ from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.start_weights import load_start_weights
+from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.training.across_folds import RECIPE_FILE
 from sonoseek.training.recipe import Recipe
 from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
@@ -73,8 +74,14 @@ def load_trained(run_dir: Path) -> nn.Module:
         raise BundleError(
             f"{run_dir / WEIGHTS_FILE} holds another network than {RECIPE_FILE} names ({error}). Train it again."
         ) from error
-    served = ManyViewNetwork(network) if recipe.many_views else network
-    return served.eval()
+    return as_served(network, recipe).eval()
+
+
+def as_served(network: EvidenceNetwork, recipe: Recipe) -> Served:
+    """The network in the way in which scans are read: once, in several views, or with a close-up; not copied."""
+    if recipe.close_up:
+        return TwoReadings(network)
+    return ManyViewNetwork(network) if recipe.many_views else network
 
 
 def serving_device(accelerator: str) -> torch.device:

@@ -22,9 +22,8 @@ from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
-from sonoseek.encoder.onnx_encoder import INPUT, OUTPUTS, WITHIN, OnnxEncoder
-from sonoseek.networks.evidence import EvidenceNetwork
-from sonoseek.networks.many_views import ManyViewNetwork
+from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
+from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.training.model_card import model_card
 from sonoseek.training.quiet import quiet_loggers
 
@@ -59,7 +58,7 @@ class BundleFacts:
 
 
 def export_bundle(
-    network: EvidenceNetwork | ManyViewNetwork,
+    network: Served,
     *,
     folder: Path,
     facts: BundleFacts,
@@ -98,6 +97,7 @@ def export_bundle(
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
         "cells": [cells, cells],
+        **({"reads_marks": True} if _reads_marks(network) else {}),
         **({"fine_cells": [facts.cleaning.canvas_size // network.fine_stride] * 2} if _tells_apart(network) else {}),
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
@@ -118,31 +118,45 @@ def manifest_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def onnx_bytes(network: EvidenceNetwork | ManyViewNetwork, *, canvas_size: int) -> bytes:
+def onnx_bytes(network: Served, *, canvas_size: int) -> bytes:
     """The network as ONNX: input `canvas` (n, 1, S, S), outputs as `Encoding` has them; n is free."""
-    return graph_bytes(network, canvas_size=canvas_size, outputs=_outputs(network))
+    return graph_bytes(network, canvas_size=canvas_size, outputs=_outputs(network), mark=_reads_marks(network))
 
 
-def _tells_apart(network: EvidenceNetwork | ManyViewNetwork) -> bool:
+def _tells_apart(network: Served) -> bool:
     """Whether the network says how its evidence lies within a cell."""
     return network.fine_stride != network.stride
 
 
-def _outputs(network: EvidenceNetwork | ManyViewNetwork) -> tuple[str, ...]:
+def _reads_marks(network: Served) -> bool:
+    """Whether the network takes a reader's mark beside the canvas."""
+    return isinstance(network, TwoReadings)
+
+
+def _outputs(network: Served) -> tuple[str, ...]:
     return (*OUTPUTS, WITHIN) if _tells_apart(network) else OUTPUTS
 
 
-def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str]) -> bytes:
-    """Any module that reads canvases as ONNX, without a trace of the machine it was exported on."""
-    example = torch.rand(2, 1, canvas_size, canvas_size)
+def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str], mark: bool = False) -> bytes:
+    """Any module that reads canvases as ONNX, without a trace of the machine it was exported on.
+
+    Args:
+        network: of canvases, and of marks where `mark` says so.
+        canvas_size: S.
+        outputs: names of the fields of what it gives.
+        mark: whether it takes a reader's mark (n, 4) as second input.
+    """
+    example = [torch.rand(2, 1, canvas_size, canvas_size), *([torch.full((2, 4), NO_MARK)] if mark else [])]
+    names = [INPUT, MARK][: len(example)]
+    batch = torch.export.Dim("n", min=1)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             _Served(network, outputs).train(network.training),
-            (example,),
+            tuple(example),
             dynamo=True,
-            input_names=[INPUT],
+            input_names=names,
             output_names=list(outputs),
-            dynamic_shapes={INPUT: {0: torch.export.Dim("n", min=1)}},
+            dynamic_shapes={name: {0: batch} for name in names},
             opset_version=OPSET,
             verbose=False,
         )
@@ -173,14 +187,12 @@ class _Served(nn.Module):
         self.network = network
         self._outputs = tuple(outputs)
 
-    def forward(self, canvas: Tensor) -> Tensor | tuple[Tensor, ...]:
-        told = self.network(canvas)
+    def forward(self, canvas: Tensor, mark: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+        told = self.network(canvas) if mark is None else self.network(canvas, mark)
         return told if isinstance(told, Tensor) else tuple(getattr(told, name) for name in self._outputs)
 
 
-def verify_bundle(
-    network: EvidenceNetwork | ManyViewNetwork, *, folder: Path, canvases: NDArray[np.float32] | None = None
-) -> float:
+def verify_bundle(network: Served, *, folder: Path, canvases: NDArray[np.float32] | None = None) -> float:
     """Compare the written bundle with the network on random canvases, padding and batches of several sizes included.
 
     Args:
@@ -200,6 +212,8 @@ def verify_bundle(
     if canvases is not None:
         rounds += [canvases[start : start + AT_ONCE] for start in range(0, len(canvases), AT_ONCE)]
     worst = max(_difference(network, encoder, some) for some in rounds)
+    if bundle.reads_marks:
+        worst = max(worst, *(_difference(network, encoder, some, marks=_random_marks(some)) for some in rounds))
     if not worst <= TOLERANCE:
         raise BundleError(
             f"the exported model differs from the trained network by {worst:.2e}; at most {TOLERANCE} is allowed. "
@@ -217,14 +231,28 @@ def _random_canvases(size: int) -> Iterator[NDArray[np.float32]]:
         yield canvases
 
 
+def _random_marks(canvases: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A mark for every other canvas, float32 (n, 4)."""
+    side = canvases.shape[-1]
+    marks = np.full((len(canvases), 4), NO_MARK, np.float32)
+    edges = np.sort(np.random.default_rng(1).uniform(0, side, (len(canvases), 2, 2)), axis=2)
+    marks[::2] = np.concatenate([edges[..., 0], edges[..., 1]], axis=1)[::2]
+    return marks
+
+
 def _difference(
-    network: EvidenceNetwork | ManyViewNetwork, encoder: OnnxEncoder, canvases: NDArray[np.float32]
+    network: Served,
+    encoder: OnnxEncoder,
+    canvases: NDArray[np.float32],
+    *,
+    marks: NDArray[np.float32] | None = None,
 ) -> float:
     """The largest one; infinite where either says something that is no number."""
     bundle = encoder.bundle
-    got = encoder.encode(canvases)
+    got = encoder.encode(canvases, marks=marks)
     with torch.inference_mode():
-        told = network(torch.from_numpy(canvases))
+        given = torch.from_numpy(canvases)
+        told = network(given) if marks is None else network(given, torch.from_numpy(marks))
     pairs = [
         *((getattr(got, name), getattr(told, name).numpy()) for name in _outputs(network)),
         (got.within.clip(min=0), got.within),

@@ -109,6 +109,11 @@ def _way(recipe: Mapping[str, Any]) -> str:
     if not recipe.get("row_context", True):
         way = way.replace(" → GRU over rows (depth)", "")
     views = "; what is served is the mean over several views of the scan" if recipe.get("many_views") else ""
+    if recipe.get("close_up"):
+        views = (
+            "; what is served is the mean of two readings, the whole scan at half the canvas's resolution and a "
+            "close-up of the lesion cut from the canvas, each with its mirror image"
+        )
     return f"; network `{network}` on `{backbone}`{f': {way}' if way else ''}{views}"
 
 
@@ -201,6 +206,12 @@ def _calibrated_on(training: Mapping[str, Any]) -> str:
         return (
             "Fitted on the out-of-fold predictions of the cross-validation's networks, not on its own: where "
             "the figures of the validation part above differ from the cross-validated ones, so does calibration."
+        )
+    if "hospitals left out" in str(training.get("calibrated_on")):
+        return (
+            f"Fitted on {training['calibrated_on']}: each hospital's lesions, predicted by a network of this recipe "
+            "that had learnt from the other hospitals alone. The temperature of the own validation part is multiplied "
+            "by what those predictions ask for. Scans without a lesion are left out."
         )
     return "Fitted on validation scans inside the training part."
 

@@ -15,6 +15,7 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
+from sonoseek.networks.two_readings import smaller
 from sonoseek.training.batches import Batch
 from sonoseek.training.losses import (
     contrast,
@@ -175,7 +176,7 @@ class TrainingModule(lightning.LightningModule):
         """Figures of the kept weights."""
         del batch_idx
         canvases, labels = batch
-        logits = self._read(self.kept, canvases).logits
+        logits = self._read(self.kept, smaller(canvases) if self.recipe.close_up else canvases).logits
         self.accuracy.update(logits, labels)
         self.auroc.update(logits.softmax(1)[:, MALIGNANT], (labels == MALIGNANT).long())
         self.loss.update(cross_entropy(logits.masked_fill(~self.known, -1e9), labels), len(labels))

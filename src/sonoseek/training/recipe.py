@@ -55,8 +55,8 @@ class Start(_Part, frozen=True):
         sha256: that the file must have; "" takes any.
         origin: what the model card says of it.
         licence: of the start weights.
-        frozen: first blocks of the backbone "efficientnet-b4" that keep their start weights, its stem included; 0: none.
-            They see edges and textures; without their gradients a step takes half the time.
+        frozen: first blocks of the backbone "efficientnet-b4" that keep their start weights, its stem included; 0:
+            none. They see edges and textures; without their gradients a step takes half the time.
     """
 
     weights: str = "random"
@@ -112,6 +112,8 @@ class Augmentation(_Part, frozen=True):
         mix_style: probability that a batch's early features trade mean and deviation between scans (MixStyle, Zhou et
             al. 2021, arXiv:2104.02008).
         resolution: largest relative change of the canvas's side, one draw per batch.
+        close_up: probability that a view shows the lesion's surroundings alone, where a mask was drawn; a scan without
+            one shows any part.
         blur: probability of smoothing. downsample: probability of storage at 0.35 … 0.9 of the scan's size. jpeg:
             probability of lossy storage. marks: probability of burned-in marks, the same for every class, so that they
             tell nothing.
@@ -133,6 +135,7 @@ class Augmentation(_Part, frozen=True):
     style: float = 0.0
     mix_style: float = 0.0
     resolution: float = 0.0
+    close_up: float = 0.0
     blur: float = 0.25
     downsample: float = 0.0
     jpeg: float = 0.3
@@ -196,6 +199,8 @@ class Recipe(_Part, frozen=True):
         row_context: of the network "outline": False leaves the row GRU out (for "hybrid", that is the network "plain").
         many_views: serve the mean over several views (`networks.many_views`): eight where network and backbone can look
             at half-cell shifts, else the scan and its mirror image.
+        close_up: serve the whole scan and the lesion's close-up (`networks.two_readings`). The canvas then has twice
+            the side that the network reads, and training views have half the canvas's.
         seed: of the splits, the start, the order and the augmentation.
         folds: of the cross-validation.
         validation: share of the training side kept for calibration.
@@ -211,6 +216,7 @@ class Recipe(_Part, frozen=True):
     row_context: bool = True
     outline_floor: float = 0.1
     many_views: bool = False
+    close_up: bool = False
     seed: int = 0
     folds: int = 5
     validation: float = 0.125
@@ -374,6 +380,10 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (
             all(getattr(augmentation, name) >= 0 for name in augmentation.__struct_fields__),
             "augmentations must not be negative",
+        ),
+        (
+            not recipe.close_up or recipe.network == "lesion_pooling",
+            f"close_up is for the network 'lesion_pooling', not {recipe.network!r}",
         ),
         (augmentation.rotate <= 45, "rotate must be at most 45 degrees: rows are depth"),
         (max(augmentation.resolution, augmentation.shrink) <= 0.5, "resolution and shrink must be at most 0.5"),

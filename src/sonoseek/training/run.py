@@ -21,7 +21,6 @@ from sonoseek.evaluate.calibrate import Calibration, calibrate
 from sonoseek.evaluate.familiarity import FEWEST, fit_novelty, fit_same_scan
 from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.evidence import EvidenceNetwork
-from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.start_weights import load_start_weights, start_weights_path
 from sonoseek.training.across_folds import (
     METRICS_FILE,
@@ -32,7 +31,7 @@ from sonoseek.training.across_folds import (
     summary_of,
 )
 from sonoseek.training.batches import PlainBatches, TrainingBatches
-from sonoseek.training.building import build_network, serving_device
+from sonoseek.training.building import as_served, build_network, serving_device
 from sonoseek.training.export import COMPARED, export_bundle
 from sonoseek.training.facts import bundle_facts
 from sonoseek.training.figures import precision_at, read_parts, verdict_figures
@@ -162,7 +161,7 @@ def train(
     kept.eval()
     close_unlearnt(kept, module.known)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, run_dir / WEIGHTS_FILE)
-    served = (ManyViewNetwork(kept) if recipe.many_views else kept).to(serving_device(accelerator_of(machine)))
+    served = as_served(kept, recipe).to(serving_device(accelerator_of(machine)))
     logits, _, labels = read_parts(served, calibrators)
     if cross_validation is not None:
         logits, labels = out_of_fold(cross_validation, folds=recipe.folds)

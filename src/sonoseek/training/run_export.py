@@ -15,9 +15,12 @@ from safetensors import SafetensorError, safe_open
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError
 from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
+from sonoseek.evaluate.files import CASES, read_cases, read_results
+from sonoseek.evaluate.hospitals import travelling_calibration
 from sonoseek.training.across_folds import METRICS_FILE
 from sonoseek.training.card_failures import failures_section, find_failures
 from sonoseek.training.card_results import read_card_results, results_section
+from sonoseek.training.export import manifest_json, write_whole
 from sonoseek.training.model_card import model_card
 from sonoseek.training.provenance import command_of
 
@@ -33,6 +36,7 @@ def export_run(
     *,
     results: Path | None = None,
     system: str | None = None,
+    calibrate_on: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Copy a finished run's bundle to `out`, checked as it is opened there.
@@ -43,27 +47,40 @@ def export_run(
         results: folder that `evaluate` wrote: the card is written anew, with the figures of every protocol and with
             failures on phantoms. Model and manifest, and so the bundle's id, stay as they are.
         system: whose results; None: the one that is called as the run's recipe.
+        calibrate_on: a protocol of `results` that leaves hospitals out, such as "leave-one-hospital-out": temperature,
+            abstention, conformal quantile and operating points are fitted on what the system's networks predicted in
+            hospitals that they had not seen, since that is where a bundle is used. Model stays, manifest and id change.
         on_progress: (done, total) phantoms asked.
 
     Raises:
         NotFoundError: the run has not finished; no results, or none of that system.
-        InvalidValueError: `system` without `results`.
+        InvalidValueError: `system` or `calibrate_on` without `results`; results of one class alone.
         ResultsError: the results do not read.
         BundleError: the bundle, or the run's network, is damaged.
     """
     if not (run_dir / METRICS_FILE).is_file():
         raise NotFoundError(f"{run_dir} holds no finished run; train it, or go on with resume=True, first.")
-    if system is not None and results is None:
+    if results is None and (asked := system or calibrate_on) is not None:
         raise InvalidValueError(
-            f"system is {system!r}, and no folder of results is named in which to look for it. Name one, such as "
+            f"{asked!r} is asked for, and no folder of results is named in which to look for it. Name one, such as "
             "docs/results (--results)."
         )
     source = run_dir / BUNDLE_FOLDER
-    card = None if results is None else _completed_card(run_dir, results, system=system, on_progress=on_progress)
+    manifest = None
+    if calibrate_on is not None and results is not None:
+        if out.resolve() == source.resolve():
+            raise InvalidValueError(
+                f"{out} is the run's own bundle, whose calibration is the start of this one; it must stay. Give "
+                "another folder."
+            )
+        manifest = _calibrated(source, results / calibrate_on, system=system)
     out.mkdir(parents=True, exist_ok=True)
     for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
         if out.resolve() != source.resolve():
             shutil.copyfile(source / name, out / name)
+    if manifest is not None:
+        write_whole(out / MANIFEST_FILE, manifest)
+    card = None if results is None else _completed_card(run_dir, out, results, system=system, on_progress=on_progress)
     if card is not None:
         part = out / f"{CARD_FILE}.part"
         part.write_text(card, encoding="utf-8")
@@ -72,11 +89,42 @@ def export_run(
     return out
 
 
+def _calibrated(bundle: Path, protocol: Path, *, system: str | None) -> bytes:
+    """The bundle's manifest, calibrated on hospitals left out; see `evaluate.hospitals.travelling_calibration`."""
+    trained = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
+    name = system or trained["training"]["recipe"]["name"]
+    found = read_results(protocol, read_cases(protocol / CASES))
+    if name not in found:
+        raise NotFoundError(
+            f"{protocol} has no rows of a system called {name!r}; it has {', '.join(found)}. Evaluate it there first."
+        )
+    rows = found[name].predictions
+    fitted = travelling_calibration(rows)
+    manifest = {
+        **trained,
+        "temperature": trained["temperature"] * fitted.temperature,
+        "abstain_below": fitted.abstain_below,
+        "conformal": fitted.conformal,
+        "operating_points": fitted.operating_points,
+    }
+    manifest["training"] = {
+        **trained["training"],
+        "calibrated_on": f"scans of hospitals left out ({protocol.name}, {len(rows)} predictions)",
+        "temperature_of_validation_part": trained["temperature"],
+    }
+    return manifest_json(manifest)
+
+
 def _completed_card(
-    run_dir: Path, results: Path, *, system: str | None, on_progress: Callable[[int, int], None] | None
+    run_dir: Path,
+    out: Path,
+    results: Path,
+    *,
+    system: str | None,
+    on_progress: Callable[[int, int], None] | None,
 ) -> str:
     """The card with everything that training could not know."""
-    bundle = load_bundle(run_dir / BUNDLE_FOLDER)
+    bundle = load_bundle(out)
     manifest = json.loads((bundle.path / MANIFEST_FILE).read_text(encoding="utf-8"))
     recipe: Mapping[str, Any] = bundle.training.get("recipe", {})
     found = read_card_results(results, system=system or recipe.get("name", bundle.name))

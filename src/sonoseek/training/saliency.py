@@ -25,7 +25,7 @@ from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError
 from sonoseek.encoder import Bundle, Encoding, load_bundle
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.many_views import ManyViewNetwork
-from sonoseek.training.building import build_network, load_trained, recipe_of, trained_beside
+from sonoseek.training.building import as_served, build_network, load_trained, recipe_of, trained_beside
 from sonoseek.training.recipe import Recipe
 
 GRADIENT_METHODS = ("grad-cam", "hirescam", "integrated-gradients")
@@ -151,7 +151,7 @@ class NetworkEncoder:
 
 def _random(recipe: Recipe, seed: int) -> nn.Module:
     network = build_network(msgspec.structs.replace(recipe, seed=recipe.seed + OTHER_SEED + seed))
-    return (ManyViewNetwork(network) if recipe.many_views else network).eval()
+    return as_served(network, recipe).eval()
 
 
 def _explained(

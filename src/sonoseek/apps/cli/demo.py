@@ -27,7 +27,9 @@ def demo(
     count: Annotated[int, typer.Option(min=20, help="Phantoms in the archive.")] = 600,
     queries: Annotated[int, typer.Option(min=1, help="How many scans are asked.")] = 10,
     k: Annotated[int, typer.Option("-k", min=1, help="Matches per report.")] = 10,
-    bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     serve: Annotated[bool, typer.Option(help="End in the reading room: the page to ask and compare on.")] = True,
     port: Annotated[int, typer.Option(help="Of the reading room; if it is taken, any that is free.")] = 8765,
@@ -44,6 +46,7 @@ def demo(
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.phantom import PhantomDataset
     from sonoseek.encoder import open_encoder
+    from sonoseek.encoder.bundle import FAST_BUNDLE
     from sonoseek.engine import open_engine
     from sonoseek.gallery import create_gallery
     from sonoseek.ingest import build_index
@@ -51,6 +54,8 @@ def demo(
 
     source = PhantomDataset(count=count, seed=0) if data is None else open_dataset(dataset, data)
     asked = PhantomDataset(count=3 * queries, seed=QUERY_SEED) if data is None else source
+    if bundle is None and data is None:
+        bundle = FAST_BUNDLE  # phantoms were among the scans that it learnt from
     encoder = open_encoder(bundle, threads=1)
     network = encoder.bundle
     gallery = out / f"gallery-{source.name}"

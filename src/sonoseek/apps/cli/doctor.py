@@ -23,7 +23,9 @@ OPTIONAL = ("[train]", "[evaluate]")
 
 
 def doctor(
-    bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
+    ] = None,
 ) -> None:
     """Check packages, settings, the bundle and one query from end to end; exit 2 if anything needed fails."""
     from sonoseek.apps.cli.show import table

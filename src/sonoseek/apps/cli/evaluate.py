@@ -75,7 +75,7 @@ def evaluate(
     """Score systems on scans they have not seen, by a protocol that cannot flatter. A stopped run goes on."""
     require_extra("evaluate")  # now, rather than after hours of scoring
     from sonoseek.apps.cli.show import progress_bars
-    from sonoseek.encoder.bundle import DEFAULT_BUNDLE
+    from sonoseek.encoder.bundle import SHIPPED, bundle_folder
     from sonoseek.evaluate import evaluate as walk
     from sonoseek.evaluate import open_scene
     from sonoseek.evaluate import rescore as score_again
@@ -91,12 +91,12 @@ def evaluate(
         raise InvalidValueError("no protocol is named; say --protocol NAME, or --rescore DIR for results that exist.")
     if not system and bundle is None:
         raise InvalidValueError("nothing is named to be scored; say --system NAME, a recipe, or --bundle PATH.")
-    if bundle == Path("default") and not bundle.exists():
-        bundle = DEFAULT_BUNDLE
+    if bundle is not None:
+        bundle = bundle_folder(None if bundle == Path("default") and not bundle.exists() else bundle)
     if bundle is not None and not bundle.is_dir():
         raise NotFoundError(
-            f"there is no folder {bundle}; --bundle names a bundle, a folder with one per round, or `default` for the "
-            "one that ships. Correct the path."
+            f"there is no folder {bundle}; --bundle names a bundle, a folder with one per round, one that ships "
+            f"({', '.join(SHIPPED)}), or `default`. Correct the path."
         )
     settings = Settings.from_environment()
     root, weights = data or settings.data, weights or settings.weights

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sonoseek.core import DatasetError, InvalidValueError
+from sonoseek.core import DatasetError, InvalidValueError, SonoseekError
 
 COPIED = 512
 """Scans per write of a copy: some 40 MB."""
@@ -18,7 +18,21 @@ app = typer.Typer(help="Fill and look after a gallery.", no_args_is_help=True)
 Gallery = Annotated[
     str, typer.Option("--gallery", "-g", help="Folder or file of the gallery, or milvus://HOST:PORT/NAME.")
 ]
-Bundle = Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")]
+Bundle = Annotated[
+    Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
+]
+
+
+def _filled_by(gallery: str) -> Path | None:
+    """The shipped bundle that filled a gallery; None for a new gallery, or one of another bundle."""
+    from sonoseek.encoder import shipped_bundle
+    from sonoseek.gallery import open_gallery
+
+    try:
+        with open_gallery(gallery) as found:
+            return shipped_bundle(found.bundle_id)
+    except SonoseekError:  # none yet, or one that the build will refuse by its own words
+        return None
 
 
 @app.command()
@@ -48,7 +62,8 @@ def build(
             f"{data or source.name} lists no scan; a gallery is built from one at least. "
             f"`sonoseek data check {source.name} --data …` says what is found there."
         )
-    encoder = open_encoder(bundle, threads=1)  # the workers share it: two of them keep two cores busy
+    # the workers share it: two of them keep two cores busy
+    encoder = open_encoder(bundle or _filled_by(gallery), threads=1)
     network = encoder.bundle
     with gallery_to_fill(
         gallery,
@@ -110,7 +125,7 @@ def add(
     scans = tuple(read_scan(file, frame=frame) for file in files)
     placeholder = patient if patient and is_placeholder(patient) else scans[0].patient_placeholder
     known = patient if patient and not is_placeholder(patient) else scans[0].patient_id
-    encoder = open_encoder(bundle)
+    encoder = open_encoder(bundle or _filled_by(gallery))
     added = Case(
         # Scanners call every export IMG0001: a name alone would let one case push out another.
         case_id=case or f"{files[0].stem}-{scans[0].scan_id[:12]}",
@@ -212,7 +227,7 @@ def verify(
     """Check a gallery from end to end, and a sample of its embeddings; exit 2 and list what is wrong."""
     from sonoseek.apps.cli.show import progress_bar
     from sonoseek.datasets import open_dataset
-    from sonoseek.encoder import open_encoder
+    from sonoseek.encoder import open_encoder, shipped_bundle
     from sonoseek.gallery import open_gallery
     from sonoseek.recheck import recheck_embeddings
 
@@ -223,7 +238,7 @@ def verify(
         count = target.count()
         again = "no embedding was made again"
         if sample and count and not problems:
-            encoder = open_encoder(bundle)
+            encoder = open_encoder(bundle or shipped_bundle(target.bundle_id))
             if source is None and bundle is None and encoder.bundle.bundle_id != target.bundle_id:
                 again += f": that takes --bundle {target.bundle_id}"
             else:

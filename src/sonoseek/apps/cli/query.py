@@ -23,7 +23,9 @@ class Format(StrEnum):
 Gallery = Annotated[
     str | None, typer.Option("--gallery", "-g", help="Gallery to search; without one: prediction and heatmap alone.")
 ]
-Bundle = Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")]
+Bundle = Annotated[
+    Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
+]
 
 
 def query(

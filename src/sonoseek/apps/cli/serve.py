@@ -39,7 +39,9 @@ def serve(
         float, typer.Option(min=0, help="How long a batch job's files stay after its end; 0: they go with it.")
     ] = 24,
     keep_batch_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
-    bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
     idle: Annotated[float | None, typer.Option(help="End after so many seconds in which nobody asks.")] = None,

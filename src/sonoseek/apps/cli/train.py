@@ -124,6 +124,10 @@ def export(
     results_of: Annotated[
         str | None, typer.Option(help="--results: system whose figures; the one called as the recipe by default.")
     ] = None,
+    calibrate_on: Annotated[
+        str | None,
+        typer.Option(help="--results: protocol with hospitals left out, on whose predictions calibration is fitted."),
+    ] = None,
 ) -> None:
     """Write a run's bundle anew (model.onnx, bundle.json, MODEL_CARD.md), or an ensemble of bundles (no torch)."""
     if out is None:
@@ -132,6 +136,8 @@ def export(
         raise InvalidValueError("name either a finished run, RUN, or the members of an ensemble, --ensemble BUNDLE … .")
     if results_of is not None and results is None:
         raise InvalidValueError(f"--results-of {results_of} needs --results DIR, the folder in which to look for it.")
+    if calibrate_on is not None and results is None:
+        raise InvalidValueError(f"--calibrate-on {calibrate_on} needs --results DIR, in which to look for it.")
     if run is not None:
         from sonoseek.apps.cli.show import progress_bar
         from sonoseek.training import export_run
@@ -140,7 +146,7 @@ def export(
             typer.echo(f"bundle: {export_run(run, out)}")
             return
         with progress_bar("failures", unit="phantoms") as on_progress:
-            export_run(run, out, results=results, system=results_of, on_progress=on_progress)
+            export_run(run, out, results=results, system=results_of, calibrate_on=calibrate_on, on_progress=on_progress)
         typer.echo(f"bundle: {out}")
         return
     if results is not None:
