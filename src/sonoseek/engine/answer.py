@@ -102,9 +102,7 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         gallery_state=state,
         where=options.where,
         views=tuple(
-            View(
-                scan=reading.scan, prediction=reading.prediction, explanations=tuple(told), lesion=reading.lesion
-            )
+            View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told), lesion=reading.lesion)
             for reading, told in zip(readings[1:], explained[1:], strict=True)
         ),
         region=options.region,

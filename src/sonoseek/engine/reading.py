@@ -92,9 +92,7 @@ def read_with(encoder: Encoder, scan: Scan, *, crop: Box | None = None, lesion: 
     )
 
 
-def _encode(
-    encoder: Encoder, canvases: NDArray[np.float32], *, lesion: Box | None, mapping: CanvasMapping
-) -> Encoding:
+def _encode(encoder: Encoder, canvases: NDArray[np.float32], *, lesion: Box | None, mapping: CanvasMapping) -> Encoding:
     if lesion is None:
         return encoder.encode(canvases)
     box = mapping.box_to_canvas(lesion)

@@ -20,4 +20,8 @@ class ReaderMarked(LeaveOneHospitalOut):
         "with a box around its lesion: that of the drawn mask, its centre moved and its sides scaled by up to 15 %. "
         "Scans without a mask, the gallery and the validation side are read without a mark."
     )
+    exclusions = (
+        f"{LeaveOneHospitalOut.exclusions}; that a scan has no mark tells that it is normal: figures of malignant "
+        "against benign are the ones to read"
+    )
     reader_marks = True
