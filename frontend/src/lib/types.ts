@@ -102,6 +102,8 @@ export interface Report {
   views: { scan: ScanInfo; prediction: Prediction; explanations: Explanation[] }[];
   region: Box | null;
   crop: Box | null;
+  /** The reader's mark. */
+  lesion: Box | null;
   similar_cases: LabelCounts & { agreement: number | null };
   hidden_by_filter: LabelCounts | null;
   novelty: number | null;
@@ -139,6 +141,7 @@ export interface Said {
   shared_descriptors: string[];
   region: string | null;
   crop: string | null;
+  lesion: string | null;
   refined: string | null;
   titles: string[];
   cleaning: Cleaning[];
@@ -154,6 +157,8 @@ export interface About {
   version: string;
   bundle_id: string;
   classes: Label[];
+  /** Whether the network can be told where the lesion lies. */
+  reads_marks: boolean;
   abstain_below: number;
   gallery_id: string;
   gallery_state: string;

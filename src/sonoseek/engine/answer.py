@@ -102,11 +102,12 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         gallery_state=state,
         where=options.where,
         views=tuple(
-            View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told))
+            View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told), lesion=reading.lesion)
             for reading, told in zip(readings[1:], explained[1:], strict=True)
         ),
         region=options.region,
         crop=first.crop,
+        lesion=first.lesion,
         liked=tuple(entry.scan_id for entry in towards),
         disliked=tuple(entry.scan_id for entry in away),
         shared_descriptors=shared_descriptors(found.matches, gallery.words) if gallery is not None else (),
@@ -146,6 +147,7 @@ def _warnings(
         *warnings.about_the_query(
             views=[reading.prediction for reading in readings[1:]],
             first=first.prediction,
+            marked=any(reading.lesion is not None for reading in readings),
             region=options.region,
             examples=len(report.liked) + len(report.disliked),
             patients=len({reading.scan.patient_id for reading in readings} - {None}),

@@ -45,17 +45,21 @@ class SearchEngine:
         """Of the network."""
         return self.encoder.bundle
 
-    def read(self, scan: Scan, *, crop: Box | None = None) -> Reading:
+    def read(self, scan: Scan, *, crop: Box | None = None, lesion: Box | None = None) -> Reading:
         """Clean the scan and run the network once; no gallery, no heatmap.
 
         Args:
             scan: of `read_scan`, or made from pixels.
             crop: the scan area as a reader drew it, in scan pixels, where cleaning finds a wrong one; None: find it.
+            lesion: the reader's mark: a box around the lesion, in scan pixels, for bundles whose `reads_marks` is
+                true; the network's close-up is cut around it. What lies outside the scan, or outside what the network
+                sees of it, is cut off. None: the network's own estimate.
 
         Raises:
-            InvalidValueError: a crop that lies outside the scan, or leaves too little of it.
+            InvalidValueError: a crop that lies outside the scan, or leaves too little of it; a mark that lies outside
+                the scan or outside what the network sees of it; a mark for a bundle that reads none.
         """
-        return read_with(self.encoder, scan, crop=crop)
+        return read_with(self.encoder, scan, crop=crop, lesion=lesion)
 
     def query(
         self,
@@ -67,6 +71,7 @@ class SearchEngine:
         explain_matches: bool = True,
         per_patient: bool = True,
         deduplicate: bool = True,
+        lesion: Box | None = None,
         region: Box | None = None,
         liked: Iterable[str] = (),
         disliked: Iterable[str] = (),
@@ -88,17 +93,23 @@ class SearchEngine:
                 may be a match. The similar cases are counted over independent ones in any case.
             deduplicate: near-duplicates stand behind the better match: scans that the bundle takes for one. False: they
                 are matches of their own.
+            lesion: the reader's mark on the scan, as in `read`: prediction, evidence and search are then of the scan
+                as it is read with the mark. Of one scan alone: several views are each read with their own,
+                `engine.query([engine.read(scan, lesion=box), …])`.
             region: search with the evidence inside this box on the scan's pixels alone; the prediction stays the
                 whole scan's.
             liked: matches to move the search towards: scan_ids, or "dataset/case_id".
             disliked: matches to move it away from; they do not answer again.
 
         Raises:
-            InvalidValueError: k below 0; a region outside the scan, or of several views.
+            InvalidValueError: k below 0; a region outside the scan; a mark that `read` refuses, or of a scan that is
+                asked from the archive; a region or a mark of several views.
             NotFoundError: a liked or disliked scan that is not in the gallery.
             WhereError: a filter that does not parse.
         """
         views = [scan] if isinstance(scan, Scan | Reading) else list(scan)
+        if lesion is not None:
+            views = [self._marked(views, lesion)]
         return answer(
             self.encoder,
             self.gallery,
@@ -115,6 +126,23 @@ class SearchEngine:
                 disliked=tuple(disliked),
             ),
         )
+
+    def _marked(self, views: Sequence[Scan | Reading], lesion: Box) -> Reading:
+        """The one view, read with a mark."""
+        if len(views) != 1:
+            raise InvalidValueError(
+                f"a marked lesion and {len(views)} views are given; the mark is of one scan. Read each view with its "
+                "own, engine.read(scan, lesion=box), and ask with what comes back."
+            )
+        (view,) = views
+        if isinstance(view, Scan):
+            return self.read(view, lesion=lesion)
+        if view.cleaned is None:
+            raise InvalidValueError(
+                f"a lesion is marked on scan {view.scan.scan_id}, which is asked from the archive; the archive keeps "
+                "what the network made of a scan and not its pixels. Ask with the scan's file, or leave the mark out."
+            )
+        return self.read(view.scan, crop=view.crop, lesion=lesion)
 
     def query_case(
         self,
@@ -276,7 +304,7 @@ class SearchEngine:
         canvas = reading.canvas
 
         def ask(canvases: NDArray[np.float32]) -> NDArray[np.floating]:
-            told: NDArray[np.floating] = score(self.encoder.encode(canvases))
+            told: NDArray[np.floating] = score(reading.encode_with(self.encoder, canvases))
             return told
 
         cells: NDArray[np.float32] = ASKED.load(method)(canvas, ask, on_progress=on_progress)

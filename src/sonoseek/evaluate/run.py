@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sonoseek
-from sonoseek.core import PATHOLOGIES, ResultsError, require_extra
+from sonoseek.core import PATHOLOGIES, InvalidValueError, ResultsError, require_extra
 from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
 from sonoseek.evaluate.files import CASES, METRICS, read_cases, read_system, write_cases, write_system
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
+from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
 from sonoseek.evaluate.rows import PredictionRow, RobustnessRow, RoundRow, SystemResults
 from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.seen import check_sides, without_seen
@@ -63,8 +64,16 @@ def evaluate(
             what was scored.
         SplitError: more than half of the test scans of another archive are scans that the bundle has learnt from.
         SplitError, BundleError: as systems raise them.
+        InvalidValueError: the protocol gives a reader's mark, and the system reads none, or `robustness` is asked for.
     """
     require_extra("evaluate")
+    if gives_marks(scene.protocol):
+        if robustness:
+            raise InvalidValueError(
+                f"robustness is asked for under {scene.protocol.name!r}; it changes the pixels that the reader's marks "
+                "lie on. Leave it out, or take the protocol leave-one-hospital-out."
+            )
+        check_reads_marks(system, scene.rounds)
     tell = on_progress or _silent
     if isinstance(system, BundleSystem):
         check_sides(scene, system.bundle_of)
@@ -176,7 +185,8 @@ def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: R
     known = _said(fitted, gallery, classes, tell, f"{round_.label}: gallery")
     held = {s.name for s in validation}
     test = scene.samples(round_.test)  # touched here for the first time
-    said = _said(fitted, test, classes, tell, f"{round_.label}: test")
+    asked = with_marks(test, scene.datasets) if gives_marks(scene.protocol) else test
+    said = _said(fitted, asked, classes, tell, f"{round_.label}: test")
     ties = scene.tie_of_sample([*gallery, *test]) if scene.protocol.guarded else None
     searches = (
         rank(
@@ -191,21 +201,21 @@ def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: R
         if gallery
         else []
     )
-    own = (
-        rank(
+    own = []
+    if getattr(scene.protocol, "own_archive", False):
+        # an archive is read without marks
+        archive = said if asked is test else _said(fitted, test, classes, tell, f"{round_.label}: own archive")
+        own = rank(
             test,
             said.embeddings,
             gallery=test,
-            gallery_embeddings=said.embeddings,
+            gallery_embeddings=archive.embeddings,
             ties=scene.tie_of_sample(test),
             seed=round_.seed,
             fold=round_.fold,
         )
-        if getattr(scene.protocol, "own_archive", False)
-        else []
-    )
     if isinstance(fitted, BundleSpeaks) and gallery and scene.protocol.guarded:
-        fitted.check_served(gallery, known.embeddings, queries=test, ranked=searches)
+        fitted.check_served(gallery, known.embeddings, queries=asked, ranked=searches)
     rows = [row for row, sample in enumerate(gallery) if sample.name in held]
     changed = _changed(scene, fitted, task, test, said, searches, known, gallery, classes, tell) if robustness else []
     results = SystemResults(

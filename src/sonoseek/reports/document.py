@@ -237,6 +237,7 @@ class ViewPart(_Part):
     scan: ScanPart
     prediction: PredictionPart
     explanations: list[ExplanationPart]
+    lesion: Annotated[BoxPart | None, Meta(description="The reader's mark on this view; null: none.")]
 
 
 class ReportDocument(_Part):
@@ -277,6 +278,13 @@ class ReportDocument(_Part):
     where: Annotated[str | None, Meta(description="The filter that the search ran under.")]
     region: Annotated[BoxPart | None, Meta(description="The box whose evidence alone was searched with; null: all.")]
     crop: Annotated[BoxPart | None, Meta(description="The scan area as the reader drew it; null: it was found.")]
+    lesion: Annotated[
+        BoxPart | None,
+        Meta(
+            description="The reader's mark, the box of the lesion on the scan: prediction, explanations and matches "
+            "are of the scan as it was read with it; null: read without a mark."
+        ),
+    ]
     liked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved towards.")]
     disliked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved away from.")]
     bundle_id: Annotated[str, Meta(min_length=1, description="Of the network.")]

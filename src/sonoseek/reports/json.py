@@ -89,6 +89,7 @@ def report_document(report: Report, *, heatmaps: bool = False) -> parts.ReportDo
                 scan=_scan(view.scan),
                 prediction=_prediction(view.prediction),
                 explanations=[_explanation(each, pixels=heatmaps) for each in view.explanations],
+                lesion=None if view.lesion is None else _box(view.lesion),
             )
             for view in report.views
         ],
@@ -97,6 +98,7 @@ def report_document(report: Report, *, heatmaps: bool = False) -> parts.ReportDo
         where=report.where,
         region=None if report.region is None else _box(report.region),
         crop=None if report.crop is None else _box(report.crop),
+        lesion=None if report.lesion is None else _box(report.lesion),
         liked=list(report.liked),
         disliked=list(report.disliked),
         bundle_id=report.bundle_id,

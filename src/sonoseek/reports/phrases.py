@@ -264,6 +264,11 @@ def crop(box: Box) -> str:
     return f"drawn by the reader: {region(box)}"
 
 
+def lesion(box: Box) -> str:
+    """That the network was told where the lesion lies: "Read with the reader's mark: rows 120 to 310, columns …"."""
+    return f"Read with the reader's mark: {region(box)}."
+
+
 def refined(report: Report) -> str:
     """What moved the search: "towards 2 liked, away from 1 disliked scan"."""
     parts = [

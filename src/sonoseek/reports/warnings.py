@@ -54,6 +54,7 @@ CODES: dict[str, Severity] = {
     "scan_in_archive": "low",
     "left_out": "low",
     "views": "low",
+    "reader_mark": "low",
     "region": "low",
     "examples": "low",
     "annotations_removed": "low",
@@ -186,6 +187,7 @@ def about_the_query(
     *,
     views: Sequence[Prediction],
     first: Prediction,
+    marked: bool = False,
     region: Box | None,
     examples: int,
     patients: int = 1,
@@ -196,6 +198,7 @@ def about_the_query(
     Args:
         views: what each further view shows alone.
         first: what the first shows alone.
+        marked: whether a scan was read with a reader's mark.
         region: that was searched with, or None.
         examples: how many scans were liked or disliked.
         patients: how many different ones the scans name.
@@ -220,6 +223,14 @@ def about_the_query(
                 "views" if agree else "views_disagree",
                 f"The prediction and the matches are of {len(alone)} views together; alone, "
                 f"{'they agree' if agree else 'they do not agree'} ({named}).",
+            )
+        )
+    if marked:
+        found.append(
+            warning(
+                "reader_mark",
+                "Prediction, evidence and matches rest on the box that the reader drew around the lesion; another box "
+                "may change them. Thresholds were fitted, and the archive was read, without such marks.",
             )
         )
     if region is not None:

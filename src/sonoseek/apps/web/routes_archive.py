@@ -33,6 +33,7 @@ async def about(room: TheRoom) -> dict[str, Any]:
         "version": sonoseek.__version__,
         "bundle_id": room.engine.bundle.bundle_id,
         "classes": list(room.engine.bundle.classes),
+        "reads_marks": room.engine.bundle.reads_marks,
         "abstain_below": room.engine.bundle.abstain_below,
         "gallery_id": info.gallery_id,
         "gallery_state": state,

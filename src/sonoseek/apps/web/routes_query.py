@@ -218,6 +218,7 @@ def _said(held: HeldReport) -> dict[str, Any]:
         "shared_descriptors": [phrases.shared_descriptor(each) for each in report.shared_descriptors],
         "region": None if report.region is None else phrases.region(report.region),
         "crop": None if report.crop is None else phrases.crop(report.crop),
+        "lesion": None if report.lesion is None else phrases.lesion(report.lesion),
         "refined": phrases.refined(report) if report.liked or report.disliked else None,
         "titles": [phrases.evidence_title(each.method, each.target, report) for each in told],
         "cleaning": [_cleaning(reading) for reading in held.readings],
