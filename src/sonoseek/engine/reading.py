@@ -60,9 +60,9 @@ class Reading:
         return 0.0 if self.cleaned is None or self.cleaned.marks is None else float(np.mean(self.cleaned.marks))
 
 
-def read_with(encoder: Encoder, scan: Scan, *, crop: Box | None = None) -> Reading:
-    """Clean the scan and run the network once."""
-    cleaned = clean(scan, encoder.bundle.recipe, crop=crop)
+def read_with(encoder: Encoder, scan: Scan, *, bundle: Bundle, crop: Box | None = None) -> Reading:
+    """Clean the scan and run the network once; `bundle` is the encoder's, with the calibration to predict by."""
+    cleaned = clean(scan, bundle.recipe, crop=crop)
     encoding = encoder.encode(to_input(cleaned)[np.newaxis])
     return Reading(
         scan=scan,
@@ -73,7 +73,7 @@ def read_with(encoder: Encoder, scan: Scan, *, crop: Box | None = None) -> Readi
         evidence=encoding.evidence[0],
         within=encoding.within[0],
         logits=encoding.logits[0],
-        prediction=predict(encoder.bundle, encoding.logits[0], embedding=encoding.embedding[0]),
+        prediction=predict(bundle, encoding.logits[0], embedding=encoding.embedding[0]),
     )
 
 

@@ -28,6 +28,10 @@ def explain(
     k: Annotated[int, typer.Option("-k", min=1, help="With --gallery: how many matches to explain.")] = 3,
     match: Annotated[int | None, typer.Option(min=1, help="With --gallery: only the match of this rank.")] = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     bundle: Bundle = None,
 ) -> None:
     """Show which pixels a prediction, or a match, rests on: PNG, .npz and the outline as JSON."""
@@ -44,7 +48,7 @@ def explain(
     if pairs and target is not None:
         raise InvalidValueError("--target names a class, and a match is to be explained; leave one of the two out.")
     asked = read_scan(scan, frame=frame)
-    with open_engine(gallery, bundle=bundle) as engine:
+    with open_engine(gallery, bundle=bundle, calibration=calibration) as engine:
         out.mkdir(parents=True, exist_ok=True)
         reading = engine.read(asked)
         if not pairs:

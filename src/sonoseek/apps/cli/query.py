@@ -69,6 +69,10 @@ def query(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
     heatmaps: Annotated[bool, typer.Option(help="json: put the full heatmaps in.")] = False,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     bundle: Bundle = None,
 ) -> None:
     """Ask: what does this scan most likely show, and which past cases look like it?"""
@@ -101,7 +105,7 @@ def query(
         "liked": like or (),
         "disliked": dislike or (),
     }
-    engine = open_engine(gallery, bundle=bundle)
+    engine = open_engine(gallery, bundle=bundle, calibration=calibration)
     if scans:
         area = None if crop is None else _box("--crop", crop)
         report = engine.query([engine.read(read_scan(file, frame=frame), crop=area) for file in scans], **options)

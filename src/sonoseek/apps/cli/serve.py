@@ -40,6 +40,10 @@ def serve(
     ] = 24,
     keep_batch_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
     bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
     idle: Annotated[float | None, typer.Option(help="End after so many seconds in which nobody asks.")] = None,
@@ -64,7 +68,15 @@ def serve(
         keep_batch_hours=keep_batch_hours,
         keep_batch_mb=keep_batch_mb,
     )
-    run(gallery, settings=settings, bundle=bundle, open_page=open_page, quiet=quiet, idle=idle)
+    run(
+        gallery,
+        settings=settings,
+        bundle=bundle,
+        calibration=calibration,
+        open_page=open_page,
+        quiet=quiet,
+        idle=idle,
+    )
 
 
 def run(
@@ -72,6 +84,7 @@ def run(
     *,
     settings: object,
     bundle: Path | None = None,
+    calibration: bool = True,
     open_page: bool = False,
     quiet: bool = False,
     idle: float | None = None,
@@ -87,7 +100,7 @@ def run(
 
     assert isinstance(settings, WebSettings)  # noqa: S101  # typed as object so that parsing stays light
     log_to(level=logging.WARNING if quiet else logging.INFO)
-    app = create_app(open_engine(gallery, bundle=bundle, threads=1), settings)
+    app = create_app(open_engine(gallery, bundle=bundle, threads=1, calibration=calibration), settings)
 
     def ready(address: str) -> None:
         typer.echo(f"reading room: {address}  (Ctrl+C ends it; {DISCLAIMER})")
