@@ -33,6 +33,7 @@ NOT_RUN = {
     r"pip install ": "installs packages; that the extras exist is checked below",
     r"sonoseek train |torchrun ": "trains for minutes or hours; tests/training trains for seconds",
     r"sonoseek evaluate .*--system (first-hybrid|hybrid-alone|b4)": "trains a network for each fold",
+    r"sonoseek calibrate ": "needs a hundred cases; tests/apps/test_cli_calibrate.py fits on thirty",
     r"sonoseek export ": "needs a run of half an hour; tests/training exports a small one",
     r"sonoseek .*--ray ": "needs a Ray cluster; tests/engine/test_engine_ray.py starts one",
     r"sonoseek .*milvus://": "needs a Milvus server; tests/gallery starts one",
