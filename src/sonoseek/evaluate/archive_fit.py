@@ -10,9 +10,10 @@ likelihood counts as much as there are groups. Thresholds, abstention and confor
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,11 @@ class _Plan:
 
 
 def calibrate_archive(
-    gallery: Gallery, bundle: Bundle, *, seed: int = 0, on_progress: Progress | None = None
+    gallery: Gallery,
+    bundle: Bundle,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> ArchiveCalibration:
     """Refit temperature, biases and thresholds of a bundle on the labelled cases of a gallery; nothing is stored.
 
@@ -97,7 +102,7 @@ def calibrate_archive(
         gallery: filled by `bundle`.
         bundle: with its own calibration.
         seed: of folds; 0 or more.
-        on_progress: (scans looked at, scans in all).
+        on_progress: (what is done, steps done, steps in all).
 
     Raises:
         InvalidValueError: too few cases that the bundle was not trained on; the bundle has no class "malignant".
@@ -109,11 +114,16 @@ def calibrate_archive(
             f"{'an archive calibration' if bundle.calibration.cases else 'its own calibration'}; a bundle with the "
             f"class {MALIGNANT!r} and its own calibration is refitted. Load it with load_bundle."
         )
-    cases = collect_cases(gallery, bundle, on_progress=on_progress)
-    return calibrate_cases(cases, bundle, gallery_id=gallery.gallery_id, seed=seed)
+    reading, fitting = (
+        None if on_progress is None else partial(on_progress, what) for what in ("training scans", "cross-validation")
+    )
+    cases = collect_cases(gallery, bundle, on_progress=reading)
+    return calibrate_cases(cases, bundle, gallery_id=gallery.gallery_id, seed=seed, on_progress=fitting)
 
 
-def calibrate_cases(cases: ArchiveCases, bundle: Bundle, *, gallery_id: str, seed: int = 0) -> ArchiveCalibration:
+def calibrate_cases(
+    cases: ArchiveCases, bundle: Bundle, *, gallery_id: str, seed: int = 0, on_progress: Progress | None = None
+) -> ArchiveCalibration:
     """As `calibrate_archive`, of cases that were read before.
 
     Raises:
@@ -130,7 +140,7 @@ def calibrate_cases(cases: ArchiveCases, bundle: Bundle, *, gallery_id: str, see
     )
     plan = _plan(cases, malignant=malignant, classes=len(bundle.classes))
     fitted = _fit(cases, own, plan, which=np.ones(len(cases.labels), np.bool_), malignant=malignant)
-    figures, change = _figures(cases, own, plan, malignant=malignant, seed=seed)
+    figures, change = _figures(cases, own, plan, malignant=malignant, seed=seed, on_progress=on_progress)
     return ArchiveCalibration(
         sonoseek=sonoseek.__version__,
         bundle_id=bundle.bundle_id,
@@ -377,21 +387,18 @@ def _strata(positive: Flags) -> list[str]:
 
 
 def _figures(
-    cases: ArchiveCases, own: Fitted, plan: _Plan, *, malignant: int, seed: int
+    cases: ArchiveCases, own: Fitted, plan: _Plan, *, malignant: int, seed: int, on_progress: Progress | None
 ) -> tuple[dict[str, FigurePair], Figure]:
     """Each figure before and after, with intervals; and the change of the log loss."""
     drawn = group_weights(cases.count_groups())[:, np.unique(cases.groups, return_inverse=True)[1]]
     weights = np.concatenate([np.ones((1, len(cases.labels))), drawn])
     before = _measure(_predict(own, cases.logits, malignant=malignant), cases.labels, weights, malignant=malignant)
-    rounds = [
-        _measure(
-            _cross_validated(cases, own, plan, malignant=malignant, seed=seed * REPEATS + number),
-            cases.labels,
-            weights,
-            malignant=malignant,
-        )
-        for number in range(REPEATS)
-    ]
+    rounds = []
+    for number in range(REPEATS):
+        held_out = _cross_validated(cases, own, plan, malignant=malignant, seed=seed * REPEATS + number)
+        rounds.append(_measure(held_out, cases.labels, weights, malignant=malignant))
+        if on_progress is not None:
+            on_progress(number + 1, REPEATS)
     after = {name: np.mean([each[name] for each in rounds], axis=0) for name in rounds[0]}
     nothing = np.full(len(weights), np.nan)
     figures = {

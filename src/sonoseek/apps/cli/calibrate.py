@@ -48,7 +48,7 @@ def calibrate(
 
 
 def _fit(location: str, bundle: Path | None, *, store: bool, force: bool) -> None:
-    from sonoseek.apps.cli.show import progress_bar
+    from sonoseek.apps.cli.show import progress_bars
     from sonoseek.encoder import load_bundle
     from sonoseek.evaluate.archive_fit import calibrate_archive
     from sonoseek.gallery import open_gallery
@@ -56,7 +56,7 @@ def _fit(location: str, bundle: Path | None, *, store: bool, force: bool) -> Non
 
     calibration_path(location)  # a gallery on a server is refused now, rather than after the fit
     with open_gallery(location) as gallery:
-        with progress_bar("look for training scans") as on_progress:
+        with progress_bars() as on_progress:
             found = calibrate_archive(gallery, load_bundle(bundle), on_progress=on_progress)
         used = _in_use(gallery)
     _show(found)
