@@ -13,7 +13,7 @@ from archive_made import POINTS, draw, make_bundle, make_cases, make_entries
 from scipy.optimize import minimize
 
 from sonoseek.core import PATHOLOGIES, BundleMismatchError, InvalidValueError, SplitError
-from sonoseek.encoder import calibrated, predict
+from sonoseek.encoder import Novelty, calibrated, predict
 from sonoseek.encoder.seen import hash_bytes, training_scans
 from sonoseek.evaluate import archive_fit
 from sonoseek.evaluate.archive_cases import ArchiveCases, collect_cases, group_scans
@@ -257,6 +257,43 @@ class TestCollection:
         assert len(found.labels) == 26
         kept = [n for n in range(30) if n not in (0, 1, 5, 7)]
         assert sorted(found.logits[:, 0]) == pytest.approx(sorted(logits[kept, 0]), abs=0.01)
+
+    def test_what_gets_no_prediction_and_labels_that_the_bundle_lacks_are_left_out(self, tmp_path: Path) -> None:
+        logits, labels = draw(60)
+        entries = make_entries(logits, labels)
+        unit = np.stack([entry.embedding / np.linalg.norm(entry.embedding) for entry in entries])
+        novelty = Novelty(
+            centre=unit[:50].mean(0),
+            directions=np.eye(1, 24, dtype=np.float32),
+            variances=np.ones(1),
+            rest=1.0,
+            threshold=float(np.sort(np.linalg.norm(unit - unit[:50].mean(0), axis=1))[-6]),
+            level=0.9,
+        )
+        two = make_bundle(
+            classes=("benign", "malignant"),
+            head_weight=np.eye(3, 24, dtype=np.float32)[1:],
+            head_bias=np.zeros(2),
+            novelty=novelty,
+        )
+        with create_gallery(tmp_path / "g", bundle_id="made-1", dimension=24) as gallery:
+            gallery.add(entries)
+            found = collect_cases(gallery, two)
+        normal = labels == 0
+        assert found.left_out["other_class"] == normal.sum()
+        assert 1 <= found.left_out["out_of_distribution"] <= 5
+        assert len(found.labels) == 60 - sum(found.left_out.values())
+        assert set(found.labels.tolist()) == {0, 1}
+        assert found.logits.shape[1] == 2
+
+    def test_a_bundle_of_two_classes_is_calibrated_too(self) -> None:
+        logits, labels = draw(300, temperature=3.0, classes=2)
+        cases = replace(make_cases(300), logits=logits[:, 1:], labels=labels - 1)
+        found = calibrate_cases(cases, make_bundle(classes=("benign", "malignant")), gallery_id="g")
+        assert found.class_bias.keys() == {"benign", "malignant"}
+        assert found.temperature > 2
+        coverage = found.figures["set_coverage"].after
+        assert coverage.low <= 0.9 <= coverage.high
 
     def test_a_bundle_that_cannot_tell_is_refused(self, tmp_path: Path) -> None:
         bundle = make_bundle(training={"cases": {"busi": ["x"]}})
