@@ -35,6 +35,7 @@ NOT_RUN = {
     r"sonoseek evaluate .*--system (first-hybrid|hybrid-alone|b4)": "trains a network for each fold",
     r"sonoseek query .*--lesion": "needs a bundle that reads marks; tests/apps/test_reader_marks.py has one",
     r"sonoseek evaluate --protocol reader-marked": "needs networks of hours; tests/evaluate marks phantoms",
+    r"sonoseek calibrate ": "needs a hundred cases; tests/apps/test_cli_calibrate.py fits on thirty",
     r"sonoseek export ": "needs a run of half an hour; tests/training exports a small one",
     r"sonoseek .*--ray ": "needs a Ray cluster; tests/engine/test_engine_ray.py starts one",
     r"sonoseek .*milvus://": "needs a Milvus server; tests/gallery starts one",

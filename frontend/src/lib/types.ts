@@ -34,6 +34,13 @@ export interface Prediction {
   likelihood_of_malignancy: number | null;
   operating_points: OperatingPoint[];
   fitted_on: string;
+  calibration: {
+    source: "bundle" | "archive";
+    cases: number | null;
+    fitted: string | null;
+    bundle_points: string[];
+    text: string;
+  };
   likeliest: Label;
   label: Label | null;
   probabilities: Record<string, number>;
@@ -131,6 +138,7 @@ export interface Said {
   likeliest: string;
   prediction_set: string;
   thresholds: string;
+  calibration: string;
   similar_cases: string;
   filtered: string;
   left_out: string;
@@ -156,6 +164,7 @@ export interface About {
   disclaimer: string;
   version: string;
   bundle_id: string;
+  calibration: string;
   classes: Label[];
   /** Whether the network can be told where the lesion lies. */
   reads_marks: boolean;

@@ -66,9 +66,13 @@ class Reading:
         return _encode(encoder, canvases, lesion=self.lesion, mapping=self.mapping)
 
 
-def read_with(encoder: Encoder, scan: Scan, *, crop: Box | None = None, lesion: Box | None = None) -> Reading:
-    """Clean the scan and run the network once; errors as `SearchEngine.read`."""
-    bundle = encoder.bundle
+def read_with(
+    encoder: Encoder, scan: Scan, *, bundle: Bundle, crop: Box | None = None, lesion: Box | None = None
+) -> Reading:
+    """Clean the scan and run the network once; errors as `SearchEngine.read`.
+
+    `bundle` is the encoder's, with the calibration to predict by.
+    """
     if lesion is not None and not bundle.reads_marks:
         raise InvalidValueError(
             f"a lesion is marked, and bundle {bundle.bundle_id!r} reads no marks: its network looks at the whole scan "
@@ -88,7 +92,7 @@ def read_with(encoder: Encoder, scan: Scan, *, crop: Box | None = None, lesion: 
         evidence=encoding.evidence[0],
         within=encoding.within[0],
         logits=encoding.logits[0],
-        prediction=predict(encoder.bundle, encoding.logits[0], embedding=encoding.embedding[0]),
+        prediction=predict(bundle, encoding.logits[0], embedding=encoding.embedding[0]),
     )
 
 

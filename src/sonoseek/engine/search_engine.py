@@ -9,24 +9,38 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import Box, BundleMismatchError, Explanation, InvalidValueError, NotFoundError, Report, Scan
-from sonoseek.encoder import Bundle, Encoder, Encoding
+from sonoseek.core import (
+    Box,
+    BundleMismatchError,
+    Explanation,
+    InvalidValueError,
+    NotFoundError,
+    Report,
+    ReportWarning,
+    Scan,
+)
+from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
 from sonoseek.engine.answer import Options, answer, explain_class, required
 from sonoseek.engine.reading import Reading, read_entry, read_with
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.explain.asked import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
+from sonoseek.reports import warnings
 
 
 class SearchEngine:
     """A network and, if there is one, a gallery. Safe for several threads when both are."""
 
-    def __init__(self, encoder: Encoder, gallery: Gallery | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, gallery: Gallery | None = None, *, calibration: ArchiveCalibration | None = None
+    ) -> None:
         """Put the two together.
 
         Args:
             encoder: the network.
             gallery: filled by the same bundle, or None: prediction and heatmap alone. The engine's `close` closes it.
+            calibration: fitted on an archive's cases, in the place of the bundle's; None: the bundle's. One that was
+                fitted for another bundle is not used, and every report warns of it.
 
         Raises:
             BundleMismatchError: another bundle filled the gallery; its embeddings mean something else.
@@ -39,11 +53,17 @@ class SearchEngine:
             )
         self.encoder = encoder
         self.gallery = gallery
+        self._bundle = encoder.bundle
+        self._notes: tuple[ReportWarning, ...] = ()
+        if calibration is not None and calibration.bundle_id != encoder.bundle.bundle_id:
+            self._notes = (warnings.calibration_unused(calibration.bundle_id),)
+        elif calibration is not None:
+            self._bundle = calibrated(encoder.bundle, calibration)
 
     @property
     def bundle(self) -> Bundle:
-        """Of the network."""
-        return self.encoder.bundle
+        """Of the network, with the calibration that predictions are made by."""
+        return self._bundle
 
     def read(self, scan: Scan, *, crop: Box | None = None, lesion: Box | None = None) -> Reading:
         """Clean the scan and run the network once; no gallery, no heatmap.
@@ -59,7 +79,7 @@ class SearchEngine:
             InvalidValueError: a crop that lies outside the scan, or leaves too little of it; a mark that lies outside
                 the scan or outside what the network sees of it; a mark for a bundle that reads none.
         """
-        return read_with(self.encoder, scan, crop=crop, lesion=lesion)
+        return read_with(self.encoder, scan, bundle=self.bundle, crop=crop, lesion=lesion)
 
     def query(
         self,
@@ -111,7 +131,7 @@ class SearchEngine:
         if lesion is not None:
             views = [self._marked(views, lesion)]
         return answer(
-            self.encoder,
+            self.bundle,
             self.gallery,
             [each if isinstance(each, Reading) else self.read(each) for each in views],
             Options(
@@ -125,6 +145,7 @@ class SearchEngine:
                 liked=tuple(liked),
                 disliked=tuple(disliked),
             ),
+            notes=self._notes,
         )
 
     def _marked(self, views: Sequence[Scan | Reading], lesion: Box) -> Reading:
@@ -182,7 +203,7 @@ class SearchEngine:
             InvalidValueError, WhereError: as in `query`; and there is no gallery.
         """
         return answer(
-            self.encoder,
+            self.bundle,
             self.gallery,
             self.read_case(dataset, case_id, scan_ids=scan_ids),
             Options(
@@ -196,6 +217,7 @@ class SearchEngine:
                 liked=tuple(liked),
                 disliked=tuple(disliked),
             ),
+            notes=self._notes,
         )
 
     def read_case(self, dataset: str, case_id: str, *, scan_ids: Iterable[str] = ()) -> tuple[Reading, ...]:

@@ -73,6 +73,20 @@ class PredictionSetPart(_Part):
     classes: Annotated[list[str], Meta(description="Likeliest first.")]
 
 
+class CalibrationPart(_Part):
+    """The cases that temperature, biases and thresholds were fitted on."""
+
+    source: Annotated[Literal["bundle", "archive"], Meta(description="archive: fitted on cases of the gallery.")]
+    cases: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Of the archive; null: the bundle's own.")]
+    fitted: Annotated[
+        Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None, Meta(description="The day of the fit, UTC.")
+    ]
+    bundle_points: Annotated[
+        list[str], Meta(description="Operating points that the archive had too few cases for: they are the bundle's.")
+    ]
+    text: Annotated[str, Meta(min_length=1, description="To be shown wherever a probability is.")]
+
+
 class PredictionPart(_Part):
     """What a scan, or several views of a lesion, most likely show."""
 
@@ -81,6 +95,7 @@ class PredictionPart(_Part):
     ]
     operating_points: Annotated[list[OperatingPointPart], Meta(description="Lowest threshold first.")]
     fitted_on: Annotated[str, Meta(description="The scans that thresholds and temperature were fitted on, in words.")]
+    calibration: CalibrationPart
     likeliest: Annotated[str, Meta(description="The class with the highest probability, also when no label is given.")]
     label: Annotated[str | None, Meta(description="The class; null: not sure, or unlike the training scans.")]
     probabilities: Annotated[

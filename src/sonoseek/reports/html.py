@@ -58,6 +58,7 @@ def render_html(report: Report) -> str:
             "likeliest": phrases.likeliest(prediction),
             "prediction_set": phrases.prediction_set(prediction),
             "thresholds": phrases.thresholds(prediction),
+            "calibration": phrases.calibration(prediction.calibration),
             "bars": bars,
             "similar_cases": phrases.similar_cases(report),
             "filtered": phrases.filtered(report),

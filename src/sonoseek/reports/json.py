@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import (
     Box,
+    CalibrationSource,
     Contour,
     Explanation,
     InvalidValueError,
@@ -184,6 +185,7 @@ def _prediction(prediction: Prediction) -> parts.PredictionPart:
             for point in prediction.operating_points
         ],
         fitted_on=prediction.fitted_on,
+        calibration=_calibration(prediction.calibration),
         likeliest=prediction.likeliest,
         label=prediction.label,
         probabilities={name: _number(value, "probabilities") for name, value in prediction.probabilities.items()},
@@ -192,6 +194,16 @@ def _prediction(prediction: Prediction) -> parts.PredictionPart:
         ),
         entropy=_number(prediction.entropy, "entropy"),
         ood_score=_optional(prediction.ood_score, "ood_score"),
+    )
+
+
+def _calibration(source: CalibrationSource) -> parts.CalibrationPart:
+    return parts.CalibrationPart(
+        source="bundle" if source.cases is None else "archive",
+        cases=source.cases,
+        fitted=None if source.fitted is None else source.fitted.isoformat(),
+        bundle_points=list(source.bundle_points),
+        text=phrases.calibration(source),
     )
 
 

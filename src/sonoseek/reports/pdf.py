@@ -170,6 +170,7 @@ def _facts(report: Report) -> list[Flowable]:
     rows = [
         ("Left out", [text] if (text := phrases.left_out(report)) else []),
         ("Novelty", [phrases.novelty(report)]),
+        ("Calibration", [phrases.calibration(report.prediction.calibration)]),
         ("Thresholds", [text] if (text := phrases.thresholds(report.prediction)) else []),
         ("Descriptors", ["Readers wrote of these cases:", *shared] if shared else []),
         ("Outline", [] if report.contour is None else [phrases.contour(report.contour)]),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from sonoseek.core import (
     Box,
+    CalibrationSource,
     Contour,
     LabelCounts,
     Match,
@@ -136,6 +137,20 @@ def thresholds(prediction: Prediction) -> str:
     listed = ", ".join(f"{point_name(point)} {percent(point.threshold)}" for point in prediction.operating_points)
     fitted = f" They were fitted on {prediction.fitted_on}; elsewhere they shift." if prediction.fitted_on else ""
     return f"Operating points: {listed}.{fitted}"
+
+
+def calibration(source: CalibrationSource) -> str:
+    """Whose cases the probabilities are calibrated on.
+
+    "Calibration of the bundle.", or "Calibrated on 312 cases of this archive, 2026-11-28.".
+    """
+    if source.cases is None:
+        return "Calibration of the bundle."
+    named = [f"{value} %-{rate}" for rate, _, value in (name.partition("_") for name in source.bundle_points)]
+    one = len(named) == 1
+    which = f"{named[0]} threshold: it is" if one else f"thresholds {', '.join(named)}: they are"
+    kept = f" Too few cases for the {which} the bundle's." if named else ""
+    return f"Calibrated on {source.cases} cases of this archive, {source.fitted}.{kept}"
 
 
 def counted(labels: Mapping[str, int]) -> str:

@@ -29,6 +29,7 @@ def render_text(report: Report) -> str:
         ("", f"{phrases.likeliest(prediction)} ({shares})"),
         ("", phrases.prediction_set(prediction)),
         ("", phrases.thresholds(prediction)),
+        ("", phrases.calibration(prediction.calibration)),
         ("Similar", phrases.similar_cases(report)),
         ("", phrases.filtered(report)),
         ("", phrases.left_out(report)),

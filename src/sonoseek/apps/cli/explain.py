@@ -29,6 +29,10 @@ def explain(
     match: Annotated[int | None, typer.Option(min=1, help="With --gallery: only the match of this rank.")] = None,
     lesion: Lesion = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     bundle: Bundle = None,
 ) -> None:
     """Show which pixels a prediction, or a match, rests on: PNG, .npz and the outline as JSON."""
@@ -46,7 +50,7 @@ def explain(
         raise InvalidValueError("--target names a class, and a match is to be explained; leave one of the two out.")
     mark = None if lesion is None else parse_box("--lesion", lesion)
     asked = read_scan(scan, frame=frame)
-    with open_engine(gallery, bundle=bundle) as engine:
+    with open_engine(gallery, bundle=bundle, calibration=calibration) as engine:
         reading = engine.read(asked, lesion=mark)
         out.mkdir(parents=True, exist_ok=True)
         if not pairs:

@@ -79,6 +79,10 @@ def query(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
     heatmaps: Annotated[bool, typer.Option(help="json: put the full heatmaps in.")] = False,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     bundle: Bundle = None,
 ) -> None:
     """Ask: what does this scan most likely show, and which past cases look like it?"""
@@ -117,7 +121,7 @@ def query(
         "liked": like or (),
         "disliked": dislike or (),
     }
-    engine = open_engine(gallery, bundle=bundle)
+    engine = open_engine(gallery, bundle=bundle, calibration=calibration)
     if scans:
         area = None if crop is None else parse_box("--crop", crop)
         mark = None if lesion is None else parse_box("--lesion", lesion)

@@ -219,7 +219,15 @@ class Room:
     def report_id(self, question: Mapping[str, Any], state: str) -> str:
         """Names a question to one state of the archive: the same question has the same name."""
         told = json.dumps(
-            [dict(question), self.engine.bundle.bundle_id, self.gallery.gallery_id, state], sort_keys=True, default=str
+            [
+                dict(question),
+                self.engine.bundle.bundle_id,
+                str(self.engine.bundle.calibration),
+                self.gallery.gallery_id,
+                state,
+            ],
+            sort_keys=True,
+            default=str,
         )
         return hashlib.sha256(told.encode()).hexdigest()[:24]
 

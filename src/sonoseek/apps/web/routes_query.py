@@ -208,6 +208,7 @@ def _said(held: HeldReport) -> dict[str, Any]:
         "likeliest": phrases.likeliest(report.prediction),
         "prediction_set": phrases.prediction_set(report.prediction),
         "thresholds": phrases.thresholds(report.prediction),
+        "calibration": phrases.calibration(report.prediction.calibration),
         "similar_cases": phrases.similar_cases(report),
         "filtered": phrases.filtered(report),
         "left_out": phrases.left_out(report),
