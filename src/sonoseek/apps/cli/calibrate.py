@@ -29,7 +29,9 @@ NUMBERS = (
 
 def calibrate(
     gallery: Annotated[str, typer.Option("--gallery", "-g", help="Folder or file of the gallery.")],
-    bundle: Annotated[Path | None, typer.Option(help="Folder of another bundle than the one that ships.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the figures and store nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Store it where it is no better beyond chance, too.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Go back to the bundle's calibration.")] = False,
@@ -49,15 +51,16 @@ def calibrate(
 
 def _fit(location: str, bundle: Path | None, *, store: bool, force: bool) -> None:
     from sonoseek.apps.cli.show import progress_bars
-    from sonoseek.encoder import load_bundle
+    from sonoseek.encoder import load_bundle, shipped_bundle
     from sonoseek.evaluate.archive_fit import calibrate_archive
     from sonoseek.gallery import open_gallery
     from sonoseek.gallery.calibration_file import calibration_path, write_calibration
 
     calibration_path(location)  # a gallery on a server is refused now, rather than after the fit
     with open_gallery(location) as gallery:
+        network = load_bundle(bundle or shipped_bundle(gallery.bundle_id))
         with progress_bars() as on_progress:
-            found = calibrate_archive(gallery, load_bundle(bundle), on_progress=on_progress)
+            found = calibrate_archive(gallery, network, on_progress=on_progress)
         used = _in_use(gallery)
     _show(found)
     if not store:
