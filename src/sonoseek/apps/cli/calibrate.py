@@ -58,9 +58,10 @@ def _fit(location: str, bundle: Path | None, *, store: bool, force: bool) -> Non
 
     calibration_path(location)  # a gallery on a server is refused now, rather than after the fit
     with open_gallery(location) as gallery:
-        network = load_bundle(bundle or shipped_bundle(gallery.bundle_id))
         with progress_bars() as on_progress:
-            found = calibrate_archive(gallery, network, on_progress=on_progress)
+            found = calibrate_archive(
+                gallery, load_bundle(bundle or shipped_bundle(gallery.bundle_id)), on_progress=on_progress
+            )
         used = _in_use(gallery)
     _show(found)
     if not store:
