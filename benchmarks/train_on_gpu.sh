@@ -45,7 +45,7 @@ fi
 rm -f "$folder"/pack/kept.tgz.*
 (
   cd "$folder" && find . \( -path ./pack -o -path '*/prepared' -o -path '*/checkpoints' \) -prune -o -type f \
-    \( -name '*.csv' -o -name '*.json' -o -name '*.log' -o -name '*.md' -o -path './run/network.safetensors' \) -print |
+    \( -name '*.csv' -o -name '*.csv.bz2' -o -name '*.json' -o -name '*.log' -o -name '*.md' -o -path './run/network.safetensors' \) -print |
     tar czf - -T -
 ) | split -b 15000000 - "$folder/pack/kept.tgz."
 tail -n 40 "$folder/evaluate.log"

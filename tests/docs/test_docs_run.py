@@ -51,8 +51,14 @@ ALSO = {
     r"sonoseek evaluate --protocol explanations ": ("--thorough", "0"),  # forty minutes otherwise
 }
 """Start of a command → options that are put behind it, so that it ends."""
-STARTS_IN = {"README.md": "bare", "own-archive.md": "bare", "first-report.md": "nothing", "reading-room.md": "nothing"}
-"""Pages that make the archives or the galleries which they ask; all others start with both."""
+STARTS_IN = {
+    "README.md": "bare",
+    "own-archive.md": "bare",
+    "first-report.md": "nothing",
+    "reading-room.md": "nothing",
+    "read-results.md": "committed",
+}
+"""Pages that make the archives or the galleries which they ask, or read the results; all others start with both."""
 WRITTEN = {
     "README.md": ["report.html", "explained", "results/index.html"],
     "audit.md": ["audit/audit.html", "audit/groups.csv", "audit/audit.json"],
@@ -102,6 +108,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder."""
     return tmp_path_factory.mktemp("nothing")
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of one protocol as they stand in the repository, and of another as a folder of one's own."""
+    world = tmp_path_factory.mktemp("committed")
+    for place in ("docs/results/busi-grouped", "results/busi-curated"):
+        shutil.copytree(ROOT / "docs" / "results" / Path(place).name, world / place)
+    return world
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +183,22 @@ def test_every_command_and_python_block_does_what_it_says(
     exec(compile(python, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102  # that is the test
     for written in WRITTEN.get(page.name, []):
         assert Path(written).exists()
+
+
+def test_what_pandas_computes_is_what_the_results_say(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(committed)
+    found: dict[str, Any] = {}
+    exec("\n".join(block.text for block in blocks(ROOT / "docs" / "how-to" / "read-results.md")), found)  # noqa: S102
+    systems = found["scores"]["systems"]
+    assert len(systems) > 30
+    assert set(found["accuracy"].index) == set(found["precision_at_5"].index) == set(systems)
+    for name, system in systems.items():
+        for own, (part, figure) in {
+            "accuracy": ("classification", "accuracy"),
+            "precision_at_5": ("retrieval", "precision@5"),
+        }.items():
+            assert found[own][name] == pytest.approx(system[part][figure]["pooled"], abs=1e-6), (name, figure)
+        assert found["table"].loc[name, "accuracy"] == system["classification"]["accuracy"]["pooled"]
 
 
 def put_own_archive(page: Path, world: Path) -> None:

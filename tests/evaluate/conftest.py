@@ -8,6 +8,6 @@ from tiny_world import TinyDataset, TinyProtocol, walk
 
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`out/tiny/nearest-pixels` of two seeds, with changed scans."""
+    """`out/tiny` of two seeds, with changed scans."""
     folder = tmp_path_factory.mktemp("walked")
     return walk(TinyProtocol(TinyDataset(patients=True), seeds=(0, 1)), folder, robustness=True)

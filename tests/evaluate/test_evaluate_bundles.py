@@ -42,8 +42,8 @@ class Phantoms:
 def test_the_bundle_that_ships_is_scored_with_its_own_thresholds(tmp_path: Path) -> None:
     scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
     system = BundleSystem(load_bundle().path)
-    folder = evaluate(scene, system, runs=tmp_path / "runs", out=tmp_path / "out")
-    scored = rescore(tmp_path / "out")["phantoms"].systems[folder.name]
+    evaluate(scene, system, runs=tmp_path / "runs", out=tmp_path / "out")
+    scored = rescore(tmp_path / "out")["phantoms"].systems[system.name]
     assert scored.metrics["classification"]["accuracy"]["pooled"] > 0.6
     for row in scored.results.rounds:
         assert row.abstain_below == pytest.approx(load_bundle().abstain_below, abs=1e-5)
@@ -55,9 +55,9 @@ def test_one_bundle_per_round_is_found_and_calibrated_on_its_validation_side(tmp
     for fold in (0, 1):
         (tmp_path / "runs-of-old" / f"fold-{fold}").mkdir(parents=True)
         (tmp_path / "runs-of-old" / f"fold-{fold}" / "bundle").symlink_to(load_bundle().path)
-    folder = evaluate(scene, BundleSystem(tmp_path / "runs-of-old"), runs=tmp_path / "runs", out=tmp_path / "out")
-    rounds = rescore(tmp_path / "out")["phantoms"].systems[folder.name].results.rounds
-    assert all(np.isnan(row.abstain_below) for row in rounds)  # fitted on validation.csv
+    evaluate(scene, BundleSystem(tmp_path / "runs-of-old"), runs=tmp_path / "runs", out=tmp_path / "out")
+    (scored,) = rescore(tmp_path / "out")["phantoms"].systems.values()
+    assert all(np.isnan(row.abstain_below) for row in scored.results.rounds)  # fitted on the validation rows
     with pytest.raises(NotFoundError, match="no bundle for round seed-0/fold-0"):
         evaluate(scene, BundleSystem(tmp_path), runs=tmp_path / "other", out=tmp_path / "out")
 
@@ -70,10 +70,11 @@ def test_an_ensemble_is_scored_like_a_bundle_and_knows_what_its_members_know(tmp
     (members[1] / "bundle.json").write_text(json.dumps(manifest))
     ensemble = write_ensemble(tmp_path / "both", members, name="both", version="1", norms=[1.0, 1.0])
     scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
-    folder = evaluate(scene, BundleSystem(ensemble), runs=tmp_path / "runs", out=tmp_path / "out")
-    alone = evaluate(scene, BundleSystem(members[0]), runs=tmp_path / "runs", out=tmp_path / "out")
+    systems = [BundleSystem(ensemble), BundleSystem(members[0])]
+    for system in systems:
+        evaluate(scene, system, runs=tmp_path / "runs", out=tmp_path / "out")
     scored = rescore(tmp_path / "out")["phantoms"].systems
-    both, one = (scored[each.name].metrics["classification"] for each in (folder, alone))
+    both, one = (scored[system.name].metrics["classification"] for system in systems)
     assert both["accuracy"]["pooled"] == one["accuracy"]["pooled"]  # the same network twice
     for case in ({"phantom": ("phantom-99-0",)}, {"busi": ("benign (1)",)}):
         with pytest.raises(SplitError, match="1 cases of the test side"):
@@ -108,7 +109,7 @@ def test_what_is_scored_is_what_is_served() -> None:
     speaks = BundleSpeaks(load_bundle())
     known, asked = speaks.answer(gallery).embeddings, speaks.answer(queries).embeddings
     ties = {s.name: i for i, s in enumerate(samples)}
-    ranked = rank(queries, asked, gallery=gallery, gallery_embeddings=known, ties=ties, seed=0, fold=0)
+    ranked = rank(queries, asked, gallery=gallery, gallery_embeddings=known, ties=ties)
     speaks.check_served(gallery, known, queries=queries, ranked=ranked)
     with pytest.raises(ResultsError, match="the engine serves similarities"):
         speaks.check_served(gallery, known, queries=queries, ranked=ranked[::-1])

@@ -1,5 +1,6 @@
 """The results in the repository: every figure comes out of the rows again, and the page leads to them."""
 
+import bz2
 import json
 import re
 import time
@@ -10,6 +11,8 @@ import pytest
 from sonoseek.evaluate import PROTOCOLS, rescore
 from sonoseek.evaluate.page import write_page
 from sonoseek.evaluate.rescoring import ScoredProtocol
+from sonoseek.evaluate.rows import ScanRow
+from sonoseek.evaluate.tables import LOCK, place_rows, read_systems
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -44,11 +47,14 @@ def test_every_committed_figure_comes_out_again_in_time(again: tuple[dict[str, S
     systems = [system for protocol in scored.values() for system in protocol.systems.values()]
     assert len(systems) >= 40
     for system in systems:
-        committed = json.loads((system.folder / "metrics.json").read_text())
-        nearly(json.loads(json.dumps(system.metrics)), committed, str(system.folder.relative_to(RESULTS)))
-    for protocol in scored.values():
-        committed = json.loads((protocol.folder / "comparisons.json").read_text())
-        nearly(json.loads(json.dumps(list(protocol.compared))), committed, protocol.folder.name)
+        assert system.metrics["system"]["name"] == system.name
+    for name, protocol in scored.items():
+        committed = json.loads((protocol.folder / "scores.json").read_text())
+        assert protocol.about == committed["protocol"]
+        assert list(protocol.systems) == list(committed["systems"])
+        for each, system in protocol.systems.items():
+            nearly(json.loads(json.dumps(system.metrics)), committed["systems"][each], f"{name}/{each}")
+        nearly(json.loads(json.dumps(list(protocol.compared))), committed["comparisons"], name)
     # of processor time, over all cores: a machine that is busy otherwise must not fail this
     assert seconds < 2 * SECONDS
 
@@ -85,30 +91,49 @@ def test_the_committed_page_is_that_of_the_rows(again: tuple[dict[str, ScoredPro
     assert all(abs(float(a) - float(b)) <= 0.0015 for a, b in differing)
 
 
+def committed() -> list[Path]:
+    return [path for path in RESULTS.rglob("*") if path.is_file() and path.name != LOCK]
+
+
 def test_results_name_no_machine_and_show_no_scan() -> None:
-    for path in RESULTS.rglob("*"):
-        if path.is_file():
-            assert path.suffix in {".csv", ".json", ".svg", ".md", ".html", ".png"}, path
-            if path.suffix != ".png":
-                assert not re.search(r"/(home|root|work|tmp)/", path.read_text()), path
+    for path in committed():
+        assert path.suffix in {".bz2", ".json", ".svg", ".md", ".html", ".png"}, path
+        if path.suffix != ".png":
+            text = bz2.decompress(path.read_bytes()).decode() if path.suffix == ".bz2" else path.read_text()
+            assert not re.search(r"/(home|root|work|tmp)/", text), path
     assert [path.name for path in RESULTS.rglob("*.png")] == ["conditions.png"]  # a phantom
+
+
+def test_results_stay_small() -> None:
+    assert len(committed()) <= 120
+    assert sum(path.stat().st_size for path in committed()) <= 8_000_000
+
+
+def test_tables_are_what_this_code_writes(tmp_path: Path) -> None:
+    """Rows are read and written again without another byte: no digit is lost."""
+    for path in sorted(RESULTS.rglob("rows.csv.bz2"), key=lambda path: path.stat().st_size)[:2]:
+        for system, rows_of_it in read_systems(path, ScanRow).items():
+            place_rows(tmp_path / path.parent.name, ScanRow, rows_of_it, system=system)
+        assert bz2.decompress((tmp_path / path.parent.name).read_bytes()) == bz2.decompress(path.read_bytes())
 
 
 def test_every_committed_figure_of_heatmaps_comes_out_again_and_stands_in_the_docs() -> None:
     from sonoseek.evaluate.explaining.page import TABLE
-    from sonoseek.evaluate.explaining.summary import summarise
+    from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
+    from sonoseek.evaluate.explaining.summary import MAPS, OUTLINES, PAIRS, summarise
 
-    folders = [file.parent for file in sorted(RESULTS.glob("explanations/*/*/maps.csv"))]
+    folders = [file.parent for file in sorted(RESULTS.glob(f"explanations/*/{MAPS}"))]
     assert folders
     page = (RESULTS / "explanations.md").read_text()
     for folder in folders:
-        committed = json.loads((folder / "metrics.json").read_text())
-        found = json.loads(json.dumps(summarise(folder)))
-        nearly(found, {name: committed[name] for name in found}, folder.name)
-        table = (folder / TABLE).read_text()
-        assert {"Grad-CAM", "HiResCAM", "RISE", "occlusion"} <= {line.split("|")[1].strip() for line in rows(table)}
-        if folder.name == "hybrid-alone":
-            assert set(rows(table)) <= set(rows(page))
+        tables = [read_systems(folder / n, k) for n, k in ((MAPS, MapRow), (PAIRS, PairRow), (OUTLINES, OutlineRow))]
+        for name, kept in json.loads((folder / "scores.json").read_text())["systems"].items():
+            found = json.loads(json.dumps(summarise(*(table[name] for table in tables))))
+            nearly(found, {key: kept[key] for key in found}, name)
+            table = (folder / name / TABLE).read_text()
+            assert {"Grad-CAM", "HiResCAM", "RISE", "occlusion"} <= {line.split("|")[1].strip() for line in rows(table)}
+            if name == "hybrid-alone":
+                assert set(rows(table)) <= set(rows(page))
 
 
 def rows(text: str) -> list[str]:

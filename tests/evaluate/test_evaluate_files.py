@@ -1,4 +1,4 @@
-"""Files of results: what is written is read back, and what is wrong with a file is said."""
+"""Files of results: what is written is read back, and rows that contradict each other are named."""
 
 import re
 import shutil
@@ -6,100 +6,147 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sonoseek.core import NotFoundError, ResultsError
 from sonoseek.evaluate import rescore
-from sonoseek.evaluate.files import read_cases, read_system, write_cases, write_system
+from sonoseek.evaluate.files import (
+    ABOUT,
+    CASES,
+    ROUNDS,
+    ROWS,
+    SCORES,
+    place_results,
+    read_cases,
+    read_results,
+    write_cases,
+)
+from sonoseek.evaluate.rows import RoundRow, ScanRow, SystemResults
+from sonoseek.evaluate.tables import place_rows, read_json, write_json
 
-Change = Callable[[list[str]], list[str]]
+SYSTEM = "nearest-pixels"
+Change = Callable[[list[ScanRow]], list[ScanRow]]
 
 
 @pytest.fixture
 def results(walked: Path, tmp_path: Path) -> Path:
-    """A copy of `out/tiny/nearest-pixels`, to be spoiled."""
-    shutil.copytree(walked.parents[1], tmp_path / "out")
-    return tmp_path / "out" / "tiny" / "nearest-pixels"
+    """A copy of `out/tiny`, scored, to be spoiled."""
+    shutil.copytree(walked, tmp_path / "out" / "tiny")
+    if not (tmp_path / "out" / "tiny" / SCORES).is_file():
+        rescore(tmp_path / "out")
+    return tmp_path / "out" / "tiny"
 
 
 def test_what_is_written_is_read_back(results: Path, tmp_path: Path) -> None:
-    cases = read_cases(results.parent / "cases.csv")
-    rows = read_system(results, cases)
-    write_cases(tmp_path / "cases.csv", cases.values())
-    write_system(tmp_path / "again", rows)
-    assert read_cases(tmp_path / "cases.csv") == cases
-    again = read_system(tmp_path / "again", cases)
-    assert again.retrieval == rows.retrieval
-    assert [row.scan for row in again.predictions] == [row.scan for row in rows.predictions]
+    cases = read_cases(results / CASES)
+    rows = read_results(results, cases)[SYSTEM]
+    write_cases(tmp_path / CASES, cases.values())
+    place_results(tmp_path, rows, system=SYSTEM)
+    for name in (CASES, ROWS, ROUNDS):
+        assert (tmp_path / name).read_bytes() == (results / name).read_bytes()
 
 
-def cell(line: str, place: int, text: str) -> str:
-    parts = line.split(",")
-    parts[place] = text
-    return ",".join(parts)
+def changed(**values: object) -> Change:
+    """The second row with some fields changed."""
+    return lambda rows: [rows[0], replace(rows[1], **values), *rows[2:]]
 
 
-def changed(place: int, text: str) -> Change:
-    """The third line with one cell changed."""
-    return lambda lines: [*lines[:2], cell(lines[2], place, text), *lines[3:]]
+def matching(*names: str) -> Change:
+    """The second row with other matches."""
+    return lambda rows: [rows[0], replace(rows[1], search=replace(rows[1].search, matches=names)), *rows[2:]]
 
 
 SPOILED = {
-    "a missing row": ("predictions.csv", lambda lines: lines[:-1], r"1 test scans have no prediction for seed 1"),
-    "a repeated row": ("predictions.csv", lambda lines: [*lines, lines[5]], r"stands twice for seed 0"),
-    "no rows": ("predictions.csv", lambda lines: lines[:1], "no predictions"),
-    "NaN": ("predictions.csv", changed(5, "nan"), r"line 3: probabilities are \(nan"),
-    "infinity": ("predictions.csv", changed(6, "inf"), "each lies in 0 … 1"),
-    "a negative one": ("predictions.csv", changed(6, "-0.2"), "each lies in 0 … 1"),
-    "words": ("predictions.csv", changed(6, "often"), "normal|benign is 'often', which is no number"),
-    "another sum": ("predictions.csv", changed(7, "0.9"), "they must sum to 1"),
-    "an unknown scan": ("predictions.csv", changed(2, "case 9999"), "scan 'case 9999' is unknown; cases.csv"),
-    "another label": ("predictions.csv", changed(4, "cyst"), "is 'cyst' of group"),
-    "another group": ("predictions.csv", changed(3, "g99"), "both must agree"),
-    "a seed in words": ("predictions.csv", changed(0, "first"), "seed is 'first'"),
-    "a short row": ("predictions.csv", lambda lines: [*lines[:2], "0,0,case 3", *lines[3:]], "heading's 8 columns"),
-    "no column": ("predictions.csv", lambda lines: [lines[0].replace("malignant", "cancer"), *lines[1:]], "malignant"),
-    "an unknown match": ("retrieval.csv", changed(9, "case 1|case 9999"), "'case 9999' is unknown"),
-    "a match twice": ("retrieval.csv", changed(9, "case 1|case 1"), "stands twice, or is the query itself"),
-    "a query twice": ("retrieval.csv", lambda lines: [*lines, lines[3]], "each is asked once"),
-    "a query missing": ("retrieval.csv", lambda lines: lines[:-2], "2 scans stand in predictions or retrieval"),
-    "AP above 1": ("retrieval.csv", changed(5, "1.2"), "average_precision is '1.2'"),
-    "no AP": ("retrieval.csv", changed(5, ""), "average_precision is ''"),
-    "a case twice": ("../cases.csv", lambda lines: [*lines, lines[1]], "stands twice; each stands once"),
-    "an unknown class": ("../cases.csv", changed(4, "cyst"), "label is 'cyst'"),
-    "a damaged threshold": ("rounds.csv", changed(11, "high"), "abstain_below is 'high'"),
-    "a changed scan unknown": ("robustness.csv", changed(3, "nobody"), "scan 'nobody' is unknown"),
+    "a missing row": (lambda rows: rows[1:], r"1 test scans have no prediction for seed 0"),
+    "a repeated row": (lambda rows: [*rows, rows[5]], r"seed 0, test scan '.*' stands twice"),
+    "no predictions": (lambda rows: [row for row in rows if row.side != "test"], "no predictions"),
+    "another sum": (changed(malignant=0.9, benign=0.9), "they must sum to 1"),
+    "an unknown scan": (changed(scan="case 9999"), f"scan 'case 9999' is unknown; {re.escape(CASES)}"),
+    "another label": (lambda rows: changed(label=other(rows[1]))(rows), "both must agree"),
+    "another group": (changed(group="g99"), "of group 'g99', but"),
+    "an unknown match": (matching("case 1", "case 9999"), "'case 9999' is unknown"),
+    "a match twice": (matching("case 1", "case 1"), "a match stands twice, or is the query itself"),
+    "the query itself": (lambda rows: matching(rows[1].scan)(rows), "or is the query itself"),
+    "a search missing": (changed(search=None), "1 test scans have no search though others have"),
+    "a round without its row": (
+        lambda rows: [replace(row, fold=row.fold + 1) for row in rows],
+        r"seed and fold \(0, 0\) stand in rows.csv.bz2 or rounds.csv.bz2 but not in both",
+    ),
+    "no rows": (lambda _: [], f"system '{SYSTEM}' stands in rows.csv.bz2 or about.json but not in both"),
 }
 
 
+def other(row: ScanRow) -> str:
+    return "benign" if row.label == "malignant" else "malignant"
+
+
 @pytest.mark.parametrize("name", SPOILED)
-def test_a_spoiled_file_is_refused_and_says_where(name: str, results: Path) -> None:
-    file, change, why = SPOILED[name]
-    path = results / file
-    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
-    before = (results / "metrics.json").read_text()
+def test_rows_that_contradict_are_refused_and_named(name: str, results: Path) -> None:
+    change, why = SPOILED[name]
+    cases = read_cases(results / CASES)
+    rows = read_results(results, cases)[SYSTEM].rows
+    place_rows(results / ROWS, ScanRow, change(list(rows)), system=SYSTEM)
+    before = (results / SCORES).read_text()
     with pytest.raises(ResultsError, match=why) as caught:
-        rescore(results.parents[1])
-    assert path.name in str(caught.value)
-    assert (results / "metrics.json").read_text() == before  # nothing is lost, nothing half-written
+        rescore(results.parent)
+    assert str(results) in str(caught.value)
+    assert (results / SCORES).read_text() == before  # nothing is lost, nothing half-written
 
 
-@pytest.mark.parametrize("file", ["predictions.csv", "validation.csv", "retrieval.csv", "rounds.csv", "metrics.json"])
+def test_a_case_that_stands_twice_is_refused(results: Path) -> None:
+    cases = [*read_cases(results / CASES).values()]
+    write_cases(results / CASES, [*cases, cases[3]])
+    with pytest.raises(ResultsError, match=rf"line 122: scan {re.escape(repr(cases[3].scan))} stands twice"):
+        rescore(results.parent)
+
+
+@pytest.mark.parametrize("file", [ROUNDS, ABOUT])
 def test_a_missing_file_is_named(file: str, results: Path) -> None:
-    if file == "predictions.csv":
-        (results / file).unlink()
-        assert rescore(results.parents[1]) == {}  # a folder without predictions is no system
-        return
     (results / file).unlink()
     with pytest.raises(ResultsError, match=re.escape(f"no readable {file}")):
-        rescore(results.parents[1])
+        rescore(results.parent)
 
 
-def test_a_binary_file_is_no_table(results: Path) -> None:
-    (results / "predictions.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ResultsError, match="no readable predictions"):
-        rescore(results.parents[1])
+def test_a_system_whose_rows_say_nothing_of_it_is_named(results: Path) -> None:
+    about = read_json(results / ABOUT)
+    write_json(results / ABOUT, {**about, "systems": {}})
+    with pytest.raises(ResultsError, match=f"system '{SYSTEM}' stands in"):
+        rescore(results.parent)
+    write_json(results / ABOUT, {"systems": {}})
+    with pytest.raises(ResultsError, match="lacks 'protocol' or 'systems'"):
+        rescore(results.parent)
+
+
+def test_a_folder_whose_first_system_is_being_scored_is_left_out(results: Path) -> None:
+    (results / ROWS).unlink()
+    assert rescore(results.parent) == {}
+
+
+def test_a_round_that_brought_a_damaged_threshold_is_refused(results: Path) -> None:
+    rounds = read_results(results, read_cases(results / CASES))[SYSTEM].rounds
+    place_rows(results / ROUNDS, RoundRow, [replace(rounds[0], abstain_below=2.0), *rounds[1:]], system=SYSTEM)
+    with pytest.raises(ResultsError, match="line 2: abstain_below is '2'"):
+        rescore(results.parent)
+
+
+def test_probabilities_are_counted_with_as_if_they_were_not_rounded() -> None:
+    told = {"seed": 0, "fold": 0, "side": "test", "scan": "a", "group": "a", "label": "benign"}
+    row = ScanRow(**told, normal=0.33333, benign=0.33333, malignant=0.33333)  # type: ignore[arg-type]
+    assert sum(row.probabilities) == pytest.approx(1, abs=1e-15)
+    results = SystemResults(rows=(row, replace(row, side="validation"), replace(row, condition="blur")), rounds=())
+    assert [r.side for r in results.predictions + results.validation] == ["test", "validation"]
+    assert [r.condition for r in results.changed] == ["blur"]
+    assert not results.searched
+    assert not results.own_archive
+
+
+def test_a_case_of_an_unknown_class_is_refused(results: Path) -> None:
+    cases = list(read_cases(results / CASES).values())
+    write_cases(results / CASES, [replace(cases[0], label="cyst"), *cases[1:]])
+    with pytest.raises(ResultsError, match="line 2: label is 'cyst'"):
+        rescore(results.parent)
 
 
 def test_a_folder_without_results_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"<protocol>/cases\.csv"):
+    with pytest.raises(NotFoundError, match=r"<protocol>/cases\.csv\.bz2"):
         rescore(tmp_path)

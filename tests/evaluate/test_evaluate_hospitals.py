@@ -10,11 +10,11 @@ from tiny_world import TinyDataset, TinyProtocol, walk
 from sonoseek.core import InvalidValueError
 from sonoseek.datasets import inner_validation
 from sonoseek.evaluate import rescore
-from sonoseek.evaluate.files import read_cases, read_system
+from sonoseek.evaluate.files import CASES, read_cases, read_results
 from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_cut, travelling_calibration, two_way
 from sonoseek.evaluate.page_hospitals import hospital_rows, hospital_tables
 from sonoseek.evaluate.protocols.base import Round
-from sonoseek.evaluate.rows import PredictionRow
+from sonoseek.evaluate.rows import CaseRow, ScanRow, Search, SystemResults
 
 
 class TwoHospitals(TinyProtocol):
@@ -52,9 +52,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return walk(TwoHospitals(guarded=False), tmp_path_factory.mktemp("hospitals"))
 
 
+def read(folder: Path) -> tuple[dict[str, CaseRow], SystemResults]:
+    cases = read_cases(folder / CASES)
+    return cases, read_results(folder, cases)["nearest-pixels"]
+
+
+def searched(results: SystemResults, kind: str) -> list[tuple[ScanRow, Search]]:
+    found = [(row, getattr(row, kind)) for row in results.predictions]
+    assert len(found) == 108
+    assert all(search is not None for _, search in found)
+    return found
+
+
 def test_each_hospital_is_scored_on_its_own_and_the_mean_is_theirs(folder: Path) -> None:
-    cases = read_cases(folder.parent / "cases.csv")
-    results = read_system(folder, cases)
+    cases, results = read(folder)
     found = hospital_figures(results, cases)
     assert set(found) == {"a", "b", "mean", "worst"}
     for name in ("a", "b"):
@@ -75,14 +86,13 @@ def test_each_hospital_is_scored_on_its_own_and_the_mean_is_theirs(folder: Path)
 
 
 def test_the_threshold_is_the_other_hospitals(folder: Path) -> None:
-    cases = read_cases(folder.parent / "cases.csv")
-    results = read_system(folder, cases)
+    cases, results = read(folder)
     rows = [r for r in results.predictions if cases[r.scan].dataset == "a"]
     held = [r for r in results.predictions if cases[r.scan].dataset != "a"]
     assert {cases[r.scan].dataset for r in held} == {"b"}
     lesions = [r for r in held if r.label != "normal"]
 
-    def score(row: PredictionRow) -> float:
+    def score(row: ScanRow) -> float:
         return row.probabilities[2] / max(1e-12, row.probabilities[1] + row.probabilities[2])
 
     cut = most_accurate_cut(np.array([score(r) for r in lesions]), np.array([r.label == "malignant" for r in lesions]))
@@ -92,33 +102,30 @@ def test_the_threshold_is_the_other_hospitals(folder: Path) -> None:
 
 
 def test_own_archive_searches_never_answer_with_the_querys_group(folder: Path) -> None:
-    cases = read_cases(folder.parent / "cases.csv")
-    results = read_system(folder, cases)
-    assert len(results.own_archive) == len(results.predictions) == 108
-    for row in results.own_archive:
-        assert {cases[match].dataset for match in row.matches} == {cases[row.scan].dataset}
-        assert cases[row.scan].group not in {cases[match].group for match in row.matches}
-    for row in results.retrieval:
-        assert {cases[match].dataset for match in row.matches} == {"ab".replace(cases[row.scan].dataset, "")}
+    cases, results = read(folder)
+    for row, search in searched(results, "own_archive"):
+        assert {cases[match].dataset for match in search.matches} == {cases[row.scan].dataset}
+        assert row.group not in {cases[match].group for match in search.matches}
+    for row, search in searched(results, "search"):
+        assert {cases[match].dataset for match in search.matches} == {"ab".replace(cases[row.scan].dataset, "")}
     found = hospital_figures(results, cases)
-    own = [r for r in results.own_archive if cases[r.scan].dataset == "a"]
-    shares = [np.mean([cases[m].label == cases[r.scan].label for m in r.matches[:5]]) for r in own]
+    own = [(r, s) for r, s in searched(results, "own_archive") if cases[r.scan].dataset == "a"]
+    shares = [np.mean([cases[m].label == r.label for m in s.matches[:5]]) for r, s in own]
     assert found["a"]["own_archive_precision@5"]["value"] == pytest.approx(np.mean(shares))
 
 
 def test_a_query_whose_class_no_other_hospital_has_is_not_scored_among_them(folder: Path) -> None:
-    cases = read_cases(folder.parent / "cases.csv")
-    results = read_system(folder, cases)
-    normal = [r for r in results.retrieval if r.scan.startswith("b/") and cases[r.scan].label == "normal"]
+    cases, results = read(folder)
+    found = [(row, search) for row, search in searched(results, "search") if row.scan.startswith("b/")]
+    normal = [search.relevant for row, search in found if row.label == "normal"]
     assert normal
-    assert {r.relevant for r in normal} == {0}
-    scored = [r for r in results.retrieval if r.scan.startswith("b/") and r.relevant]
-    shares = [np.mean([cases[m].label == cases[r.scan].label for m in r.matches[:5]]) for r in scored]
+    assert set(normal) == {0}
+    shares = [np.mean([cases[m].label == r.label for m in s.matches[:5]]) for r, s in found if s.relevant]
     assert hospital_figures(results, cases)["b"]["precision@5"]["value"] == pytest.approx(np.mean(shares))
 
 
 def test_the_page_and_the_command_line_have_a_table(folder: Path) -> None:
-    systems = list(rescore(folder.parents[1])["two-hospitals"].systems.values())
+    systems = list(rescore(folder.parent)["two-hospitals"].systems.values())
     (shown,) = hospital_tables(systems)
     assert [(head["value"], head["scans"]) for head in shown["heads"]] == [("a", 48), ("b", 60), ("mean", 108)]
     assert any("two-way accuracy" in line for line in shown["rows"][0]["cells"][2])
@@ -128,7 +135,7 @@ def test_the_page_and_the_command_line_have_a_table(folder: Path) -> None:
 
 
 def test_a_protocol_on_one_archive_has_no_such_table(walked: Path) -> None:
-    systems = list(rescore(walked.parents[1], write=False)["tiny"].systems.values())
+    systems = list(rescore(walked.parent, write=False)["tiny"].systems.values())
     assert hospital_tables(systems) == []
     assert hospital_rows(systems)[1] == []
 
@@ -143,20 +150,27 @@ def test_the_most_accurate_cut_is_right_most_often_whatever_the_ties() -> None:
 
 
 def test_errors_are_counted_among_the_surest() -> None:
-    rows = [
-        PredictionRow(seed=0, fold=0, scan=str(i), group=str(i), label=label, probabilities=(0.0, 1 - p, p))
-        for i, (label, p) in enumerate([("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9)])
-    ]
-    rows.append(PredictionRow(seed=0, fold=0, scan="x", group="x", label="malignant", probabilities=(0, 0.55, 0.45)))
+    told = [("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9), ("malignant", 0.45)]
+    rows = [row(label, p, scan=str(i)) for i, (label, p) in enumerate(told)]
     figures = two_way(rows, np.ones((1, 5)), held=())
     assert figures["error_at_80%_coverage"][0] == 0
     assert figures["aurc"][0] > 0
     assert "accuracy" not in figures  # nothing to fit a threshold on
 
 
-def row(label: str, malignancy: float, *, normal: float = 0.0) -> PredictionRow:
-    probabilities = (normal, (1 - normal) * (1 - malignancy), (1 - normal) * malignancy)
-    return PredictionRow(seed=0, fold=0, scan="s", group="g", label=label, probabilities=probabilities)
+def row(label: str, malignancy: float, *, normal: float = 0.0, scan: str = "s") -> ScanRow:
+    lesion = 1 - normal
+    return ScanRow(
+        seed=0,
+        fold=0,
+        side="test",
+        scan=scan,
+        group=scan,
+        label=label,
+        normal=normal,
+        benign=lesion * (1 - malignancy),
+        malignant=lesion * malignancy,
+    )
 
 
 def test_a_calibration_that_travels_lowers_what_was_too_sure() -> None:

@@ -236,5 +236,5 @@ def test_a_curve_of_scans_of_one_class_is_drawn_without_a_warning() -> None:
 
     axes = Figure().subplots()
     block: Any = SimpleNamespace(truth=np.array([2, 2]), probabilities=np.full((2, 3), 1 / 3))
-    _roc(axes, {0: block})  # warnings are errors here
+    _roc(axes, {"a system": block})  # warnings are errors here
     assert axes.get_legend() is None

@@ -206,7 +206,7 @@ def test_results_and_pages_say_what_was_dropped(scans, tmp_path: Path) -> None:
     third = BundleSystem(bundle_that_learnt(tmp_path / "third", [s for _, s in scans[:1]]))  # drops other scans
     with pytest.raises(ResultsError, match="what another bundle has learnt"):
         evaluate(scene_of(table, tmp_path), third, runs=tmp_path / "third-runs", out=tmp_path / "out")
-    assert not list((tmp_path / "third-runs").rglob("*.csv"))  # nothing was scored
+    assert not list((tmp_path / "third-runs").rglob("*.csv.bz2"))  # nothing was scored
     refused = bundle_that_learnt(tmp_path / "other", [s for _, s in scans])
     with pytest.raises(SplitError, match="12 of 12 scans"):
         evaluate(scene_of(table, tmp_path), BundleSystem(refused), runs=tmp_path / "runs", out=tmp_path / "none")

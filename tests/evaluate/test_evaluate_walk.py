@@ -1,24 +1,34 @@
 """A protocol walked from end to end, and the three tricks that an honest benchmark must see through."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from tiny_world import CACHE, CLASSES, TinyDataset, TinyProtocol, walk
 
 from sonoseek.core import ResultsError
 from sonoseek.evaluate import SYSTEMS, evaluate, open_scene, rescore
 from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED, condition
-from sonoseek.evaluate.files import read_cases, read_system
+from sonoseek.evaluate.files import (
+    CASES,
+    ROWS,
+    place_about,
+    place_results,
+    read_about,
+    read_cases,
+    read_results,
+    write_cases,
+)
 from sonoseek.evaluate.rescoring import ScoredSystem
+from sonoseek.evaluate.rows import SystemResults
 
 
 def scored(folder: Path) -> ScoredSystem:
-    """Of `out/tiny/nearest-pixels`."""
-    return rescore(folder.parents[1])["tiny"].systems[folder.name]
+    """Nearest pixels of a protocol's folder."""
+    return rescore(folder.parent)[folder.name].systems["nearest-pixels"]
 
 
 def pooled(system: ScoredSystem, part: str, name: str) -> float:
@@ -27,18 +37,20 @@ def pooled(system: ScoredSystem, part: str, name: str) -> float:
 
 
 def test_a_walk_leaves_rows_of_every_scan_and_every_seed(walked: Path) -> None:
-    cases = read_cases(walked.parent / "cases.csv")
-    rows = read_system(walked, cases)
+    cases = read_cases(walked / CASES)
+    rows = read_results(walked, cases)["nearest-pixels"]
     assert len(cases) == 120
-    assert len(rows.predictions) == len(rows.retrieval) == 240
+    assert len(rows.predictions) == 240
     assert len(rows.rounds) == 6
-    by_scan = {row.scan: row for row in cases.values()}
-    for row in rows.retrieval:
-        assert len(row.matches) == 10
-        assert by_scan[row.scan].group not in {by_scan[match].group for match in row.matches}
-    conditions = {row.condition for row in rows.robustness}
-    assert conditions == {UNCHANGED, *(c.name for c in CONDITIONS)}
-    assert len(rows.robustness) == 120 * (1 + len(CONDITIONS))  # the first seed alone
+    for row in rows.predictions:
+        assert row.search is not None
+        assert len(row.search.matches) == 10
+        assert row.group not in {cases[match].group for match in row.search.matches}
+        assert row.own_archive is None
+    assert {row.condition for row in rows.changed} == {c.name for c in CONDITIONS}
+    assert len(rows.changed) == 120 * len(CONDITIONS)  # the first seed alone
+    assert {row.side for row in rows.validation} == {"validation"}
+    assert len(rows.rows) == len(rows.predictions) + len(rows.changed) + len(rows.validation)
 
 
 def test_the_figures_say_what_a_system_that_sees_the_class_can_do(walked: Path) -> None:
@@ -57,6 +69,7 @@ def test_the_figures_say_what_a_system_that_sees_the_class_can_do(walked: Path) 
     assert system.metrics["counts"]["patients"] == 60
     assert system.metrics["patients"]["accuracy"]["pooled"] > 0.5
     assert system.metrics["robustness"]["blur"]["accuracy"]["change_low"] is not None
+    assert list(system.metrics["robustness"]) == [UNCHANGED, *(c.name for c in CONDITIONS)]
     json.dumps(system.metrics, allow_nan=False)
 
 
@@ -99,30 +112,26 @@ def test_swapping_two_classes_swaps_their_figures_and_no_others(tmp_path: Path, 
         for kind in ("sensitivity", "specificity"):
             # the folds of the swapped archive are drawn anew, so the figures agree closely, not exactly
             assert turned[f"{kind}_{name}"]["mean"] == pytest.approx(first[f"{kind}_{other}"], abs=0.08)
-    rows = read_system(there.folder, read_cases(there.folder.parent / "cases.csv"))
-    assert {row.label for row in rows.predictions} == set(CLASSES)
+    assert {row.label for row in there.results.predictions} == set(CLASSES)
 
 
 def test_swapped_columns_swap_the_figures_exactly(walked: Path, tmp_path: Path) -> None:
     """The same rows with two classes' names exchanged throughout: every per-class figure changes place."""
-    folder = tmp_path / "tiny" / "nearest-pixels"
-    folder.mkdir(parents=True)
-    swap = {"benign": "malignant", "malignant": "benign"}
-    for source in (walked.parent / "cases.csv", *walked.glob("*.csv")):
-        with source.open(newline="") as stream:
-            rows = list(csv.reader(stream))
-        head = [swap.get(name.removeprefix("gallery_"), name) for name in rows[0]]
-        head = [
-            f"gallery_{new}" if old.startswith("gallery_") and new != old else new
-            for old, new in zip(rows[0], head, strict=True)
-        ]
-        if "label" in head:
-            place = head.index("label")
-            rows[1:] = [[*r[:place], swap.get(r[place], r[place]), *r[place + 1 :]] for r in rows[1:]]
-        target = folder.parent if source.name == "cases.csv" else folder
-        with (target / source.name).open("w", newline="") as stream:
-            csv.writer(stream).writerows([head, *rows[1:]])
-    (folder / "metrics.json").write_text((walked / "metrics.json").read_text())
+    swap = {"benign": "malignant", "malignant": "benign", "normal": "normal"}
+    folder = tmp_path / "tiny"
+    cases = read_cases(walked / CASES)
+    results = read_results(walked, cases)["nearest-pixels"]
+    folder.mkdir()
+    write_cases(folder / CASES, [replace(case, label=swap[case.label]) for case in cases.values()])
+    swapped = SystemResults(
+        rows=tuple(replace(r, label=swap[r.label], benign=r.malignant, malignant=r.benign) for r in results.rows),
+        rounds=tuple(
+            replace(r, gallery_benign=r.gallery_malignant, gallery_malignant=r.gallery_benign) for r in results.rounds
+        ),
+    )
+    place_results(folder, swapped, system="nearest-pixels")
+    about = read_about(walked)
+    place_about(folder, protocol=about["protocol"], name="nearest-pixels", about=about["systems"]["nearest-pixels"])
     here, there = scored(walked).metrics, scored(folder).metrics
     for name in ("sensitivity", "specificity"):
         for one, other in swap.items():
@@ -183,6 +192,25 @@ def test_a_stopped_run_goes_on_at_its_round(tmp_path: Path) -> None:
     system.identity = "counting-2"  # another system under the same name learns anew
     evaluate(scene, system, **places)  # type: ignore[arg-type]
     assert len(system.fits) == 6
+    (tmp_path / "runs" / "tiny" / "counting" / "seed-0" / "fold-1" / ROWS).unlink()  # a round without its rows
+    evaluate(scene, system, **places)  # type: ignore[arg-type]
+    assert system.fits[6:] == ["seed-0/fold-1"]
+
+
+def test_systems_scored_one_after_the_other_stand_in_one_table(tmp_path: Path) -> None:
+    scene = open_scene(TinyProtocol(), data_root=None, cache=CACHE)
+    places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    folder = walk(TinyProtocol(), tmp_path)
+    alone = rescore(tmp_path / "out")["tiny"].systems["nearest-pixels"].metrics
+    before = (folder / ROWS).read_bytes()
+    evaluate(scene, Counting(), **places)  # type: ignore[arg-type]
+    both = rescore(tmp_path / "out")["tiny"].systems
+    assert list(both) == ["counting", "nearest-pixels"]
+    assert both["nearest-pixels"].metrics == alone
+    assert both["counting"].metrics["classification"] == alone["classification"]  # it is the same under another name
+    assert (folder / ROWS).read_bytes() != before
+    evaluate(scene, Counting(), **places)  # type: ignore[arg-type]
+    assert list(rescore(tmp_path / "out")["tiny"].systems) == ["counting", "nearest-pixels"]  # replaced, not added
 
 
 def test_results_of_other_data_do_not_stand_side_by_side(tmp_path: Path) -> None:
@@ -207,15 +235,15 @@ def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> N
             return (Round(seed=0, fold=0, **sides),)
 
     folder = walk(Elsewhere(guarded=False), tmp_path)
-    metrics = rescore(folder.parents[1])["elsewhere"].systems[folder.name].metrics
+    system = scored(folder)
+    metrics = system.metrics
     assert metrics["counts"]["scans"] == 36
     assert metrics["counts"]["scored"] == 24
     assert metrics["unlearnt"]["normal"]["scans"] == 12
     assert metrics["unlearnt"]["normal"]["called_normal"] == 0
     assert "sensitivity_normal" not in metrics["classification"]
-    rows = read_system(folder, read_cases(folder.parent / "cases.csv"))
-    assert all(row.scan.startswith("b/") for row in rows.predictions)
-    assert all(row.probabilities[0] == 0 for row in rows.predictions)
+    assert all(row.scan.startswith("b/") for row in system.results.predictions)
+    assert all(row.probabilities[0] == 0 for row in system.results.predictions)
 
 
 @pytest.mark.parametrize("name", [c.name for c in CONDITIONS])

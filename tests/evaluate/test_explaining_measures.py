@@ -1,18 +1,16 @@
 """The measures of heatmaps, on maps whose figures are known."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from sonoseek.core import ResultsError
 from sonoseek.encoder import Encoding
 from sonoseek.evaluate.explaining.asking import Seen, centre, noise, rank_correlation, ranked
 from sonoseek.evaluate.explaining.faithfulness import curves, impute, road, similarity_drops
 from sonoseek.evaluate.explaining.localisation import localise, shadow
-from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, read_rows, write_rows
+from sonoseek.evaluate.explaining.rows import MapRow
 from sonoseek.evaluate.explaining.summary import summarise
 
 SIDE = 32
@@ -178,32 +176,8 @@ def row(scan: str, method: str, **values: object) -> MapRow:
     return MapRow(**(told | {"method": method} | values))  # type: ignore[arg-type]
 
 
-class TestRows:
-    def test_there_and_back(self, tmp_path):
-        rows = [row("a", "rise", inside=0.25, area=0.1), row("b", "rise")]
-        write_rows(tmp_path / "maps.csv", rows)
-        back = read_rows(tmp_path / "maps.csv", MapRow)
-        assert back[0] == dataclasses.replace(rows[0], **{n: getattr(back[0], n) for n in nans(rows[0])})
-        assert all(math.isnan(getattr(back[1], name)) for name in nans(rows[1]))
-
-    def test_other_columns_and_bad_cells_are_refused(self, tmp_path):
-        path = tmp_path / "maps.csv"
-        write_rows(path, [row("a", "rise", inside=0.25)])
-        with pytest.raises(ResultsError, match="columns"):
-            read_rows(path, OutlineRow)
-        path.write_text(path.read_text().replace("0.25", "much"))
-        with pytest.raises(ResultsError, match="does not read"):
-            read_rows(path, MapRow)
-        with pytest.raises(ResultsError, match="does not read"):
-            read_rows(tmp_path / "nothing.csv", MapRow)
-
-
-def nans(told: MapRow) -> list[str]:
-    return [name for name, value in vars(told).items() if isinstance(value, float) and math.isnan(value)]
-
-
 class TestSummary:
-    def test_means_intervals_and_tests(self, tmp_path):
+    def test_means_intervals_and_tests(self):
         rng = np.random.default_rng(0)
         rows = []
         for number in range(40):
@@ -220,8 +194,7 @@ class TestSummary:
                         error=1e-6 * number if method == "class_evidence" else math.nan,
                     )
                 )
-        write_rows(tmp_path / "maps.csv", rows)
-        told = summarise(tmp_path)
+        told = summarise(rows)
         own = told["maps"]["verdict"]["class_evidence"]
         assert own["inside"]["mean"] == pytest.approx(np.mean([r.inside for r in rows[::2]]), abs=1e-5)
         assert own["inside"]["low"] < own["inside"]["mean"] < own["inside"]["high"]
@@ -235,9 +208,8 @@ class TestSummary:
         assert against["insertion"]["better"] is False  # a tie
         assert told["exactness"]["class"] == pytest.approx(3.9e-5)
 
-    def test_scans_of_one_group_are_one_draw(self, tmp_path):
+    def test_scans_of_one_group_are_one_draw(self):
         values = [0.1] * 20 + [0.9] * 20
         one = [row(f"s{n}", "class_evidence", area=0.1, inside=v, group=f"g{n // 20}") for n, v in enumerate(values)]
-        write_rows(tmp_path / "maps.csv", one)
-        figure = summarise(tmp_path)["maps"]["verdict"]["class_evidence"]["inside"]
+        figure = summarise(one)["maps"]["verdict"]["class_evidence"]["inside"]
         assert (figure["low"], figure["high"]) == (0.1, 0.9)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,15 @@ from sonoseek.encoder import load_bundle
 from sonoseek.evaluate import SYSTEMS, open_scene
 from sonoseek.evaluate.explaining import explain_rounds, rescore_explanations
 from sonoseek.evaluate.explaining.page import write_explanation_page
-from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, read_rows
+from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.explaining.scan import pick_thorough
+from sonoseek.evaluate.explaining.summary import MAPS, OUTLINES, PAIRS
+from sonoseek.evaluate.files import ABOUT, SCORES
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.evaluate.systems.base import Sample
 from sonoseek.evaluate.systems.bundle import BundleSystem
+from sonoseek.evaluate.tables import read_systems
 
 
 class Phantoms:
@@ -63,8 +67,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+def figures(measured: Path) -> dict[str, Any]:
+    (found,) = json.loads((measured / SCORES).read_text())["systems"].values()
+    return found
+
+
 def test_rows_of_every_scan_and_method(measured: Path) -> None:
-    rows = read_rows(measured / "maps.csv", MapRow)
+    (rows,) = read_systems(measured / MAPS, MapRow).values()
     verdicts = [row for row in rows if row.target == "verdict"]
     scans = {row.scan for row in verdicts}
     assert {(row.scan, row.method) for row in verdicts} >= {(s, m) for s in scans for m in ("class_evidence", "centre")}
@@ -82,39 +91,46 @@ def test_rows_of_every_scan_and_method(measured: Path) -> None:
 
 
 def test_our_maps_are_on_the_lesions_and_the_floors_are_not(measured: Path) -> None:
-    told = json.loads((measured / "metrics.json").read_text())["maps"]["verdict"]
+    told = figures(measured)["maps"]["verdict"]
     assert told["class_evidence"]["inside"]["mean"] > 2 * told["centre"]["inside"]["mean"]
     assert told["class_evidence"]["iou"]["mean"] > told["random"]["iou"]["mean"]
 
 
 def test_pairs_and_outlines(measured: Path) -> None:
-    pairs = read_rows(measured / "pairs.csv", PairRow)
+    (pairs,) = read_systems(measured / PAIRS, PairRow).values()
     assert {row.side for row in pairs} == {"query", "match"}
     own = [row for row in pairs if row.method == "pair_evidence"]
     assert max(row.error for row in own) < 1e-4
     assert np.mean([row.chosen for row in own]) > np.mean([row.random for row in own])
-    outlines = read_rows(measured / "outlines.csv", OutlineRow)
+    (outlines,) = read_systems(measured / OUTLINES, OutlineRow).values()
     assert np.mean([row.dice for row in outlines if row.drawn]) > 0.4
 
 
 def test_the_table_names_the_methods_and_the_figures_are_drawn(measured: Path) -> None:
-    page = write_explanation_page(measured, json.loads((measured / "metrics.json").read_text()))
+    (content,) = rescore_explanations(measured.parents[1]).values()
+    page = write_explanation_page(measured / "phantoms", content)
     text = page.read_text()
     for said in ("class evidence (ours)", "RISE", "centre Gaussian (floor)", "a test", "outline, an estimate"):
         assert said in text
     assert " nan" not in text
     for name in ("methods.svg", "sizes.svg"):
-        assert (measured / name).read_text().rstrip().endswith("</svg>")
+        assert (measured / "phantoms" / name).read_text().rstrip().endswith("</svg>")
 
 
 def test_figures_come_from_the_rows_alone(measured: Path) -> None:
-    before = json.loads((measured / "metrics.json").read_text())
-    again = rescore_explanations(measured.parents[2])
-    assert list(again.values()) == [before]
-    (measured / "metrics.json").write_text("{}")
-    with pytest.raises(ResultsError, match="Evaluate again"):
-        rescore_explanations(measured.parents[2])
-    (measured / "metrics.json").write_text(json.dumps(before))
+    before = (measured / SCORES).read_text()
+    (measured / SCORES).unlink()
+    ((name, again),) = rescore_explanations(measured.parents[1]).items()
+    assert name == f"phantoms/{load_bundle().bundle_id}"
+    assert (measured / SCORES).read_text() == before
+    assert figures(measured).items() <= again.items()
+    about = (measured / ABOUT).read_text()
+    for spoiled, why in (("{}", "lacks"), (about.replace(load_bundle().bundle_id, "other"), "not in both")):
+        (measured / ABOUT).write_text(spoiled)
+        with pytest.raises(ResultsError, match=why):
+            rescore_explanations(measured.parents[1])
+        assert (measured / SCORES).read_text() == before
+    (measured / ABOUT).write_text(about)
 
 
 def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Path, monkeypatch) -> None:
@@ -126,13 +142,13 @@ def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Pa
     again = explain_rounds(
         scene,
         BundleSystem(load_bundle().path),
-        runs=measured.parents[3] / "runs",
+        runs=measured.parents[2] / "runs",
         out=tmp_path / "out",
         per_class=1,
         rise_masks=64,
         command="a test",
     )
-    for name in ("maps.csv", "pairs.csv", "outlines.csv"):
+    for name in (MAPS, PAIRS, OUTLINES):
         assert (again / name).read_bytes() == (measured / name).read_bytes()
 
 

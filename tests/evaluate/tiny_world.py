@@ -108,7 +108,7 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 
 def walk(protocol: object, folder: Path, *, system: str = "nearest-pixels", **options: object) -> Path:
-    """Score a peer under a protocol; returns the system's folder."""
+    """Score a peer under a protocol; returns the protocol's folder."""
     scene = open_scene(protocol, data_root=None, cache=CACHE)  # type: ignore[arg-type]
     made = SYSTEMS.load(system)()
     return evaluate(scene, made, runs=folder / "runs", out=folder / "out", command="a test", **options)  # type: ignore[arg-type]

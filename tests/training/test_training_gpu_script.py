@@ -58,9 +58,8 @@ def test_it_trains_scores_every_hospital_and_packs_what_is_kept(tmp_path: Path) 
     command = ["bash", str(SCRIPT), str(ROOT / "recipes" / "tiny.toml"), str(tmp_path / "out")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    metrics = json.loads(
-        (tmp_path / "out" / "results" / "leave-one-hospital-out" / "tiny" / "metrics.json").read_text()
-    )
+    folder = tmp_path / "out" / "results" / "leave-one-hospital-out"
+    metrics = json.loads((folder / "scores.json").read_text())["systems"]["tiny"]
     assert set(metrics["hospitals"]) == {"busi", "busbra", "bus-uc", "mean", "worst"}
     packed = sorted((tmp_path / "out" / "pack").iterdir())
     assert packed
@@ -70,7 +69,7 @@ def test_it_trains_scores_every_hospital_and_packs_what_is_kept(tmp_path: Path) 
     with tarfile.open(whole) as archive:
         names = archive.getnames()
     assert "./run/network.safetensors" in names
-    assert "./results/leave-one-hospital-out/tiny/predictions.csv" in names
+    assert "./results/leave-one-hospital-out/rows.csv.bz2" in names
     assert not [name for name in names if "prepared" in name or name.endswith((".png", ".npz", ".ckpt"))]
 
 

@@ -64,15 +64,20 @@ def few(monkeypatch):
     monkeypatch.setattr(run_export, "find_failures", lambda bundle, **given: find(bundle, count=COUNT, **given))
 
 
-def metrics(system="tiny", *, protocol="busi-grouped", guarded=True, devices=None, identity="0"):
-    """As `evaluate` writes it, numbers made up."""
+def scores(*systems, protocol="busi-grouped", guarded=True):
+    """As `evaluate` writes it."""
+    about = {"name": protocol, "title": f"Title of {protocol}", "description": "", "guarded": guarded}
+    return json.dumps({"protocol": about, "systems": {told["system"]["name"]: told for told in systems}})
+
+
+def metrics(system="tiny", *, protocol="busi-grouped", devices=None, identity="0"):
+    """One system of it, numbers made up."""
 
     def figure(value):
         return {"mean": value, "sd": 0.02, "pooled": value, "low": value - 0.05, "high": value + 0.05, "folds": [value]}
 
     none = {"mean": None, "sd": None, "pooled": None, "low": None, "high": None, "folds": [None]}
     return {
-        "protocol": {"name": protocol, "title": f"Title of {protocol}", "description": "", "guarded": guarded},
         "system": {"name": system, "title": system, "description": "A tiny network.", "identity": identity},
         "made": {"command": f"sonoseek evaluate --protocol {protocol} --system {system}", "data": "0"},
         "counts": {"scans": 40, "scored": 39},
@@ -92,14 +97,12 @@ def results(tmp_path):
     """Two protocols, one of them unguarded and one with scanners, and a system beside."""
     part = {"value": 0.701, "low": 0.65, "high": 0.75}
     devices = {"GE | Logiq": {"scans": 21, "accuracy": part, "auroc_malignant": {**part, "value": None}, "map_full": 1}}
-    for told in (
-        metrics(protocol="a-leaky", guarded=False),
-        metrics(devices=devices),
-        metrics("radiomics"),
-    ):
-        folder = tmp_path / "results" / told["protocol"]["name"] / told["system"]["name"]
-        folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps(told))
+    for name, text in {
+        "a-leaky": scores(metrics(protocol="a-leaky"), protocol="a-leaky", guarded=False),
+        "busi-grouped": scores(metrics(devices=devices), metrics("radiomics")),
+    }.items():
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "scores.json").write_text(text)
     return tmp_path / "results"
 
 
@@ -156,9 +159,8 @@ def test_whose_figures_they_are_is_said_by_the_systems_identity(finished, result
     bundle = load_bundle(finished / "bundle")
     own = hashlib.sha256(json.dumps(bundle.training["recipe"], sort_keys=True).encode()).hexdigest()[:16]
     for identity, words in ((own, "this bundle's recipe, trained anew"), (bundle.bundle_id, "this very bundle")):
-        file = results / "busi-grouped" / "tiny" / "metrics.json"
-        file.write_text(json.dumps(metrics(identity=identity)))
-        (results / "a-leaky" / "tiny" / "metrics.json").unlink(missing_ok=True)
+        (results / "busi-grouped" / "scores.json").write_text(scores(metrics(identity=identity)))
+        (results / "a-leaky" / "scores.json").unlink(missing_ok=True)
         export_run(finished, tmp_path / "out", results=results, system="tiny")
         told = section((tmp_path / "out" / "MODEL_CARD.md").read_text(), "Figures of the protocols")
         assert words in told
@@ -180,14 +182,15 @@ def test_results_that_are_not_there_or_do_not_read_are_refused(results, tmp_path
         read_card_results(results, system="radiomic")
     with pytest.raises(NotFoundError, match="Known are: radiomics, tiny"):
         read_card_results(results, system="zzz")
-    file = results / "busi-grouped" / "radiomics" / "metrics.json"
+    file = results / "busi-grouped" / "scores.json"
     lacking = metrics("radiomics")
     del lacking["classification"]["ece"]
     for content, words in (
         ("{", "does not read"),
         (json.dumps({"protocol": 1}), "does not read"),
-        (json.dumps(lacking), "lacks ece"),
-        (json.dumps(metrics("tiny")), "holds the system 'tiny'"),
+        (scores(lacking), "lacks ece"),
+        (scores(metrics("radiomics")).replace('"name": "radiomics"', '"name": "tiny"'), "is called 'tiny' there"),
+        (scores(metrics("radiomics")).replace('"made"', '"maid"'), "does not read"),
     ):
         file.write_text(content)
         with pytest.raises(ResultsError, match=words):

@@ -61,9 +61,9 @@ def test_a_recipe_is_trained_per_round_and_scored(patient_recipe, tmp_path: Path
     )
     told: list[tuple[str, int, int]] = []
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
-    folder = evaluate(scene, system, on_progress=lambda *step: told.append(step), **places)
+    evaluate(scene, system, on_progress=lambda *step: told.append(step), **places)
     assert told[0][0] == "learning"
-    rounds = rescore(tmp_path / "out")["tiny-phantoms"].systems[folder.name].results.rounds
+    rounds = rescore(tmp_path / "out")["tiny-phantoms"].systems[system.name].results.rounds
     assert len({row.identity for row in rounds}) == 2
     for round_ in scene.rounds:
         run = tmp_path / "runs" / "tiny-phantoms" / "tiny-system" / round_.label / "training"

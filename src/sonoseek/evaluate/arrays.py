@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate.calibrate import conformal_quantile, fit_abstention, threshold_for
-from sonoseek.evaluate.rows import CaseRow, PredictionRow, RoundRow, SystemResults
+from sonoseek.evaluate.rows import CaseRow, RoundRow, ScanRow, SystemResults
 from sonoseek.evaluate.searches import search_chance, search_figures
 
 Floats = NDArray[np.float64]
@@ -88,8 +88,7 @@ def blocks(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[int, Bl
     found: dict[int, Block] = {}
     for seed in sorted({row.seed for row in results.predictions}):
         rows = [row for row in results.predictions if row.seed == seed]
-        asked = {row.scan: row for row in results.retrieval if row.seed == seed}
-        queries = [asked[row.scan] for row in rows] if asked else []
+        queries = rows if results.searched else []
         each = np.array([cuts.get((seed, row.fold), (math.nan,) * 4) for row in rows])
         found[seed] = Block(
             scans=tuple(row.scan for row in rows),
@@ -109,12 +108,12 @@ def blocks(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[int, Bl
     return found
 
 
-def truth_of(rows: Sequence[PredictionRow]) -> NDArray[np.int64]:
+def truth_of(rows: Sequence[ScanRow]) -> NDArray[np.int64]:
     """(n,): index into `PATHOLOGIES`."""
     return np.array([PATHOLOGIES.index(row.label) for row in rows], dtype=np.int64)
 
 
-def _cuts(round_: RoundRow, validation: Sequence[PredictionRow]) -> tuple[float, float, float, float]:
+def _cuts(round_: RoundRow, validation: Sequence[ScanRow]) -> tuple[float, float, float, float]:
     """The round's own thresholds, or those fitted on its validation side."""
     if not math.isnan(round_.abstain_below):
         return (round_.abstain_below, round_.conformal_quantile, round_.sensitivity_90, round_.specificity_90)

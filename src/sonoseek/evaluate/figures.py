@@ -1,59 +1,74 @@
-"""Figures of one system under one protocol, as SVG files beside its rows."""
+"""Curves of a protocol's leading systems, as one SVG file beside its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, Block, blocks, learnt_classes
-from sonoseek.evaluate.rows import CaseRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sonoseek.evaluate.rescoring import ScoredSystem
+    from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 
-SIZE = (3.6, 3.2)
+CURVES = "curves.svg"
+Floats = NDArray[np.float64]
+SIZE = (13.2, 3.0)
 INK, ACCENT, QUIET = "#1b2733", "#b45309", "#94a3b8"
 SERIES = ("#b45309", "#0f766e", "#6d28d9", "#1d4ed8", "#be123c")
-"""Told apart in grey and by colour-blind readers as well; seeds are drawn in them."""
-NAMES = ("confusion", "roc", "reliability", "risk-coverage", "precision-at-k")
+"""Told apart in grey and by colour-blind readers as well; as many systems are drawn."""
+STEPS = 80
+"""Points of a curve at most: more cannot be told apart at this size."""
+SPARE = re.compile(r"(\d\.\d\d)\d\d+|^ +|<!-- .*? -->\n", re.MULTILINE)
+"""What no reader of a drawing sees: digits of places behind the second, indentation, comments."""
 
 
-def draw_figures(system: ScoredSystem, cases: Mapping[str, CaseRow]) -> list[Path]:
-    """Draw confusion, ROC, reliability, risk–coverage and precision@k; each file is replaced in one step.
+def draw_curves(protocol: ScoredProtocol, systems: Sequence[ScoredSystem]) -> Path:
+    """Draw `curves.svg`: confusion of the first system; ROC, reliability, risk–coverage and precision@k of all.
+
+    Args:
+        protocol: that they were scored under.
+        systems: one to five of its; of each, the first seed's scans of the classes that could be learnt.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    learnt = learnt_classes(system.results.rounds)
-    seeds = {seed: block.take(learnt[block.truth]) for seed, block in blocks(system.results, cases).items()}
-    drawings: dict[str, Any] = {
-        "confusion": _confusion,
-        "roc": _roc,
-        "reliability": _reliability,
-        "risk-coverage": _risk_coverage,
-    }
-    if system.results.retrieval:
-        drawings["precision-at-k"] = _precision_at_k
-    written = []
-    for name, draw in drawings.items():
-        path = system.folder / f"{name}.svg"
-        with axes(path, size=SIZE) as ax:
-            draw(ax, seeds)
-        written.append(path)
-    return written
+    shown: dict[str, Block] = {}
+    for system in systems[: len(SERIES)]:
+        learnt = learnt_classes(system.results.rounds)
+        found = blocks(system.results, protocol.cases)
+        block = found[min(found)]
+        shown[system.metrics["system"]["title"]] = block.take(learnt[block.truth])
+    drawings: list[Any] = [_confusion, _roc, _reliability, _risk_coverage]
+    if any(block.searches for block in shown.values()):
+        drawings.append(_precision_at_k)
+    path = protocol.folder / CURVES
+    with panels(path, size=SIZE, count=len(drawings)) as axes:
+        for draw, ax in zip(drawings, axes, strict=True):
+            draw(ax, shown)
+    return path
 
 
 @contextmanager
 def axes(path: Path, *, size: tuple[float, float]) -> Iterator[Axes]:
-    """Axes to draw on; saved as SVG that is the same for the same drawing."""
+    """One panel to draw on; saved as SVG that is the same for the same drawing."""
+    with panels(path, size=size, count=1) as (ax,):
+        yield ax
+
+
+@contextmanager
+def panels(path: Path, *, size: tuple[float, float], count: int) -> Iterator[Sequence[Axes]]:
+    """Panels side by side to draw on; saved as SVG that is the same for the same drawing."""
     try:
         import matplotlib as mpl
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -64,6 +79,7 @@ def axes(path: Path, *, size: tuple[float, float]) -> Iterator[Axes]:
         "svg.fonttype": "none",
         "svg.hashsalt": "sonoseek",
         "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
         "font.size": 8,
         "axes.edgecolor": QUIET,
         "axes.labelcolor": INK,
@@ -76,91 +92,87 @@ def axes(path: Path, *, size: tuple[float, float]) -> Iterator[Axes]:
     with mpl.rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        yield figure.add_subplot()
+        yield [figure.add_subplot(1, count, 1 + number) for number in range(count)]
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "sonoseek"})
         part = path.with_suffix(".part.svg")
-        figure.savefig(part, metadata={"Date": None, "Creator": "sonoseek"})
+        part.write_text(SPARE.sub(r"\1", drawn.getvalue()), encoding="utf-8")
         part.replace(path)
 
 
-def _confusion(ax: Axes, seeds: Mapping[int, Block]) -> None:
-    counts = np.zeros((len(PATHOLOGIES), len(PATHOLOGIES)))
-    for block in seeds.values():
-        ones = np.ones((1, len(block.truth)))
-        said = block.probabilities.argmax(axis=1)
-        counts += metrics.confusion(said, block.truth, ones, classes=len(PATHOLOGIES))[0] / len(seeds)
+def _confusion(ax: Axes, shown: Mapping[str, Block]) -> None:
+    title, block = next(iter(shown.items()))
+    said = block.probabilities.argmax(axis=1)
+    counts = metrics.confusion(said, block.truth, np.ones((1, len(said))), classes=len(PATHOLOGIES))[0]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    ax.imshow(shares, cmap="YlOrBr", vmin=0, vmax=1)
+    ax.pcolormesh(shares, cmap="YlOrBr", vmin=0, vmax=1)
+    ax.set_aspect("equal")
+    ax.invert_yaxis()
     for row in range(len(PATHOLOGIES)):
         for column in range(len(PATHOLOGIES)):
             colour = "white" if shares[row, column] > 0.6 else INK
             text = f"{counts[row, column]:.0f}\n{100 * shares[row, column]:.0f} %"
-            ax.text(column, row, text, ha="center", va="center", color=colour)
-    ax.set_xticks(range(len(PATHOLOGIES)), PATHOLOGIES)
-    ax.set_yticks(range(len(PATHOLOGIES)), PATHOLOGIES, rotation=90, va="center")
-    ax.set_xlabel("predicted")
+            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour)
+    middles = np.arange(len(PATHOLOGIES)) + 0.5
+    ax.set_xticks(middles, PATHOLOGIES)
+    ax.set_yticks(middles, PATHOLOGIES, rotation=90, va="center")
+    ax.set_xlabel(f"predicted by {title}")
     ax.set_ylabel("reference standard")
 
 
-def _roc(ax: Axes, seeds: Mapping[int, Block]) -> None:
+def _roc(ax: Axes, shown: Mapping[str, Block]) -> None:
     from sklearn.metrics import roc_curve
 
     ax.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1)
-    for colour, (seed, block) in zip(_colours(), seeds.items(), strict=False):
+    for colour, (title, block) in zip(SERIES, shown.items(), strict=False):
         positive = block.truth == MALIGNANT
         if 0 < positive.sum() < len(positive):
             false, true, _ = roc_curve(positive, block.probabilities[:, MALIGNANT])
             area = metrics.auroc(block.probabilities[:, MALIGNANT], positive, np.ones((1, len(positive))))[0]
-            ax.plot(false.round(4), true.round(4), color=colour, linewidth=1.3, label=f"seed {seed}: {area:.3f}")
+            _curve(ax, false, true, colour, f"{title}: {area:.3f}")
     ax.set_xlabel("1 − specificity")
     ax.set_ylabel("sensitivity, malignant against the rest")
     if ax.get_legend_handles_labels()[0]:  # none where the scans are all malignant, or none is
-        ax.legend(frameon=False, loc="lower right", title="AUROC")
+        ax.legend(frameon=False, loc="lower right", title="AUROC", fontsize=6)
 
 
-def _reliability(ax: Axes, seeds: Mapping[int, Block]) -> None:
+def _reliability(ax: Axes, shown: Mapping[str, Block]) -> None:
     ax.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1)
-    for colour, (seed, block) in zip(_colours(), seeds.items(), strict=False):
+    for colour, (title, block) in zip(SERIES, shown.items(), strict=False):
         top = block.probabilities.max(axis=1)
         correct = block.probabilities.argmax(axis=1) == block.truth
-        said, right, count = metrics.reliability(top, correct)
-        ax.plot(said, right, color=colour, linewidth=1, marker="o", markersize=3, label=f"seed {seed}")
-        ax.bar(
-            (np.arange(metrics.ECE_BINS) + 0.5) / metrics.ECE_BINS,
-            count / count.sum(),
-            width=0.9 / metrics.ECE_BINS / len(seeds),
-            color=colour,
-            alpha=0.25,
-        )
+        said, right, _ = metrics.reliability(top, correct)
+        ax.plot(said, right, color=colour, linewidth=1, marker="o", markersize=3, label=title)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("probability of the likeliest class")
-    ax.set_ylabel("share that is right (bars: share of scans)")
+    ax.set_ylabel("share that is right")
 
 
-def _risk_coverage(ax: Axes, seeds: Mapping[int, Block]) -> None:
-    for colour, (seed, block) in zip(_colours(), seeds.items(), strict=False):
+def _risk_coverage(ax: Axes, shown: Mapping[str, Block]) -> None:
+    for colour, (title, block) in zip(SERIES, shown.items(), strict=False):
         top = block.probabilities.max(axis=1)
         correct = block.probabilities.argmax(axis=1) == block.truth
         coverage, risk = metrics.risk_coverage(top, correct, np.ones((1, len(top))))
-        ax.plot(coverage[0].round(4), risk[0].round(4), color=colour, linewidth=1.3, label=f"seed {seed}")
+        _curve(ax, coverage[0], risk[0], colour, title)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, None)
     ax.set_xlabel("share of scans answered, surest first")
     ax.set_ylabel("share of answers that are wrong")
 
 
-def _precision_at_k(ax: Axes, seeds: Mapping[int, Block]) -> None:
-    for colour, (seed, block) in zip(_colours(), seeds.items(), strict=False):
+def _precision_at_k(ax: Axes, shown: Mapping[str, Block]) -> None:
+    for colour, (title, block) in zip(SERIES, shown.items(), strict=False):
         ks = sorted(int(name.partition("@")[2]) for name in block.searches if name.startswith("precision@"))
         values = [float(np.mean(block.searches[f"precision@{k}"])) for k in ks]
         chance = [float(np.nanmean(block.chance[f"precision@{k}"])) for k in ks]
-        ax.plot(ks, values, color=colour, linewidth=1.3, marker="o", markersize=3, label=f"seed {seed}")
+        ax.plot(ks, values, color=colour, linewidth=1.3, marker="o", markersize=3, label=title)
         ax.plot(ks, chance, color=QUIET, linestyle=":", linewidth=1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("k")
     ax.set_ylabel("precision@k (dotted: chance)")
 
 
-def _colours() -> Iterator[str]:
-    while True:
-        yield from SERIES
+def _curve(ax: Axes, x: Floats, y: Floats, colour: str, label: str) -> None:
+    picked = np.unique(np.linspace(0, len(x) - 1, STEPS).astype(int))
+    ax.plot(x[picked].round(3), y[picked].round(3), color=colour, linewidth=1.3, label=label)

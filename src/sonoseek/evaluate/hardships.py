@@ -13,7 +13,8 @@ from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, group_numbers, learnt_classes
 from sonoseek.evaluate.bootstrap import group_weights, paired_difference
 from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
-from sonoseek.evaluate.rows import CaseRow, RobustnessRow, SystemResults
+from sonoseek.evaluate.ranking import relevant_among
+from sonoseek.evaluate.rows import CaseRow, ScanRow, SystemResults
 
 Floats = NDArray[np.float64]
 
@@ -25,11 +26,12 @@ def robustness_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> 
     """
     learnt = learnt_classes(results.rounds)
     groups = group_numbers(cases)
-    by_condition: dict[str, dict[tuple[int, str], RobustnessRow]] = {}
-    for row in results.robustness:
-        if learnt[PATHOLOGIES.index(cases[row.scan].label)]:
-            by_condition.setdefault(row.condition, {})[row.seed, row.scan] = row
-    keys = sorted(by_condition.get(UNCHANGED, {}))
+    labels = {scan: case.label for scan, case in cases.items()}
+    by_condition: dict[str, dict[tuple[int, str], ScanRow]] = {}
+    for row in (*results.changed, *results.predictions):
+        if learnt[PATHOLOGIES.index(row.label)]:
+            by_condition.setdefault(row.condition or UNCHANGED, {})[row.seed, row.scan] = row
+    keys = sorted({(row.seed, row.scan) for row in results.changed} & by_condition.get(UNCHANGED, {}).keys())
     weights = group_weights(len(groups))[:, [groups[cases[scan].group] for _, scan in keys]]
     ones = np.ones((1, len(keys)))
     truth = np.array([PATHOLOGIES.index(cases[scan].label) for _, scan in keys])
@@ -39,7 +41,8 @@ def robustness_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> 
         rows = [by_condition[name][key] for key in keys] if name in by_condition else []
         if not rows:
             continue
-        value, drawn = _figures(rows, truth, ones), _figures(rows, truth, weights)
+        found_of_5 = [r.relevant_of_5 if r.condition else relevant_among(r.search, r.label, labels) for r in rows]
+        value, drawn = (_figures(rows, found_of_5, truth, each) for each in (ones, weights))
         base = base or (value, drawn)
         found[name] = {}
         for figure in value:
@@ -55,12 +58,14 @@ def robustness_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> 
     return found
 
 
-def _figures(rows: list[RobustnessRow], truth: NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
+def _figures(
+    rows: list[ScanRow], found_of_5: list[int], truth: NDArray[np.int64], weights: Floats
+) -> dict[str, Floats]:
     p = np.array([row.probabilities for row in rows])
     figures = {
         "accuracy": metrics.accuracy(p, truth, weights),
         "auroc_malignant": metrics.auroc(p[:, MALIGNANT], truth == MALIGNANT, weights),
     }
-    if rows[0].relevant_of_5 >= 0:
-        figures["precision@5"] = metrics.weighted_share(np.array([row.relevant_of_5 / 5 for row in rows]), weights)
+    if found_of_5[0] >= 0:
+        figures["precision@5"] = metrics.weighted_share(np.array([found / 5 for found in found_of_5]), weights)
     return figures

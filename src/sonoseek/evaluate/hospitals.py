@@ -28,7 +28,7 @@ from sonoseek.evaluate.calibrate import (
     softmax,
     threshold_for,
 )
-from sonoseek.evaluate.rows import CaseRow, PredictionRow, RetrievalRow, SystemResults
+from sonoseek.evaluate.rows import CaseRow, ScanRow, Search, SystemResults
 
 Floats = NDArray[np.float64]
 NORMAL, BENIGN, MALIGNANT = range(3)
@@ -93,9 +93,8 @@ def _one(
         held = [row for row in results.predictions if row.seed == number and cases[row.scan].dataset != name]
         for source in (np.ones((1, len(rows))), weights[:, group]):
             figures = {**two_way(rows, source, held=held)}
-            for prefix, searches in (("", results.retrieval), ("own_archive_", results.own_archive)):
-                by_scan = {row.scan: row for row in searches if row.seed == number}
-                figures |= searching([by_scan.get(row.scan) for row in rows], cases, source, prefix=prefix)
+            for prefix, found in (("", "search"), ("own_archive_", "own_archive")):
+                figures |= searching(rows, [getattr(row, found) for row in rows], cases, source, prefix=prefix)
             for figure, value in figures.items():
                 if len(source) == 1:
                     values.setdefault(figure, []).append(float(value[0]))
@@ -110,7 +109,7 @@ def _one(
     return summary, {figure: means[figure] for figure in known}
 
 
-def two_way(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[PredictionRow]) -> dict[str, Floats]:
+def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]) -> dict[str, Floats]:
     """Figures of malignant against benign, and against all others where there are normal scans.
 
     Args:
@@ -152,7 +151,7 @@ def two_way(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[Pr
     return figures
 
 
-def _refitted(rows: Sequence[PredictionRow], weights: Floats, *, held: Sequence[PredictionRow]) -> dict[str, Floats]:
+def _refitted(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]) -> dict[str, Floats]:
     """What a temperature and a conformal quantile give that were fitted on other hospitals' lesions."""
     own, other = (_log_probabilities(some) for some in (rows, held))
     if not len(other.labels):
@@ -179,14 +178,14 @@ class _Lesions(NamedTuple):
     lesion: NDArray[np.bool_]
 
 
-def _log_probabilities(rows: Sequence[PredictionRow]) -> _Lesions:
+def _log_probabilities(rows: Sequence[ScanRow]) -> _Lesions:
     labels = np.array([PATHOLOGIES.index(row.label) for row in rows])
     lesion = labels != NORMAL
     values = np.log(np.maximum(np.array([row.probabilities for row in rows]), 1e-12))
     return _Lesions(values[lesion], labels[lesion], lesion)
 
 
-def travelling_calibration(rows: Sequence[PredictionRow]) -> Calibration:
+def travelling_calibration(rows: Sequence[ScanRow]) -> Calibration:
     """A calibration fitted on lesions of hospitals left out, pooled over hospitals and seeds.
 
     Scans without a lesion are left out: of the hospitals here only one has them, and networks that have not seen it
@@ -211,7 +210,7 @@ def travelling_calibration(rows: Sequence[PredictionRow]) -> Calibration:
     return calibrate(found.values, found.labels)
 
 
-def _cuts(held: Sequence[PredictionRow]) -> dict[str, float]:
+def _cuts(held: Sequence[ScanRow]) -> dict[str, float]:
     """Name → cut on the two-way score, fitted on other hospitals' scans; empty without both kinds."""
     if not held:
         return {}
@@ -239,31 +238,37 @@ def most_accurate_cut(score: Floats, positive: NDArray[np.bool_]) -> float:
 
 
 def searching(
-    rows: Sequence[RetrievalRow | None], cases: Mapping[str, CaseRow], weights: Floats, *, prefix: str
+    rows: Sequence[ScanRow],
+    searches: Sequence[Search | None],
+    cases: Mapping[str, CaseRow],
+    weights: Floats,
+    *,
+    prefix: str,
 ) -> dict[str, Floats]:
     """P@5 and mAP of the searches, over queries that have a relevant case; empty without any.
 
     Args:
-        rows: one per scan, None for a scan that was not asked about.
+        rows: n scans.
+        searches: n, theirs; None where nothing was searched.
         cases: of the protocol.
         weights: (B, n).
         prefix: of the figures' names.
     """
-    asked = np.array([row is not None and row.relevant > 0 for row in rows], dtype=np.bool_)
+    asked = np.array([search is not None and search.relevant > 0 for search in searches], dtype=np.bool_)
     if not asked.any():
         return {}
     precision, average = np.zeros(len(rows)), np.zeros(len(rows))
-    for i, row in enumerate(rows):
-        if row is not None and asked[i]:
-            precision[i] = np.mean([cases[match].label == cases[row.scan].label for match in row.matches[:DEPTH]])
-            average[i] = row.average_precision
+    for i, (row, search) in enumerate(zip(rows, searches, strict=True)):
+        if search is not None and asked[i]:
+            precision[i] = np.mean([cases[match].label == row.label for match in search.matches[:DEPTH]])
+            average[i] = search.average_precision
     return {
         f"{prefix}precision@{DEPTH}": metrics.weighted_share(precision, weights * asked),
         f"{prefix}map": metrics.weighted_share(average, weights * asked),
     }
 
 
-def _lesions(rows: Sequence[PredictionRow]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+def _lesions(rows: Sequence[ScanRow]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
     """(n,) each: probability of malignancy among benign and malignant; whether malignant; whether not normal."""
     p = np.array([row.probabilities for row in rows])
     truth = np.array([PATHOLOGIES.index(row.label) for row in rows])

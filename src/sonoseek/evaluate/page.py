@@ -11,7 +11,8 @@ import jinja2
 
 import sonoseek
 from sonoseek.core import DISCLAIMER
-from sonoseek.evaluate.figures import NAMES, axes
+from sonoseek.evaluate.figures import CURVES, axes, draw_curves
+from sonoseek.evaluate.files import ABOUT, CASES, ROUNDS, ROWS, SCORES
 from sonoseek.evaluate.metrics import ECE_BINS
 from sonoseek.evaluate.page_hospitals import hospital_tables
 from sonoseek.evaluate.page_parts import (
@@ -44,22 +45,7 @@ ORDER = (
 )
 QUESTIONS = ("busi-grouped", "busi-clean", "busi-curated", "random-split", "paper-like")
 """Protocols on BUSI, of which the accuracies are set side by side: the honest ones first."""
-CAPTIONS = {
-    "confusion": "Reference and prediction",
-    "roc": "ROC",
-    "reliability": "Reliability",
-    "risk-coverage": "Risk over coverage",
-    "precision-at-k": "Precision@k",
-}
-FILES = (
-    "metrics.json",
-    "predictions.csv",
-    "validation.csv",
-    "retrieval.csv",
-    "own_archive.csv",
-    "rounds.csv",
-    "robustness.csv",
-)
+FILES = (SCORES, ROWS, CASES, ROUNDS, ABOUT)
 
 
 def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
@@ -156,7 +142,7 @@ def draw_inflation(path: Path, table: Mapping[str, Any]) -> None:
 
 def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
     about = protocol.about
-    systems = sorted(protocol.systems.values(), key=lambda s: (not _own(s), -(_auroc(s) or 0.0)))
+    systems = _ordered(protocol)
     counts = systems[0].metrics["counts"]
     verdict_heads, verdict_rows = verdicts(systems, "classification", own=_own)
     patient_heads, patient_rows = verdicts(systems, "patients", own=_own)
@@ -187,23 +173,37 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "tests": tests,
         "bonferroni": f"{0.05 / max(1, tests):.4f}",
         "subsets": [*hospital_tables(systems), *subset_tables(systems)],
-        "plots": [_plots(system, protocol.folder) for system in systems],
+        "curves": f"{protocol.folder.name}/{CURVES}" if (protocol.folder / CURVES).is_file() else "",
+        "files": [
+            {"href": f"{protocol.folder.name}/{name}", "name": name}
+            for name in FILES
+            if (protocol.folder / name).is_file()
+        ],
+        "made": [_made(system) for system in systems],
     }
 
 
-def _plots(system: ScoredSystem, folder: Path) -> dict[str, Any]:
-    base = f"{folder.name}/{system.folder.name}"
+def draw_figures(protocol: ScoredProtocol) -> Path:
+    """Draw the curves of a protocol's leading systems: at most three of the project's own, then the others.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    systems = _ordered(protocol)
+    own = [system for system in systems if _own(system)]
+    return draw_curves(protocol, [*own[:3], *(system for system in systems if not _own(system)), *own[3:]])
+
+
+def _ordered(protocol: ScoredProtocol) -> list[ScoredSystem]:
+    """The project's own systems first, then by AUROC."""
+    return sorted(protocol.systems.values(), key=lambda s: (not _own(s), -(_auroc(s) or 0.0)))
+
+
+def _made(system: ScoredSystem) -> dict[str, str]:
     about, made = system.metrics["system"], system.metrics["made"]
     return {
         "title": about["title"],
         "description": about["description"],
-        "own": _own(system),
-        "pictures": [
-            {"src": f"{base}/{name}.svg", "caption": CAPTIONS[name]}
-            for name in NAMES
-            if (system.folder / f"{name}.svg").is_file()
-        ],
-        "files": [{"href": f"{base}/{name}", "name": name} for name in FILES if (system.folder / name).is_file()],
         "made": f"{made['command']} · system {about['identity']} · data {made['data']}",
     }
 
@@ -219,7 +219,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _own(system: ScoredSystem) -> bool:
-    return _is_own(system.folder.name)
+    return _is_own(system.name)
 
 
 def _is_own(name: str) -> bool:
@@ -246,4 +246,4 @@ def _leak(protocol: ScoredProtocol | None) -> str:
     return "all" if share > 0.995 else f"{100 * share:.0f} %"
 
 
-__all__: Sequence[str] = ("write_page", "inflation_table", "draw_inflation")
+__all__: Sequence[str] = ("write_page", "inflation_table", "draw_inflation", "draw_figures")

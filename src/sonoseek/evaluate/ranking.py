@@ -14,7 +14,7 @@ from sonoseek.evaluate.metrics.retrieval import (
     ndcg_at,
     r_precision,
 )
-from sonoseek.evaluate.rows import RetrievalRow
+from sonoseek.evaluate.rows import Search
 from sonoseek.evaluate.systems.base import Sample
 
 
@@ -32,9 +32,7 @@ def rank(
     gallery: Sequence[Sample],
     gallery_embeddings: NDArray[np.float32],
     ties: Mapping[str, int] | None,
-    seed: int,
-    fold: int,
-) -> list[RetrievalRow]:
+) -> list[Search]:
     """Rank the gallery for each query by cosine; equal ones in the order of the gallery.
 
     Args:
@@ -44,8 +42,6 @@ def rank(
         gallery_embeddings: float32 (N, D), theirs.
         ties: scan name → number of the cases that must never part: they do not answer for each other. None: all may,
             as under a protocol that flatters.
-        seed: of the round.
-        fold: of the round.
     """
     cosines = unit(embeddings) @ unit(gallery_embeddings).T
     names = np.array([s.name for s in gallery])
@@ -61,10 +57,7 @@ def rank(
         gains = birads_gain(query.record.birads, birads[order])
         ndcg, chance = (np.nan, np.nan) if gains is None or not gains.any() else ndcg_at(gains, k=DEPTH)
         rows.append(
-            RetrievalRow(
-                seed=seed,
-                fold=fold,
-                scan=query.name,
+            Search(
                 gallery=len(order),
                 relevant=int(relevant.sum()),
                 average_precision=average_precision_full(relevant),
@@ -77,6 +70,6 @@ def rank(
     return rows
 
 
-def relevant_among(rows: Sequence[RetrievalRow], labels: Mapping[str, str], *, k: int = 5) -> list[int]:
-    """How many of the first k matches of each query have its class."""
-    return [sum(labels[name] == labels[row.scan] for name in row.matches[:k]) for row in rows]
+def relevant_among(search: Search | None, label: str, labels: Mapping[str, str], *, k: int = 5) -> int:
+    """How many of the first k matches have this class; −1 where nothing was searched."""
+    return -1 if search is None else sum(labels[name] == label for name in search.matches[:k])

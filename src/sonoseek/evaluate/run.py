@@ -6,25 +6,28 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 import sonoseek
 from sonoseek.core import PATHOLOGIES, InvalidValueError, ResultsError, require_extra
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
-from sonoseek.evaluate.files import CASES, METRICS, read_cases, read_system, write_cases, write_system
+from sonoseek.evaluate.corruptions import CONDITIONS
+from sonoseek.evaluate.files import CASES, ROWS, place_about, place_results, read_cases, read_results, write_cases
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
-from sonoseek.evaluate.rows import PredictionRow, RobustnessRow, RoundRow, SystemResults
+from sonoseek.evaluate.rows import TEST, VALIDATION, RoundRow, ScanRow, Search, SystemResults
 from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Answers, Fitted, Sample, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
+from sonoseek.evaluate.tables import locked, write_json
 
 DONE = "round.json"
 Report = Callable[[str, int, int], None]
@@ -41,22 +44,22 @@ def evaluate(
     command: str = "",
     on_progress: Report | None = None,
 ) -> Path:
-    """Score a system on every round of a protocol and write its rows and `metrics.json`.
+    """Score a system on every round of a protocol and put its rows into the protocol's tables.
 
     A round that was finished by the same system on the same sides is not done again. The test side of a round is read
-    once, after everything is fitted.
+    once, after everything is fitted. Rows of other systems stay: several systems may be scored at once.
 
     Args:
         scene: the protocol, opened and guarded.
         system: what learns and speaks.
         runs: folder for the rounds while they are under way: `runs/<protocol>/<system>/seed-0/fold-0` ….
-        out: folder for results: `out/<protocol>/<system>/`.
+        out: folder for results: `out/<protocol>/`.
         robustness: ask the first seed's test scans again under every condition of `corruptions`.
-        command: that made this, for `metrics.json`.
+        command: that made this, for `about.json`.
         on_progress: (what, done, total).
 
     Returns:
-        The system's folder of results.
+        The protocol's folder of results.
 
     Raises:
         MissingExtraError: a package of the extra `evaluate` is not installed; nothing was scored.
@@ -91,20 +94,9 @@ def evaluate(
         if task in waiting:
             _walk(scene, system, task, robustness=again, tell=tell)
         tell("rounds", number + 1, len(tasks))
-        merged.append(read_system(task.folder, cases, complete=False))
-    target = out / scene.protocol.name / system.name
-    _place_cases(target.parent / CASES, list(cases.values()))
-    results = SystemResults(
-        predictions=tuple(row for part in merged for row in part.predictions),
-        validation=tuple(row for part in merged for row in part.validation),
-        retrieval=tuple(row for part in merged for row in part.retrieval),
-        rounds=tuple(row for part in merged for row in part.rounds),
-        robustness=tuple(row for part in merged for row in part.robustness),
-        own_archive=tuple(row for part in merged for row in part.own_archive),
-    )
-    write_system(target, results)
+        merged.append(read_results(task.folder, cases, complete=False)[system.name])
+    target = out / scene.protocol.name
     about = {
-        "protocol": _about_protocol(scene),
         "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
         "made": {
             "command": command,
@@ -114,7 +106,14 @@ def evaluate(
             **seen_in_training(scene),
         },
     }
-    write_json(target / METRICS, about)
+    results = SystemResults(
+        rows=tuple(row for part in merged for row in part.rows),
+        rounds=tuple(row for part in merged for row in part.rounds),
+    )
+    with locked(target):
+        _place_cases(target / CASES, list(cases.values()))
+        place_results(target, results, system=system.name)
+        place_about(target, protocol=_about_protocol(scene), name=system.name, about=about)
     return target
 
 
@@ -134,15 +133,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a file in one step."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
 def seen_in_training(scene: Scene) -> dict[str, Any]:
-    """The key "seen_in_training" of `metrics.json`, where a bundle was asked which test scans it has learnt from."""
+    """The key "seen_in_training" of `about.json`, where a bundle was asked which test scans it has learnt from."""
     return {} if scene.seen is None else {"seen_in_training": asdict(scene.seen)}
 
 
@@ -168,7 +160,7 @@ def _asked_again(task: Task, robustness: bool) -> bool:
 def _finished(scene: Scene, task: Task, system: System, *, robustness: bool) -> bool:
     """Whether this round was finished by this very system on these very sides and pixels."""
     file = task.folder / DONE
-    if not file.is_file():
+    if not (file.is_file() and (task.folder / ROWS).is_file()):
         return False
     done = json.loads(file.read_text(encoding="utf-8"))
     asked = {"round": task.round_.digest, "system": system.identity, "data": scene.data_hash([task.round_])}
@@ -188,45 +180,34 @@ def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: R
     asked = with_marks(test, scene.datasets) if gives_marks(scene.protocol) else test
     said = _said(fitted, asked, classes, tell, f"{round_.label}: test")
     ties = scene.tie_of_sample([*gallery, *test]) if scene.protocol.guarded else None
-    searches = (
-        rank(
-            test,
-            said.embeddings,
-            gallery=gallery,
-            gallery_embeddings=known.embeddings,
-            ties=ties,
-            seed=round_.seed,
-            fold=round_.fold,
-        )
-        if gallery
-        else []
-    )
-    own = []
+    ask = partial(rank, gallery=gallery, gallery_embeddings=known.embeddings, ties=ties)
+    searches = ask(test, said.embeddings) if gallery else []
+    own: list[Search] = []
     if getattr(scene.protocol, "own_archive", False):
         # an archive is read without marks
         archive = said if asked is test else _said(fitted, test, classes, tell, f"{round_.label}: own archive")
-        own = rank(
-            test,
-            said.embeddings,
-            gallery=test,
-            gallery_embeddings=archive.embeddings,
-            ties=scene.tie_of_sample(test),
-            seed=round_.seed,
-            fold=round_.fold,
-        )
+        ties_within = scene.tie_of_sample(test)
+        own = rank(test, said.embeddings, gallery=test, gallery_embeddings=archive.embeddings, ties=ties_within)
     if isinstance(fitted, BundleSpeaks) and gallery and scene.protocol.guarded:
         fitted.check_served(gallery, known.embeddings, queries=asked, ranked=searches)
-    rows = [row for row, sample in enumerate(gallery) if sample.name in held]
-    changed = _changed(scene, fitted, task, test, said, searches, known, gallery, classes, tell) if robustness else []
-    results = SystemResults(
-        predictions=tuple(_predictions(scene, round_, test, said.probabilities)),
-        validation=tuple(_predictions(scene, round_, [gallery[i] for i in rows], known.probabilities[rows])),
-        retrieval=tuple(searches),
-        rounds=(_round_row(scene, round_, fitted, gallery),),
-        robustness=tuple(changed),
-        own_archive=tuple(own),
-    )
-    write_system(task.folder, results)
+    rows = _rows(scene, round_, test, said.probabilities, side=TEST, searches=searches, own=own)
+    kept = [row for row, sample in enumerate(gallery) if sample.name in held]
+    rows += _rows(scene, round_, [gallery[i] for i in kept], known.probabilities[kept], side=VALIDATION)
+    if robustness:
+        labels = {s.name: s.record.pathology for s in (*gallery, *test)}
+        for number, condition in enumerate(CONDITIONS, start=1):
+            samples = [replace(sample, scan=condition.apply(sample.scan)) for sample in test]
+            answers = _said(fitted, samples, classes, _silent, "")
+            tell(f"{round_.label}: changed scans", number, len(CONDITIONS))
+            found = ask(samples, answers.embeddings) if gallery else [None] * len(samples)
+            changed = _rows(scene, round_, samples, answers.probabilities, side=TEST, condition=condition.name)
+            rows += [
+                msgspec.structs.replace(row, relevant_of_5=relevant_among(search, row.label, labels))
+                for row, search in zip(changed, found, strict=True)
+            ]
+    results = SystemResults(rows=tuple(rows), rounds=(_round_row(scene, round_, fitted, gallery),))
+    (task.folder / ROWS).unlink(missing_ok=True)  # of another system of this name, perhaps
+    place_results(task.folder, results, system=system.name)
     done = {"round": round_.digest, "system": system.identity, "data": scene.data_hash([round_])}
     write_json(task.folder / DONE, {**done, "robustness": robustness})
 
@@ -242,20 +223,34 @@ def _said(fitted: Fitted, samples: Sequence[Sample], classes: NDArray[np.bool_],
     return replace(answers, probabilities=np.where(total > 0, p / np.maximum(total, 1e-12), even))
 
 
-def _predictions(
-    scene: Scene, round_: Round, samples: Sequence[Sample], probabilities: NDArray[np.float64]
-) -> list[PredictionRow]:
+def _rows(
+    scene: Scene,
+    round_: Round,
+    samples: Sequence[Sample],
+    probabilities: NDArray[np.float64],
+    *,
+    side: str,
+    condition: str = "",
+    searches: Sequence[Search] = (),
+    own: Sequence[Search] = (),
+) -> list[ScanRow]:
     groups = scene.group_of(samples)
     return [
-        PredictionRow(
+        ScanRow(
             seed=round_.seed,
             fold=round_.fold,
+            side=side,
+            condition=condition,
             scan=sample.name,
             group=groups[sample.name],
             label=sample.record.pathology,
-            probabilities=tuple(map(float, p)),
+            normal=float(p[0]),
+            benign=float(p[1]),
+            malignant=float(p[2]),
+            search=searches[i] if searches else None,
+            own_archive=own[i] if own else None,
         )
-        for sample, p in zip(samples, probabilities, strict=True)
+        for i, (sample, p) in enumerate(zip(samples, probabilities, strict=True))
     ]
 
 
@@ -269,65 +264,12 @@ def _round_row(scene: Scene, round_: Round, fitted: Fitted, gallery: Sequence[Sa
         train=sum(map(len, round_.train.values())),
         validation=sum(map(len, round_.validation.values())),
         test=sum(map(len, round_.test.values())),
-        gallery=tuple(labels.count(name) for name in PATHOLOGIES),
+        **{f"gallery_{name}": labels.count(name) for name in PATHOLOGIES},
         leaking_share=scene.leaking[round_.label],
         dropped=scene.dropped[round_.label],
         identity=fitted.identity,
         **thresholds,
     )
-
-
-def _changed(
-    scene: Scene,
-    fitted: Fitted,
-    task: Task,
-    test: Sequence[Sample],
-    said: Answers,
-    searches: Sequence[Any],
-    known: Answers,
-    gallery: Sequence[Sample],
-    classes: NDArray[np.bool_],
-    tell: Report,
-) -> list[RobustnessRow]:
-    """The test side again under every condition, and once more unchanged, to compare with."""
-    round_ = task.round_
-    labels = {s.name: s.record.pathology for s in (*gallery, *test)}
-    ties = scene.tie_of_sample([*gallery, *test]) if scene.protocol.guarded else None
-    rows = _robustness_rows(UNCHANGED, round_, test, said, relevant_among(searches, labels) if gallery else None)
-    for number, condition in enumerate(CONDITIONS, start=1):
-        samples = [replace(sample, scan=condition.apply(sample.scan)) for sample in test]
-        answers = _said(fitted, samples, classes, _silent, "")
-        tell(f"{round_.label}: changed scans", number, len(CONDITIONS))
-        found = None
-        if gallery:
-            ranked = rank(
-                samples,
-                answers.embeddings,
-                gallery=gallery,
-                gallery_embeddings=known.embeddings,
-                ties=ties,
-                seed=round_.seed,
-                fold=round_.fold,
-            )
-            found = relevant_among(ranked, labels)
-        rows += _robustness_rows(condition.name, round_, samples, answers, found)
-    return rows
-
-
-def _robustness_rows(
-    condition: str, round_: Round, samples: Sequence[Sample], answers: Answers, found: Sequence[int] | None
-) -> list[RobustnessRow]:
-    return [
-        RobustnessRow(
-            condition=condition,
-            seed=round_.seed,
-            fold=round_.fold,
-            scan=sample.name,
-            probabilities=tuple(map(float, answers.probabilities[i])),
-            relevant_of_5=-1 if found is None else found[i],
-        )
-        for i, sample in enumerate(samples)
-    ]
 
 
 def _check_cases(path: Path, cases: Sequence[Any]) -> None:

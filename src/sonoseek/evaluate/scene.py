@@ -94,7 +94,7 @@ class Scene:
         return {s.name: self.ties[s.record.dataset, s.record.case_id] for s in samples}
 
     def group_of(self, samples: Sequence[Sample]) -> dict[str, str]:
-        """Scan name → name of its group, as in `cases.csv`."""
+        """Scan name → name of its group, as in `cases.csv.bz2`."""
         names = self._group_names()
         return {s.name: names[self.ties[s.record.dataset, s.record.case_id]] for s in samples}
 

@@ -30,7 +30,7 @@ class Scored:
     """A system's figures under one protocol.
 
     Attributes:
-        summary: as in `metrics.json`: plain values.
+        summary: as in `scores.json`: plain values.
         seeds: that were scored.
         pooled: figure → its value over all scans, mean over seeds. resampled: figure → (resamples,), for paired
             comparisons; row b is the same draw of groups for every system of a protocol.
@@ -68,7 +68,7 @@ def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
     summary: dict[str, Any] = {"counts": _counts(results, cases, seeds)}
     verdicts = _figures_by_seed(seeds, classification, weights)
     summary["classification"] = _summary(verdicts)
-    found = _figures_by_seed(seeds, searching, weights) if results.retrieval else {}
+    found = _figures_by_seed(seeds, searching, weights) if results.searched else {}
     if found:
         summary["retrieval"] = _with_chance(_summary(found), seeds)
     summary["subsets"] = _subsets(seeds, cases, weights)

@@ -17,7 +17,7 @@ from sonoseek.evaluate.metrics.retrieval import (
     majority_vote,
     precision_at,
 )
-from sonoseek.evaluate.rows import CaseRow, RetrievalRow, RoundRow
+from sonoseek.evaluate.rows import CaseRow, RoundRow, ScanRow
 
 Floats = NDArray[np.float64]
 KS = (1, 5, 10)
@@ -25,24 +25,25 @@ CURVE = tuple(range(1, 11))
 """Depths of precision@k; the other figures are given at `KS`."""
 
 
-def search_figures(rows: Sequence[RetrievalRow], cases: Mapping[str, CaseRow]) -> dict[str, Floats]:
-    """Figure → one value per query, (n,); NaN where a figure is not defined for a query.
+def search_figures(rows: Sequence[ScanRow], cases: Mapping[str, CaseRow]) -> dict[str, Floats]:
+    """Figure → one value per query, (n,); NaN where a figure is not defined for a query; {} without searches.
 
     precision@k, hit_rate@k, map@k_found, map@k_possible (see `metrics.retrieval`), majority_vote@5, map_full and
     r_precision over the whole gallery, ndcg@10_birads. Those deeper than any ranking are left out.
     """
-    if not rows:
+    found = [row.search for row in rows if row.search is not None]
+    if not found:
         return {}
     own = np.array([PATHOLOGIES.index(cases[row.scan].label) for row in rows])
-    depth = max(len(row.matches) for row in rows)
+    depth = max(len(search.matches) for search in found)
     labels = np.full((len(rows), depth), -1, dtype=np.int64)
-    for i, row in enumerate(rows):
-        labels[i, : len(row.matches)] = [PATHOLOGIES.index(cases[name].label) for name in row.matches]
-    hits, total = labels == own[:, None], np.array([row.relevant for row in rows])
+    for i, search in enumerate(found):
+        labels[i, : len(search.matches)] = [PATHOLOGIES.index(cases[name].label) for name in search.matches]
+    hits, total = labels == own[:, None], np.array([search.relevant for search in found])
     figures = {
-        "map_full": np.array([row.average_precision for row in rows]),
-        "r_precision": np.array([row.r_precision for row in rows]),
-        "ndcg@10_birads": np.array([row.ndcg for row in rows]),
+        "map_full": np.array([search.average_precision for search in found]),
+        "r_precision": np.array([search.r_precision for search in found]),
+        "ndcg@10_birads": np.array([search.ndcg for search in found]),
     }
     for k in (k for k in CURVE if k <= depth):
         figures[f"precision@{k}"] = precision_at(hits, k=k)
@@ -57,14 +58,14 @@ def search_figures(rows: Sequence[RetrievalRow], cases: Mapping[str, CaseRow]) -
 
 
 def search_chance(
-    rows: Sequence[RetrievalRow], cases: Mapping[str, CaseRow], rounds: Sequence[RoundRow]
+    rows: Sequence[ScanRow], cases: Mapping[str, CaseRow], rounds: Sequence[RoundRow]
 ) -> dict[str, Floats]:
     """The same figures for a random order of the same gallery, (n,) each."""
     gallery = {(r.seed, r.fold): r.gallery for r in rounds}
     found = [_levels(gallery[row.seed, row.fold], PATHOLOGIES.index(cases[row.scan].label)) for row in rows]
     names = dict.fromkeys(name for levels in found for name in levels)
     figures = {name: np.array([levels.get(name, np.nan) for levels in found]) for name in names}
-    figures["ndcg@10_birads"] = np.array([row.ndcg_chance for row in rows])
+    figures["ndcg@10_birads"] = np.array([row.search.ndcg_chance for row in rows if row.search is not None])
     return figures
 
 

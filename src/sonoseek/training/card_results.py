@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from sonoseek.core import NotFoundError, ResultsError
-from sonoseek.evaluate.files import METRICS
+from sonoseek.evaluate.files import SCORES
 
 FIGURES = ("accuracy", "balanced_accuracy", "auroc_malignant", "ece")
 SEARCHES = ("precision@5", "map_full")
+T = TypeVar("T")
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +67,10 @@ class _Subsets(msgspec.Struct, frozen=True):
     device: dict[str, MeasuredScanner] = {}
 
 
-class ProtocolResults(msgspec.Struct, frozen=True, kw_only=True):
-    """One system under one protocol: the part of its `metrics.json` that a card quotes.
+class SystemScores(msgspec.Struct, frozen=True, kw_only=True):
+    """One system: the part of its entry in `scores.json` that a card quotes.
 
     Attributes:
-        protocol: name, title, and whether a guard held that nothing crossed into the training side.
         system: name, description, identity.
         made: by which command.
         counts: scans that were scored.
@@ -77,7 +78,6 @@ class ProtocolResults(msgspec.Struct, frozen=True, kw_only=True):
         subsets: scanner → its figures, where the archive names scanners.
     """
 
-    protocol: _Protocol
     system: _System
     made: _Made
     counts: _Counts
@@ -86,47 +86,67 @@ class ProtocolResults(msgspec.Struct, frozen=True, kw_only=True):
     subsets: _Subsets = _Subsets()
 
 
+class ProtocolResults(SystemScores, frozen=True, kw_only=True):
+    """One system under one protocol.
+
+    Attributes:
+        protocol: name, title, and whether a guard held that nothing crossed into the training side.
+    """
+
+    protocol: _Protocol
+
+
+class _Scores(msgspec.Struct, frozen=True):
+    protocol: _Protocol
+    systems: dict[str, msgspec.Raw]
+
+
 def read_card_results(root: Path, *, system: str) -> tuple[ProtocolResults, ...]:
     """The results of one system under every protocol that has scored it, guarded protocols first.
 
     Args:
-        root: as `evaluate` writes it: `<protocol>/<system>/metrics.json`.
-        system: name of the folders.
+        root: as `evaluate` writes it: `<protocol>/scores.json`.
+        system: its name there.
 
     Raises:
         NotFoundError: no results there, or none of this system.
         ResultsError: a file that does not read, or holds another system.
     """
-    files = sorted(root.glob(f"*/*/{METRICS}"))
+    files = sorted(root.glob(f"*/{SCORES}"))
     if not files:
         raise NotFoundError(
-            f"no results under {root}; looked for <protocol>/<system>/{METRICS}. Name the folder that `sonoseek "
-            "evaluate` has written to, such as docs/results."
+            f"no results under {root}; looked for <protocol>/{SCORES}. Name the folder that `sonoseek evaluate` has "
+            "written to, such as docs/results."
         )
-    known = sorted({file.parent.name for file in files})
+    scores = [(file, _decoded(file, file.read_bytes(), _Scores)) for file in files]
+    known = sorted({name for _, each in scores for name in each.systems})
     if system not in known:
         near = difflib.get_close_matches(system, known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(known)}."
         raise NotFoundError(f"no protocol under {root} has scored a system called {system!r}. {hint}")
-    found = [_read(file, system=system) for file in files if file.parent.name == system]
+    found = [_read(file, each, system=system) for file, each in scores if system in each.systems]
     return tuple(sorted(found, key=lambda each: not each.protocol.guarded))
 
 
-def _read(file: Path, *, system: str) -> ProtocolResults:
-    try:
-        results = msgspec.json.decode(file.read_bytes(), type=ProtocolResults)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ResultsError(
-            f"{file} does not read as the figures of a system: {error}. Make it again from its rows: sonoseek "
-            f"evaluate --rescore {file.parents[2]}."
-        ) from error
+def _read(file: Path, scores: _Scores, *, system: str) -> ProtocolResults:
+    results = _decoded(file, scores.systems[system], SystemScores)
     missing = [name for name in FIGURES if name not in results.classification]
     if missing or results.system.name != system:
-        wrong = f"lacks {', '.join(missing)}" if missing else f"holds the system {results.system.name!r}"
+        wrong = f"lacks {', '.join(missing)}" if missing else f"is called {results.system.name!r} there"
         raise ResultsError(
-            f"{file} {wrong}; a folder's {METRICS} must hold its own system's figures. Evaluate the system again."
+            f"{file}: {system!r} {wrong}; an entry must hold its own system's figures. Evaluate the system again."
         )
-    return results
+    return ProtocolResults(protocol=scores.protocol, **msgspec.structs.asdict(results))
+
+
+def _decoded(file: Path, content: bytes | msgspec.Raw, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as error:
+        raise ResultsError(
+            f"{file} does not read as the figures of a protocol: {error}. Make it again from its rows: sonoseek "
+            f"evaluate --rescore {file.parents[1]}."
+        ) from error
 
 
 def results_section(results: Sequence[ProtocolResults], *, identities: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError
 from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
-from sonoseek.evaluate.files import CASES, read_cases, read_system
+from sonoseek.evaluate.files import CASES, read_cases, read_results
 from sonoseek.evaluate.hospitals import travelling_calibration
 from sonoseek.training.across_folds import METRICS_FILE
 from sonoseek.training.card_failures import failures_section, find_failures
@@ -93,7 +93,12 @@ def _calibrated(bundle: Path, protocol: Path, *, system: str | None) -> bytes:
     """The bundle's manifest, calibrated on hospitals left out; see `evaluate.hospitals.travelling_calibration`."""
     trained = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
     name = system or trained["training"]["recipe"]["name"]
-    rows = read_system(protocol / name, read_cases(protocol / CASES)).predictions
+    found = read_results(protocol, read_cases(protocol / CASES))
+    if name not in found:
+        raise NotFoundError(
+            f"{protocol} has no rows of a system called {name!r}; it has {', '.join(found)}. Evaluate it there first."
+        )
+    rows = found[name].predictions
     fitted = travelling_calibration(rows)
     manifest = {
         **trained,

@@ -277,13 +277,11 @@ def _command(
 def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...], shown: str | None = None) -> None:
     """Draw figures, write the page, print a table per protocol."""
     from sonoseek.apps.cli.show import table
-    from sonoseek.evaluate.figures import draw_figures
-    from sonoseek.evaluate.page import write_page
+    from sonoseek.evaluate.page import draw_figures, write_page
     from sonoseek.evaluate.page_hospitals import TITLE, hospital_rows
 
     for name in drawn:
-        for system in scored[name].systems.values():
-            draw_figures(system, scored[name].cases)
+        draw_figures(scored[name])
     page = write_page(out, scored)
     for name, protocol in scored.items():
         if shown in (None, name):

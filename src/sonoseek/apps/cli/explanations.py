@@ -66,7 +66,7 @@ def measure_heatmaps(
         command=command,
         on_progress=lambda what, done, total: tell(f"{system.name}, {what}", done, total),
     )
-    _show(folder)
+    _show(out, f"{folder.name}/{system.name}")
 
 
 def rescore_heatmaps(root: Path) -> None:
@@ -91,14 +91,13 @@ def _peers() -> OpenPeers | None:
     return opens
 
 
-def _show(folder: Path) -> None:
-    import json
-
+def _show(root: Path, name: str) -> None:
     from sonoseek.apps.cli.show import table
+    from sonoseek.evaluate.explaining import rescore_explanations
     from sonoseek.evaluate.explaining.page import TITLES, cell, write_explanation_page
 
-    content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    page = write_explanation_page(folder, content)
+    content = rescore_explanations(root, only=Path(name).parent.name)[name]
+    page = write_explanation_page(root / EXPLANATIONS / name, content)
     rows = [
         (TITLES.get(method, method), *(cell(figures.get(key)) for key, _ in SHOWN))
         for method, figures in content["maps"]["verdict"].items()

@@ -1,4 +1,4 @@
-"""The table and the figures of one measured system: `table.md` and two SVG files beside its rows."""
+"""The table and the figures of one measured system: `table.md` and two SVG files in its own folder."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
     """Write `table.md`, `methods.svg` and `sizes.svg` of one folder of results.
 
     Args:
-        folder: of the system.
-        content: of its `metrics.json`.
+        folder: for them, made if need be.
+        content: what `rescore_explanations` gives of the system.
     """
     lines = [
         f"# Heatmaps of {content['system']['title']}, {content['protocol']['title']}",
@@ -56,6 +56,7 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
         *_pairs(content),
         *_rest(content),
     ]
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / TABLE
     part = path.with_name(f"{TABLE}.part")
     part.write_text("\n".join(lines), encoding="utf-8")

@@ -1,24 +1,15 @@
-"""What is measured of one map, one pair, one outline: rows of the result files."""
+"""What is measured of one map, one pair, one outline: rows of the result tables (`evaluate.tables`)."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
 
-from sonoseek.core import ResultsError
+import msgspec
 
 NAN = math.nan
-DIGITS = 6
-Row = TypeVar("Row")
 
 
-@dataclass(frozen=True, kw_only=True)
-class MapRow:
+class MapRow(msgspec.Struct, frozen=True, kw_only=True):
     """One map of one scan; NaN where something was not measured or does not apply.
 
     Attributes:
@@ -56,8 +47,7 @@ class MapRow:
     error: float = NAN
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairRow:
+class PairRow(msgspec.Struct, frozen=True, kw_only=True):
     """One pair map: how far the similarity falls when its strongest tenth of cells goes, and when a random tenth goes.
 
     Attributes:
@@ -82,8 +72,7 @@ class PairRow:
     error: float = NAN
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutlineRow:
+class OutlineRow(msgspec.Struct, frozen=True, kw_only=True):
     """The outline of one verdict's evidence beside the drawn mask; lengths as ratios, estimate over truth.
 
     Attributes:
@@ -106,50 +95,3 @@ class OutlineRow:
     area: float = NAN
     depth: float = NAN
     taller: float = NAN
-
-
-def write_rows(path: Path, rows: Sequence[Any]) -> None:
-    """Replace a CSV of rows of one kind in one step; numbers to six digits, NaN as nothing."""
-    kind = type(rows[0])
-    held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\n")
-    names = [field.name for field in fields(kind)]
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow(_cell(value) for value in asdict(row).values())
-    part = path.with_name(path.name + ".part")
-    part.write_text(held.getvalue(), encoding="utf-8")
-    part.replace(path)
-
-
-def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """Read what `write_rows` wrote.
-
-    Raises:
-        ResultsError: not there, another header, or a cell that does not read.
-    """
-    hints = get_type_hints(kind)
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != list(hints):
-                raise ResultsError(
-                    f"{path} has the columns {reader.fieldnames}; expected {list(hints)}. Evaluate again."
-                )
-            return [kind(**dict(_values(line, hints))) for line in reader]
-    except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, ResultsError):
-            raise
-        raise ResultsError(f"{path} does not read ({error}). Evaluate again.") from error
-
-
-def _values(line: dict[str, str], hints: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name, hint in hints.items():
-        text = line[name]
-        yield name, text if hint is str else hint(text) if text else NAN
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.{DIGITS}g}"
-    return value

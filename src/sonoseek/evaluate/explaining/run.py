@@ -7,31 +7,31 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from sonoseek.core import ResultsError
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.evaluate.explaining.asking import OpenPeers
 from sonoseek.evaluate.explaining.cost import measure_cost
-from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, write_rows
+from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.explaining.scan import Case, Examiner, Found, pick_thorough
-from sonoseek.evaluate.explaining.summary import summarise
+from sonoseek.evaluate.explaining.summary import FOLDER, MAPS, OUTLINES, PAIRS, rescore_explanations
+from sonoseek.evaluate.files import place_about
 from sonoseek.evaluate.ranking import unit
-from sonoseek.evaluate.run import Report, _silent, _task, seen_in_training, versions, write_json
+from sonoseek.evaluate.run import Report, _silent, _task, seen_in_training, versions
 from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Sample, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
+from sonoseek.evaluate.tables import locked, place_rows, write_json
 
-MAPS, PAIRS, OUTLINES, METRICS = "maps.csv", "pairs.csv", "outlines.csv", "metrics.json"
 COST = "cost.json"
-FOLDER = "explanations"
-"""Of its results, and of what is kept while it is under way."""
 THOROUGH = 12
 """Scans per class and round on which the slow measures are taken."""
 CHUNK = 6
@@ -59,16 +59,16 @@ def explain_rounds(
         scene: the protocol, opened and guarded.
         system: that trains, or opens, one bundle per round.
         runs: folder for what is under way.
-        out: folder for results: `out/explanations/<protocol>/<system>/`.
+        out: folder for results: `out/explanations/<protocol>/`.
         per_class: scans per class and round on which the slow measures are taken (asking methods, insertion, deletion,
             ROAD, sanity of peers, pairs); 0: none.
         rise_masks: masks of RISE.
         open_peers: gives the gradient methods of a bundle's network; None: without them.
-        command: that made this, for `metrics.json`.
+        command: that made this, for `about.json`.
         on_progress: (what, done, total).
 
     Returns:
-        The folder of results.
+        The protocol's folder of results.
 
     Raises:
         ResultsError: a system that is no bundle; no test scan has a mask.
@@ -103,17 +103,8 @@ def explain_rounds(
         identities.append(fitted.identity)
         if not cost:
             cost = _cost(place / COST, cases, fitted, open_peers)
-    target = out / FOLDER / scene.protocol.name / system.name
-    target.mkdir(parents=True, exist_ok=True)
-    for name, rows in (
-        (MAPS, [row for each in found for row in each.maps]),
-        (PAIRS, [row for each in found for row in each.pairs]),
-        (OUTLINES, [row for each in found for row in each.outlines]),
-    ):
-        if rows:
-            write_rows(target / name, rows)
+    target = out / FOLDER / scene.protocol.name
     about = {
-        "protocol": {name: getattr(scene.protocol, name) for name in ("name", "title", "description", "exclusions")},
         "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
         "made": {
             "command": command,
@@ -126,7 +117,13 @@ def explain_rounds(
         },
         "cost": cost,
     }
-    write_json(target / METRICS, {**about, **summarise(target)})
+    protocol = {name: getattr(scene.protocol, name) for name in ("name", "title", "description", "exclusions")}
+    with locked(target):
+        place_rows(target / MAPS, MapRow, (row for each in found for row in each.maps), system=system.name)
+        place_rows(target / PAIRS, PairRow, (row for each in found for row in each.pairs), system=system.name)
+        place_rows(target / OUTLINES, OutlineRow, (row for each in found for row in each.outlines), system=system.name)
+        place_about(target, protocol=protocol, name=system.name, about=about)
+    rescore_explanations(out, only=scene.protocol.name)
     return target
 
 
@@ -249,7 +246,7 @@ def _mark(cases: Sequence[Case], identity: str, *, peers: bool) -> dict[str, Any
 
 def _keep(file: Path, mark: dict[str, Any], found: Sequence[Found]) -> None:
     part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps({"of": mark, "found": [asdict(each) for each in found]}), encoding="utf-8")
+    part.write_text(json.dumps({"of": mark, "found": msgspec.to_builtins(found)}), encoding="utf-8")  # with NaN
     part.replace(file)
 
 
@@ -259,13 +256,6 @@ def _kept(file: Path, mark: dict[str, Any]) -> list[Found] | None:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["of"] != mark:
             return None
-        return [
-            Found(
-                maps=tuple(MapRow(**row) for row in each["maps"]),
-                pairs=tuple(PairRow(**row) for row in each["pairs"]),
-                outlines=tuple(OutlineRow(**row) for row in each["outlines"]),
-            )
-            for each in content["found"]
-        ]
+        return msgspec.convert(content["found"], list[Found])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Contour, Scan
@@ -121,7 +122,7 @@ class Examiner:
         logit = float(reading.logits[target])
         told = self._engine.explain_class(reading, self._engine.bundle.classes[target])
         error = abs(float(told.heatmap.sum(dtype=np.float64)) + told.bias - logit)
-        rows[0] = replace(own, error=error, **self._sanity(reading, seen, target, second))  # type: ignore[arg-type]
+        rows[0] = replace(own, error=error, **self._sanity(reading, seen, target, second))
         return self._peers_sanity(rows, seen, target, second) if case.thorough else rows
 
     def _by_method(self, case: Case, reading: Reading, seen: Seen, target: int) -> dict[str, Cells]:

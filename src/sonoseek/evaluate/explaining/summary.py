@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,13 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, ResultsError
 from sonoseek.evaluate.bootstrap import RESAMPLES, group_weights, interval, paired_difference
-from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow, read_rows
+from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
+from sonoseek.evaluate.files import ABOUT, SCORES, read_about
+from sonoseek.evaluate.tables import locked, read_systems, write_json
 
-MAPS, PAIRS, OUTLINES, METRICS = "maps.csv", "pairs.csv", "outlines.csv", "metrics.json"
-ABOUT = ("protocol", "system", "made", "cost")
+FOLDER = "explanations"
+"""Of its results, and of what is kept while it is under way."""
+MAPS, PAIRS, OUTLINES = "maps.csv.bz2", "pairs.csv.bz2", "outlines.csv.bz2"
 OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 ON_LESIONS = ("inside", "with_shadow", "pointing", "iou")
 ON_THE_NETWORK = ("insertion", "deletion", "road", "randomised", "other_class", "shifted", "gained")
@@ -26,47 +28,49 @@ SIZES = ("small", "medium", "large")
 Floats = NDArray[np.float64]
 
 
-def rescore_explanations(root: Path) -> dict[str, dict[str, Any]]:
-    """Every explanation's figures under a folder of results again, from rows alone; each `metrics.json` is replaced.
+def rescore_explanations(root: Path, *, only: str = "*") -> dict[str, dict[str, Any]]:
+    """Every explanation's figures under a folder of results again, from rows alone; each `scores.json` is replaced.
 
     Args:
-        root: that holds `explanations/<protocol>/<system>/`.
+        root: that holds `explanations/<protocol>/`.
+        only: one protocol's name; by default all.
 
     Returns:
-        "<protocol>/<system>" → the content of its `metrics.json`; {} where there are none.
+        "<protocol>/<system>" → "protocol", what the system is and what made its rows, and figures as `summarise` gives
+        them; {} where there are none.
 
     Raises:
-        ResultsError: files that are missing or do not read.
+        ResultsError: files that are missing, do not read, or contradict each other.
     """
-    found = {}
-    for file in sorted(root.glob(f"explanations/*/*/{MAPS}")):
-        folder = file.parent
-        try:
-            told = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-            about = {name: told[name] for name in ABOUT}
-        except (OSError, ValueError, KeyError) as error:
-            raise ResultsError(
-                f"no readable {METRICS} in {folder} ({error}); it says what was measured. Evaluate again."
-            ) from error
-        content = {**about, **summarise(folder)}
-        part = folder / f"{METRICS}.part"
-        part.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(folder / METRICS)
-        found[f"{folder.parent.name}/{folder.name}"] = content
+    found: dict[str, dict[str, Any]] = {}
+    for folder in [file.parent for file in sorted(root.glob(f"{FOLDER}/{only}/{MAPS}"))]:
+        with locked(folder):
+            about = read_about(folder)
+            maps = read_systems(folder / MAPS, MapRow)
+            pairs, outlines = read_systems(folder / PAIRS, PairRow), read_systems(folder / OUTLINES, OutlineRow)
+            if stray := maps.keys() ^ about["systems"].keys():
+                raise ResultsError(
+                    f"{folder}: the system {min(stray)!r} stands in {MAPS} or {ABOUT} but not in both. Evaluate again."
+                )
+            systems = {
+                name: {**about["systems"][name], **summarise(rows, pairs.get(name, ()), outlines.get(name, ()))}
+                for name, rows in maps.items()
+            }
+            write_json(folder / SCORES, {"protocol": about["protocol"], "systems": systems}, depth=6)
+        found |= {f"{folder.name}/{n}": {"protocol": about["protocol"], **told} for n, told in systems.items()}
     return found
 
 
-def summarise(folder: Path) -> dict[str, Any]:
-    """Figures of one folder's rows.
+def summarise(
+    maps: Sequence[MapRow], pairs: Sequence[PairRow] = (), outlines: Sequence[OutlineRow] = ()
+) -> dict[str, Any]:
+    """Figures of one system's rows.
 
     Returns:
         "maps": target → method → figure → {mean, low, high, n}, with "by_label" and "by_size" beneath; "against":
         peer → figure → {difference, low, high, p}; "pairs": side → method → figures; "outlines"; "exactness";
         "size_limits".
     """
-    maps = read_rows(folder / MAPS, MapRow)
-    pairs = read_rows(folder / PAIRS, PairRow) if (folder / PAIRS).is_file() else []
-    outlines = read_rows(folder / OUTLINES, OutlineRow) if (folder / OUTLINES).is_file() else []
     limits = _size_limits(maps)
     by_target: dict[str, Any] = {}
     for target in dict.fromkeys(row.target for row in maps):

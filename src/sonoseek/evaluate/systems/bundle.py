@@ -16,7 +16,7 @@ from sonoseek.encoder import Bundle, is_bundle, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, Round
 from sonoseek.evaluate.ranking import unit
-from sonoseek.evaluate.rows import RetrievalRow
+from sonoseek.evaluate.rows import Search
 from sonoseek.evaluate.systems.base import Answers, Fitted, Progress, Sample, Task, Thresholds
 from sonoseek.evaluate.systems.features import cores
 from sonoseek.gallery import GalleryEntry, create_gallery, encode_picture
@@ -76,7 +76,7 @@ class BundleSpeaks:
         embeddings: NDArray[np.float32],
         *,
         queries: Sequence[Sample],
-        ranked: Sequence[RetrievalRow],
+        ranked: Sequence[Search],
     ) -> None:
         """See that a real gallery, asked through `SearchEngine.query`, gives the neighbours that are scored.
 
