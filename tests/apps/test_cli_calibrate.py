@@ -17,11 +17,20 @@ from sonoseek.evaluate import archive_fit
 NAMED = "Calibrated on 30 cases of this archive, "
 
 
+@pytest.fixture(scope="module")
+def phantoms(archive: Path, sonoseek_here, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of thirty phantoms, by the bundle that knows phantoms."""
+    folder = tmp_path_factory.mktemp("calibrated") / "phantoms"
+    built = ("--dataset", "folder", "--data", archive, "--gallery", folder, "--bundle", "fast")
+    assert sonoseek_here("index", "build", *built).code == 0
+    return folder
+
+
 @pytest.fixture
-def mine(gallery: Path, tmp_path: Path) -> Path:
-    """The gallery of thirty phantoms, to change."""
+def mine(phantoms: Path, tmp_path: Path) -> Path:
+    """A copy, to change."""
     copy = tmp_path / "mine"
-    shutil.copytree(gallery, copy)
+    shutil.copytree(phantoms, copy)
     return copy
 
 
