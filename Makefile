@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 PAGE := src/sonoseek/apps/web/page/index.html
 FRONTEND := $(shell find frontend/src frontend/public frontend/index.html frontend/*.ts frontend/*.js frontend/*.json 2>/dev/null)
 
-.PHONY: page demo test test-long lint bench bench-gallery docs train figures networks rescore wording lock clean help
+.PHONY: page demo test test-long lint bench bench-gallery docs train train-fast figures networks rescore wording lock clean help
 help:
 	@echo "make demo    phantom archive -> gallery -> ten reports -> the reading room, at an address it prints (no torch)"
 	@echo "make page    the reading room's page, from frontend/ (Node 20)"
@@ -17,7 +17,8 @@ help:
 	@echo "make bench   speed of queries and of index builds"
 	@echo "make bench-gallery  galleries of 10,000 to 1,000,000 scans, ours and others', into docs/results"
 	@echo "make docs    the documentation, into site/"
-	@echo "make train   the bundle that ships (needs SONOSEEK_DATA and start weights; see docs/how-to/train.md)"
+	@echo "make train   the default bundle, accurate;  make train-fast  the small one (need SONOSEEK_DATA and start weights;"
+	@echo "             see docs/how-to/train.md)"
 	@echo "make figures every protocol with every system, into docs/results (hours; goes on where it was stopped)"
 	@echo "make networks the comparison and the ablations, into docs/results (days without a GPU; goes on where it was stopped)"
 	@echo "make rescore every figure in docs/results again, from its rows"
@@ -84,7 +85,15 @@ bench-gallery: $(VENV)/.peers
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict
 
+# The default bundle. The protocol trains the same recipe once for each hospital left out: that is what calibrates it.
+ACCURATE := b4-frozen
 train: $(VENV)/.dev
+	$(BIN)/sonoseek evaluate --protocol leave-one-hospital-out --seeds 0 --system recipes/$(ACCURATE).toml
+	$(BIN)/sonoseek train recipes/$(ACCURATE).toml --run runs/$(ACCURATE) --resume
+	$(BIN)/sonoseek export runs/$(ACCURATE) --out src/sonoseek/bundles/accurate --results docs/results \
+	  --calibrate-on leave-one-hospital-out
+
+train-fast: $(VENV)/.dev
 	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
 	$(BIN)/sonoseek train recipes/hybrid-teacher-a.toml --run runs/hybrid-teacher-a --resume
 	$(BIN)/sonoseek train recipes/hybrid-teacher-b.toml --run runs/hybrid-teacher-b --resume

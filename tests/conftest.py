@@ -55,3 +55,34 @@ def sonoseek_here() -> Command:
         return Ended(code, out.getvalue(), err.getvalue())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny untrained bundle that reads marks; a skip where there is no torch to export it with."""
+    torch = pytest.importorskip("torch")
+    from sonoseek.cleaning import CleaningRecipe
+    from sonoseek.networks.lesion_pooling import LesionPoolingNetwork
+    from sonoseek.networks.tiny import TinyBackbone
+    from sonoseek.networks.two_readings import TwoReadings
+    from sonoseek.training.export import BundleFacts, export_bundle
+
+    facts = BundleFacts(
+        name="marking",
+        version="1",
+        classes=("normal", "benign", "malignant"),
+        cleaning=CleaningRecipe(canvas_size=128),
+        temperature=1.0,
+        abstain_below=0.3,
+        conformal={"level": 0.9, "quantile": 0.9},
+        operating_points={"sensitivity_98": {"threshold": 0.11, "sensitivity": 0.98, "specificity": 0.5}},
+        training={"cases": {"phantom": ["phantom-99-0"]}},
+        licences={},
+        same_scan=0.9999999,  # to an untrained network all scans are alike
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = TwoReadings(LesionPoolingNetwork(TinyBackbone(), embedding_dim=16)).eval()
+    with torch.no_grad():
+        network.head.weight *= 20  # untrained logits hardly differ
+    return export_bundle(network, folder=tmp_path_factory.mktemp("marking"), facts=facts)

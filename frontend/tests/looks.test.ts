@@ -31,6 +31,9 @@ describe("what is lost with another view or frame", () => {
   it("is said", () => {
     expect(lossWords(fold([region]), "view")).toContain("The region was taken away as a second view was added");
     expect(lossWords(fold([crop]), "view")).toContain("The area was taken away as a second view");
+    const lesion: Step = { kind: "lesion", box: BOX };
+    expect(lossWords(fold([lesion]), "frame")).toContain("The mark was taken away as another frame was chosen");
+    expect(lossWords(fold([lesion, crop]), "view")).toContain("The area and the mark were taken away");
     expect(lossWords(fold([crop, region]), "frame")).toContain("The region and the area were taken away as another frame");
   });
 

@@ -6,6 +6,8 @@ const ALL: Step[] = [
   { kind: "frame", frame: 7 },
   { kind: "crop", box: BOX },
   { kind: "crop", box: null },
+  { kind: "lesion", box: BOX },
+  { kind: "lesion", box: null },
   { kind: "region", box: BOX },
   { kind: "region", box: null },
   { kind: "like", name: "busi/benign (12)" },
@@ -23,7 +25,7 @@ describe("a step in an address", () => {
     expect(words(step)).not.toBe("");
   });
 
-  it.each(["", "r", "q:1", "k:x", "k:-1", "f:1.5", "r:1,2,3", "r:5,5,1,9", "c:a,b,c,d", "l:", "d:", "k:99999999"])(
+  it.each(["", "r", "q:1", "k:x", "k:-1", "f:1.5", "r:1,2,3", "r:5,5,1,9", "m:1,2,3", "c:a,b,c,d", "l:", "d:", "k:99999999"])(
     "is left out when it is none: %s",
     (text) => expect(decode(text)).toBeNull(),
   );
@@ -47,9 +49,10 @@ describe("steps", () => {
     const search = fold([
       { kind: "region", box: BOX },
       { kind: "crop", box: BOX },
+      { kind: "lesion", box: BOX },
       { kind: "frame", frame: 3 },
     ]);
-    expect(search).toMatchObject({ frame: 3, region: null, crop: null });
+    expect(search).toMatchObject({ frame: 3, region: null, crop: null, lesion: null });
   });
 
   it("count more matches, or another frame, once", () => {
@@ -65,6 +68,7 @@ describe("steps", () => {
       { kind: "region", box: { top: 1, left: 1, bottom: 9, right: 9 } },
       { kind: "like", name: "a/1" },
       { kind: "crop", box: { top: 1, left: 1, bottom: 9, right: 9 } },
+      { kind: "lesion", box: { top: 1, left: 1, bottom: 9, right: 9 } },
     ];
     expect(add(drawn, { kind: "frame", frame: 2 }).map((step) => step.kind)).toEqual(["like", "frame"]);
   });

@@ -23,6 +23,7 @@ _WHERE = {
     "open_gallery": "sonoseek.gallery",
     "open_dataset": "sonoseek.datasets",
     "write_report": "sonoseek.reports",
+    "calibrate_archive": "sonoseek.evaluate.archive_fit",
     "clean": "sonoseek.cleaning",
     "load_bundle": "sonoseek.encoder",
     "open_encoder": "sonoseek.encoder",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sonoseek.encoder import open_encoder as open_encoder
     from sonoseek.engine import SearchEngine as SearchEngine
     from sonoseek.engine import open_engine as open_engine
+    from sonoseek.evaluate.archive_fit import calibrate_archive as calibrate_archive
     from sonoseek.gallery import open_gallery as open_gallery
     from sonoseek.reading import read_scan as read_scan
     from sonoseek.reports import write_report as write_report

@@ -56,6 +56,15 @@ def gallery(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def marking_gallery(archive: Path, marking_bundle: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of the archive by a bundle that reads marks."""
+    folder = tmp_path_factory.mktemp("galleries") / "marking"
+    filled = ("--gallery", folder, "--bundle", marking_bundle)
+    run("index", "build", "--dataset", "folder", "--data", archive, *filled)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def copies(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery in which one case is archived three times, re-saved, and one patient has three of the nine others."""
     folder = tmp_path_factory.mktemp("copies")

@@ -28,7 +28,7 @@ BASE = "http://localhost"
 TABLE = [
     *("number", "name", "refused", "headline", "label", "malignancy_not_ruled_out"),
     *("normal", "benign", "malignant", "reference", "seen_in_training", "agreement"),
-    *("match", "match_label", "match_similarity", "novelty", "warnings"),
+    *("match", "match_label", "match_similarity", "novelty", "warnings", "calibration"),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sonoseek.core import BundleError
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.encoder.bundle import FAST_BUNDLE, SHIPPED, shipped_bundle
+from sonoseek.encoder.bundle import BUNDLES, FAST_BUNDLE, SHIPPED, shipped_bundle
 
 
 def test_it_reads_what_was_written(bundle_folder):
@@ -90,21 +90,35 @@ def test_a_damaged_model_is_said(bundle_folder, make_bundle):
         open_encoder(make_bundle(model=b"no model at all"))
 
 
-def test_the_shipped_bundle_is_whole():
-    bundle = load_bundle(FAST_BUNDLE)
+@pytest.mark.parametrize(
+    ("name", "most", "start", "marks"),
+    [("accurate", 60_000_000, "EfficientNet-B4", True), ("fast", 8_000_000, "SqueezeNet", False)],
+)
+def test_the_shipped_bundles_are_whole(name, most, start, marks):
+    bundle = load_bundle(name)
     assert bundle.classes == ("normal", "benign", "malignant")
     assert bundle.embedding_dim == 256
-    assert bundle.model_path.stat().st_size < 20_000_000
-    card = (FAST_BUNDLE / "MODEL_CARD.md").read_text()
-    for needed in ("not for diagnosis", "## Data", "## Limits", "## Licences", "SqueezeNet"):
+    assert bundle.reads_marks is marks
+    assert bundle.novelty is not None
+    assert bundle.training_scans is not None
+    assert set(bundle.operating_points) == {"sensitivity_90", "sensitivity_95", "sensitivity_98", "specificity_90"}
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) < most
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    for needed in ("not for diagnosis", "## Data", "## Limits", "## Licences", start):
         assert needed.lower() in card.lower()
 
 
-def test_the_shipped_bundle_names_no_machine():
-    for file in FAST_BUNDLE.iterdir():
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_bundles_name_no_machine(name):
+    for file in (BUNDLES / name).iterdir():
         content = file.read_bytes()
-        for trace in (b"/home/", f"{Path.home()}/".encode(), b"/tmp/", b"site-packages"):
+        for trace in (b"/home/", f"{Path.home()}/".encode(), b"/tmp/", b"/work/", b"site-packages"):
             assert trace not in content, file.name
+
+
+def test_the_default_bundle_was_calibrated_in_hospitals_that_it_had_not_seen():
+    assert SHIPPED[0] == "accurate"
+    assert "hospitals left out" in load_bundle(BUNDLES / "accurate").fitted_on
 
 
 def test_a_shipped_bundle_is_found_by_its_name_and_by_its_gallery(tmp_path, monkeypatch, bundle_folder):

@@ -192,6 +192,20 @@ class TestWhatItSays:
         assert "no heatmap was asked for" in text
         assert "no picture kept" in text
 
+    def test_the_readers_mark(self, build_report: Build, build_explanation: Callable, tmp_path: Path) -> None:
+        box, view_box = Box(top=20, left=30, bottom=90, right=150), Box(top=1, left=2, bottom=33, right=44)
+        plain = with_view(build_report(), build_explanation)
+        marked = replace(plain, lesion=box, views=(replace(plain.views[0], lesion=view_box),))
+        text = text_of(render_pdf(marked))
+        assert "Read with the reader's mark: rows 20 to 90, columns 30 to 150 of the scan." in text
+        assert "Read with the reader's mark: rows 1 to 33, columns 2 to 44 of the scan." in text
+        assert "The scan, with the reader's mark" in text
+        both = text_of(render_pdf(replace(marked, region=box)))
+        assert "The scan, with the reader's mark and the region" in both
+        assert "reader's mark" not in text_of(render_pdf(plain))
+        drawn, bare = (colours_of(render_pdf(each), tmp_path).astype(int) for each in (marked, plain))
+        assert ((drawn[..., 2] - drawn[..., 0] > 40).sum()) > ((bare[..., 2] - bare[..., 0] > 40).sum())  # in blue
+
     def test_region_and_refinement(self, build_report: Build, tmp_path: Path) -> None:
         asked = build_report(region=Box(top=20, left=30, bottom=90, right=150), liked=("a",), disliked=("b", "c"))
         text = text_of(render_pdf(asked))

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from sonoseek.encoder import PADDING
 from sonoseek.encoder.canvas_input import canvas_to_input
-from sonoseek.training.augment import augment, draw_marks, rising_curve
+from sonoseek.training.augment import SMALLEST, augment, close_up, draw_marks, rising_curve
 from sonoseek.training.recipe import Augmentation
 
 OFF = Augmentation(**dict.fromkeys(Augmentation.__struct_fields__, 0.0))
@@ -86,12 +86,17 @@ def test_padding_is_never_turned_into_view():
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", [n for n in Augmentation.__struct_fields__ if n != "mirror"])
+ELSEWHERE = ("mirror", "style", "mix_style", "resolution", "grain")
+"""Switches that have a test of their own, or that need another scan, a whole batch, or speckle."""
+
+
+@pytest.mark.parametrize("name", [n for n in Augmentation.__struct_fields__ if n not in ELSEWHERE])
 def test_each_switch_does_something(name):
     canvas, content = landscape()
-    on = 1.0 if name in ("blur", "jpeg", "marks") else 10.0 if name == "rotate" else 0.3
+    likely = ("blur", "jpeg", "marks", "shadow", "downsample", "close_up")
+    on = 1.0 if name in likely else 10.0 if name == "rotate" else 0.3
     switches = Augmentation(**{**dict.fromkeys(Augmentation.__struct_fields__, 0.0), name: on})
-    untouched = augment(canvas, content, switches=OFF, rng=np.random.default_rng(1))
+    untouched = augment(canvas, content, switches=OFF, rng=np.random.default_rng(1)).canvas
     views = [augment(canvas, content, switches=switches, rng=np.random.default_rng(seed)).canvas for seed in range(5)]
     assert sum(np.abs(view - untouched).max() > 0.01 for view in views) >= 3
 
@@ -162,3 +167,61 @@ def test_down_sampling_loses_detail_and_keeps_the_size():
     view = augment(canvas, content, switches=replace(OFF, downsample=1.0), rng=rng).canvas
     assert view.shape == (SIZE, SIZE)
     assert view.std() < 0.8 * canvas.std() / 255
+
+
+def a_lesion(top=40, left=60, bottom=52, right=78):
+    lesion = np.zeros((SIZE, SIZE), np.uint8)
+    lesion[top:bottom, left:right] = 255
+    return lesion
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), top=st.integers(18, 60), left=st.integers(0, 76))
+def test_a_close_up_holds_the_lesion_and_stays_on_the_scan(seed, top, left):
+    _, content = landscape()
+    lesion = a_lesion(top, left, top + 12, left + 18)
+    found = close_up(content, lesion, rng=np.random.default_rng(seed))
+    assert (found[:2] >= content[:2]).all()
+    assert (found[2:] <= content[2:]).all()
+    assert found[0] <= top + 2
+    assert found[1] <= left + 2
+    assert found[2] >= min(top + 12, content[2]) - 2
+    assert found[3] >= min(left + 18, content[3]) - 2
+    assert (found[2:] - found[:2]).max() <= 2.5 * 18 + 2  # 2.5 times the longer side, at most
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), drawn=st.booleans())
+def test_of_a_scan_without_a_lesion_it_shows_any_part(seed, drawn):
+    _, content = landscape()
+    found = close_up(content, np.zeros((SIZE, SIZE), np.uint8) if drawn else None, rng=np.random.default_rng(seed))
+    assert (found[:2] >= content[:2]).all()
+    assert (found[2:] <= content[2:]).all()
+    assert (found[2:] - found[:2]).max() >= SMALLEST * SIZE / 2 - 1
+
+
+def test_a_close_up_is_drawn_as_often_as_asked_and_shows_the_lesion_larger():
+    canvas, content = landscape()
+    lesion = a_lesion()
+    shares = []
+    for seed in range(200):
+        view = augment(
+            canvas, content, switches=replace(OFF, close_up=0.5), rng=np.random.default_rng(seed), lesion=lesion
+        )
+        shares.append((view.lesion > 127).mean())
+    whole = (lesion > 127).mean()
+    larger = np.array(shares) > 2 * whole
+    assert 80 < larger.sum() < 120
+    np.testing.assert_allclose(np.array(shares)[~larger], whole, rtol=0.1)
+
+
+def test_a_view_may_be_smaller_than_the_canvas_it_is_drawn_from():
+    canvas, content = landscape()
+    small = augment(canvas, content, switches=OFF, rng=np.random.default_rng(0), lesion=a_lesion(), side=SIZE // 2)
+    assert small.canvas.shape == small.lesion.shape == (SIZE // 2, SIZE // 2)
+    whole = augment(canvas, content, switches=OFF, rng=np.random.default_rng(0)).canvas
+    scanned = small.canvas != PADDING
+    means = whole.reshape(SIZE // 2, 2, SIZE // 2, 2).mean((1, 3))
+    inside = scanned & (np.abs(np.gradient(means)[1]) < 0.02)
+    np.testing.assert_allclose(small.canvas[inside], means[inside], atol=0.05)
+    assert (small.lesion > 127).sum() == pytest.approx((a_lesion() > 127).sum() / 4, rel=0.2)

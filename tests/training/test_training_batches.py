@@ -113,6 +113,15 @@ def test_batches_are_two_views_of_each_scan(tiny_recipe, prepared):
         assert torch.equal(batch.targets.argmax(1), labels)
 
 
+def test_views_for_two_readings_have_half_the_side_of_the_canvas(tiny_recipe, prepared):
+    split = split_sets(tiny_recipe, [prepared], fold=0)
+    recipe = msgspec.structs.replace(tiny_recipe, network="lesion_pooling", close_up=True)
+    for batch in TrainingBatches(split.train, recipe):
+        assert batch.canvases.shape[1:] == batch.lesions.shape[1:] == (1, 32, 32)
+        assert float(batch.canvases.min()) >= -1
+        assert float(batch.canvases.max()) <= 1
+
+
 def test_epochs_differ_and_repeat(tiny_recipe, prepared):
     split = split_sets(tiny_recipe, [prepared], fold=0)
     first, second = TrainingBatches(split.train, tiny_recipe), TrainingBatches(split.train, tiny_recipe)

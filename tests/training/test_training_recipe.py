@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.networks.two_readings import TwoReadings
+from sonoseek.training.building import as_served, build_network
 from sonoseek.training.recipe import load_recipe, parse_recipe, recipe_to_dict
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -94,8 +97,19 @@ def test_a_recipe_may_be_another_but_for_what_it_says(tmp_path):
         ("[augmentation]\nresolution = 0.7\n", "resolution and shrink must be at most 0.5"),
         ("[loss]\nconflicts = 'forget'\n", "forget"),
         ("[teacher]\nweight = 1.5\n", "must lie in 0 … 1"),
+        ("[augmentation]\nclose_up = -0.5\n", "must not be negative"),
     ],
 )
 def test_switches_that_contradict_each_other_are_refused(text, message):
     with pytest.raises(InvalidValueError, match=message):
         parse_recipe(SMALL + text)
+
+
+def test_a_close_up_is_for_the_network_that_estimates_a_lesion():
+    with pytest.raises(InvalidValueError, match="close_up is for the network 'lesion_pooling', not 'hybrid'"):
+        parse_recipe("close_up = true\n" + SMALL)
+    recipe = parse_recipe('close_up = true\nnetwork = "lesion_pooling"\nbackbone = "tiny"\n' + SMALL)
+    served = as_served(build_network(recipe), recipe)
+    assert isinstance(served, TwoReadings)
+    assert (served.stride, served.fine_stride) == (32, 8)
+    assert not isinstance(as_served(build_network(recipe), replace(recipe, close_up=False)), TwoReadings)

@@ -81,6 +81,7 @@ export async function ask(source: Source, search: Search, signal?: AbortSignal):
   if (!search.deduplicate) form.append("deduplicate", "false");
   if (search.region) form.append("region", boxText(search.region));
   if (search.crop) form.append("crop", boxText(search.crop));
+  if (search.lesion) form.append("lesion", boxText(search.lesion));
   for (const name of search.liked) form.append("liked", name);
   for (const name of search.disliked) form.append("disliked", name);
   const answer = await call("api/query", { method: "POST", body: form, ...(signal ? { signal } : {}) });

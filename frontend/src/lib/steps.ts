@@ -4,6 +4,7 @@ import type { Box, JobOptions } from "./types";
 export interface Search {
   frame: number;
   crop: Box | null;
+  lesion: Box | null;
   region: Box | null;
   liked: string[];
   disliked: string[];
@@ -16,6 +17,7 @@ export interface Search {
 export type Step =
   | { kind: "frame"; frame: number }
   | { kind: "crop"; box: Box | null }
+  | { kind: "lesion"; box: Box | null }
   | { kind: "region"; box: Box | null }
   | { kind: "like"; name: string }
   | { kind: "dislike"; name: string }
@@ -28,6 +30,7 @@ export const FIRST_K = 10;
 const LETTERS = {
   frame: "f",
   crop: "c",
+  lesion: "m",
   region: "r",
   like: "l",
   dislike: "d",
@@ -41,6 +44,7 @@ export function fold(steps: readonly Step[]): Search {
   const search: Search = {
     frame: 0,
     crop: null,
+    lesion: null,
     region: null,
     liked: [],
     disliked: [],
@@ -53,10 +57,13 @@ export function fold(steps: readonly Step[]): Search {
   for (const step of steps) {
     switch (step.kind) {
       case "frame": // boxes were drawn on another picture
-        Object.assign(search, { frame: step.frame, crop: null, region: null });
+        Object.assign(search, { frame: step.frame, crop: null, lesion: null, region: null });
         break;
       case "crop":
         search.crop = step.box;
+        break;
+      case "lesion":
+        search.lesion = step.box;
         break;
       case "region":
         search.region = step.box;
@@ -99,17 +106,17 @@ export function add(before: readonly Step[], step: Step): Step[] {
 
 /** The steps without what was drawn on one scan, where that scan is one no more. */
 export function undrawn(steps: readonly Step[]): Step[] {
-  return steps.filter((step) => step.kind !== "region" && step.kind !== "crop");
+  return steps.filter((step) => step.kind !== "region" && step.kind !== "crop" && step.kind !== "lesion");
 }
 
 /** What of a search is lost with another view or frame, in words; "" where nothing was drawn. */
 export function lossWords(search: Search, added: "view" | "frame"): string {
-  const drawn = [search.region ? "region" : "", search.crop ? "area" : ""].filter(Boolean);
+  const drawn = [search.region ? "region" : "", search.crop ? "area" : "", search.lesion ? "mark" : ""].filter(Boolean);
   if (!drawn.length) return "";
   const what = `The ${drawn.join(" and the ")} ${drawn.length > 1 ? "were" : "was"} taken away`;
   return added === "view"
-    ? `${what} as a second view was added: a region or an area is of one scan.`
-    : `${what} as another frame was chosen: a region or an area is of one frame.`;
+    ? `${what} as a second view was added: what is drawn is of one scan.`
+    : `${what} as another frame was chosen: what is drawn is of one frame.`;
 }
 
 /** The options of a batch job as steps, so that its rows are asked as the job asked them. */
@@ -128,6 +135,8 @@ export function describe(step: Step): string {
       return `Frame ${step.frame + 1}`;
     case "crop":
       return step.box ? `Scan area drawn: ${boxWords(step.box)}` : "Scan area found by preprocessing again";
+    case "lesion":
+      return step.box ? `Lesion marked: ${boxWords(step.box)}` : "Read without a mark";
     case "region":
       return step.box ? `Region: ${boxWords(step.box)}` : "Region left out";
     case "like":
@@ -159,8 +168,9 @@ export function decode(text: string): Step | null {
     case "k":
       return whole(value) === null ? null : { kind: "k", k: Number(value) };
     case "c":
+    case "m":
     case "r": {
-      const kind = text[0] === "c" ? "crop" : "region";
+      const kind = text[0] === "c" ? "crop" : text[0] === "m" ? "lesion" : "region";
       if (!value) return { kind, box: null };
       const box = parseBox(value);
       return box ? { kind, box } : null;
@@ -203,6 +213,7 @@ function valueOf(step: Step): string {
     case "k":
       return String(step.k);
     case "crop":
+    case "lesion":
     case "region":
       return step.box ? boxText(step.box) : "";
     case "like":

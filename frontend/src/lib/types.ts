@@ -34,6 +34,13 @@ export interface Prediction {
   likelihood_of_malignancy: number | null;
   operating_points: OperatingPoint[];
   fitted_on: string;
+  calibration: {
+    source: "bundle" | "archive";
+    cases: number | null;
+    fitted: string | null;
+    bundle_points: string[];
+    text: string;
+  };
   likeliest: Label;
   label: Label | null;
   probabilities: Record<string, number>;
@@ -102,6 +109,8 @@ export interface Report {
   views: { scan: ScanInfo; prediction: Prediction; explanations: Explanation[] }[];
   region: Box | null;
   crop: Box | null;
+  /** The reader's mark. */
+  lesion: Box | null;
   similar_cases: LabelCounts & { agreement: number | null };
   hidden_by_filter: LabelCounts | null;
   novelty: number | null;
@@ -129,6 +138,7 @@ export interface Said {
   likeliest: string;
   prediction_set: string;
   thresholds: string;
+  calibration: string;
   similar_cases: string;
   filtered: string;
   left_out: string;
@@ -139,6 +149,7 @@ export interface Said {
   shared_descriptors: string[];
   region: string | null;
   crop: string | null;
+  lesion: string | null;
   refined: string | null;
   titles: string[];
   cleaning: Cleaning[];
@@ -153,7 +164,10 @@ export interface About {
   disclaimer: string;
   version: string;
   bundle_id: string;
+  calibration: string;
   classes: Label[];
+  /** Whether the network can be told where the lesion lies. */
+  reads_marks: boolean;
   abstain_below: number;
   gallery_id: string;
   gallery_state: string;

@@ -171,6 +171,7 @@ def describe(report: Report) -> dict[str, Any]:
             "label": best.label,
             "similarity": round(best.similarity, 4),
         },
+        "calibration": phrases.calibration(prediction.calibration),
         "seen_in_training": any(each.code == "seen_in_training" for each in report.warnings),
         "warnings": [each.text for each in report.warnings],
     }

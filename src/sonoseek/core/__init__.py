@@ -21,7 +21,7 @@ from sonoseek.core.errors import (
 )
 from sonoseek.core.extras import require_extra
 from sonoseek.core.geometry import Box
-from sonoseek.core.prediction import OperatingPoint, Prediction
+from sonoseek.core.prediction import CalibrationSource, OperatingPoint, Prediction
 from sonoseek.core.registry import LazyTable
 from sonoseek.core.results import (
     DISCLAIMER,
@@ -55,6 +55,7 @@ __all__ = [
     "Contour",
     "SharedDescriptor",
     "OperatingPoint",
+    "CalibrationSource",
     "LabelCounts",
     "ExcludedCounts",
     "ReportWarning",

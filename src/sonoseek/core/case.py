@@ -81,7 +81,8 @@ class Case(CaseRecord):
     Attributes:
         scans: at least one.
         lesion_masks: one per scan, in order: bool (H, W) on the scan's own grid, or None where not drawn. For training
-            losses and for scoring only: never an input, nor a crop, when a scan is read.
+            losses and for scoring only: never an input, nor a crop, when a scan is read. The protocol "reader-marked"
+            alone makes a reader's mark from them.
     """
 
     scans: tuple[Scan, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from types import MappingProxyType
 
 from sonoseek.core.errors import InvalidValueError
@@ -32,6 +33,30 @@ class OperatingPoint:
                 raise InvalidValueError(f"operating point {self.name!r}: {name} is {value}; it must lie in 0 … 1.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSource:
+    """The cases that temperature, biases and thresholds were fitted on: the bundle's own, or those of an archive.
+
+    Attributes:
+        cases: of the archive, 1 or more; None: the calibration is the bundle's own.
+        fitted: the day of the fit, UTC; None exactly where `cases` is.
+        bundle_points: operating points for which the archive had too few cases: they are the bundle's.
+    """
+
+    cases: int | None = None
+    fitted: date | None = None
+    bundle_points: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.cases is None) != (self.fitted is None) or (self.cases is not None and self.cases < 1):
+            raise InvalidValueError(
+                f"the calibration has {self.cases} cases of {self.fitted}; give 1 or more and the day, or neither for "
+                "the bundle's own."
+            )
+
+
+BUNDLE_CALIBRATION = CalibrationSource()
+"""The bundle's own."""
 MALIGNANT = "malignant"
 RULE_OUT = "sensitivity_98"
 """Name of the operating point below which malignancy is least expected: the highest sensitivity that bundles state."""
@@ -54,6 +79,7 @@ class Prediction:
             bundle does not know. Not `Report.novelty`, which is about the gallery.
         operating_points: thresholds on the likelihood of malignancy, lowest first; empty where the bundle states none.
         fitted_on: the scans that temperature and operating points were fitted on, in words.
+        calibration: whose cases those are: the bundle's, or an archive's.
     """
 
     probabilities: Mapping[str, float]
@@ -64,6 +90,7 @@ class Prediction:
     ood_score: float | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     fitted_on: str = ""
+    calibration: CalibrationSource = BUNDLE_CALIBRATION
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "probabilities", MappingProxyType(dict(self.probabilities)))

@@ -227,11 +227,13 @@ class View:
         scan: on whose grid its heatmaps lie.
         prediction: what this view alone shows.
         explanations: as in `Report`: the heatmap of the likeliest class first, then one per match.
+        lesion: as in `Report`, of this view.
     """
 
     scan: Scan
     prediction: Prediction
     explanations: tuple[Explanation, ...]
+    lesion: Box | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -261,6 +263,8 @@ class Report:
         views: the other scans of the lesion, where several were asked about as one; `prediction` is of all together.
         region: the box, on the scan's pixels, whose evidence alone was searched with, or None for all of it.
         crop: the scan area of the first scan as the reader drew it, on its pixels, or None: cleaning found it.
+        lesion: the reader's mark on the first scan, on its pixels, as far as the network saw it; prediction, evidence
+            and search are of the scan as it was read with it. None: read without a mark.
         liked, disliked: scan_ids of the archive that the search was moved towards, or away from.
         shared_descriptors: that several matches share, the most telling first; empty where the archive has none.
         contour: the outline of the evidence for the likeliest class, an estimate for the reader's eye; None without
@@ -286,6 +290,7 @@ class Report:
     views: tuple[View, ...] = ()
     region: Box | None = None
     crop: Box | None = None
+    lesion: Box | None = None
     liked: tuple[str, ...] = ()
     disliked: tuple[str, ...] = ()
     shared_descriptors: tuple[SharedDescriptor, ...] = ()

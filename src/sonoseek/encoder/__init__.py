@@ -1,5 +1,6 @@
 """The network without its training: a bundle or an ensemble of them, ONNX Runtime, and the prediction. No torch."""
 
+from sonoseek.encoder.archive_calibration import ArchiveCalibration, calibrated
 from sonoseek.encoder.bundle import bundle_folder, is_bundle, load_bundle, shipped_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
@@ -13,6 +14,8 @@ from sonoseek.encoder.write_ensemble import write_ensemble
 
 __all__ = [
     "Bundle",
+    "ArchiveCalibration",
+    "calibrated",
     "Member",
     "Novelty",
     "SeenScan",

@@ -21,6 +21,7 @@ __all__ = [
     "Bundle",
     "load_bundle",
     "is_bundle",
+    "BUNDLES",
     "DEFAULT_BUNDLE",
     "FAST_BUNDLE",
     "SHIPPED",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 BUNDLES = Path(__file__).parent.parent / "bundles"
-SHIPPED = ("fast",)
+SHIPPED = ("accurate", "fast")
 """Names of the bundles that ship with the package, the default first."""
 DEFAULT_BUNDLE = BUNDLES / SHIPPED[0]
 FAST_BUNDLE = BUNDLES / "fast"

@@ -33,6 +33,8 @@ def predict(bundle: Bundle, logits: NDArray[np.float32], *, embedding: NDArray[n
             "gives one finite number each. Pass one row of Encoding.logits."
         )
     values = values / bundle.temperature
+    if bundle.class_bias:
+        values = values + np.array(bundle.class_bias)
     exponents = np.exp(values - values.max())
     probabilities = exponents / exponents.sum()
     order = np.argsort(-probabilities, kind="stable")
@@ -51,4 +53,5 @@ def predict(bundle: Bundle, logits: NDArray[np.float32], *, embedding: NDArray[n
             sorted((OperatingPoint(name=n, **p) for n, p in bundle.operating_points.items()), key=lambda p: p.threshold)
         ),
         fitted_on=bundle.fitted_on,
+        calibration=bundle.calibration,
     )

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.cleaning import CleaningRecipe
-from sonoseek.core import BundleError
+from sonoseek.core import BundleError, CalibrationSource
+from sonoseek.core.prediction import BUNDLE_CALIBRATION
 from sonoseek.encoder.seen import TrainingScans
 
 MODEL_FILE = "model.onnx"
@@ -47,6 +48,8 @@ class Bundle:
         training_scans: what tells whether a scan was in the training data, or None: then that is not known.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
         reads_marks: whether its network can be told where the lesion lies.
+        class_bias: of each class, added to logits / temperature before the softmax; () stands for zeros.
+        calibration: whose cases temperature, biases and thresholds were fitted on.
     """
 
     path: Path
@@ -71,6 +74,8 @@ class Bundle:
     training_scans: TrainingScans | None = None
     members: tuple[Member, ...] = ()
     reads_marks: bool = False
+    class_bias: tuple[float, ...] = ()
+    calibration: CalibrationSource = BUNDLE_CALIBRATION
 
     @property
     def fitted_on(self) -> str:
@@ -78,6 +83,8 @@ class Bundle:
 
         As in "the validation part of busi and busbra: 332 scans, 102 malignant".
         """
+        if self.calibration.cases is not None:
+            return f"{self.calibration.cases} cases of this archive ({self.calibration.fitted})"
         training = self.training
         split = {each.get("name"): each.get("folded", True) for each in training.get("recipe", {}).get("datasets", ())}
         parts = [each for each in training.get("datasets", ()) if split.get(each.get("name"), True)]

@@ -15,12 +15,17 @@ from sonoseek.encoder import Bundle, open_encoder, shipped_bundle
 from sonoseek.engine.reading import Reading
 from sonoseek.engine.search_engine import SearchEngine
 from sonoseek.gallery import open_gallery
+from sonoseek.gallery.calibration_file import read_calibration
 
 __all__ = ["Reading", "SearchEngine", "open_engine"]
 
 
 def open_engine(
-    gallery: Path | str | None = None, *, bundle: Bundle | Path | str | None = None, threads: int = 0
+    gallery: Path | str | None = None,
+    *,
+    bundle: Bundle | Path | str | None = None,
+    threads: int = 0,
+    calibration: bool = True,
 ) -> SearchEngine:
     """Open everything that a query needs.
 
@@ -30,17 +35,22 @@ def open_engine(
         bundle: a bundle, its folder, or the name of one that ships ("accurate", "fast"); None: the one that
             `SONOSEEK_BUNDLE` names, else the shipped one that filled the gallery, else the default.
         threads: cores for the network; 0: as `SONOSEEK_THREADS` says, else all.
+        calibration: predict by the calibration that lies beside the gallery, where `sonoseek calibrate` stored one;
+            False, or none there: by the bundle's.
 
     Raises:
         BundleError: the bundle is incomplete, damaged, or of an unknown version.
         BundleMismatchError: another bundle filled the gallery.
-        NotFoundError, GalleryError, TemporaryError: as `open_gallery`.
+        NotFoundError, GalleryError, TemporaryError: as `open_gallery`; GalleryError also where the calibration beside
+            the gallery is damaged, or another gallery's.
     """
     opened = None if gallery is None else open_gallery(gallery)
     try:
         if bundle is None and opened is not None:
             bundle = shipped_bundle(opened.bundle_id)
-        return SearchEngine(open_encoder(bundle, threads=threads or Settings.from_environment().threads), opened)
+        fitted = read_calibration(opened) if opened is not None and calibration else None
+        encoder = open_encoder(bundle, threads=threads or Settings.from_environment().threads)
+        return SearchEngine(encoder, opened, calibration=fitted)
     except BaseException:
         if opened is not None:
             opened.close()

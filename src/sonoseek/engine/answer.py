@@ -21,7 +21,7 @@ from sonoseek.core import (
     Scan,
     View,
 )
-from sonoseek.encoder import Bundle, Encoder, predict, unpack_evidence
+from sonoseek.encoder import Bundle, predict, unpack_evidence
 from sonoseek.engine.no_matches import explain_no_matches
 from sonoseek.engine.question import Question, pose
 from sonoseek.engine.reading import Reading
@@ -46,8 +46,22 @@ class Options:
     disliked: tuple[str, ...]
 
 
-def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading], options: Options) -> Report:
+def answer(
+    bundle: Bundle,
+    gallery: Gallery | None,
+    readings: Sequence[Reading],
+    options: Options,
+    *,
+    notes: Sequence[ReportWarning] = (),
+) -> Report:
     """Search a gallery with some readings, and assemble the report.
+
+    Args:
+        bundle: with the calibration to predict by.
+        gallery: to search, or None.
+        readings: of one scan, or of several views; at least one.
+        options: how it is searched and explained.
+        notes: warnings that hold for every report.
 
     Raises:
         InvalidValueError: k below 0; no reading; a region outside the scan, or of several views.
@@ -56,7 +70,6 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
     """
     if options.k < 0:
         raise InvalidValueError(f"k is {options.k}; it is the number of matches wanted, 0 or more.")
-    bundle = encoder.bundle
     towards, away = _examples(gallery, options.liked), _examples(gallery, options.disliked)
     question = pose(
         readings,
@@ -102,11 +115,12 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
         gallery_state=state,
         where=options.where,
         views=tuple(
-            View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told))
+            View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told), lesion=reading.lesion)
             for reading, told in zip(readings[1:], explained[1:], strict=True)
         ),
         region=options.region,
         crop=first.crop,
+        lesion=first.lesion,
         liked=tuple(entry.scan_id for entry in towards),
         disliked=tuple(entry.scan_id for entry in away),
         shared_descriptors=shared_descriptors(found.matches, gallery.words) if gallery is not None else (),
@@ -117,7 +131,7 @@ def answer(encoder: Encoder, gallery: Gallery | None, readings: Sequence[Reading
     told = _warnings(
         report, gallery, readings, question, similar, bundle=bundle, options=options, found=found, exclude=exclude
     )
-    return replace(report, warnings=warnings.ranked(told))
+    return replace(report, warnings=warnings.ranked([*told, *notes]))
 
 
 def _warnings(
@@ -146,6 +160,7 @@ def _warnings(
         *warnings.about_the_query(
             views=[reading.prediction for reading in readings[1:]],
             first=first.prediction,
+            marked=any(reading.lesion is not None for reading in readings),
             region=options.region,
             examples=len(report.liked) + len(report.disliked),
             patients=len({reading.scan.patient_id for reading in readings} - {None}),

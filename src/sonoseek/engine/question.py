@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Box, Explanation, InvalidValueError
-from sonoseek.engine.reading import Reading
+from sonoseek.engine.reading import Reading, named_box
 from sonoseek.explain import pair_evidence, part_evidence, weight_cells
 
 LIKED = 0.75
@@ -159,4 +159,4 @@ def _share(reading: Reading, region: Box) -> NDArray[np.float64]:
 
 
 def _named(region: Box) -> str:
-    return f"the region (top {region.top:g}, left {region.left:g}, bottom {region.bottom:g}, right {region.right:g})"
+    return named_box("region", region)

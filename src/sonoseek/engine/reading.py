@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sonoseek.cleaning import CanvasMapping, CleanedScan, clean
 from sonoseek.core import Box, GalleryError, InvalidValueError, Prediction, Scan
-from sonoseek.encoder import Bundle, Encoder, predict, to_input, unpack_evidence
+from sonoseek.encoder import Bundle, Encoder, Encoding, predict, to_input, unpack_evidence
 from sonoseek.gallery import GalleryEntry, decode_picture
 
 
@@ -21,6 +21,7 @@ class Reading:
     Attributes:
         scan: as it was given, or as the archive shows it.
         crop: the scan area as the reader drew it, or None: cleaning found it.
+        lesion: the reader's mark, in scan pixels, as far as the network sees it, or None: read without one.
         cleaned: its canvas; None where the archive spoke in the network's place.
         mapping: the way from the scan's pixels to the canvas and back.
         embedding: float32 (D,), not normalised.
@@ -32,6 +33,7 @@ class Reading:
 
     scan: Scan
     crop: Box | None = None
+    lesion: Box | None = None
     cleaned: CleanedScan | None
     mapping: CanvasMapping
     embedding: NDArray[np.float32]
@@ -59,22 +61,76 @@ class Reading:
         """Share of the scan that was painted over as burned-in marks, 0 … 1."""
         return 0.0 if self.cleaned is None or self.cleaned.marks is None else float(np.mean(self.cleaned.marks))
 
+    def encode_with(self, encoder: Encoder, canvases: NDArray[np.float32]) -> Encoding:
+        """Run a network on changed copies of this scan's canvas, float32 (N, 1, S, S), under the scan's own mark."""
+        return _encode(encoder, canvases, lesion=self.lesion, mapping=self.mapping)
 
-def read_with(encoder: Encoder, scan: Scan, *, crop: Box | None = None) -> Reading:
-    """Clean the scan and run the network once."""
-    cleaned = clean(scan, encoder.bundle.recipe, crop=crop)
-    encoding = encoder.encode(to_input(cleaned)[np.newaxis])
+
+def read_with(
+    encoder: Encoder, scan: Scan, *, bundle: Bundle, crop: Box | None = None, lesion: Box | None = None
+) -> Reading:
+    """Clean the scan and run the network once; errors as `SearchEngine.read`.
+
+    `bundle` is the encoder's, with the calibration to predict by.
+    """
+    if lesion is not None and not bundle.reads_marks:
+        raise InvalidValueError(
+            f"a lesion is marked, and bundle {bundle.bundle_id!r} reads no marks: its network looks at the whole scan "
+            "alone. Leave the mark out, or open the engine with a bundle whose `reads_marks` is true."
+        )
+    cleaned = clean(scan, bundle.recipe, crop=crop)
+    if lesion is not None:
+        lesion = _seen_part(lesion, cleaned.mapping)
+    encoding = _encode(encoder, to_input(cleaned)[np.newaxis], lesion=lesion, mapping=cleaned.mapping)
     return Reading(
         scan=scan,
         crop=crop,
+        lesion=lesion,
         cleaned=cleaned,
         mapping=cleaned.mapping,
         embedding=encoding.embedding[0],
         evidence=encoding.evidence[0],
         within=encoding.within[0],
         logits=encoding.logits[0],
-        prediction=predict(encoder.bundle, encoding.logits[0], embedding=encoding.embedding[0]),
+        prediction=predict(bundle, encoding.logits[0], embedding=encoding.embedding[0]),
     )
+
+
+def _encode(encoder: Encoder, canvases: NDArray[np.float32], *, lesion: Box | None, mapping: CanvasMapping) -> Encoding:
+    if lesion is None:
+        return encoder.encode(canvases)
+    box = mapping.box_to_canvas(lesion)
+    mark = np.array([[box.top, box.left, box.bottom, box.right]], np.float32)
+    return encoder.encode(canvases, marks=mark.repeat(len(canvases), axis=0))
+
+
+def _seen_part(lesion: Box, mapping: CanvasMapping) -> Box:
+    """The part of a mark that the network sees.
+
+    Raises:
+        InvalidValueError: it is less than a pixel high or wide.
+    """
+    height, width = mapping.scan_shape
+    seen = mapping.crop
+    if min(lesion.bottom, height) - max(lesion.top, 0) < 1 or min(lesion.right, width) - max(lesion.left, 0) < 1:
+        raise InvalidValueError(
+            f"{named_box('lesion', lesion)} does not cover a pixel of the scan of {height} × {width} pixels; give its "
+            "box in the scan's own pixels."
+        )
+    top, left = max(lesion.top, seen.top), max(lesion.left, seen.left)
+    bottom, right = min(lesion.bottom, seen.bottom), min(lesion.right, seen.right)
+    if bottom - top < 1 or right - left < 1:
+        raise InvalidValueError(
+            f"{named_box('lesion', lesion)} lies outside what the network sees of the scan, rows {seen.top:g} to "
+            f"{seen.bottom:g} and columns {seen.left:g} to {seen.right:g}; mark it inside the ultrasound picture, or "
+            "correct the scan area with `crop`."
+        )
+    return Box(top=top, left=left, bottom=bottom, right=right)
+
+
+def named_box(what: str, box: Box) -> str:
+    """A box in the words of an error: "the region (top 1, left 2, bottom 3, right 4)"."""
+    return f"the {what} (top {box.top:g}, left {box.left:g}, bottom {box.bottom:g}, right {box.right:g})"
 
 
 def read_entry(bundle: Bundle, entry: GalleryEntry) -> Reading:

@@ -9,24 +9,38 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import Box, BundleMismatchError, Explanation, InvalidValueError, NotFoundError, Report, Scan
-from sonoseek.encoder import Bundle, Encoder, Encoding
+from sonoseek.core import (
+    Box,
+    BundleMismatchError,
+    Explanation,
+    InvalidValueError,
+    NotFoundError,
+    Report,
+    ReportWarning,
+    Scan,
+)
+from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
 from sonoseek.engine.answer import Options, answer, explain_class, required
 from sonoseek.engine.reading import Reading, read_entry, read_with
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.explain.asked import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
+from sonoseek.reports import warnings
 
 
 class SearchEngine:
     """A network and, if there is one, a gallery. Safe for several threads when both are."""
 
-    def __init__(self, encoder: Encoder, gallery: Gallery | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, gallery: Gallery | None = None, *, calibration: ArchiveCalibration | None = None
+    ) -> None:
         """Put the two together.
 
         Args:
             encoder: the network.
             gallery: filled by the same bundle, or None: prediction and heatmap alone. The engine's `close` closes it.
+            calibration: fitted on an archive's cases, in the place of the bundle's; None: the bundle's. One that was
+                fitted for another bundle is not used, and every report warns of it.
 
         Raises:
             BundleMismatchError: another bundle filled the gallery; its embeddings mean something else.
@@ -39,23 +53,33 @@ class SearchEngine:
             )
         self.encoder = encoder
         self.gallery = gallery
+        self._bundle = encoder.bundle
+        self._notes: tuple[ReportWarning, ...] = ()
+        if calibration is not None and calibration.bundle_id != encoder.bundle.bundle_id:
+            self._notes = (warnings.calibration_unused(calibration.bundle_id),)
+        elif calibration is not None:
+            self._bundle = calibrated(encoder.bundle, calibration)
 
     @property
     def bundle(self) -> Bundle:
-        """Of the network."""
-        return self.encoder.bundle
+        """Of the network, with the calibration that predictions are made by."""
+        return self._bundle
 
-    def read(self, scan: Scan, *, crop: Box | None = None) -> Reading:
+    def read(self, scan: Scan, *, crop: Box | None = None, lesion: Box | None = None) -> Reading:
         """Clean the scan and run the network once; no gallery, no heatmap.
 
         Args:
             scan: of `read_scan`, or made from pixels.
             crop: the scan area as a reader drew it, in scan pixels, where cleaning finds a wrong one; None: find it.
+            lesion: the reader's mark: a box around the lesion, in scan pixels, for bundles whose `reads_marks` is
+                true; the network's close-up is cut around it. What lies outside the scan, or outside what the network
+                sees of it, is cut off. None: the network's own estimate.
 
         Raises:
-            InvalidValueError: a crop that lies outside the scan, or leaves too little of it.
+            InvalidValueError: a crop that lies outside the scan, or leaves too little of it; a mark that lies outside
+                the scan or outside what the network sees of it; a mark for a bundle that reads none.
         """
-        return read_with(self.encoder, scan, crop=crop)
+        return read_with(self.encoder, scan, bundle=self.bundle, crop=crop, lesion=lesion)
 
     def query(
         self,
@@ -67,6 +91,7 @@ class SearchEngine:
         explain_matches: bool = True,
         per_patient: bool = True,
         deduplicate: bool = True,
+        lesion: Box | None = None,
         region: Box | None = None,
         liked: Iterable[str] = (),
         disliked: Iterable[str] = (),
@@ -88,19 +113,25 @@ class SearchEngine:
                 may be a match. The similar cases are counted over independent ones in any case.
             deduplicate: near-duplicates stand behind the better match: scans that the bundle takes for one. False: they
                 are matches of their own.
+            lesion: the reader's mark on the scan, as in `read`: prediction, evidence and search are then of the scan
+                as it is read with the mark. Of one scan alone: several views are each read with their own,
+                `engine.query([engine.read(scan, lesion=box), …])`.
             region: search with the evidence inside this box on the scan's pixels alone; the prediction stays the
                 whole scan's.
             liked: matches to move the search towards: scan_ids, or "dataset/case_id".
             disliked: matches to move it away from; they do not answer again.
 
         Raises:
-            InvalidValueError: k below 0; a region outside the scan, or of several views.
+            InvalidValueError: k below 0; a region outside the scan; a mark that `read` refuses, or of a scan that is
+                asked from the archive; a region or a mark of several views.
             NotFoundError: a liked or disliked scan that is not in the gallery.
             WhereError: a filter that does not parse.
         """
         views = [scan] if isinstance(scan, Scan | Reading) else list(scan)
+        if lesion is not None:
+            views = [self._marked(views, lesion)]
         return answer(
-            self.encoder,
+            self.bundle,
             self.gallery,
             [each if isinstance(each, Reading) else self.read(each) for each in views],
             Options(
@@ -114,7 +145,25 @@ class SearchEngine:
                 liked=tuple(liked),
                 disliked=tuple(disliked),
             ),
+            notes=self._notes,
         )
+
+    def _marked(self, views: Sequence[Scan | Reading], lesion: Box) -> Reading:
+        """The one view, read with a mark."""
+        if len(views) != 1:
+            raise InvalidValueError(
+                f"a marked lesion and {len(views)} views are given; the mark is of one scan. Read each view with its "
+                "own, engine.read(scan, lesion=box), and ask with what comes back."
+            )
+        (view,) = views
+        if isinstance(view, Scan):
+            return self.read(view, lesion=lesion)
+        if view.cleaned is None:
+            raise InvalidValueError(
+                f"a lesion is marked on scan {view.scan.scan_id}, which is asked from the archive; the archive keeps "
+                "what the network made of a scan and not its pixels. Ask with the scan's file, or leave the mark out."
+            )
+        return self.read(view.scan, crop=view.crop, lesion=lesion)
 
     def query_case(
         self,
@@ -154,7 +203,7 @@ class SearchEngine:
             InvalidValueError, WhereError: as in `query`; and there is no gallery.
         """
         return answer(
-            self.encoder,
+            self.bundle,
             self.gallery,
             self.read_case(dataset, case_id, scan_ids=scan_ids),
             Options(
@@ -168,6 +217,7 @@ class SearchEngine:
                 liked=tuple(liked),
                 disliked=tuple(disliked),
             ),
+            notes=self._notes,
         )
 
     def read_case(self, dataset: str, case_id: str, *, scan_ids: Iterable[str] = ()) -> tuple[Reading, ...]:
@@ -276,7 +326,7 @@ class SearchEngine:
         canvas = reading.canvas
 
         def ask(canvases: NDArray[np.float32]) -> NDArray[np.floating]:
-            told: NDArray[np.floating] = score(self.encoder.encode(canvases))
+            told: NDArray[np.floating] = score(reading.encode_with(self.encoder, canvases))
             return told
 
         cells: NDArray[np.float32] = ASKED.load(method)(canvas, ask, on_progress=on_progress)

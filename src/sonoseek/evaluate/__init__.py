@@ -22,6 +22,7 @@ PROTOCOLS = LazyTable(
         "busi-curated": "sonoseek.evaluate.protocols.busi_curated:BusiCurated",
         "busbra-official": "sonoseek.evaluate.protocols.busbra_official:BusbraOfficial",
         "leave-one-hospital-out": "sonoseek.evaluate.protocols.leave_one_hospital_out:LeaveOneHospitalOut",
+        "reader-marked": "sonoseek.evaluate.protocols.reader_marked:ReaderMarked",
         "external": "sonoseek.evaluate.protocols.external:External",
         "random-split": "sonoseek.evaluate.protocols.random_split:RandomSplit",
         "paper-like": "sonoseek.evaluate.protocols.paper_like:PaperLike",

@@ -41,6 +41,7 @@ ORDER = (
     "busi-curated",
     "busbra-official",
     "leave-one-hospital-out",
+    "reader-marked",
 )
 QUESTIONS = ("busi-grouped", "busi-clean", "busi-curated", "random-split", "paper-like")
 """Protocols on BUSI, of which the accuracies are set side by side: the honest ones first."""

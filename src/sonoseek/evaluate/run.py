@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sonoseek
-from sonoseek.core import PATHOLOGIES, ResultsError, require_extra
+from sonoseek.core import PATHOLOGIES, InvalidValueError, ResultsError, require_extra
 from sonoseek.evaluate.corruptions import CONDITIONS
 from sonoseek.evaluate.files import CASES, ROWS, place_about, place_results, read_cases, read_results, write_cases
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
+from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
 from sonoseek.evaluate.rows import TEST, VALIDATION, RoundRow, ScanRow, Search, SystemResults
 from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.seen import check_sides, without_seen
@@ -66,8 +67,16 @@ def evaluate(
             what was scored.
         SplitError: more than half of the test scans of another archive are scans that the bundle has learnt from.
         SplitError, BundleError: as systems raise them.
+        InvalidValueError: the protocol gives a reader's mark, and the system reads none, or `robustness` is asked for.
     """
     require_extra("evaluate")
+    if gives_marks(scene.protocol):
+        if robustness:
+            raise InvalidValueError(
+                f"robustness is asked for under {scene.protocol.name!r}; it changes the pixels that the reader's marks "
+                "lie on. Leave it out, or take the protocol leave-one-hospital-out."
+            )
+        check_reads_marks(system, scene.rounds)
     tell = on_progress or _silent
     if isinstance(system, BundleSystem):
         check_sides(scene, system.bundle_of)
@@ -168,17 +177,19 @@ def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: R
     known = _said(fitted, gallery, classes, tell, f"{round_.label}: gallery")
     held = {s.name for s in validation}
     test = scene.samples(round_.test)  # touched here for the first time
-    said = _said(fitted, test, classes, tell, f"{round_.label}: test")
+    asked = with_marks(test, scene.datasets) if gives_marks(scene.protocol) else test
+    said = _said(fitted, asked, classes, tell, f"{round_.label}: test")
     ties = scene.tie_of_sample([*gallery, *test]) if scene.protocol.guarded else None
     ask = partial(rank, gallery=gallery, gallery_embeddings=known.embeddings, ties=ties)
     searches = ask(test, said.embeddings) if gallery else []
-    own = (
-        rank(test, said.embeddings, gallery=test, gallery_embeddings=said.embeddings, ties=scene.tie_of_sample(test))
-        if getattr(scene.protocol, "own_archive", False)
-        else []
-    )
+    own: list[Search] = []
+    if getattr(scene.protocol, "own_archive", False):
+        # an archive is read without marks
+        archive = said if asked is test else _said(fitted, test, classes, tell, f"{round_.label}: own archive")
+        ties_within = scene.tie_of_sample(test)
+        own = rank(test, said.embeddings, gallery=test, gallery_embeddings=archive.embeddings, ties=ties_within)
     if isinstance(fitted, BundleSpeaks) and gallery and scene.protocol.guarded:
-        fitted.check_served(gallery, known.embeddings, queries=test, ranked=searches)
+        fitted.check_served(gallery, known.embeddings, queries=asked, ranked=searches)
     rows = _rows(scene, round_, test, said.probabilities, side=TEST, searches=searches, own=own)
     kept = [row for row, sample in enumerate(gallery) if sample.name in held]
     rows += _rows(scene, round_, [gallery[i] for i in kept], known.probabilities[kept], side=VALIDATION)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sonoseek.core import Scan, SplitError
-from sonoseek.encoder import Bundle
+from sonoseek.encoder import Bundle, SeenScan, TrainingScans
 from sonoseek.evaluate.guard import Ties
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, CaseSet, Key, Round
 from sonoseek.evaluate.scene import Scene, SeenInTraining
@@ -97,7 +98,7 @@ def without_seen(
         ties: set[int] = set()
         for number, sample in enumerate(samples, start=1):
             key = _key(sample)
-            if (hit := _learnt(bundles[round_.label], key, sample.scan)) is not None:
+            if (hit := learnt_from(bundles[round_.label], key, partial(_find, sample.scan))) is not None:
                 hits.append(hit)
                 ties.add(scene.ties[key])
             if on_progress is not None:
@@ -119,8 +120,17 @@ def without_seen(
     return replace(scene, rounds=tuple(rounds), seen=seen)
 
 
-def _learnt(bundle: Bundle, key: Key, scan: Scan) -> bool | None:
-    """Whether a scan was learnt from: None, it was not; True, as it is; False, as a copy."""
+def learnt_from(bundle: Bundle, key: Key, find: Callable[[TrainingScans], SeenScan | None]) -> bool | None:
+    """Whether a bundle was trained on a scan: None, it was not; True, on it as it is; False, on a copy.
+
+    Args:
+        bundle: that is asked.
+        key: (dataset, case_id) of the scan; in published datasets the name tells.
+        find: looks the scan up among those that the bundle was trained on.
+
+    Raises:
+        SplitError: the bundle does not carry what it takes to tell.
+    """
     dataset, case_id = key
     cases = bundle.training.get("cases", {})
     if dataset not in OWN_ARCHIVES and case_id in cases.get(dataset, ()):
@@ -133,8 +143,12 @@ def _learnt(bundle: Bundle, key: Key, scan: Scan) -> bool | None:
             "are among them cannot be told, and figures would prove nothing. Export the bundle again, or add the "
             "hashes with benchmarks/add_training_scans.py."
         )
-    seen = bundle.training_scans.find(scan)
+    seen = find(bundle.training_scans)
     return None if seen is None else seen.exact
+
+
+def _find(scan: Scan, known: TrainingScans) -> SeenScan | None:
+    return known.find(scan)
 
 
 def _key(sample: Sample) -> Key:

@@ -162,7 +162,7 @@ def cut_out(canvas: Tensor, centre: Tensor, half: Tensor, *, side: int) -> Tenso
         side: of the result, pixels.
     """
     size = canvas.shape[-1]
-    at = (torch.arange(side * FINENESS, dtype=canvas.dtype) + 0.5) / (side * FINENESS) * 2 - 1
+    at = (torch.arange(side * FINENESS, dtype=canvas.dtype, device=canvas.device) + 0.5) / (side * FINENESS) * 2 - 1
     rows = (centre[:, :1] + at[None] * half) / size * 2 - 1
     columns = (centre[:, 1:] + at[None] * half) / size * 2 - 1
     count, steps = rows.shape
@@ -191,8 +191,8 @@ def spread_over(values: Tensor, centre: Tensor, half: Tensor, *, side: int, cell
         (N, D, cells, cells), with the mean of `values` where cells = h; what lies beyond the canvas goes to its rim.
     """
     count = values.shape[-1]
-    edges = torch.arange(count + 1, dtype=values.dtype) / count * 2 - 1
-    at = torch.arange(cells + 1, dtype=values.dtype) * (side / cells)
+    edges = torch.arange(count + 1, dtype=values.dtype, device=values.device) / count * 2 - 1
+    at = torch.arange(cells + 1, dtype=values.dtype, device=values.device) * (side / cells)
     low, high = at[:-1].clone(), at[1:].clone()
     low[0], high[-1] = -4.0 * side, 5.0 * side
 

@@ -73,6 +73,20 @@ class PredictionSetPart(_Part):
     classes: Annotated[list[str], Meta(description="Likeliest first.")]
 
 
+class CalibrationPart(_Part):
+    """The cases that temperature, biases and thresholds were fitted on."""
+
+    source: Annotated[Literal["bundle", "archive"], Meta(description="archive: fitted on cases of the gallery.")]
+    cases: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Of the archive; null: the bundle's own.")]
+    fitted: Annotated[
+        Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None, Meta(description="The day of the fit, UTC.")
+    ]
+    bundle_points: Annotated[
+        list[str], Meta(description="Operating points that the archive had too few cases for: they are the bundle's.")
+    ]
+    text: Annotated[str, Meta(min_length=1, description="To be shown wherever a probability is.")]
+
+
 class PredictionPart(_Part):
     """What a scan, or several views of a lesion, most likely show."""
 
@@ -81,6 +95,7 @@ class PredictionPart(_Part):
     ]
     operating_points: Annotated[list[OperatingPointPart], Meta(description="Lowest threshold first.")]
     fitted_on: Annotated[str, Meta(description="The scans that thresholds and temperature were fitted on, in words.")]
+    calibration: CalibrationPart
     likeliest: Annotated[str, Meta(description="The class with the highest probability, also when no label is given.")]
     label: Annotated[str | None, Meta(description="The class; null: not sure, or unlike the training scans.")]
     probabilities: Annotated[
@@ -237,6 +252,7 @@ class ViewPart(_Part):
     scan: ScanPart
     prediction: PredictionPart
     explanations: list[ExplanationPart]
+    lesion: Annotated[BoxPart | None, Meta(description="The reader's mark on this view; null: none.")]
 
 
 class ReportDocument(_Part):
@@ -277,6 +293,13 @@ class ReportDocument(_Part):
     where: Annotated[str | None, Meta(description="The filter that the search ran under.")]
     region: Annotated[BoxPart | None, Meta(description="The box whose evidence alone was searched with; null: all.")]
     crop: Annotated[BoxPart | None, Meta(description="The scan area as the reader drew it; null: it was found.")]
+    lesion: Annotated[
+        BoxPart | None,
+        Meta(
+            description="The reader's mark, the box of the lesion on the scan: prediction, explanations and matches "
+            "are of the scan as it was read with it; null: read without a mark."
+        ),
+    ]
     liked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved towards.")]
     disliked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved away from.")]
     bundle_id: Annotated[str, Meta(min_length=1, description="Of the network.")]

@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from sonoseek.core import Explanation, Match, Prediction, Report, Scan, View
+from sonoseek.core import Box, Explanation, Match, Prediction, Report, Scan, View
 from sonoseek.reports import phrases, pictures, warnings
 from sonoseek.reports.json import SCHEMA_VERSION
 
@@ -58,6 +58,7 @@ def render_html(report: Report) -> str:
             "likeliest": phrases.likeliest(prediction),
             "prediction_set": phrases.prediction_set(prediction),
             "thresholds": phrases.thresholds(prediction),
+            "calibration": phrases.calibration(prediction.calibration),
             "bars": bars,
             "similar_cases": phrases.similar_cases(report),
             "filtered": phrases.filtered(report),
@@ -68,7 +69,9 @@ def render_html(report: Report) -> str:
             "size": phrases.details(report.scan),
             "matches": [_match(match, evidence) for match in report.matches],
             "shared_descriptors": [phrases.shared_descriptor(each) for each in report.shared_descriptors],
-            "region": None if report.region is None else _rectangle(report),
+            "region": None if report.region is None else _rectangle(report.region, report.scan),
+            "lesion": None if report.lesion is None else _rectangle(report.lesion, report.scan),
+            "lesion_said": None if report.lesion is None else phrases.lesion(report.lesion),
             "region_said": None if report.region is None else phrases.region(report.region),
             "crop_said": None if report.crop is None else phrases.crop(report.crop),
             "refined": phrases.refined(report) if report.liked or report.disliked else None,
@@ -195,11 +198,9 @@ def _other_side(match: Match, report: Report, *, reference: float) -> dict[str, 
     }
 
 
-def _rectangle(report: Report) -> dict[str, float]:
-    """The region, in percent of the scan's width and height."""
-    height, width = report.scan.shape
-    box = report.region
-    assert box is not None  # noqa: S101  # for the type checker
+def _rectangle(box: Box, scan: Scan) -> dict[str, float]:
+    """A box on the scan, in percent of the scan's width and height."""
+    height, width = scan.shape
     top, left = max(box.top, 0.0), max(box.left, 0.0)
     return {
         "x": round(100 * left / width, 3),
@@ -220,6 +221,8 @@ def _view(view: View, number: int) -> dict[str, Any]:
         "headline": phrases.headline(view.prediction),
         "tone": phrases.tone(view.prediction),
         "said": ", ".join(f"{name} {phrases.percent(p)}" for name, p in view.prediction.probabilities.items()),
+        "lesion": None if view.lesion is None else _rectangle(view.lesion, view.scan),
+        "lesion_said": None if view.lesion is None else phrases.lesion(view.lesion),
         "source": phrases.name(view.scan),
         "size": phrases.details(view.scan),
     }

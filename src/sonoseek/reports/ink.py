@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -23,6 +23,8 @@ Pixels = NDArray[np.uint8]
 PRINTED_SIDE = 900
 """Pixels of a large picture's longer side: about 270 to the inch at the width it is printed."""
 THUMB_SIDE = 420
+REGION_COLOUR, MARK_COLOUR = (255, 255, 255), (138, 180, 248)
+"""Of the box that was searched with, and of the reader's mark, on the scan."""
 GROUND = (42, 45, 49)
 """Behind the scale's colours: on white paper faint evidence would look unlike the same on a dark scan."""
 
@@ -161,15 +163,16 @@ def heat_picture(
     return np.asarray(panel)
 
 
-def outlined(pixels: Pixels, box: Box) -> Pixels:
-    """`pixels` in colours, uint8 (H, W, 3), with the region's border on them."""
+def outlined(pixels: Pixels, boxes: Sequence[tuple[Box, tuple[int, int, int]]]) -> Pixels:
+    """`pixels` in colours, uint8 (H, W, 3), with the borders of boxes on them, each in its own colour."""
     height, width = pixels.shape
     drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    near = (round(max(box.left, 0.0)), round(max(box.top, 0.0)))
-    far = (round(min(box.right, width - 1)), round(min(box.bottom, height - 1)))
     thick = max(1, round(max(height, width) / 250))
-    cv2.rectangle(drawn, near, far, (0, 0, 0), 3 * thick)
-    cv2.rectangle(drawn, near, far, (255, 255, 255), thick)
+    for box, colour in boxes:
+        near = (round(max(box.left, 0.0)), round(max(box.top, 0.0)))
+        far = (round(min(box.right, width - 1)), round(min(box.bottom, height - 1)))
+        cv2.rectangle(drawn, near, far, (0, 0, 0), 3 * thick)
+        cv2.rectangle(drawn, near, far, colour, thick)
     return np.asarray(drawn, np.uint8)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import (
     Box,
+    CalibrationSource,
     Contour,
     Explanation,
     InvalidValueError,
@@ -89,6 +90,7 @@ def report_document(report: Report, *, heatmaps: bool = False) -> parts.ReportDo
                 scan=_scan(view.scan),
                 prediction=_prediction(view.prediction),
                 explanations=[_explanation(each, pixels=heatmaps) for each in view.explanations],
+                lesion=None if view.lesion is None else _box(view.lesion),
             )
             for view in report.views
         ],
@@ -97,6 +99,7 @@ def report_document(report: Report, *, heatmaps: bool = False) -> parts.ReportDo
         where=report.where,
         region=None if report.region is None else _box(report.region),
         crop=None if report.crop is None else _box(report.crop),
+        lesion=None if report.lesion is None else _box(report.lesion),
         liked=list(report.liked),
         disliked=list(report.disliked),
         bundle_id=report.bundle_id,
@@ -182,6 +185,7 @@ def _prediction(prediction: Prediction) -> parts.PredictionPart:
             for point in prediction.operating_points
         ],
         fitted_on=prediction.fitted_on,
+        calibration=_calibration(prediction.calibration),
         likeliest=prediction.likeliest,
         label=prediction.label,
         probabilities={name: _number(value, "probabilities") for name, value in prediction.probabilities.items()},
@@ -190,6 +194,16 @@ def _prediction(prediction: Prediction) -> parts.PredictionPart:
         ),
         entropy=_number(prediction.entropy, "entropy"),
         ood_score=_optional(prediction.ood_score, "ood_score"),
+    )
+
+
+def _calibration(source: CalibrationSource) -> parts.CalibrationPart:
+    return parts.CalibrationPart(
+        source="bundle" if source.cases is None else "archive",
+        cases=source.cases,
+        fitted=None if source.fitted is None else source.fitted.isoformat(),
+        bundle_points=list(source.bundle_points),
+        text=phrases.calibration(source),
     )
 
 

@@ -92,15 +92,24 @@ def _prediction(report: Report) -> list[Flowable]:
     right += [paper.said(text, paper.DIM) for text in told if text]
     body = Table([[left, "", right]], colWidths=[HALF, GAP, HALF])
     body.setStyle([*PLAIN, ("BOTTOMPADDING", (0, 0), (-1, -1), 8)])
-    return [head, *_boxed(heavy, rule=paper.TONES["malignant"]), body]
+    mark = [] if report.lesion is None else [paper.said(phrases.lesion(report.lesion)), Spacer(0, 5)]
+    return [head, *mark, *_boxed(heavy, rule=paper.TONES["malignant"]), body]
 
 
 def _look(report: Report) -> list[Flowable]:
     """The scan beside the scan with the prediction's evidence, and the scale of its colours."""
     scan = report.scan
-    pixels = scan.pixels if report.region is None else ink.outlined(scan.pixels, report.region)
+    drawn = [
+        (box, colour, name)
+        for box, colour, name in (
+            (report.lesion, ink.MARK_COLOUR, "the reader's mark"),
+            (report.region, ink.REGION_COLOUR, "the region that was searched with"),
+        )
+        if box is not None
+    ]
+    pixels = ink.outlined(scan.pixels, [(box, colour) for box, colour, _ in drawn]) if drawn else scan.pixels
     plain = _picture(pixels, scan)
-    caption = "The scan" if report.region is None else "The scan, with the region that was searched with"
+    caption = f"The scan, with {' and '.join(name for *_, name in drawn)}" if drawn else "The scan"
     if not report.explanations:
         missing = ink.blank("no heatmap was asked for", room=PICTURE)
         return [KeepTogether(_side_by_side([(plain, caption), (missing, "")], scan=scan))]
@@ -161,6 +170,7 @@ def _facts(report: Report) -> list[Flowable]:
     rows = [
         ("Left out", [text] if (text := phrases.left_out(report)) else []),
         ("Novelty", [phrases.novelty(report)]),
+        ("Calibration", [phrases.calibration(report.prediction.calibration)]),
         ("Thresholds", [text] if (text := phrases.thresholds(report.prediction)) else []),
         ("Descriptors", ["Readers wrote of these cases:", *shared] if shared else []),
         ("Outline", [] if report.contour is None else [phrases.contour(report.contour)]),
@@ -230,7 +240,7 @@ def _view(view: View, number: int, report: Report) -> Card:
         picture=ink.printed(pixels, aspect=stage(view.scan)["aspect"], room=ink.THUMB, longest=ink.THUMB_SIDE),
         tone=phrases.tone(view.prediction),
         title=phrases.short_headline(view.prediction),
-        lines=(f"alone: {shares}",),
+        lines=(f"alone: {shares}", *([] if view.lesion is None else [phrases.lesion(view.lesion)])),
         quiet=(phrases.name(view.scan), phrases.details(view.scan)),
     )
 

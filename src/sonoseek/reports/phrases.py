@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from sonoseek.core import (
     Box,
+    CalibrationSource,
     Contour,
     LabelCounts,
     Match,
@@ -138,6 +139,20 @@ def thresholds(prediction: Prediction) -> str:
     return f"Operating points: {listed}.{fitted}"
 
 
+def calibration(source: CalibrationSource) -> str:
+    """Whose cases the probabilities are calibrated on.
+
+    "Calibration of the bundle.", or "Calibrated on 312 cases of this archive, 2026-11-28.".
+    """
+    if source.cases is None:
+        return "Calibration of the bundle."
+    named = [f"{value} %-{rate}" for rate, _, value in (name.partition("_") for name in source.bundle_points)]
+    one = len(named) == 1
+    which = f"{named[0]} threshold: it is" if one else f"thresholds {', '.join(named)}: they are"
+    kept = f" Too few cases for the {which} the bundle's." if named else ""
+    return f"Calibrated on {source.cases} cases of this archive, {source.fitted}.{kept}"
+
+
 def counted(labels: Mapping[str, int]) -> str:
     """Labels with their counts: "7 benign, 3 malignant"."""
     return ", ".join(f"{count} {name}" for name, count in labels.items())
@@ -262,6 +277,11 @@ def region(box: Box) -> str:
 def crop(box: Box) -> str:
     """What the reader left of the scan: "the reader's: rows 20 to 400, columns 60 to 520 of the scan"."""
     return f"drawn by the reader: {region(box)}"
+
+
+def lesion(box: Box) -> str:
+    """That the network was told where the lesion lies: "Read with the reader's mark: rows 120 to 310, columns …"."""
+    return f"Read with the reader's mark: {region(box)}."
 
 
 def refined(report: Report) -> str:

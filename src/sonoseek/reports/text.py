@@ -24,10 +24,12 @@ def render_text(report: Report) -> str:
     heavy, lighter = warnings.leading(report.warnings)
     rows = [
         ("Prediction", phrases.headline(prediction)),
+        ("", "" if report.lesion is None else phrases.lesion(report.lesion)),
         *[("", f"! {_plain(text, widest=1000)}") for text in heavy],
         ("", f"{phrases.likeliest(prediction)} ({shares})"),
         ("", phrases.prediction_set(prediction)),
         ("", phrases.thresholds(prediction)),
+        ("", phrases.calibration(prediction.calibration)),
         ("Similar", phrases.similar_cases(report)),
         ("", phrases.filtered(report)),
         ("", phrases.left_out(report)),
@@ -39,7 +41,8 @@ def render_text(report: Report) -> str:
     if report.contour is not None and report.contour.longest_mm is not None:
         rows.append(("Outline", phrases.contour(report.contour)))
     for number, view in enumerate(report.views, start=2):
-        said = f"{phrases.headline(view.prediction)} {phrases.name(view.scan)}, {phrases.details(view.scan)}"
+        mark = "" if view.lesion is None else f" {phrases.lesion(view.lesion)}"
+        said = f"{phrases.headline(view.prediction)}{mark} {phrases.name(view.scan)}, {phrases.details(view.scan)}"
         rows.append((f"View {number}", _plain(said, widest=300)))
     if report.crop is not None:
         rows.append(("Scan area", phrases.crop(report.crop)))

@@ -47,6 +47,7 @@ CODES: dict[str, Severity] = {
     "small_scan": "medium",
     "preprocessing": "medium",
     "reader_crop": "medium",
+    "calibration_unused": "medium",
     "copy_in_archive": "medium",
     "no_matches": "medium",
     "few_matches": "low",
@@ -54,6 +55,7 @@ CODES: dict[str, Severity] = {
     "scan_in_archive": "low",
     "left_out": "low",
     "views": "low",
+    "reader_mark": "low",
     "region": "low",
     "examples": "low",
     "annotations_removed": "low",
@@ -140,7 +142,7 @@ def about_the_prediction(prediction: Prediction, *, abstain_below: float) -> lis
 
     Args:
         prediction: of the scan, or of all views.
-        abstain_below: probability from which on the bundle gives a label.
+        abstain_below: probability from which on a label is given.
     """
     if prediction.out_of_distribution:
         return [_out_of_distribution(prediction.ood_score or 0.0)]
@@ -161,10 +163,23 @@ def about_the_prediction(prediction: Prediction, *, abstain_below: float) -> lis
             warning(
                 "not_sure",
                 f"No class is given: {top} is likeliest with {percent(prediction.probabilities[top])}, less than the "
-                f"{percent(abstain_below)} from which on this bundle gives one.",
+                f"{percent(abstain_below)} from which on one is given.",
             )
         )
     return found
+
+
+def calibration_unused(bundle_id: str) -> ReportWarning:
+    """That the calibration beside the gallery is of another bundle, and what to do.
+
+    Args:
+        bundle_id: that it was fitted for.
+    """
+    return warning(
+        "calibration_unused",
+        f"The calibration beside the archive was fitted for bundle {bundle_id} and is not used: the bundle's own is. "
+        "Run `sonoseek calibrate` on the archive again, or remove it with `sonoseek calibrate --remove`.",
+    )
 
 
 def _logit(probability: float) -> float:
@@ -186,6 +201,7 @@ def about_the_query(
     *,
     views: Sequence[Prediction],
     first: Prediction,
+    marked: bool = False,
     region: Box | None,
     examples: int,
     patients: int = 1,
@@ -196,6 +212,7 @@ def about_the_query(
     Args:
         views: what each further view shows alone.
         first: what the first shows alone.
+        marked: whether a scan was read with a reader's mark.
         region: that was searched with, or None.
         examples: how many scans were liked or disliked.
         patients: how many different ones the scans name.
@@ -220,6 +237,14 @@ def about_the_query(
                 "views" if agree else "views_disagree",
                 f"The prediction and the matches are of {len(alone)} views together; alone, "
                 f"{'they agree' if agree else 'they do not agree'} ({named}).",
+            )
+        )
+    if marked:
+        found.append(
+            warning(
+                "reader_mark",
+                "Prediction, evidence and matches rest on the box that the reader drew around the lesion; another box "
+                "may change them. Thresholds were fitted, and the archive was read, without such marks.",
             )
         )
     if region is not None:

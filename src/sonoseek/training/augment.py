@@ -103,7 +103,8 @@ def close_up(content: NDArray[np.int32], lesion: Canvas | None, *, rng: np.rando
     half = max(half, smallest / 2)
     edges = (max(top, centre[0] - half), max(left, centre[1] - half), centre[0] + half, centre[1] + half)
     found = np.array([edges[0], edges[1], min(bottom, edges[2]), min(right, edges[3])])
-    return np.rint(found).astype(np.int32)
+    whole: NDArray[np.int32] = np.rint(found).astype(np.int32)
+    return whole
 
 
 def _moved(picture: Canvas, matrix: NDArray[np.float64], *, side: int) -> Canvas:

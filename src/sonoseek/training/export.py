@@ -276,4 +276,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), quiet_loggers(*_NOISY_LOGGERS):
         warnings.simplefilter("ignore", category=FutureWarning)
         warnings.simplefilter("ignore", category=DeprecationWarning)
+        # canvas and mark have one batch size, which the exporter would rather name twice
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
         yield

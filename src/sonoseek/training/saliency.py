@@ -136,10 +136,11 @@ class NetworkEncoder:
         """What it speaks for."""
         return self._bundle
 
-    def encode(self, canvases: NDArray[np.float32]) -> Encoding:
+    def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
         """As `OnnxEncoder.encode`."""
+        given = [torch.from_numpy(np.ascontiguousarray(each)) for each in (canvases, marks) if each is not None]
         with torch.inference_mode():
-            out: NetworkOutput = self._network(torch.from_numpy(np.ascontiguousarray(canvases)))
+            out: NetworkOutput = self._network(*given)
         cells = np.ones((len(canvases), *self._bundle.cells), np.float32)
         return Encoding(
             logits=out.logits.numpy(),

@@ -113,6 +113,11 @@ class RecipeSystem:
             for future in as_completed(futures):
                 future.result()
 
+    def reads_marks(self, round_: Round) -> bool:
+        """Whether its networks read a reader's mark."""
+        del round_
+        return self.recipe.close_up
+
     def fit(self, task: Task) -> Fitted:
         """Open the round's bundle; train it first if need be."""
         self.prepare([task])

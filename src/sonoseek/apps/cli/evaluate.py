@@ -79,6 +79,7 @@ def evaluate(
     from sonoseek.evaluate import evaluate as walk
     from sonoseek.evaluate import open_scene
     from sonoseek.evaluate import rescore as score_again
+    from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks
     from sonoseek.evaluate.seen import check_sides, without_seen
     from sonoseek.evaluate.systems.bundle import BundleSystem
 
@@ -118,6 +119,8 @@ def evaluate(
 
         def narrow(scene: Scene) -> Scene:
             """For all systems alike: they are scored on the same scans."""
+            for made in systems if gives_marks(scene.protocol) else ():
+                check_reads_marks(made, scene.rounds)
             if tested is None:
                 return scene
             check_sides(scene, tested.bundle_of)  # before all scans are compared with all, which takes minutes

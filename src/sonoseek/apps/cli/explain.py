@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sonoseek.apps.cli.query import Bundle, Gallery
+from sonoseek.apps.cli.query import Bundle, Gallery, Lesion, parse_box
 from sonoseek.core import InvalidValueError, NotFoundError
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ def explain(
     gallery: Gallery = None,
     k: Annotated[int, typer.Option("-k", min=1, help="With --gallery: how many matches to explain.")] = 3,
     match: Annotated[int | None, typer.Option(min=1, help="With --gallery: only the match of this rank.")] = None,
+    lesion: Lesion = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     bundle: Bundle = None,
 ) -> None:
     """Show which pixels a prediction, or a match, rests on: PNG, .npz and the outline as JSON."""
@@ -43,10 +48,11 @@ def explain(
     pairs = gallery is not None and method != "class_evidence"
     if pairs and target is not None:
         raise InvalidValueError("--target names a class, and a match is to be explained; leave one of the two out.")
+    mark = None if lesion is None else parse_box("--lesion", lesion)
     asked = read_scan(scan, frame=frame)
-    with open_engine(gallery, bundle=bundle) as engine:
+    with open_engine(gallery, bundle=bundle, calibration=calibration) as engine:
+        reading = engine.read(asked, lesion=mark)
         out.mkdir(parents=True, exist_ok=True)
-        reading = engine.read(asked)
         if not pairs:
             told = _with_bar(engine, reading, method=method, target=target)
             outline = draw_contour(told, spacing_mm=asked.spacing_mm)
@@ -72,7 +78,7 @@ def _with_bar(engine: SearchEngine, reading: Reading, **wanted: Any) -> Explanat
 
 
 def _matches(engine: SearchEngine, reading: Reading, *, k: int, rank: int | None) -> list[Match]:
-    report = engine.query(reading.scan, k=max(k, rank or 0))
+    report = engine.query(reading, k=max(k, rank or 0))
     if rank is None:
         return list(report.matches)
     if rank > len(report.matches):

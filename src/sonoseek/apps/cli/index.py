@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sonoseek.core import DatasetError, InvalidValueError, SonoseekError
+from sonoseek.core import DatasetError, GalleryError, InvalidValueError, SonoseekError
+
+if TYPE_CHECKING:
+    from sonoseek.gallery import Gallery as OpenGallery
 
 COPIED = 512
 """Scans per write of a copy: some 40 MB."""
@@ -190,6 +193,7 @@ def info(gallery: Gallery) -> None:
 
     with open_gallery(gallery) as target:
         told, words, shares = target.info(), target.words(), target.largest_patients()
+        calibration = _calibration(target, cases=told.cases)
     counts = {
         "by diagnosis": told.by_label,
         "by dataset": told.by_dataset,
@@ -207,10 +211,27 @@ def info(gallery: Gallery) -> None:
         ("search cache", f"{told.cache_bytes / 2**20:.1f} MiB"),
         ("schema", told.schema_version),
         ("created", told.created),
+        ("calibration", calibration),
         *((name, ", ".join(f"{key} {n}" for key, n in by.items())) for name, by in counts.items() if by),
     ]
     table(("", ""), rows)
     warnings(patient_warnings(shares))
+
+
+def _calibration(gallery: OpenGallery, *, cases: int) -> str:
+    """Which calibration queries use, and how the gallery has grown since it was fitted."""
+    from sonoseek.gallery.calibration_file import calibration_path, read_calibration
+
+    if "://" in gallery.location or not calibration_path(gallery.location).exists():
+        return "the bundle's"
+    try:
+        found = read_calibration(gallery)
+    except GalleryError as error:
+        return f"not usable: {error}"
+    if found is None or found.bundle_id != gallery.bundle_id:
+        return "the bundle's; the file beside the gallery is of another bundle: run `sonoseek calibrate` again"
+    changed = "" if found.gallery_state == gallery.state() else f"; the gallery has changed since, to {cases} cases"
+    return f"on {found.cases} cases of {found.patients} patients or groups, {found.fitted}{changed}"
 
 
 @app.command()
@@ -262,7 +283,26 @@ def backup(gallery: Gallery, to: Annotated[str, typer.Argument(help="Folder or f
     with open_gallery(gallery) as source:
         source.snapshot(to)
     with open_gallery(to) as copy:
+        _copy_calibration(gallery, to)
         typer.echo(f"{gallery} -> {copy.location}: {copy.count()} scans, {copy.info().bytes / 2**20:.1f} MiB")
+
+
+def _copy_calibration(gallery: str, to: str) -> None:
+    """The file beside a gallery goes with its copy, which has the same gallery_id."""
+    from sonoseek.apps.cli.show import warnings
+    from sonoseek.gallery import open_gallery
+    from sonoseek.gallery.calibration_file import calibration_path, read_calibration, write_calibration
+
+    with open_gallery(gallery) as source:
+        if "://" in source.location or not calibration_path(source.location).exists():
+            return
+        try:
+            found = read_calibration(source)
+        except GalleryError as error:
+            warnings([f"the calibration is not copied: {error}"])
+            return
+    if found is not None:
+        write_calibration(to, found)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sonoseek import __version__
-from sonoseek.apps.cli import bench, clean, data, demo, doctor, evaluate, explain, index, query, serve, train
+from sonoseek.apps.cli import bench, calibrate, clean, data, demo, doctor, evaluate, explain, index, query, serve, train
 from sonoseek.core import DISCLAIMER, SonoseekError, TemporaryError
 
 EXIT_ERROR = 2
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(index.app, name="index")
 app.add_typer(bench.app, name="bench")
+app.command("calibrate")(calibrate.calibrate)
 app.command("query")(query.query)
 app.command("explain")(explain.explain)
 app.command("clean")(clean.clean_sheet)

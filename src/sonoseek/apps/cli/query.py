@@ -26,6 +26,13 @@ Gallery = Annotated[
 Bundle = Annotated[
     Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
 ]
+Lesion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOP,LEFT,BOTTOM,RIGHT",
+        help="The reader's mark: a box around the lesion, in the scan's pixels; for bundles that read marks.",
+    ),
+]
 
 
 def query(
@@ -58,6 +65,7 @@ def query(
             metavar="TOP,LEFT,BOTTOM,RIGHT", help="The ultrasound picture in the file, where cleaning finds it wrongly."
         ),
     ] = None,
+    lesion: Lesion = None,
     like: Annotated[
         list[str] | None, typer.Option(help="Move the search towards this match: scan_id or DATASET/CASE.")
     ] = None,
@@ -71,6 +79,10 @@ def query(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
     heatmaps: Annotated[bool, typer.Option(help="json: put the full heatmaps in.")] = False,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     bundle: Bundle = None,
 ) -> None:
     """Ask: what does this scan most likely show, and which past cases look like it?"""
@@ -90,6 +102,12 @@ def query(
         raise InvalidValueError("ask with files or with --case, one of the two; `sonoseek query --help` shows how.")
     if crop is not None and (not scans or len(scans) > 1):
         raise InvalidValueError("--crop is of one file; ask with that file alone.")
+    if lesion is not None and scans is None:
+        raise InvalidValueError(
+            "--lesion marks the pixels of a scan, and the gallery keeps none of --case; ask with the scan's file."
+        )
+    if lesion is not None and len(scans or ()) > 1:
+        raise InvalidValueError("--lesion is of one file; ask with that file alone.")
     dataset, slash, case_id = (case or "").partition("/")
     if case is not None and not (dataset and slash and case_id):
         raise InvalidValueError(f"--case is {case!r}; write DATASET/CASE, as `query` prints it.")
@@ -99,14 +117,16 @@ def query(
         "include_same": include_same,
         "per_patient": per_patient,
         "deduplicate": deduplicate,
-        "region": None if region is None else _box("--region", region),
+        "region": None if region is None else parse_box("--region", region),
         "liked": like or (),
         "disliked": dislike or (),
     }
-    engine = open_engine(gallery, bundle=bundle)
+    engine = open_engine(gallery, bundle=bundle, calibration=calibration)
     if scans:
-        area = None if crop is None else _box("--crop", crop)
-        report = engine.query([engine.read(read_scan(file, frame=frame), crop=area) for file in scans], **options)
+        area = None if crop is None else parse_box("--crop", crop)
+        mark = None if lesion is None else parse_box("--lesion", lesion)
+        readings = [engine.read(read_scan(file, frame=frame), crop=area, lesion=mark) for file in scans]
+        report = engine.query(readings, **options)
     else:
         report = engine.query_case(dataset, case_id, **options)
     content: str | bytes
@@ -140,7 +160,16 @@ def _form(form: Format | None, out: Path | None) -> Format:
     return form
 
 
-def _box(option: str, text: str) -> Box:
+def parse_box(option: str, text: str) -> Box:
+    """A box as it is typed.
+
+    Args:
+        option: that it is given to, for the message.
+        text: "40,60,180,220": top, left, bottom, right, in the scan's pixels.
+
+    Raises:
+        InvalidValueError: not four numbers, or an empty box.
+    """
     try:
         top, left, bottom, right = (float(part) for part in text.split(","))
     except ValueError:

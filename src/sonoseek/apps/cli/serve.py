@@ -42,6 +42,10 @@ def serve(
     bundle: Annotated[
         Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
     ] = None,
+    calibration: Annotated[
+        bool,
+        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
+    ] = True,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
     idle: Annotated[float | None, typer.Option(help="End after so many seconds in which nobody asks.")] = None,
@@ -66,7 +70,15 @@ def serve(
         keep_batch_hours=keep_batch_hours,
         keep_batch_mb=keep_batch_mb,
     )
-    run(gallery, settings=settings, bundle=bundle, open_page=open_page, quiet=quiet, idle=idle)
+    run(
+        gallery,
+        settings=settings,
+        bundle=bundle,
+        calibration=calibration,
+        open_page=open_page,
+        quiet=quiet,
+        idle=idle,
+    )
 
 
 def run(
@@ -74,6 +86,7 @@ def run(
     *,
     settings: object,
     bundle: Path | None = None,
+    calibration: bool = True,
     open_page: bool = False,
     quiet: bool = False,
     idle: float | None = None,
@@ -89,7 +102,7 @@ def run(
 
     assert isinstance(settings, WebSettings)  # noqa: S101  # typed as object so that parsing stays light
     log_to(level=logging.WARNING if quiet else logging.INFO)
-    app = create_app(open_engine(gallery, bundle=bundle, threads=1), settings)
+    app = create_app(open_engine(gallery, bundle=bundle, threads=1, calibration=calibration), settings)
 
     def ready(address: str) -> None:
         typer.echo(f"reading room: {address}  (Ctrl+C ends it; {DISCLAIMER})")

@@ -19,7 +19,7 @@ MOST_EXAMPLES = 32
 LONGEST_WHERE = 2_000
 """Characters."""
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
-SINGLE = ("case", "frame", "k", "where", "include_same", "per_patient", "deduplicate", "region", "crop")
+SINGLE = ("case", "frame", "k", "where", "include_same", "per_patient", "deduplicate", "region", "crop", "lesion")
 MANY = ("file", "upload", "liked", "disliked")
 
 
@@ -32,6 +32,7 @@ class Asked:
         case: (dataset, case_id) of the archive instead, or None.
         frame: of the first file, 0-based.
         crop: the scan area of the first file, as the reader drew it, or None.
+        lesion: the reader's mark on the first file, or None.
         k, where, include_same, per_patient, deduplicate, region, liked, disliked: as `SearchEngine.query`.
     """
 
@@ -39,6 +40,7 @@ class Asked:
     case: tuple[str, str] | None = None
     frame: int = 0
     crop: Box | None = None
+    lesion: Box | None = None
     k: int = 10
     where: str | None = None
     include_same: bool = False
@@ -89,11 +91,20 @@ def parse_form(form: FormData, *, uploads: Sequence[Upload]) -> Asked:
     crop = _box("crop", given.get("crop", ""))
     if crop is not None and len(sources) != 1:
         raise InvalidValueError("a crop is of one file; ask with that file alone.")
+    lesion = _box("lesion", given.get("lesion", ""))
+    if lesion is not None and case is not None:
+        raise InvalidValueError(
+            "a lesion is marked on the pixels of a scan, and the archive keeps none of its cases; ask with the scan's "
+            "file."
+        )
+    if lesion is not None and len(sources) != 1:
+        raise InvalidValueError("a marked lesion is of one file; ask with that file alone.")
     return Asked(
         uploads=sources,
         case=case,
         frame=_whole("frame", given.get("frame", "0"), most=100_000),
         crop=crop,
+        lesion=lesion,
         k=_whole("k", given.get("k", "10"), most=MOST_K),
         where=_where(given.get("where", "")),
         include_same=_flag("include_same", given.get("include_same", "")),
@@ -122,7 +133,8 @@ def answer(room: Room, asked: Asked) -> tuple[str, HeldReport]:
     else:
         frames = (asked.frame, *(0 for _ in uploads[1:]))
         readings = tuple(
-            room.read(upload, frame=frame, crop=asked.crop) for upload, frame in zip(uploads, frames, strict=True)
+            room.read(upload, frame=frame, crop=asked.crop, lesion=asked.lesion)
+            for upload, frame in zip(uploads, frames, strict=True)
         )
     report = room.engine.query(readings, **asked.options())
     prediction = report.prediction
@@ -169,6 +181,10 @@ def form_schema() -> Mapping[str, Any]:
             },
             "region": {**box, "description": "Search with this box alone: top, left, bottom, right, in scan pixels."},
             "crop": {**box, "description": "The ultrasound picture in the file, where cleaning finds it wrongly."},
+            "lesion": {
+                **box,
+                "description": "The reader's mark, a box around the lesion; where `reads_marks` of /api/about is true.",
+            },
             "liked": {**texts, "description": "Matches to move towards: scan_id, or DATASET/CASE."},
             "disliked": {**texts, "description": "Matches to move away from."},
         },

@@ -143,17 +143,18 @@ class Room:
             )
         return upload
 
-    def read(self, upload: Upload, *, frame: int, crop: Box | None) -> Reading:
+    def read(self, upload: Upload, *, frame: int, crop: Box | None, lesion: Box | None = None) -> Reading:
         """What the network makes of one frame of a file; remembered for a while.
 
         Raises:
             ScanReadError, InvalidValueError: as `read_scan` and `SearchEngine.read`.
         """
-        key = f"{upload.upload_id}/{frame}/{crop}"
+        key = f"{upload.upload_id}/{frame}/{crop}/{lesion}"
         held = self.readings.find(key)
         if held is not None:
             return held
-        reading = self.readings.put(key, self.engine.read(self.scan(upload, frame=frame), crop=crop))
+        made = self.engine.read(self.scan(upload, frame=frame), crop=crop, lesion=lesion)
+        reading = self.readings.put(key, made)
         self.check_wanted(upload)
         return reading
 
@@ -218,7 +219,15 @@ class Room:
     def report_id(self, question: Mapping[str, Any], state: str) -> str:
         """Names a question to one state of the archive: the same question has the same name."""
         told = json.dumps(
-            [dict(question), self.engine.bundle.bundle_id, self.gallery.gallery_id, state], sort_keys=True, default=str
+            [
+                dict(question),
+                self.engine.bundle.bundle_id,
+                str(self.engine.bundle.calibration),
+                self.gallery.gallery_id,
+                state,
+            ],
+            sort_keys=True,
+            default=str,
         )
         return hashlib.sha256(told.encode()).hexdigest()[:24]
 

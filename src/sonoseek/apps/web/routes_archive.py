@@ -15,6 +15,7 @@ from sonoseek.apps.web.room import Room
 from sonoseek.apps.web.routes_query import TheRoom
 from sonoseek.core import DISCLAIMER, PATHOLOGIES, NotFoundError
 from sonoseek.gallery import GalleryEntry
+from sonoseek.reports import phrases
 
 router = APIRouter(prefix="/api", tags=["archive"])
 MOST_EXAMPLES = 24
@@ -33,6 +34,8 @@ async def about(room: TheRoom) -> dict[str, Any]:
         "version": sonoseek.__version__,
         "bundle_id": room.engine.bundle.bundle_id,
         "classes": list(room.engine.bundle.classes),
+        "reads_marks": room.engine.bundle.reads_marks,
+        "calibration": phrases.calibration(room.engine.bundle.calibration),
         "abstain_below": room.engine.bundle.abstain_below,
         "gallery_id": info.gallery_id,
         "gallery_state": state,

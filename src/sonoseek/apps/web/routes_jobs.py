@@ -33,7 +33,7 @@ COLUMNS = (
     *("number", "name", "refused", "headline", "label", "malignancy_not_ruled_out"),
     *("normal", "benign", "malignant", "reference", "seen_in_training", "agreement"),
 )
-MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warnings")
+MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warnings", "calibration")
 
 
 class NewJob(BaseModel):
@@ -312,6 +312,7 @@ def _csv(found: Iterator[Row]) -> Iterator[str]:
                 match.get("similarity", ""),
                 told.get("novelty"),
                 " | ".join(told.get("warnings", ())),
+                told.get("calibration", ""),
             ]
         )
 

@@ -75,7 +75,8 @@ class Protocol(typing.Protocol):
             the run; for published folds, whose test sides must stay as they are.
 
     A protocol may have `own_archive = True`: then each test scan is also a query to its own test side, groups and
-    patients kept apart, and figures are given for each archive that is tested.
+    patients kept apart, and figures are given for each archive that is tested. One with `reader_marks = True` gives a
+    reader's mark with each test scan (`evaluate.reader_marks`), and says so in its name, title and description.
     """
 
     name: str

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import CaseRecord, Scan
+from sonoseek.core import Box, CaseRecord, Scan
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate.protocols.base import Round
 
@@ -25,11 +25,13 @@ class Sample:
         name: the case_id; "#2", "#3" … is added for the further scans of a case that holds several.
         record: of the case.
         scan: its pixels.
+        lesion: a reader's mark on it, under protocols that give one, or None.
     """
 
     name: str
     record: CaseRecord
     scan: Scan
+    lesion: Box | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

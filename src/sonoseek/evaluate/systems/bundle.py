@@ -61,7 +61,7 @@ class BundleSpeaks:
         probabilities = np.zeros((len(samples), len(PATHOLOGIES)))
         embeddings = np.zeros((len(samples), self.bundle.embedding_dim), np.float32)
         with ThreadPoolExecutor(cores()) as pool:
-            readings = pool.map(lambda sample: self._engine.read(sample.scan), samples)
+            readings = pool.map(lambda sample: self._engine.read(sample.scan, lesion=sample.lesion), samples)
             for row, reading in enumerate(readings):
                 said = reading.prediction.probabilities
                 probabilities[row] = [said.get(name, 0.0) for name in PATHOLOGIES]
@@ -105,7 +105,11 @@ class BundleSpeaks:
                 query, row = queries[i], ranked[i]
                 own = unit(self.answer([query]).embeddings)[0]
                 report = engine.query(
-                    replace(query.scan, patient_id=None), k=len(row.matches), per_patient=False, deduplicate=False
+                    replace(query.scan, patient_id=None),
+                    k=len(row.matches),
+                    lesion=query.lesion,
+                    per_patient=False,
+                    deduplicate=False,
                 )
                 expected = [float(units[cosine[name]] @ own) for name in row.matches]
                 found = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
@@ -170,6 +174,10 @@ class BundleSystem:
         check_unseen(bundle, task.round_.test)
         fitted_here = bool(sum(map(len, task.round_.validation.values()))) and self._single is None
         return BundleSpeaks(bundle, own_thresholds=not fitted_here)
+
+    def reads_marks(self, round_: Round) -> bool:
+        """Whether the round's bundle reads a reader's mark; errors as `bundle_of`."""
+        return self.bundle_of(round_).reads_marks
 
     def bundle_of(self, round_: Round) -> Bundle:
         """The bundle that speaks in a round.

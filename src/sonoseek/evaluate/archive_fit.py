@@ -1,0 +1,455 @@
+"""A bundle's calibration refitted on an archive's own cases, cross-validated by patient; no torch, no SciPy.
+
+The model is softmax(logits / temperature + bias), vector scaling with one temperature for all classes (Guo et al. 2017,
+arXiv:1706.04599), fitted by maximum a posteriori: the logarithm of the temperature has a normal prior around that of
+the bundle's temperature, each bias one around 0. So few cases move little. Scans of one group are not independent: the
+likelihood counts as much as there are groups. Thresholds, abstention and conformal quantile are fitted as for a bundle
+(`evaluate.calibrate`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sonoseek
+from sonoseek.core import CaseRecord, InvalidValueError
+from sonoseek.core.prediction import MALIGNANT
+from sonoseek.datasets import stratified_group_folds
+from sonoseek.encoder import Bundle
+from sonoseek.encoder.archive_calibration import ArchiveCalibration, Figure, FigurePair
+from sonoseek.evaluate.archive_cases import ArchiveCases, Progress, collect_cases
+from sonoseek.evaluate.bootstrap import group_weights, interval
+from sonoseek.evaluate.calibrate import (
+    LEVEL,
+    SENSITIVITIES,
+    SPECIFICITIES,
+    conformal_quantile,
+    fit_abstention,
+    softmax,
+    threshold_for,
+)
+from sonoseek.evaluate.metrics import auroc, expected_calibration_error, weighted_share
+from sonoseek.gallery import Gallery
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Points = Mapping[str, Mapping[str, float]]
+
+FEWEST_CASES = 100
+FEWEST_OF_KIND = 30
+"""Malignant cases, and cases that are not: with 30, the threshold of 90 % sensitivity rests on the third lowest
+likelihood. A class gets a bias of its own from as many cases on."""
+FEWEST_GROUPS = 20
+"""Patients or groups; fewer give no interval that one may trust."""
+FEWEST_GROUPS_OF_KIND = 10
+"""Of either kind: two for each fold."""
+TEMPERATURE_SD = 0.5
+"""Standard deviation of the prior of log(temperature / the bundle's temperature)."""
+BIAS_SD = 1.0
+"""Standard deviation of the prior of each class's bias."""
+FOLDS = 5
+REPEATS = 5
+"""Cross-validations, each with folds of its own; their figures are averaged."""
+RATES = {f"sensitivity_{100 * rate:.0f}": rate for rate in SENSITIVITIES} | {
+    f"specificity_{100 * rate:.0f}": rate for rate in SPECIFICITIES
+}
+"""Name of an operating point → the rate that it is fitted to."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitted:
+    """What turns logits into a prediction; fields as in `ArchiveCalibration`."""
+
+    temperature: float
+    class_bias: Floats
+    abstain_below: float
+    quantile: float
+    points: Points
+
+    def probabilities(self, logits: NDArray[np.floating]) -> Floats:
+        """(n, C) logits → (n, C), rows sum to 1."""
+        return softmax(logits / self.temperature + self.class_bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What the number of cases allows, decided once for the whole archive: classes with a bias, points to refit."""
+
+    classes: tuple[int, ...]
+    points: tuple[str, ...]
+
+
+def calibrate_archive(
+    gallery: Gallery,
+    bundle: Bundle,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> ArchiveCalibration:
+    """Refit temperature, biases and thresholds of a bundle on the labelled cases of a gallery; nothing is stored.
+
+    The figures "after" are of cases that were not fitted on: `REPEATS` times `FOLDS` folds that part no group. Store
+    the result with `sonoseek.gallery.write_calibration`, if it is `improved`.
+
+    Args:
+        gallery: filled by `bundle`.
+        bundle: with its own calibration.
+        seed: of folds; 0 or more.
+        on_progress: (what is done, steps done, steps in all).
+
+    Raises:
+        InvalidValueError: too few cases that the bundle was not trained on; the bundle has no class "malignant".
+        BundleMismatchError, SplitError, GalleryError: as `collect_cases`.
+    """
+    if MALIGNANT not in bundle.classes or bundle.calibration.cases is not None:
+        raise InvalidValueError(
+            f"bundle {bundle.bundle_id!r} has the classes {', '.join(bundle.classes)} and "
+            f"{'an archive calibration' if bundle.calibration.cases else 'its own calibration'}; a bundle with the "
+            f"class {MALIGNANT!r} and its own calibration is refitted. Load it with load_bundle."
+        )
+    reading, fitting = (
+        None if on_progress is None else partial(on_progress, what) for what in ("training scans", "cross-validation")
+    )
+    cases = collect_cases(gallery, bundle, on_progress=reading)
+    return calibrate_cases(cases, bundle, gallery_id=gallery.gallery_id, seed=seed, on_progress=fitting)
+
+
+def calibrate_cases(
+    cases: ArchiveCases, bundle: Bundle, *, gallery_id: str, seed: int = 0, on_progress: Progress | None = None
+) -> ArchiveCalibration:
+    """As `calibrate_archive`, of cases that were read before.
+
+    Raises:
+        InvalidValueError: too few cases.
+    """
+    malignant = bundle.classes.index(MALIGNANT)
+    check_enough(cases, malignant=malignant)
+    own = Fitted(
+        temperature=bundle.temperature,
+        class_bias=np.zeros(len(bundle.classes)),
+        abstain_below=bundle.abstain_below,
+        quantile=bundle.conformal_quantile,
+        points=bundle.operating_points,
+    )
+    plan = _plan(cases, malignant=malignant, classes=len(bundle.classes))
+    fitted = _fit(cases, own, plan, which=np.ones(len(cases.labels), np.bool_), malignant=malignant)
+    figures, change = _figures(cases, own, plan, malignant=malignant, seed=seed, on_progress=on_progress)
+    return ArchiveCalibration(
+        sonoseek=sonoseek.__version__,
+        bundle_id=bundle.bundle_id,
+        gallery_id=gallery_id,
+        gallery_state=cases.state,
+        created=datetime.now(UTC).replace(microsecond=0),
+        cases=cases.count(),
+        scans=len(cases.labels),
+        patients=cases.count_groups(),
+        class_cases={
+            name: count for index, name in enumerate(bundle.classes) if (count := cases.count(cases.labels == index))
+        },
+        left_out=dict(cases.left_out),
+        temperature=fitted.temperature,
+        class_bias=dict(zip(bundle.classes, fitted.class_bias.tolist(), strict=True)),
+        abstain_below=fitted.abstain_below,
+        conformal={"level": LEVEL, "quantile": fitted.quantile},
+        operating_points={name: dict(point) for name, point in fitted.points.items()},
+        bundle_points=[name for name in fitted.points if name not in plan.points],
+        figures=figures,
+        log_loss_change=change,
+        improved_by=_improved_by(figures, change, plan),
+    )
+
+
+def check_enough(cases: ArchiveCases, *, malignant: int) -> None:
+    """Refuse what is too little to fit on and to cross-validate.
+
+    Args:
+        cases: that are left.
+        malignant: index of the class.
+
+    Raises:
+        InvalidValueError: says how many there are, how many it takes, and what was left out.
+    """
+    positive = cases.labels == malignant
+    counts = [cases.count(), cases.count(positive), cases.count(~positive)]
+    groups = [cases.count_groups(), cases.count_groups(positive), cases.count_groups(~positive)]
+    least = [FEWEST_CASES, FEWEST_OF_KIND, FEWEST_OF_KIND]
+    least_groups = [FEWEST_GROUPS, FEWEST_GROUPS_OF_KIND, FEWEST_GROUPS_OF_KIND]
+    if all(have >= need for have, need in zip(counts + groups, least + least_groups, strict=True)):
+        return
+    raise InvalidValueError(
+        f"{counts[0]} cases can be used, {counts[1]} malignant and {counts[2]} not, of {groups[0]} patients or groups "
+        f"({groups[1]} with a malignant case, {groups[2]} with another); it takes {least[0]} cases, {least[1]} "
+        f"malignant and {least[2]} not, of {least_groups[0]} patients or groups, {least_groups[1]} of either kind. "
+        f"{left_out_in_words(cases.left_out)}Add cases with a reference standard that the bundle was not trained on; "
+        "until then the bundle's calibration is used."
+    )
+
+
+def left_out_in_words(left_out: Mapping[str, int]) -> str:
+    """One sentence of what was not used, ending in a space; "" where all was."""
+    words = {
+        "trained_on": "were in the bundle's training data",
+        "related": "are of the same patient, group or near-duplicates as those",
+        "other_class": "have a label that is no class of the bundle",
+        "out_of_distribution": "are unlike the training scans and get no prediction",
+    }
+    listed = [f"{count} {words[reason]}" for reason, count in left_out.items()]
+    return f"Left out: {', '.join(listed)}. " if listed else ""
+
+
+def fit_scaling(
+    logits: Floats, labels: NDArray[np.int64], *, temperature: float, classes: Sequence[int], weight: float
+) -> tuple[float, Floats]:
+    """Temperature and biases of the highest posterior.
+
+    With two or more `classes`, only their scans are fitted on, and only against each other; the biases of these classes
+    sum to 0, and the others have none: what an archive hardly holds is not talked down. With fewer, the temperature
+    alone is fitted, on all scans.
+
+    Args:
+        logits: (n, C).
+        labels: (n,), index into the C classes.
+        temperature: of the bundle: centre of the prior.
+        classes: indices of those that get a bias.
+        weight: of each scan in the likelihood, above 0.
+
+    Returns:
+        Temperature; biases (C,).
+    """
+    count = logits.shape[1]
+    chosen = np.array(classes if len(classes) > 1 else range(count))
+    rows = np.isin(labels, chosen)
+    scaled = logits[rows][:, chosen] / temperature
+    truth = np.searchsorted(chosen, labels[rows])
+    # orthonormal columns that sum to 0: the biases are basis @ x, and |biases| = |x|
+    basis = np.linalg.qr(np.eye(len(chosen)) - 1 / len(chosen))[0][:, : len(chosen) - 1 if len(classes) > 1 else 0]
+    prior = np.array([TEMPERATURE_SD**-2, *([BIAS_SD**-2] * basis.shape[1])])
+    one_hot = np.eye(len(chosen))[truth]
+
+    def spread(x: Floats) -> Floats:
+        values: Floats = scaled * math.exp(-x[0]) + basis @ x[1:]
+        return values
+
+    def cost(x: Floats) -> float:
+        p = softmax(spread(x))[np.arange(len(truth)), truth]
+        return float(-weight * np.log(np.maximum(p, 1e-300)).sum() + (prior * x**2).sum() / 2)
+
+    x = np.zeros(1 + basis.shape[1])
+    for _ in range(100):  # Fisher scoring; it takes about five steps
+        values = spread(x)
+        p = softmax(values)
+        slopes = np.concatenate(  # (n, k, m): of each class's score by each parameter
+            [-(scaled * math.exp(-x[0]))[:, :, None], np.broadcast_to(basis, (len(truth), *basis.shape))], axis=2
+        )
+        gradient = weight * np.einsum("nk,nkm->m", p - one_hot, slopes) + prior * x
+        mean = np.einsum("nk,nkm->nm", p, slopes)
+        information = weight * (np.einsum("nk,nkm,nkl->ml", p, slopes, slopes) - mean.T @ mean) + np.diag(prior)
+        step = np.linalg.solve(information, gradient)
+        share, before = 1.0, cost(x)
+        while cost(x - share * step) > before and share > 1e-6:
+            share /= 2
+        x = x - share * step
+        if np.abs(share * step).max() < 1e-9:
+            break
+    bias = np.zeros(count)
+    bias[chosen] = basis @ x[1:]
+    return temperature * math.exp(x[0]), bias
+
+
+def carried_threshold(before: Floats, after: Floats, positive: Flags, *, threshold: float) -> float:
+    """A threshold of one calibration, on the scale of another.
+
+    The highest at or above which as many scans, and as many malignant ones, lie as with the first.
+
+    Args:
+        before: (n,), likelihood of malignancy with the calibration that the threshold is of.
+        after: (n,), of the same scans with the other.
+        positive: (n,), which scans are malignant.
+        threshold: on `before`.
+    """
+    found = [1.0]
+    for which in (np.ones(len(before), np.bool_), positive):
+        count = int((before[which] >= threshold).sum())
+        if count:
+            found.append(float(np.sort(after[which])[-count]))
+    return min(found)
+
+
+def _plan(cases: ArchiveCases, *, malignant: int, classes: int) -> _Plan:
+    positive = cases.labels == malignant
+    of_kind = {"sensitivity": cases.count(positive), "specificity": cases.count(~positive)}
+    return _Plan(
+        classes=tuple(c for c in range(classes) if cases.count(cases.labels == c) >= FEWEST_OF_KIND),
+        # below 1 / (1 - rate) cases the threshold would be the lowest score itself
+        points=tuple(name for name, rate in RATES.items() if of_kind[_kind(name)] >= round(1 / (1 - rate))),
+    )
+
+
+def _kind(point: str) -> str:
+    """Of an operating point's name: "sensitivity" or "specificity"."""
+    return point.partition("_")[0]
+
+
+def _fit(cases: ArchiveCases, own: Fitted, plan: _Plan, *, which: Flags, malignant: int) -> Fitted:
+    """Fit on the scans that `which` marks."""
+    logits, labels = cases.logits[which], cases.labels[which]
+    temperature, bias = fit_scaling(
+        logits,
+        labels,
+        temperature=own.temperature,
+        classes=plan.classes,
+        weight=cases.count_groups(which) / len(labels),
+    )
+    p = softmax(logits / temperature + bias)
+    score, positive = p[:, malignant], labels == malignant
+    thresholds = {
+        name: threshold_for(score, positive, **{_kind(name): RATES[name]}) for name in RATES if name in plan.points
+    }
+    lowest = min((t for name, t in thresholds.items() if _kind(name) == "sensitivity"), default=1.0)
+    points: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys((*RATES, *own.points)):
+        if name in thresholds:
+            called = score >= thresholds[name]
+            points[name] = {
+                "threshold": thresholds[name],
+                "sensitivity": float(called[positive].mean()),
+                "specificity": float((~called[~positive]).mean()),
+            }
+        elif name in own.points:
+            before = own.probabilities(logits)[:, malignant]
+            carried = carried_threshold(before, score, positive, threshold=own.points[name]["threshold"])
+            if _kind(name) == "sensitivity":  # a higher sensitivity never has the higher threshold
+                carried = min(carried, lowest)
+            points[name] = {**own.points[name], "threshold": carried}
+    return Fitted(
+        temperature=temperature,
+        class_bias=bias,
+        abstain_below=fit_abstention(p, labels),
+        quantile=conformal_quantile(p, labels),
+        points=points,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Predicted:
+    """What one calibration, or those of the folds together, makes of all scans: one row per scan."""
+
+    p: Floats
+    labelled: Flags
+    included: Flags
+    called: Mapping[str, Flags]
+
+
+def _predict(fitted: Fitted, logits: Floats, *, malignant: int) -> _Predicted:
+    p = fitted.probabilities(logits)
+    top = np.arange(p.shape[1]) == p.argmax(axis=1)[:, None]
+    return _Predicted(
+        p=p,
+        labelled=p.max(axis=1) >= fitted.abstain_below,
+        included=(1 - p <= fitted.quantile) | top,
+        called={name: p[:, malignant] >= point["threshold"] for name, point in fitted.points.items()},
+    )
+
+
+def _cross_validated(cases: ArchiveCases, own: Fitted, plan: _Plan, *, malignant: int, seed: int) -> _Predicted:
+    """Each scan by what was fitted on the other folds."""
+    records = [
+        CaseRecord(case_id=str(number), dataset="archive", pathology=name, group=str(group))
+        for number, (name, group) in enumerate(
+            zip(_strata(cases.labels == malignant), cases.groups.tolist(), strict=True)
+        )
+    ]
+    parts: list[tuple[NDArray[np.intp], _Predicted]] = []
+    for fold in stratified_group_folds(records, folds=FOLDS, seed=seed):
+        test = np.array([int(case_id) for case_id in fold.test])
+        learnt = np.ones(len(records), np.bool_)
+        learnt[test] = False
+        fitted = _fit(cases, own, plan, which=learnt, malignant=malignant)
+        parts.append((test, _predict(fitted, cases.logits[test], malignant=malignant)))
+    order = np.argsort(np.concatenate([test for test, _ in parts]))
+    return _Predicted(
+        p=np.concatenate([each.p for _, each in parts])[order],
+        labelled=np.concatenate([each.labelled for _, each in parts])[order],
+        included=np.concatenate([each.included for _, each in parts])[order],
+        called={name: np.concatenate([each.called[name] for _, each in parts])[order] for name in parts[0][1].called},
+    )
+
+
+def _strata(positive: Flags) -> list[str]:
+    return ["malignant" if each else "benign" for each in positive]
+
+
+def _figures(
+    cases: ArchiveCases, own: Fitted, plan: _Plan, *, malignant: int, seed: int, on_progress: Progress | None
+) -> tuple[dict[str, FigurePair], Figure]:
+    """Each figure before and after, with intervals; and the change of the log loss."""
+    drawn = group_weights(cases.count_groups())[:, np.unique(cases.groups, return_inverse=True)[1]]
+    weights = np.concatenate([np.ones((1, len(cases.labels))), drawn])
+    before = _measure(_predict(own, cases.logits, malignant=malignant), cases.labels, weights, malignant=malignant)
+    rounds = []
+    for number in range(REPEATS):
+        held_out = _cross_validated(cases, own, plan, malignant=malignant, seed=seed * REPEATS + number)
+        rounds.append(_measure(held_out, cases.labels, weights, malignant=malignant))
+        if on_progress is not None:
+            on_progress(number + 1, REPEATS)
+    after = {name: np.mean([each[name] for each in rounds], axis=0) for name in rounds[0]}
+    nothing = np.full(len(weights), np.nan)
+    figures = {
+        name: FigurePair(
+            before=_figure(before.get(name, nothing), shifted=name == "ece"),
+            after=_figure(after.get(name, nothing), shifted=name == "ece"),
+        )
+        for name in dict.fromkeys((*after, *before))
+    }
+    return figures, _figure(after["log_loss"] - before["log_loss"])
+
+
+def _measure(predicted: _Predicted, labels: NDArray[np.int64], weights: Floats, *, malignant: int) -> dict[str, Floats]:
+    """Figures (B,) by rows of weights (B, n); the first row's are those of the scans themselves."""
+    p, rows, positive = predicted.p, np.arange(len(labels)), labels == malignant
+    right = p.argmax(axis=1) == labels
+    measured = {
+        "log_loss": weighted_share(-np.log(np.maximum(p[rows, labels], 1e-300)), weights),
+        "ece": expected_calibration_error(p.max(axis=1), right, weights),
+        "auroc": auroc(p[:, malignant], positive, weights),
+        "set_coverage": weighted_share(predicted.included[rows, labels], weights),
+        "set_size": weighted_share(predicted.included.sum(axis=1).astype(np.float64), weights),
+        "label_share": weighted_share(predicted.labelled, weights),
+        "label_accuracy": weighted_share(right[predicted.labelled], weights[:, predicted.labelled]),
+    }
+    for name, called in predicted.called.items():
+        measured[f"{name}:sensitivity"] = weighted_share(called[positive], weights[:, positive])
+        measured[f"{name}:specificity"] = weighted_share(~called[~positive], weights[:, ~positive])
+    return measured
+
+
+def _figure(values: Floats, *, shifted: bool = False) -> Figure:
+    value = float(values[0])
+    low, high = interval(values[1:], around=value if shifted else None)
+    return Figure(**{k: v if math.isfinite(v) else None for k, v in (("value", value), ("low", low), ("high", high))})
+
+
+def _improved_by(figures: Mapping[str, FigurePair], change: Figure, plan: _Plan) -> str:
+    """What makes the refit better than the bundle's calibration beyond chance; "" where nothing does.
+
+    The log loss falls, with its whole interval; or it does not rise, and an operating point of the bundle misses its
+    sensitivity on this archive with its whole interval, which the refitted one comes nearer to.
+    """
+    if change.high is not None and change.high < 0:
+        return "log_loss"
+    if change.low is None or change.low > 0:
+        return ""
+    for name in (each for each in plan.points if _kind(each) == "sensitivity"):
+        before, after, rate = figures[f"{name}:sensitivity"].before, figures[f"{name}:sensitivity"].after, RATES[name]
+        if before.value is None or before.high is None or after.value is None:
+            continue
+        if before.high < rate and abs(after.value - rate) < abs(before.value - rate):
+            return name
+    return ""

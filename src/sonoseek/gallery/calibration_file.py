@@ -1,0 +1,109 @@
+"""The calibration that lies beside a gallery's file: where, read, written and removed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sonoseek.core import GalleryError
+from sonoseek.gallery.contract import Gallery
+from sonoseek.gallery.database import database_path, explained, sync_folder
+
+if TYPE_CHECKING:
+    from sonoseek.encoder import ArchiveCalibration
+
+SUFFIX = ".calibration.json"
+LARGEST_FILE = 1 << 20
+"""Bytes. A calibration has some 5 kB."""
+
+
+def calibration_path(location: str | Path) -> Path:
+    """Where the calibration of a gallery lies: `gallery.db.calibration.json` beside `gallery.db`.
+
+    Args:
+        location: as in `open_gallery`.
+
+    Raises:
+        GalleryError: the gallery is on a server, which has no place beside it.
+    """
+    scheme, separator, _ = str(location).partition("://")
+    if separator and scheme != "sqlite":
+        raise GalleryError(
+            f"{location} is a gallery on a server; a calibration lies beside a gallery's file. Copy the gallery with "
+            "`sonoseek index copy` into a SQLite gallery, and calibrate and search that one."
+        )
+    path = database_path(location)
+    return path.with_name(path.name + SUFFIX)
+
+
+def read_calibration(gallery: Gallery) -> ArchiveCalibration | None:
+    """The calibration that lies beside a gallery, checked; None where there is none, or no place for one.
+
+    Its `bundle_id` may be another than the gallery's: the caller says what follows from that.
+
+    Raises:
+        GalleryError: it is damaged, of another format, or was fitted on another gallery.
+    """
+    if "://" in gallery.location:
+        return None
+    from sonoseek.encoder.archive_calibration import decode_calibration  # the room below is loaded where it is needed
+
+    path = calibration_path(gallery.location)
+    with explained(path):
+        try:
+            with path.open("rb") as file:
+                content = file.read(LARGEST_FILE)
+        except FileNotFoundError:
+            return None
+    calibration = decode_calibration(content, where=str(path))
+    if calibration.bundle_id == gallery.bundle_id and calibration.gallery_id != gallery.gallery_id:
+        raise GalleryError(
+            f"{path} was fitted on gallery {calibration.gallery_id}; this is {gallery.gallery_id}, and another "
+            "archive's thresholds do not hold for it. Run `sonoseek calibrate` on this gallery, remove the file with "
+            "`sonoseek calibrate --remove`, or go without it with --no-calibration."
+        )
+    return calibration
+
+
+def write_calibration(location: str | Path, calibration: ArchiveCalibration) -> Path:
+    """Store a calibration beside its gallery, in the place of an earlier one: whole, and on disk when this returns.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        GalleryError: the gallery is on a server, or the folder cannot be written.
+    """
+    from sonoseek.encoder.archive_calibration import encode_calibration
+
+    path = calibration_path(location)
+    draft = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    with explained(path):
+        try:
+            with draft.open("xb") as file:
+                file.write(encode_calibration(calibration))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+            sync_folder(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path
+
+
+def remove_calibration(location: str | Path) -> bool:
+    """Take the calibration away, whatever is in the file; False where there was none.
+
+    Raises:
+        GalleryError: the gallery is on a server, or the folder cannot be written.
+    """
+    path = calibration_path(location)
+    with explained(path):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        sync_folder(path.parent)
+    return True
