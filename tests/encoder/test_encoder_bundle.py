@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import BundleError
-from sonoseek.encoder import load_bundle, open_encoder
+from sonoseek.encoder import load_bundle, open_encoder, predict
 from sonoseek.encoder.bundle import BUNDLES, FAST_BUNDLE, SHIPPED, shipped_bundle
 
 
@@ -133,3 +133,18 @@ def test_a_shipped_bundle_is_found_by_its_name_and_by_its_gallery(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     shutil.copytree(bundle_folder, tmp_path / "fast")
     assert load_bundle("fast").bundle_id == load_bundle(bundle_folder).bundle_id  # a bundle in a folder of that name
+
+
+def test_a_class_bias_is_added_before_the_softmax(make_bundle):
+    plain, shifted = load_bundle(make_bundle()), load_bundle(make_bundle(class_bias=[-2.0, 0.0, 0.0]))
+    logits = np.array([1.0, 0.5, 0.2], np.float32)
+    before, after = predict(plain, logits).probabilities, predict(shifted, logits).probabilities
+    ratio = (after["normal"] / after["benign"]) / (before["normal"] / before["benign"])
+    assert ratio == pytest.approx(np.exp(-2.0))
+    assert after["malignant"] / after["benign"] == pytest.approx(before["malignant"] / before["benign"])
+
+
+@pytest.mark.parametrize("bias", [[0.0, 1.0], [0.0, 0.0, 30.0]])
+def test_a_class_bias_of_another_length_or_beyond_reason_is_refused(make_bundle, bias):
+    with pytest.raises(BundleError, match="class_bias"):
+        load_bundle(make_bundle(class_bias=bias))

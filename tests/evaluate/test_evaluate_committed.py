@@ -62,6 +62,8 @@ def test_every_committed_figure_comes_out_again_in_time(again: tuple[dict[str, S
 def test_every_protocol_has_results_of_every_peer(again: tuple[dict[str, ScoredProtocol], float]) -> None:
     scored, _ = again
     for name in PROTOCOLS:
+        if name == "reader-marked":  # the peers read no marks
+            continue
         found = [protocol for key, protocol in scored.items() if key == name or key.startswith(f"{name}-")]
         assert found, name
         for protocol in found:

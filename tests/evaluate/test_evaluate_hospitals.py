@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
@@ -197,3 +198,21 @@ def test_coverage_and_refitted_error_are_those_of_the_other_hospitals() -> None:
     assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
     assert figures["ece_refitted"][0] < 0.06
     assert "coverage" not in two_way(rows[:1000], np.ones((1, 1000)), held=[])
+
+
+def test_a_class_learnt_in_one_hospital_alone_gets_a_bias() -> None:
+    rng = np.random.default_rng(2)
+    lesions = [
+        row("malignant" if i % 3 == 0 else "benign", float(rng.uniform(0.2, 0.8)), normal=0.4) for i in range(300)
+    ]
+    normals = [
+        msgspec.structs.replace(row("normal", 0.5, normal=0.9), side="validation", scan=f"n{i}", group=f"n{i}")
+        for i in range(20)
+    ]
+    plain = travelling_calibration(lesions)
+    found = travelling_calibration(lesions, normals)
+    assert plain.class_bias == ()
+    assert found.class_bias[0] < -0.5  # lesions elsewhere were called normal in two fifths
+    assert found.class_bias[1:] == (0.0, 0.0)
+    other = [msgspec.structs.replace(each, fold=1) for each in normals]  # of a round that none of the lesions is of
+    assert travelling_calibration(lesions, other).class_bias == ()

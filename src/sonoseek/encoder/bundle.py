@@ -135,6 +135,7 @@ def _load_single(folder: Path) -> Bundle:
         novelty=None if manifest.novelty is None else _novelty(manifest.novelty, dim=manifest.embedding_dim),
         training_scans=None if manifest.training_scans is None else _training_scans(manifest.training_scans),
         reads_marks=manifest.reads_marks,
+        class_bias=tuple(manifest.class_bias),
         same_scan=SAME_SCAN if manifest.same_scan is None else manifest.same_scan,
     )
 

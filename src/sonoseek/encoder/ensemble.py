@@ -231,6 +231,8 @@ def _joined_head(
         factor = share / member.bundle.temperature
         blocks.append(member.bundle.head_weight.astype(np.float64) * (factor / member.scale))
         bias += member.bundle.head_bias.astype(np.float64) * factor
+        if member.bundle.class_bias:
+            bias += share * np.array(member.bundle.class_bias)
     joined = np.concatenate(blocks, axis=1).astype(np.float32), bias.astype(np.float32)
     for array in joined:
         array.flags.writeable = False

@@ -69,6 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         same_scan: cosine from which on two scans are likely one; earlier versions do not say.
         training_scans: sha256 and perceptual hashes of every scan that was learnt from; bundles without it cannot tell
             whether a scan was among them.
+        class_bias: of each class, added to logits / temperature before the softmax; others do not say: none.
         reads_marks: whether the network takes a reader's mark of the lesion as a second input; others do not say.
     """
 
@@ -94,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fine_cells: tuple[int, int] | None = None
     training_scans: TrainingScansPart | None = None
     reads_marks: bool = False
+    class_bias: list[float] = []
 
 
 class _FormatOnly(msgspec.Struct):
@@ -121,6 +123,8 @@ def check_format(content: bytes, wanted: int, *, where: str, remedy: str) -> Non
         )
 
 
+MOST_BIAS = 20.0
+"""Of a class, in logits: beyond it the class would be as good as shut, or the only one."""
 POINT = ("threshold", "sensitivity", "specificity")
 
 
@@ -199,6 +203,11 @@ def _contradictions(manifest: Manifest) -> list[str]:
             f"fine_cells are {manifest.fine_cells}; they must be whole multiples of the cells {manifest.cells}",
         ),
         (dim > 0 and min(manifest.cells) > 0, f"embedding_dim {dim} and cells {manifest.cells} must be positive"),
+        (
+            len(manifest.class_bias) in (0, len(classes))
+            and all(math.isfinite(each) and abs(each) <= MOST_BIAS for each in manifest.class_bias),
+            f"class_bias is {manifest.class_bias}; it must hold {len(classes)} numbers within ±{MOST_BIAS:g}, or none",
+        ),
         (
             manifest.same_scan is None or -1 <= manifest.same_scan <= 1,
             f"same_scan is {manifest.same_scan}; it is a cosine, −1 … 1",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -131,6 +131,8 @@ def calibrate_cases(
     """
     malignant = bundle.classes.index(MALIGNANT)
     check_enough(cases, malignant=malignant)
+    shift = bundle.temperature * np.array(bundle.class_bias or (0.0,) * len(bundle.classes))
+    cases = replace(cases, logits=cases.logits + shift)  # the bundle's own bias is where the fit starts
     own = Fitted(
         temperature=bundle.temperature,
         class_bias=np.zeros(len(bundle.classes)),
@@ -155,7 +157,7 @@ def calibrate_cases(
         },
         left_out=dict(cases.left_out),
         temperature=fitted.temperature,
-        class_bias=dict(zip(bundle.classes, fitted.class_bias.tolist(), strict=True)),
+        class_bias=dict(zip(bundle.classes, (fitted.class_bias + shift / fitted.temperature).tolist(), strict=True)),
         abstain_below=fitted.abstain_below,
         conformal={"level": LEVEL, "quantile": fitted.quantile},
         operating_points={name: dict(point) for name, point in fitted.points.items()},

@@ -26,12 +26,13 @@ SPECIFICITIES = (0.90,)
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Fields as in `BundleFacts`."""
+    """Fields as in `BundleFacts`; `class_bias` as in `encoder.Bundle`."""
 
     temperature: float
     abstain_below: float
     conformal: dict[str, float]
     operating_points: dict[str, dict[str, float]]
+    class_bias: tuple[float, ...] = ()
 
 
 def calibrate(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> Calibration:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.evaluate import metrics
@@ -32,6 +34,8 @@ from sonoseek.evaluate.rows import CaseRow, ScanRow, Search, SystemResults
 
 Floats = NDArray[np.float64]
 NORMAL, BENIGN, MALIGNANT = range(3)
+LARGEST_BIAS = 5.0
+"""Of a class, in logits."""
 COVERAGE = 0.8
 """Share of scans, surest first, among which errors are counted as well."""
 DEPTH = 5
@@ -185,18 +189,22 @@ def _log_probabilities(rows: Sequence[ScanRow]) -> _Lesions:
     return _Lesions(values[lesion], labels[lesion], lesion)
 
 
-def travelling_calibration(rows: Sequence[ScanRow]) -> Calibration:
+def travelling_calibration(rows: Sequence[ScanRow], validation: Sequence[ScanRow] = ()) -> Calibration:
     """A calibration fitted on lesions of hospitals left out, pooled over hospitals and seeds.
 
     Scans without a lesion are left out: of the hospitals here only one has them, and networks that have not seen it
-    cannot know the class.
+    cannot know the class. Networks that have learnt it from one hospital alone call lesions of others normal too
+    often: a bias of that class is fitted on the lesions left out and on the validation sides' normal scans, each class
+    with a third of the weight.
 
     Args:
-        rows: of a protocol whose rounds each test one hospital; probabilities under each round's own temperature.
+        rows: test sides of a protocol whose rounds each test one hospital; probabilities under each round's own
+            temperature.
+        validation: validation sides of the same rounds; without a normal scan among them there is no bias.
 
     Returns:
-        Its temperature is the factor by which one fitted on a validation part has to grow; its thresholds and quantile
-        are for probabilities under the grown temperature.
+        Its temperature is the factor by which one fitted on a validation part has to grow; bias, thresholds and
+        quantile are for logits under the grown temperature.
 
     Raises:
         InvalidValueError: no benign or no malignant scan among the rows.
@@ -207,7 +215,31 @@ def travelling_calibration(rows: Sequence[ScanRow]) -> Calibration:
             f"{len(found.labels)} scans with a lesion are given; a calibration needs benign and malignant ones. Give "
             "the results of a protocol that leaves hospitals out."
         )
-    return calibrate(found.values, found.labels)
+    bias = np.array([_bias_of_normal(rows, validation), 0.0, 0.0])
+    # the bias is added after the division by the temperature; both are fitted in turn
+    temperature = 1.0
+    for _ in range(3):
+        temperature = fit_temperature(found.values + temperature * bias, found.labels)
+    fitted = calibrate(found.values + temperature * bias, found.labels)
+    return replace(fitted, class_bias=tuple(bias.tolist()) if bias.any() else ())
+
+
+def _bias_of_normal(rows: Sequence[ScanRow], validation: Sequence[ScanRow]) -> float:
+    """The bias of the normal class that makes all three classes likeliest, each with a third of the weight; ≤ 0."""
+    folds = {(row.seed, row.fold) for row in validation if row.label == PATHOLOGIES[NORMAL]}
+    known = [row for row in rows if (row.seed, row.fold) in folds and row.label != PATHOLOGIES[NORMAL]]
+    known += [row for row in validation if row.label == PATHOLOGIES[NORMAL]]
+    labels = np.array([PATHOLOGIES.index(row.label) for row in known])
+    if len(set(labels.tolist())) < len(PATHOLOGIES):
+        return 0.0
+    values = np.log(np.maximum(np.array([row.probabilities for row in known]), 1e-12))
+    weight = 1.0 / np.bincount(labels)[labels]
+
+    def cost(bias: float) -> float:
+        p = softmax(values + np.array([bias, 0.0, 0.0]))[np.arange(len(labels)), labels]
+        return float(-(weight * np.log(np.maximum(p, 1e-300))).sum())
+
+    return float(minimize_scalar(cost, bounds=(-LARGEST_BIAS, 0.0), method="bounded").x)
 
 
 def _cuts(held: Sequence[ScanRow]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -66,25 +67,24 @@ def export_run(
             "docs/results (--results)."
         )
     source = run_dir / BUNDLE_FOLDER
-    manifest = None
-    if calibrate_on is not None and results is not None:
-        if out.resolve() == source.resolve():
-            raise InvalidValueError(
-                f"{out} is the run's own bundle, whose calibration is the start of this one; it must stay. Give "
-                "another folder."
-            )
-        manifest = _calibrated(source, results / calibrate_on, system=system)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
-        if out.resolve() != source.resolve():
-            shutil.copyfile(source / name, out / name)
-    if manifest is not None:
-        write_whole(out / MANIFEST_FILE, manifest)
-    card = None if results is None else _completed_card(run_dir, out, results, system=system, on_progress=on_progress)
-    if card is not None:
-        part = out / f"{CARD_FILE}.part"
-        part.write_text(card, encoding="utf-8")
-        part.replace(out / CARD_FILE)
+    if calibrate_on is not None and out.resolve() == source.resolve():
+        raise InvalidValueError(
+            f"{out} is the run's own bundle, whose calibration is the start of this one; it must stay. Give another "
+            "folder."
+        )
+    with TemporaryDirectory() as folder:  # what fails leaves nothing behind
+        made = Path(folder)
+        for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
+            shutil.copyfile(source / name, made / name)
+        if results is not None:
+            if calibrate_on is not None:
+                write_whole(made / MANIFEST_FILE, _calibrated(source, results / calibrate_on, system=system))
+            card = _completed_card(run_dir, made, results, system=system, on_progress=on_progress)
+            (made / CARD_FILE).write_text(card, encoding="utf-8")
+        load_bundle(made)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
+            write_whole(out / name, (made / name).read_bytes())
     load_bundle(out)
     return out
 
@@ -99,13 +99,14 @@ def _calibrated(bundle: Path, protocol: Path, *, system: str | None) -> bytes:
             f"{protocol} has no rows of a system called {name!r}; it has {', '.join(found)}. Evaluate it there first."
         )
     rows = found[name].predictions
-    fitted = travelling_calibration(rows)
+    fitted = travelling_calibration(rows, found[name].validation)
     manifest = {
         **trained,
         "temperature": trained["temperature"] * fitted.temperature,
         "abstain_below": fitted.abstain_below,
         "conformal": fitted.conformal,
         "operating_points": fitted.operating_points,
+        **({"class_bias": list(fitted.class_bias)} if fitted.class_bias else {}),
     }
     manifest["training"] = {
         **trained["training"],
@@ -117,14 +118,14 @@ def _calibrated(bundle: Path, protocol: Path, *, system: str | None) -> bytes:
 
 def _completed_card(
     run_dir: Path,
-    out: Path,
+    made: Path,
     results: Path,
     *,
     system: str | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> str:
     """The card with everything that training could not know."""
-    bundle = load_bundle(out)
+    bundle = load_bundle(made)
     manifest = json.loads((bundle.path / MANIFEST_FILE).read_text(encoding="utf-8"))
     recipe: Mapping[str, Any] = bundle.training.get("recipe", {})
     found = read_card_results(results, system=system or recipe.get("name", bundle.name))
