@@ -56,7 +56,7 @@ def test_every_committed_figure_comes_out_again_in_time(again: tuple[dict[str, S
             nearly(json.loads(json.dumps(system.metrics)), committed["systems"][each], f"{name}/{each}")
         nearly(json.loads(json.dumps(list(protocol.compared))), committed["comparisons"], name)
     # of processor time, over all cores: a machine that is busy otherwise must not fail this
-    assert seconds < 2 * SECONDS
+    assert seconds < 3 * SECONDS
 
 
 def test_every_protocol_has_results_of_every_peer(again: tuple[dict[str, ScoredProtocol], float]) -> None:

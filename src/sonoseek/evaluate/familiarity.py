@@ -41,7 +41,7 @@ def fit_same_scan(
         gallery_groups: (n,), in the same numbers.
 
     Returns:
-        0.8 … 0.995: below, copies would hardly be missed and strangers taken for them; above, half precision rounds.
+        0.8 … 0.9995: below, copies would hardly be missed and other scans taken for them; above, half precision rounds.
 
     Raises:
         InvalidValueError: fewer than 8 scans.
@@ -50,7 +50,7 @@ def fit_same_scan(
         raise InvalidValueError(f"{len(embeddings)} scans; a border needs at least {FEWEST}. Give more of them.")
     cosines = unit(embeddings) @ unit(gallery).T
     cosines[groups[:, None] == gallery_groups[None, :]] = -1.0
-    return float(np.clip(np.quantile(cosines.max(axis=1), LEVEL), 0.8, 0.995))
+    return float(np.clip(np.quantile(cosines.max(axis=1), LEVEL), 0.8, 0.9995))
 
 
 def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:
