@@ -30,7 +30,7 @@ import numpy as np
 from sonoseek import Scan, SearchEngine, load_bundle, open_dataset, open_engine
 from sonoseek.core import CaseRecord, Match
 from sonoseek.datasets import Dataset
-from sonoseek.engine.copies import LOOKED_AT, LOWEST_COSINE, find_copy
+from sonoseek.engine.near_duplicates import LOOKED_AT, LOWEST_COSINE, find_copy
 from sonoseek.gallery import encode_picture
 
 K = 5

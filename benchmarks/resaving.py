@@ -26,10 +26,10 @@ from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from sonoseek import Scan, load_bundle, open_dataset
-from sonoseek.cleaning import CleanedScan, CleaningRecipe, clean
 from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder import Encoder, open_encoder, to_input
 from sonoseek.evaluate.calibrate import softmax
+from sonoseek.preprocessing import CleanedScan, CleaningRecipe, clean
 
 Pixels = np.ndarray
 BORDER = 20

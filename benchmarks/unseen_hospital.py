@@ -22,10 +22,10 @@ from sonoseek.evaluate.metrics import auroc
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training.batches import PlainBatches
 from sonoseek.training.building import build_network, recipe_of
-from sonoseek.training.fitting import CHECKPOINT
-from sonoseek.training.parts import Part
 from sonoseek.training.prepare import PreparedSet, prepare
 from sonoseek.training.recipe import DatasetChoice
+from sonoseek.training.splits import Part
+from sonoseek.training.trainer import CHECKPOINT
 
 MEAN = "average.module."
 """Where a checkpoint keeps the running mean."""

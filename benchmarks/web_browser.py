@@ -27,7 +27,7 @@ from web_load import TIMING, build, render, serving
 
 import sonoseek
 from sonoseek.engine import open_engine
-from sonoseek.reading import read_scan
+from sonoseek.io import read_scan
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 WARM_UP = 3

@@ -51,8 +51,8 @@ from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import open_encoder
 from sonoseek.engine import open_engine
 from sonoseek.gallery import create_gallery, open_gallery
-from sonoseek.ingest import build_index
-from sonoseek.reading import read_scan
+from sonoseek.indexing.build import build_index
+from sonoseek.io import read_scan
 
 ASKED_SEED = 90_002
 """Phantoms that are asked come from another seed than the archive's."""

@@ -21,7 +21,7 @@ from sonoseek.datasets import Dataset, open_dataset
 from sonoseek.encoder import Encoder, open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import create_gallery
-from sonoseek.ingest import build_index
+from sonoseek.indexing.build import build_index
 from sonoseek.reports import phrases
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

@@ -61,10 +61,10 @@ def sonoseek_here() -> Command:
 def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny untrained bundle that reads marks; a skip where there is no torch to export it with."""
     torch = pytest.importorskip("torch")
-    from sonoseek.cleaning import CleaningRecipe
     from sonoseek.networks.lesion_pooling import LesionPoolingNetwork
     from sonoseek.networks.tiny import TinyBackbone
     from sonoseek.networks.two_readings import TwoReadings
+    from sonoseek.preprocessing import CleaningRecipe
     from sonoseek.training.export import BundleFacts, export_bundle
 
     facts = BundleFacts(

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sonoseek.cleaning import CleaningRecipe, contact_sheet
 from sonoseek.core import Box, Scan
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import create_gallery
-from sonoseek.ingest import build_index
+from sonoseek.indexing.build import build_index
+from sonoseek.preprocessing import CleaningRecipe, contact_sheet
 from sonoseek.reports import render
 from sonoseek.reports.overlay import Panel, draw_panel
 from sonoseek.reports.phrases import percent

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "read_scan": "sonoseek.reading",
+    "read_scan": "sonoseek.io",
     "open_engine": "sonoseek.engine",
     "SearchEngine": "sonoseek.engine",
     "open_gallery": "sonoseek.gallery",
     "open_dataset": "sonoseek.datasets",
     "write_report": "sonoseek.reports",
     "calibrate_archive": "sonoseek.evaluate.archive_fit",
-    "clean": "sonoseek.cleaning",
+    "clean": "sonoseek.preprocessing",
     "load_bundle": "sonoseek.encoder",
     "open_encoder": "sonoseek.encoder",
     "Scan": "sonoseek.core",
@@ -41,7 +41,6 @@ _WHERE = {
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
-    from sonoseek.cleaning import clean as clean
     from sonoseek.core import Case as Case
     from sonoseek.core import CaseRecord as CaseRecord
     from sonoseek.core import Explanation as Explanation
@@ -58,7 +57,8 @@ if TYPE_CHECKING:
     from sonoseek.engine import open_engine as open_engine
     from sonoseek.evaluate.archive_fit import calibrate_archive as calibrate_archive
     from sonoseek.gallery import open_gallery as open_gallery
-    from sonoseek.reading import read_scan as read_scan
+    from sonoseek.io import read_scan as read_scan
+    from sonoseek.preprocessing import clean as clean
     from sonoseek.reports import write_report as write_report
 
 

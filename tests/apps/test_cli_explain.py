@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sonoseek.engine import open_engine
-from sonoseek.reading import read_scan
+from sonoseek.io import read_scan
 
 
 def picture_size(path: Path) -> tuple[int, int]:

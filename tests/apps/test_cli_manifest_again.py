@@ -34,7 +34,7 @@ def test_rows_under_an_archives_own_name_are_known_again(run, archive: Path, tmp
     from sonoseek.datasets import open_dataset
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery import open_gallery as reopen
-    from sonoseek.ingest import build_index
+    from sonoseek.indexing.build import build_index
 
     table = tmp_path / "archive.csv"
     write(table, archive, spacing="")

@@ -16,7 +16,7 @@ from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.core import Box
 from sonoseek.engine import SearchEngine, open_engine
-from sonoseek.reading import read_scan
+from sonoseek.io import read_scan
 from sonoseek.reports import report_schema
 
 MARK = {"top": 60.0, "left": 80.0, "bottom": 160.0, "right": 220.0}

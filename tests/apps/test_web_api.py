@@ -19,11 +19,11 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from sonoseek.apps.web.app import create_app
-from sonoseek.apps.web.observe import JsonLines
+from sonoseek.apps.web.logging_metrics import JsonLines
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.core import Box, InvalidValueError
 from sonoseek.engine import SearchEngine, open_engine
-from sonoseek.reading import read_scan
+from sonoseek.io import read_scan
 from sonoseek.reports import report_schema
 from sonoseek.reports.json import encode_json
 

@@ -229,12 +229,12 @@ def test_a_length_that_is_no_number(target: Target, length: str) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from sonoseek.apps.web import intake, observe, server
+from sonoseek.apps.web import upload_limits, logging_metrics, server
 from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.engine import open_engine
-server.HEAD_S, intake.QUIET_S = 1.0, 0.8
-observe.log_to()
+server.HEAD_S, upload_limits.QUIET_S = 1.0, 0.8
+logging_metrics.log_to()
 settings = WebSettings(port=0, state=Path(sys.argv[2]), upload_timeout_s=1.6)
 app = create_app(open_engine(sys.argv[1], threads=1), settings)
 server.serve(app, settings, on_ready=lambda address: print(address, flush=True))

@@ -19,8 +19,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sonoseek.apps.web.app import create_app
-from sonoseek.apps.web.room import Room
 from sonoseek.apps.web.settings import WebSettings
+from sonoseek.apps.web.state import Room
 from sonoseek.core import InvalidValueError
 from sonoseek.engine import open_engine
 

@@ -21,11 +21,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sonoseek.apps.web import app as app_module
-from sonoseek.apps.web import observe
+from sonoseek.apps.web import logging_metrics
 from sonoseek.apps.web.app import create_app
-from sonoseek.apps.web.room import Room
 from sonoseek.apps.web.server import listen
 from sonoseek.apps.web.settings import WebSettings
+from sonoseek.apps.web.state import Room
 from sonoseek.core import ScanReadError
 from sonoseek.engine import open_engine
 
@@ -194,11 +194,11 @@ class TestLog:
     @pytest.fixture
     def lines(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         """The program's own way to log, into a string; what it changed is put back."""
-        root, held = logging.getLogger(), {name: logging.getLogger(name) for name in ("", *observe.OURS)}
+        root, held = logging.getLogger(), {name: logging.getLogger(name) for name in ("", *logging_metrics.OURS)}
         before = {name: (log.handlers, log.level, log.propagate) for name, log in held.items()}
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
         out = io.StringIO()
-        observe.log_to(out)
+        logging_metrics.log_to(out)
         try:
             yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
         finally:
@@ -229,16 +229,19 @@ class TestLog:
 
     def test_what_reads_scans_is_not_quoted_either(self, lines: Any) -> None:
         logging.getLogger("sonoseek.datasets.folder").warning("no scans: DOE_JOHN.doc")
-        logging.getLogger("sonoseek.apps.web.problems").warning("the disk refused: ENOSPC")
+        logging.getLogger("sonoseek.apps.web.errors").warning("the disk refused: ENOSPC")
         reading, ours = lines()
-        assert (reading["logger"], reading["message"].endswith(observe.LEFT_OUT)) == ("sonoseek.datasets.folder", True)
+        assert (reading["logger"], reading["message"].endswith(logging_metrics.LEFT_OUT)) == (
+            "sonoseek.datasets.folder",
+            True,
+        )
         assert ours["message"] == "the disk refused: ENOSPC"
 
     def test_other_libraries_notices_are_named_and_not_quoted(self, lines: Any) -> None:
         logging.getLogger("pydicom").warning("Invalid value for PN: 'MEIER^ANNA'")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = observe._warned  # type: ignore[assignment]  # the context puts the old one back
+            warnings.showwarning = logging_metrics._warned  # type: ignore[assignment]  # the context puts the old one back
             warnings.warn("Invalid value for VR UI: 'MEIER^ANNA'", UserWarning, stacklevel=1)
         notice, warning = lines()
         assert (notice["logger"], notice["level"]) == ("pydicom", "warning")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sonoseek.apps.web.held import HeldReport, Shelf, reading_bytes, report_bytes
-from sonoseek.apps.web.observe import Metrics
-from sonoseek.apps.web.work import IN_A_ROW, LINE, Workers
+from sonoseek.apps.web.cache import HeldReport, Shelf, reading_bytes, report_bytes
+from sonoseek.apps.web.logging_metrics import Metrics
+from sonoseek.apps.web.thread_pool import IN_A_ROW, LINE, Workers
 from sonoseek.core import Scan, TemporaryError
 from sonoseek.engine import open_engine
 

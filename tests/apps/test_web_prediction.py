@@ -13,7 +13,7 @@ from web_pages import Reader, order, reading_room, settled, violations
 
 from sonoseek.core import Report
 from sonoseek.engine import open_engine
-from sonoseek.reading import read_scan
+from sonoseek.io import read_scan
 
 pytestmark = pytest.mark.peer
 

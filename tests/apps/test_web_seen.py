@@ -17,7 +17,7 @@ from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.encoder.seen import hash_bytes, training_scans
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import open_gallery
-from sonoseek.reading import read_scan
+from sonoseek.io import read_scan
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import cv2
 import pytest
 
 from sonoseek.batch import JobStore
-from sonoseek.batch.asking import ask_files, score_rows, summarise
 from sonoseek.batch.job import Row
+from sonoseek.batch.query import ask_files, score_rows, summarise
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.encoder.seen import hash_bytes, training_scans

@@ -16,10 +16,10 @@ import pytest
 
 from sonoseek.batch import BatchRunner, Job, JobStore, Row, safe_name
 from sonoseek.batch import runner as runner_module
-from sonoseek.batch.asking import reference_of, score_rows, summarise, without_masks
 from sonoseek.batch.files import without_folder
 from sonoseek.batch.indexing import open_source
-from sonoseek.batch.keeping import let_go
+from sonoseek.batch.query import reference_of, score_rows, summarise, without_masks
+from sonoseek.batch.retention import let_go
 from sonoseek.core import DatasetError, InvalidValueError, NotFoundError, SonoseekError
 
 

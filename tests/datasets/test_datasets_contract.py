@@ -165,7 +165,7 @@ def test_listing_and_describing_import_no_reader():
     code = (
         "import sys; from sonoseek.datasets import DATASETS, describe\n"
         "[describe(n) for n in DATASETS if n != 'phantom']\n"
-        "heavy = {'cv2', 'pydicom', 'openpyxl', 'pooch', 'PIL', 'torch', 'sonoseek.reading'} & set(sys.modules)\n"
+        "heavy = {'cv2', 'pydicom', 'openpyxl', 'pooch', 'PIL', 'torch', 'sonoseek.io'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sonoseek.cleaning import CleaningRecipe
+from sonoseek.preprocessing import CleaningRecipe
 
 SIZE, DIM, CELLS = 32, 8, 2
 

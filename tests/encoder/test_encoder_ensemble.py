@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, InvalidValueError, Scan
 from sonoseek.encoder import (
     EnsembleEncoder,
@@ -21,6 +20,7 @@ from sonoseek.encoder import (
 )
 from sonoseek.encoder.manifest import POINT
 from sonoseek.explain import class_evidence
+from sonoseek.preprocessing import CleaningRecipe
 
 NORMS = (3.0, 0.25)
 WEIGHTS = (3.0, 1.0)
@@ -101,8 +101,8 @@ def test_the_promises_of_one_bundle_hold(write):
 
 
 def test_a_class_heatmap_stays_exact(write):
-    from sonoseek.cleaning import clean
     from sonoseek.encoder import to_input
+    from sonoseek.preprocessing import clean
 
     encoder = open_encoder(write())
     pixels = np.random.default_rng(0).integers(1, 256, (60, 90), dtype=np.uint8)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sonoseek.cleaning import CleaningRecipe, clean
 from sonoseek.core import BundleError, InvalidValueError, Scan
 from sonoseek.encoder import PADDING, OnnxEncoder, load_bundle, open_encoder, to_input
 from sonoseek.encoder.bundle import FAST_BUNDLE
+from sonoseek.preprocessing import CleaningRecipe, clean
 
 
 @pytest.fixture(scope="module")

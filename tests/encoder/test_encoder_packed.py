@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from sonoseek.cleaning.mapping import fit_to_canvas
 from sonoseek.core import Box, InvalidValueError
 from sonoseek.encoder import pack_evidence, unpack_evidence
+from sonoseek.preprocessing.mapping import fit_to_canvas
 
 SHAPE = (300, 420)
 MAPPING = fit_to_canvas(SHAPE, Box(top=10, left=5, bottom=290, right=400), canvas_size=160, spacing_mm=(0.1, 0.12))

@@ -11,7 +11,7 @@ from fake_encoder import DIMENSION, FakeEncoder, draw_scan
 
 from sonoseek.core import PATHOLOGIES, Case, CaseRecord, NotFoundError, Scan, ScanReadError
 from sonoseek.gallery import Gallery, create_gallery
-from sonoseek.ingest import make_entry
+from sonoseek.indexing.build import make_entry
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import PATHOLOGIES, Scan
 from sonoseek.encoder import Bundle, Encoding, Novelty
+from sonoseek.preprocessing import CleaningRecipe
 
 DIMENSION = 24
 CELLS = 14

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sonoseek.atlas import draw_map
 from sonoseek.core import InvalidValueError
 from sonoseek.gallery import Gallery
+from sonoseek.indexing.projection import draw_map
 
 
 def test_places_are_exact_and_the_same_again(gallery: Gallery) -> None:

@@ -21,7 +21,7 @@ from sonoseek.encoder.bundle import DEFAULT_BUNDLE
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.gallery.calibration_file import calibration_path, write_calibration
-from sonoseek.ingest import make_entry
+from sonoseek.indexing.build import make_entry
 from sonoseek.reports import render, render_json, render_pdf, report_schema
 
 NAMED = "Calibrated on 312 cases of this archive, 2026-11-28."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError, Match, Scan
 from sonoseek.datasets import open_dataset
-from sonoseek.engine.copies import CLOSE, LOOKED_AT, LOWEST_COSINE, MIRRORED_COSINE, _close_pairs, find_copy
+from sonoseek.engine.near_duplicates import CLOSE, LOOKED_AT, LOWEST_COSINE, MIRRORED_COSINE, _close_pairs, find_copy
 from sonoseek.gallery import encode_picture
 
 Picture = NDArray[np.uint8]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sonoseek import ingest_ray
 from sonoseek.core import DatasetError, TemporaryError
-from sonoseek.ingest import Item, Outcome
+from sonoseek.indexing import ray as ingest_ray
+from sonoseek.indexing.build import Item, Outcome
 
 
 class RayError(Exception):

@@ -154,7 +154,7 @@ def answering(world: World, *, include_same: bool, disliked: Sequence[GalleryEnt
 
 
 def query_vector(world: World, liked: Sequence[GalleryEntry], disliked: Sequence[GalleryEntry]) -> NDArray[np.float64]:
-    from sonoseek.engine.question import DISLIKED, LIKED
+    from sonoseek.engine.query_vector import DISLIKED, LIKED
 
     total = world.centre.astype(np.float64)
     total = total / np.linalg.norm(total)

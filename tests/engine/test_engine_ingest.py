@@ -10,7 +10,7 @@ import pytest
 
 from sonoseek.core import BundleMismatchError, GalleryError, InvalidValueError
 from sonoseek.gallery import Gallery, create_gallery
-from sonoseek.ingest import Refusal, build_index
+from sonoseek.indexing.build import Refusal, build_index
 
 
 def content(gallery: Gallery) -> list[tuple[object, ...]]:

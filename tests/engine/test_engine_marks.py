@@ -13,7 +13,7 @@ from sonoseek.core import Box, InvalidValueError, Report, Scan
 from sonoseek.encoder import Encoder, open_encoder
 from sonoseek.engine import Reading, SearchEngine
 from sonoseek.gallery import Gallery, create_gallery
-from sonoseek.ingest import make_entry
+from sonoseek.indexing.build import make_entry
 from sonoseek.reports import render, render_pdf
 
 MakeScan = Callable[..., Scan]

@@ -31,7 +31,7 @@ from sonoseek.encoder.seen import training_scans
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.gallery import Gallery, create_gallery
-from sonoseek.ingest import make_entry
+from sonoseek.indexing.build import make_entry
 from sonoseek.reports import phrases
 
 MakeScan = Callable[..., Scan]
@@ -566,7 +566,7 @@ class TestWithTheBundleThatShips:
 
 @pytest.mark.data
 def test_every_class_sums_to_its_logit_on_real_scans(real_data: Path) -> None:
-    from sonoseek.reading import read_scan
+    from sonoseek.io import read_scan
 
     scans = sorted(real_data.glob("busi/Dataset_BUSI_with_GT/*/*[0-9]).png"))[::60]
     scans += sorted(real_data.glob("busbra/BUSBRA/Images/*.png"))[::400]

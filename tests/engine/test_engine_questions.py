@@ -13,8 +13,8 @@ from sonoseek.core import Box, CaseRecord, GalleryError, InvalidValueError, NotF
 from sonoseek.encoder import predict
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import Gallery
-from sonoseek.ingest import make_entry
-from sonoseek.recheck import recheck_embeddings
+from sonoseek.indexing.build import make_entry
+from sonoseek.indexing.recheck import recheck_embeddings
 from sonoseek.reports import render
 
 MakeScan = Callable[..., Scan]
@@ -259,7 +259,7 @@ def test_a_case_without_kept_evidence_says_what_to_do(engine: SearchEngine, gall
 
 
 def test_asking_methods_need_the_file(engine: SearchEngine, gallery: Gallery) -> None:
-    from sonoseek.engine.reading import read_entry
+    from sonoseek.engine.encoded_scan import read_entry
 
     with pytest.raises(InvalidValueError, match="from its file"):
         engine.explain(read_entry(engine.bundle, next(iter(gallery))), method="occlusion")

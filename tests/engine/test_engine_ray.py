@@ -21,8 +21,8 @@ from sonoseek.datasets import open_dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle
 from sonoseek.gallery import Gallery, create_gallery, open_gallery
-from sonoseek.ingest import build_index
-from sonoseek.ingest_ray import build_index_on_ray
+from sonoseek.indexing.build import build_index
+from sonoseek.indexing.ray import build_index_on_ray
 
 pytestmark = [
     pytest.mark.peer,

@@ -16,8 +16,8 @@ from sonoseek.datasets import Dataset, Subset, open_dataset
 from sonoseek.encoder import open_encoder
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.gallery import create_gallery
-from sonoseek.ingest import build_index
-from sonoseek.reading import read_scan
+from sonoseek.indexing.build import build_index
+from sonoseek.io import read_scan
 from sonoseek.reports import phrases, render, report_schema
 
 pytestmark = pytest.mark.data

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import PATHOLOGIES, CaseRecord, Scan
 from sonoseek.encoder import Bundle
 from sonoseek.evaluate.archive_cases import ArchiveCases
 from sonoseek.evaluate.calibrate import softmax
 from sonoseek.gallery import GalleryEntry, encode_picture
+from sonoseek.preprocessing import CleaningRecipe
 
 DIMENSION = 24
 POINTS = {

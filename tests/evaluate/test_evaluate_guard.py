@@ -9,8 +9,8 @@ from tiny_world import TinyDataset, TinyProtocol
 from sonoseek.core import InvalidValueError, SplitError
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate import open_scene
-from sonoseek.evaluate.guard import check_round, leaking_share, ties_of, without_copies
-from sonoseek.evaluate.near_copies import near_copies
+from sonoseek.evaluate.leakage import check_round, leaking_share, ties_of, without_copies
+from sonoseek.evaluate.near_duplicates import near_copies
 from sonoseek.evaluate.protocols import Round
 
 

@@ -12,7 +12,7 @@ from sonoseek.datasets import Subset, open_dataset
 from sonoseek.datasets.bus_uc import known_groups as known_uc_groups
 from sonoseek.datasets.busi import known_groups
 from sonoseek.evaluate import PROTOCOLS, open_scene
-from sonoseek.evaluate.guard import check_round, ties_of
+from sonoseek.evaluate.leakage import check_round, ties_of
 from sonoseek.evaluate.protocols import VALIDATION, true_records
 from sonoseek.evaluate.protocols.augmented import WAYS, AugmentedDataset, Way, alter
 from sonoseek.evaluate.protocols.external import External

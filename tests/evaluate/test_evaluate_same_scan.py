@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import InvalidValueError
-from sonoseek.evaluate.familiarity import fit_same_scan
+from sonoseek.evaluate.ood import fit_same_scan
 
 
 def at(cosine, *, count):

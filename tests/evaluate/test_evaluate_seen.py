@@ -21,10 +21,10 @@ from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import Bundle, load_bundle
 from sonoseek.encoder.seen import as_manifest_part, hash_bytes, training_scans
 from sonoseek.evaluate import evaluate, open_scene, rescore
+from sonoseek.evaluate.context import Scene
 from sonoseek.evaluate.explaining import explain_rounds
 from sonoseek.evaluate.page import write_page
 from sonoseek.evaluate.protocols.external import External
-from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.seen import check_sides, in_words, without_seen
 from sonoseek.evaluate.systems.bundle import BundleSystem, check_unseen
 

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from sonoseek.encoder import Encoding
-from sonoseek.evaluate.explaining.asking import Seen, centre, noise, rank_correlation, ranked
 from sonoseek.evaluate.explaining.faithfulness import curves, impute, road, similarity_drops
 from sonoseek.evaluate.explaining.localisation import localise, shadow
+from sonoseek.evaluate.explaining.perturbation import Seen, centre, noise, rank_correlation, ranked
 from sonoseek.evaluate.explaining.rows import MapRow
 from sonoseek.evaluate.explaining.summary import summarise
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sonoseek.cleaning.mapping import fit_to_canvas
 from sonoseek.core import Box, InvalidValueError
 from sonoseek.explain import ASKED, METHODS
-from sonoseek.explain.asked import as_explanation, blurred, windows
+from sonoseek.explain.perturbation import as_explanation, blurred, windows
+from sonoseek.preprocessing.mapping import fit_to_canvas
 
 SIDE = 160
 PATCH = (slice(64, 96), slice(96, 128))

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CanvasMapping
-from sonoseek.cleaning.mapping import fit_to_canvas
 from sonoseek.core import Box, Explanation, InvalidValueError
 from sonoseek.explain import EXACT, class_evidence, pair_evidence
+from sonoseek.preprocessing import CanvasMapping
+from sonoseek.preprocessing.mapping import fit_to_canvas
 
 MAPPING = fit_to_canvas((120, 170), Box(top=10, left=0, bottom=115, right=150), canvas_size=224)
 

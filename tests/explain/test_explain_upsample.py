@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from sonoseek.cleaning import CanvasMapping
-from sonoseek.cleaning.mapping import fit_to_canvas
 from sonoseek.core import Box, InvalidValueError
 from sonoseek.explain.upsample import axis_weights, plan
+from sonoseek.preprocessing import CanvasMapping
+from sonoseek.preprocessing.mapping import fit_to_canvas
 
 
 @st.composite

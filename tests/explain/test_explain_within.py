@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonoseek.core import InvalidValueError
-from sonoseek.explain.within import place_within
+from sonoseek.explain.spatial_weights import place_within
 
 
 @settings(max_examples=40, deadline=None)

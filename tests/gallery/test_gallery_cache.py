@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sonoseek.gallery import Exclusion, GalleryEntry, create_gallery, open_gallery
-from sonoseek.gallery.vectors import load_base, save_base
+from sonoseek.gallery.sqlite.index_files import load_base, save_base
 
 DIMENSION = 24
 
@@ -110,7 +110,7 @@ def test_a_restored_copy_does_not_trust_the_cache_of_the_history_it_left(filled,
 
 def test_the_cache_is_used_when_it_is_right(filled, answers, monkeypatch):
     right = answers(filled)
-    monkeypatch.setattr("sonoseek.gallery.sqlite.build_base", lambda *_, **__: pytest.fail("it was made again"))
+    monkeypatch.setattr("sonoseek.gallery.sqlite.gallery.build_base", lambda *_, **__: pytest.fail("it was made again"))
     assert answers(filled) == right
 
 
@@ -174,7 +174,7 @@ def writer(thousand, tmp_path, index):
 def test_small_changes_do_not_make_the_cache_again(writer, make_entry, index, brute_force, monkeypatch):
     cache = cache_of(Path(writer.location))
     before = cache.read_bytes()
-    monkeypatch.setattr("sonoseek.gallery.sqlite.build_base", lambda *_, **__: pytest.fail("it was made again"))
+    monkeypatch.setattr("sonoseek.gallery.sqlite.gallery.build_base", lambda *_, **__: pytest.fail("it was made again"))
     with open_gallery(writer.location, index=index) as reader:
         for step in range(6):
             new = [make_entry(number) for number in range(2_000 + 5 * step, 2_005 + 5 * step)]
@@ -234,7 +234,7 @@ def test_many_changes_make_the_cache_again(writer, make_entries, index):
 
 
 def test_a_reader_that_fell_behind_what_is_remembered_starts_anew(writer, make_entry, index, monkeypatch):
-    monkeypatch.setattr("sonoseek.gallery.state._REMEMBERED", 3)
+    monkeypatch.setattr("sonoseek.gallery.sqlite.versions._REMEMBERED", 3)
     with open_gallery(writer.location, index=index) as reader:
         reader.refresh()
         for number in range(2_000, 2_006):
@@ -289,7 +289,7 @@ def clustered(tmp_path_factory, make_entry):
 def test_an_inverted_file_finds_what_a_product_finds_under_any_filter(clustered, where, kept, monkeypatch):
     place, queries = clustered
     if not kept:
-        monkeypatch.setattr("sonoseek.gallery.searching.NARROW", 0)
+        monkeypatch.setattr("sonoseek.gallery.sqlite.search.NARROW", 0)
     with open_gallery(place, index="ivf") as gallery:
         found = [gallery.search(query, where=where, novelty=False).matches for query in queries]
         together = gallery.search_many(queries, where=where, novelty=False)

@@ -33,7 +33,7 @@ from sonoseek.gallery import (
     encode_picture,
     open_gallery,
 )
-from sonoseek.gallery.building import EXACT_UP_TO
+from sonoseek.gallery.sqlite.index import EXACT_UP_TO
 
 DIMENSION, BUNDLE_ID = 24, "tiny-0123456789ab"
 KINDS = ["sqlite", "sqlite ivf", pytest.param("milvus", marks=[pytest.mark.peer, pytest.mark.long])]
@@ -50,7 +50,7 @@ def place(kind: str, request: pytest.FixtureRequest, folder: Path, patch: pytest
     if kind == "milvus":
         return f"{request.getfixturevalue('milvus')}/g{uuid4().hex}"
     # Small galleries are searched as large ones are, or, beside a gallery of the module that is, as they are.
-    patch.setattr("sonoseek.gallery.building.EXACT_UP_TO", 0 if kind == "sqlite ivf" else EXACT_UP_TO)
+    patch.setattr("sonoseek.gallery.sqlite.index.EXACT_UP_TO", 0 if kind == "sqlite ivf" else EXACT_UP_TO)
     return str(folder / "archive")
 
 

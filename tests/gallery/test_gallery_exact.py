@@ -7,7 +7,7 @@ import pytest
 
 from sonoseek.gallery import create_gallery
 from sonoseek.gallery.exact import MARGIN, contenders, exact_cosines, gathered, normalised, products
-from sonoseek.gallery.sampling import Sample
+from sonoseek.gallery.novelty_sample import Sample
 
 
 def test_rows_near_the_last_winner_are_told_apart_exactly():

@@ -18,11 +18,11 @@ from test_gallery_where import entries, evaluate, nodes, written  # noqa: F401  
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, TemporaryError, WhereError
 from sonoseek.gallery import AddResult, GalleryEntry, create_gallery, open_gallery
-from sonoseek.gallery.milvus_checks import find_largest_patients
-from sonoseek.gallery.milvus_rows import pair, read_entry, scan_fields
-from sonoseek.gallery.milvus_server import Server, parse_address
-from sonoseek.gallery.where_milvus import compile_expression, quoted
-from sonoseek.gallery.writing import prepare_entries
+from sonoseek.gallery.filter.milvus import compile_expression, quoted
+from sonoseek.gallery.milvus.checks import find_largest_patients
+from sonoseek.gallery.milvus.rows import pair, read_entry, scan_fields
+from sonoseek.gallery.milvus.server import Server, parse_address
+from sonoseek.gallery.sqlite.write import prepare_entries
 
 long = [pytest.mark.long, pytest.mark.peer]
 DIMENSION = 24
@@ -115,7 +115,7 @@ def test_nothing_ends_a_literal(text):
 
 def test_a_server_that_is_not_there_is_temporary_trouble(monkeypatch):
     pytest.importorskip("pymilvus")
-    monkeypatch.setattr("sonoseek.gallery.milvus._SLOWEST_S", 0.5)
+    monkeypatch.setattr("sonoseek.gallery.milvus.gallery._SLOWEST_S", 0.5)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
         port = taken.getsockname()[1]
@@ -187,7 +187,7 @@ class TestOnAServer:
 
     def test_a_server_that_is_lost_in_the_middle(self, location, gallery, cable, make_entries, monkeypatch):
         gallery.add(make_entries(25))
-        monkeypatch.setattr("sonoseek.gallery.milvus._SLOWEST_S", 3.0)
+        monkeypatch.setattr("sonoseek.gallery.milvus.gallery._SLOWEST_S", 3.0)
         name = location.rsplit("/", 1)[1]
         with open_gallery(f"milvus://127.0.0.1:{cable.port}/{name}", "w", timeout_s=3.0) as other:
             assert other.count() == 25
@@ -241,7 +241,7 @@ class TestOnAServer:
         assert gallery.verify() == ()
 
     def test_a_gallery_of_another_schema_is_refused(self, location, gallery, monkeypatch):
-        monkeypatch.setattr("sonoseek.gallery.milvus.SCHEMA_VERSION", 3)
+        monkeypatch.setattr("sonoseek.gallery.milvus.gallery.SCHEMA_VERSION", 3)
         with pytest.raises(GalleryError, match="schema version 2"):
             open_gallery(location)
         with pytest.raises(NotFoundError, match="index build"):

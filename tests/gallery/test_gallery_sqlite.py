@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from sonoseek.core import GalleryError, NotFoundError, TemporaryError
-from sonoseek.gallery import create_gallery, open_gallery, rows
-from sonoseek.gallery.database import SCHEMA_VERSION
+from sonoseek.gallery import create_gallery, open_gallery
+from sonoseek.gallery.sqlite import rows
+from sonoseek.gallery.sqlite.database import SCHEMA_VERSION
 
 ENTRIES = """
 import sys, time, numpy as np
@@ -254,7 +255,7 @@ def test_a_forked_process_must_open_its_own(filled):
 @pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="only root can become somebody else")
 def test_a_read_only_folder_can_be_searched(make_entries):
     script = """
-import os, numpy.random, sonoseek.gallery.sqlite, sonoseek.gallery.pictures, sonoseek.encoder
+import os, numpy.random, sonoseek.gallery.sqlite.gallery, sonoseek.gallery.pictures, sonoseek.encoder
 os.setgid(65534), os.setuid(65534)
 try:
     open_gallery(path, "w").add(batch(1, 1))

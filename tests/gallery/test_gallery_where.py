@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sonoseek.core import BIRADS_CATEGORIES, PATHOLOGIES, WhereError
 from sonoseek.gallery import Gallery, GalleryEntry, create_gallery
-from sonoseek.gallery.where import DEEPEST, LONGEST, parse_where
-from sonoseek.gallery.where_sql import compile_where
+from sonoseek.gallery.filter.grammar import DEEPEST, LONGEST, parse_where
+from sonoseek.gallery.filter.sql import compile_where
 
 ORDER = ["0", "1", "2", "3", "4", "4A", "4B", "4C", "5", "6"]
 """Written out, so that a change of the order in core is noticed here."""

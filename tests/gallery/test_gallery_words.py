@@ -7,10 +7,10 @@ import sqlite3
 import numpy as np
 import pytest
 
-from sonoseek.cleaning.mapping import fit_to_canvas
 from sonoseek.core import Box, CaseRecord, GalleryError, WhereError
 from sonoseek.encoder import pack_evidence
 from sonoseek.gallery import create_gallery
+from sonoseek.preprocessing.mapping import fit_to_canvas
 
 SPIKY = (("margin", "spiculated"), ("margin", "angular"), ("shape", "irregular"))
 SMOOTH = (("margin", "circumscribed"), ("shape", "oval"))
@@ -58,7 +58,7 @@ def test_words_are_counted_by_scan_and_follow_the_gallery(gallery, make_entry):
 
 
 def test_words_are_counted_once_and_the_count_is_no_ones_to_change(gallery, monkeypatch):
-    from sonoseek.gallery import rows
+    from sonoseek.gallery.sqlite import rows
 
     gallery.words()["margin"].clear()
     monkeypatch.setattr(rows, "count_words", lambda _: pytest.fail("counted again"))

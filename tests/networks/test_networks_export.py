@@ -5,10 +5,10 @@ import pytest
 import torch
 from networks_made import make
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.encoder.bundle import MODEL_FILE
 from sonoseek.networks import BACKBONES, OWN_READERS
 from sonoseek.networks.many_views import ManyViewNetwork
+from sonoseek.preprocessing import CleaningRecipe
 from sonoseek.training import export
 from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 from sonoseek.core import Box, InvalidValueError, OperatingPoint, Prediction, Report, ReportWarning, Scan, View
 from sonoseek.reports import render_pdf, write_report
-from sonoseek.reports.ink import grey_of
-from sonoseek.reports.paper import clean, lacks
+from sonoseek.reports.pdf.drawing import grey_of
+from sonoseek.reports.pdf.layout import clean, lacks
 
 Build = Callable[..., Report]
 needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not on the PATH")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import DatasetError, InvalidValueError
 from sonoseek.encoder import PADDING
 from sonoseek.encoder.seen import hash_bytes
+from sonoseek.preprocessing import CleaningRecipe
 from sonoseek.training.batches import PlainBatches, TrainingBatches, draw, expected_draws, group_targets
-from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import prepare
+from sonoseek.training.splits import split_sets
 
 RECIPE = CleaningRecipe(canvas_size=64, borders=False, marks=False)
 

@@ -14,14 +14,14 @@ from torch import nn
 
 from sonoseek.core import InvalidValueError
 from sonoseek.encoder import load_bundle
-from sonoseek.training import Machine, train, world
+from sonoseek.training import Machine, distributed, train
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.building import build_network
 from sonoseek.training.figures import read_parts
 from sonoseek.training.module import TrainingModule
-from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import parse_recipe
+from sonoseek.training.splits import split_sets
 
 RECIPE = """
 name = "tiny"
@@ -45,7 +45,7 @@ import sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from sonoseek.training import load_recipe, run, train, world
+from sonoseek.training import distributed, load_recipe, run, train
 from sonoseek.training.module import TrainingModule
 
 learnt, validated = [], []
@@ -60,7 +60,7 @@ def validation_step(self, batch, batch_idx):
 
 def fit(module, *args, **kwargs):
     fitted(module, *args, **kwargs)
-    rank, size = world.ranks()
+    rank, size = distributed.ranks()
     found = {name: tensor.contiguous() for name, tensor in module.kept.state_dict().items()}
     found |= {"learnt": torch.cat(learnt), "validated": torch.cat(validated)}
     save_file(found, f"{sys.argv[2]}.rank{rank}of{size}")
@@ -180,7 +180,7 @@ def test_machines_that_are_not_there_are_refused(tiny_recipe, tmp_path, monkeypa
         with pytest.raises(InvalidValueError, match=r"must be"):
             Machine(**wrong)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert world.accelerator_of(Machine(accelerator="auto")) == "cpu"
+    assert distributed.accelerator_of(Machine(accelerator="auto")) == "cpu"
     for machine, why in (
         (Machine(accelerator="gpu"), "no GPU"),
         (Machine(precision="16"), "32 or bf16"),
@@ -190,17 +190,17 @@ def test_machines_that_are_not_there_are_refused(tiny_recipe, tmp_path, monkeypa
             train(tiny_recipe, data_root=None, run_dir=tmp_path / "run", machine=machine)
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert world.accelerator_of(Machine(accelerator="auto")) == "gpu"
-    assert world.accelerator_of(Machine(accelerator="cpu")) == "cpu"
+    assert distributed.accelerator_of(Machine(accelerator="auto")) == "gpu"
+    assert distributed.accelerator_of(Machine(accelerator="cpu")) == "cpu"
 
 
 def test_a_launcher_and_a_user_who_disagree_are_told(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(InvalidValueError, match="started 4"):
-        world.meet(Machine(devices=3))
-    assert world.launched()
-    assert not world.is_first()
+        distributed.meet(Machine(devices=3))
+    assert distributed.launched()
+    assert not distributed.is_first()
 
 
 class ElsewhereOnly(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from sonoseek.core import SonoseekError, TrainingError
 from sonoseek.training import DivergenceRule, Upkeep, train
 from sonoseek.training.divergence import Guard
-from sonoseek.training.fitting import CHECKPOINT
+from sonoseek.training.trainer import CHECKPOINT
 
 RULE = DivergenceRule(factor=10, steps=3, window=10, floor=0.1)
 

@@ -16,8 +16,8 @@ from sonoseek.training import heatmap_sheet as sheets
 from sonoseek.training.building import build_network
 from sonoseek.training.export import verify_bundle
 from sonoseek.training.heatmap_sheet import CAPTION, TILE, draw_sheet, take_examples
-from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import open_choice, prepare
+from sonoseek.training.splits import split_sets
 from sonoseek.training.tracking import Board, CsvLog
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sonoseek.cleaning import CleaningRecipe, clean
 from sonoseek.core import Scan
 from sonoseek.datasets import DATASETS
+from sonoseek.preprocessing import CleaningRecipe, clean
 from sonoseek.training.augment import augment, cast_shadow, take_tone
 from sonoseek.training.losses import lesion_loss, lying_within, stray_evidence
 from sonoseek.training.prepare import lesion_on_canvas, prepare

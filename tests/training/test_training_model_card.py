@@ -17,8 +17,8 @@ from sonoseek.apps.cli.main import app
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError, ResultsError
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle
-from sonoseek.evaluate.familiarity import fit_novelty
-from sonoseek.reading import read_scan
+from sonoseek.evaluate.ood import fit_novelty
+from sonoseek.io import read_scan
 from sonoseek.training import card_failures, export_run, load_recipe, run_export
 from sonoseek.training.card_failures import FAILURE_SEED, failures_section, find_failures
 from sonoseek.training.card_results import read_card_results, results_section

@@ -8,7 +8,7 @@ import torch
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder import load_bundle, ood_score, open_encoder
-from sonoseek.evaluate.familiarity import find_novelty, fit_novelty
+from sonoseek.evaluate.ood import find_novelty, fit_novelty
 from sonoseek.training.building import build_network
 from sonoseek.training.export import BundleFacts, export_bundle
 

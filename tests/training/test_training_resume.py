@@ -15,12 +15,12 @@ import torch
 
 from sonoseek.training import Upkeep, train
 from sonoseek.training.batches import TrainingBatches
-from sonoseek.training.chance import chance, own_chance, set_chance
 from sonoseek.training.checkpoints import WholeFiles, ended
-from sonoseek.training.fitting import CHECKPOINT
-from sonoseek.training.parts import split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import recipe_to_dict
+from sonoseek.training.seeding import chance, own_chance, set_chance
+from sonoseek.training.splits import split_sets
+from sonoseek.training.trainer import CHECKPOINT
 
 KILL_AT = 18
 """Step at whose end a child is killed: within the second epoch of 13 steps."""

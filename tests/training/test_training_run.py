@@ -16,10 +16,10 @@ from sonoseek.datasets import open_dataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.training import export_run, train, train_folds
 from sonoseek.training.building import build_network
+from sonoseek.training.bundle_metadata import _which
 from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
-from sonoseek.training.facts import _which
-from sonoseek.training.fitting import CHECKPOINT
 from sonoseek.training.recipe import DatasetChoice, recipe_to_dict
+from sonoseek.training.trainer import CHECKPOINT
 
 
 @pytest.fixture(scope="module")

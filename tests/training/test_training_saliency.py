@@ -8,7 +8,7 @@ import torch
 
 from sonoseek.core import NotFoundError
 from sonoseek.encoder import open_encoder
-from sonoseek.explain.cells import project
+from sonoseek.explain.grid import project
 from sonoseek.networks import NETWORKS
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.tiny import TinyBackbone

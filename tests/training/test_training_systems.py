@@ -15,13 +15,13 @@ from sonoseek.evaluate import evaluate, open_scene, rescore
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.training import train
-from sonoseek.training.fitting import BEST
 from sonoseek.training.frozen import START, export_frozen
 from sonoseek.training.options import Machine
-from sonoseek.training.parts import given_sets
 from sonoseek.training.recipe import DatasetChoice
 from sonoseek.training.run import close_unlearnt
+from sonoseek.training.splits import given_sets
 from sonoseek.training.systems import RecipeSystem, recipe_for
+from sonoseek.training.trainer import BEST
 
 
 class TinyPhantoms:
@@ -101,8 +101,8 @@ def test_the_weights_of_the_best_epoch_are_kept(patient_recipe, tmp_path: Path) 
 
 def test_an_epoch_draws_no_more_than_it_may(tiny_recipe, make_dataset, tmp_path: Path) -> None:
     from sonoseek.training.batches import TrainingBatches
-    from sonoseek.training.parts import split_sets
     from sonoseek.training.prepare import prepare
+    from sonoseek.training.splits import split_sets
 
     source = prepare(make_dataset(), recipe=tiny_recipe.cleaning_recipe, cache=tmp_path)
     parts = split_sets(tiny_recipe, [source], fold=None).train

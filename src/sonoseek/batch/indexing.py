@@ -14,7 +14,7 @@ from sonoseek.datasets.folder import FolderDataset
 from sonoseek.datasets.manifest import ManifestDataset
 from sonoseek.encoder import Encoder
 from sonoseek.gallery import open_gallery
-from sonoseek.ingest import build_index
+from sonoseek.indexing.build import build_index
 
 MANIFEST = "manifest.csv"
 """A table of this name at the top of a folder says what is known about its scans."""

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sonoseek.batch.asking import ask_files
 from sonoseek.batch.files import remove_folder, without_folder
 from sonoseek.batch.indexing import StoppedError, index_folder
 from sonoseek.batch.job import ENDED, Job
-from sonoseek.batch.keeping import let_go
+from sonoseek.batch.query import ask_files
+from sonoseek.batch.retention import let_go
 from sonoseek.batch.store import JobStore
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
 from sonoseek.engine import SearchEngine

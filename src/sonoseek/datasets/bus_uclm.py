@@ -82,7 +82,7 @@ class BusUclmDataset(FileDataset):
             )
 
     def _read_mask(self, path: Path) -> NDArray[np.bool_]:
-        from sonoseek.reading import read_rgb  # pixels are read late: listing and describing stay light
+        from sonoseek.io import read_rgb  # pixels are read late: listing and describing stay light
 
         bright = read_rgb(path) > 127
         return bright[..., 0] | bright[..., 1] | bright[..., 2]

@@ -98,7 +98,7 @@ class FileDataset(ABC):
 
     def _read_mask(self, path: Path) -> NDArray[np.bool_]:
         """One mask file as bool (H, W)."""
-        from sonoseek.reading import read_mask  # pixels are read late: listing and describing stay light
+        from sonoseek.io import read_mask  # pixels are read late: listing and describing stay light
 
         return read_mask(path)
 
@@ -135,7 +135,7 @@ class FileDataset(ABC):
 
     def load(self, case_id: str, *, masks: bool = True) -> Case:
         """One case with its pixels and its lesion mask; see `Dataset.load`."""
-        from sonoseek.reading import read_scan
+        from sonoseek.io import read_scan
 
         item = self.files(case_id)
         if not item.scan.is_file():

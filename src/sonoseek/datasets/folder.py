@@ -75,7 +75,7 @@ def _class_folders(root: Path) -> Iterator[tuple[str, Path]]:
 
 def _scan_files(folder: Path) -> list[Path]:
     """Files that are, or should be, scans; a file of unknown suffix must look like one."""
-    from sonoseek.reading import is_scan_file  # pixels are read late: listing and describing stay light
+    from sonoseek.io import is_scan_file  # pixels are read late: listing and describing stay light
 
     taken, left = [], []
     for path in folder.iterdir():

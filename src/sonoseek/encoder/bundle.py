@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, InvalidValueError, Settings
 from sonoseek.encoder.ensemble import decode_ensemble, join
 from sonoseek.encoder.manifest import NoveltyPart, TrainingScansPart, decode_manifest
 from sonoseek.encoder.seen import TrainingScans, rows_of
 from sonoseek.encoder.values import CARD_FILE, ENSEMBLE_FILE, MANIFEST_FILE, MODEL_FILE, SAME_SCAN, Bundle, Novelty
+from sonoseek.preprocessing import CleaningRecipe
 
 __all__ = [
     "Bundle",

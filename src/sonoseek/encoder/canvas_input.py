@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleanedScan
+from sonoseek.preprocessing import CleanedScan
 
 PADDING = -1.0
 """The value that says "no scan here". Never a grey value, so that the network can tell padding from black."""

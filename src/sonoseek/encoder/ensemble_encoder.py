@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import clean
 from sonoseek.core import InvalidValueError, Scan
 from sonoseek.encoder.bundle import load_bundle
 from sonoseek.encoder.canvas_input import to_input
 from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
 from sonoseek.encoder.values import Bundle
+from sonoseek.preprocessing import clean
 
 
 class EnsembleEncoder:

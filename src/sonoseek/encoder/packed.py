@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CanvasMapping
-from sonoseek.cleaning.mapping import fit_to_canvas
 from sonoseek.core import Box, InvalidValueError
+from sonoseek.preprocessing import CanvasMapping
+from sonoseek.preprocessing.mapping import fit_to_canvas
 
 VERSION = 1
 LEVEL = 1

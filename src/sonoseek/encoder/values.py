@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError, CalibrationSource
 from sonoseek.core.prediction import BUNDLE_CALIBRATION
 from sonoseek.encoder.seen import TrainingScans
+from sonoseek.preprocessing import CleaningRecipe
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "bundle.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sonoseek.core import Settings
 from sonoseek.encoder import Bundle, open_encoder, shipped_bundle
-from sonoseek.engine.reading import Reading
+from sonoseek.engine.encoded_scan import Reading
 from sonoseek.engine.search_engine import SearchEngine
 from sonoseek.gallery import open_gallery
 from sonoseek.gallery.calibration_file import read_calibration

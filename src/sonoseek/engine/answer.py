@@ -22,9 +22,9 @@ from sonoseek.core import (
     View,
 )
 from sonoseek.encoder import Bundle, predict, unpack_evidence
+from sonoseek.engine.encoded_scan import Reading
 from sonoseek.engine.no_matches import explain_no_matches
-from sonoseek.engine.question import Question, pose
-from sonoseek.engine.reading import Reading
+from sonoseek.engine.query_vector import Question, pose
 from sonoseek.engine.similar import SimilarCases, count_similar
 from sonoseek.explain import class_evidence, draw_contour, pair_evidence, shared_descriptors
 from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import DESCRIPTORS
 from sonoseek.gallery import Exclusion, Gallery
-from sonoseek.gallery.where import All, Any, Condition, Node, Not, parse_where
+from sonoseek.gallery.filter.grammar import All, Any, Condition, Node, Not, parse_where
 
 FIELDS = {
     "pathology": "a diagnosis",

@@ -21,9 +21,9 @@ from sonoseek.core import (
 )
 from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
 from sonoseek.engine.answer import Options, answer, explain_class, required
-from sonoseek.engine.reading import Reading, read_entry, read_with
+from sonoseek.engine.encoded_scan import Reading, read_entry, read_with
 from sonoseek.explain import ASKED, METHODS, pair_evidence
-from sonoseek.explain.asked import as_explanation
+from sonoseek.explain.perturbation import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
 from sonoseek.reports import warnings
 

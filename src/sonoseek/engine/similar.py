@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sonoseek.core import LabelCounts, Match
 from sonoseek.core.patients import PatientShare
-from sonoseek.engine.copies import find_copy
-from sonoseek.engine.question import Question, pose
+from sonoseek.engine.near_duplicates import find_copy
+from sonoseek.engine.query_vector import Question, pose
 from sonoseek.gallery import Exclusion, Gallery
 from sonoseek.reports.warnings import owner
 

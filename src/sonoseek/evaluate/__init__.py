@@ -41,7 +41,7 @@ SYSTEMS = LazyTable(
 """Peers that need no torch: name → what makes one, with a folder as `cache`. Networks come from `training.systems`."""
 
 _WHERE = {
-    "open_scene": "sonoseek.evaluate.scene",
+    "open_scene": "sonoseek.evaluate.context",
     "evaluate": "sonoseek.evaluate.run",
     "rescore": "sonoseek.evaluate.rescoring",
 }
@@ -49,9 +49,9 @@ _WHERE = {
 __all__ = ["PROTOCOLS", "SYSTEMS", "open_scene", "evaluate", "rescore"]
 
 if TYPE_CHECKING:
+    from sonoseek.evaluate.context import open_scene as open_scene
     from sonoseek.evaluate.rescoring import rescore as rescore
     from sonoseek.evaluate.run import evaluate as evaluate
-    from sonoseek.evaluate.scene import open_scene as open_scene
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import jinja2
 
 import sonoseek
 from sonoseek.core import DISCLAIMER
+from sonoseek.evaluate.corruption_sheet import draw_strip
 from sonoseek.evaluate.figures import CURVES, axes, draw_curves
 from sonoseek.evaluate.files import ABOUT, CASES, ROUNDS, ROWS, SCORES
 from sonoseek.evaluate.metrics import ECE_BINS
@@ -25,7 +26,6 @@ from sonoseek.evaluate.page_parts import (
 )
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.seen import in_words
-from sonoseek.evaluate.strip import draw_strip
 
 PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
 OWN = ("hybrid", "outline", "teacher", "small-square", "b4")

@@ -13,8 +13,8 @@ from typing import Any
 from sonoseek.core import PATHOLOGIES, NotFoundError, require_extra
 from sonoseek.evaluate.compare import comparisons
 from sonoseek.evaluate.files import CASES, ROWS, SCORES, read_about, read_cases, read_results
-from sonoseek.evaluate.hardships import robustness_figures
 from sonoseek.evaluate.hospitals import hospital_figures
+from sonoseek.evaluate.robustness import robustness_figures
 from sonoseek.evaluate.rows import CaseRow, SystemResults
 from sonoseek.evaluate.score import Scored, plain, score
 from sonoseek.evaluate.tables import locked, write_json

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 import sonoseek
 from sonoseek.core import PATHOLOGIES, InvalidValueError, ResultsError, require_extra
+from sonoseek.evaluate.context import Scene
 from sonoseek.evaluate.corruptions import CONDITIONS
 from sonoseek.evaluate.files import CASES, ROWS, place_about, place_results, read_cases, read_results, write_cases
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
 from sonoseek.evaluate.rows import TEST, VALIDATION, RoundRow, ScanRow, Search, SystemResults
-from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Answers, Fitted, Sample, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem

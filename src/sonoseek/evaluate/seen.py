@@ -12,9 +12,9 @@ from typing import Any
 
 from sonoseek.core import Scan, SplitError
 from sonoseek.encoder import Bundle, SeenScan, TrainingScans
-from sonoseek.evaluate.guard import Ties
+from sonoseek.evaluate.context import Scene, SeenInTraining
+from sonoseek.evaluate.leakage import Ties
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, CaseSet, Key, Round
-from sonoseek.evaluate.scene import Scene, SeenInTraining
 from sonoseek.evaluate.systems.base import Sample
 from sonoseek.evaluate.systems.bundle import check_unseen
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import clean
 from sonoseek.core import CaseRecord, InvalidValueError, Scan
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Bundle, Encoder, open_encoder, to_input
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import create_gallery
-from sonoseek.ingest import build_index
+from sonoseek.indexing.build import build_index
+from sonoseek.preprocessing import clean
 
 SAMPLE = 160
 """Cases whose canvases the network is timed on."""

@@ -9,7 +9,7 @@ from sonoseek.core import LazyTable
 from sonoseek.explain.class_evidence import class_evidence
 from sonoseek.explain.contour import draw_contour
 from sonoseek.explain.pair_evidence import pair_evidence
-from sonoseek.explain.part_evidence import part_evidence, weight_cells
+from sonoseek.explain.query_evidence import query_evidence, weight_cells
 from sonoseek.explain.shared_descriptors import shared_descriptors
 
 EXACT = LazyTable(
@@ -40,7 +40,7 @@ __all__ = [
     "ASKED",
     "class_evidence",
     "pair_evidence",
-    "part_evidence",
+    "query_evidence",
     "weight_cells",
     "draw_contour",
     "shared_descriptors",

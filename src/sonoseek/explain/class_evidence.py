@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Explanation
-from sonoseek.explain.cells import project
+from sonoseek.explain.grid import project
+from sonoseek.explain.spatial_weights import place_within
 from sonoseek.explain.upsample import plan
-from sonoseek.explain.within import place_within
 
 if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
-    from sonoseek.cleaning import CanvasMapping
+    from sonoseek.preprocessing import CanvasMapping
 
 
 def class_evidence(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.explain.asked import Ask, Canvas, Progress, by_windows
+from sonoseek.explain.perturbation import Ask, Canvas, Progress, by_windows
 
 
 def occlusion(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError
-from sonoseek.explain.asked import CHUNK, Ask, Canvas, Progress, blurred, check_canvas, scores
+from sonoseek.explain.perturbation import CHUNK, Ask, Canvas, Progress, blurred, check_canvas, scores
 
 
 def rise(

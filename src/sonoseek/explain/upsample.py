@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sonoseek.core import InvalidValueError, Upsampling
 
 if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
-    from sonoseek.cleaning import CanvasMapping
+    from sonoseek.preprocessing import CanvasMapping
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.core import InvalidValueError, LazyTable
-from sonoseek.gallery.contract import Gallery
+from sonoseek.gallery.base import Gallery
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
@@ -46,7 +46,10 @@ __all__ = [
 
 ENGINES = LazyTable(
     "gallery engine",
-    {"sqlite": "sonoseek.gallery.sqlite:SqliteGallery", "milvus": "sonoseek.gallery.milvus:MilvusGallery"},
+    {
+        "sqlite": "sonoseek.gallery.sqlite.gallery:SqliteGallery",
+        "milvus": "sonoseek.gallery.milvus.gallery:MilvusGallery",
+    },
 )
 """Each has the class methods `open(location, mode=, timeout_s=, index=)` and
 `create(location, bundle_id=, dimension=, duplicate_threshold=, exist_ok=, timeout_s=, index=)`."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonoseek.core import GalleryError
-from sonoseek.gallery.contract import Gallery
-from sonoseek.gallery.database import database_path, explained, sync_folder
+from sonoseek.gallery.base import Gallery
+from sonoseek.gallery.sqlite.database import database_path, explained, sync_folder
 
 if TYPE_CHECKING:
     from sonoseek.encoder import ArchiveCalibration

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sonoseek.core import GalleryError, TemporaryError
 from sonoseek.gallery import create_gallery
-from sonoseek.gallery.contract import Gallery
-from sonoseek.gallery.database import database_path
-from sonoseek.gallery.vectors import cache_files
+from sonoseek.gallery.base import Gallery
+from sonoseek.gallery.sqlite.database import database_path
+from sonoseek.gallery.sqlite.index_files import cache_files
 
 
 @contextmanager

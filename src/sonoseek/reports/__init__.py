@@ -57,7 +57,9 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
     Raises:
         InvalidValueError: no match has this rank.
     """
-    from sonoseek.reports import pdf  # reportlab and the fonts take a fifth of a second; most who come here want text
+    from sonoseek.reports.pdf import (
+        report as pdf,  # reportlab and the fonts take a fifth of a second; most who come here want text
+    )
 
     return pdf.render_pdf(report, rank=rank)
 

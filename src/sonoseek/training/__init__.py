@@ -45,11 +45,12 @@ _WHERE = {
     "Machine": "sonoseek.training.options",
     "Upkeep": "sonoseek.training.options",
     "DivergenceRule": "sonoseek.training.options",
-    "is_first": "sonoseek.training.world",
+    "is_first": "sonoseek.training.distributed",
 }
 
 if TYPE_CHECKING:
     from sonoseek.training.across_folds import summarise as summarise
+    from sonoseek.training.distributed import is_first as is_first
     from sonoseek.training.frozen import frozen_system as frozen_system
     from sonoseek.training.options import DivergenceRule as DivergenceRule
     from sonoseek.training.options import Machine as Machine
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from sonoseek.training.run import train_folds as train_folds
     from sonoseek.training.run_export import export_run as export_run
     from sonoseek.training.systems import RecipeSystem as RecipeSystem
-    from sonoseek.training.world import is_first as is_first
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,8 @@ from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.encoder.canvas_input import canvas_to_input
 from sonoseek.networks.two_readings import FINENESS
 from sonoseek.training.augment import View, augment
-from sonoseek.training.parts import Part
 from sonoseek.training.recipe import Recipe
+from sonoseek.training.splits import Part
 
 
 class Batch(NamedTuple):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sonoseek.cleaning import clean
 from sonoseek.core import InvalidValueError
 from sonoseek.datasets.phantom import PhantomDataset, PhantomPlan
 from sonoseek.encoder import open_encoder, predict, to_input
+from sonoseek.preprocessing import clean
 
 FAILURE_SEED = 991
 """Of an archive that no recipe of this repository trains on."""

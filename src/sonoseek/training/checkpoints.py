@@ -13,9 +13,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from sonoseek.core import TrainingError
-from sonoseek.training import world
-from sonoseek.training.chance import chance, seed_all, set_chance
+from sonoseek.training import distributed
 from sonoseek.training.options import Upkeep
+from sonoseek.training.seeding import chance, seed_all, set_chance
 
 ENDED = "sonoseek_ended"
 """Key of a checkpoint: whether fitting had come to its end."""
@@ -68,7 +68,7 @@ class Keeper(Checkpoint):
         """Start the clock; chance goes on where it was."""
         del pl_module
         self._last = (time.monotonic(), trainer.global_step)
-        rank = world.ranks()[0]
+        rank = distributed.ranks()[0]
         if self._chance and rank == 0:
             set_chance(self._chance)
         elif self._chance:  # the file holds the first process's state; the others begin anew, each on its own
@@ -83,7 +83,7 @@ class Keeper(Checkpoint):
             return
         since, step = self._last
         due = time.monotonic() - since >= 60 * self._upkeep.checkpoint_minutes
-        due = world.agree(due, device=pl_module.device)
+        due = distributed.agree(due, device=pl_module.device)
         steps = self._upkeep.checkpoint_steps
         if due or (steps and trainer.global_step - step >= steps):
             self._save(trainer, pl_module)

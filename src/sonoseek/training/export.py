@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import sonoseek
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
 from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
 from sonoseek.networks.two_readings import Served, TwoReadings
+from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.training.logging import quiet_loggers
 from sonoseek.training.model_card import model_card
-from sonoseek.training.quiet import quiet_loggers
 
 OPSET = 18
 TOLERANCE = 1e-4

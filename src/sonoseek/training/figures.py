@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_accu
 from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate.calibrate import softmax
 from sonoseek.training.batches import PlainBatches
-from sonoseek.training.parts import Part
+from sonoseek.training.splits import Part
 
 MALIGNANT = PATHOLOGIES.index("malignant")
 

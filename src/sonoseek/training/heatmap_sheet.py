@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sonoseek.core import PATHOLOGIES
-from sonoseek.explain.cells import project
+from sonoseek.explain.grid import project
 from sonoseek.reports.pictures import COOL, WARM
 from sonoseek.training.batches import PlainBatches
-from sonoseek.training.parts import Part
+from sonoseek.training.splits import Part
 
 DRAWN = 6
 """Scans on a sheet."""

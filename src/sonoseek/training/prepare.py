@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleanedScan, CleaningRecipe, clean
 from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError, ScanReadError
 from sonoseek.datasets import DATASETS, Dataset, open_dataset
 from sonoseek.encoder.seen import hash_bytes
+from sonoseek.preprocessing import CleanedScan, CleaningRecipe, clean
 from sonoseek.training.recipe import DatasetChoice
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import sonoseek
-from sonoseek.training import world
+from sonoseek.training import distributed
 from sonoseek.training.options import Machine, Upkeep
 
 ENVIRONMENT_FILE = "environment.json"
@@ -38,7 +38,7 @@ UNSAID = ("--data", "--weights", "--resume")
 
 def describe_call(machine: Machine, upkeep: Upkeep, *, seed: int) -> dict[str, Any]:
     """Versions, seeds, device, threads and command line of this process."""
-    accelerator = world.accelerator_of(machine)
+    accelerator = distributed.accelerator_of(machine)
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

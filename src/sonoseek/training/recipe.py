@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from sonoseek.cleaning import CleaningRecipe
 from sonoseek.core import PATHOLOGIES, InvalidValueError, NotFoundError
+from sonoseek.preprocessing import CleaningRecipe
 
 Pathology = Literal["normal", "benign", "malignant"]
 LESION_NETWORKS = ("outline", "lesion_pooling")

@@ -12,20 +12,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleaningRecipe
-from sonoseek.cleaning.recipe import RECIPE_VERSION
 from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, load_bundle
 from sonoseek.encoder.onnx_encoder import OnnxEncoder
 from sonoseek.evaluate.calibrate import calibrate
+from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing.recipe import RECIPE_VERSION
 from sonoseek.training.batches import PlainBatches
 from sonoseek.training.export import manifest_json, write_whole
 from sonoseek.training.figures import precision_at, verdict_figures
 from sonoseek.training.model_card import model_card
-from sonoseek.training.parts import Part, Split, split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import Recipe
 from sonoseek.training.run import fit_borders
+from sonoseek.training.splits import Part, Split, split_sets
 
 REFITTED_SECTIONS = ("Figures of the training", "Calibration")
 """Of the card; the others do not depend on the preprocessing."""

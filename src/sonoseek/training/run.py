@@ -18,7 +18,7 @@ from sonoseek.core import InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.calibrate import Calibration, calibrate
-from sonoseek.evaluate.familiarity import FEWEST, fit_novelty, fit_same_scan
+from sonoseek.evaluate.ood import FEWEST, fit_novelty, fit_same_scan
 from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.start_weights import load_start_weights, start_weights_path
@@ -32,20 +32,20 @@ from sonoseek.training.across_folds import (
 )
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.building import as_served, build_network, serving_device
+from sonoseek.training.bundle_metadata import bundle_facts
+from sonoseek.training.distributed import accelerator_of, first_goes_first, is_first, meet
 from sonoseek.training.export import COMPARED, export_bundle
-from sonoseek.training.facts import bundle_facts
 from sonoseek.training.figures import precision_at, read_parts, verdict_figures
-from sonoseek.training.fitting import fit
 from sonoseek.training.heatmap_sheet import DRAWN, take_examples
 from sonoseek.training.module import TrainingModule, close_unlearnt
 from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
-from sonoseek.training.parts import Part, Split, given_sets, split_sets
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.provenance import command_shown, describe_call, note_call, write_json
 from sonoseek.training.recipe import Recipe, recipe_to_dict
 from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
+from sonoseek.training.splits import Part, Split, given_sets, split_sets
 from sonoseek.training.teachers import Teachers
-from sonoseek.training.world import accelerator_of, first_goes_first, is_first, meet
+from sonoseek.training.trainer import fit
 
 log = logging.getLogger(__name__)
 Embeddings = NDArray[np.float32]

@@ -87,7 +87,7 @@ class RecipeSystem:
         Raises:
             InvalidValueError: a round's folder holds a run of another recipe, or of other sides.
         """
-        from sonoseek.training.world import accelerator_of
+        from sonoseek.training.distributed import accelerator_of
 
         waiting = [task for task in tasks if not self._finished(task)]
         if not waiting:

@@ -37,7 +37,7 @@ def query(
     from sonoseek.engine import open_engine
     from sonoseek.evaluate.speed import measure_cold, measure_import, measure_query
     from sonoseek.gallery import create_gallery
-    from sonoseek.ingest import build_index
+    from sonoseek.indexing.build import build_index
 
     source = open_dataset(dataset, data)
     records = source.records()

@@ -49,7 +49,7 @@ def demo(
     from sonoseek.encoder.bundle import FAST_BUNDLE
     from sonoseek.engine import open_engine
     from sonoseek.gallery import create_gallery
-    from sonoseek.ingest import build_index
+    from sonoseek.indexing.build import build_index
     from sonoseek.reports import IndexEntry, write_index_page, write_report
 
     source = PhantomDataset(count=count, seed=0) if data is None else open_dataset(dataset, data)

@@ -14,9 +14,9 @@ from sonoseek.apps.cli.explanations import EXPLANATIONS, explained_folds, measur
 from sonoseek.core import InvalidValueError, NotFoundError, Settings, require_extra
 
 if TYPE_CHECKING:
+    from sonoseek.evaluate.context import Scene
     from sonoseek.evaluate.protocols import Protocol
     from sonoseek.evaluate.rescoring import ScoredProtocol
-    from sonoseek.evaluate.scene import Scene
     from sonoseek.evaluate.systems.base import System
 
 RECIPES = Path("recipes")

@@ -38,7 +38,7 @@ def explain(
     """Show which pixels a prediction, or a match, rests on: PNG, .npz and the outline as JSON."""
     from sonoseek.engine import open_engine
     from sonoseek.explain import METHODS, draw_contour
-    from sonoseek.reading import read_scan
+    from sonoseek.io import read_scan
     from sonoseek.reports.phrases import percent
 
     if method not in METHODS:

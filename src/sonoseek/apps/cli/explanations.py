@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from sonoseek.evaluate.explaining.asking import OpenPeers
+    from sonoseek.evaluate.context import Scene
+    from sonoseek.evaluate.explaining.perturbation import OpenPeers
     from sonoseek.evaluate.protocols import Protocol
-    from sonoseek.evaluate.scene import Scene
     from sonoseek.evaluate.systems.base import System
 
 EXPLANATIONS = "explanations"

@@ -57,7 +57,7 @@ def build(
     from sonoseek.datasets import open_dataset
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
-    from sonoseek.ingest import build_index
+    from sonoseek.indexing.build import build_index
 
     source = open_dataset(dataset, data)
     if not source.records():  # which also reads the tables: a wrong one is refused before a gallery is made
@@ -78,7 +78,7 @@ def build(
             if ray is None:
                 result = build_index(source, target, encoder, on_progress=on_progress, workers=workers)
             else:
-                from sonoseek.ingest_ray import build_index_on_ray
+                from sonoseek.indexing.ray import build_index_on_ray
 
                 result = build_index_on_ray(
                     dataset, data, target, bundle, address=ray, workers=workers, on_progress=on_progress
@@ -122,8 +122,8 @@ def add(
     from sonoseek.core.patients import is_placeholder, patient_warnings
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
-    from sonoseek.ingest import make_entry
-    from sonoseek.reading import read_scan
+    from sonoseek.indexing.build import make_entry
+    from sonoseek.io import read_scan
 
     scans = tuple(read_scan(file, frame=frame) for file in files)
     placeholder = patient if patient and is_placeholder(patient) else scans[0].patient_placeholder
@@ -250,7 +250,7 @@ def verify(
     from sonoseek.datasets import open_dataset
     from sonoseek.encoder import open_encoder, shipped_bundle
     from sonoseek.gallery import open_gallery
-    from sonoseek.recheck import recheck_embeddings
+    from sonoseek.indexing.recheck import recheck_embeddings
 
     source = None if dataset is None else open_dataset(dataset, data)
     with open_gallery(gallery) as target:

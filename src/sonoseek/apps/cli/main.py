@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from sonoseek import __version__
-from sonoseek.apps.cli import bench, calibrate, clean, data, demo, doctor, evaluate, explain, index, query, serve, train
+from sonoseek.apps.cli import (
+    bench,
+    calibrate,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    index,
+    preprocess,
+    query,
+    serve,
+    train,
+)
 from sonoseek.core import DISCLAIMER, SonoseekError, TemporaryError
 
 EXIT_ERROR = 2
@@ -29,7 +42,7 @@ app.add_typer(bench.app, name="bench")
 app.command("calibrate")(calibrate.calibrate)
 app.command("query")(query.query)
 app.command("explain")(explain.explain)
-app.command("clean")(clean.clean_sheet)
+app.command("clean")(preprocess.clean_sheet)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)

@@ -87,7 +87,7 @@ def query(
 ) -> None:
     """Ask: what does this scan most likely show, and which past cases look like it?"""
     from sonoseek.engine import open_engine
-    from sonoseek.reading import read_scan
+    from sonoseek.io import read_scan
     from sonoseek.reports import render, render_json, render_pdf
     from sonoseek.reports.atomic import write_atomically
 

@@ -95,7 +95,7 @@ def run(
     import logging
 
     from sonoseek.apps.web.app import create_app
-    from sonoseek.apps.web.observe import log_to
+    from sonoseek.apps.web.logging_metrics import log_to
     from sonoseek.apps.web.server import serve as serve_app
     from sonoseek.apps.web.settings import WebSettings
     from sonoseek.engine import open_engine

@@ -12,19 +12,19 @@ from fastapi.openapi.utils import get_openapi
 
 import sonoseek
 from sonoseek.apps.web import (
-    problems,
+    errors,
     routes_archive,
     routes_jobs,
     routes_pictures,
     routes_query,
     routes_system,
 )
-from sonoseek.apps.web.guard import Guard
-from sonoseek.apps.web.intake import Intake
-from sonoseek.apps.web.observe import Observe
+from sonoseek.apps.web.logging_metrics import Observe
 from sonoseek.apps.web.page import page_router
-from sonoseek.apps.web.room import Room
+from sonoseek.apps.web.security import Guard
 from sonoseek.apps.web.settings import WebSettings
+from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.upload_limits import Intake
 from sonoseek.core import DISCLAIMER
 from sonoseek.engine import SearchEngine
 from sonoseek.reports import report_schema
@@ -32,7 +32,7 @@ from sonoseek.reports import report_schema
 TIDY_S = 60.0
 DESCRIPTION = f"A search engine for breast ultrasound. {DISCLAIMER.capitalize()}."
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": told, "content": {"application/problem+json": {"schema": problems.PROBLEM}}}
+    status: {"description": told, "content": {"application/problem+json": {"schema": errors.PROBLEM}}}
     for status, told in (
         (400, "The request is not sound HTTP, or is for another host."),
         (401, "The server's token is missing."),
@@ -85,7 +85,7 @@ def create_app(engine: SearchEngine, settings: WebSettings | None = None) -> Fas
         separate_input_output_schemas=False,
     )
     app.state.room = room
-    problems.install(app)
+    errors.install(app)
     for routes in (routes_query, routes_pictures, routes_archive, routes_jobs, routes_system):
         app.include_router(routes.router)
     app.include_router(page_router())

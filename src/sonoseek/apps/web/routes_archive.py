@@ -10,9 +10,9 @@ from fastapi import APIRouter, Path, Response
 from starlette.responses import FileResponse
 
 import sonoseek
-from sonoseek.apps.web.ask import MOST_K, MOST_VIEWS
-from sonoseek.apps.web.room import Room
+from sonoseek.apps.web.query_form import MOST_K, MOST_VIEWS
 from sonoseek.apps.web.routes_query import TheRoom
+from sonoseek.apps.web.state import Room
 from sonoseek.core import DISCLAIMER, PATHOLOGIES, NotFoundError
 from sonoseek.gallery import GalleryEntry
 from sonoseek.reports import phrases

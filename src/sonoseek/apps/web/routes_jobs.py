@@ -16,12 +16,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
-from sonoseek.apps.web.problems import RefusedError
-from sonoseek.apps.web.room import Room
+from sonoseek.apps.web.errors import RefusedError
 from sonoseek.apps.web.routes_query import TheRoom
+from sonoseek.apps.web.state import Room
 from sonoseek.batch import Job, JobKind, Row, check_name, check_new
 from sonoseek.core import InvalidValueError, NotFoundError
-from sonoseek.gallery.where import parse_where
+from sonoseek.gallery.filter.grammar import parse_where
 
 router = APIRouter(prefix="/api/jobs", tags=["batch"])
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from sonoseek.apps.web.ask import MOST_VIEWS, Asked, answer, form_schema, parse_form
-from sonoseek.apps.web.held import HeldReport, Upload
-from sonoseek.apps.web.problems import RefusedError
-from sonoseek.apps.web.room import Room
+from sonoseek.apps.web.cache import HeldReport, Upload
+from sonoseek.apps.web.errors import RefusedError
+from sonoseek.apps.web.query_form import MOST_VIEWS, Asked, answer, form_schema, parse_form
+from sonoseek.apps.web.state import Room
 from sonoseek.core import Box
 from sonoseek.engine import Reading
 from sonoseek.reports import phrases, render
@@ -186,7 +186,7 @@ def _document(held: HeldReport, *, heatmaps: bool = False) -> bytes:
 
 def _rendered(held: HeldReport, form: str, rank: int | None) -> tuple[bytes, str]:
     if form == "pdf":
-        from sonoseek.reports.pdf import render_pdf
+        from sonoseek.reports.pdf.report import render_pdf
 
         return render_pdf(held.report, rank=rank), "application/pdf"
     if form == "html":

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
-from sonoseek.apps.web.guard import COOKIE
-from sonoseek.apps.web.problems import RefusedError
+from sonoseek.apps.web.errors import RefusedError
 from sonoseek.apps.web.routes_query import TheRoom
+from sonoseek.apps.web.security import COOKIE
 from sonoseek.core import GalleryError
 
 router = APIRouter(tags=["system"])

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import CleaningRecipe, clean
 from sonoseek.core import Case, CaseRecord, Scan, SonoseekError
 from sonoseek.core.patients import largest_patients
 from sonoseek.datasets.audit.duplicates import Subject, find_duplicates
@@ -22,6 +21,7 @@ from sonoseek.datasets.audit.leaks import MaskFacts, mark_leaks, mask_facts, mas
 from sonoseek.datasets.audit.result import AuditResult, Unreadable
 from sonoseek.datasets.base import Dataset
 from sonoseek.datasets.splits import Fold
+from sonoseek.preprocessing import CleaningRecipe, clean
 
 log = logging.getLogger(__name__)
 MARKS_RECIPE = CleaningRecipe(canvas_size=64, borders=False, marks=True, contrast="none")

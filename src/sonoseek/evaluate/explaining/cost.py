@@ -11,7 +11,7 @@ import numpy as np
 
 from sonoseek.encoder import Encoder
 from sonoseek.engine import SearchEngine
-from sonoseek.evaluate.explaining.asking import Peers, see
+from sonoseek.evaluate.explaining.perturbation import Peers, see
 from sonoseek.explain import ASKED, class_evidence, pair_evidence
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ import numpy as np
 
 from sonoseek.core import ResultsError
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.evaluate.explaining.asking import OpenPeers
+from sonoseek.evaluate.context import Scene
 from sonoseek.evaluate.explaining.cost import measure_cost
+from sonoseek.evaluate.explaining.perturbation import OpenPeers
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.explaining.scan import Case, Examiner, Found, pick_thorough
 from sonoseek.evaluate.explaining.summary import FOLDER, MAPS, OUTLINES, PAIRS, rescore_explanations
 from sonoseek.evaluate.files import place_about
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.run import Report, _silent, _task, seen_in_training, versions
-from sonoseek.evaluate.scene import Scene
 from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Sample, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sonoseek.core import PATHOLOGIES, Contour, Scan
 from sonoseek.encoder import Encoder
 from sonoseek.engine import Reading, SearchEngine
-from sonoseek.evaluate.explaining.asking import Cells, Peers, Seen, centre, noise, rank_correlation, ranked, see
 from sonoseek.evaluate.explaining.faithfulness import curves, road, similarity_drops
 from sonoseek.evaluate.explaining.localisation import localise
+from sonoseek.evaluate.explaining.perturbation import Cells, Peers, Seen, centre, noise, rank_correlation, ranked, see
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.systems.base import Sample
 from sonoseek.explain import ASKED, draw_contour, pair_evidence

@@ -29,8 +29,8 @@ from sonoseek.evaluate.scale.measures import (
 from sonoseek.evaluate.scale.reader import open_with
 from sonoseek.evaluate.scale.vectors import FILTERS, WHERE, MadeVectors, passes
 from sonoseek.gallery import Gallery, GalleryEntry, create_gallery, open_gallery
-from sonoseek.gallery.building import candidates_for
 from sonoseek.gallery.exact import normalised
+from sonoseek.gallery.sqlite.index import candidates_for
 
 BUNDLE = "made-up-vectors"
 BATCH = 5_000

@@ -18,7 +18,7 @@ GIB = 2**30
 DIMENSION = 256
 """Of the bundle that ships."""
 PICTURE_BYTES = 45_500
-"""Mean JPEG of 40 phantoms (5 … 95 %: 33 … 63 kB), `sonoseek.ingest.make_entry`."""
+"""Mean JPEG of 40 phantoms (5 … 95 %: 33 … 63 kB), `sonoseek.indexing.build.make_entry`."""
 EVIDENCE_BYTES = 19_500
 """Mean packed evidence of the same 40 phantoms (5 … 95 %: 17 … 23 kB)."""
 EMBEDDING_BYTES = 2 * DIMENSION

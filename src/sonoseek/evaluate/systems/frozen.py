@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import clean
 from sonoseek.core import NotFoundError, Scan
 from sonoseek.encoder import to_input
 from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.evaluate.systems.linear import LinearSystem
+from sonoseek.preprocessing import clean
 
 
 def frozen(model: Path, *, backbone: str, cache: Path | None = None) -> LinearSystem:

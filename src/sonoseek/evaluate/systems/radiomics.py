@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.cleaning import clean
 from sonoseek.core import MissingExtraError, Scan
 from sonoseek.evaluate.systems.linear import LinearSystem
+from sonoseek.preprocessing import clean
 
 LEVELS = 32
 DISTANCES = (1, 2, 4, 8)

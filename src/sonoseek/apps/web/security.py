@@ -1,0 +1,117 @@
+"""Who is let in, and what every answer carries: one ASGI layer around everything else.
+
+Against the pages of other sites, which a browser would let speak to this machine: the name in Host must be one of
+ours (DNS rebinding), and a request that changes something must come from our own page (Origin). Against strangers: a
+token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets.
+"""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sonoseek.apps.web.errors import problem
+from sonoseek.apps.web.settings import LOOPBACK_NAMES, WebSettings, is_loopback
+
+COOKIE = "sonoseek"
+OPEN = ("/healthz", "/readyz", "/api/session")
+"""Paths that are answered without a token; so are the page's own files, which hold no data."""
+SAFE = ("GET", "HEAD", "OPTIONS")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Guard:
+    """See the module."""
+
+    def __init__(self, app: ASGIApp, *, settings: WebSettings, sessions: set[str]) -> None:
+        """Wrap `app`.
+
+        Args:
+            app: what is guarded.
+            settings: token, names and prefix.
+            sessions: cookies that were given out; shared with the route that gives them.
+        """
+        self._app = app
+        self._settings = settings
+        self._sessions = sessions
+        self._names = {*LOOPBACK_NAMES, *(host.lower() for host in settings.allowed_hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with 400, 401 or 403."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        prefix = self._settings.root_path
+        if prefix:  # a proxy may strip it or not: either way the routes see it once
+            path = scope["path"]
+            whole = path if path == prefix or path.startswith(prefix + "/") else prefix + path
+            scope["root_path"], scope["path"] = prefix, whole
+
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Content-Security-Policy", POLICY)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refused = self._refusal(scope)
+        if refused is None:
+            await self._app(scope, receive, dressed)
+            return
+        status, detail = refused
+        extra = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+        answer = problem(status, detail, request_id=scope.get("request_id", ""), headers=extra)
+        await answer(scope, receive, dressed)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        name = (_parts(f"//{host}").hostname or "").lower()
+        if is_loopback(self._settings.host) and not (name in self._names or is_loopback(name)):
+            return 400, (
+                f"the request is for {name[:80]!r}, and this server answers for {', '.join(sorted(self._names))}; "
+                "name the proxy's host with --allow-host."
+            )
+        origin = headers.get("origin")
+        if scope["method"] not in SAFE and origin is not None and _parts(origin).netloc.lower() != host.lower():
+            return 403, f"the request comes from a page of {origin[:80]!r}; only this server's own page may send it."
+        if self._settings.token is None or self._is_open(scope):
+            return None
+        if self._knows(HTTPConnection(scope)):
+            return None
+        return 401, "this server asks for its token; send it as 'Authorization: Bearer TOKEN', or sign in on the page."
+
+    def _is_open(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(self._settings.root_path)
+        return path in OPEN or not (path.startswith("/api") or path in ("/metrics", "/openapi.json", "/docs"))
+
+    def _knows(self, request: HTTPConnection) -> bool:
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), (self._settings.token or "").encode()):
+            return True
+        return request.cookies.get(COOKIE, "") in self._sessions
+
+
+def _parts(address: str) -> SplitResult:
+    """An address taken apart; one that is none, such as "http://[", has no parts and so is nobody's."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")

@@ -1,0 +1,188 @@
+"""Every file of a folder queried, one row each; scored where the folders are named for the reference standard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.batch.files import scan_names
+from sonoseek.batch.job import Job, Row
+from sonoseek.batch.store import JobStore
+from sonoseek.core import PATHOLOGIES, GalleryError, InvalidValueError, Report, SonoseekError, TemporaryError
+from sonoseek.engine import SearchEngine
+from sonoseek.evaluate.bootstrap import group_weights, interval
+from sonoseek.evaluate.metrics import accuracy, auroc
+from sonoseek.io import read_scan
+from sonoseek.reports import phrases
+
+MASK = re.compile(r"_mask(_\d+)?$")
+MOST_SEEN = 0.5
+"""Share of scans with a reference label above which no figure is given, because the bundle has learnt from them."""
+ASKED = {"k": 10, "where": None, "per_patient": True, "deduplicate": True}
+"""Options of a batch question, with what they are where none is given."""
+
+
+def ask_files(
+    store: JobStore, job: Job, engine: SearchEngine, *, folder: Path, stopped: Callable[[], bool]
+) -> Mapping[str, Any]:
+    """Ask every file that has no row yet.
+
+    Args:
+        store: takes the rows.
+        job: of kind "query" or "evaluate".
+        engine: that answers.
+        folder: with the files.
+        stopped: asked before each file.
+
+    Returns:
+        The summary: predictions counted, and scans that were in the training data; of "evaluate" also the figures of
+        `score_rows`.
+
+    Raises:
+        InvalidValueError: an "evaluate" job of which no file lies in a folder named for a diagnosis.
+        GalleryError, TemporaryError: what every other file would fail of as well.
+    """
+    names = without_masks(scan_names(folder))
+    if job.kind == "evaluate" and not any(reference_of(name) for name in names):
+        raise InvalidValueError(
+            f"no file lies in a folder called {', '.join(PATHOLOGIES)}; without a reference standard there is "
+            "nothing to score. Sort the scans into such folders, or ask them without evaluating."
+        )
+    store.change(job.job_id, total=len(names))
+    known = {row.name for row in store.every_row(job.job_id)}
+    options = {name: job.options.get(name, default) for name, default in ASKED.items()}
+    for name in names:
+        if name in known:
+            continue
+        if stopped():
+            break
+        outcome, refused = _ask(engine, folder / name, options)
+        truth = reference_of(name)
+        store.keep(job.job_id, name, outcome={**outcome, "reference": truth} if truth else outcome, refused=refused)
+    return summarise(tuple(store.every_row(job.job_id)), evaluate=job.kind == "evaluate")
+
+
+def reference_of(name: str) -> str | None:
+    """The reference label that a file's folders state: the innermost one called like a class, or None."""
+    for part in reversed(PurePosixPath(name).parts[:-1]):
+        if part.lower() in PATHOLOGIES:
+            return part.lower()
+    return None
+
+
+def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
+    """Predictions counted and, if asked for, scored against the reference standard."""
+    asked = [row for row in rows if row.refused is None]
+    labels = [
+        "no prediction" if row.outcome.get("out_of_distribution") else str(row.outcome["label"] or "not sure")
+        for row in asked
+    ]
+    told: dict[str, Any] = {
+        "asked": len(asked),
+        "refused": len(rows) - len(asked),
+        "predictions": {
+            name: labels.count(name) for name in (*PATHOLOGIES, "not sure", "no prediction") if name in labels
+        },
+        "not_ruled_out": sum(bool(row.outcome.get("not_ruled_out")) for row in asked),
+        "seen_in_training": sum(_seen(row) for row in asked),
+    }
+    return {**told, **(score_rows(asked) if evaluate else {})}
+
+
+def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
+    """Accuracy and AUROC of malignant against the rest, with 95 % intervals by resampling scans.
+
+    Scans of one patient are not known to be such here: the intervals are too narrow by an unknown amount. Scans that
+    the bundle has learnt from are left out; where more than half are, no figure is given, and "no_figures" says why.
+    """
+    labelled = [row for row in rows if row.outcome.get("reference")]
+    known = [row for row in labelled if not _seen(row)]
+    if (seen := len(labelled) - len(known)) > MOST_SEEN * len(labelled):
+        return {
+            "scored": 0,
+            "no_figures": f"{seen} of {len(labelled)} scans with a reference label were in the training data; where "
+            "more than half were, no figure is given. Evaluate scans that the bundle has not learnt from.",
+        }
+    if not known:
+        return {"scored": 0}
+    truth = np.array([PATHOLOGIES.index(row.outcome["reference"]) for row in known])
+    chances = np.array([[row.outcome["probabilities"].get(name, 0.0) for name in PATHOLOGIES] for row in known])
+    said = [row.outcome["label"] or "not sure" for row in known]
+    pairs = list(zip((row.outcome["reference"] for row in known), said, strict=True))
+    confusion = [[pairs.count((one, other)) for other in (*PATHOLOGIES, "not sure")] for one in PATHOLOGIES]
+    positive = truth == PATHOLOGIES.index("malignant")
+    score = chances[:, PATHOLOGIES.index("malignant")]
+    figures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "accuracy": lambda weights: accuracy(chances, truth, weights),
+        "auroc_malignant": lambda weights: auroc(score, positive, weights),
+    }
+    told: dict[str, Any] = {"scored": len(known), "confusion": confusion}
+    for name, figure in figures.items():
+        value = float(figure(np.ones((1, len(known))))[0])
+        low, high = interval(figure(group_weights(len(known))))
+        told[name] = [value, low, high] if np.isfinite([value, low, high]).all() else None
+    return told
+
+
+def _seen(row: Row) -> bool:
+    """Whether a row's scan, or a copy of it, was in the training data."""
+    return bool(row.outcome.get("seen_in_training"))
+
+
+def _ask(engine: SearchEngine, path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    try:
+        report = engine.query(read_scan(path), explain_matches=False, **options)
+    except (GalleryError, TemporaryError):
+        raise  # every other file would fail as well
+    except (SonoseekError, OSError) as error:
+        return {}, str(error).replace(str(path.parent) + "/", "") or type(error).__name__
+    except Exception as error:  # one bad file never stops a thousand good ones
+        return {}, f"unexpected {type(error).__name__}: {error}"
+    return describe(report), None
+
+
+def describe(report: Report) -> dict[str, Any]:
+    """A report as one line of a table."""
+    prediction = report.prediction
+    best = report.matches[0] if report.matches else None
+    return {
+        "scan_id": report.scan_id,
+        "label": prediction.label,
+        "likeliest": prediction.likeliest,
+        "headline": phrases.short_headline(prediction),
+        "likelihood_of_malignancy": _rounded(prediction.likelihood_of_malignancy),
+        "not_ruled_out": prediction.not_ruled_out and not prediction.out_of_distribution,
+        "out_of_distribution": prediction.out_of_distribution,
+        "probabilities": {name: round(value, 4) for name, value in prediction.probabilities.items()},
+        "prediction_set": list(prediction.prediction_set),
+        "agreement": report.agreement,
+        "novelty": report.novelty,
+        "match": None
+        if best is None
+        else {
+            "dataset": best.dataset,
+            "case_id": best.case_id,
+            "scan_id": best.scan_id,
+            "label": best.label,
+            "similarity": round(best.similarity, 4),
+        },
+        "calibration": phrases.calibration(prediction.calibration),
+        "seen_in_training": any(each.code == "seen_in_training" for each in report.warnings),
+        "warnings": [each.text for each in report.warnings],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def without_masks(names: Sequence[str]) -> list[str]:
+    """Names less the lesion masks among them, as datasets call them: "x_mask.png" and "x_mask_1.png" beside "x.png"."""
+    scans = {PurePosixPath(name).with_suffix("").as_posix() for name in names}
+    bare = {name: PurePosixPath(name).with_suffix("").as_posix() for name in names}
+    return [name for name in names if bare[name] == (scan := MASK.sub("", bare[name])) or scan not in scans]

@@ -1,0 +1,124 @@
+"""One scan under every method: its maps on the cells of the canvas, and how long each took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.encoder import Encoder, Encoding
+from sonoseek.explain.perturbation import blurred
+
+Cells = NDArray[np.float32]
+Canvas = NDArray[np.float32]
+FLOORS = ("centre", "random")
+"""What needs no network: a Gaussian in the middle of the scan, and noise. Below them a method says nothing."""
+CENTRE_WIDTH = 0.25
+"""Standard deviation of the centre's Gaussian, as a share of the scan's height and width."""
+FLOOR_CELLS = 40
+"""Cells a side of the floors' maps."""
+
+
+class Peers(Protocol):
+    """Gradient methods on the network that a bundle was exported from; `sonoseek.training.saliency` has them."""
+
+    names: Sequence[str]
+
+    def explain(self, method: str, canvas: Canvas, target: int, *, nothing: Canvas) -> Cells:
+        """A map of one class's logit on its own grid over the canvas."""
+        ...
+
+    def explain_randomised(self, method: str, canvas: Canvas, target: int, *, nothing: Canvas, seed: int) -> Cells:
+        """The same of a network with random weights."""
+        ...
+
+    def randomised(self, seed: int) -> Encoder:
+        """The network with random weights, as an encoder."""
+        ...
+
+    def plain(self, canvas: Canvas) -> float:
+        """Seconds of one plain run, where the gradient methods run: the median of several."""
+        ...
+
+
+OpenPeers = Callable[[Path], Peers | None]
+"""A bundle's folder → its peers, or None where its network is not at hand. Picklable: workers call it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """A scan as the network saw it.
+
+    Attributes:
+        canvas: (1, S, S). nothing: the same with nothing to be seen in it.
+        held: flat indices of the canvas pixels that hold scan.
+        encoding: of the canvas alone, N = 1.
+    """
+
+    canvas: Canvas
+    nothing: Canvas
+    held: NDArray[np.intp]
+    encoding: Encoding
+
+
+def see(encoder: Encoder, canvas: Canvas) -> Seen:
+    """Ask the network once, and blur what it saw."""
+    return Seen(
+        canvas=canvas,
+        nothing=blurred(canvas),
+        held=np.flatnonzero(canvas.reshape(-1) >= 0),
+        encoding=encoder.encode(canvas[np.newaxis]),
+    )
+
+
+def centre(seen: Seen) -> Cells:
+    """A Gaussian around the middle of the scan, whatever is in it."""
+    rows, columns = np.nonzero(seen.canvas[0] >= 0)
+    side = seen.canvas.shape[-1]
+    place = (np.arange(FLOOR_CELLS) + 0.5) * side / FLOOR_CELLS
+    height, width = np.ptp(rows) + 1.0, np.ptp(columns) + 1.0
+    down = np.exp(-0.5 * np.square((place - rows.mean()) / (CENTRE_WIDTH * height)))
+    across = np.exp(-0.5 * np.square((place - columns.mean()) / (CENTRE_WIDTH * width)))
+    return np.outer(down, across).astype(np.float32)
+
+
+def noise(seen: Seen, seed: int) -> Cells:
+    """Noise where there is scan, without a look at it: normal numbers on 10 × 10 cells, each repeated 4 × 4 times."""
+    import cv2
+
+    coarse = np.random.default_rng(seed).normal(size=(FLOOR_CELLS // 4, FLOOR_CELLS // 4))
+    scanned = (seen.canvas[0] >= 0).astype(np.float32)
+    held = np.asarray(cv2.resize(scanned, (FLOOR_CELLS, FLOOR_CELLS), interpolation=cv2.INTER_AREA)) > 0.999
+    return np.where(held, coarse.repeat(4, 0).repeat(4, 1), 0.0).astype(np.float32)
+
+
+def ranked(cells: Cells, seen: Seen) -> NDArray[np.intp]:
+    """The canvas pixels that hold scan, the most important first; cells are interpolated, ties go from the top left."""
+    import cv2
+
+    side = seen.canvas.shape[-1]
+    fine = cells if cells.shape == (side, side) else cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR)
+    values = np.asarray(fine, np.float32).reshape(-1)[seen.held]
+    return seen.held[np.argsort(-values, kind="stable")]
+
+
+def rank_correlation(one: Cells, other: Cells, seen: Seen) -> float:
+    """Spearman's ρ between two maps over the pixels that hold scan; 0 where either is constant.
+
+    Source: Adebayo et al. 2018 (arXiv:1810.03292).
+    """
+    import cv2
+    from scipy.stats import rankdata
+
+    side = seen.canvas.shape[-1]
+    ranks = []
+    for cells in (one, other):
+        fine = cells if cells.shape == (side, side) else cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR)
+        ranks.append(rankdata(np.asarray(fine, np.float64).reshape(-1)[seen.held]))
+    if min(float(np.ptp(rank)) for rank in ranks) == 0.0:
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

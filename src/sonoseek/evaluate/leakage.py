@@ -1,0 +1,111 @@
+"""The guard: no group, no patient and no near-copy on both sides of a round. It fails the run; it never repairs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sonoseek.core import CaseRecord, SplitError
+from sonoseek.datasets import Dataset, components
+from sonoseek.evaluate.near_duplicates import Pair
+from sonoseek.evaluate.protocols.base import CaseSet, Key, Round, true_records
+
+Ties = Mapping[Key, int]
+"""(dataset, case_id) → number of the component of cases that must never part."""
+
+
+def ties_of(datasets: Mapping[str, Dataset]) -> dict[Key, int]:
+    """Components over shared group and shared patient, within each dataset, the hidden ones included."""
+    found: dict[Key, int] = {}
+    for name, dataset in datasets.items():
+        base = len(found)
+        for number, ids in enumerate(components(true_records(dataset))):
+            found.update({(name, case_id): base + number for case_id in ids})
+    return found
+
+
+def without_copies(round_: Round, pairs: Iterable[Pair]) -> tuple[Round, tuple[Key, ...]]:
+    """Take near-copies of test scans off the training side.
+
+    Returns:
+        The round, and who was taken off.
+    """
+    test = _keys(round_.test)
+    partners = {other for a, b in pairs for one, other in ((a, b), (b, a)) if one in test}
+    dropped = partners & (_keys(round_.train) | _keys(round_.validation))
+    kept = [
+        {name: tuple(case_id for case_id in ids if (name, case_id) not in dropped) for name, ids in side.items()}
+        for side in (round_.train, round_.validation)
+    ]
+    return replace(round_, train=kept[0], validation=kept[1]), tuple(sorted(dropped))
+
+
+def check_round(round_: Round, *, datasets: Mapping[str, Dataset], ties: Ties, pairs: Sequence[Pair]) -> None:
+    """Refuse a round in which anything crosses between two of its three sides.
+
+    Raises:
+        SplitError: says which pair crosses, why, how many do, and the remedy.
+    """
+    sides = {"train": round_.train, "validation": round_.validation, "test": round_.test}
+    if not _keys(round_.test):
+        raise SplitError(f"round {round_.label}: the test side is empty; there is nothing to score.")
+    names = list(sides)
+    records = {(name, r.case_id): r for name, dataset in datasets.items() for r in true_records(dataset)}
+    for side, cases in sides.items():
+        if unknown := sorted(_keys(cases) - set(records)):
+            raise SplitError(
+                f"round {round_.label}: {side} names {unknown[0]}, which no dataset holds; take it from records()."
+            )
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            crossing = crossings(sides[one], sides[other], records=records, ties=ties, pairs=pairs)
+            # near-copies inside the training side flatter the validation, not the test: groups and patients only
+            if "test" not in (one, other):
+                crossing = [item for item in crossing if item[2] != "near-copy"]
+            if crossing:
+                a, b, why = crossing[0]
+                raise SplitError(
+                    f"round {round_.label}: {a[1]!r} of {a[0]} is in {one} and {b[1]!r} of {b[0]} in {other}, {why} "
+                    f"({len(crossing)} such pairs): the figures would flatter. Keep such cases on one side."
+                )
+
+
+def crossings(
+    one: CaseSet, other: CaseSet, *, records: Mapping[Key, CaseRecord], ties: Ties, pairs: Sequence[Pair]
+) -> list[tuple[Key, Key, str]]:
+    """What stands on both sides: the same case, cases that are tied, near-copies.
+
+    Returns:
+        (case of `one`, case of `other`, why), one per case of `other` and reason, in a stable order.
+    """
+    left, right = _keys(one), _keys(other)
+    found: list[tuple[Key, Key, str]] = [(key, key, "the same case") for key in sorted(left & right)]
+    first: dict[int, Key] = {}
+    for key in sorted(left):
+        first.setdefault(ties[key], key)
+    found += [
+        (partner, key, _tie_in_words(records[partner], records[key]))
+        for key in sorted(right - left)
+        if (partner := first.get(ties[key])) is not None
+    ]
+    found += [(x, y, "near-copy") for a, b in pairs for x, y in ((a, b), (b, a)) if x in left and y in right]
+    return found
+
+
+def leaking_share(round_: Round, *, ties: Ties) -> float:
+    """Share of test cases of which a copy, or another case of the same group, is on the training side; 0 … 1."""
+    learnt = {ties[key] for key in _keys(round_.gallery)}
+    test = sorted(_keys(round_.test))
+    return sum(ties[key] in learnt for key in test) / len(test)
+
+
+def _tie_in_words(a: CaseRecord, b: CaseRecord) -> str:
+    if a.group is not None and a.group == b.group:
+        return f"both of group {a.group!r}"
+    if a.patient_id is not None and a.patient_id == b.patient_id:
+        return f"both of patient {a.patient_id!r}"
+    return "tied by shared groups and patients through others"
+
+
+def _keys(cases: CaseSet) -> set[Key]:
+    return {(name, case_id) for name, ids in cases.items() for case_id in ids}

@@ -1,0 +1,102 @@
+"""Connections to one SQLite file, shared out to threads."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sonoseek.core import GalleryError, TemporaryError
+from sonoseek.gallery.sqlite.database import connect, explained
+
+
+class Connections:
+    """A pool: each block has a connection to itself; as many are opened as are in use at once."""
+
+    def __init__(self, path: Path, *, write: bool, timeout_s: float) -> None:
+        """Open nothing yet."""
+        self._path = path
+        self._write = write
+        self._timeout_s = timeout_s
+        self._process = os.getpid()
+        self._identity = self._file_identity()
+        self._writing = threading.Lock()
+        self._opened: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+
+    @contextmanager
+    def any(self) -> Iterator[sqlite3.Connection]:
+        """A connection to oneself; a transaction that is still open at the end of the block is undone.
+
+        Raises:
+            GalleryError: closed, forked, or the file is no longer the one that was opened; and what SQLite's errors in
+                the block mean.
+            TemporaryError: the file is locked.
+        """
+        self._check_usable()
+        with explained(self._path):
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = connect(self._path, write=self._write, timeout_s=self._timeout_s)
+                self._opened.append(connection)
+            try:
+                yield connection
+            finally:
+                if not self._closed:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    self._idle.append(connection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one state of the file until the end of the block."""
+        with self.any() as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    @contextmanager
+    def writer(self) -> Iterator[sqlite3.Connection]:
+        """A connection, while no other thread of this process writes.
+
+        Raises:
+            TemporaryError: another thread writes for longer than the time-out.
+        """
+        if not self._writing.acquire(timeout=self._timeout_s):
+            raise TemporaryError(f"{self._path} is being written by another thread. Try again in a moment.")
+        try:
+            with self.any() as connection:
+                yield connection
+        finally:
+            self._writing.release()
+
+    def close(self) -> None:
+        """Close every connection; blocks that still run fail with `GalleryError`."""
+        self._closed = True
+        self._idle.clear()
+        while self._opened:
+            with suppress(sqlite3.Error):
+                self._opened.pop().close()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise GalleryError(f"{self._path} is closed. Open it again.")
+        if self._process != os.getpid():
+            raise GalleryError(
+                f"{self._path} was opened before this process was forked; SQLite files do not survive that. "
+                "Open the gallery in the process that uses it."
+            )
+        if self._file_identity() != self._identity:
+            raise GalleryError(f"{self._path} was deleted or replaced while it was open. Open it again.")
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        """Which file the name stands for; None when there is none."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino

@@ -1,0 +1,192 @@
+"""From rows of the SQLite file to entries and matches."""
+
+# ruff: noqa: S608  # SQL is put together from the constants of this file alone; values travel as parameters
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoseek.core import DESCRIPTORS, CaseRecord, ExcludedCounts, GalleryError, Match
+from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, SCAN_COLUMNS
+from sonoseek.gallery.values import Exclusion, GalleryEntry
+
+Row = tuple[Any, ...]
+
+
+def select_entries(*, pictures: bool = True, evidence: bool = True) -> str:
+    """SQL for entries; pictures and evidence are read only where they are wanted."""
+    jpeg = "(SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id)" if pictures else "NULL"
+    packed = "(SELECT packed FROM evidence e WHERE e.row_id = s.row_id)" if evidence else "NULL"
+    return (
+        f"SELECT {CASE_COLUMNS}, s.scan_id, {SCAN_COLUMNS}, {jpeg}, {packed} FROM scans s JOIN cases c USING (case_key)"
+    )
+
+
+ENTRY_ORDER = "ORDER BY c.dataset, c.case_id, s.scan_id"
+SELECT_BY_SCAN = "SELECT s.row_id FROM scans s WHERE s.scan_id IN (SELECT value FROM json_each(?))"
+SELECT_BY_CASE = """SELECT s.row_id FROM json_each(?) j
+    JOIN cases c ON c.dataset = j.value ->> 0 AND c.case_id = j.value ->> 1 JOIN scans s USING (case_key)"""
+SELECT_BY_PATIENT = """SELECT s.row_id FROM json_each(?) j
+    JOIN cases c ON c.dataset = j.value ->> 0 AND c.patient_id = j.value ->> 1 JOIN scans s USING (case_key)"""
+SELECT_BY_GROUP = """SELECT s.row_id FROM json_each(?) j
+    JOIN cases c ON c.dataset = j.value ->> 0 AND c."group" = j.value ->> 1 JOIN scans s USING (case_key)"""
+_SELECT_MATCHES = """SELECT s.row_id, c.case_id, s.scan_id, c.pathology, c.dataset, c.birads, c.histology, c.device,
+    c.patient_id, c."group", c.descriptors,
+    CASE WHEN ? THEN (SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id) END
+    FROM json_each(?) j CROSS JOIN scans s ON s.row_id = j.value CROSS JOIN cases c USING (case_key)"""
+
+
+def read_entry(row: Row) -> GalleryEntry:
+    """An entry from a row of `select_entries`.
+
+    Raises:
+        GalleryError: the row holds what no entry can hold: it is damaged.
+    """
+    try:
+        return _entry(row)
+    except (TypeError, ValueError) as error:
+        raise GalleryError(
+            f"case {row[1]!r} of {row[0]!r} does not read ({error}); the gallery is damaged. Run `sonoseek index "
+            "verify` on it, and restore it from a copy."
+        ) from error
+
+
+def _entry(row: Row) -> GalleryEntry:
+    dataset, case_id, pathology, patient_id, group, birads, histology, device, age, acquired, licence, told = row[:12]
+    scan_id, blob, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint = row[
+        12:23
+    ]
+    jpeg, packed = row[23:]
+    return GalleryEntry(
+        record=CaseRecord(
+            case_id=case_id,
+            dataset=dataset,
+            pathology=pathology,
+            patient_id=patient_id,
+            group=group,
+            birads=birads,
+            histology=histology,
+            device=device,
+            age_years=age,
+            acquired=None if acquired is None else date.fromisoformat(acquired),
+            licence=licence,
+            descriptors=read_descriptors(told),
+        ),
+        scan_id=scan_id,
+        embedding=decode_embedding(blob, exponent),
+        picture=jpeg,
+        evidence=packed,
+        scan_shape=(height, width),
+        spacing_mm=None if spacing_row is None else (spacing_row, spacing_column),
+        laterality=laterality,
+        view=view,
+        source=source,
+        fingerprint=fingerprint,
+    )
+
+
+def read_matches(
+    connection: sqlite3.Connection,
+    row_ids: Sequence[int],
+    similarities: Sequence[float],
+    *,
+    pictures: bool,
+    dependent: Sequence[tuple[int, int]] | None = None,
+) -> tuple[Match, ...]:
+    """Matches in the order given; `dependent`: near-duplicates of each, and other scans of its patient."""
+    matches = []
+    counts = dependent or [(0, 0)] * len(row_ids)
+    found = {row[0]: row[1:] for row in connection.execute(_SELECT_MATCHES, (pictures, json.dumps(list(row_ids))))}
+    if not found.keys() >= set(row_ids):
+        raise GalleryError(
+            "a scan, or the case it belongs to, is not where an index says; the gallery is damaged. Run `sonoseek "
+            "index verify` on it, and restore it from a copy."
+        )
+    for rank, (row_id, similarity, count) in enumerate(zip(row_ids, similarities, counts, strict=True), start=1):
+        case_id, scan_id, label, dataset, birads, histology, device, patient_id, group, told, picture = found[row_id]
+        matches.append(
+            Match(
+                rank=rank,
+                case_id=case_id,
+                scan_id=scan_id,
+                similarity=similarity,
+                label=label,
+                dataset=dataset,
+                birads=birads,
+                histology=histology,
+                device=device,
+                patient_id=patient_id,
+                group=group,
+                descriptors=read_descriptors(told),
+                picture=picture,
+                near_duplicates=count[0],
+                same_patient=count[1],
+            )
+        )
+    return tuple(matches)
+
+
+def select_excluded(exclude: Exclusion) -> Iterator[tuple[str, str]]:
+    """SQL for the row ids that an exclusion leaves out, with its parameter: by scan, by patient, by group."""
+    yield SELECT_BY_SCAN, json.dumps(exclude.scan_ids)
+    yield SELECT_BY_PATIENT, json.dumps(exclude.patients)
+    yield SELECT_BY_GROUP, json.dumps(exclude.groups)
+
+
+def count_excluded(connection: sqlite3.Connection, exclude: Exclusion) -> ExcludedCounts:
+    """See `Gallery.count_excluded`."""
+    (scans,) = connection.execute("SELECT count(*) FROM scans").fetchone()
+    seen: set[int] = set()
+    counts = []
+    for sql, names in select_excluded(exclude):
+        before = len(seen)
+        seen.update(row_id for (row_id,) in connection.execute(sql, (names,)))
+        counts.append(len(seen) - before)
+    return ExcludedCounts(scans=scans, same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
+
+
+def count_words(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """See `Gallery.words`."""
+    counts: dict[str, dict[str, int]] = {}
+    for told, scans in connection.execute(
+        """SELECT c.descriptors, count(*) FROM scans s JOIN cases c USING (case_key)
+        WHERE c.descriptors IS NOT NULL GROUP BY c.descriptors"""
+    ):
+        pairs = read_descriptors(told)
+        for feature in {feature for feature, _ in pairs}:
+            held = counts.setdefault(feature, {"": 0})
+            held[""] += scans
+        for feature, word in set(pairs):
+            counts[feature][word] = counts[feature].get(word, 0) + scans
+    return counts
+
+
+def read_descriptors(told: str | None) -> tuple[tuple[str, str], ...]:
+    """(feature, word) pairs from their JSON.
+
+    Raises:
+        GalleryError: it holds something else.
+    """
+    try:
+        pairs = () if told is None else tuple((feature, word) for feature, word in json.loads(told))
+    except (ValueError, TypeError):
+        pairs = ((told, ""),)
+    if not all(feature in DESCRIPTORS and isinstance(word, str) and word for feature, word in pairs):
+        raise GalleryError(
+            f"descriptors are {told!r}; they are pairs of a feature ({', '.join(DESCRIPTORS)}) and a word. The gallery "
+            "is damaged: run `sonoseek index verify`, then add the case again."
+        )
+    return pairs
+
+
+def decode_embedding(blob: bytes, exponent: int) -> NDArray[np.float32]:
+    """The other way: float32 (D,)."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of a damaged one: whoever takes it looks whether it is finite
+        return np.ldexp(np.frombuffer(blob, "<f2").astype(np.float64), exponent).astype(np.float32)

@@ -1,0 +1,363 @@
+"""Filling a gallery from a dataset: read, clean, encode, keep.
+
+    with create_gallery(
+        "galleries/busi", bundle_id=..., dimension=..., duplicate_threshold=bundle.same_scan, exist_ok=True
+    ) as gallery:
+        result = build_index(open_dataset("busi", root), gallery, open_encoder(threads=1), on_progress=bar)
+
+Each worker thread takes whole cases from file to embedding: decoding, cleaning and the network all let go of Python's
+lock, so two workers that share a one-thread network keep two cores busy, with nothing waiting for a batch to fill. One
+thread writes, in the dataset's order, so that the result does not depend on timing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sonoseek.core import (
+    BundleError,
+    BundleMismatchError,
+    CaseRecord,
+    GalleryError,
+    InvalidValueError,
+    Scan,
+    SonoseekError,
+    TemporaryError,
+)
+from sonoseek.core.patients import patient_warnings
+from sonoseek.datasets import Dataset
+from sonoseek.encoder import Encoder, pack_evidence, to_input
+from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
+from sonoseek.preprocessing import clean
+
+__all__ = ["IngestResult", "Outcome", "Refusal", "build_index", "check_bundle", "fill", "make_entry", "take_case"]
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+"""Scans per write: each write waits for the disk, and an interrupted build loses at most what is not yet written."""
+AHEAD = 8
+"""Cases per worker that may be finished or under way before the writer takes them: bounds the memory."""
+
+Progress = Callable[[int, int], None]
+Item = tuple[CaseRecord, str]
+"""A case to read, and the fingerprint of its files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A case that was left out, and why. `source` is "dataset/case_id"."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestResult:
+    """What a build did.
+
+    Attributes:
+        added, updated, unchanged: scans. A case that its fingerprint showed to be unchanged counts as one.
+        removed: scans that a changed case no longer has.
+        warnings: about patient ids: placeholders among the cases that were read, and patients who hold more than half
+            of one of the datasets in the gallery.
+        refused: cases left out, in the dataset's order.
+        seconds: wall clock.
+    """
+
+    added: int
+    updated: int
+    unchanged: int
+    refused: tuple[Refusal, ...]
+    seconds: float
+    removed: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def build_index(
+    dataset: Dataset,
+    gallery: Gallery,
+    encoder: Encoder,
+    *,
+    on_progress: Progress | None = None,
+    workers: int = 0,
+) -> IngestResult:
+    """Put every case of `dataset` into `gallery`.
+
+    Continues where it was stopped: cases whose files have the fingerprint that the gallery remembers are skipped
+    unread; scans whose very pixels the gallery holds are not encoded again. Cases that are no longer in the dataset
+    stay in the gallery. A case that cannot be read is refused, with a reason, and the build goes on.
+
+    Args:
+        dataset: of `open_dataset`.
+        gallery: open for writing, of the encoder's bundle.
+        encoder: the network; with `threads=1` for the highest throughput, since the workers share it.
+        on_progress: called with (cases done, cases in all), from this thread, in order.
+        workers: threads; 0: one per core that this process may use.
+
+    Raises:
+        BundleMismatchError: another bundle filled the gallery.
+        GalleryError, TemporaryError: the gallery cannot be written; what was written before stays.
+        KeyboardInterrupt: as it came; cases finished until then are written, and the gallery is consistent.
+    """
+    if workers < 0:
+        raise InvalidValueError(f"workers is {workers}; it must be 0 (one per core) or more.")
+    check_bundle(gallery, encoder.bundle.bundle_id)
+    lookup = gallery.count() > 0
+
+    def take(item: Item) -> Outcome:
+        return take_case(dataset, encoder, item, gallery=gallery if lookup else None)
+
+    def work(waiting: Sequence[Item]) -> Generator[Outcome]:
+        return _in_order(take, waiting, workers=workers or _cores())
+
+    return fill(dataset, gallery, work, on_progress=on_progress)
+
+
+def check_bundle(gallery: Gallery, bundle_id: str) -> None:
+    """Refuse to mix two bundles' embeddings.
+
+    Raises:
+        BundleMismatchError: another bundle filled the gallery.
+    """
+    if gallery.bundle_id != bundle_id:
+        raise BundleMismatchError(
+            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, the encoder speaks for "
+            f"{bundle_id!r}; one gallery holds the embeddings of one bundle. Build into a new gallery, or open the "
+            "encoder with the gallery's bundle."
+        )
+
+
+def fill(
+    dataset: Dataset,
+    gallery: Gallery,
+    work: Callable[[Sequence[Item]], Generator[Outcome]],
+    *,
+    on_progress: Progress | None = None,
+) -> IngestResult:
+    """Write what `work` makes of the cases that changed: the part of a build that is the same wherever it embeds.
+
+    Args:
+        dataset: of `open_dataset`.
+        gallery: open for writing.
+        work: from the cases to read to one outcome for each, in any order; closed when the build ends or fails.
+        on_progress: as in `build_index`.
+
+    Raises:
+        GalleryError, TemporaryError, KeyboardInterrupt: as in `build_index`; and what `work` and `on_progress` raise.
+            Cases finished until then are written, unless the gallery itself is the trouble.
+    """
+    started = time.perf_counter()
+    build = _Build(dataset=dataset, gallery=gallery, lookup=gallery.count() > 0)
+    records = dataset.records()
+    waiting = list(build.changed(records))
+    done = len(records) - len(waiting)
+    build.written += AddResult(unchanged=done)
+    if on_progress is not None:
+        on_progress(done, len(records))
+    try:
+        with contextlib.closing(work(waiting)) as outcomes:
+            for outcome in outcomes:
+                build.keep(outcome)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(records))
+    except BaseException:  # an interrupt, a stop, or trouble with a later case: what was finished is kept
+        build.flush()
+        raise
+    build.flush()
+    written = build.written
+    names = {record.dataset for record in records}
+    shares = [share for share in gallery.largest_patients() if share.dataset in names]
+    place = {f"{record.dataset}/{record.case_id}": number for number, record in enumerate(records)}
+    return IngestResult(
+        added=written.added,
+        updated=written.updated,
+        unchanged=written.unchanged,
+        removed=written.removed,
+        refused=tuple(sorted(build.refused, key=lambda refusal: place[refusal.source])),
+        seconds=time.perf_counter() - started,
+        warnings=patient_warnings(shares, build.placeholders),
+    )
+
+
+def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint: str = "") -> GalleryEntry:
+    """One scan as a gallery keeps it: cleaned, encoded, with its picture.
+
+    Args:
+        scan: of the case.
+        record: what is known about the case.
+        encoder: of the gallery's bundle.
+        fingerprint: of the case's files, "" when unknown.
+
+    Raises:
+        InvalidValueError: the network gives the scan no usable embedding.
+    """
+    cleaned = clean(scan, encoder.bundle.recipe)
+    encoding = encoder.encode(to_input(cleaned)[np.newaxis])
+    said = _Said(
+        embedding=encoding.embedding[0],
+        evidence=pack_evidence(encoding.evidence[0], encoding.within[0], mapping=cleaned.mapping),
+    )
+    return _entry(scan, record, said, fingerprint=fingerprint)
+
+
+def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Gallery | None = None) -> Outcome:
+    """One case from its files to its entries. Never raises for what is the case's own fault.
+
+    Args:
+        dataset: that has the case.
+        encoder: of the gallery's bundle.
+        item: the case and its fingerprint.
+        gallery: where to look for scans that are embedded already; None: embed all.
+
+    Raises:
+        GalleryError, TemporaryError, BundleError: what every other case would fail of as well.
+    """
+    record, fingerprint = item
+    source = f"{record.dataset}/{record.case_id}"
+    try:
+        case = dataset.load(record.case_id, masks=False)
+        scans, record = case.scans, replace(record, patient_id=case.patient_id)  # a DICOM file may know the patient
+        kept = gallery.entries(scan_ids=[scan.scan_id for scan in scans], pictures=False) if gallery is not None else ()
+        # The canvas depends on the spacing too: a corrected spacing is encoded anew.
+        said = {
+            (entry.scan_id, entry.spacing_mm): _Said(embedding=entry.embedding, evidence=entry.evidence)
+            for entry in kept
+            if entry.evidence is not None  # of an older gallery: the network says it again
+        }
+        entries = tuple(
+            _entry(scan, record, said[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
+            if (scan.scan_id, scan.spacing_mm) in said
+            else make_entry(scan, record, encoder, fingerprint=fingerprint)
+            for scan in scans
+        )
+    except (GalleryError, TemporaryError, BundleError):
+        raise  # not this case's fault: every other one would fail as well
+    except (SonoseekError, OSError) as error:
+        return Outcome(source=source, reason=str(error) or type(error).__name__)
+    except Exception as error:  # one bad file never stops a thousand good ones, whatever it breaks
+        logger.warning("%s was refused after an unexpected error", source, exc_info=True)
+        return Outcome(source=source, reason=f"unexpected {type(error).__name__}: {error}")
+    return Outcome(
+        source=source,
+        entries=entries,
+        placeholders=tuple(scan.patient_placeholder for scan in scans if scan.patient_placeholder),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Said:
+    """What a gallery keeps of the network's word on a scan."""
+
+    embedding: np.ndarray
+    evidence: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one case: entries, or why there are none; `placeholders`: patient ids that name nobody."""
+
+    source: str
+    entries: tuple[GalleryEntry, ...] = ()
+    reason: str | None = None
+    placeholders: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class _Build:
+    """One build under way, in the thread that called `fill`."""
+
+    dataset: Dataset
+    gallery: Gallery
+    lookup: bool
+    pending: list[Outcome] = field(default_factory=list)
+    written: AddResult = field(default_factory=AddResult)
+    refused: list[Refusal] = field(default_factory=list)
+    placeholders: Counter[str] = field(default_factory=Counter)
+
+    def changed(self, records: Sequence[CaseRecord]) -> Iterator[Item]:
+        """The cases to read, each with its fingerprint; those that the gallery has as they are, are left out."""
+        names = {record.dataset for record in records} if self.lookup else set()
+        known = {name: self.gallery.fingerprints(name) for name in names}
+        for record in records:
+            try:
+                fingerprint = self.dataset.fingerprint(record.case_id)
+            except (SonoseekError, OSError):
+                fingerprint = ""  # its file is gone or unreadable: loading will say so
+            if not fingerprint or known.get(record.dataset, {}).get(record.case_id) != fingerprint:
+                yield record, fingerprint
+
+    def keep(self, outcome: Outcome) -> None:
+        """Take an outcome in, and write when enough have come together."""
+        if outcome.reason is not None:
+            self.refused.append(Refusal(source=outcome.source, reason=outcome.reason))
+            return
+        self.placeholders.update(outcome.placeholders)
+        self.pending.append(outcome)
+        if sum(len(each.entries) for each in self.pending) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting: all at once, or, if the gallery cannot keep one of them, case by case."""
+        pending, self.pending = self.pending, []
+        if not pending:
+            return
+        try:
+            entries = list(itertools.chain.from_iterable(each.entries for each in pending))
+            self.written += self.gallery.add(entries, whole_cases=True)
+        except InvalidValueError as error:
+            if len(pending) == 1:
+                self.refused.append(Refusal(source=pending[0].source, reason=str(error)))
+                return
+            for each in pending:
+                self.pending = [each]
+                self.flush()
+
+
+def _cores() -> int:
+    """How many this process may use; a container may have fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _entry(scan: Scan, record: CaseRecord, said: _Said, *, fingerprint: str) -> GalleryEntry:
+    return GalleryEntry(
+        record=record,
+        scan_id=scan.scan_id,
+        embedding=said.embedding,
+        evidence=said.evidence,
+        picture=encode_picture(scan.pixels),
+        scan_shape=scan.shape,
+        spacing_mm=scan.spacing_mm,
+        laterality=scan.laterality,
+        view=scan.view,
+        source=scan.source,
+        fingerprint=fingerprint,
+    )
+
+
+def _in_order(work: Callable[[Item], Outcome], items: Sequence[Item], *, workers: int) -> Generator[Outcome]:
+    """Run `work` over `items` in threads; yield the outcomes in the order of `items`, never more than a few ahead."""
+    remaining = iter(items)
+    running: deque[Future[Outcome]] = deque()
+    executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sonoseek-ingest")
+    try:
+        for item in itertools.islice(remaining, workers * AHEAD):
+            running.append(executor.submit(work, item))
+        while running:
+            outcome = running.popleft().result()
+            for item in itertools.islice(remaining, 1):
+                running.append(executor.submit(work, item))
+            yield outcome
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,206 @@
+"""A Pillow picture of any mode → uint8 grey, or RGB, upright.
+
+The rule:
+
+1. Colour becomes grey by ITU-R BT.601 luma. Transparency is laid over black, the colour of no echo.
+2. 8 bits stay as they are. Deeper integers are divided by the range of the smallest of 8, 10, 12, 14, 16 (or 32) bits
+   that holds the picture's largest sample: neither PNG nor most TIFFs say how many of 16 bits a scanner used, and a
+   12-bit picture divided by 65535 would be black. So 0 … 4095 becomes 0 … 255, and a scan saved with 8, 12 (v × 16) or
+   16 bits (v × 257) comes out the same.
+3. Floating point: where nothing exceeds 1, 0 … 1 becomes 0 … 255; else as integers. NaN counts as 0.
+4. Where a sample is negative, the smallest becomes 0 and the largest 255.
+
+PNG's pHYs and TIFF's resolution tags say how large to print, not how large the body is: they are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sonoseek.core import ScanReadError
+from sonoseek.io.dicom.jpeg import ends_early
+from sonoseek.io.image import deep_colour, orientation
+
+Sample = TypeVar("Sample", bound=np.generic)
+DEPTHS = (8, 10, 12, 14, 16, 32)
+"""Bits, as scanners digitise."""
+_BLOCK = 1 << 20
+"""Pixels converted at a time: intermediate pictures stay small whatever the picture's size."""
+_NUMERIC = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""TIFF 6.0, PhotometricInterpretation. Pillow inverts WhiteIsZero for 8 bits only."""
+
+
+def grey_pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """Decode to grey.
+
+    Args:
+        picture: opened, at the wanted frame.
+        path: its file.
+
+    Returns:
+        uint8 (H, W), 0 black … 255 white, C-contiguous, upright.
+
+    Raises:
+        ScanReadError: a JPEG that ends early; 16-bit colour that only one of two decoders can read.
+        Exception: whatever Pillow raises for damaged data; `open_picture` translates it.
+    """
+    deep = deep_colour(picture)
+    picture.load()
+    if picture.mode in _NUMERIC:
+        return _upright(_scaled(picture), orientation(picture))
+    out = np.empty((picture.height, picture.width), np.uint8)
+    for top, band in _bands(picture):
+        grey = _grey(band)
+        out[top : top + grey.height] = np.asarray(grey)
+    if deep and out.max() < 64:  # Pillow keeps the upper 8 of 16 bits: there may be little in them
+        out = _few_bits(picture, path)
+    if picture.format == "JPEG" and ends_early(out, path.read_bytes):
+        raise ScanReadError(
+            "the JPEG ends before its last rows: its header claims more than it holds. Fetch it again from its source."
+        )
+    return _upright(out, orientation(picture))
+
+
+def rgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """Decode to colour, uint8 (H, W, 3), upright; transparency over black; grey of any depth thrice, by the rule."""
+    picture.load()
+    if picture.mode in _NUMERIC:
+        return np.repeat(_upright(_scaled(picture), orientation(picture))[..., None], 3, axis=2)
+    out = np.empty((picture.height, picture.width, 3), np.uint8)
+    for top, band in _bands(picture):
+        colour, alpha = _colour_and_alpha(band)
+        colour = colour.convert("RGB")
+        if alpha is not None:
+            colour = _over_black(colour, alpha)
+        out[top : top + colour.height] = np.asarray(colour)
+    return _upright(out, orientation(picture))
+
+
+def mask_pixels(picture: Image.Image) -> NDArray[np.bool_]:
+    """Decode a mask: bool (H, W), upright; True where any colour is not 0 (and not wholly transparent)."""
+    picture.load()
+    out = np.empty((picture.height, picture.width), np.bool_)
+    for top, band in _bands(picture):
+        if band.mode in _NUMERIC:
+            there = np.asarray(band) != 0
+        else:
+            colour, alpha = _colour_and_alpha(band)
+            samples = np.asarray(colour if colour.mode == "L" else colour.convert("RGB"))
+            there = samples != 0 if samples.ndim == 2 else samples.any(axis=2)
+            if alpha is not None:
+                there &= np.asarray(alpha) != 0
+        out[top : top + there.shape[0]] = there
+    return _upright(out, orientation(picture))
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """(top row, rows) from top to bottom."""
+    step = max(1, _BLOCK // picture.width)
+    if step >= picture.height:
+        yield 0, picture
+        return
+    for top in range(0, picture.height, step):
+        yield top, picture.crop((0, top, picture.width, min(top + step, picture.height)))
+
+
+def _grey(band: Image.Image) -> Image.Image:
+    """Mode "L", over black."""
+    colour, alpha = _colour_and_alpha(band)
+    grey = colour if colour.mode == "L" else colour.convert("L")
+    return grey if alpha is None else _over_black(grey, alpha)
+
+
+def _over_black(picture: Image.Image, alpha: Image.Image) -> Image.Image:
+    return Image.composite(picture, Image.new(picture.mode, picture.size), alpha)
+
+
+def _colour_and_alpha(band: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """("L", "RGB" or "YCbCr" picture, "L" opacity or None)."""
+    mode = band.mode
+    if mode in ("RGBa", "La"):  # colour already multiplied by opacity: that is "over black"
+        return band.convert("RGBA" if mode == "RGBa" else "LA").convert("RGB"), band.getchannel(mode[-1:])
+    if mode == "PA" or ("transparency" in band.info and mode in ("1", "L", "P", "RGB")):
+        band = band.convert("RGBA")
+    if band.mode in ("RGBA", "LA"):
+        return band.convert(band.mode[:-1]), band.getchannel("A")
+    if band.mode in ("L", "RGB", "YCbCr"):
+        return band, None
+    if band.mode == "1":
+        return band.convert("L"), None
+    if band.mode == "LAB":
+        return band.getchannel("L"), None
+    return band.convert("RGB"), None  # P, CMYK, RGBX, HSV
+
+
+def _scaled(picture: Image.Image) -> NDArray[np.uint8]:
+    """A picture of more than 8 bits a sample, by rules 2 to 4."""
+    extremes = [(float(band.min()), float(band.max())) for _, band in _numbers(picture)]
+    lowest, highest = min(low for low, _ in extremes), max(high for _, high in extremes)
+    if lowest < 0:
+        span = max(highest - lowest, 1e-30)
+    else:
+        lowest, span = 0.0, 1.0 if picture.mode == "F" and highest <= 1 else _span(highest)
+    table = _shares(np.arange(1 << 16), lowest, span)
+    out = np.empty((picture.height, picture.width), np.uint8)
+    for top, band in _numbers(picture):
+        out[top : top + band.shape[0]] = table[band] if band.dtype == np.uint16 else _shares(band, lowest, span)
+    tags = getattr(picture, "tag_v2", {})
+    return 255 - out if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else out
+
+
+def _shares(samples: NDArray[np.generic], lowest: float, span: float) -> NDArray[np.uint8]:
+    """From lowest … lowest + span to 0 … 255."""
+    return np.rint(np.clip((samples.astype(np.float64) - lowest) * (255.0 / span), 0.0, 255.0)).astype(np.uint8)
+
+
+def _span(highest: float) -> float:
+    """Rule 2: the largest number of the smallest depth that holds `highest`."""
+    return next((2.0**bits - 1 for bits in DEPTHS if highest < 2.0**bits), highest)
+
+
+def _numbers(picture: Image.Image) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    for top, band in _bands(picture):
+        samples = np.asarray(band)
+        if band.mode == "F":
+            samples = np.nan_to_num(samples, posinf=0.0, neginf=0.0)
+        elif band.mode != "I":
+            samples = samples.astype(np.uint16, copy=False)  # native byte order
+        yield top, samples
+
+
+def _few_bits(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """16-bit colour that uses few of its bits, decoded anew by OpenCV with all of them.
+
+    OpenCV, like Pillow, turns a TIFF and nothing else, so that the same orientation is left to apply.
+    """
+    import cv2  # the heaviest of our imports, for a rare kind of file
+
+    frame = picture.tell()
+    found, pages = cv2.imdecodemulti(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED, range=(frame, frame + 1))
+    samples = pages[0] if found and pages else None
+    if samples is None or samples.dtype != np.uint16 or samples.ndim != 3:
+        raise ScanReadError("16-bit colour of a rare subtype; grey or 8-bit colour is read. Save it as 8-bit PNG.")
+    scale = 255.0 / _span(float(max(samples[..., channel].max() for channel in range(3))))
+    out = np.empty(samples.shape[:2], np.uint8)
+    for row, pixels in enumerate(samples):
+        luma = pixels[:, :3] @ np.array([0.114, 0.587, 0.299])  # OpenCV: B, G, R
+        out[row] = np.rint(luma * scale * (pixels[:, 3] / 65535.0 if pixels.shape[1] == 4 else 1.0))
+    return out
+
+
+def _upright(pixels: NDArray[Sample], turned: int) -> NDArray[Sample]:
+    """Undo an EXIF orientation. Exif 2.32, tag 0x0112."""
+    if turned in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if turned in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if turned in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,8 +1,0 @@
-"""Any scan file → `Scan`: PNG, JPEG, BMP, TIFF, GIF and DICOM, told apart by their content, never by their suffix.
-
-`read_scan("exam.dcm", frame=3)` gives a scan, `read_mask("benign (1)_mask.png")` its lesion.
-"""
-
-from sonoseek.reading.scan import frame_count, is_scan_file, read_mask, read_rgb, read_scan
-
-__all__ = ["frame_count", "is_scan_file", "read_mask", "read_rgb", "read_scan"]

@@ -1,0 +1,1 @@
+"""A report as PDF: drawing primitives, page layout, the cards of similar cases, and the whole in `report`."""

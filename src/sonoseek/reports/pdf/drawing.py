@@ -1,0 +1,223 @@
+"""What is drawn on a printed report: shapes of diagnoses, bars, scales and pictures, as flowables of reportlab."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from reportlab.graphics.shapes import Circle, Drawing, Line, Polygon, Rect, String
+from reportlab.lib.units import mm
+from reportlab.platypus import Flowable, Image, Table
+
+from sonoseek.core import Box, Contour, Explanation, Prediction
+from sonoseek.reports import phrases
+from sonoseek.reports.overlay import OPACITY, Panel, colours, draw_panel
+from sonoseek.reports.pdf import layout
+from sonoseek.reports.pictures import COOL, WARM, shrunk
+
+Pixels = NDArray[np.uint8]
+PRINTED_SIDE = 900
+"""Pixels of a large picture's longer side: about 270 to the inch at the width it is printed."""
+THUMB_SIDE = 420
+REGION_COLOUR, MARK_COLOUR = (255, 255, 255), (138, 180, 248)
+"""Of the box that was searched with, and of the reader's mark, on the scan."""
+GROUND = (42, 45, 49)
+"""Behind the scale's colours: on white paper faint evidence would look unlike the same on a dark scan."""
+
+
+def mark(name: str, size: float) -> Drawing:
+    """The diagnosis as a shape: ring, square, triangle, or, where it is none of the three, an open diamond.
+
+    Args:
+        name: of the diagnosis.
+        size: of a side, in points.
+    """
+    drawing, s = Drawing(size, size), size / 20
+    tone = layout.TONES.get(name, layout.INK)
+    if name == "normal":
+        shape = Circle(10 * s, 10 * s, 7.4 * s, fillColor=None, strokeColor=tone, strokeWidth=3.2 * s)
+    elif name == "benign":
+        shape = Rect(2.5 * s, 2.5 * s, 15 * s, 15 * s, fillColor=tone, strokeColor=None)
+    elif name == "malignant":
+        shape = Polygon([10 * s, 18.5 * s, 19 * s, 1.5 * s, s, 1.5 * s], fillColor=tone, strokeColor=None)
+    else:
+        points = [10 * s, 18 * s, 18 * s, 10 * s, 10 * s, 2 * s, 2 * s, 10 * s]
+        shape = Polygon(points, fillColor=None, strokeColor=tone, strokeWidth=2.6 * s)
+    drawing.add(shape)
+    return drawing
+
+
+def bars(prediction: Prediction, *, width: float) -> Drawing:
+    """One bar per class, with its shape, name and percent; the likeliest in bold.
+
+    Args:
+        prediction: whose probabilities are drawn.
+        width: in points.
+    """
+    step, left, right = 15.0, 84.0, 42.0
+    drawing = Drawing(width, step * len(prediction.probabilities))
+    room = width - left - right
+    top = prediction.likeliest
+    for number, (name, value) in enumerate(prediction.probabilities.items(), start=1):
+        base = drawing.height - step * number + 4
+        font = layout.BOLD if name == top else layout.SANS
+        shape = mark(name, 8)
+        shape.translate(0, base - 0.5)
+        drawing.add(shape)
+        label = layout.fitting(name, font=font, size=8.4, width=left - 18)
+        drawing.add(String(13, base, label, fontName=font, fontSize=8.4, fillColor=layout.INK))
+        drawing.add(Rect(left, base - 0.5, room, 7.5, fillColor=layout.TRACK, strokeColor=None))
+        tone = layout.TONES.get(name, layout.INK)
+        drawing.add(Rect(left, base - 0.5, room * value, 7.5, fillColor=tone, strokeColor=None))
+        said = phrases.percent(value)
+        drawing.add(String(width, base, said, fontName=font, fontSize=8.4, fillColor=layout.INK, textAnchor="end"))
+    return drawing
+
+
+def likelihood_scale(scale: Mapping[str, Any], *, width: float) -> Drawing:
+    """The likelihood of malignancy on a line from 0 to 100 %, with the operating points listed below.
+
+    Args:
+        scale: of `html.likelihood_scale`.
+        width: in points.
+    """
+    points, step, tall = scale["points"], 9.5, 9.0
+    drawing = Drawing(width, step * len(points) + tall + 12)
+    base = drawing.height - tall - 6
+    drawing.add(Rect(0, base, width, 7, fillColor=layout.TRACK, strokeColor=None))
+    drawing.add(Rect(0, base, width * scale["rule_out"] / 100, 7, fillColor=layout.LINE, strokeColor=None))
+    for number, point in enumerate(points, start=1):
+        tone = layout.TONES["malignant"] if point["reached"] else layout.QUIET
+        place = width * point["place"] / 100
+        drawing.add(Line(place, base - 2, place, base + 9, strokeColor=tone, strokeWidth=1.2))
+        sign = "≥" if point["reached"] else "<"
+        said = f"{sign} {point['name']} threshold, {point['text']}"
+        drawing.add(String(0, base - 4 - step * number, said, fontName=layout.SANS, fontSize=7.4, fillColor=layout.INK))
+    at = width * scale["place"] / 100
+    needle = [at - 3.6, base + 14, at + 3.6, base + 14, at, base + 8]
+    drawing.add(Polygon(needle, fillColor=layout.INK, strokeColor=None))
+    drawing.add(Line(at, base, at, base + 9, strokeColor=layout.INK, strokeWidth=1.4))
+    return drawing
+
+
+def meter(share: float, *, width: float) -> Drawing:
+    """A thin line that is full at 1; `width` in points."""
+    drawing = Drawing(width, 4)
+    drawing.add(Rect(0, 1, width, 2, fillColor=layout.TRACK, strokeColor=None))
+    drawing.add(Rect(0, 1, width * min(max(share, 0.0), 1.0), 2, fillColor=layout.QUIET, strokeColor=None))
+    return drawing
+
+
+def ruler(label: str, *, length: float) -> Drawing:
+    """A length under a picture, `length` points long, and what it says."""
+    drawing = Drawing(length + 40, 10)
+    for ends in ((0.4, 5, length - 0.4, 5), (0.4, 2.5, 0.4, 7.5), (length - 0.4, 2.5, length - 0.4, 7.5)):
+        drawing.add(Line(*ends, strokeColor=layout.INK, strokeWidth=0.8))
+    drawing.add(String(length + 4, 2.4, label, fontName=layout.SANS, fontSize=7.2, fillColor=layout.INK))
+    drawing.hAlign = "LEFT"
+    return drawing
+
+
+def colour_scale(*, reference: float, unit: str, width: float) -> list[Flowable]:
+    """The heatmap's colours over a dark ground, with numbers.
+
+    Args:
+        reference: what full colour stands for, as `pictures.reference_of` gives it.
+        unit: of the explained number, per hundredth of the scan.
+        width: in points.
+    """
+    share = np.linspace(-1.0, 1.0, 721)
+    tint = np.where(share[:, None] >= 0, colours(share, WARM), colours(-share, COOL))
+    opacity = OPACITY * np.abs(share)[:, None]
+    band = np.round(np.asarray(GROUND) * (1 - opacity) + tint * opacity).astype(np.uint8)
+    held = io.BytesIO()
+    Picture.fromarray(np.repeat(band[None], 2, axis=0)).save(held, "PNG")
+    numbers = Drawing(width, 10)
+    digits = 2 if reference < 10 else 1
+    for place, anchor in ((0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")):
+        value = phrases.signed((2 * place - 1) * reference, digits=digits)
+        said = {0.0: f"{value} against", 1.0: f"for {value}"}.get(place, "0" if place == 0.5 else value)
+        text = String(place * width, 2, said, fontName=layout.SANS, fontSize=7.2, fillColor=layout.INK)
+        text.textAnchor = anchor
+        numbers.add(text)
+    return [Image(held, width=width, height=7), numbers, layout.said(f"{unit} per 1 % of the scan", layout.FINE)]
+
+
+def heat_picture(
+    pixels: Pixels, explanation: Explanation, *, reference: float, contour: Contour | None = None
+) -> Pixels:
+    """The scan under its heatmap: uint8 (H, W, 3), at the scan's own grid of pixels, not at its aspect.
+
+    Args:
+        pixels: of the scan, uint8 (H, W).
+        explanation: on the scan's grid.
+        reference: what full colour stands for.
+        contour: to draw, or None.
+    """
+    # Without a spacing the panel draws no length of its own: it would be too small to read on layout.
+    panel = draw_panel(Panel(pixels=pixels, explanation=explanation, title="", contour=contour), reference=reference)
+    return np.asarray(panel)
+
+
+def outlined(pixels: Pixels, boxes: Sequence[tuple[Box, tuple[int, int, int]]]) -> Pixels:
+    """`pixels` in colours, uint8 (H, W, 3), with the borders of boxes on them, each in its own colour."""
+    height, width = pixels.shape
+    drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    thick = max(1, round(max(height, width) / 250))
+    for box, colour in boxes:
+        near = (round(max(box.left, 0.0)), round(max(box.top, 0.0)))
+        far = (round(min(box.right, width - 1)), round(min(box.bottom, height - 1)))
+        cv2.rectangle(drawn, near, far, (0, 0, 0), 3 * thick)
+        cv2.rectangle(drawn, near, far, colour, thick)
+    return np.asarray(drawn, np.uint8)
+
+
+def printed(pixels: Pixels, *, aspect: float, room: tuple[float, float], longest: int) -> Image:
+    """A picture for print, as JPEG.
+
+    Args:
+        pixels: uint8, (H, W) or (H, W, 3).
+        aspect: width by height on the layout.
+        room: width and height that it may take, in points.
+        longest: pixels of its longer side at most.
+    """
+    width, height = min(room[0], room[1] * aspect), min(room[1], room[0] / aspect)
+    planes = [pixels] if pixels.ndim == 2 else list(np.moveaxis(pixels, -1, 0))
+    small = [shrunk(plane, longest=longest) for plane in planes]
+    held = io.BytesIO()
+    Picture.fromarray(small[0] if len(small) == 1 else np.stack(small, axis=-1)).save(held, "JPEG", quality=86)
+    return Image(held, width=width, height=height, hAlign="LEFT")
+
+
+MOST_PIXELS = 4096 * 4096
+"""A kept picture has at most 512 × 512; one that claims to be vast is not opened."""
+
+
+def grey_of(picture: bytes | None) -> Pixels | None:
+    """A match's JPEG as uint8 (H, W); None where there is none, or where it cannot be read."""
+    if picture is None:
+        return None
+    try:
+        with Picture.open(io.BytesIO(picture), formats=("JPEG",)) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                return None
+            return np.asarray(opened.convert("L"))
+    except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError, Picture.DecompressionBombWarning):
+        return None  # one spoilt thumbnail must not cost the report
+
+
+def blank(text: str, *, room: tuple[float, float]) -> Table:
+    """What stands where a picture is missing: a grey field of `room` points that says why."""
+    field = Table([[layout.said(text, layout.SMALL_DIM)]], colWidths=[room[0]], rowHeights=[room[1]])
+    field.setStyle([("BACKGROUND", (0, 0), (-1, -1), layout.TRACK), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
+    field.hAlign = "LEFT"
+    return field
+
+
+THUMB = (31 * mm, 24.5 * mm)
+"""Room of a card's picture, in points."""
