@@ -25,14 +25,14 @@ from sonoseek.datasets import stratified_group_folds
 from sonoseek.encoder.canvas_input import canvas_to_input
 from sonoseek.networks.squeezenet import SqueezeNetBackbone
 from sonoseek.networks.start_weights import load_start_weights
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training.prepare import PreparedSet, open_choice, prepare
 from sonoseek.training.recipe import DatasetChoice
 
 RECIPES = {
-    "cleaned": CleaningRecipe(),
-    "marks left in": CleaningRecipe(marks=False),
-    "as the file is": CleaningRecipe(borders=False, marks=False, contrast="none"),
+    "preprocessed": PreprocessingRecipe(),
+    "marks left in": PreprocessingRecipe(marks=False),
+    "as the file is": PreprocessingRecipe(borders=False, marks=False, contrast="none"),
 }
 
 

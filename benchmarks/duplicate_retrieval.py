@@ -6,7 +6,7 @@ Three tables, in Markdown:
 
 1. Copies. Every n-th scan is changed and searched for, with nothing left out. A copy counts as found when the best
    match is the scan itself or a member of its group (a duplicate of it is as good). Two signs of a copy are counted:
-   the cosine of the best match reaches the bundle's `same_scan`, and the pictures agree (`find_copy`).
+   the cosine of the best match reaches the bundle's `duplicate_threshold`, and the pictures agree (`find_copy`).
 2. Other scans. Every scan of the dataset, unchanged; itself, its patient and its group are left out. Every sign of a
    copy is a false alarm here. The time that `find_copy` takes is of one thread.
 3. Other scans of the same patient, all pairs, where the dataset names patients: the pictures alone are compared,
@@ -97,10 +97,10 @@ def copies(engine: SearchEngine, dataset: Dataset, records: Sequence[CaseRecord]
             matches = search(engine, scan, leave_out=False)
             best, rank = matches[0], find_copy(scan, matches)
             found[name] += best.case_id == record.case_id or (best.group is not None and best.group == record.group)
-            near[name] += best.similarity >= engine.bundle.same_scan
+            near[name] += best.similarity >= engine.bundle.duplicate_threshold
             seen[name] += rank is not None
-            warned[name] += rank is not None or best.similarity >= engine.bundle.same_scan
-    near_title = f"cosine ≥ {engine.bundle.same_scan:.3f}"
+            warned[name] += rank is not None or best.similarity >= engine.bundle.duplicate_threshold
+    near_title = f"cosine ≥ {engine.bundle.duplicate_threshold:.3f}"
     print(f"\n| copy of {len(records)} scans | rank 1 | {near_title} | pictures agree | either |")
     print("|---|---|---|---|---|")
     for name in CHANGES:
@@ -116,14 +116,14 @@ def others(engine: SearchEngine, dataset: Dataset, records: Sequence[CaseRecord]
         rank = find_copy(scan, matches)
         seconds.append(time.thread_time() - started)
         pairs += sum(match.similarity >= LOWEST_COSINE for match in matches[:LOOKED_AT])
-        near += bool(matches) and matches[0].similarity >= engine.bundle.same_scan
+        near += bool(matches) and matches[0].similarity >= engine.bundle.duplicate_threshold
         if rank is not None:
             alarms.append(f"{record.case_id} = {matches[rank - 1].case_id}")
     mean, high = np.mean(seconds) * 1e3, np.percentile(seconds, 95) * 1e3
     print(f"\n| other scans, {len(records)} questions | |\n|---|---|")
     print(f"| pairs of pictures compared | {pairs} |")
     print(f"| pictures agree | {len(alarms)}{' (' + ', '.join(alarms) + ')' if alarms else ''} |")
-    print(f"| best match with a cosine ≥ {engine.bundle.same_scan:.3f} | {near} |")
+    print(f"| best match with a cosine ≥ {engine.bundle.duplicate_threshold:.3f} | {near} |")
     print(f"| milliseconds a question: mean, 95th percentile | {mean:.1f}, {high:.1f} |")
 
 

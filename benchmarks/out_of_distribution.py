@@ -29,7 +29,7 @@ from sonoseek.encoder import Encoder, ood_score, open_encoder, to_input
 from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ood import LEVEL, find_novelty
 from sonoseek.evaluate.strangers import STRANGERS, make_stranger
-from sonoseek.preprocessing import clean
+from sonoseek.preprocessing import preprocess
 
 NEW_PHANTOMS = 31
 """Seed of an archive that no bundle has learnt from."""
@@ -54,7 +54,7 @@ def joined(parts: Iterable[Read]) -> Read:
 
 def read(encoder: Encoder, pictures: Iterable[np.ndarray]) -> Read:
     def one(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        said = encoder.encode(to_input(clean(Scan(pixels=pixels), encoder.bundle.recipe))[None])
+        said = encoder.encode(to_input(preprocess(Scan(pixels=pixels), encoder.bundle.recipe))[None])
         return said.embedding[0], said.logits[0], float(np.linalg.norm(said.evidence[0], axis=0).mean())
 
     with ThreadPoolExecutor(2) as pool:

@@ -29,7 +29,7 @@ from sonoseek import Scan, load_bundle, open_dataset
 from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder import Encoder, open_encoder, to_input
 from sonoseek.evaluate.calibrate import softmax
-from sonoseek.preprocessing import CleanedScan, CleaningRecipe, clean
+from sonoseek.preprocessing import PreprocessedScan, PreprocessingRecipe, preprocess
 
 Pixels = np.ndarray
 BORDER = 20
@@ -82,7 +82,7 @@ class Answers:
     labels: np.ndarray
 
 
-Cleaner = Callable[[Scan, CleaningRecipe], CleanedScan]
+Preprocessor = Callable[[Scan, PreprocessingRecipe], PreprocessedScan]
 
 
 def answers(
@@ -91,7 +91,7 @@ def answers(
     *,
     changes: dict[str, Callable[[Pixels], Pixels]],
     title: str,
-    cleaner: Cleaner = clean,
+    preprocessor: Preprocessor = preprocess,
     quiet: bool = False,
 ) -> Answers:
     """Encode (name, pathology, how to read it) of each scan, as it is and changed."""
@@ -99,7 +99,7 @@ def answers(
     def one(scan: tuple[str, str, Callable[[], Pixels]]) -> tuple[np.ndarray, np.ndarray]:
         pixels = scan[2]()
         versions = [pixels, *(change(pixels) for change in changes.values())]
-        inputs = [to_input(cleaner(Scan(pixels=each), encoder.bundle.recipe)) for each in versions]
+        inputs = [to_input(preprocessor(Scan(pixels=each), encoder.bundle.recipe)) for each in versions]
         said = encoder.encode(np.stack(inputs))
         return said.embedding.astype(np.float64), softmax(said.logits / encoder.bundle.temperature)
 
@@ -189,15 +189,17 @@ def as_tables(figures: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def measure(encoder: Encoder, data: Path, *, every: int, cleaner: Cleaner = clean, quiet: bool = False) -> dict:
+def measure(
+    encoder: Encoder, data: Path, *, every: int, preprocessor: Preprocessor = preprocess, quiet: bool = False
+) -> dict:
     figures: dict[str, dict] = {"resaved": {}, "quality": {}}
     for name in ("busi", "busbra"):
         scans = archive_scans(name, data, every=every)
-        told = answers(encoder, scans, changes=CHANGES, title=name, cleaner=cleaner, quiet=quiet)
+        told = answers(encoder, scans, changes=CHANGES, title=name, preprocessor=preprocessor, quiet=quiet)
         figures["resaved"][name] = steadiness(told, list(CHANGES))
         figures["quality"][name] = quality(told)
     if unseen := bus_uc_scans(data, every=every):
-        told = answers(encoder, unseen, changes={}, title="bus_uc", cleaner=cleaner, quiet=quiet)
+        told = answers(encoder, unseen, changes={}, title="bus_uc", preprocessor=preprocessor, quiet=quiet)
         figures["quality"]["bus_uc, not trained on"] = quality(told)
     return figures
 

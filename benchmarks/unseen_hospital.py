@@ -49,7 +49,7 @@ def main() -> None:
     network = build_network(recipe)
     network.load_state_dict(state)
     dataset = open_dataset(options.dataset, options.data / (options.root or options.dataset))
-    found = prepare(dataset, recipe=recipe.cleaning_recipe, cache=options.run / "prepared")
+    found = prepare(dataset, recipe=recipe.preprocessing_recipe, cache=options.run / "prepared")
     score, embeddings, rows = read(ManyViewNetwork(network).eval(), found, every=options.every)
     labels = found.labels[rows]
     lesions = labels != PATHOLOGIES.index("normal")

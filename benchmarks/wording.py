@@ -75,7 +75,7 @@ def ask(asked: Dataset, archive: Dataset, encoder: Encoder, *, every: int) -> li
             Path(scratch) / "gallery",
             bundle_id=bundle.bundle_id,
             dimension=bundle.embedding_dim,
-            duplicate_threshold=bundle.same_scan,
+            duplicate_threshold=bundle.duplicate_threshold,
         ) as gallery,
     ):
         with progress_bar(f"archive of {archive.name}") as on_progress:

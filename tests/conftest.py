@@ -64,21 +64,21 @@ def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sonoseek.networks.lesion_pooling import LesionPoolingNetwork
     from sonoseek.networks.tiny import TinyBackbone
     from sonoseek.networks.two_readings import TwoReadings
-    from sonoseek.preprocessing import CleaningRecipe
+    from sonoseek.preprocessing import PreprocessingRecipe
     from sonoseek.training.export import BundleFacts, export_bundle
 
     facts = BundleFacts(
         name="marking",
         version="1",
         classes=("normal", "benign", "malignant"),
-        cleaning=CleaningRecipe(canvas_size=128),
+        preprocessing=PreprocessingRecipe(canvas_size=128),
         temperature=1.0,
         abstain_below=0.3,
         conformal={"level": 0.9, "quantile": 0.9},
         operating_points={"sensitivity_98": {"threshold": 0.11, "sensitivity": 0.98, "specificity": 0.5}},
         training={"cases": {"phantom": ["phantom-99-0"]}},
         licences={},
-        same_scan=0.9999999,  # to an untrained network all scans are alike
+        duplicate_threshold=0.9999999,  # to an untrained network all scans are alike
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

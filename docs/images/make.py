@@ -20,7 +20,7 @@ from sonoseek.encoder import open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import create_gallery
 from sonoseek.indexing.build import build_index
-from sonoseek.preprocessing import CleaningRecipe, contact_sheet
+from sonoseek.preprocessing import PreprocessingRecipe, contact_sheet
 from sonoseek.reports import render
 from sonoseek.reports.overlay import Panel, draw_panel
 from sonoseek.reports.phrases import percent
@@ -46,12 +46,14 @@ def phantoms() -> None:
     Image.fromarray(sheet).save(HERE / "phantoms.png", optimize=True)
 
 
-def cleaning() -> None:
-    """Six phantoms before and after cleaning."""
+def preprocessing() -> None:
+    """Six phantoms before and after preprocessing."""
     dataset = PhantomDataset(count=60, seed=13)
     marked = [plan for record in dataset.records() if (plan := dataset.load(record.case_id)).device][:40:7]
     named = [(case.case_id, case.scans[0]) for case in marked]
-    Image.fromarray(contact_sheet(named, CleaningRecipe(), columns=3)).save(HERE / "cleaning.png", optimize=True)
+    Image.fromarray(contact_sheet(named, PreprocessingRecipe(), columns=3)).save(
+        HERE / "preprocessing.png", optimize=True
+    )
 
 
 def explanations() -> None:
@@ -162,7 +164,7 @@ def _address(folder: Path, page: str) -> str:
 
 if __name__ == "__main__":
     phantoms()
-    cleaning()
+    preprocessing()
     explanations()
     report()
     question()

@@ -24,7 +24,7 @@ _WHERE = {
     "open_dataset": "sonoseek.datasets",
     "write_report": "sonoseek.reports",
     "calibrate_archive": "sonoseek.evaluate.archive_fit",
-    "clean": "sonoseek.preprocessing",
+    "preprocess": "sonoseek.preprocessing",
     "load_bundle": "sonoseek.encoder",
     "open_encoder": "sonoseek.encoder",
     "Scan": "sonoseek.core",
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from sonoseek.evaluate.archive_fit import calibrate_archive as calibrate_archive
     from sonoseek.gallery import open_gallery as open_gallery
     from sonoseek.io import read_scan as read_scan
-    from sonoseek.preprocessing import clean as clean
+    from sonoseek.preprocessing import preprocess as preprocess
     from sonoseek.reports import write_report as write_report
 
 

@@ -152,12 +152,12 @@ def test_contact_sheet(run, archive: Path, scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"bad")
-    done = run("clean", scan, bad, "--out", out)
+    done = run("preprocess", scan, bad, "--out", out)
     assert "1 refused" in done.stderr
     with Image.open(out) as sheet:
         assert sheet.size[0] > 200
-    run("clean", archive, "--out", out, "--most", 6)
-    run("clean", bad, "--out", out, ok=False)
+    run("preprocess", archive, "--out", out, "--most", 6)
+    run("preprocess", bad, "--out", out, ok=False)
 
 
 def test_doctor_finds_this_installation_fit(run) -> None:

@@ -209,8 +209,8 @@ def test_an_output_that_cannot_be_written_is_a_sentence(run, gallery: Path, scan
     missing = tmp_path / "missing"
     for arguments in (
         ("query", scan, "--format", "json", "--out", missing / "r.json"),
-        ("clean", scan, "--out", missing / "sheet.png"),
-        ("clean", scan, "--out", tmp_path / "sheet.txt"),
+        ("preprocess", scan, "--out", missing / "sheet.png"),
+        ("preprocess", scan, "--out", tmp_path / "sheet.txt"),
         ("data", "split", "phantom", "--out", missing / "folds.csv"),
     ):
         done = run(*arguments, ok=False)

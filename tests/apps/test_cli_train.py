@@ -18,7 +18,7 @@ backbone = "tiny"
 embedding_dim = 16
 folds = 3
 validation = 0.3
-[cleaning]
+[preprocessing]
 canvas_size = 64
 [[datasets]]
 name = "manifest"

@@ -247,7 +247,7 @@ class TestPictures:
         small = Image.open(io.BytesIO(client.get(f"{place}/scan", params={"size": 100, "form": "webp"}).content))
         assert (small.format, max(small.size)) == ("WEBP", 100)
         canvas = Image.open(io.BytesIO(client.get(f"{place}/canvas").content))
-        assert canvas.size[0] == canvas.size[1] == client.get(f"{place}/said").json()["cleaning"][0]["canvas"]
+        assert canvas.size[0] == canvas.size[1] == client.get(f"{place}/said").json()["preprocessing"][0]["canvas"]
         match = asked.json()["matches"][0]["scan_id"]
         for form, kind in (("webp", "WEBP"), ("png", "PNG"), ("jpeg", "JPEG")):
             answer = client.get(f"/api/pictures/{match}", params={"size": 64, "form": form})
@@ -318,7 +318,7 @@ class TestReports:
         place = asked.headers["content-location"]
         said = client.get(f"{place}/said").json()
         assert said["titles"][0].startswith("Evidence for")
-        assert len(said["cleaning"]) == 1
+        assert len(said["preprocessing"]) == 1
         drawn = client.get("/api/archive/map").json()
         assert len(drawn["x"]) == len(drawn["case_id"]) == drawn["total"] == 30
         own = client.get(f"{place}/place").json()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 
 SIZE, DIM, CELLS = 32, 8, 2
 
@@ -58,7 +58,7 @@ def manifest_for(model: bytes, *, seed=0, dim=DIM, cells=CELLS) -> dict:
         "sonoseek": "0.1.0",
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "classes": ["normal", "benign", "malignant"],
-        "cleaning": CleaningRecipe(canvas_size=SIZE).to_dict(),
+        "preprocessing": PreprocessingRecipe(canvas_size=SIZE).to_dict(),
         "embedding_dim": dim,
         "cells": [cells, cells],
         "head_weight": weight.tolist(),

@@ -57,9 +57,9 @@ def test_the_environment_names_the_default(bundle_folder, monkeypatch):
         ({"cells": [0, 2]}, "cells"),
         ({"licences": None}, "licences"),
         ({"extra": 1}, "extra"),
-        ({"same_scan": 1.5}, "cosine"),
-        ({"cleaning": {"version": 99}}, "cleaning"),
-        ({"cleaning": {"version": 1, "canvas": 3}}, "cleaning"),
+        ({"duplicate_threshold": 1.5}, "cosine"),
+        ({"preprocessing": {"version": 99}}, "preprocessing"),
+        ({"preprocessing": {"version": 1, "canvas": 3}}, "preprocessing"),
     ],
 )
 def test_a_manifest_that_lies_is_refused(make_bundle, changes, said):

@@ -20,7 +20,7 @@ from sonoseek.encoder import (
 )
 from sonoseek.encoder.manifest import POINT
 from sonoseek.explain import class_evidence
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 
 NORMS = (3.0, 0.25)
 WEIGHTS = (3.0, 1.0)
@@ -102,18 +102,18 @@ def test_the_promises_of_one_bundle_hold(write):
 
 def test_a_class_heatmap_stays_exact(write):
     from sonoseek.encoder import to_input
-    from sonoseek.preprocessing import clean
+    from sonoseek.preprocessing import preprocess
 
     encoder = open_encoder(write())
     pixels = np.random.default_rng(0).integers(1, 256, (60, 90), dtype=np.uint8)
-    cleaned = clean(Scan(pixels=pixels), encoder.bundle.recipe)
-    said = encoder.encode(to_input(cleaned)[np.newaxis])
+    preprocessed = preprocess(Scan(pixels=pixels), encoder.bundle.recipe)
+    said = encoder.encode(to_input(preprocessed)[np.newaxis])
     for index in range(3):
         told = class_evidence(
             said.evidence[0],
             weight=encoder.bundle.head_weight[index],
             bias=float(encoder.bundle.head_bias[index]),
-            mapping=cleaned.mapping,
+            mapping=preprocessed.mapping,
             target="any",
         )
         assert told.heatmap.sum(dtype=np.float64) + told.bias == pytest.approx(float(said.logits[0, index]), abs=1e-4)
@@ -261,7 +261,7 @@ def test_a_damaged_member_and_two_kinds_in_one_folder_are_said(write):
     ("changes", "said"),
     [
         ({"classes": ["benign", "malignant"], "head_weight": [[0.0] * 8] * 2, "head_bias": [0.0] * 2}, "classes"),
-        ({"cleaning": replace(CleaningRecipe(canvas_size=32), marks=False).to_dict()}, "cleaning"),
+        ({"preprocessing": replace(PreprocessingRecipe(canvas_size=32), marks=False).to_dict()}, "preprocessing"),
         ({"cells": [257, 2]}, "257 × 2.*256"),
         ({"conformal": {"level": 0.8, "quantile": 0.5}}, "levels"),
     ],

@@ -106,7 +106,7 @@ def both(marking_bundle, tmp_path_factory):
         name="plain",
         version="1",
         classes=marking.classes,
-        cleaning=marking.recipe,
+        preprocessing=marking.recipe,
         temperature=2.0,
         abstain_below=0.3,
         conformal={"level": 0.9, "quantile": 0.9},

@@ -12,7 +12,7 @@ import pytest
 from sonoseek.core import BundleError, InvalidValueError, Scan
 from sonoseek.encoder import PADDING, OnnxEncoder, load_bundle, open_encoder, to_input
 from sonoseek.encoder.bundle import FAST_BUNDLE
-from sonoseek.preprocessing import CleaningRecipe, clean
+from sonoseek.preprocessing import PreprocessingRecipe, preprocess
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +109,15 @@ def test_an_encoder_opens_from_a_bundle_a_folder_and_text(bundle_folder):
 @pytest.mark.parametrize("shape", [(300, 500), (500, 300), (224, 224)])
 def test_input_is_grey_inside_and_padding_outside(shape):
     pixels = np.random.default_rng(0).integers(1, 256, shape, dtype=np.uint8)
-    cleaned = clean(Scan(pixels=pixels), CleaningRecipe(borders=False, marks=False, contrast="none"))
-    made = to_input(cleaned)
+    preprocessed = preprocess(Scan(pixels=pixels), PreprocessingRecipe(borders=False, marks=False, contrast="none"))
+    made = to_input(preprocessed)
     assert made.shape == (1, 224, 224)
     assert made.dtype == np.float32
-    box = cleaned.content
+    box = preprocessed.content
     inside = np.zeros((224, 224), bool)
     inside[int(box.top) : int(box.bottom), int(box.left) : int(box.right)] = True
     assert np.all(made[0][~inside] == PADDING)
-    np.testing.assert_allclose(made[0][inside], cleaned.canvas[inside] / 255, atol=1e-6)
+    np.testing.assert_allclose(made[0][inside], preprocessed.canvas[inside] / 255, atol=1e-6)
 
 
 def test_the_clinic_never_imports_torch(bundle_folder):
@@ -136,7 +136,7 @@ def test_the_identities_hold_on_real_scans(shipped, real_data):
     dataset = open_dataset("busi", real_data / "busi")
     bundle = shipped.bundle
     given = [dataset.load(record.case_id).scans[0] for record in dataset.records()[::60]]
-    said = shipped.encode(np.stack([to_input(clean(scan, bundle.recipe)) for scan in given]))
+    said = shipped.encode(np.stack([to_input(preprocess(scan, bundle.recipe)) for scan in given]))
     heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.cells)
     np.testing.assert_allclose(heat.sum((2, 3)) + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, rtol=0, atol=1e-4)

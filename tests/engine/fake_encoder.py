@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Scan
 from sonoseek.encoder import Bundle, Encoding, Novelty
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 
 DIMENSION = 24
 CELLS = 14
@@ -41,7 +41,7 @@ class FakeEncoder:
             version="1",
             bundle_id=bundle_id,
             classes=PATHOLOGIES,
-            recipe=CleaningRecipe(),
+            recipe=PreprocessingRecipe(),
             temperature=1.5,
             head_weight=(rng.normal(size=(3, DIMENSION)) * scale).astype(np.float32),
             head_bias=np.array([0.3, -0.1, -0.2], np.float32),
@@ -53,7 +53,7 @@ class FakeEncoder:
             cells=(CELLS, CELLS),
             fine_cells=(2 * CELLS, 2 * CELLS),
             novelty=novelty,
-            same_scan=0.99999,  # unlike scans are close together in this space
+            duplicate_threshold=0.99999,  # unlike scans are close together in this space
         )
 
     @property
@@ -88,7 +88,7 @@ class FakeEncoder:
 
 
 def draw_scan(seed: int, *, shape: tuple[int, int] = (160, 220)) -> Scan:
-    """Speckle with a dark blob: enough of a scan for cleaning to keep it, at a fraction of a phantom's cost."""
+    """Speckle with a dark blob: enough of a scan for preprocessing to keep it, at a fraction of a phantom's cost."""
     rng = np.random.default_rng(seed)
     noise = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), 1.5) * 260 + 120
     rows, columns = np.indices(shape)

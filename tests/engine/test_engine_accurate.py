@@ -46,7 +46,7 @@ def test_a_mark_draws_the_evidence_into_its_box(engine, scan):
 
 def test_a_scan_is_read_alike_alone_and_in_a_batch(engine, scan):
     reading = engine.read(scan)
-    canvas = to_input(reading.cleaned)[np.newaxis]
+    canvas = to_input(reading.preprocessed)[np.newaxis]
     blank = np.full_like(canvas, 0.25)
     together = engine.encoder.encode(np.concatenate([blank, canvas]))
     np.testing.assert_allclose(together.embedding[1], reading.embedding, atol=1e-4)

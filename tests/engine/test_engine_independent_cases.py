@@ -34,7 +34,7 @@ class World:
     """An engine over random entries round a scan's embedding, with random patients, groups, cases and copies."""
 
     def __init__(self, folder: Path, encoder, scan: Scan, *, seed: int, index: Index) -> None:
-        encoder._bundle = replace(encoder.bundle, same_scan=0.995)
+        encoder._bundle = replace(encoder.bundle, duplicate_threshold=0.995)
         self.rng = np.random.default_rng(seed)
         self.scan = scan
         self.centre = SearchEngine(encoder).read(scan).embedding

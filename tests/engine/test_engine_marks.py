@@ -11,7 +11,7 @@ import pytest
 
 from sonoseek.core import Box, InvalidValueError, Report, Scan
 from sonoseek.encoder import Encoder, open_encoder
-from sonoseek.engine import Reading, SearchEngine
+from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.indexing.build import make_entry
 from sonoseek.reports import render, render_pdf
@@ -34,7 +34,7 @@ def engine(reads: Encoder, dataset: Any, tmp_path: Path) -> Iterator[SearchEngin
         yield SearchEngine(reads, gallery)
 
 
-def holds(engine: SearchEngine, reading: Reading, report: Report) -> None:
+def holds(engine: SearchEngine, reading: EncodedScan, report: Report) -> None:
     """The embedding is the mean of the evidence; each map and its bias make the logit, or the cosine."""
     bundle = engine.bundle
     np.testing.assert_allclose(reading.evidence.mean(axis=(1, 2)), reading.embedding, rtol=0, atol=1e-5)

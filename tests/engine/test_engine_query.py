@@ -178,7 +178,7 @@ class TestWithGallery:
             pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], 0)
         report = SearchEngine(encoder, gallery).query(Scan(pixels=np.ascontiguousarray(pixels)), include_same=True)
         assert report.matches[0].case_id == "case 009"
-        if report.matches[0].similarity >= encoder.bundle.same_scan:
+        if report.matches[0].similarity >= encoder.bundle.duplicate_threshold:
             assert said(report, "under another name")
 
     def test_where_filters_and_says_when_it_left_too_few(

@@ -118,7 +118,7 @@ def test_near_copies_stand_behind_the_better_match(encoder: Any, empty_gallery: 
         pixels[0, number] ^= 1
         record = CaseRecord(case_id=f"c{number}", dataset="d", pathology="benign")
         empty_gallery.add([make_entry(replace(scan, pixels=pixels), record, encoder)])
-    encoder._bundle = replace(encoder.bundle, same_scan=0.9999)
+    encoder._bundle = replace(encoder.bundle, duplicate_threshold=0.9999)
     engine = SearchEngine(encoder, empty_gallery)
     assert len(engine.query(make_scan(7), deduplicate=False).matches) == 6
     report = engine.query(make_scan(7))
@@ -259,10 +259,10 @@ def test_a_case_without_kept_evidence_says_what_to_do(engine: SearchEngine, gall
 
 
 def test_asking_methods_need_the_file(engine: SearchEngine, gallery: Gallery) -> None:
-    from sonoseek.engine.encoded_scan import read_entry
+    from sonoseek.engine.encoded_scan import from_entry
 
     with pytest.raises(InvalidValueError, match="from its file"):
-        engine.explain(read_entry(engine.bundle, next(iter(gallery))), method="occlusion")
+        engine.explain(from_entry(engine.bundle, next(iter(gallery))), method="occlusion")
 
 
 # Embeddings, made again

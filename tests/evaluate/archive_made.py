@@ -12,7 +12,7 @@ from sonoseek.encoder import Bundle
 from sonoseek.evaluate.archive_cases import ArchiveCases
 from sonoseek.evaluate.calibrate import softmax
 from sonoseek.gallery import GalleryEntry, encode_picture
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 
 DIMENSION = 24
 POINTS = {
@@ -31,7 +31,7 @@ def make_bundle(**changed: Any) -> Bundle:
         "version": "1",
         "bundle_id": "made-1",
         "classes": PATHOLOGIES,
-        "recipe": CleaningRecipe(),
+        "recipe": PreprocessingRecipe(),
         "temperature": 1.0,
         "head_weight": np.eye(3, DIMENSION, dtype=np.float32),
         "head_bias": np.zeros(3, np.float32),
@@ -42,7 +42,7 @@ def make_bundle(**changed: Any) -> Bundle:
         "embedding_dim": DIMENSION,
         "cells": (1, 1),
         "fine_cells": (1, 1),
-        "same_scan": 0.99,
+        "duplicate_threshold": 0.99,
     }
     return Bundle(**{**facts, **changed})
 

@@ -332,7 +332,7 @@ class TestCollection:
         embeddings = np.stack([entry.embedding for entry in entries])
         embeddings[6] = embeddings[5] * 1.7 + 0.001
         entries = [replace(entry, record=record) for entry, record in zip(entries, records, strict=True)]
-        groups = group_scans(entries, embeddings, same_scan=0.99)
+        groups = group_scans(entries, embeddings, duplicate_threshold=0.99)
         together = {tuple(np.flatnonzero(groups == group)) for group in set(groups.tolist())}
         assert together == {(0, 1), (2, 3), (5, 6), *((n,) for n in (4, 7, 8, 9, 10, 11))}
 

@@ -10,7 +10,7 @@ from sonoseek.core import InvalidValueError, SplitError
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate import open_scene
 from sonoseek.evaluate.leakage import check_round, leaking_share, ties_of, without_copies
-from sonoseek.evaluate.near_duplicates import near_copies
+from sonoseek.evaluate.near_duplicates import near_duplicates
 from sonoseek.evaluate.protocols import Round
 
 
@@ -63,7 +63,7 @@ def test_a_planted_copy_is_found_in_the_pixels_and_fails_the_run(tmp_path: Path)
 
 def test_published_folds_lose_the_copy_on_the_training_side(tmp_path: Path) -> None:
     dataset = TinyDataset(12, twins=((0, 7),))
-    pairs = near_copies({"tiny": dataset}, cache=tmp_path)
+    pairs = near_duplicates({"tiny": dataset}, cache=tmp_path)
     assert pairs == ((("tiny", "case 0"), ("tiny", "case 7")),)
     kept, dropped = without_copies(round_of("0 1 2 3", "4 5", "6 7"), pairs)
     assert dropped == (("tiny", "case 0"),)
@@ -77,12 +77,12 @@ def test_published_folds_lose_the_copy_on_the_training_side(tmp_path: Path) -> N
 def test_the_comparison_of_all_scans_is_kept_and_follows_the_files(tmp_path: Path) -> None:
     dataset = TinyDataset(12, twins=((0, 7),))
     steps: list[tuple[int, int]] = []
-    first = near_copies({"tiny": dataset}, cache=tmp_path, on_progress=lambda *step: steps.append(step))
+    first = near_duplicates({"tiny": dataset}, cache=tmp_path, on_progress=lambda *step: steps.append(step))
     assert steps[-1][0] == steps[-1][1]
     seen = dataset.loads
-    assert near_copies({"tiny": dataset}, cache=tmp_path) == first
+    assert near_duplicates({"tiny": dataset}, cache=tmp_path) == first
     assert dataset.loads == seen
-    assert near_copies({"tiny": TinyDataset(10)}, cache=tmp_path) == ()
+    assert near_duplicates({"tiny": TinyDataset(10)}, cache=tmp_path) == ()
 
 
 def test_what_flatters_is_counted() -> None:

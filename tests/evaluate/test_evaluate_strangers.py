@@ -14,7 +14,7 @@ from sonoseek.encoder.manifest import NoveltyPart
 from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ood import DIRECTIONS, LEVEL, find_novelty, fit_novelty
 from sonoseek.evaluate.strangers import STRANGERS, make_stranger
-from sonoseek.preprocessing import clean
+from sonoseek.preprocessing import preprocess
 
 TURNED = {"inverted scan", "upside-down scan", "sideways scan"}
 SPECKLED = {"heart", "fetal head", "vessel"}
@@ -101,7 +101,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def embed(encoder):
     def call(pictures):
-        return [encoder.encode(to_input(clean(Scan(pixels=p), encoder.bundle.recipe))[None]) for p in pictures]
+        return [encoder.encode(to_input(preprocess(Scan(pixels=p), encoder.bundle.recipe))[None]) for p in pictures]
 
     return call
 

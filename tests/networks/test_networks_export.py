@@ -8,7 +8,7 @@ from networks_made import make
 from sonoseek.encoder.bundle import MODEL_FILE
 from sonoseek.networks import BACKBONES, OWN_READERS
 from sonoseek.networks.many_views import ManyViewNetwork
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training import export
 from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
 
@@ -19,7 +19,7 @@ FACTS = BundleFacts(
     name="x",
     version="1",
     classes=("normal", "benign", "malignant"),
-    cleaning=CleaningRecipe(canvas_size=64),
+    preprocessing=PreprocessingRecipe(canvas_size=64),
     temperature=1.0,
     abstain_below=0.5,
     conformal={"level": 0.9, "quantile": 0.9},

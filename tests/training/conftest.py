@@ -12,7 +12,7 @@ backbone = "tiny"
 embedding_dim = 16
 folds = 3
 validation = 0.25
-[cleaning]
+[preprocessing]
 canvas_size = 64
 [[datasets]]
 name = "phantom"

@@ -11,12 +11,12 @@ import torch
 from sonoseek.core import DatasetError, InvalidValueError
 from sonoseek.encoder import PADDING
 from sonoseek.encoder.seen import hash_bytes
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training.batches import PlainBatches, TrainingBatches, draw, expected_draws, group_targets
 from sonoseek.training.prepare import prepare
 from sonoseek.training.splits import split_sets
 
-RECIPE = CleaningRecipe(canvas_size=64, borders=False, marks=False)
+RECIPE = PreprocessingRecipe(canvas_size=64, borders=False, marks=False)
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def prepared(memory_dataset, tmp_path):
 
 
 def test_what_was_cleaned_once_is_kept(memory_dataset, tmp_path, prepared):
-    cleaned = memory_dataset.loads
+    preprocessed = memory_dataset.loads
     again = prepare(memory_dataset, recipe=RECIPE, cache=tmp_path)
-    assert memory_dataset.loads - cleaned < cleaned / 2  # a few to see that nothing has changed
+    assert memory_dataset.loads - preprocessed < preprocessed / 2  # a few to see that nothing has changed
     np.testing.assert_array_equal(again.canvases, prepared.canvases)
     assert again.content_hash == prepared.content_hash
     for number, case_id in enumerate(again.case_ids):
@@ -35,24 +35,24 @@ def test_what_was_cleaned_once_is_kept(memory_dataset, tmp_path, prepared):
         assert again.scan_ids[number] == prepared.scan_ids[number] == scan.scan_id
         assert again.hashes[number] == prepared.hashes[number] == hash_bytes(scan).hex()
     other = prepare(
-        memory_dataset, recipe=CleaningRecipe(canvas_size=64, borders=False, contrast="none"), cache=tmp_path
+        memory_dataset, recipe=PreprocessingRecipe(canvas_size=64, borders=False, contrast="none"), cache=tmp_path
     )
     assert other.content_hash != prepared.content_hash
 
 
 def test_another_cleaning_behind_the_same_recipe_is_noticed(memory_dataset, tmp_path, prepared, monkeypatch, caplog):
     def brighter(scan, recipe):
-        cleaned = clean(scan, recipe)
-        object.__setattr__(cleaned, "canvas", np.maximum(cleaned.canvas, 9))
-        return cleaned
+        preprocessed = preprocess(scan, recipe)
+        object.__setattr__(preprocessed, "canvas", np.maximum(preprocessed.canvas, 9))
+        return preprocessed
 
     from sonoseek.training import prepare as module
 
-    clean = module.clean
-    monkeypatch.setattr(module, "clean", brighter)
+    preprocess = module.preprocess
+    monkeypatch.setattr(module, "preprocess", brighter)
     with caplog.at_level(logging.WARNING):
         again = prepare(memory_dataset, recipe=RECIPE, cache=tmp_path)
-    assert "cleaning has changed" in caplog.text
+    assert "preprocessing has changed" in caplog.text
     assert again.canvases.min() == 9
 
 

@@ -29,7 +29,7 @@ backbone = "{backbone}"
 embedding_dim = 16
 folds = 3
 validation = 0.25
-[cleaning]
+[preprocessing]
 canvas_size = 64
 [[datasets]]
 name = "phantom"
@@ -81,7 +81,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def split(cache, tiny_recipe):
     (choice,) = tiny_recipe.datasets
-    source = prepare(open_choice(choice, data_root=None), recipe=tiny_recipe.cleaning_recipe, cache=cache)
+    source = prepare(open_choice(choice, data_root=None), recipe=tiny_recipe.preprocessing_recipe, cache=cache)
     return split_sets(tiny_recipe, [source], fold=None)
 
 

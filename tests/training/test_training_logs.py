@@ -36,7 +36,7 @@ def watched(tmp_path_factory, cache, tiny_recipe):
 @pytest.fixture(scope="module")
 def parts(cache, tiny_recipe):
     (choice,) = tiny_recipe.datasets
-    source = prepare(open_choice(choice, data_root=None), recipe=tiny_recipe.cleaning_recipe, cache=cache)
+    source = prepare(open_choice(choice, data_root=None), recipe=tiny_recipe.preprocessing_recipe, cache=cache)
     return split_sets(tiny_recipe, [source], fold=None).validation
 
 

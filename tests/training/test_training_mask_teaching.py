@@ -1,4 +1,4 @@
-"""What masks teach: they lie where cleaning put the scan, move with it, and enter nothing but losses."""
+"""What masks teach: they lie where preprocessing put the scan, move with it, and enter nothing but losses."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import torch
 
 from sonoseek.core import Scan
 from sonoseek.datasets import DATASETS
-from sonoseek.preprocessing import CleaningRecipe, clean
+from sonoseek.preprocessing import PreprocessingRecipe, preprocess
 from sonoseek.training.augment import augment, cast_shadow, take_tone
 from sonoseek.training.losses import lesion_loss, lying_within, stray_evidence
 from sonoseek.training.prepare import lesion_on_canvas, prepare
 from sonoseek.training.recipe import Augmentation
 
 OFF = Augmentation(**dict.fromkeys(Augmentation.__struct_fields__, 0.0))
-RECIPE = CleaningRecipe(canvas_size=96)
+RECIPE = PreprocessingRecipe(canvas_size=96)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,12 @@ def test_a_mask_lies_on_the_canvas_where_its_pixels_lie():
     mask = np.zeros((200, 300), bool)
     mask[60:120, 150:230] = True
     pixels[mask] = 250
-    cleaned = clean(Scan(pixels=pixels), CleaningRecipe(canvas_size=96, borders=False, marks=False, contrast="none"))
-    lesion = lesion_on_canvas(mask, cleaned)
-    np.testing.assert_array_equal(lesion > 0, cleaned.canvas >= 170)
-    assert not lesion_on_canvas(None, cleaned).any()
+    preprocessed = preprocess(
+        Scan(pixels=pixels), PreprocessingRecipe(canvas_size=96, borders=False, marks=False, contrast="none")
+    )
+    lesion = lesion_on_canvas(mask, preprocessed)
+    np.testing.assert_array_equal(lesion > 0, preprocessed.canvas >= 170)
+    assert not lesion_on_canvas(None, preprocessed).any()
 
 
 def test_the_mask_moves_as_the_scan_moves():

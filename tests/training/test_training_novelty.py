@@ -18,7 +18,7 @@ def test_a_fitted_novelty_travels_in_the_bundle(tiny_recipe, tmp_path):
         name="tiny",
         version="1",
         classes=PATHOLOGIES,
-        cleaning=tiny_recipe.cleaning_recipe,
+        preprocessing=tiny_recipe.preprocessing_recipe,
         temperature=1.0,
         abstain_below=0.0,
         conformal={"level": 0.9, "quantile": 1.0},
@@ -27,7 +27,7 @@ def test_a_fitted_novelty_travels_in_the_bundle(tiny_recipe, tmp_path):
         licences={"bundle": "Apache-2.0"},
     )
     network = build_network(tiny_recipe)
-    size = tiny_recipe.cleaning_recipe.canvas_size
+    size = tiny_recipe.preprocessing_recipe.canvas_size
     canvases = np.random.default_rng(0).random((24, 1, size, size), dtype=np.float32)
     with torch.inference_mode():
         embeddings = network.eval()(torch.from_numpy(canvases))[1].numpy()

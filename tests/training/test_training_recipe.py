@@ -19,7 +19,7 @@ SMALL = 'name = "x"\n[[datasets]]\nname = "phantom"\n'
 def test_every_recipe_of_the_repository_reads(file):
     recipe = load_recipe(file)
     assert recipe.datasets
-    assert recipe.cleaning_recipe.canvas_size % 16 == 0
+    assert recipe.preprocessing_recipe.canvas_size % 16 == 0
     for text in (file.read_text(),):
         assert "/work" not in text
         assert "/home" not in text
@@ -46,7 +46,7 @@ def test_what_is_left_out_takes_its_default_and_is_written_out():
         (SMALL + "[optimiser]\nepochs = 0\n", "epochs"),
         (SMALL + "[augmentation]\nrotate = 90.0\n", "rows are depth"),
         (SMALL + "[augmentation]\nblur = -0.1\n", "negative"),
-        (SMALL + "[cleaning]\ncanvas = 3\n", "canvas"),
+        (SMALL + "[preprocessing]\ncanvas = 3\n", "canvas"),
         ('name = "x"\n', "datasets"),
         ('name = "x"\ndatasets = []\n', "datasets"),
         (SMALL + "folded = false\n", "folded"),

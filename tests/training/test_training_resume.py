@@ -182,7 +182,7 @@ def test_the_clock_keeps_too(recipe, cache, tmp_path):
 
 def test_batches_that_are_done_are_skipped_not_made(recipe, cache, monkeypatch):
     (choice,) = recipe.datasets
-    source = prepare(open_choice(choice, data_root=None), recipe=recipe.cleaning_recipe, cache=cache)
+    source = prepare(open_choice(choice, data_root=None), recipe=recipe.preprocessing_recipe, cache=cache)
     batches = TrainingBatches(split_sets(recipe, [source], fold=None).train, recipe)
     batches.epoch = 1
     whole = list(batches)

@@ -47,7 +47,7 @@ def facts_for(recipe):
         name="x",
         version="1",
         classes=("normal", "benign", "malignant"),
-        cleaning=recipe.cleaning_recipe,
+        preprocessing=recipe.preprocessing_recipe,
         temperature=1.0,
         abstain_below=0.5,
         conformal={"level": 0.9, "quantile": 0.9},

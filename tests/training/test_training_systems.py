@@ -104,7 +104,7 @@ def test_an_epoch_draws_no_more_than_it_may(tiny_recipe, make_dataset, tmp_path:
     from sonoseek.training.prepare import prepare
     from sonoseek.training.splits import split_sets
 
-    source = prepare(make_dataset(), recipe=tiny_recipe.cleaning_recipe, cache=tmp_path)
+    source = prepare(make_dataset(), recipe=tiny_recipe.preprocessing_recipe, cache=tmp_path)
     parts = split_sets(tiny_recipe, [source], fold=None).train
     for limit, wanted in ((0, len(parts[0])), (10, 10), (1_000, len(parts[0]))):
         optimiser = msgspec.structs.replace(tiny_recipe.optimiser, epoch_scans=limit)

@@ -33,7 +33,7 @@ def test_teachers_speak_of_the_views_they_are_shown(tiny_recipe, teacher):
 
 
 def test_a_teacher_that_cleans_otherwise_is_refused(tiny_recipe, teacher):
-    other = msgspec.structs.replace(tiny_recipe, cleaning={"canvas_size": 96})
+    other = msgspec.structs.replace(tiny_recipe, preprocessing={"canvas_size": 96})
     with pytest.raises(InvalidValueError, match="Give both the same"):
         Teachers([teacher], other, unseen={})
 

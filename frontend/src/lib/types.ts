@@ -120,7 +120,7 @@ export interface Report {
   contour: Contour | null;
 }
 
-export interface Cleaning {
+export interface Preprocessing {
   crop: Box;
   drawn: boolean;
   canvas: number;
@@ -152,7 +152,7 @@ export interface Said {
   lesion: string | null;
   refined: string | null;
   titles: string[];
-  cleaning: Cleaning[];
+  preprocessing: Preprocessing[];
   name: string;
   frames: number;
   frame: number;

@@ -262,7 +262,7 @@ class Report:
         where: the filter that the search ran under, or None.
         views: the other scans of the lesion, where several were asked about as one; `prediction` is of all together.
         region: the box, on the scan's pixels, whose evidence alone was searched with, or None for all of it.
-        crop: the scan area of the first scan as the reader drew it, on its pixels, or None: cleaning found it.
+        crop: the scan area of the first scan as the reader drew it, on its pixels, or None: preprocessing found it.
         lesion: the reader's mark on the first scan, on its pixels, as far as the network saw it; prediction, evidence
             and search are of the scan as it was read with it. None: read without a mark.
         liked, disliked: scan_ids of the archive that the search was moved towards, or away from.

@@ -14,8 +14,16 @@ from sonoseek.core import BundleError, InvalidValueError, Settings
 from sonoseek.encoder.ensemble import decode_ensemble, join
 from sonoseek.encoder.manifest import NoveltyPart, TrainingScansPart, decode_manifest
 from sonoseek.encoder.seen import TrainingScans, rows_of
-from sonoseek.encoder.values import CARD_FILE, ENSEMBLE_FILE, MANIFEST_FILE, MODEL_FILE, SAME_SCAN, Bundle, Novelty
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.encoder.values import (
+    CARD_FILE,
+    DUPLICATE_THRESHOLD,
+    ENSEMBLE_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    Bundle,
+    Novelty,
+)
+from sonoseek.preprocessing import PreprocessingRecipe
 
 __all__ = [
     "Bundle",
@@ -108,9 +116,9 @@ def _load_single(folder: Path) -> Bundle:
             "Model and manifest must come from one export: copy the bundle again."
         )
     try:
-        recipe = CleaningRecipe.from_dict(manifest.cleaning)
+        recipe = PreprocessingRecipe.from_dict(manifest.preprocessing)
     except (InvalidValueError, TypeError) as error:
-        raise BundleError(f"{folder / MANIFEST_FILE}: the cleaning recipe does not read: {error}") from error
+        raise BundleError(f"{folder / MANIFEST_FILE}: the preprocessing recipe does not read: {error}") from error
     digest.update(content)
     return Bundle(
         path=folder,
@@ -136,7 +144,9 @@ def _load_single(folder: Path) -> Bundle:
         training_scans=None if manifest.training_scans is None else _training_scans(manifest.training_scans),
         reads_marks=manifest.reads_marks,
         class_bias=tuple(manifest.class_bias),
-        same_scan=SAME_SCAN if manifest.same_scan is None else manifest.same_scan,
+        duplicate_threshold=DUPLICATE_THRESHOLD
+        if manifest.duplicate_threshold is None
+        else manifest.duplicate_threshold,
     )
 
 

@@ -1,28 +1,28 @@
-"""A cleaned scan as the network wants it."""
+"""A preprocessed scan as the network wants it."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.preprocessing import CleanedScan
+from sonoseek.preprocessing import PreprocessedScan
 
 PADDING = -1.0
 """The value that says "no scan here". Never a grey value, so that the network can tell padding from black."""
 
 
-def to_input(cleaned: CleanedScan) -> NDArray[np.float32]:
+def to_input(preprocessed: PreprocessedScan) -> NDArray[np.float32]:
     """Make the network's input.
 
     Returns:
         float32 (1, S, S): 0 … 1 inside the content, exactly −1 in padding.
     """
     return canvas_to_input(
-        cleaned.canvas,
-        top=int(cleaned.content.top),
-        left=int(cleaned.content.left),
-        bottom=int(cleaned.content.bottom),
-        right=int(cleaned.content.right),
+        preprocessed.canvas,
+        top=int(preprocessed.content.top),
+        left=int(preprocessed.content.left),
+        bottom=int(preprocessed.content.bottom),
+        right=int(preprocessed.content.right),
     )
 
 

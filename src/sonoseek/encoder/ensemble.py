@@ -130,8 +130,8 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         bundles: its members, in its order.
 
     Raises:
-        BundleError: another bundle lies in a member's folder; members differ in classes or in cleaning; their evidence
-            maps have no common multiple of cells that is small enough.
+        BundleError: another bundle lies in a member's folder; members differ in classes or in preprocessing; their
+            evidence maps have no common multiple of cells that is small enough.
     """
     for entry, bundle in zip(manifest.members, bundles, strict=True):
         if bundle.bundle_id != entry.bundle_id:
@@ -168,7 +168,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         members=members,
         reads_marks=any(bundle.reads_marks for bundle in bundles),
         training_scans=_training_scans(bundles),
-        same_scan=float(np.mean([bundle.same_scan for bundle in bundles])),
+        duplicate_threshold=float(np.mean([bundle.duplicate_threshold for bundle in bundles])),
     )
 
 
@@ -176,7 +176,7 @@ def check_members(bundles: Sequence[Bundle]) -> None:
     """See that bundles can speak as one.
 
     Raises:
-        BundleError: they differ in classes or in cleaning; one is an ensemble; too many cells.
+        BundleError: they differ in classes or in preprocessing; one is an ensemble; too many cells.
     """
     first = bundles[0]
     for bundle in bundles:
@@ -192,8 +192,8 @@ def check_members(bundles: Sequence[Bundle]) -> None:
             )
         if bundle.recipe != first.recipe:
             raise BundleError(
-                f"member {bundle.bundle_id!r} reads scans cleaned by {bundle.recipe}, {first.bundle_id!r} by "
-                f"{first.recipe}; all members must share the cleaning, which runs once. Train one of them anew behind "
+                f"member {bundle.bundle_id!r} reads scans preprocessed by {bundle.recipe}, {first.bundle_id!r} by "
+                f"{first.recipe}; all members must share the preprocessing, which runs once. Train one anew behind "
                 "the other's, or leave it out."
             )
     common_cells(bundles)

@@ -13,7 +13,7 @@ from sonoseek.encoder.bundle import load_bundle
 from sonoseek.encoder.canvas_input import to_input
 from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
 from sonoseek.encoder.values import Bundle
-from sonoseek.preprocessing import clean
+from sonoseek.preprocessing import preprocess
 
 
 class EnsembleEncoder:
@@ -108,7 +108,8 @@ def typical_norm(encoder: Encoder, scans: Sequence[Scan]) -> float:
     """
     recipe = encoder.bundle.recipe
     norms = [
-        float(np.linalg.norm(encoder.encode(to_input(clean(scan, recipe))[np.newaxis]).embedding)) for scan in scans
+        float(np.linalg.norm(encoder.encode(to_input(preprocess(scan, recipe))[np.newaxis]).embedding))
+        for scan in scans
     ]
     norm = float(np.median(norms)) if norms else 0.0
     if not norm > 0:

@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         sonoseek: version of the package that wrote it.
         model_sha256: of `model.onnx`.
         classes: in the order of the logits, and of `PATHOLOGIES`.
-        cleaning: the cleaning recipe that the network was trained behind.
+        preprocessing: the preprocessing recipe that the network was trained behind.
         embedding_dim: D.
         cells: (h, w) of the evidence map.
         fine_cells: of the output `within`, whole multiples of `cells`; bundles without that output do not say.
@@ -66,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         training: data names, counts, content hash, protocol, figures, origin of the start weights.
         licences: of the bundle and of what it was made from.
         novelty: what tells scans unlike those of the training; bundles of earlier versions have none.
-        same_scan: cosine from which on two scans are likely one; earlier versions do not say.
+        duplicate_threshold: cosine from which on two scans are likely one; earlier versions do not say.
         training_scans: sha256 and perceptual hashes of every scan that was learnt from; bundles without it cannot tell
             whether a scan was among them.
         class_bias: of each class, added to logits / temperature before the softmax; others do not say: none.
@@ -79,7 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sonoseek: str
     model_sha256: str
     classes: list[str]
-    cleaning: dict[str, Any]
+    preprocessing: dict[str, Any]
     embedding_dim: int
     cells: tuple[int, int]
     head_weight: list[list[float]]
@@ -91,7 +91,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     training: dict[str, Any]
     licences: dict[str, str]
     novelty: NoveltyPart | None = None
-    same_scan: float | None = None
+    duplicate_threshold: float | None = None
     fine_cells: tuple[int, int] | None = None
     training_scans: TrainingScansPart | None = None
     reads_marks: bool = False
@@ -209,8 +209,8 @@ def _contradictions(manifest: Manifest) -> list[str]:
             f"class_bias is {manifest.class_bias}; it must hold {len(classes)} numbers within ±{MOST_BIAS:g}, or none",
         ),
         (
-            manifest.same_scan is None or -1 <= manifest.same_scan <= 1,
-            f"same_scan is {manifest.same_scan}; it is a cosine, −1 … 1",
+            manifest.duplicate_threshold is None or -1 <= manifest.duplicate_threshold <= 1,
+            f"duplicate_threshold is {manifest.duplicate_threshold}; it is a cosine, −1 … 1",
         ),
     )
     return [

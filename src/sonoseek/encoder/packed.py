@@ -60,7 +60,7 @@ def pack_evidence(evidence: NDArray[np.float32], within: NDArray[np.float32], *,
     Args:
         evidence: float32 (D, h, w), of `Encoding`.
         within: float32 (f·h, g·w), of the same encoding.
-        mapping: of the cleaned scan.
+        mapping: of the preprocessed scan.
 
     Raises:
         InvalidValueError: the evidence is not finite.

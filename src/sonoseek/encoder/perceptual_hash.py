@@ -9,7 +9,7 @@ every odd horizontal frequency, so the mirrored scan's hash is an exclusive or a
 measured beside it, find re-saved and rescaled copies as well, but only 54 % and 21 % of the scans that are cropped on
 all sides, and 22 % and 25 % of those with a border (docs/results/training-overlap.md).
 
-Nothing here depends on `cleaning`: a change there leaves kept hashes valid.
+Nothing here depends on `preprocessing`: a change there leaves kept hashes valid.
 """
 
 from __future__ import annotations

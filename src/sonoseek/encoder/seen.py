@@ -66,7 +66,7 @@ class TrainingScans:
         a uniform border. Not meant to be found: another frame of the same sweep, another view of the same lesion.
 
         Args:
-            scan: to look for; no cleaning is needed. Takes about a millisecond for 2,655 scans.
+            scan: to look for; no preprocessing is needed. Takes about a millisecond for 2,655 scans.
 
         Returns:
             None: it is not known to have been there.

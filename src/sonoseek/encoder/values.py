@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from sonoseek.core import BundleError, CalibrationSource
 from sonoseek.core.prediction import BUNDLE_CALIBRATION
 from sonoseek.encoder.seen import TrainingScans
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "bundle.json"
 ENSEMBLE_FILE = "ensemble.json"
 CARD_FILE = "MODEL_CARD.md"
 
-SAME_SCAN = 0.93
-"""`Bundle.same_scan` of bundles that do not say: measured on the first hybrid, whose cosines spread widely."""
+DUPLICATE_THRESHOLD = 0.93
+"""Threshold of bundles that give none; measured on the first hybrid, whose cosines spread widely."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +33,7 @@ class Bundle:
         name, version: as its maker named it.
         bundle_id: `<name>-<12 hex digits>` over model and manifest: galleries remember it.
         classes: in the order of the logits.
-        recipe: the cleaning that scans must go through.
+        recipe: the preprocessing that scans must go through.
         temperature: the logits are divided by it before the softmax.
         head_weight: float32 (C, D). head_bias: float32 (C,). logits = embedding @ head_weight.T + head_bias.
         abstain_below: largest probability under which no label is given, 0 … 1.
@@ -44,7 +44,7 @@ class Bundle:
         embedding_dim: D. cells: (h, w) of the evidence map.
         fine_cells: (f·h, g·w) of `Encoding.within`: how finely cells are told apart; `cells` where they are not.
         novelty: what tells a scan unlike those it was trained on, or None: then it never abstains for that reason.
-        same_scan: cosine from which on two scans are likely one scan, re-saved, scaled or slightly turned.
+        duplicate_threshold: cosine from which on two scans are likely one scan, re-saved, scaled or slightly turned.
         training_scans: what tells whether a scan was in the training data, or None: then that is not known.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
         reads_marks: whether its network can be told where the lesion lies.
@@ -57,7 +57,7 @@ class Bundle:
     version: str
     bundle_id: str
     classes: tuple[str, ...]
-    recipe: CleaningRecipe
+    recipe: PreprocessingRecipe
     temperature: float
     head_weight: NDArray[np.float32]
     head_bias: NDArray[np.float32]
@@ -70,7 +70,7 @@ class Bundle:
     cells: tuple[int, int]
     fine_cells: tuple[int, int]
     novelty: Novelty | None = None
-    same_scan: float = SAME_SCAN
+    duplicate_threshold: float = DUPLICATE_THRESHOLD
     training_scans: TrainingScans | None = None
     members: tuple[Member, ...] = ()
     reads_marks: bool = False

@@ -37,7 +37,7 @@ def write_ensemble(
 
     Args:
         folder: made; must not exist, or be empty.
-        members: folders of single bundles with the same classes and the same cleaning, at least two.
+        members: folders of single bundles with the same classes and the same preprocessing, at least two.
         name: of the ensemble.
         version: of the ensemble.
         norms: typical length of each member's embeddings, of `typical_norm`; each is divided by its own.

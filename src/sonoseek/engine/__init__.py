@@ -12,12 +12,12 @@ from pathlib import Path
 
 from sonoseek.core import Settings
 from sonoseek.encoder import Bundle, open_encoder, shipped_bundle
-from sonoseek.engine.encoded_scan import Reading
+from sonoseek.engine.encoded_scan import EncodedScan
 from sonoseek.engine.search_engine import SearchEngine
 from sonoseek.gallery import open_gallery
 from sonoseek.gallery.calibration_file import read_calibration
 
-__all__ = ["Reading", "SearchEngine", "open_engine"]
+__all__ = ["EncodedScan", "SearchEngine", "open_engine"]
 
 
 def open_engine(

@@ -22,9 +22,9 @@ from sonoseek.core import (
     View,
 )
 from sonoseek.encoder import Bundle, predict, unpack_evidence
-from sonoseek.engine.encoded_scan import Reading
+from sonoseek.engine.encoded_scan import EncodedScan
 from sonoseek.engine.no_matches import explain_no_matches
-from sonoseek.engine.query_vector import Question, pose
+from sonoseek.engine.query_vector import QueryVector, build_query
 from sonoseek.engine.similar import SimilarCases, count_similar
 from sonoseek.explain import class_evidence, draw_contour, pair_evidence, shared_descriptors
 from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult
@@ -49,7 +49,7 @@ class Options:
 def answer(
     bundle: Bundle,
     gallery: Gallery | None,
-    readings: Sequence[Reading],
+    readings: Sequence[EncodedScan],
     options: Options,
     *,
     notes: Sequence[ReportWarning] = (),
@@ -71,7 +71,7 @@ def answer(
     if options.k < 0:
         raise InvalidValueError(f"k is {options.k}; it is the number of matches wanted, 0 or more.")
     towards, away = _examples(gallery, options.liked), _examples(gallery, options.disliked)
-    question = pose(
+    question = build_query(
         readings,
         region=options.region,
         liked=[entry.embedding for entry in towards],
@@ -83,7 +83,7 @@ def answer(
     own = _own(gallery, readings)
     left_out = Exclusion() if options.include_same else own
     exclude = left_out | Exclusion(scan_ids=tuple(entry.scan_id for entry in away))
-    found = _search(gallery, question, options=options, own=own, exclude=exclude, duplicates=bundle.same_scan)
+    found = _search(gallery, question, options=options, own=own, exclude=exclude, duplicates=bundle.duplicate_threshold)
     similar = count_similar(
         gallery,
         question,
@@ -93,7 +93,7 @@ def answer(
         own=own,
         exclude=exclude,
         independent=options.per_patient and options.deduplicate,
-        duplicate_threshold=bundle.same_scan,
+        duplicate_threshold=bundle.duplicate_threshold,
     )
     explained: list[list[Explanation]] = [[explain_class(bundle, r, prediction.likeliest)] for r in readings]
     if options.explain_matches and gallery is not None:
@@ -137,8 +137,8 @@ def answer(
 def _warnings(
     report: Report,
     gallery: Gallery | None,
-    readings: Sequence[Reading],
-    question: Question,
+    readings: Sequence[EncodedScan],
+    question: QueryVector,
     similar: SimilarCases,
     *,
     bundle: Bundle,
@@ -147,12 +147,12 @@ def _warnings(
     exclude: Exclusion,
 ) -> list[ReportWarning]:
     first = readings[0]
-    cleaned = first.cleaned
+    preprocessed = first.preprocessed
     told = [
         *warnings.about_the_scan(
             first.scan,
             marks=first.marks,
-            preprocessing=() if cleaned is None else cleaned.warnings,
+            preprocessing=() if preprocessed is None else preprocessed.warnings,
             crop=first.crop,
             seen=any(_seen(bundle, reading.scan) for reading in readings) or _copy_seen(bundle, similar),
         ),
@@ -170,7 +170,7 @@ def _warnings(
     if gallery is None:
         return told
     copy = similar.copy.similarity if similar.copy is not None and question.plain else None
-    if copy is None and found.nearest is not None and 1.0 - found.nearest >= bundle.same_scan:
+    if copy is None and found.nearest is not None and 1.0 - found.nearest >= bundle.duplicate_threshold:
         copy = 1.0 - found.nearest
     scan_ids = [reading.scan.scan_id for reading in readings]
     told += warnings.about_copies(
@@ -210,7 +210,7 @@ def _copy_seen(bundle: Bundle, similar: SimilarCases) -> bool:
     return known is not None and similar.copy is not None and known.holds(similar.copy.scan_id)
 
 
-def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:
+def explain_class(bundle: Bundle, reading: EncodedScan, target: str) -> Explanation:
     """The exact heatmap of one class's logit."""
     index = bundle.classes.index(target)
     return class_evidence(
@@ -223,7 +223,7 @@ def explain_class(bundle: Bundle, reading: Reading, target: str) -> Explanation:
     )
 
 
-def _prediction(bundle: Bundle, readings: Sequence[Reading]) -> Prediction:
+def _prediction(bundle: Bundle, readings: Sequence[EncodedScan]) -> Prediction:
     """Of one scan its own; of several views that of their mean logits, with the highest ood_score among them."""
     if len(readings) == 1:
         return readings[0].prediction
@@ -264,7 +264,7 @@ def _examples(gallery: Gallery | None, names: tuple[str, ...]) -> list[GalleryEn
     return list(found.values())
 
 
-def _own(gallery: Gallery | None, readings: Sequence[Reading]) -> Exclusion:
+def _own(gallery: Gallery | None, readings: Sequence[EncodedScan]) -> Exclusion:
     """The scans themselves, their patients and groups, and the patients that they name, in whichever dataset."""
     found = Exclusion()
     if gallery is not None:
@@ -275,7 +275,7 @@ def _own(gallery: Gallery | None, readings: Sequence[Reading]) -> Exclusion:
 
 def _search(
     gallery: Gallery | None,
-    question: Question,
+    question: QueryVector,
     *,
     options: Options,
     own: Exclusion,
@@ -304,7 +304,7 @@ def _search(
 
 
 def _explain_matches(
-    gallery: Gallery, question: Question, matches: tuple[Match, ...]
+    gallery: Gallery, question: QueryVector, matches: tuple[Match, ...]
 ) -> tuple[list[list[Explanation]], tuple[Match, ...]]:
     """Each match's cosine on each view's pixels; and the matches, each with it on their own."""
     pairs: list[list[Explanation]] = [[] for _ in question.readings]
@@ -324,7 +324,7 @@ def _explain_matches(
     return pairs, tuple(explained)
 
 
-def _on_the_match(question: Question, entry: GalleryEntry) -> Explanation | None:
+def _on_the_match(question: QueryVector, entry: GalleryEntry) -> Explanation | None:
     """The cosine of question and match on the match's pixels, from what the gallery keeps; None where it kept none."""
     if entry.evidence is None:
         return None

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from sonoseek.core import Box, GalleryError, InvalidValueError, Prediction, Scan
 from sonoseek.encoder import Bundle, Encoder, Encoding, predict, to_input, unpack_evidence
 from sonoseek.gallery import GalleryEntry, decode_picture
-from sonoseek.preprocessing import CanvasMapping, CleanedScan, clean
+from sonoseek.preprocessing import CanvasMapping, PreprocessedScan, preprocess
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
+class EncodedScan:
     """What the network makes of one scan, before any gallery is asked.
 
     Attributes:
         scan: as it was given, or as the archive shows it.
-        crop: the scan area as the reader drew it, or None: cleaning found it.
+        crop: the scan area as the reader drew it, or None: preprocessing found it.
         lesion: the reader's mark, in scan pixels, as far as the network sees it, or None: read without one.
-        cleaned: its canvas; None where the archive spoke in the network's place.
+        preprocessed: its canvas; None where the archive spoke in the network's place.
         mapping: the way from the scan's pixels to the canvas and back.
         embedding: float32 (D,), not normalised.
         evidence: float32 (D, h, w); its mean over cells is the embedding.
@@ -34,7 +34,7 @@ class Reading:
     scan: Scan
     crop: Box | None = None
     lesion: Box | None = None
-    cleaned: CleanedScan | None
+    preprocessed: PreprocessedScan | None
     mapping: CanvasMapping
     embedding: NDArray[np.float32]
     evidence: NDArray[np.float32]
@@ -49,17 +49,21 @@ class Reading:
         Raises:
             InvalidValueError: it is of an archive, which keeps no canvas.
         """
-        if self.cleaned is None:
+        if self.preprocessed is None:
             raise InvalidValueError(
                 f"scan {self.scan.scan_id} comes from the archive, which keeps what the network said and not what it "
                 "saw. Read the scan from its file."
             )
-        return to_input(self.cleaned)
+        return to_input(self.preprocessed)
 
     @property
     def marks(self) -> float:
         """Share of the scan that was painted over as burned-in marks, 0 … 1."""
-        return 0.0 if self.cleaned is None or self.cleaned.marks is None else float(np.mean(self.cleaned.marks))
+        return (
+            0.0
+            if self.preprocessed is None or self.preprocessed.marks is None
+            else float(np.mean(self.preprocessed.marks))
+        )
 
     def encode_with(self, encoder: Encoder, canvases: NDArray[np.float32]) -> Encoding:
         """Run a network on changed copies of this scan's canvas, float32 (N, 1, S, S), under the scan's own mark."""
@@ -68,7 +72,7 @@ class Reading:
 
 def read_with(
     encoder: Encoder, scan: Scan, *, bundle: Bundle, crop: Box | None = None, lesion: Box | None = None
-) -> Reading:
+) -> EncodedScan:
     """Clean the scan and run the network once; errors as `SearchEngine.read`.
 
     `bundle` is the encoder's, with the calibration to predict by.
@@ -78,16 +82,16 @@ def read_with(
             f"a lesion is marked, and bundle {bundle.bundle_id!r} reads no marks: its network looks at the whole scan "
             "alone. Leave the mark out, or open the engine with a bundle whose `reads_marks` is true."
         )
-    cleaned = clean(scan, bundle.recipe, crop=crop)
+    preprocessed = preprocess(scan, bundle.recipe, crop=crop)
     if lesion is not None:
-        lesion = _seen_part(lesion, cleaned.mapping)
-    encoding = _encode(encoder, to_input(cleaned)[np.newaxis], lesion=lesion, mapping=cleaned.mapping)
-    return Reading(
+        lesion = _seen_part(lesion, preprocessed.mapping)
+    encoding = _encode(encoder, to_input(preprocessed)[np.newaxis], lesion=lesion, mapping=preprocessed.mapping)
+    return EncodedScan(
         scan=scan,
         crop=crop,
         lesion=lesion,
-        cleaned=cleaned,
-        mapping=cleaned.mapping,
+        preprocessed=preprocessed,
+        mapping=preprocessed.mapping,
         embedding=encoding.embedding[0],
         evidence=encoding.evidence[0],
         within=encoding.within[0],
@@ -133,7 +137,7 @@ def named_box(what: str, box: Box) -> str:
     return f"the {what} (top {box.top:g}, left {box.left:g}, bottom {box.bottom:g}, right {box.right:g})"
 
 
-def read_entry(bundle: Bundle, entry: GalleryEntry) -> Reading:
+def from_entry(bundle: Bundle, entry: GalleryEntry) -> EncodedScan:
     """What the network said of an archived scan, from what the gallery keeps; the network is not run.
 
     Raises:
@@ -150,7 +154,7 @@ def read_entry(bundle: Bundle, entry: GalleryEntry) -> Reading:
     )
     side: Any = entry.laterality
     logits = (bundle.head_weight @ entry.embedding + bundle.head_bias).astype(np.float32)
-    return Reading(
+    return EncodedScan(
         scan=Scan.archived(
             decode_picture(entry.picture, shape=entry.scan_shape),
             scan_id=entry.scan_id,
@@ -160,7 +164,7 @@ def read_entry(bundle: Bundle, entry: GalleryEntry) -> Reading:
             view=entry.view,
             source=entry.source or f"{entry.record.dataset}/{entry.record.case_id}",
         ),
-        cleaned=None,
+        preprocessed=None,
         mapping=kept.mapping,
         embedding=entry.embedding,
         evidence=kept.evidence,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Box, Explanation, InvalidValueError
-from sonoseek.engine.encoded_scan import Reading, named_box
+from sonoseek.engine.encoded_scan import EncodedScan, named_box
 from sonoseek.explain import pair_evidence, query_evidence, weight_cells
 
 LIKED = 0.75
@@ -30,7 +30,7 @@ DISLIKED = 0.15
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Question:
+class QueryVector:
     """One direction, and what it is made of.
 
     Attributes:
@@ -43,7 +43,7 @@ class Question:
         moved: whether a region, or liked and disliked matches, moved it from that of the whole scans.
     """
 
-    readings: tuple[Reading, ...]
+    readings: tuple[EncodedScan, ...]
     region: Box | None
     embedding: NDArray[np.float32]
     shares: tuple[NDArray[np.float64] | None, ...]
@@ -75,13 +75,13 @@ class Question:
         )
 
 
-def pose(
-    readings: Sequence[Reading],
+def build_query(
+    readings: Sequence[EncodedScan],
     *,
     region: Box | None = None,
     liked: Sequence[NDArray[np.float32]] = (),
     disliked: Sequence[NDArray[np.float32]] = (),
-) -> Question:
+) -> QueryVector:
     """Put a question together.
 
     Args:
@@ -118,7 +118,7 @@ def pose(
             total = total + weight * np.mean([each / np.linalg.norm(each) for each in examples], axis=0)
     length = float(np.linalg.norm(total))
     moved = region is not None or bool(liked) or bool(disliked)
-    return Question(
+    return QueryVector(
         readings=tuple(readings),
         region=region,
         embedding=(total / (length or 1.0)).astype(np.float32),
@@ -129,7 +129,7 @@ def pose(
     )
 
 
-def _share(reading: Reading, region: Box) -> NDArray[np.float64]:
+def _share(reading: EncodedScan, region: Box) -> NDArray[np.float64]:
     """How much of each fine cell lies inside a box on the scan, 0 … 1."""
     height, width = reading.scan.shape
     if region.bottom <= 0 or region.right <= 0 or region.top >= height or region.left >= width:

@@ -21,7 +21,7 @@ from sonoseek.core import (
 )
 from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
 from sonoseek.engine.answer import Options, answer, explain_class, required
-from sonoseek.engine.encoded_scan import Reading, read_entry, read_with
+from sonoseek.engine.encoded_scan import EncodedScan, from_entry, read_with
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.explain.perturbation import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
@@ -65,12 +65,13 @@ class SearchEngine:
         """Of the network, with the calibration that predictions are made by."""
         return self._bundle
 
-    def read(self, scan: Scan, *, crop: Box | None = None, lesion: Box | None = None) -> Reading:
+    def read(self, scan: Scan, *, crop: Box | None = None, lesion: Box | None = None) -> EncodedScan:
         """Clean the scan and run the network once; no gallery, no heatmap.
 
         Args:
             scan: of `read_scan`, or made from pixels.
-            crop: the scan area as a reader drew it, in scan pixels, where cleaning finds a wrong one; None: find it.
+            crop: the scan area as a reader drew it, in scan pixels, where preprocessing finds a wrong one; None: find
+                it.
             lesion: the reader's mark: a box around the lesion, in scan pixels, for bundles whose `reads_marks` is
                 true; the network's close-up is cut around it. What lies outside the scan, or outside what the network
                 sees of it, is cut off. None: the network's own estimate.
@@ -83,7 +84,7 @@ class SearchEngine:
 
     def query(
         self,
-        scan: Scan | Reading | Sequence[Scan | Reading],
+        scan: Scan | EncodedScan | Sequence[Scan | EncodedScan],
         *,
         k: int = 10,
         where: str | None = None,
@@ -127,13 +128,13 @@ class SearchEngine:
             NotFoundError: a liked or disliked scan that is not in the gallery.
             WhereError: a filter that does not parse.
         """
-        views = [scan] if isinstance(scan, Scan | Reading) else list(scan)
+        views = [scan] if isinstance(scan, Scan | EncodedScan) else list(scan)
         if lesion is not None:
             views = [self._marked(views, lesion)]
         return answer(
             self.bundle,
             self.gallery,
-            [each if isinstance(each, Reading) else self.read(each) for each in views],
+            [each if isinstance(each, EncodedScan) else self.read(each) for each in views],
             Options(
                 k=k,
                 where=where,
@@ -148,7 +149,7 @@ class SearchEngine:
             notes=self._notes,
         )
 
-    def _marked(self, views: Sequence[Scan | Reading], lesion: Box) -> Reading:
+    def _marked(self, views: Sequence[Scan | EncodedScan], lesion: Box) -> EncodedScan:
         """The one view, read with a mark."""
         if len(views) != 1:
             raise InvalidValueError(
@@ -158,7 +159,7 @@ class SearchEngine:
         (view,) = views
         if isinstance(view, Scan):
             return self.read(view, lesion=lesion)
-        if view.cleaned is None:
+        if view.preprocessed is None:
             raise InvalidValueError(
                 f"a lesion is marked on scan {view.scan.scan_id}, which is asked from the archive; the archive keeps "
                 "what the network made of a scan and not its pixels. Ask with the scan's file, or leave the mark out."
@@ -220,7 +221,7 @@ class SearchEngine:
             notes=self._notes,
         )
 
-    def read_case(self, dataset: str, case_id: str, *, scan_ids: Iterable[str] = ()) -> tuple[Reading, ...]:
+    def read_case(self, dataset: str, case_id: str, *, scan_ids: Iterable[str] = ()) -> tuple[EncodedScan, ...]:
         """What the network said of a case that the gallery holds; the network is not run.
 
         Args:
@@ -242,9 +243,9 @@ class SearchEngine:
                 + (f" with scans {', '.join(wanted)}" if wanted else "")
                 + "; cases are named DATASET/CASE, as matches are."
             )
-        return tuple(read_entry(self.bundle, entry) for entry in entries)
+        return tuple(from_entry(self.bundle, entry) for entry in entries)
 
-    def explain_class(self, reading: Reading, target: str | None = None) -> Explanation:
+    def explain_class(self, reading: EncodedScan, target: str | None = None) -> Explanation:
         """The exact heatmap of one class's logit.
 
         Args:
@@ -256,7 +257,7 @@ class SearchEngine:
         """
         return explain_class(self.bundle, reading, self._class(reading, target))
 
-    def _class(self, reading: Reading, target: str | None) -> str:
+    def _class(self, reading: EncodedScan, target: str | None) -> str:
         name = reading.prediction.likeliest if target is None else target
         if name not in self.bundle.classes:
             raise InvalidValueError(f"target is {name!r}; this bundle's classes are {', '.join(self.bundle.classes)}.")
@@ -264,7 +265,7 @@ class SearchEngine:
 
     def explain(
         self,
-        reading: Reading,
+        reading: EncodedScan,
         *,
         method: str = "class_evidence",
         target: str | None = None,
@@ -317,7 +318,7 @@ class SearchEngine:
 
     def _asked(
         self,
-        reading: Reading,
+        reading: EncodedScan,
         method: str,
         target: str,
         score: Callable[[Encoding], NDArray[np.floating]],
@@ -353,7 +354,7 @@ class SearchEngine:
         """Close."""
         self.close()
 
-    def _pair(self, reading: Reading, entry: GalleryEntry) -> Explanation:
+    def _pair(self, reading: EncodedScan, entry: GalleryEntry) -> Explanation:
         return pair_evidence(
             reading.evidence,
             entry.embedding,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sonoseek.core import LabelCounts, Match
 from sonoseek.core.patients import PatientShare
 from sonoseek.engine.near_duplicates import find_copy
-from sonoseek.engine.query_vector import Question, pose
+from sonoseek.engine.query_vector import QueryVector, build_query
 from sonoseek.gallery import Exclusion, Gallery
 from sonoseek.reports.warnings import owner
 
@@ -41,7 +41,7 @@ class SimilarCases:
 
 def count_similar(
     gallery: Gallery | None,
-    question: Question,
+    question: QueryVector,
     matches: Sequence[Match],
     *,
     k: int,
@@ -69,7 +69,7 @@ def count_similar(
     """
     readings = question.readings
     moved = question.moved
-    whole = pose(readings) if moved else question
+    whole = build_query(readings) if moved else question
     wanted = min(k, COUNTED)
     if gallery is None or not wanted or not whole.embedding.any():
         return SimilarCases(labels=NOTHING, hidden=None if where is None else NOTHING)

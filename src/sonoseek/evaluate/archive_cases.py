@@ -1,7 +1,7 @@
 """The cases of a gallery that its bundle's calibration may be refitted on, and which stay together.
 
 What stays together is a group: scans that share a case, a patient or a group of the archive, or whose cosine says that
-they show one scan (`Bundle.same_scan`), directly or through others.
+they show one scan (`Bundle.duplicate_threshold`), directly or through others.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
             state=state,
         )
     embeddings = np.stack([entry.embedding for entry in entries])
-    groups = group_scans(entries, embeddings, same_scan=bundle.same_scan)
+    groups = group_scans(entries, embeddings, duplicate_threshold=bundle.duplicate_threshold)
     trained_on = _trained_on(gallery, bundle, entries, on_progress=on_progress)
     related = np.isin(groups, groups[trained_on])
     known = np.array([entry.record.pathology in bundle.classes for entry in entries])
@@ -114,14 +114,14 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
 
 
 def group_scans(
-    entries: Sequence[GalleryEntry], embeddings: NDArray[np.float32], *, same_scan: float
+    entries: Sequence[GalleryEntry], embeddings: NDArray[np.float32], *, duplicate_threshold: float
 ) -> NDArray[np.int64]:
     """Number the groups of scans that stay together.
 
     Args:
         entries: n of them.
         embeddings: (n, D), of the entries.
-        same_scan: cosine from which on two scans are likely one.
+        duplicate_threshold: cosine from which on two scans are likely one.
 
     Returns:
         int64 (n,), equal where two scans stay together.
@@ -143,7 +143,7 @@ def group_scans(
                 parent[find(number)] = find(first.setdefault((kind, record.dataset, name), number))
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     for start in range(0, len(unit), _CHUNK):
-        rows, columns = np.nonzero(unit[start : start + _CHUNK] @ unit.T >= same_scan)
+        rows, columns = np.nonzero(unit[start : start + _CHUNK] @ unit.T >= duplicate_threshold)
         for row, column in zip((rows + start).tolist(), columns.tolist(), strict=True):
             if row < column:
                 parent[find(row)] = find(column)

@@ -10,7 +10,7 @@ from pathlib import Path
 from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError, SonoseekError, require_extra
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate.leakage import Ties, check_round, leaking_share, ties_of, without_copies
-from sonoseek.evaluate.near_duplicates import near_copies
+from sonoseek.evaluate.near_duplicates import near_duplicates
 from sonoseek.evaluate.protocols.base import CaseSet, Key, Protocol, Round, true_records
 from sonoseek.evaluate.rows import CaseRow
 from sonoseek.evaluate.systems.base import Sample
@@ -198,7 +198,7 @@ def open_scene(
     scene = Scene(protocol=protocol, datasets=datasets, rounds=rounds, dropped={}, leaking={}, ties=ties)
     if narrow is not None:
         scene = narrow(scene)
-    pairs = near_copies(datasets, cache=cache, on_progress=on_progress) if protocol.guarded else ()
+    pairs = near_duplicates(datasets, cache=cache, on_progress=on_progress) if protocol.guarded else ()
     guarded, dropped, leaking = [], {}, {}
     for round_ in scene.rounds:
         kept, gone = without_copies(round_, pairs) if protocol.drops_copies else (round_, ())

@@ -19,7 +19,7 @@ FORMAT = 1
 Pair = tuple[Key, Key]
 
 
-def near_copies(
+def near_duplicates(
     datasets: Mapping[str, Dataset], *, cache: Path, on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[Pair, ...]:
     """Compare all scans of all datasets with each other, or take what an earlier run found for the same files.

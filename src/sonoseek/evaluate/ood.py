@@ -25,7 +25,7 @@ FEWEST = 8
 """Scans on either side without which nothing can be said."""
 
 
-def fit_same_scan(
+def fit_duplicate_threshold(
     embeddings: NDArray[np.floating],
     groups: NDArray[np.int64],
     *,

@@ -24,7 +24,7 @@ from sonoseek.encoder import Bundle, Encoder, open_encoder, to_input
 from sonoseek.engine import SearchEngine
 from sonoseek.gallery import create_gallery
 from sonoseek.indexing.build import build_index
-from sonoseek.preprocessing import clean
+from sonoseek.preprocessing import preprocess
 
 SAMPLE = 160
 """Cases whose canvases the network is timed on."""
@@ -86,7 +86,7 @@ def measure_query(engine: SearchEngine, scans: Sequence[Scan], *, rounds: int = 
     """
     if not scans or rounds < 1:
         raise InvalidValueError(f"{len(scans)} scans, {rounds} rounds; both must be at least 1.")
-    inputs = [to_input(clean(scan, engine.encoder.bundle.recipe))[None] for scan in scans]
+    inputs = [to_input(preprocess(scan, engine.encoder.bundle.recipe))[None] for scan in scans]
     for scan, canvas in zip(scans, inputs, strict=True):  # warm up: lazy imports, caches, pages
         engine.encoder.encode(canvas)
         engine.query(scan, k=k)
@@ -151,7 +151,7 @@ def measure_ingest(
     if not records:
         raise InvalidValueError(f"dataset {dataset.name!r} has no cases; there is nothing to time.")
     scans = [scan for r in records[:SAMPLE] for scan in dataset.load(r.case_id, masks=False).scans]
-    canvases = np.stack([to_input(clean(scan, bundle.recipe)) for scan in scans])
+    canvases = np.stack([to_input(preprocess(scan, bundle.recipe)) for scan in scans])
     one, every = open_encoder(bundle, threads=1), open_encoder(bundle)
     before = _network_per_second(one, every, canvases)
     with tempfile.TemporaryDirectory(dir=folder, prefix="sonoseek-bench-") as scratch:

@@ -27,7 +27,7 @@ def plan(mapping: CanvasMapping, cells: tuple[int, int]) -> Upsampling:
     """Work out the spreading for one scan: the same for all of its maps, and remembered for the last few scans.
 
     Args:
-        mapping: the scan's way to the canvas and back, from cleaning.
+        mapping: the scan's way to the canvas and back, from preprocessing.
         cells: (h, w) of the network's evidence, which covers the whole canvas.
 
     Raises:

@@ -93,8 +93,9 @@ def create_gallery(
         bundle_id: of the network whose embeddings it will hold.
         dimension: numbers per embedding.
         duplicate_threshold: cosine, above 0 and at most 1, from which on two scans are near-duplicates, as the bundle
-            says (`Bundle.same_scan`): novelty leaves such pairs out of account. None: there are none. It belongs to
-            the gallery and stays as it was created. A search leaves near-duplicates out only where it is asked to.
+            says (`Bundle.duplicate_threshold`): novelty leaves such pairs out of account. None: there are none. It
+            belongs to the gallery and stays as it was created. A search leaves near-duplicates out only where it is
+            asked to.
         exist_ok: open the one that is there, if it is of the same bundle and dimension: for a build that continues.
         timeout_s: as in `open_gallery`.
         index: as in `open_gallery`.

@@ -1,13 +1,13 @@
-"""Filling a gallery from a dataset: read, clean, encode, keep.
+"""Filling a gallery from a dataset: read, preprocess, encode, store.
 
     with create_gallery(
-        "galleries/busi", bundle_id=..., dimension=..., duplicate_threshold=bundle.same_scan, exist_ok=True
+        "galleries/busi", bundle_id=..., dimension=..., duplicate_threshold=bundle.duplicate_threshold, exist_ok=True
     ) as gallery:
         result = build_index(open_dataset("busi", root), gallery, open_encoder(threads=1), on_progress=bar)
 
-Each worker thread takes whole cases from file to embedding: decoding, cleaning and the network all let go of Python's
-lock, so two workers that share a one-thread network keep two cores busy, with nothing waiting for a batch to fill. One
-thread writes, in the dataset's order, so that the result does not depend on timing.
+Each worker thread takes whole cases from file to embedding: decoding, preprocessing and the network all let go of
+Python's lock, so two workers that share a one-thread network keep two cores busy, with nothing waiting for a batch to
+fill. One thread writes, in the dataset's order, so that the result does not depend on timing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, pack_evidence, to_input
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
-from sonoseek.preprocessing import clean
+from sonoseek.preprocessing import preprocess
 
 __all__ = ["IngestResult", "Outcome", "Refusal", "build_index", "check_bundle", "fill", "make_entry", "take_case"]
 
@@ -192,7 +192,7 @@ def fill(
 
 
 def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint: str = "") -> GalleryEntry:
-    """One scan as a gallery keeps it: cleaned, encoded, with its picture.
+    """One scan as a gallery keeps it: preprocessed, encoded, with its picture.
 
     Args:
         scan: of the case.
@@ -203,11 +203,11 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
     Raises:
         InvalidValueError: the network gives the scan no usable embedding.
     """
-    cleaned = clean(scan, encoder.bundle.recipe)
-    encoding = encoder.encode(to_input(cleaned)[np.newaxis])
+    preprocessed = preprocess(scan, encoder.bundle.recipe)
+    encoding = encoder.encode(to_input(preprocessed)[np.newaxis])
     said = _Said(
         embedding=encoding.embedding[0],
-        evidence=pack_evidence(encoding.evidence[0], encoding.within[0], mapping=cleaned.mapping),
+        evidence=pack_evidence(encoding.evidence[0], encoding.within[0], mapping=preprocessed.mapping),
     )
     return _entry(scan, record, said, fingerprint=fingerprint)
 

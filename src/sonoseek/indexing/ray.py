@@ -1,7 +1,7 @@
 """Filling a gallery from many machines: Ray's workers embed, one writer keeps. Needs `pip install ".[ray]"`.
 
     with create_gallery(
-        "galleries/big", bundle_id=..., dimension=..., duplicate_threshold=bundle.same_scan, exist_ok=True
+        "galleries/big", bundle_id=..., dimension=..., duplicate_threshold=bundle.duplicate_threshold, exist_ok=True
     ) as gallery:
         result = build_index_on_ray("folder", "/shared/scans", gallery, address="10.0.0.1:6379")
 

@@ -15,7 +15,7 @@ from sonoseek.preprocessing.area import ScanArea, find_area
 from sonoseek.preprocessing.bitmaps import Bitmap
 from sonoseek.preprocessing.mapping import CanvasMapping, fit_to_canvas
 from sonoseek.preprocessing.painting import WORKING_SIDE, Painted, paint_marks, resized
-from sonoseek.preprocessing.recipe import CleaningRecipe
+from sonoseek.preprocessing.recipe import PreprocessingRecipe
 
 MAX_GAIN = 3.0
 """The stretch never multiplies more than this, so that the noise of a blank stays dark."""
@@ -23,7 +23,7 @@ NO_AREA = "no scan area found; the whole picture is used"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CleanedScan:
+class PreprocessedScan:
     """A scan as a network reads it, and the way back.
 
     Attributes:
@@ -44,16 +44,18 @@ class CleanedScan:
     warnings: tuple[str, ...] = ()
 
 
-DEFAULT_RECIPE = CleaningRecipe()
+DEFAULT_RECIPE = PreprocessingRecipe()
 
 
-def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE, *, crop: Box | None = None) -> CleanedScan:
+def preprocess(
+    scan: Scan, recipe: PreprocessingRecipe = DEFAULT_RECIPE, *, crop: Box | None = None
+) -> PreprocessedScan:
     """Clean a scan: area, marks, crop, canvas, contrast.
 
     Args:
         scan: any picture; one that holds no scan is kept whole, with a warning.
         recipe: what to do.
-        crop: the scan area as a reader drew it, in scan pixels, where what cleaning finds is wrong; it is rounded
+        crop: the scan area as a reader drew it, in scan pixels, where what preprocessing finds is wrong; it is rounded
             outwards to whole pixels and cut at the scan's edges. Never a crop around a lesion. None: find it.
 
     Returns:
@@ -92,7 +94,7 @@ def clean(scan: Scan, recipe: CleaningRecipe = DEFAULT_RECIPE, *, crop: Box | No
         spacing_mm=scan.spacing_mm,
     )
     canvas = _draw(kept, painted, inside, mapping, contrast=recipe.contrast)
-    return CleanedScan(
+    return PreprocessedScan(
         canvas=canvas,
         content=mapping.content,
         mapping=mapping,

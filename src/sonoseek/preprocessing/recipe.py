@@ -1,4 +1,4 @@
-"""How a scan is cleaned: the few settings that a bundle freezes together with its network."""
+"""How a scan is preprocessed: the few settings that a bundle freezes together with its network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MIN_CANVAS, MAX_CANVAS = 16, 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleaningRecipe:
-    """What cleaning does to a scan. A network reads only canvases made by the recipe it was trained with.
+class PreprocessingRecipe:
+    """What preprocessing does to a scan. A network reads only canvases made by the recipe it was trained with.
 
     Attributes:
         version: of the algorithm; raised whenever the same recipe would give other pixels.
@@ -37,7 +37,7 @@ class CleaningRecipe:
         canvas_size: Any = self.canvas_size  # bundles are written by people too
         if self.version != RECIPE_VERSION:
             raise InvalidValueError(
-                f"cleaning recipe version is {self.version!r}; this sonoseek knows version {RECIPE_VERSION}. "
+                f"preprocessing recipe version is {self.version!r}; this sonoseek knows version {RECIPE_VERSION}. "
                 "Install the sonoseek that the bundle was made with, or export the bundle anew."
             )
         if (
@@ -63,7 +63,7 @@ class CleaningRecipe:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, mapping: Mapping[str, object]) -> CleaningRecipe:
+    def from_dict(cls, mapping: Mapping[str, object]) -> PreprocessingRecipe:
         """Read what `to_dict` wrote.
 
         Missing keys take their defaults, except the version, which a stored recipe must state.
@@ -75,12 +75,12 @@ class CleaningRecipe:
         unknown = sorted(map(str, set(mapping) - set(known)))
         if unknown:
             raise InvalidValueError(
-                f"the cleaning recipe has unknown keys {', '.join(unknown)}; known are {', '.join(known)}. "
+                f"the preprocessing recipe has unknown keys {', '.join(unknown)}; known are {', '.join(known)}. "
                 "Remove them, or install a newer sonoseek."
             )
         if "version" not in mapping:
             raise InvalidValueError(
-                f"the cleaning recipe states no version; it must. Add version={RECIPE_VERSION} if it was made with it."
+                f"the preprocessing recipe states no version; it must. Add version={RECIPE_VERSION} if that made it."
             )
         values: dict[str, Any] = dict(mapping)
         return cls(**values)

@@ -1,4 +1,4 @@
-"""A contact sheet: scans before and after cleaning, side by side."""
+"""A contact sheet: scans before and after preprocessing, side by side."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, Scan
-from sonoseek.preprocessing.model_input import DEFAULT_RECIPE, CleanedScan, clean
-from sonoseek.preprocessing.recipe import CleaningRecipe
+from sonoseek.preprocessing.model_input import DEFAULT_RECIPE, PreprocessedScan, preprocess
+from sonoseek.preprocessing.recipe import PreprocessingRecipe
 
 Picture = NDArray[np.uint8]
 
@@ -25,13 +25,13 @@ MARK = (255, 72, 72)
 
 
 def contact_sheet(
-    scans: Sequence[tuple[str, Scan]], recipe: CleaningRecipe = DEFAULT_RECIPE, *, columns: int = 4
+    scans: Sequence[tuple[str, Scan]], recipe: PreprocessingRecipe = DEFAULT_RECIPE, *, columns: int = 4
 ) -> Picture:
     """Draw each scan with its area outlined and its marks coloured, and beside it the canvas.
 
     Args:
         scans: (caption, scan), in reading order; at least one.
-        recipe: how to clean.
+        recipe: how to preprocess.
         columns: pairs side by side, at least one.
 
     Returns:
@@ -51,35 +51,35 @@ def contact_sheet(
     sheet[:] = PAPER
     for index, (caption, scan) in enumerate(scans):
         top, left = GAP + index // columns * cell_rows, GAP + index % columns * cell_cols
-        cleaned = clean(scan, recipe)
-        _write(sheet, caption, (top, left), warned=bool(cleaned.warnings))
-        for side, picture in enumerate((_before(scan, cleaned), _after(cleaned))):
+        preprocessed = preprocess(scan, recipe)
+        _write(sheet, caption, (top, left), warned=bool(preprocessed.warnings))
+        for side, picture in enumerate((_before(scan, preprocessed), _after(preprocessed))):
             at_row, at_col = top + CAPTION, left + side * (TILE + GAP // 2)
             sheet[at_row : at_row + TILE, at_col : at_col + TILE] = picture
     return sheet
 
 
-def _before(scan: Scan, cleaned: CleanedScan) -> Picture:
+def _before(scan: Scan, preprocessed: PreprocessedScan) -> Picture:
     """The scan with its area outlined and its marks coloured, (TILE, TILE, 3)."""
     height, width = scan.shape
     zoom = TILE / max(height, width)
     size = (max(round(width * zoom), 1), max(round(height * zoom), 1))
     way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     picture = cv2.cvtColor(cv2.resize(scan.pixels, size, interpolation=way), cv2.COLOR_GRAY2RGB)
-    if cleaned.marks is not None:
-        share = cv2.resize(cleaned.marks.astype(np.uint8) * 255, size, interpolation=way)
+    if preprocessed.marks is not None:
+        share = cv2.resize(preprocessed.marks.astype(np.uint8) * 255, size, interpolation=way)
         picture[share > 60] = MARK
-    area = cv2.resize(cleaned.area.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    area = cv2.resize(preprocessed.area.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     contours = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     cv2.drawContours(picture, contours, -1, OUTLINE, 1)
     return _centre(np.asarray(picture, np.uint8))
 
 
-def _after(cleaned: CleanedScan) -> Picture:
+def _after(preprocessed: PreprocessedScan) -> Picture:
     """The canvas, (TILE, TILE, 3)."""
-    way = cv2.INTER_AREA if cleaned.canvas.shape[0] > TILE else cv2.INTER_LINEAR
+    way = cv2.INTER_AREA if preprocessed.canvas.shape[0] > TILE else cv2.INTER_LINEAR
     return np.asarray(
-        cv2.cvtColor(cv2.resize(cleaned.canvas, (TILE, TILE), interpolation=way), cv2.COLOR_GRAY2RGB), np.uint8
+        cv2.cvtColor(cv2.resize(preprocessed.canvas, (TILE, TILE), interpolation=way), cv2.COLOR_GRAY2RGB), np.uint8
     )
 
 

@@ -42,8 +42,8 @@ def augment(
 ) -> View:
     """Draw one view.
 
-    The scan is cropped, mirrored left–right, turned and stretched a little, and fitted to the canvas again as cleaning
-    would fit it: centred, touching two edges, exactly −1 around it. Depth stays downwards.
+    The scan is cropped, mirrored left–right, turned and stretched a little, and fitted to the canvas again as
+    preprocessing would fit it: centred, touching two edges, exactly −1 around it. Depth stays downwards.
 
     Args:
         canvas: uint8 (S, S).

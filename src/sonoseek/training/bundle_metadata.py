@@ -30,7 +30,7 @@ def bundle_facts(
     figures: Figures,
     cross_validation: Mapping[str, Any],
     novelty: Mapping[str, Any] | None = None,
-    same_scan: float | None = None,
+    duplicate_threshold: float | None = None,
     teachers: Sequence[str] = (),
 ) -> BundleFacts:
     """Gather manifest and card.
@@ -44,7 +44,7 @@ def bundle_facts(
         figures: side → dataset → name → value, as in `metrics.json`.
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
         novelty: as `fit_novelty` gives it, or None.
-        same_scan: as `fit_same_scan` gives it, or None.
+        duplicate_threshold: as `fit_duplicate_threshold` gives it, or None.
         teachers: bundle ids of the networks whose word was learnt too.
     """
     licences = {"bundle": "Apache-2.0"}
@@ -68,7 +68,7 @@ def bundle_facts(
         name=recipe.name,
         version=recipe.version,
         classes=PATHOLOGIES,
-        cleaning=recipe.cleaning_recipe,
+        preprocessing=recipe.preprocessing_recipe,
         temperature=calibration.temperature,
         abstain_below=calibration.abstain_below,
         conformal=calibration.conformal,
@@ -100,7 +100,7 @@ def bundle_facts(
         licences=licences,
         training_scans=as_manifest_part(_training_scans(split)),
         novelty=novelty,
-        same_scan=same_scan,
+        duplicate_threshold=duplicate_threshold,
     )
 
 

@@ -17,7 +17,7 @@ from sonoseek.core import InvalidValueError, TrainingError
 from sonoseek.training.options import Machine
 
 PATIENCE = timedelta(hours=2)
-"""How long processes wait for the first one to clean the scans, or to calibrate and export between folds."""
+"""How long processes wait for the first one to preprocess the scans, or to calibrate and export between folds."""
 
 
 def accelerator_of(machine: Machine) -> str:
@@ -99,7 +99,7 @@ def _part() -> None:
 
 @contextmanager
 def first_goes_first() -> Iterator[None]:
-    """The others enter once the first process has left: it cleans the scans, they find them cleaned."""
+    """The others enter once the first process has left: it preprocesses the scans, they find them preprocessed."""
     rank, size = ranks()
     if size > 1 and rank > 0:
         distributed.barrier()

@@ -23,7 +23,7 @@ from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_b
 from sonoseek.encoder.manifest import FORMAT
 from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
 from sonoseek.networks.two_readings import Served, TwoReadings
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training.logging import quiet_loggers
 from sonoseek.training.model_card import model_card
 
@@ -45,7 +45,7 @@ class BundleFacts:
     name: str
     version: str
     classes: tuple[str, ...]
-    cleaning: CleaningRecipe
+    preprocessing: PreprocessingRecipe
     temperature: float
     abstain_below: float
     conformal: Mapping[str, float]
@@ -53,7 +53,7 @@ class BundleFacts:
     training: Mapping[str, Any]
     licences: Mapping[str, str]
     novelty: Mapping[str, Any] | None = None
-    same_scan: float | None = None
+    duplicate_threshold: float | None = None
     training_scans: Mapping[str, Any] | None = None
 
 
@@ -84,21 +84,25 @@ def export_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
-    model = onnx_bytes(network, canvas_size=facts.cleaning.canvas_size)
+    model = onnx_bytes(network, canvas_size=facts.preprocessing.canvas_size)
     if len(model) > MAX_BYTES:
         raise BundleError(f"the model takes {len(model)} bytes; a bundle's is at most {MAX_BYTES}. Take a smaller one.")
     weight = network.head.weight.detach().numpy()
-    cells = facts.cleaning.canvas_size // network.stride
+    cells = facts.preprocessing.canvas_size // network.stride
     manifest = {
         "format": FORMAT,
-        **{key: value for key, value in asdict(facts).items() if key != "cleaning" and value is not None},
-        "cleaning": facts.cleaning.to_dict(),
+        **{key: value for key, value in asdict(facts).items() if key != "preprocessing" and value is not None},
+        "preprocessing": facts.preprocessing.to_dict(),
         "sonoseek": sonoseek.__version__,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
         "cells": [cells, cells],
         **({"reads_marks": True} if _reads_marks(network) else {}),
-        **({"fine_cells": [facts.cleaning.canvas_size // network.fine_stride] * 2} if _tells_apart(network) else {}),
+        **(
+            {"fine_cells": [facts.preprocessing.canvas_size // network.fine_stride] * 2}
+            if _tells_apart(network)
+            else {}
+        ),
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }

@@ -95,7 +95,7 @@ def _what(manifest: Mapping[str, Any], *, parameters: int) -> tuple[str, ...]:
         "class's heatmap is an exact split of its logit, not an approximation. "
         f"{parameters:,} weights{_way(manifest['training'].get('recipe', {}))}.",
         "Input: one grey canvas of "
-        f"{manifest['cleaning']['canvas_size']} pixels a side, 0 … 1, −1 in padding, made by the cleaning recipe in "
+        f"{manifest['preprocessing']['canvas_size']} pixels a side, 0 … 1, −1 in padding, made by the recipe in "
         "`bundle.json`. Lesion masks are never an input.",
     )
 

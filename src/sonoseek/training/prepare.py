@@ -1,4 +1,4 @@
-"""Scans of a dataset, cleaned once and kept: training reads each of them dozens of times."""
+"""Scans of a dataset, preprocessed once and kept: training reads each of them dozens of times."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError, ScanReadError
 from sonoseek.datasets import DATASETS, Dataset, open_dataset
 from sonoseek.encoder.seen import hash_bytes
-from sonoseek.preprocessing import CleanedScan, CleaningRecipe, clean
+from sonoseek.preprocessing import PreprocessedScan, PreprocessingRecipe, preprocess
 from sonoseek.training.recipe import DatasetChoice
 
 log = logging.getLogger(__name__)
 LAYOUT = 3
 """Of the kept arrays; older ones are made anew."""
 SAMPLES = 6
-"""Scans of a cached set that are cleaned again to see that the cleaning has not changed since."""
+"""Scans of a cached set that are preprocessed again to see that the preprocessing has not changed since."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class PreparedSet:
         labels: int64 (n,), index into `PATHOLOGIES`.
         lesions: uint8 (n, S, S), 255 where a lesion was drawn; all 0 where none was, or where nobody has drawn.
         drawn: bool (n,): whether `lesions` says what the scan holds. A normal scan holds no lesion.
-        scan_ids: (n,) sha256 of each scan's pixels, before cleaning.
+        scan_ids: (n,) sha256 of each scan's pixels, before preprocessing.
         hashes: (n,) perceptual hashes of each scan in hex digits, as `encoder.seen.hash_bytes` gives them.
         content_hash: 64 hex digits over canvases, contents and labels.
         citation, licence: of the dataset.
@@ -90,7 +90,7 @@ def open_choice(choice: DatasetChoice, *, data_root: Path | None) -> Dataset:
 def prepare(
     dataset: Dataset,
     *,
-    recipe: CleaningRecipe,
+    recipe: PreprocessingRecipe,
     cache: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreparedSet:
@@ -98,7 +98,7 @@ def prepare(
 
     Args:
         dataset: to read.
-        recipe: of the cleaning.
+        recipe: of the preprocessing.
         cache: folder for the arrays, one file per dataset and key; keep it out of the repository: it holds scans.
         on_progress: (done, total) scans.
 
@@ -129,7 +129,7 @@ def prepare(
     return made
 
 
-def _key(dataset: Dataset, records: tuple[CaseRecord, ...], recipe: CleaningRecipe) -> str:
+def _key(dataset: Dataset, records: tuple[CaseRecord, ...], recipe: PreprocessingRecipe) -> str:
     digest = hashlib.sha256(json.dumps([LAYOUT, recipe.to_dict()], sort_keys=True).encode())
     for record in records:
         digest.update(f"{record.case_id}\0{record.pathology}\0{dataset.fingerprint(record.case_id)}\n".encode())
@@ -139,7 +139,7 @@ def _key(dataset: Dataset, records: tuple[CaseRecord, ...], recipe: CleaningReci
 def _clean_all(
     dataset: Dataset,
     records: tuple[CaseRecord, ...],
-    recipe: CleaningRecipe,
+    recipe: PreprocessingRecipe,
     on_progress: Callable[[int, int], None] | None,
 ) -> PreparedSet:
     ids: list[str] = []
@@ -152,7 +152,7 @@ def _clean_all(
     hashes: list[str] = []
     refused: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        jobs = pool.map(lambda record: _clean_case(dataset, record, recipe), records)
+        jobs = pool.map(lambda record: _preprocess_case(dataset, record, recipe), records)
         for done, (record, found) in enumerate(zip(records, jobs, strict=True), start=1):
             if isinstance(found, str):
                 refused[record.case_id] = found
@@ -187,7 +187,7 @@ def _clean_all(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Cleaned:
+class _Preprocessed:
     """One scan: its canvas, where the scan lies on it, the lesion there if anyone has drawn it, and its hashes."""
 
     canvas: NDArray[np.uint8]
@@ -198,7 +198,7 @@ class _Cleaned:
     hashes: str
 
 
-def _clean_case(dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe) -> list[_Cleaned] | str:
+def _preprocess_case(dataset: Dataset, record: CaseRecord, recipe: PreprocessingRecipe) -> list[_Preprocessed] | str:
     """Each scan of a case, or why there is none."""
     try:
         case = dataset.load(record.case_id, masks=True)
@@ -206,14 +206,14 @@ def _clean_case(dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe) ->
         return str(error)
     results = []
     for scan, mask in zip(case.scans, case.lesion_masks, strict=True):
-        cleaned = clean(scan, recipe)
-        box = cleaned.content
+        preprocessed = preprocess(scan, recipe)
+        box = preprocessed.content
         normal = record.pathology == "normal"
         results.append(
-            _Cleaned(
-                canvas=cleaned.canvas,
+            _Preprocessed(
+                canvas=preprocessed.canvas,
                 content=(int(box.top), int(box.left), int(box.bottom), int(box.right)),
-                lesion=lesion_on_canvas(None if normal else mask, cleaned),
+                lesion=lesion_on_canvas(None if normal else mask, preprocessed),
                 drawn=normal or (mask is not None and bool(mask.any())),
                 scan_id=scan.scan_id,
                 hashes=hash_bytes(scan).hex(),
@@ -222,20 +222,20 @@ def _clean_case(dataset: Dataset, record: CaseRecord, recipe: CleaningRecipe) ->
     return results
 
 
-def lesion_on_canvas(mask: NDArray[np.bool_] | None, cleaned: CleanedScan) -> NDArray[np.uint8]:
-    """A lesion mask where cleaning has put its pixels.
+def lesion_on_canvas(mask: NDArray[np.bool_] | None, preprocessed: PreprocessedScan) -> NDArray[np.uint8]:
+    """A lesion mask where preprocessing has put its pixels.
 
     Args:
         mask: bool (H, W) on the scan's grid, or None.
-        cleaned: of the same scan.
+        preprocessed: of the same scan.
 
     Returns:
         uint8 (S, S), 255 in the lesion.
     """
-    canvas = np.zeros_like(cleaned.canvas)
+    canvas = np.zeros_like(preprocessed.canvas)
     if mask is None:
         return canvas
-    crop, place = cleaned.mapping.crop, cleaned.content
+    crop, place = preprocessed.mapping.crop, preprocessed.content
     inside = mask[int(crop.top) : int(crop.bottom), int(crop.left) : int(crop.right)].astype(np.uint8) * 255
     small = cv2.resize(inside, (int(place.width), int(place.height)), interpolation=cv2.INTER_AREA)
     canvas[int(place.top) : int(place.bottom), int(place.left) : int(place.right)] = np.where(small >= 128, 255, 0)
@@ -260,7 +260,7 @@ def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> Prep
                 refused=json.loads(arrays["refused"].tobytes()),
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        log.warning("%s does not read (%s); the scans are cleaned again", file.name, error)
+        log.warning("%s does not read (%s); the scans are preprocessed again", file.name, error)
         return None
 
 
@@ -269,14 +269,16 @@ def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uin
     return lesions
 
 
-def _still_the_same(kept: PreparedSet, dataset: Dataset, recipe: CleaningRecipe) -> bool:
-    """Whether today's cleaning gives yesterday's canvases, on a few scans spread over the set."""
+def _still_the_same(kept: PreparedSet, dataset: Dataset, recipe: PreprocessingRecipe) -> bool:
+    """Whether today's preprocessing gives yesterday's canvases, on a few scans spread over the set."""
     by_id = {record.case_id: record for record in kept.records}
     for row in np.linspace(0, len(kept.labels) - 1, SAMPLES).astype(int):
         case_id = str(kept.case_ids[row])
-        found = _clean_case(dataset, by_id[case_id], recipe)
+        found = _preprocess_case(dataset, by_id[case_id], recipe)
         if isinstance(found, str) or not any(np.array_equal(kept.canvases[row], each.canvas) for each in found):
-            log.warning("%s: the cleaning has changed since it was kept; the scans are cleaned again", kept.name)
+            log.warning(
+                "%s: the preprocessing has changed since it was kept; the scans are preprocessed again", kept.name
+            )
             return False
     return True
 

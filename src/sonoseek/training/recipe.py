@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from sonoseek.core import PATHOLOGIES, InvalidValueError, NotFoundError
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 
 Pathology = Literal["normal", "benign", "malignant"]
 LESION_NETWORKS = ("outline", "lesion_pooling")
@@ -204,7 +204,7 @@ class Recipe(_Part, frozen=True):
         seed: of the splits, the start, the order and the augmentation.
         folds: of the cross-validation.
         validation: share of the training side kept for calibration.
-        cleaning: as `CleaningRecipe.to_dict`; what is left out takes its default.
+        preprocessing: as `PreprocessingRecipe.to_dict`; what is left out takes its default.
     """
 
     name: str
@@ -220,7 +220,7 @@ class Recipe(_Part, frozen=True):
     seed: int = 0
     folds: int = 5
     validation: float = 0.125
-    cleaning: dict[str, Any] = {}  # msgspec copies empty defaults
+    preprocessing: dict[str, Any] = {}  # msgspec copies empty defaults
     start: Start = Start()
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
@@ -232,9 +232,9 @@ class Recipe(_Part, frozen=True):
             raise InvalidValueError(f"recipe {self.name!r}: {wrong}. Correct the recipe.")
 
     @property
-    def cleaning_recipe(self) -> CleaningRecipe:
-        """The cleaning that the network is trained behind."""
-        return CleaningRecipe.from_dict({"version": CleaningRecipe().version, **self.cleaning})
+    def preprocessing_recipe(self) -> PreprocessingRecipe:
+        """The preprocessing that the network is trained behind."""
+        return PreprocessingRecipe.from_dict({"version": PreprocessingRecipe().version, **self.preprocessing})
 
 
 def load_recipe(path: Path | str) -> Recipe:
@@ -265,7 +265,7 @@ def parse_recipe(text: str, *, where: str = "the recipe", folder: Path | None = 
         raise InvalidValueError(f"{where}: no key is called {place + key!r}.{hint}")
     try:
         recipe = msgspec.convert(raw, Recipe)
-        _ = recipe.cleaning_recipe
+        _ = recipe.preprocessing_recipe
     except msgspec.ValidationError as error:
         raise InvalidValueError(f"{where}: {error}. Correct it.") from error
     return recipe

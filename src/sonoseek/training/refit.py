@@ -16,7 +16,7 @@ from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, load_bundle
 from sonoseek.encoder.onnx_encoder import OnnxEncoder
 from sonoseek.evaluate.calibrate import calibrate
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.preprocessing.recipe import RECIPE_VERSION
 from sonoseek.training.batches import PlainBatches
 from sonoseek.training.export import manifest_json, write_whole
@@ -58,10 +58,11 @@ def refit_bundle(folder: Path, *, data_root: Path, cache: Path) -> None:
             "calibrated on its own validation part can be refitted. Train it again."
         )
     recipe = msgspec.convert(training["recipe"], Recipe)
-    manifest["cleaning"] = {**manifest["cleaning"], "version": RECIPE_VERSION}
-    cleaning = CleaningRecipe.from_dict(manifest["cleaning"])
+    manifest["preprocessing"] = {**manifest["preprocessing"], "version": RECIPE_VERSION}
+    preprocessing = PreprocessingRecipe.from_dict(manifest["preprocessing"])
     sets = [
-        prepare(open_choice(choice, data_root=data_root), recipe=cleaning, cache=cache) for choice in recipe.datasets
+        prepare(open_choice(choice, data_root=data_root), recipe=preprocessing, cache=cache)
+        for choice in recipe.datasets
     ]
     split = split_sets(recipe, sets, fold=None)
     _check_parts(split, training["datasets"], folder=folder)

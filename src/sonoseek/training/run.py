@@ -18,7 +18,7 @@ from sonoseek.core import InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.calibrate import Calibration, calibrate
-from sonoseek.evaluate.ood import FEWEST, fit_novelty, fit_same_scan
+from sonoseek.evaluate.ood import FEWEST, fit_duplicate_threshold, fit_novelty
 from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.start_weights import load_start_weights, start_weights_path
@@ -79,7 +79,8 @@ def train(
         weights_root: folder with the start weights; None: `weights` beside `data_root`.
         fold: 0 … folds − 1: tested on, once, at the very end; None: nothing is held out but the validation part.
         resume: go on where an earlier call was stopped; one that had finished is returned as it is.
-        cache: folder for cleaned scans; None: `prepared` in `run_dir`. It holds scans: keep it out of any repository.
+        cache: folder for preprocessed scans; None: `prepared` in `run_dir`. It holds scans: keep it out of any
+            repository.
         cross_validation: folder that `train_folds` left: its figures are quoted in the card, and its out-of-fold
             predictions, far more than a validation part holds, calibrate the bundle. It should be of the same recipe;
             where it is not, the card says so.
@@ -127,7 +128,8 @@ def train(
             write_json(run_dir / RECIPE_FILE, _asked(recipe, fold=fold, round_=round_))
             note_call(run_dir, call)
         sets = [
-            prepare(dataset, recipe=recipe.cleaning_recipe, cache=cache or run_dir / "prepared") for dataset in opened
+            prepare(dataset, recipe=recipe.preprocessing_recipe, cache=cache or run_dir / "prepared")
+            for dataset in opened
         ]
     split = split_sets(recipe, sets, fold=fold) if round_ is None else given_sets(recipe, sets, round_)
     prepared = time.monotonic()
@@ -355,11 +357,11 @@ def fit_borders(split: Split, learnt: Sequence[Embeddings], held: Embeddings) ->
     """What tells a scan unlike those of all training archives, and one that is there already; None for too few."""
     together = np.concatenate([part for part in learnt if len(part)])
     if min(len(together), len(held)) < FEWEST:
-        return {"novelty": None, "same_scan": None}
+        return {"novelty": None, "duplicate_threshold": None}
     groups = _numbered(split.validation)
     return {
         "novelty": fit_novelty(together, held),
-        "same_scan": fit_same_scan(
+        "duplicate_threshold": fit_duplicate_threshold(
             held,
             groups,
             gallery=np.concatenate([together, held]),

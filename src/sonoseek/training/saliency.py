@@ -121,7 +121,7 @@ class NetworkEncoder:
 
         Args:
             network: an `EvidenceNetwork` or many views of one, in evaluation mode.
-            bundle: whose cleaning and classes it shares.
+            bundle: whose preprocessing and classes it shares.
         """
         head: Any = network.head
         self._network = network

@@ -53,7 +53,7 @@ class RecipeSystem:
                 unless the protocol tests on them.
             data_root: folder with the datasets.
             weights_root: folder with the start weights.
-            cache: folder for cleaned scans; keep it out of any repository.
+            cache: folder for preprocessed scans; keep it out of any repository.
             workers: rounds trained at the same time; 0: one per core, or `ON_A_GPU` where they share a GPU.
             machine: where each round computes, in one process.
 
@@ -69,7 +69,7 @@ class RecipeSystem:
         self.name = recipe.name
         self.title = recipe.name
         self.description = (
-            f"{recipe.network} on {recipe.backbone}, {recipe.cleaning_recipe.canvas_size} px, trained per round "
+            f"{recipe.network} on {recipe.backbone}, {recipe.preprocessing_recipe.canvas_size} px, trained per round "
             f"(at most {recipe.optimiser.epochs} epochs), served through ONNX"
             f"{', mean of several views' if recipe.many_views else ''}."
         )
@@ -139,7 +139,7 @@ class RecipeSystem:
 
         for dataset in tasks[0].datasets.values():
             if any(dataset.name in task.round_.train for task in tasks):
-                prepare(dataset, recipe=self.recipe.cleaning_recipe, cache=self._cache)
+                prepare(dataset, recipe=self.recipe.preprocessing_recipe, cache=self._cache)
 
     def _job(self, task: Task) -> _Job:
         return _Job(

@@ -29,7 +29,7 @@ class Teachers:
 
         Args:
             bundles: folders.
-            recipe: of the student; it must clean as its teachers do.
+            recipe: of the student; it must preprocess as its teachers do.
             unseen: dataset → cases that no teacher may have learnt from, where there are any.
 
         Raises:
@@ -39,10 +39,10 @@ class Teachers:
         """
         opened = [load_bundle(path) for path in bundles]
         for bundle in opened:
-            if bundle.recipe != recipe.cleaning_recipe:
+            if bundle.recipe != recipe.preprocessing_recipe:
                 raise InvalidValueError(
-                    f"teacher {bundle.bundle_id} cleans by {bundle.recipe.to_dict()}; the student {recipe.name!r} by "
-                    f"{recipe.cleaning_recipe.to_dict()}. Give both the same [cleaning]."
+                    f"teacher {bundle.bundle_id} has {bundle.recipe.to_dict()}; the student {recipe.name!r} has "
+                    f"{recipe.preprocessing_recipe.to_dict()}. Give both the same [preprocessing]."
                 )
             if unseen:
                 check_unseen(bundle, unseen)

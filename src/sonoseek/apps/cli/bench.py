@@ -51,7 +51,7 @@ def query(
                 gallery,
                 bundle_id=network.bundle_id,
                 dimension=network.embedding_dim,
-                duplicate_threshold=network.same_scan,
+                duplicate_threshold=network.duplicate_threshold,
             ) as target,
             progress_bar("gallery") as on_progress,
         ):

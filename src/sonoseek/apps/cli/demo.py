@@ -63,7 +63,7 @@ def demo(
         gallery,
         bundle_id=network.bundle_id,
         dimension=network.embedding_dim,
-        duplicate_threshold=network.same_scan,
+        duplicate_threshold=network.duplicate_threshold,
         exist_ok=True,
     ) as target:
         with progress_bar(f"archive of {source.name}") as on_progress:

@@ -40,7 +40,7 @@ BundlePath = Annotated[
     typer.Option("--bundle", help="A bundle, a folder with one per round, or `default`: the one that ships. No torch."),
 ]
 Rescore = Annotated[Path | None, typer.Option(help="Score all results under this folder again, from their files.")]
-Runs = Annotated[Path, typer.Option(help="Folder for rounds under way; holds cleaned scans, keep it out of git.")]
+Runs = Annotated[Path, typer.Option(help="Folder for rounds under way; holds preprocessed scans, keep it out of git.")]
 
 
 def evaluate(

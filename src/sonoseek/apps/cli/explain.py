@@ -13,7 +13,7 @@ from sonoseek.core import InvalidValueError, NotFoundError
 
 if TYPE_CHECKING:
     from sonoseek.core import Contour, Explanation, Match
-    from sonoseek.engine import Reading, SearchEngine
+    from sonoseek.engine import EncodedScan, SearchEngine
 
 
 def explain(
@@ -67,7 +67,7 @@ def explain(
 _OF_PAIRS = ("pair_evidence", "sbsm", "occlusion", "rise")
 
 
-def _with_bar(engine: SearchEngine, reading: Reading, **wanted: Any) -> Explanation:
+def _with_bar(engine: SearchEngine, reading: EncodedScan, **wanted: Any) -> Explanation:
     from sonoseek.apps.cli.show import progress_bar
     from sonoseek.explain import EXACT
 
@@ -77,7 +77,7 @@ def _with_bar(engine: SearchEngine, reading: Reading, **wanted: Any) -> Explanat
         return engine.explain(reading, **wanted, on_progress=bar)
 
 
-def _matches(engine: SearchEngine, reading: Reading, *, k: int, rank: int | None) -> list[Match]:
+def _matches(engine: SearchEngine, reading: EncodedScan, *, k: int, rank: int | None) -> list[Match]:
     report = engine.query(reading, k=max(k, rank or 0))
     if rank is None:
         return list(report.matches)
@@ -87,7 +87,7 @@ def _matches(engine: SearchEngine, reading: Reading, *, k: int, rank: int | None
 
 
 def _write_map(
-    out: Path, told: Explanation, *, reading: Reading, engine: SearchEngine, contour: Contour | None, caption: str
+    out: Path, told: Explanation, *, reading: EncodedScan, engine: SearchEngine, contour: Contour | None, caption: str
 ) -> None:
     from sonoseek.reports.overlay import Panel, overlay_png
     from sonoseek.reports.phrases import signed
@@ -109,7 +109,7 @@ def _write_map(
         _write(out / f"{name}.contour.json", (json.dumps(_plain(contour), indent=1) + "\n").encode())
 
 
-def _write_pair(out: Path, engine: SearchEngine, reading: Reading, match: Match, *, method: str) -> None:
+def _write_pair(out: Path, engine: SearchEngine, reading: EncodedScan, match: Match, *, method: str) -> None:
     """Query and match side by side; the match's side where the gallery keeps what it needs, and the method is exact."""
     import cv2
     import numpy as np
@@ -148,7 +148,7 @@ def _write_pair(out: Path, engine: SearchEngine, reading: Reading, match: Match,
 
 
 def _write_numbers(
-    path: Path, told: Explanation, *, reading: Reading, engine: SearchEngine, other: Explanation | None = None
+    path: Path, told: Explanation, *, reading: EncodedScan, engine: SearchEngine, other: Explanation | None = None
 ) -> None:
     """Everything raw: `heatmap` float32 (H, W) on the scan's grid, `cells`, and what they are of."""
     import io

@@ -72,7 +72,7 @@ def build(
         gallery,
         bundle_id=network.bundle_id,
         dimension=network.embedding_dim,
-        duplicate_threshold=network.same_scan,
+        duplicate_threshold=network.duplicate_threshold,
     ) as target:
         with progress_bar(f"index {source.name}") as on_progress:
             if ray is None:
@@ -148,7 +148,7 @@ def add(
         gallery,
         bundle_id=network.bundle_id,
         dimension=network.embedding_dim,
-        duplicate_threshold=network.same_scan,
+        duplicate_threshold=network.duplicate_threshold,
     ) as target:
         result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
         typer.echo(

@@ -1,4 +1,4 @@
-"""`sonoseek clean`: see what cleaning makes of scans."""
+"""`sonoseek preprocess`: see what preprocessing makes of scans."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 
-def clean_sheet(
+def preprocess_sheet(
     scans: Annotated[list[Path], typer.Argument(help="Scans, or folders of scans.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The contact sheet, a PNG.")] = Path("contact-sheet.png"),
     columns: Annotated[int, typer.Option(min=1, max=12)] = 4,
     most: Annotated[int, typer.Option(min=1, help="At most so many scans.")] = 48,
 ) -> None:
-    """Write a contact sheet: every scan before and after cleaning, with what was cut and in-painted."""
+    """Write a contact sheet: every scan before and after preprocessing, with what was cut and in-painted."""
     from PIL import Image
 
     from sonoseek.apps.cli.show import refusals
     from sonoseek.core import InvalidValueError, NotFoundError, Scan, SonoseekError
     from sonoseek.io import is_scan_file, read_scan
-    from sonoseek.preprocessing import CleaningRecipe, contact_sheet
+    from sonoseek.preprocessing import PreprocessingRecipe, contact_sheet
 
     if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
         raise InvalidValueError(f"--out is {out}; a contact sheet is a .png in a folder that exists. Name such a file.")
@@ -41,7 +41,7 @@ def clean_sheet(
         raise NotFoundError(
             f"no readable scan in {', '.join(map(str, scans))}; name DICOM, PNG, JPEG, BMP or TIFF files."
         )
-    Image.fromarray(contact_sheet(read, CleaningRecipe(), columns=columns)).save(out)
+    Image.fromarray(contact_sheet(read, PreprocessingRecipe(), columns=columns)).save(out)
     typer.echo(f"contact sheet of {len(read)} scans: {out}")
 
 

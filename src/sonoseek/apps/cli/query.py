@@ -62,7 +62,8 @@ def query(
     crop: Annotated[
         str | None,
         typer.Option(
-            metavar="TOP,LEFT,BOTTOM,RIGHT", help="The ultrasound picture in the file, where cleaning finds it wrongly."
+            metavar="TOP,LEFT,BOTTOM,RIGHT",
+            help="The ultrasound picture in the file, where preprocessing finds it wrongly.",
         ),
     ] = None,
     lesion: Lesion = None,

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 from numpy.typing import NDArray
 
 from sonoseek.core import NotFoundError, Report
-from sonoseek.engine import Reading
+from sonoseek.engine import EncodedScan
 
 T = TypeVar("T")
 READINGS, READINGS_MB = 48, 192
@@ -172,17 +172,17 @@ class HeldReport:
     """
 
     report: Report
-    readings: tuple[Reading, ...]
+    readings: tuple[EncodedScan, ...]
     uploads: tuple[Upload, ...] = ()
     frame: int = 0
 
 
-def reading_bytes(reading: Reading) -> int:
+def reading_bytes(reading: EncodedScan) -> int:
     """What a reading takes of memory, but for small things."""
     arrays: list[NDArray[Any]] = [reading.scan.pixels, reading.evidence, reading.within]
-    if reading.cleaned is not None:
-        arrays += [reading.cleaned.canvas, reading.cleaned.area]
-        arrays += [] if reading.cleaned.marks is None else [reading.cleaned.marks]
+    if reading.preprocessed is not None:
+        arrays += [reading.preprocessed.canvas, reading.preprocessed.area]
+        arrays += [] if reading.preprocessed.marks is None else [reading.preprocessed.marks]
     return sum(array.nbytes for array in arrays)
 
 

@@ -180,7 +180,7 @@ def form_schema() -> Mapping[str, Any]:
                 "description": "Near-duplicates stand behind the better match.",
             },
             "region": {**box, "description": "Search with this box alone: top, left, bottom, right, in scan pixels."},
-            "crop": {**box, "description": "The ultrasound picture in the file, where cleaning finds it wrongly."},
+            "crop": {**box, "description": "The ultrasound picture in the file, where preprocessing finds it wrongly."},
             "lesion": {
                 **box,
                 "description": "The reader's mark, a box around the lesion; where `reads_marks` of /api/about is true.",

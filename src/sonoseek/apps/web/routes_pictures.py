@@ -51,9 +51,9 @@ async def canvas(
 ) -> Response:
     """What the network saw of the scan: cropped, marks painted over, contrast set."""
     reading = _nth(room.reports.get(report_id).readings, view, "view")
-    if reading.cleaned is None:
+    if reading.preprocessed is None:
         raise NotFoundError("the archive keeps no canvas of its scans; ask with the scan's file to see one.")
-    pixels = reading.cleaned.canvas
+    pixels = reading.preprocessed.canvas
     tag = f"{report_id}/canvas/{view}/{size}/{form}"
     return await _sent(request, room, tag, HELD, form, lambda: scan_image(pixels, longest=size, format=form))
 

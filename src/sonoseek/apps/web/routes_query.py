@@ -15,7 +15,7 @@ from sonoseek.apps.web.errors import RefusedError
 from sonoseek.apps.web.query_form import MOST_VIEWS, Asked, answer, form_schema, parse_form
 from sonoseek.apps.web.state import Room
 from sonoseek.core import Box
-from sonoseek.engine import Reading
+from sonoseek.engine import EncodedScan
 from sonoseek.reports import phrases, render
 from sonoseek.reports.json import encode_json
 
@@ -103,7 +103,7 @@ async def get_report(report_id: ReportId, room: TheRoom, heatmaps: bool = False)
 
 @router.get("/reports/{report_id}/said")
 async def get_said(report_id: ReportId, room: TheRoom) -> dict[str, Any]:
-    """The report in the sentences that every format carries, and what cleaning made of each view."""
+    """The report in the sentences that every format carries, and what preprocessing made of each view."""
     return _said(room.reports.get(report_id))
 
 
@@ -222,7 +222,7 @@ def _said(held: HeldReport) -> dict[str, Any]:
         "lesion": None if report.lesion is None else phrases.lesion(report.lesion),
         "refined": phrases.refined(report) if report.liked or report.disliked else None,
         "titles": [phrases.evidence_title(each.method, each.target, report) for each in told],
-        "cleaning": [_cleaning(reading) for reading in held.readings],
+        "preprocessing": [_preprocessing(reading) for reading in held.readings],
         "name": held.uploads[0].name if held.uploads else report.scan.source,
         "frames": held.uploads[0].frames if held.uploads else 1,
         "frame": held.frame,
@@ -237,16 +237,16 @@ def _said(held: HeldReport) -> dict[str, Any]:
     }
 
 
-def _cleaning(reading: Reading) -> dict[str, Any]:
-    mapping, cleaned = reading.mapping, reading.cleaned
+def _preprocessing(reading: EncodedScan) -> dict[str, Any]:
+    mapping, preprocessed = reading.mapping, reading.preprocessed
     return {
         "crop": _box(mapping.crop),
         "drawn": reading.crop is not None,
         "canvas": mapping.canvas_size,
         "content": _box(mapping.content),
         "marks": reading.marks,
-        "archived": cleaned is None,
-        "warnings": [] if cleaned is None else list(cleaned.warnings),
+        "archived": preprocessed is None,
+        "warnings": [] if preprocessed is None else list(preprocessed.warnings),
     }
 
 

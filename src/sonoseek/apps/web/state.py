@@ -30,7 +30,7 @@ from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.thread_pool import Workers
 from sonoseek.batch import BatchRunner, Job, JobStore, Row, without_folder
 from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
-from sonoseek.engine import Reading, SearchEngine
+from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.indexing.projection import ArchiveMap, draw_map
 from sonoseek.io import frame_count, read_scan
@@ -72,7 +72,7 @@ class Room:
             size=lambda upload: upload.size,
             on_leave=lambda upload: Spool.remove(upload.path),
         )
-        self.readings: Shelf[Reading] = Shelf(
+        self.readings: Shelf[EncodedScan] = Shelf(
             "scan", count=READINGS, seconds=seconds, most=READINGS_MB << 20, size=reading_bytes
         )
         self.reports: Shelf[HeldReport] = Shelf(
@@ -143,7 +143,7 @@ class Room:
             )
         return upload
 
-    def read(self, upload: Upload, *, frame: int, crop: Box | None, lesion: Box | None = None) -> Reading:
+    def read(self, upload: Upload, *, frame: int, crop: Box | None, lesion: Box | None = None) -> EncodedScan:
         """What the network makes of one frame of a file; remembered for a while.
 
         Raises:

@@ -21,10 +21,10 @@ from sonoseek.datasets.audit.leaks import MaskFacts, mark_leaks, mask_facts, mas
 from sonoseek.datasets.audit.result import AuditResult, Unreadable
 from sonoseek.datasets.base import Dataset
 from sonoseek.datasets.splits import Fold
-from sonoseek.preprocessing import CleaningRecipe, clean
+from sonoseek.preprocessing import PreprocessingRecipe, preprocess
 
 log = logging.getLogger(__name__)
-MARKS_RECIPE = CleaningRecipe(canvas_size=64, borders=False, marks=True, contrast="none")
+MARKS_RECIPE = PreprocessingRecipe(canvas_size=64, borders=False, marks=True, contrast="none")
 """Only the marks are wanted; the canvas is made as small as can be."""
 EDGE = 0.08
 """Share of height and of width on each side: there stand the scanner's orientation mark, scales and rulers."""
@@ -161,7 +161,7 @@ def _read(case: Case) -> _Reading:
 
 
 def _marks(scan: Scan) -> NDArray[np.bool_]:
-    marks = clean(scan, MARKS_RECIPE).marks
+    marks = preprocess(scan, MARKS_RECIPE).marks
     return np.zeros(scan.shape, np.bool_) if marks is None else marks
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Contour, Scan
 from sonoseek.encoder import Encoder
-from sonoseek.engine import Reading, SearchEngine
+from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.evaluate.explaining.faithfulness import curves, road, similarity_drops
 from sonoseek.evaluate.explaining.localisation import localise
 from sonoseek.evaluate.explaining.perturbation import Cells, Peers, Seen, centre, noise, rank_correlation, ranked, see
@@ -101,7 +101,7 @@ class Examiner:
 
     # Maps
 
-    def _maps(self, case: Case, reading: Reading, seen: Seen, target: int, second: int) -> list[MapRow]:
+    def _maps(self, case: Case, reading: EncodedScan, seen: Seen, target: int, second: int) -> list[MapRow]:
         """The verdict's map, by every method."""
         ask = self._probability(target)
         rows = []
@@ -125,7 +125,7 @@ class Examiner:
         rows[0] = replace(own, error=error, **self._sanity(reading, seen, target, second))
         return self._peers_sanity(rows, seen, target, second) if case.thorough else rows
 
-    def _by_method(self, case: Case, reading: Reading, seen: Seen, target: int) -> dict[str, Cells]:
+    def _by_method(self, case: Case, reading: EncodedScan, seen: Seen, target: int) -> dict[str, Cells]:
         maps: dict[str, Cells] = {OWN: self._own(reading, target)}
         if self._peers is not None:
             for name in self._peers.names if case.thorough else CHEAP:
@@ -139,7 +139,7 @@ class Examiner:
         maps["random"] = noise(seen, _seed(case.sample.name))
         return maps
 
-    def _of_the_truth(self, case: Case, reading: Reading, seen: Seen, target: int) -> list[MapRow]:
+    def _of_the_truth(self, case: Case, reading: EncodedScan, seen: Seen, target: int) -> list[MapRow]:
         """The proven class's map, by the methods that cost little: does it lie on the lesion, whatever the verdict?"""
         maps = {OWN: self._own(reading, target)}
         if self._peers is not None:
@@ -150,10 +150,10 @@ class Examiner:
             for method, cells in maps.items()
         ]
 
-    def _own(self, reading: Reading, target: int) -> Cells:
+    def _own(self, reading: EncodedScan, target: int) -> Cells:
         return self._engine.explain_class(reading, self._engine.bundle.classes[target]).cells
 
-    def _sanity(self, reading: Reading, seen: Seen, target: int, second: int) -> dict[str, float]:
+    def _sanity(self, reading: EncodedScan, seen: Seen, target: int, second: int) -> dict[str, float]:
         own = self._own(reading, target)
         found = {"other_class": rank_correlation(own, self._own(reading, second), seen)}
         if self._random is not None:
@@ -170,7 +170,7 @@ class Examiner:
             raise AssertionError
         return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).cells
 
-    def _heatmap(self, reading: Reading, target: int) -> NDArray[np.float32]:
+    def _heatmap(self, reading: EncodedScan, target: int) -> NDArray[np.float32]:
         return self._engine.explain_class(reading, self._engine.bundle.classes[target]).heatmap
 
     def _peers_sanity(self, rows: list[MapRow], seen: Seen, target: int, second: int) -> list[MapRow]:
@@ -192,7 +192,7 @@ class Examiner:
             checked.append(row)
         return checked
 
-    def _row(self, case: Case, reading: Reading, method: str, target: str) -> MapRow:
+    def _row(self, case: Case, reading: EncodedScan, method: str, target: str) -> MapRow:
         return MapRow(
             fold=case.fold,
             scan=case.sample.name,
@@ -218,7 +218,7 @@ class Examiner:
 
     # Pairs
 
-    def _pairs(self, case: Case, reading: Reading, seen: Seen) -> list[PairRow]:
+    def _pairs(self, case: Case, reading: EncodedScan, seen: Seen) -> list[PairRow]:
         """The cosine of a scan and its best match, taken apart on both."""
         if case.match is None:
             return []
@@ -274,7 +274,7 @@ class Examiner:
 
     # Outline
 
-    def _outline(self, case: Case, reading: Reading) -> OutlineRow:
+    def _outline(self, case: Case, reading: EncodedScan) -> OutlineRow:
         """The outline of the verdict's evidence beside the mask's own."""
         label = case.sample.record.pathology
         verdict = self._engine.bundle.classes[int(reading.logits.argmax())]
@@ -298,7 +298,7 @@ class Examiner:
         )
 
 
-def _localised(row: MapRow, cells: Cells, mask: NDArray[np.bool_] | None, reading: Reading) -> MapRow:
+def _localised(row: MapRow, cells: Cells, mask: NDArray[np.bool_] | None, reading: EncodedScan) -> MapRow:
     if mask is None:
         return row
     found = localise(plan(reading.mapping, cells.shape).spread(cells), mask)

@@ -28,7 +28,7 @@ ROUNDING = 3e-3
 
 
 class BundleSpeaks:
-    """A bundle, asked through `SearchEngine.read`: cleaning, network, temperature, as for any user."""
+    """A bundle, asked through `SearchEngine.read`: preprocessing, network, temperature, as for any user."""
 
     def __init__(self, bundle: Bundle, *, own_thresholds: bool = False) -> None:
         """Open its network.

@@ -12,7 +12,7 @@ from sonoseek.core import NotFoundError, Scan
 from sonoseek.encoder import to_input
 from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.evaluate.systems.linear import LinearSystem
-from sonoseek.preprocessing import clean
+from sonoseek.preprocessing import preprocess
 
 
 def frozen(model: Path, *, backbone: str, cache: Path | None = None) -> LinearSystem:
@@ -36,7 +36,7 @@ def frozen(model: Path, *, backbone: str, cache: Path | None = None) -> LinearSy
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
     def describe(scan: Scan) -> NDArray[np.float32]:
-        canvas = np.maximum(to_input(clean(scan)), 0.0)[np.newaxis]
+        canvas = np.maximum(to_input(preprocess(scan)), 0.0)[np.newaxis]
         features: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: canvas})[0][0]
         return features
 
@@ -44,7 +44,7 @@ def frozen(model: Path, *, backbone: str, cache: Path | None = None) -> LinearSy
         describe,
         name=f"frozen-{backbone}",
         title=f"frozen {backbone} + regression",
-        description=f"Mean feature map of {backbone} with ImageNet's weights on the cleaned scan; logistic regression.",
+        description=f"Mean feature map of {backbone} with ImageNet's weights, preprocessed scan; logistic regression.",
         identity=hashlib.sha256(model.read_bytes()).hexdigest()[:16],
         standardise=False,
         cache=cache,

@@ -18,7 +18,7 @@ SIDE = 48
 
 
 def describe(scan: Scan) -> NDArray[np.float32]:
-    """The scan as it is, uncleaned, 48 × 48, its mean taken off: float32 (2304,). A cosine of two is a correlation."""
+    """The raw scan, 48 × 48, minus its mean: float32 (2304,). A cosine of two is a correlation."""
     small = cv2.resize(scan.pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     centred = small - small.mean()
     return centred if centred.any() else np.full_like(small, 1e-6)
@@ -30,7 +30,7 @@ class NearestPixels:
     name = "nearest-pixels"
     title = "1-NN on 48×48 pixels"
     description = (
-        "The class of the nearest training scan by correlation of 48×48 uncleaned pixels; its probability is a softmax "
+        "The class of the nearest training scan by correlation of 48×48 raw pixels; its probability is a softmax "
         "over the classes' nearest scans. Knows a copy when it sees one, and little else."
     )
     identity = "nearest-pixels-1"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import MissingExtraError, Scan
 from sonoseek.evaluate.systems.linear import LinearSystem
-from sonoseek.preprocessing import clean
+from sonoseek.preprocessing import preprocess
 
 LEVELS = 32
 DISTANCES = (1, 2, 4, 8)
@@ -24,7 +24,7 @@ STRIPS = 8
 
 
 def describe(scan: Scan) -> NDArray[np.float32]:
-    """Of the cleaned scan: float32 (D,), finite.
+    """Of the preprocessed scan: float32 (D,), finite.
 
     Raises:
         MissingExtraError: scikit-image is not installed.
@@ -33,9 +33,9 @@ def describe(scan: Scan) -> NDArray[np.float32]:
         from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
     except ModuleNotFoundError as error:
         raise MissingExtraError.for_package("scikit-image", extra="evaluate") from error
-    cleaned = clean(scan)
-    box = cleaned.content
-    content = cleaned.canvas[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
+    preprocessed = preprocess(scan)
+    box = preprocessed.content
+    content = preprocessed.canvas[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
     pairs = graycomatrix(content // (256 // LEVELS), DISTANCES, ANGLES, levels=LEVELS, symmetric=True, normed=True)
     texture = []
     for name in PROPERTIES:
@@ -79,7 +79,7 @@ def radiomics(*, cache: Path | None = None) -> LinearSystem:
         describe,
         name="radiomics",
         title="radiomics-style + regression",
-        description="Intensity, co-occurrence, binary patterns and depth strips of the whole cleaned scan, no mask.",
+        description="Intensity, co-occurrence, binary patterns and depth strips of the preprocessed scan, no mask.",
         identity="radiomics-1",
         standardise=True,
         cache=cache,

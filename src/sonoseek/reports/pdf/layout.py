@@ -82,7 +82,7 @@ def lacks(text: str) -> bool:
 
 
 def said(text: str, style: ParagraphStyle = BODY, *, widest: int = 200, bold: bool = False) -> Paragraph:
-    """A paragraph of text from anywhere: cleaned, and no markup whatever it holds."""
+    """A paragraph of text from anywhere: preprocessed, and no markup whatever it holds."""
     escaped = html.escape(clean(text, widest=widest), quote=False)
     escaped = escaped.replace(" %", "\u00a0%")  # a number and its percent sign stay on one line
     return Paragraph(f"<b>{escaped}</b>" if bold else escaped, style)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sonoseek.core import InvalidValueError
-from sonoseek.preprocessing import CleaningRecipe
+from sonoseek.preprocessing import PreprocessingRecipe
 
 
 def test_a_recipe_survives_its_dictionary():
-    recipe = CleaningRecipe(canvas_size=128, marks=False, contrast="clahe")
-    assert CleaningRecipe.from_dict(recipe.to_dict()) == recipe
+    recipe = PreprocessingRecipe(canvas_size=128, marks=False, contrast="clahe")
+    assert PreprocessingRecipe.from_dict(recipe.to_dict()) == recipe
     assert recipe.to_dict() == {
         "version": 2,
         "canvas_size": 128,
@@ -37,9 +37,9 @@ def test_a_recipe_survives_its_dictionary():
 )
 def test_a_wrong_recipe_is_refused_with_its_name(change, word):
     with pytest.raises(InvalidValueError, match=word):
-        CleaningRecipe.from_dict({**CleaningRecipe().to_dict(), **change})
+        PreprocessingRecipe.from_dict({**PreprocessingRecipe().to_dict(), **change})
 
 
 def test_a_stored_recipe_without_version_is_refused():
     with pytest.raises(InvalidValueError, match="version"):
-        CleaningRecipe.from_dict({"canvas_size": 224})
+        PreprocessingRecipe.from_dict({"canvas_size": 224})

@@ -1,4 +1,4 @@
-"""Cleaning real scans: what must be found, and what must be left alone. Masks score; cleaning never sees them."""
+"""Preprocessing of real scans: what must be found and what must be left alone. Masks score; they are never read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import Scan
-from sonoseek.preprocessing import CleanedScan, clean
+from sonoseek.preprocessing import PreprocessedScan, preprocess
 
 pytestmark = pytest.mark.data
 STEP = 4
@@ -21,15 +21,15 @@ def grey(path: Path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
 
-def kept(cleaned: CleanedScan, lesion: np.ndarray) -> float:
-    crop = cleaned.mapping.crop
+def kept(preprocessed: PreprocessedScan, lesion: np.ndarray) -> float:
+    crop = preprocessed.mapping.crop
     inside = np.zeros_like(lesion)
     inside[int(crop.top) : int(crop.bottom), int(crop.left) : int(crop.right)] = True
-    return float((lesion & inside & cleaned.area).sum() / lesion.sum())
+    return float((lesion & inside & preprocessed.area).sum() / lesion.sum())
 
 
 @pytest.fixture(scope="module")
-def busi(real_data) -> list[tuple[dict[str, str], CleanedScan, np.ndarray]]:
+def busi(real_data) -> list[tuple[dict[str, str], PreprocessedScan, np.ndarray]]:
     folder = real_data / "busi"
     if not (folder / "groups.csv").is_file():
         pytest.skip(f"no BUSI under {folder}")
@@ -38,13 +38,13 @@ def busi(real_data) -> list[tuple[dict[str, str], CleanedScan, np.ndarray]]:
     found = []
     for row in rows:
         path = folder / "Dataset_BUSI_with_GT" / row["label"] / row["file"]
-        cleaned = clean(Scan(pixels=grey(path)))
-        found.append((row, cleaned, grey(path.with_name(f"{path.stem}_mask.png")) > 0))
+        preprocessed = preprocess(Scan(pixels=grey(path)))
+        found.append((row, preprocessed, grey(path.with_name(f"{path.stem}_mask.png")) > 0))
     return found
 
 
 def test_busi_marks_are_found(busi):
-    annotated = [cleaned.marks.sum() for row, cleaned, _ in busi if row["pawlowska_annotation"]]
+    annotated = [preprocessed.marks.sum() for row, preprocessed, _ in busi if row["pawlowska_annotation"]]
     assert len(annotated) > 50
     assert np.mean(np.array(annotated) >= 60) >= 0.97
 
@@ -52,9 +52,9 @@ def test_busi_marks_are_found(busi):
 def test_busi_tissue_is_left_alone(busi):
     """A maker's logo in the corner, which many scans bear, counts as a mark; the list of annotations leaves it out."""
     shares = []
-    for row, cleaned, _ in busi:
+    for row, preprocessed, _ in busi:
         if not row["pawlowska_annotation"]:
-            marks = cleaned.marks.copy()
+            marks = preprocessed.marks.copy()
             marks[: int(0.15 * marks.shape[0]), : int(0.2 * marks.shape[1])] = False
             shares.append(marks.mean())
     assert np.mean(shares) <= 0.0005
@@ -62,9 +62,15 @@ def test_busi_tissue_is_left_alone(busi):
 
 
 def test_busi_lesions_are_neither_cut_nor_painted_over(busi):
-    lesions = [(row, cleaned, mask) for row, cleaned, mask in busi if mask.shape == cleaned.area.shape and mask.any()]
-    assert np.mean([kept(cleaned, mask) >= 0.99 for _, cleaned, mask in lesions]) >= 0.995
-    painted = [cleaned.marks[mask].mean() for row, cleaned, mask in lesions if not row["pawlowska_annotation"]]
+    lesions = [
+        (row, preprocessed, mask)
+        for row, preprocessed, mask in busi
+        if mask.shape == preprocessed.area.shape and mask.any()
+    ]
+    assert np.mean([kept(preprocessed, mask) >= 0.99 for _, preprocessed, mask in lesions]) >= 0.995
+    painted = [
+        preprocessed.marks[mask].mean() for row, preprocessed, mask in lesions if not row["pawlowska_annotation"]
+    ]
     assert np.mean(painted) <= 0.005
 
 
@@ -75,10 +81,10 @@ def test_bus_bra_lesions_are_neither_cut_nor_painted_over(real_data):
         pytest.skip(f"no BUS-BRA under {folder}")
     shares, painted = [], []
     for path in paths:
-        cleaned = clean(Scan(pixels=grey(path)))
+        preprocessed = preprocess(Scan(pixels=grey(path)))
         mask = grey(folder / "Masks" / path.name.replace("bus_", "mask_")) > 0
         core = cv2.erode(mask.astype(np.uint8), np.ones((13, 13), np.uint8)) > 0  # calipers stand on the rim
-        shares.append(kept(cleaned, mask))
-        painted.append(cleaned.marks[core].mean() if core.any() else 0.0)
+        shares.append(kept(preprocessed, mask))
+        painted.append(preprocessed.marks[core].mean() if core.any() else 0.0)
     assert np.mean(np.array(shares) >= 0.99) >= 0.995
     assert np.mean(painted) <= 0.02

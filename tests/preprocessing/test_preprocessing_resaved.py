@@ -13,9 +13,9 @@ from sonoseek import load_bundle, open_dataset
 from sonoseek.core import Scan
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import Encoder, open_encoder, to_input
-from sonoseek.preprocessing import CleanedScan, CleaningRecipe, clean
+from sonoseek.preprocessing import PreprocessedScan, PreprocessingRecipe, preprocess
 
-RECIPE = CleaningRecipe(canvas_size=160)
+RECIPE = PreprocessingRecipe(canvas_size=160)
 
 
 def halved(pixels: np.ndarray) -> np.ndarray:
@@ -44,17 +44,17 @@ CHANGES = {
 each_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 
 
-def cleaned(pixels: np.ndarray) -> CleanedScan:
-    return clean(Scan(pixels=np.ascontiguousarray(pixels)), RECIPE)
+def preprocessed(pixels: np.ndarray) -> PreprocessedScan:
+    return preprocess(Scan(pixels=np.ascontiguousarray(pixels)), RECIPE)
 
 
-def apart(one: CleanedScan, other: CleanedScan) -> float:
+def apart(one: PreprocessedScan, other: PreprocessedScan) -> float:
     """Mean absolute difference of the canvases, grey levels, smoothed so that half a pixel of shift tells little."""
     smooth = [cv2.blur(each.canvas.astype(np.float32), (9, 9)) for each in (one, other)]
     return float(np.abs(smooth[0] - smooth[1]).mean())
 
 
-def cosine(encoder: Encoder, one: CleanedScan, other: CleanedScan) -> float:
+def cosine(encoder: Encoder, one: PreprocessedScan, other: PreprocessedScan) -> float:
     a, b = encoder.encode(np.stack([to_input(one), to_input(other)])).embedding.astype(float)
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
@@ -74,13 +74,13 @@ def phantoms() -> list[np.ndarray]:
 @pytest.mark.parametrize("sector", [False, True], ids=["rectangle", "sector"])
 def test_a_screen_and_its_copy_give_nearly_one_canvas(change, sector):
     drawn = screen(sector=sector, seed=3)
-    assert apart(cleaned(drawn.pixels), cleaned(change(drawn.pixels))) <= 7.0
+    assert apart(preprocessed(drawn.pixels), preprocessed(change(drawn.pixels))) <= 7.0
 
 
 @each_change
 def test_a_phantom_and_its_copy_give_nearly_one_canvas_and_embedding(change, phantoms, encoder):
     for pixels in phantoms:
-        one, other = cleaned(pixels), cleaned(change(pixels))
+        one, other = preprocessed(pixels), preprocessed(change(pixels))
         assert apart(one, other) <= 7.0
         assert cosine(encoder, one, other) >= 0.94
 
@@ -88,7 +88,7 @@ def test_a_phantom_and_its_copy_give_nearly_one_canvas_and_embedding(change, pha
 @pytest.mark.parametrize("level", [0, 255])
 def test_a_border_changes_no_pixel(level, phantoms):
     for pixels in phantoms:
-        assert np.array_equal(cleaned(framed(level)(pixels)).canvas, cleaned(pixels).canvas)
+        assert np.array_equal(preprocessed(framed(level)(pixels)).canvas, preprocessed(pixels).canvas)
 
 
 def test_a_scan_that_fades_out_is_kept_whole_however_it_was_saved():
@@ -98,7 +98,7 @@ def test_a_scan_that_fades_out_is_kept_whole_however_it_was_saved():
     fading = (pixels * weaker).astype(np.uint8)
     for change in (lambda scan: scan, halved, enlarged, saved):
         copy = change(fading)
-        crop = cleaned(copy).mapping.crop
+        crop = preprocessed(copy).mapping.crop
         assert crop.bottom == copy.shape[0]
 
 
@@ -107,7 +107,7 @@ def test_a_scan_that_fades_out_above_a_panel_ends_before_the_panel():
     weaker = np.clip(1.2 - np.arange(320) / 250, 0.0, 1)[:, None]
     pixels[:320] = speckle(320, 400, seed=4) * weaker
     pixels[430:] = np.random.default_rng(0).integers(60, 200, (50, 400))
-    assert 230 <= cleaned(pixels).mapping.crop.bottom <= 330
+    assert 230 <= preprocessed(pixels).mapping.crop.bottom <= 330
 
 
 @pytest.mark.data
@@ -120,6 +120,6 @@ def test_a_real_scan_and_its_copy_give_nearly_one_embedding(change, real_data, e
         dataset = open_dataset(name, real_data / name)
         for record in dataset.records()[::step]:
             pixels = dataset.load(record.case_id, masks=False).scans[0].pixels
-            found.append(cosine(encoder, cleaned(pixels), cleaned(change(pixels))))
+            found.append(cosine(encoder, preprocessed(pixels), preprocessed(change(pixels))))
     assert min(found) >= 0.94
     assert np.median(found) >= 0.99

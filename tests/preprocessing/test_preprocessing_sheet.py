@@ -7,13 +7,13 @@ import pytest
 from drawn_screens import screen
 
 from sonoseek.core import InvalidValueError, Scan
-from sonoseek.preprocessing import CleaningRecipe, contact_sheet
+from sonoseek.preprocessing import PreprocessingRecipe, contact_sheet
 from sonoseek.preprocessing.sheet import CAPTION, GAP, MARK, OUTLINE, TILE
 
 
 def test_a_sheet_shows_every_pair_with_outline_marks_and_caption():
     scan = Scan(pixels=screen(sector=False, seed=1).pixels)
-    sheet = contact_sheet([(f"hospital B/scan {n} é.png", scan) for n in range(5)], CleaningRecipe(), columns=2)
+    sheet = contact_sheet([(f"hospital B/scan {n} é.png", scan) for n in range(5)], PreprocessingRecipe(), columns=2)
     assert sheet.dtype == np.uint8
     assert sheet.shape == (3 * (CAPTION + TILE + GAP) + GAP, 2 * (2 * TILE + 2 * GAP) + GAP, 3)
     assert sheet.mean() < 110
