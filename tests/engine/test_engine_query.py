@@ -29,7 +29,7 @@ from sonoseek.core import (
 from sonoseek.encoder import Novelty, load_bundle, open_encoder
 from sonoseek.encoder.seen import training_scans
 from sonoseek.engine import SearchEngine, open_engine
-from sonoseek.explain import ASKED, METHODS, pair_evidence
+from sonoseek.explain import METHODS, PERTURBATION, pair_evidence
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.indexing.build import make_entry
 from sonoseek.reports import phrases
@@ -241,7 +241,8 @@ class TestWithGallery:
             reading.evidence, asked.embedding, mapping=reading.mapping, target="", within=reading.within
         )
         assert match.explanation is not None
-        assert match.explanation.cells == pytest.approx(whole.cells, abs=0.02 * float(np.abs(whole.cells).max()))
+        largest = float(np.abs(whole.evidence_map).max())
+        assert match.explanation.evidence_map == pytest.approx(whole.evidence_map, abs=0.02 * largest)
 
     def test_a_gallery_without_evidence_still_answers(
         self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
@@ -272,7 +273,7 @@ class TestWithGallery:
             assert (told.method, told.target) == (method, f"match:{entry.scan_id}")
             assert told.value == pytest.approx(cosine, abs=1e-4)
         assert told.exact is (method in ("class_evidence", "pair_evidence"))
-        assert told.bias + told.cells.sum(dtype=np.float64) == pytest.approx(told.value, abs=1e-4)
+        assert told.bias + told.evidence_map.sum(dtype=np.float64) == pytest.approx(told.value, abs=1e-4)
 
     def test_methods_and_targets_that_do_not_go_together(
         self, encoder: Any, gallery: Gallery, make_scan: MakeScan
@@ -300,7 +301,7 @@ class TestWithGallery:
         with pytest.raises(InvalidValueError, match="bundle"):
             engine.explain(engine.read(make_scan(500)), method=method, match=entry)
 
-    @pytest.mark.parametrize("method", ASKED)
+    @pytest.mark.parametrize("method", PERTURBATION)
     def test_asking_tells_how_far_it_is(self, encoder: Any, gallery: Gallery, make_scan: MakeScan, method: str) -> None:
         engine = SearchEngine(encoder, gallery)
         told: list[tuple[int, int]] = []

@@ -25,7 +25,9 @@ def ellipse(
 def explained(heatmap: np.ndarray) -> Explanation:
     eyes = [np.eye(side, dtype=np.float32) for side in heatmap.shape]
     spread = Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=heatmap.shape)
-    return Explanation(cells=heatmap.astype(np.float32), upsampling=spread, method="m", target="t", value=0.0, bias=0.0)
+    return Explanation(
+        evidence_map=heatmap.astype(np.float32), upsampling=spread, method="m", target="t", value=0.0, bias=0.0
+    )
 
 
 @pytest.mark.parametrize("turn", [0, 30, 90])
@@ -47,7 +49,7 @@ def test_spacing_counts_per_axis() -> None:
     assert found.area_mm2 == pytest.approx(np.pi * 10 * 5, rel=0.01)
 
 
-def test_without_spacing_nothing_is_said_in_millimetres() -> None:
+def test_without_spacing_there_are_no_millimetres() -> None:
     found = outline_of(ellipse((100, 100), (50, 50), (20, 10)), spacing_mm=None)
     assert found is not None
     assert (found.longest_mm, found.area_mm2, found.depth_mm, found.taller_than_wide) == (None,) * 4
@@ -92,7 +94,7 @@ def test_nothing_to_outline() -> None:
     assert everything.area_pixels == 2500
 
 
-def test_levels_and_spacings_that_are_none_are_refused() -> None:
+def test_invalid_levels_and_spacings_are_refused() -> None:
     for level in (0.0, -0.1, 1.1):
         with pytest.raises(InvalidValueError, match="level"):
             draw_contour(explained(np.ones((5, 5))), spacing_mm=None, level=level)
@@ -102,8 +104,8 @@ def test_levels_and_spacings_that_are_none_are_refused() -> None:
 
 
 def test_it_is_quick() -> None:
-    told = explained(cv2.GaussianBlur(ellipse((600, 800), (300, 400), (150, 90)).astype(np.float32), (0, 0), 15))
-    heatmap = told.heatmap
+    explanation = explained(cv2.GaussianBlur(ellipse((600, 800), (300, 400), (150, 90)).astype(np.float32), (0, 0), 15))
+    heatmap = explanation.heatmap
     times = []
     for _ in range(5):
         started = time.perf_counter()

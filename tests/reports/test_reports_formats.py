@@ -142,7 +142,7 @@ class TestJson:
         explained, written = report.explanations[0], document["explanations"][0]
         assert "heatmap" not in written
         assert written["sum"] + written["bias"] == pytest.approx(explained.value, abs=1e-4)
-        assert np.array_equal(decode_evidence_map(written["evidence_map"]), explained.cells)
+        assert np.array_equal(decode_evidence_map(written["evidence_map"]), explained.evidence_map)
         assert written["exact"] is True
         assert written["peak"] == explained.peak
         assert document["shared_descriptors"] == [
@@ -165,7 +165,7 @@ class TestJson:
         assert (own["shape"], other["shape"]) == ([120, 160], [60, 90])
         told = report.matches[1].explanation
         assert told is not None
-        assert np.array_equal(decode_evidence_map(other["evidence_map"]), told.cells)
+        assert np.array_equal(decode_evidence_map(other["evidence_map"]), told.evidence_map)
         assert ("heatmap" in other) is heatmaps
 
     def test_heatmaps_survive_the_way_there_and_back(self, build_report: Build, unsure_report: Report) -> None:
@@ -308,7 +308,7 @@ class TestHeadline:
         for text in told:
             assert not RULED_OUT.search(text.replace("malignancy is not ruled out", "").replace("not ruled out", ""))
         assert ("malignancy is not ruled out" in told[0]) == (share < 0.5)
-        assert phrases.tone(report.prediction) != "benign"
+        assert phrases.display_class(report.prediction) != "benign"
         for name in ("text", "html"):
             first = re.search(r"Likelihood of malignancy|Likeliest class", render(report, name))
             assert first is not None
@@ -331,7 +331,7 @@ class TestHeadline:
     def test_what_is_near_the_threshold_never_reads_as_equal_to_it(self, share: float, said: str) -> None:
         prediction = predicted(0.0, 1 - share, share)
         assert said in phrases.headline(prediction)
-        (near,) = warnings.about_the_prediction(prediction, abstain_below=0.5)
+        (near,) = warnings.prediction_warnings(prediction, abstain_below=0.5)
         assert (
             f"({said.split(',')[0]}) lies near the 98 %-sensitivity threshold {said[said.index('(') :]}:" in near.text
         )
@@ -347,7 +347,7 @@ class TestHeadline:
 
     def test_the_class_of_a_benign_scan_below_the_threshold_is_said(self) -> None:
         assert phrases.likeliest(predicted(0.05, 0.91, 0.04)) == "Likeliest class: benign, 91 %."
-        assert phrases.tone(predicted(0.05, 0.91, 0.04)) == "benign"
+        assert phrases.display_class(predicted(0.05, 0.91, 0.04)) == "benign"
 
 
 class TestPhrases:
@@ -461,7 +461,7 @@ class TestWarnings:
     )
     def test_near_the_threshold(self, share: float, near: bool) -> None:
         prediction = predicted(0.0, 1 - share, share)
-        codes = [each.code for each in warnings.about_the_prediction(prediction, abstain_below=0.5)]
+        codes = [each.code for each in warnings.prediction_warnings(prediction, abstain_below=0.5)]
         assert codes == (["near_threshold"] if near else [])
 
     def test_disagreement_is_over_independent_cases(self) -> None:
@@ -469,7 +469,7 @@ class TestWarnings:
 
         def codes(**labels: int) -> list[str]:
             counts = LabelCounts(labels=labels)
-            return [w.code for w in warnings.about_the_archive(prediction, counts, novelty=5.0, left_out=None)]
+            return [w.code for w in warnings.archive_warnings(prediction, counts, novelty=5.0, left_out=None)]
 
         assert codes(malignant=6, benign=4) == ["disagreement"]
         assert codes(malignant=5, benign=5) == []
@@ -479,13 +479,13 @@ class TestWarnings:
         assert codes(malignant=6, benign=4) == []  # no prediction is given
 
     def test_a_short_list_of_one(self, build_match: Callable[..., Match]) -> None:
-        (told,) = warnings.about_the_list([build_match(1)], k=3, filtered=False, independent=True, why_none=None)
+        (told,) = warnings.match_list_warnings([build_match(1)], k=3, filtered=False, independent=True, why_none=None)
         assert told.text == "The archive has 1 independent case to compare with; 3 were asked for."
 
     def test_one_patient_over_most_of_the_archive(self) -> None:
         def codes(**counts: int) -> list[str]:
             out = ExcludedCounts(**counts)
-            told = warnings.about_the_archive(
+            told = warnings.archive_warnings(
                 predicted(0.05, 0.91, 0.04), LabelCounts(labels={}), novelty=None, left_out=out
             )
             return [each.code for each in told]

@@ -150,7 +150,7 @@ class TestHeatmap:
         drawn = pictures.draw_heatmap(build_explanation(size=0.01))
         assert drawn.reference == 1.0
         assert layer(drawn.warm)[..., 3].max() < 26  # a tenth of full colour
-        nothing = replace(build_explanation(), cells=np.zeros((120, 160), np.float32))
+        nothing = replace(build_explanation(), evidence_map=np.zeros((120, 160), np.float32))
         assert layer(pictures.draw_heatmap(nothing).warm)[..., 3].max() == 0
 
     def test_the_same_evidence_looks_the_same_on_a_scan_twice_the_size(
@@ -242,7 +242,7 @@ def test_a_huge_scan_makes_no_huge_page(build_report: Build) -> None:
     explained = build_report().explanations[0]
     rows, columns = (np.full((side, 40), 40 / side**2, np.float32) for side in (2600, 3200))
     spread = replace(explained.upsampling, rows=rows, columns=columns, scan_shape=(2600, 3200))
-    explained = replace(explained, cells=np.ones((40, 40), np.float32) / 100, upsampling=spread)
+    explained = replace(explained, evidence_map=np.ones((40, 40), np.float32) / 100, upsampling=spread)
     html = render(build_report(scan=Scan(pixels=pixels), explanations=(explained,)), "html")
     assert len(html) < 6_000_000
 

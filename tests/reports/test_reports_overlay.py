@@ -60,7 +60,7 @@ def test_any_size_becomes_a_readable_picture(
     rows, columns = (np.full((side, 8), 1 / side, np.float32) for side in shape)
     spread = type(told.upsampling)(rows=rows, columns=columns, top=0, left=0, scan_shape=shape)
     told = Explanation(
-        cells=told.cells, upsampling=spread, method="class_evidence", target="benign", value=1.0, bias=0.0
+        evidence_map=told.evidence_map, upsampling=spread, method="class_evidence", target="benign", value=1.0, bias=0.0
     )
     picture = drawn(
         Panel(pixels=np.zeros(shape, np.uint8), explanation=told, title="a title " * 40, spacing_mm=(0.1, 0.1))

@@ -149,15 +149,15 @@ def _warnings(
     first = readings[0]
     preprocessed = first.preprocessed
     told = [
-        *warnings.about_the_scan(
+        *warnings.scan_warnings(
             first.scan,
             marks=first.marks,
             preprocessing=() if preprocessed is None else preprocessed.warnings,
             crop=first.crop,
             seen=any(_seen(bundle, reading.scan) for reading in readings) or _copy_seen(bundle, similar),
         ),
-        *warnings.about_the_prediction(report.prediction, abstain_below=bundle.abstain_below),
-        *warnings.about_the_query(
+        *warnings.prediction_warnings(report.prediction, abstain_below=bundle.abstain_below),
+        *warnings.query_warnings(
             views=[reading.prediction for reading in readings[1:]],
             first=first.prediction,
             marked=any(reading.lesion is not None for reading in readings),
@@ -173,14 +173,14 @@ def _warnings(
     if copy is None and found.nearest is not None and 1.0 - found.nearest >= bundle.duplicate_threshold:
         copy = 1.0 - found.nearest
     scan_ids = [reading.scan.scan_id for reading in readings]
-    told += warnings.about_copies(
+    told += warnings.copy_warnings(
         first.scan,
         report.matches if question.plain else (),
         copy=copy,
         held=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
         left_out=not options.include_same,
     )
-    told += warnings.about_the_list(
+    told += warnings.match_list_warnings(
         report.matches,
         k=options.k,
         filtered=options.where is not None,
@@ -189,7 +189,7 @@ def _warnings(
         if not report.matches
         else None,
     )
-    told += warnings.about_the_archive(
+    told += warnings.archive_warnings(
         report.prediction,
         similar.labels,
         novelty=report.novelty,
@@ -219,7 +219,7 @@ def explain_class(bundle: Bundle, reading: EncodedScan, target: str) -> Explanat
         bias=float(bundle.head_bias[index]),
         mapping=reading.mapping,
         target=target,
-        within=reading.within,
+        spatial_weights=reading.within,
     )
 
 
@@ -337,6 +337,6 @@ def _on_the_match(question: QueryVector, entry: GalleryEntry) -> Explanation | N
         first.embedding if question.plain else question.embedding,
         mapping=kept.mapping,
         target=f"query:{first.scan.scan_id}",
-        within=kept.within,
+        spatial_weights=kept.within,
         embedding=entry.embedding,
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import Box, Explanation, InvalidValueError
 from sonoseek.engine.encoded_scan import EncodedScan, named_box
-from sonoseek.explain import pair_evidence, query_evidence, weight_cells
+from sonoseek.explain import cell_weights, pair_evidence, query_evidence
 
 LIKED = 0.75
 """Weight of what was liked, that of the query being 1 (Rocchio's; Manning, Raghavan, Schütze, Introduction to
@@ -60,7 +60,7 @@ class QueryVector:
                 other,
                 mapping=reading.mapping,
                 target=target,
-                within=reading.within,
+                spatial_weights=reading.within,
                 embedding=reading.embedding,
             )
         return query_evidence(
@@ -71,7 +71,7 @@ class QueryVector:
             share=self.shares[view],
             mapping=reading.mapping,
             target=target,
-            within=reading.within,
+            spatial_weights=reading.within,
         )
 
 
@@ -107,7 +107,9 @@ def build_query(
         if share is None:
             means.append(reading.embedding.astype(np.float64))
         else:
-            weights = weight_cells(share, reading.within, cells=(reading.evidence.shape[1], reading.evidence.shape[2]))
+            weights = cell_weights(
+                share, reading.within, grid_shape=(reading.evidence.shape[1], reading.evidence.shape[2])
+            )
             means.append((reading.evidence * weights).mean(axis=(1, 2), dtype=np.float64))
     if region is not None and not means[0].any():
         raise InvalidValueError(f"{_named(region)} holds no evidence; draw it over the lesion, or leave it out.")

@@ -22,7 +22,7 @@ from sonoseek.core import (
 from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
 from sonoseek.engine.answer import Options, answer, explain_class, required
 from sonoseek.engine.encoded_scan import EncodedScan, from_entry, read_with
-from sonoseek.explain import ASKED, METHODS, pair_evidence
+from sonoseek.explain import METHODS, PERTURBATION, pair_evidence
 from sonoseek.explain.perturbation import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
 from sonoseek.reports import warnings
@@ -330,7 +330,7 @@ class SearchEngine:
             told: NDArray[np.floating] = score(reading.encode_with(self.encoder, canvases))
             return told
 
-        cells: NDArray[np.float32] = ASKED.load(method)(canvas, ask, on_progress=on_progress)
+        cells: NDArray[np.float32] = PERTURBATION.load(method)(canvas, ask, on_progress=on_progress)
         return as_explanation(
             cells,
             mapping=reading.mapping,
@@ -360,6 +360,6 @@ class SearchEngine:
             entry.embedding,
             mapping=reading.mapping,
             target=f"match:{entry.scan_id}",
-            within=reading.within,
+            spatial_weights=reading.within,
             embedding=reading.embedding,
         )

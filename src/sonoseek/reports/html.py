@@ -51,7 +51,7 @@ def render_html(report: Report) -> str:
             "warm_gradient": pictures.css_gradient(pictures.WARM),
             "cool_gradient": pictures.css_gradient(pictures.COOL),
             "headline": phrases.headline(prediction),
-            "tone": phrases.tone(prediction),
+            "tone": phrases.display_class(prediction),
             "heavy": heavy,
             "lighter": lighter,
             "scale": likelihood_scale(prediction),
@@ -219,7 +219,7 @@ def _view(view: View, number: int) -> dict[str, Any]:
         "layers": pictures.draw_heatmap(view.explanations[0], longest=PAIR_SIDE) if view.explanations else None,
         "target": view.explanations[0].target if view.explanations else "",
         "headline": phrases.headline(view.prediction),
-        "tone": phrases.tone(view.prediction),
+        "tone": phrases.display_class(view.prediction),
         "said": ", ".join(f"{name} {phrases.percent(p)}" for name, p in view.prediction.probabilities.items()),
         "lesion": None if view.lesion is None else _rectangle(view.lesion, view.scan),
         "lesion_said": None if view.lesion is None else phrases.lesion(view.lesion),
@@ -250,7 +250,7 @@ def _evidence(
 ) -> dict[str, Any]:
     """One heatmap's layers and the words of its legend."""
     layers = pictures.draw_heatmap(explanation, longest=longest, reference=reference)
-    rows, columns = explanation.cells.shape
+    rows, columns = explanation.evidence_map.shape
     digits = 2 if layers.reference < 10 else 1
     return {
         "title": phrases.evidence_title(explanation.method, explanation.target, report),

@@ -60,7 +60,7 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
             "href": quote(entry.href),
             "title": entry.title or phrases.name(entry.report.scan),
             "url": pictures.thumbnail_url(entry.report.scan),
-            "tone": phrases.tone(entry.report.prediction),
+            "tone": phrases.display_class(entry.report.prediction),
             "headline": phrases.headline(entry.report.prediction),
             "likeliest": phrases.likeliest(entry.report.prediction),
             "similar_cases": phrases.similar_cases(entry.report),

@@ -267,18 +267,18 @@ def _match(match: Match, *, pixels: bool) -> parts.MatchPart:
 def _explanation(explanation: Explanation, *, pixels: bool) -> parts.ExplanationPart:
     height, width = explanation.shape
     peak = explanation.peak
-    rows, columns = explanation.cells.shape
+    rows, columns = explanation.evidence_map.shape
     return parts.ExplanationPart(
         target=explanation.target,
         method=explanation.method,
         exact=explanation.exact,
         value=_number(explanation.value, "value"),
         bias=_number(explanation.bias, "bias"),
-        sum=_number(float(explanation.cells.sum(dtype=np.float64)), "heatmap"),
+        sum=_number(float(explanation.evidence_map.sum(dtype=np.float64)), "heatmap"),
         peak=_number(peak, "heatmap"),
         shape=[height, width],
         evidence_map=parts.MapPart(
-            encoding=MAP_ENCODING, shape=[rows, columns], data=_packed(explanation.cells.astype("<f4"))
+            encoding=MAP_ENCODING, shape=[rows, columns], data=_packed(explanation.evidence_map.astype("<f4"))
         ),
         heatmap=_heatmap(explanation, scale=peak or 1.0) if pixels else msgspec.UNSET,
     )

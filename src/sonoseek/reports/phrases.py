@@ -87,7 +87,7 @@ def apart(one: float, other: float) -> tuple[str, str]:
     return said
 
 
-def tone(prediction: Prediction) -> str:
+def display_class(prediction: Prediction) -> str:
     """The class whose shape and colour a headline carries.
 
     "unsure" where no class is given, or where the likeliest class and the threshold of 98 % sensitivity disagree.

@@ -87,7 +87,7 @@ def leading(found: Sequence[ReportWarning]) -> tuple[list[str], list[str]]:
     return [each.text for each in found[:count]], [each.text for each in found[count:]]
 
 
-def about_the_scan(
+def scan_warnings(
     scan: Scan, *, marks: float, preprocessing: Sequence[str], crop: Box | None, seen: bool
 ) -> list[ReportWarning]:
     """What the reader should know about the picture.
@@ -137,7 +137,7 @@ def about_the_scan(
     return found
 
 
-def about_the_prediction(prediction: Prediction, *, abstain_below: float) -> list[ReportWarning]:
+def prediction_warnings(prediction: Prediction, *, abstain_below: float) -> list[ReportWarning]:
     """What the reader should know about the probabilities.
 
     Args:
@@ -197,7 +197,7 @@ def _out_of_distribution(score: float) -> ReportWarning:
     )
 
 
-def about_the_query(
+def query_warnings(
     *,
     views: Sequence[Prediction],
     first: Prediction,
@@ -267,7 +267,7 @@ def about_the_query(
     return found
 
 
-def about_copies(
+def copy_warnings(
     scan: Scan, matches: Sequence[Match], *, copy: float | None, held: bool, left_out: bool
 ) -> list[ReportWarning]:
     """What the reader should know when the archive holds the scan that is asked about, as it is or as a copy.
@@ -297,7 +297,7 @@ def about_copies(
     return [warning("copy_in_archive", f"{text}: {end}.")]
 
 
-def about_the_list(
+def match_list_warnings(
     matches: Sequence[Match], *, k: int, filtered: bool, independent: bool, why_none: str | None
 ) -> list[ReportWarning]:
     """What the reader should know about the list of matches.
@@ -336,7 +336,7 @@ def owner(match: Match) -> tuple[str, str, str]:
     return (match.dataset, "group", match.group) if match.group is not None else (match.dataset, "case", match.case_id)
 
 
-def about_the_archive(
+def archive_warnings(
     prediction: Prediction,
     similar: LabelCounts,
     *,

@@ -159,11 +159,11 @@ def _write_numbers(
     spacing = reading.scan.spacing_mm
     beside: dict[str, Any] = {}
     if other is not None:
-        beside = {"match_heatmap": other.heatmap, "match_cells": other.cells}
+        beside = {"match_heatmap": other.heatmap, "match_cells": other.evidence_map}
     np.savez_compressed(
         held,
         heatmap=told.heatmap,
-        cells=told.cells,
+        cells=told.evidence_map,
         value=told.value,
         bias=told.bias,
         exact=told.exact,

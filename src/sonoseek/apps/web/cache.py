@@ -194,7 +194,7 @@ def report_bytes(held: HeldReport) -> int:
     ways = {id(each.upsampling): each.upsampling for each in told}.values()  # heatmaps of one scan share theirs
     return (
         sum(reading_bytes(reading) for reading in held.readings)
-        + sum(each.cells.nbytes for each in told)
+        + sum(each.evidence_map.nbytes for each in told)
         + sum(way.rows.nbytes + way.columns.nbytes for way in ways)
     )
 

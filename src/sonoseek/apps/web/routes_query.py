@@ -204,7 +204,7 @@ def _said(held: HeldReport) -> dict[str, Any]:
     return {
         "headline": phrases.headline(report.prediction),
         "short_headline": phrases.short_headline(report.prediction),
-        "tone": phrases.tone(report.prediction),
+        "tone": phrases.display_class(report.prediction),
         "likeliest": phrases.likeliest(report.prediction),
         "prediction_set": phrases.prediction_set(report.prediction),
         "thresholds": phrases.thresholds(report.prediction),

@@ -12,7 +12,7 @@ import numpy as np
 from sonoseek.encoder import Encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.explaining.perturbation import Peers, see
-from sonoseek.explain import ASKED, class_evidence, pair_evidence
+from sonoseek.explain import PERTURBATION, class_evidence, pair_evidence
 
 if TYPE_CHECKING:
     from sonoseek.evaluate.explaining.scan import Case
@@ -52,11 +52,11 @@ def measure_cost(encoder: Encoder, cases: Sequence[Case], peers: Peers | None) -
             bias=float(bundle.head_bias[target]),
             mapping=mapping,
             target=bundle.classes[target],
-            within=within,
+            spatial_weights=within,
         )
         own = said.embedding[0]
         pairs = [
-            pair_evidence(evidence, each, mapping=mapping, target="match:", within=within, embedding=own)
+            pair_evidence(evidence, each, mapping=mapping, target="match:", spatial_weights=within, embedding=own)
             for each in others
         ]
         return [verdict, *pairs]
@@ -71,10 +71,10 @@ def measure_cost(encoder: Encoder, cases: Sequence[Case], peers: Peers | None) -
         "class_and_10_pairs": both / plain,
         "class_and_10_pairs_on_pixels": drawn / plain,
     }
-    for name in ASKED:
+    for name in PERTURBATION:
         options, times = ({"masks": RISE_TIMED}, RISE_MASKS / RISE_TIMED) if name == "rise" else ({}, 1.0)
         started = time.perf_counter()
-        ASKED.load(name)(seen.canvas, lambda canvases: encoder.encode(canvases).logits[:, target], **options)
+        PERTURBATION.load(name)(seen.canvas, lambda canvases: encoder.encode(canvases).logits[:, target], **options)
         found[name] = (time.perf_counter() - started) * times / plain
     if peers is not None:
         slow = peers.plain(seen.canvas)

@@ -19,7 +19,7 @@ from sonoseek.evaluate.explaining.localisation import localise
 from sonoseek.evaluate.explaining.perturbation import Cells, Peers, Seen, centre, noise, rank_correlation, ranked, see
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.systems.base import Sample
-from sonoseek.explain import ASKED, draw_contour, pair_evidence
+from sonoseek.explain import PERTURBATION, draw_contour, pair_evidence
 from sonoseek.explain.upsample import plan
 
 OWN, OWN_PAIR = "class_evidence", "pair_evidence"
@@ -134,7 +134,7 @@ class Examiner:
             ask = self._logit(target)
             for name in ("occlusion", "rise"):
                 options = {"masks": case.rise_masks} if name == "rise" else {}
-                maps[name] = ASKED.load(name)(seen.canvas, ask, **options)
+                maps[name] = PERTURBATION.load(name)(seen.canvas, ask, **options)
         maps["centre"] = centre(seen)
         maps["random"] = noise(seen, _seed(case.sample.name))
         return maps
@@ -151,7 +151,7 @@ class Examiner:
         ]
 
     def _own(self, reading: EncodedScan, target: int) -> Cells:
-        return self._engine.explain_class(reading, self._engine.bundle.classes[target]).cells
+        return self._engine.explain_class(reading, self._engine.bundle.classes[target]).evidence_map
 
     def _sanity(self, reading: EncodedScan, seen: Seen, target: int, second: int) -> dict[str, float]:
         own = self._own(reading, target)
@@ -168,7 +168,7 @@ class Examiner:
     def _own_at_random(self, scan: Scan, target: int) -> Cells:
         if self._random is None:  # the caller has looked
             raise AssertionError
-        return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).cells
+        return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).evidence_map
 
     def _heatmap(self, reading: EncodedScan, target: int) -> NDArray[np.float32]:
         return self._engine.explain_class(reading, self._engine.bundle.classes[target]).heatmap
@@ -230,14 +230,14 @@ class Examiner:
             "match": (other, other_seen, reading.embedding),
         }.items():
             ask = self._cosine(far)
-            told = pair_evidence(one.evidence, far, mapping=one.mapping, target="pair", within=one.within)
+            told = pair_evidence(one.evidence, far, mapping=one.mapping, target="pair", spatial_weights=one.within)
             maps: Mapping[str, Cells] = {
-                OWN_PAIR: told.cells,
-                "sbsm": ASKED.load("sbsm")(one_seen.canvas, ask),
+                OWN_PAIR: told.evidence_map,
+                "sbsm": PERTURBATION.load("sbsm")(one_seen.canvas, ask),
                 "centre": centre(one_seen),
             }
             for method, cells in maps.items():
-                resized = cv2.resize(cells, told.cells.shape[::-1], interpolation=cv2.INTER_LINEAR)
+                resized = cv2.resize(cells, told.evidence_map.shape[::-1], interpolation=cv2.INTER_LINEAR)
                 grid = np.asarray(resized, np.float32)
                 chosen, chance = similarity_drops(
                     one_seen.canvas, one_seen.nothing, grid, SHARE, ask, draws=DRAWS, seed=_seed(case.sample.name)

@@ -83,7 +83,7 @@ def _prediction(report: Report) -> list[Flowable]:
     """The headline, the heaviest warnings, the likelihood of malignancy on its scale, and the probabilities."""
     prediction = report.prediction
     headline = layout.said(phrases.headline(prediction), layout.HEADLINE, bold=True)
-    head = Table([[drawing.mark(phrases.tone(prediction), 15), headline]], colWidths=[22, layout.WIDTH - 22])
+    head = Table([[drawing.mark(phrases.display_class(prediction), 15), headline]], colWidths=[22, layout.WIDTH - 22])
     head.setStyle([*PLAIN, ("VALIGN", (0, 0), (-1, -1), "MIDDLE"), ("BOTTOMPADDING", (0, 0), (-1, -1), 5)])
     heavy, _ = warnings.leading(report.warnings)
     left: list[Flowable] = [
@@ -245,7 +245,7 @@ def _view(view: View, number: int, report: Report) -> Card:
         picture=drawing.printed(
             pixels, aspect=stage(view.scan)["aspect"], room=drawing.THUMB, longest=drawing.THUMB_SIDE
         ),
-        tone=phrases.tone(view.prediction),
+        tone=phrases.display_class(view.prediction),
         title=phrases.short_headline(view.prediction),
         lines=(f"alone: {shares}", *([] if view.lesion is None else [phrases.lesion(view.lesion)])),
         quiet=(phrases.name(view.scan), phrases.details(view.scan)),
