@@ -435,7 +435,7 @@ class TestWarnings:
         assert render(report, "text").splitlines()[1] == "            ! Heavy."
         html = render(report, "html")
         assert html.index("Heavy.") < html.index("Likeliest class") < html.index("Light.")
-        with pytest.raises(InvalidValueError, match="heaviest first"):
+        with pytest.raises(InvalidValueError, match="most severe first"):
             replace(report, warnings=tuple(reversed(told)))
 
     def test_a_medium_one_comes_first_where_none_is_heavier(self, build_report: Build) -> None:
