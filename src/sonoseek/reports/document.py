@@ -108,8 +108,8 @@ class PredictionPart(_Part):
     ood_score: Annotated[
         float | None,
         Meta(
-            description="Out-of-distribution score: distance from the training scans, relative to the threshold; above 1 "
-            "no label is given. Null where the bundle has no such score."
+            description="Out-of-distribution score: distance from the training scans, relative to the threshold; above "
+            "1 no label is given. Null where the bundle has no such score."
         ),
     ]
 
@@ -303,8 +303,8 @@ class ReportDocument(_Part):
     lesion: Annotated[
         BoxPart | None,
         Meta(
-            description="The reader's mark, the box of the lesion on the scan, which prediction, explanations and matches "
-            "use; null: no mark."
+            description="The reader's mark, the box of the lesion on the scan, which prediction, explanations and "
+            "matches use; null: no mark."
         ),
     ]
     liked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved towards.")]
