@@ -174,7 +174,7 @@ def _side_by_side(shown: Sequence[tuple[Flowable, str]], *, scan: Scan | None = 
 
 def _details(report: Report) -> list[Flowable]:
     """Further results, as terms and texts."""
-    scan = report.scan
+    scan, contour = report.scan, report.contour
     shared = [phrases.shared_descriptor(each) for each in report.shared_descriptors[:6]]
     rows = [
         ("Left out", [text] if (text := phrases.left_out(report)) else []),
@@ -182,7 +182,7 @@ def _details(report: Report) -> list[Flowable]:
         ("Calibration", [phrases.calibration(report.prediction.calibration)]),
         ("Thresholds", [text] if (text := phrases.thresholds(report.prediction)) else []),
         ("Descriptors", ["Shared by several of these cases, as described by readers:", *shared] if shared else []),
-        ("Outline", [] if report.contour is None else [phrases.contour(report.contour)]),
+        ("Outline", [] if contour is None or contour.longest_mm is None else [phrases.contour(contour)]),
         ("Scan area", [] if report.crop is None else [phrases.crop(report.crop)]),
         ("Region", [] if report.region is None else [f"the search used {phrases.region(report.region)} alone"]),
         ("Refined", [phrases.refined(report)] if report.liked or report.disliked else []),

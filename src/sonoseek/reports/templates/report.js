@@ -9,6 +9,9 @@
   };
   slider.addEventListener("input", apply);
   apply();
+  addEventListener("beforeprint", () => {
+    for (const each of document.querySelectorAll("details")) each.open = true;
+  });
 
   const which = document.getElementById("which");
   if (!which) return;
