@@ -140,15 +140,15 @@ def test_padding_stays_empty_where_a_mask_reaches_from_it_into_the_patch(name: s
 
 @pytest.mark.parametrize("keep", [0.3, 0.5, 0.7])
 def test_rise_is_in_the_scores_own_unit(keep: float) -> None:
-    canvas, kept = draw(), []
+    canvas, visible = draw(), []
     hidden, whole = (each[0][PATCH].mean() for each in (blurred(draw()), draw()))
 
-    def share(canvases: np.ndarray) -> np.ndarray:  # 0 … 1, how much a mask kept of the patch
-        kept.extend((canvases[(slice(None), 0, *PATCH)].mean((1, 2)) - hidden) / (whole - hidden))
-        return np.array(kept[-len(canvases) :])
+    def share(canvases: np.ndarray) -> np.ndarray:  # 0 … 1, share of the patch that a mask leaves visible
+        visible.extend((canvases[(slice(None), 0, *PATCH)].mean((1, 2)) - hidden) / (whole - hidden))
+        return np.array(visible[-len(canvases) :])
 
     evidence_map = PERTURBATION.load("rise")(canvas, share, masks=1000, keep=keep)
-    assert on_canvas(evidence_map)[PATCH].mean() == pytest.approx(np.var(kept) / keep, rel=0.05)
+    assert on_canvas(evidence_map)[PATCH].mean() == pytest.approx(np.var(visible) / keep, rel=0.05)
 
 
 def test_rise_hides_by_blurring_and_shifts_its_grid() -> None:

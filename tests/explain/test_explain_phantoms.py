@@ -36,9 +36,9 @@ def phantoms(scanner: str, pathology: str, count: int) -> list[Case]:
 @pytest.fixture(scope="module")
 def measured(engine: SearchEngine) -> dict[str, dict[str, list[float]]]:
     """Scanner → share of positive evidence inside the lesion, whether the peak lies there, and the outline's size."""
-    found: dict[str, dict[str, list[float]]] = {}
+    measures: dict[str, dict[str, list[float]]] = {}
     for scanner in sorted(SHARES):
-        figures = found.setdefault(scanner, {"inside": [], "pointing": [], "ratio": []})
+        figures = measures.setdefault(scanner, {"inside": [], "pointing": [], "ratio": []})
         for pathology in ("benign", "malignant"):
             for case in phantoms(scanner, pathology, EACH // 2):
                 mask = case.lesion_masks[0]
@@ -49,7 +49,7 @@ def measured(engine: SearchEngine) -> dict[str, dict[str, list[float]]]:
                 figures["inside"].append(float(positive[mask].sum() / max(float(positive.sum()), 1e-9)))
                 figures["pointing"].append(float(mask.ravel()[int(heatmap.argmax())]))
                 figures["ratio"].append(float((heatmap >= 0.2 * heatmap.max()).sum() / mask.sum()))
-    return found
+    return measures
 
 
 @pytest.mark.slow

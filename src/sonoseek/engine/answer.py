@@ -177,7 +177,7 @@ def _warnings(
         first.scan,
         report.matches if question.plain else (),
         copy=copy,
-        held=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
+        archived=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
         left_out=not options.include_same,
     )
     told += warnings.match_list_warnings(

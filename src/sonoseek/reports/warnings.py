@@ -238,7 +238,7 @@ def query_warnings(
 
 
 def copy_warnings(
-    scan: Scan, matches: Sequence[Match], *, copy: float | None, held: bool, left_out: bool
+    scan: Scan, matches: Sequence[Match], *, copy: float | None, archived: bool, left_out: bool
 ) -> Iterator[ReportWarning]:
     """Warnings where the archive contains the query scan, or a copy of it.
 
@@ -246,10 +246,10 @@ def copy_warnings(
         scan: the query scan.
         matches: found for it.
         copy: similarity of the archived scan that is probably a copy of it, or None.
-        held: whether a scan with the same pixels is in the archive.
+        archived: whether a scan with the same pixels is in the archive.
         left_out: whether this scan, its patient and its group were left out of the search.
     """
-    if held:
+    if archived:
         listed = any(match.scan_id == scan.scan_id for match in matches)
         place = "was left out of" if left_out else "is among" if listed else "is not among"
         code = "scan_in_archive" if left_out else "copy_in_archive"
