@@ -80,7 +80,7 @@ bench: $(VENV)/.clinic
 	$(BIN)/sonoseek bench ingest
 
 bench-gallery: $(VENV)/.peers
-	$(BIN)/sonoseek bench gallery --rows 10000 --rows 100000 --rows 1000000
+	$(BIN)/python -m benchmarks.gallery --rows 10000 --rows 100000 --rows 1000000
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict

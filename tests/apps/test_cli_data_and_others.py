@@ -217,15 +217,6 @@ def test_bench_prints_both_throughputs_and_the_ratio(run, archive: Path) -> None
     assert "from cold" in told
 
 
-def test_bench_gallery_keeps_what_it_measured(run, tmp_path: Path) -> None:
-    asked = ("bench", "gallery", "--rows", 300, "--dims", 16, "--queries", 3, "--no-peers", "--out", tmp_path)
-    assert "sonoseek" in run(*asked).stdout
-    kept = (tmp_path / "gallery.json").read_text()
-    run(*asked)
-    assert (tmp_path / "gallery.json").read_text() == kept
-    assert {path.name for path in tmp_path.iterdir()} == {"gallery.json", "gallery.md", "gallery.svg"}
-
-
 def test_training_verbs_refuse_with_a_remedy(run, tmp_path: Path) -> None:
     assert "recipe" in run("train", tmp_path / "absent.toml", "--run", tmp_path / "run", ok=False).stderr
     assert "finished" in run("export", tmp_path, "--out", tmp_path / "b", ok=False).stderr

@@ -103,27 +103,3 @@ def ingest(dataset: Dataset = "phantom", data: Data = None, bundle: Bundle = Non
         ],
         title=f"{speed.scans} scans of {source.name}, {speed.refused} refused",
     )
-
-
-@app.command()
-def gallery(
-    rows: Annotated[list[int], typer.Option(min=1, help="How many scans; may be given several times.")],
-    dims: Annotated[int, typer.Option(min=2, help="Numbers per embedding.")] = 256,
-    queries: Annotated[int, typer.Option(min=1, help="How many are asked.")] = 100,
-    peers: Annotated[bool, typer.Option(help="Measure other engines too, those that are installed.")] = True,
-    out: Annotated[Path, typer.Option(help="Folder of gallery.json, gallery.md and gallery.svg.")] = Path(
-        "docs/results"
-    ),
-    seed: Annotated[int, typer.Option(help="Of the made-up archive.")] = 0,
-    again: Annotated[bool, typer.Option("--again", help="Measure what is finished again.")] = False,
-) -> None:
-    """Time galleries of made-up embeddings: writing, searching, filters, memory; beside other engines."""
-    from sonoseek.apps.cli.show import progress_bars, table
-    from sonoseek.evaluate.scale.bench import bench_gallery
-    from sonoseek.evaluate.scale.report import summary
-
-    with progress_bars() as on_progress:
-        data = bench_gallery(
-            rows, out, dims=dims, queries=queries, peers=peers, seed=seed, again=again, on_progress=on_progress
-        )
-    table(*summary(data, rows), title=f"kept in {out / 'gallery.md'}")

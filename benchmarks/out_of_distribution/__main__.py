@@ -1,6 +1,6 @@
 """Does a network notice what it was not made for? Share of strangers refused, and of familiar scans, by several scores.
 
-    .venv/bin/python benchmarks/out_of_distribution.py --data $SONOSEEK_DATA [--bundle BUNDLE]
+    .venv/bin/python -m benchmarks.out_of_distribution --data $SONOSEEK_DATA [--bundle BUNDLE]
 
 Every score is fitted on scans that the bundle has learnt from, and its border set to 99 % of others. Where the bundle
 has left groups of a dataset unlearnt (a fold's bundle), one half of those sets the border and the other half is judged.
@@ -22,13 +22,13 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.out_of_distribution.drawings import STRANGERS, make_stranger
 from sonoseek import Scan, load_bundle, open_dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.datasets.splits import components
 from sonoseek.encoder import Encoder, ood_score, open_encoder, to_input
 from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ood import LEVEL, find_novelty
-from sonoseek.evaluate.strangers import STRANGERS, make_stranger
 from sonoseek.preprocessing import preprocess
 
 NEW_PHANTOMS = 31

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.out_of_distribution.drawings import STRANGERS, make_stranger
 from sonoseek.core import InvalidValueError, NotFoundError, Scan
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle, ood_score, open_encoder, predict, to_input
@@ -13,7 +14,6 @@ from sonoseek.encoder.bundle import FAST_BUNDLE
 from sonoseek.encoder.manifest import NoveltyPart
 from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ood import DIRECTIONS, LEVEL, find_novelty, fit_novelty
-from sonoseek.evaluate.strangers import STRANGERS, make_stranger
 from sonoseek.preprocessing import preprocess
 
 TURNED = {"inverted scan", "upside-down scan", "sideways scan"}
