@@ -69,12 +69,12 @@ def test_a_name_that_is_no_system_is_said_rather_than_an_extra(
 
 
 def test_from_python_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sonoseek.evaluate import evaluate, open_scene, rescore
+    from sonoseek.evaluate import evaluate, open_context, rescore
 
     monkeypatch.setitem(sys.modules, "sklearn", None)
     anything: Any = object()
     for call in (
-        lambda: open_scene(anything, data_root=tmp_path, cache=tmp_path / "cache"),
+        lambda: open_context(anything, data_root=tmp_path, cache=tmp_path / "cache"),
         lambda: evaluate(anything, anything, runs=tmp_path / "runs", out=tmp_path / "out"),
         lambda: rescore(tmp_path),
     ):

@@ -18,7 +18,7 @@ COLUMNS = 5
 LABEL = 24
 
 
-def draw_strip(path: Path) -> None:
+def draw_corruption_sheet(path: Path) -> None:
     """One phantom with a lesion, as it is and under each condition, with names; PNG, replaced in one step."""
     scan = make_phantom(21, pathology="malignant").scans[0]
     named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CONDITIONS)]

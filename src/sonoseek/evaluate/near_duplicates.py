@@ -35,7 +35,7 @@ def near_duplicates(
     Returns:
         Pairs of (dataset, case_id), each sorted, without repeats.
     """
-    file = cache / f"near-copies-{_key(datasets)}.json"
+    file = cache / f"near-duplicates-{_key(datasets)}.json"
     if file.is_file():
         found = json.loads(file.read_text(encoding="utf-8"))
         return tuple(((a, b), (c, d)) for a, b, c, d in found["pairs"])

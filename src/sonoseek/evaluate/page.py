@@ -11,14 +11,14 @@ import jinja2
 
 import sonoseek
 from sonoseek.core import DISCLAIMER
-from sonoseek.evaluate.corruption_sheet import draw_strip
+from sonoseek.evaluate.corruption_sheet import draw_corruption_sheet
 from sonoseek.evaluate.figures import CURVES, axes, draw_curves
 from sonoseek.evaluate.files import ABOUT, CASES, ROUNDS, ROWS, SCORES
 from sonoseek.evaluate.metrics import ECE_BINS
 from sonoseek.evaluate.page_hospitals import hospital_tables
 from sonoseek.evaluate.page_parts import (
     compared_rows,
-    hardship_blocks,
+    robustness_tables,
     searches,
     subset_tables,
     unlearnt_lines,
@@ -61,7 +61,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         draw_inflation(root / INFLATION, inflation)
     strip = any("robustness" in system.metrics for p in protocols for system in p.systems.values())
     if strip:
-        draw_strip(root / STRIP)
+        draw_corruption_sheet(root / STRIP)
     loader = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = resources.files("sonoseek.evaluate").joinpath("templates/results.html.j2").read_text(encoding="utf-8")
     text = loader.from_string(template).render(
@@ -167,7 +167,7 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "chance": chance,
         "unlearnt": unlearnt_lines(systems),
         "seen": list(dict.fromkeys(in_words(s) for s in _seen(systems))),
-        "hardships": hardship_blocks(systems),
+        "hardships": robustness_tables(systems),
         "compared_heads": heads,
         "compared": compared,
         "tests": tests,

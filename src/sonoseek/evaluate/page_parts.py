@@ -86,7 +86,7 @@ def unlearnt_lines(systems: Sequence[ScoredSystem]) -> list[str]:
     return lines
 
 
-def hardship_blocks(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
+def robustness_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
     """One table per system that was asked changed scans."""
     words = {UNCHANGED: "as it is", **{c.name: c.description for c in CONDITIONS}}
     blocks = []

@@ -21,7 +21,7 @@ from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.protocols import Round, classes_of
 from sonoseek.evaluate.systems.base import Fitted, Progress, Task
-from sonoseek.evaluate.systems.bundle import BundleSpeaks
+from sonoseek.evaluate.systems.bundle import FittedBundle
 from sonoseek.training.options import CPU, Machine
 from sonoseek.training.recipe import DatasetChoice, Recipe, recipe_to_dict
 
@@ -121,7 +121,7 @@ class RecipeSystem:
     def fit(self, task: Task) -> Fitted:
         """Open the round's bundle; train it first if need be."""
         self.prepare([task])
-        return BundleSpeaks(load_bundle(task.folder / TRAINING / "bundle"))
+        return FittedBundle(load_bundle(task.folder / TRAINING / "bundle"))
 
     def _finished(self, task: Task) -> bool:
         """Whether this very recipe was trained on these very sides; what differs is refused by `train`."""

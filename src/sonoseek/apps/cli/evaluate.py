@@ -14,7 +14,7 @@ from sonoseek.apps.cli.explanations import EXPLANATIONS, explained_folds, measur
 from sonoseek.core import InvalidValueError, NotFoundError, Settings, require_extra
 
 if TYPE_CHECKING:
-    from sonoseek.evaluate.context import Scene
+    from sonoseek.evaluate.context import BenchmarkContext
     from sonoseek.evaluate.protocols import Protocol
     from sonoseek.evaluate.rescoring import ScoredProtocol
     from sonoseek.evaluate.systems.base import System
@@ -77,7 +77,7 @@ def evaluate(
     from sonoseek.apps.cli.show import progress_bars
     from sonoseek.encoder.bundle import SHIPPED, bundle_folder
     from sonoseek.evaluate import evaluate as walk
-    from sonoseek.evaluate import open_scene
+    from sonoseek.evaluate import open_context
     from sonoseek.evaluate import rescore as score_again
     from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks
     from sonoseek.evaluate.seen import check_sides, without_seen
@@ -117,31 +117,31 @@ def evaluate(
         )
     with progress_bars() as tell:
 
-        def narrow(scene: Scene) -> Scene:
+        def narrow(context: BenchmarkContext) -> BenchmarkContext:
             """For all systems alike: they are scored on the same scans."""
-            for made in systems if gives_marks(scene.protocol) else ():
-                check_reads_marks(made, scene.rounds)
+            for made in systems if gives_marks(context.protocol) else ():
+                check_reads_marks(made, context.rounds)
             if tested is None:
-                return scene
-            check_sides(scene, tested.bundle_of)  # before all scans are compared with all, which takes minutes
-            return without_seen(scene, tested.bundle_of, on_progress=lambda *steps: tell("training scans", *steps))
+                return context
+            check_sides(context, tested.bundle_of)  # before all scans are compared with all, which takes minutes
+            return without_seen(context, tested.bundle_of, on_progress=lambda *steps: tell("training scans", *steps))
 
-        scene = open_scene(
+        context = open_context(
             chosen,
             data_root=root,
-            cache=runs / "near-copies",
+            cache=runs / "near-duplicates",
             seeds=only,
             narrow=narrow,
             on_progress=lambda done, total: tell("comparing all scans with all", done, total),
         )
         if protocol == EXPLANATIONS:
             for made in systems:
-                measure_heatmaps(scene, made, runs=runs, out=out, per_class=thorough, bundle=bundle, tell=tell)
-            _say_seen(scene)
+                measure_heatmaps(context, made, runs=runs, out=out, per_class=thorough, bundle=bundle, tell=tell)
+            _say_seen(context)
             return
         for made in systems:
             walk(
-                scene,
+                context,
                 made,
                 runs=runs,
                 out=out,
@@ -149,17 +149,17 @@ def evaluate(
                 command=_command(protocol, chosen, made.name, seeds=seeds, robustness=robustness, bundle=bundle),
                 on_progress=lambda what, done, total, made=made: tell(f"{made.name}, {what}", done, total),  # type: ignore[misc]
             )
-    _say_seen(scene)
-    for source, why in sorted(scene.refused.items()):
+    _say_seen(context)
+    for source, why in sorted(context.refused.items()):
         typer.echo(f"left out: {source}: {why}", err=True)
     _show(score_again(out), out=out, drawn=() if figures is False else (chosen.name,), shown=chosen.name)
 
 
-def _say_seen(scene: Scene) -> None:
+def _say_seen(context: BenchmarkContext) -> None:
     from sonoseek.evaluate.seen import in_words
 
-    if scene.seen is not None:
-        typer.echo(in_words(asdict(scene.seen)), err=True)
+    if context.seen is not None:
+        typer.echo(in_words(asdict(context.seen)), err=True)
 
 
 def _protocol(

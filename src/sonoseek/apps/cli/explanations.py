@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from sonoseek.evaluate.context import Scene
+    from sonoseek.evaluate.context import BenchmarkContext
     from sonoseek.evaluate.explaining.perturbation import OpenPeers
     from sonoseek.evaluate.protocols import Protocol
     from sonoseek.evaluate.systems.base import System
@@ -38,7 +38,7 @@ def explained_folds() -> Protocol:
 
 
 def measure_heatmaps(
-    scene: Scene,
+    context: BenchmarkContext,
     system: System,
     *,
     runs: Path,
@@ -51,13 +51,13 @@ def measure_heatmaps(
     from sonoseek.evaluate.explaining import explain_rounds
 
     named = ["--system", system.name] if bundle is None else ["--bundle", bundle.name]
-    options = [*getattr(scene.protocol, "options", ())]
+    options = [*getattr(context.protocol, "options", ())]
     command = shlex.join(
         ["sonoseek", "evaluate", "--protocol", EXPLANATIONS, *options, *named]
         + ([] if per_class == 12 else ["--thorough", str(per_class)])
     )
     folder = explain_rounds(
-        scene,
+        context,
         system,
         runs=runs,
         out=out,

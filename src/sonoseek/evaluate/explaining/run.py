@@ -17,7 +17,7 @@ import numpy as np
 
 from sonoseek.core import ResultsError
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.evaluate.context import Scene
+from sonoseek.evaluate.context import BenchmarkContext
 from sonoseek.evaluate.explaining.cost import measure_cost
 from sonoseek.evaluate.explaining.perturbation import OpenPeers
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
@@ -28,7 +28,7 @@ from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.run import Report, _silent, _task, seen_in_training, versions
 from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Sample, System, Task
-from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
+from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
 from sonoseek.evaluate.tables import locked, place_rows, write_json
 
 COST = "cost.json"
@@ -39,7 +39,7 @@ CHUNK = 6
 
 
 def explain_rounds(
-    scene: Scene,
+    context: BenchmarkContext,
     system: System,
     *,
     runs: Path,
@@ -52,11 +52,11 @@ def explain_rounds(
 ) -> Path:
     """Measure the heatmaps of every round's network on that round's test scans.
 
-    Masks are read here, to score; what is scored never sees them. A round's network is the one that the scene's own
+    Masks are read here, to score; what is scored never sees them. A round's network is the one that the context's own
     protocol trains: `runs/<protocol>/<system>/…`, shared with `evaluate`.
 
     Args:
-        scene: the protocol, opened and guarded.
+        context: the protocol, opened and guarded.
         system: that trains, or opens, one bundle per round.
         runs: folder for what is under way.
         out: folder for results: `out/explanations/<protocol>/`.
@@ -77,10 +77,10 @@ def explain_rounds(
     """
     tell = on_progress or _silent
     if isinstance(system, BundleSystem):
-        check_sides(scene, system.bundle_of)
-        scene = without_seen(scene, system.bundle_of)
-    folder = runs / scene.protocol.name / system.name
-    tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
+        check_sides(context, system.bundle_of)
+        context = without_seen(context, system.bundle_of)
+    folder = runs / context.protocol.name / system.name
+    tasks = [_task(context, round_, folder) for round_ in context.rounds]
     system.prepare(tasks, on_progress=lambda done, total: tell("learning", done, total))
     opened = []
     found: list[Found] = []
@@ -88,46 +88,48 @@ def explain_rounds(
     cost: dict[str, float] = {}
     for task in tasks:
         fitted = system.fit(task)
-        if not isinstance(fitted, BundleSpeaks):
+        if not isinstance(fitted, FittedBundle):
             raise ResultsError(
                 f"{system.name} answers without a bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
             )
-        cases = _cases(scene, task, fitted, per_class=per_class, tell=tell)
+        cases = _cases(context, task, fitted, per_class=per_class, tell=tell)
         opened.append((task, fitted, [replace(case, rise_masks=rise_masks) for case in cases]))
     if not any(case.mask is not None for _, _, cases in opened for case in cases):
-        raise ResultsError(f"no test scan of {scene.protocol.name} has a lesion mask; heatmaps cannot be scored on it.")
+        raise ResultsError(
+            f"no test scan of {context.protocol.name} has a lesion mask; heatmaps cannot be scored on it."
+        )
     for task, fitted, cases in opened:
-        place = runs / FOLDER / scene.protocol.name / system.name / task.round_.label
+        place = runs / FOLDER / context.protocol.name / system.name / task.round_.label
         said = f"{task.round_.label}: explaining"
         found += _examined(cases, fitted, place=place, open_peers=open_peers, tell=lambda d, t, s=said: tell(s, d, t))  # type: ignore[misc]
         identities.append(fitted.identity)
         if not cost:
             cost = _cost(place / COST, cases, fitted, open_peers)
-    target = out / FOLDER / scene.protocol.name
+    target = out / FOLDER / context.protocol.name
     about = {
         "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
         "made": {
             "command": command,
-            "data": scene.data_hash(scene.rounds),
+            "data": context.data_hash(context.rounds),
             "versions": versions(),
-            "refused": dict(sorted(scene.refused.items())),
+            "refused": dict(sorted(context.refused.items())),
             "bundles": identities,
             "thorough_per_class": per_class,
-            **seen_in_training(scene),
+            **seen_in_training(context),
         },
         "cost": cost,
     }
-    protocol = {name: getattr(scene.protocol, name) for name in ("name", "title", "description", "exclusions")}
+    protocol = {name: getattr(context.protocol, name) for name in ("name", "title", "description", "exclusions")}
     with locked(target):
         place_rows(target / MAPS, MapRow, (row for each in found for row in each.maps), system=system.name)
         place_rows(target / PAIRS, PairRow, (row for each in found for row in each.pairs), system=system.name)
         place_rows(target / OUTLINES, OutlineRow, (row for each in found for row in each.outlines), system=system.name)
         place_about(target, protocol=protocol, name=system.name, about=about)
-    rescore_explanations(out, only=scene.protocol.name)
+    rescore_explanations(out, only=context.protocol.name)
     return target
 
 
-def _cost(file: Path, cases: Sequence[Case], fitted: BundleSpeaks, open_peers: OpenPeers | None) -> dict[str, float]:
+def _cost(file: Path, cases: Sequence[Case], fitted: FittedBundle, open_peers: OpenPeers | None) -> dict[str, float]:
     """Measured once per bundle, while nothing else runs here."""
     of = {"bundle": fitted.identity, "peers": open_peers is not None}
     try:
@@ -141,19 +143,19 @@ def _cost(file: Path, cases: Sequence[Case], fitted: BundleSpeaks, open_peers: O
     return found
 
 
-def _cases(scene: Scene, task: Task, fitted: BundleSpeaks, *, per_class: int, tell: Report) -> list[Case]:
+def _cases(context: BenchmarkContext, task: Task, fitted: FittedBundle, *, per_class: int, tell: Report) -> list[Case]:
     """The test side, with masks to score by and, for some, the best match of the training side."""
     round_ = task.round_
-    test = scene.samples(round_.test)
-    groups = scene.group_of(test)
+    test = context.samples(round_.test)
+    groups = context.group_of(test)
     slow = pick_thorough(test, per_class=per_class)
-    matches = _best_matches(scene, task, fitted, [s for s in test if s.name in slow], tell=tell)
+    matches = _best_matches(context, task, fitted, [s for s in test if s.name in slow], tell=tell)
     return [
         Case(
             fold=round_.fold,
             sample=sample,
             group=groups[sample.name],
-            mask=_mask(scene, sample),
+            mask=_mask(context, sample),
             thorough=sample.name in slow,
             match=matches.get(sample.name),
         )
@@ -161,8 +163,8 @@ def _cases(scene: Scene, task: Task, fitted: BundleSpeaks, *, per_class: int, te
     ]
 
 
-def _mask(scene: Scene, sample: Sample):  # type: ignore[no-untyped-def]
-    case = scene.datasets[sample.record.dataset].load(sample.record.case_id)
+def _mask(context: BenchmarkContext, sample: Sample):  # type: ignore[no-untyped-def]
+    case = context.datasets[sample.record.dataset].load(sample.record.case_id)
     for scan, mask in zip(case.scans, case.lesion_masks, strict=True):
         if scan.scan_id == sample.scan.scan_id:
             return mask if mask is not None and mask.any() else None
@@ -170,21 +172,21 @@ def _mask(scene: Scene, sample: Sample):  # type: ignore[no-untyped-def]
 
 
 def _best_matches(
-    scene: Scene, task: Task, fitted: BundleSpeaks, queries: Sequence[Sample], *, tell: Report
+    context: BenchmarkContext, task: Task, fitted: FittedBundle, queries: Sequence[Sample], *, tell: Report
 ) -> dict[str, Sample]:
-    gallery = scene.samples(task.round_.gallery)
+    gallery = context.samples(task.round_.gallery)
     if not gallery or not queries:
         return {}
     label = task.round_.label
-    known = unit(fitted.answer(gallery, on_progress=lambda d, t: tell(f"{label}: gallery", d, t)).embeddings)
-    asked = unit(fitted.answer(queries).embeddings)
+    known = unit(fitted.predict(gallery, on_progress=lambda d, t: tell(f"{label}: gallery", d, t)).embeddings)
+    asked = unit(fitted.predict(queries).embeddings)
     best = np.argmax(asked @ known.T, axis=1)
     return {query.name: gallery[int(row)] for query, row in zip(queries, best, strict=True)}
 
 
 def _examined(
     cases: Sequence[Case],
-    fitted: BundleSpeaks,
+    fitted: FittedBundle,
     *,
     place: Path,
     open_peers: OpenPeers | None,

@@ -35,7 +35,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class Predictions:
     """What a system says of N scans.
 
     Attributes:
@@ -74,7 +74,7 @@ class Fitted(Protocol):
     def thresholds(self) -> Thresholds | None:
         """Its own, or None: they are fitted on the round's validation side."""
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
+    def predict(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Predictions:
         """Speak about scans."""
 
 

@@ -17,7 +17,7 @@ from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, Round
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.rows import Search
-from sonoseek.evaluate.systems.base import Answers, Fitted, Progress, Sample, Task, Thresholds
+from sonoseek.evaluate.systems.base import Fitted, Predictions, Progress, Sample, Task, Thresholds
 from sonoseek.evaluate.systems.features import cores
 from sonoseek.gallery import GalleryEntry, create_gallery, encode_picture
 
@@ -27,7 +27,7 @@ ROUNDING = 3e-3
 """Of a cosine, by the half precision in which a gallery keeps embeddings."""
 
 
-class BundleSpeaks:
+class FittedBundle:
     """A bundle, asked through `SearchEngine.read`: preprocessing, network, temperature, as for any user."""
 
     def __init__(self, bundle: Bundle, *, own_thresholds: bool = False) -> None:
@@ -56,7 +56,7 @@ class BundleSpeaks:
             specificity_90=points.get("specificity_90", {}).get("threshold", float("nan")),
         )
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
+    def predict(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Predictions:
         """Read each scan, one per core at a time."""
         probabilities = np.zeros((len(samples), len(PATHOLOGIES)))
         embeddings = np.zeros((len(samples), self.bundle.embedding_dim), np.float32)
@@ -68,7 +68,7 @@ class BundleSpeaks:
                 embeddings[row] = reading.embedding
                 if on_progress is not None:
                     on_progress(row + 1, len(samples))
-        return Answers(probabilities=probabilities, embeddings=embeddings)
+        return Predictions(probabilities=probabilities, embeddings=embeddings)
 
     def check_served(
         self,
@@ -103,7 +103,7 @@ class BundleSpeaks:
             engine = SearchEngine(self.encoder, store)
             for i in picked:
                 query, row = queries[i], ranked[i]
-                own = unit(self.answer([query]).embeddings)[0]
+                own = unit(self.predict([query]).embeddings)[0]
                 report = engine.query(
                     replace(query.scan, patient_id=None),
                     k=len(row.matches),
@@ -173,7 +173,7 @@ class BundleSystem:
         bundle = self.bundle_of(task.round_)
         check_unseen(bundle, task.round_.test)
         fitted_here = bool(sum(map(len, task.round_.validation.values()))) and self._single is None
-        return BundleSpeaks(bundle, own_thresholds=not fitted_here)
+        return FittedBundle(bundle, own_thresholds=not fitted_here)
 
     def reads_marks(self, round_: Round) -> bool:
         """Whether the round's bundle reads a reader's mark; errors as `bundle_of`."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Answers, Progress, Sample, Task
+from sonoseek.evaluate.systems.base import Predictions, Progress, Sample, Task
 from sonoseek.evaluate.systems.features import Describe, FeatureStore
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -98,12 +98,14 @@ class _FittedLinear:
         self.identity = identity
         self.temperature = 1.0
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
+    def predict(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Predictions:
         """Describe and judge."""
         features = self._store.of(samples, on_progress=on_progress)
         scaled = self._scaler.transform(features.astype(np.float64))
         embeddings = scaled.astype(np.float32) if self._standardise else features
-        return Answers(probabilities=softmax(_logits(self._model, scaled) / self.temperature), embeddings=embeddings)
+        return Predictions(
+            probabilities=softmax(_logits(self._model, scaled) / self.temperature), embeddings=embeddings
+        )
 
 
 def _logits(model: Any, features: NDArray[np.float64]) -> NDArray[np.float64]:
