@@ -30,7 +30,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def sonoseek_here() -> Command:
     """`sonoseek ARGUMENTS` in this process, in `cwd` where one is given: a tenth of the time of a new process.
 
-    Logging, folder and `sys.argv` are as before when it returns. An error that the command line does not expect is raised.
+    Folder and `sys.argv` are as before when it returns. An error that the command line does not expect is raised.
     """
     from sonoseek.apps.cli.main import main
 

@@ -49,7 +49,9 @@ def process() -> Run:
         python: tuple[str, ...] = ("-m", "sonoseek.apps.cli"),
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *python, *map(str, arguments)]
-        environment = {key: value for key, value in os.environ.items() if without is None or not key.startswith(without)}
+        environment = {
+            key: value for key, value in os.environ.items() if without is None or not key.startswith(without)
+        }
         done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
         assert "Traceback" not in done.stderr, done.stderr
         return _checked(done, ok=ok)
