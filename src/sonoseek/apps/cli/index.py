@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sonoseek.core import DatasetError, GalleryError, InvalidValueError, SonoseekError
+from sonoseek.core import GalleryError, InvalidValueError, NotFoundError
 
 if TYPE_CHECKING:
     from sonoseek.gallery import Gallery as OpenGallery
@@ -24,18 +24,6 @@ Gallery = Annotated[
 Bundle = Annotated[
     Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
 ]
-
-
-def _filled_by(gallery: str) -> Path | None:
-    """The shipped bundle that filled a gallery; None for a new gallery, or one of another bundle."""
-    from sonoseek.encoder import shipped_bundle
-    from sonoseek.gallery import open_gallery
-
-    try:
-        with open_gallery(gallery) as found:
-            return shipped_bundle(found.bundle_id)
-    except SonoseekError:  # none yet, or one that the build will refuse by its own words
-        return None
 
 
 @app.command()
@@ -54,37 +42,13 @@ def build(
 ) -> None:
     """Embed a dataset into a gallery. Stopped builds continue; a bad file is listed and never stops the rest."""
     from sonoseek.apps.cli.show import progress_bar, refusals, warnings
-    from sonoseek.datasets import open_dataset
-    from sonoseek.encoder import open_encoder
-    from sonoseek.gallery.fresh import gallery_to_fill
-    from sonoseek.indexing.build import build_index
+    from sonoseek.indexing import build_gallery
 
-    source = open_dataset(dataset, data)
-    if not source.records():  # which also reads the tables: a wrong one is refused before a gallery is made
-        raise DatasetError(
-            f"{data or source.name} lists no scan; a gallery is built from one at least. "
-            f"`sonoseek data check {source.name} --data …` says what is found there."
+    with progress_bar(f"index {dataset}") as on_progress:
+        result = build_gallery(
+            dataset, gallery, data=data, bundle=bundle, workers=workers, ray=ray, on_progress=on_progress
         )
-    # the workers share it: two of them keep two cores busy
-    encoder = open_encoder(bundle or _filled_by(gallery), threads=1)
-    network = encoder.bundle
-    with gallery_to_fill(
-        gallery,
-        bundle_id=network.bundle_id,
-        dimension=network.embedding_dim,
-        duplicate_threshold=network.duplicate_threshold,
-    ) as target:
-        with progress_bar(f"index {source.name}") as on_progress:
-            if ray is None:
-                result = build_index(source, target, encoder, on_progress=on_progress, workers=workers)
-            else:
-                from sonoseek.indexing.ray import build_index_on_ray
-
-                result = build_index_on_ray(
-                    dataset, data, target, bundle, address=ray, workers=workers, on_progress=on_progress
-                )
-        target.refresh()  # now, rather than while somebody waits for the first answer
-        total = target.count()
+    total = _count(gallery)
     refusals([(r.source, r.reason) for r in result.refused])
     warnings(result.warnings)
     rate = (result.added + result.updated) / result.seconds if result.seconds else 0.0
@@ -95,6 +59,17 @@ def build(
     if result.refused and not total:
         typer.echo("no scan could be embedded, the gallery would be empty; mend what is listed and try again", err=True)
         raise typer.Exit(2)
+
+
+def _count(gallery: str) -> int:
+    """Scans in a gallery; 0 where a build put nothing into a new one and so left none."""
+    from sonoseek.gallery import open_gallery
+
+    try:
+        with open_gallery(gallery) as opened:
+            return opened.count()
+    except NotFoundError:
+        return 0
 
 
 @app.command()
@@ -122,13 +97,14 @@ def add(
     from sonoseek.core.patients import is_placeholder, patient_warnings
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
-    from sonoseek.indexing.build import make_entry
+    from sonoseek.indexing import make_entry
+    from sonoseek.indexing.gallery import filling_bundle
     from sonoseek.io import read_scan
 
     scans = tuple(read_scan(file, frame=frame) for file in files)
     placeholder = patient if patient and is_placeholder(patient) else scans[0].patient_placeholder
     known = patient if patient and not is_placeholder(patient) else scans[0].patient_id
-    encoder = open_encoder(bundle or _filled_by(gallery))
+    encoder = open_encoder(bundle or filling_bundle(gallery))
     added = Case(
         # Scanners call every export IMG0001: a name alone would let one case push out another.
         case_id=case or f"{files[0].stem}-{scans[0].scan_id[:12]}",
