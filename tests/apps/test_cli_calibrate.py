@@ -134,7 +134,7 @@ def test_the_reading_room_names_it(mine: Path, scan: Path, sonoseek_here, tmp_pa
             answer = client.post("/api/query", files=[("file", ("a.png", scan.read_bytes(), "image/png"))])
             place = answer.headers["content-location"]
             assert answer.json()["prediction"]["calibration"]["text"] == told
-            assert client.get(f"{place}/said").json()["calibration"] == told
+            assert client.get(f"{place}/text").json()["calibration"] == told
             page = client.get(f"{place}/report.html").text.replace("\u00a0", " ").replace("&#39;", "'")
             assert told in page
         answers.append((told, place))

@@ -50,7 +50,7 @@ class Target:
         return found
 
     def spooled(self) -> int:
-        return sum(len(files) for _, _, files in os.walk(self.state / "spool"))
+        return sum(len(files) for _, _, files in os.walk(self.state / "uploads"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def target(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             found = Target(address, pid, state)
             found.temporary, found.own = temporary, set(temporary.iterdir())
             yield found
-    assert not (state / "spool").exists()
+    assert not (state / "uploads").exists()
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +255,7 @@ def hasty(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
         process.terminate()
         process.wait(20)
         process.stdout.close()
-    assert not (state / "spool").exists()
+    assert not (state / "uploads").exists()
 
 
 class TestImpatience:

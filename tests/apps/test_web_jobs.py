@@ -188,7 +188,7 @@ class TestWork:
 
     def test_a_folder_goes_into_the_archive_and_questions_find_it(self, client: TestClient, scans: list[Path]) -> None:
         before, names = client.get("/api/about").json(), (scans[0], scans[14], scans[-1])
-        case = "folder/" + client.get("/api/archive/map").json()["case_id"][0]
+        case = "folder/" + client.get("/api/archive/projection").json()["case_id"][0]
         asked = client.post("/api/query", data={"case": case, "k": "3"}).headers["content-location"]
         assert client.post("/api/query", data={"case": case, "k": "3"}).headers["content-location"] == asked
         files = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in names}
@@ -202,7 +202,7 @@ class TestWork:
         assert about["scans"] == before["scans"] + 3
         assert about["gallery_state"] != before["gallery_state"]
         assert client.get("/api/archive").json()["by_dataset"]["tuesday"] == 3
-        assert client.get("/api/archive/map").json()["state"] == about["gallery_state"]
+        assert client.get("/api/archive/projection").json()["state"] == about["gallery_state"]
         again = client.post("/api/query", data={"case": case, "k": "3"})
         assert again.headers["content-location"] != asked
 
@@ -288,12 +288,12 @@ class TestRows:
         assert "is not on this server any more" in detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
 
     def test_nothing_is_kept_where_that_is_set(self, gallery: Path, scans: list[Path], tmp_path: Path) -> None:
-        with opened(gallery, WebSettings(state=tmp_path, keep_batch_hours=0)) as client:
+        with opened(gallery, WebSettings(state=tmp_path, batch_retention_hours=0)) as client:
             job = begun(client, {"a.png": scans[0].read_bytes()})
             ended(client, job)
             until(lambda: client.get(f"/api/jobs/{job}").json()["openable"], lambda there: not there)
-            assert client.get("/api/about").json()["keep_batch_hours"] == 0
-        for wrong in ({"keep_batch_hours": -1}, {"keep_batch_hours": float("inf")}, {"keep_batch_mb": -1}):
+            assert client.get("/api/about").json()["batch_retention_hours"] == 0
+        for wrong in ({"batch_retention_hours": -1}, {"batch_retention_hours": float("inf")}, {"batch_retention_mb": -1}):
             with pytest.raises(InvalidValueError, match="files of ended batch jobs are kept for"):
                 WebSettings(**wrong)  # type: ignore[arg-type]
 

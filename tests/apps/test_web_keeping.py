@@ -68,11 +68,11 @@ class TestLeaving:
         assert client.delete(f"/api/uploads/{deleted}").status_code == 204
         for gone in (alone, both):
             place = gone.headers["content-location"]
-            for path in (place, f"{place}/said", f"{place}/scan", f"{place}/report.pdf"):
+            for path in (place, f"{place}/text", f"{place}/scan", f"{place}/report.pdf"):
                 assert "Send the scan again" in detail(client.get(path), 404)
         assert client.get(f"{other.headers['content-location']}/scan").status_code == 200
         assert not [key for key in room.readings._things if key.startswith(deleted)]
-        assert [path.name for path in (room.jobs.folder / "spool").glob("*/*")] == [asked[1].name]
+        assert [path.name for path in (room.jobs.folder / "uploads").glob("*/*")] == [asked[1].name]
         assert ask(client, asked[0]).status_code == 200  # it may be sent again
 
     @pytest.mark.parametrize("when", ["before it is read", "while it is searched with"])
@@ -98,12 +98,12 @@ class TestLeaving:
         self, gallery: Path, asked: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(app_module, "TIDY_S", 0.05)
-        settings = WebSettings(state=tmp_path / "state", hold_minutes=1 / 120)
+        settings = WebSettings(state=tmp_path / "state", cache_minutes=1 / 120)
         with TestClient(create_app(open_engine(gallery, threads=1), settings), base_url=BASE) as client:
             room: Room = client.app.state.room  # type: ignore[attr-defined]
             ask(client, asked[0])
             end = time.monotonic() + 10
-            spool = tmp_path / "state" / "spool"
+            spool = tmp_path / "state" / "uploads"
             while len(room.uploads) or len(room.readings) or len(room.reports) or any(spool.iterdir()):
                 assert time.monotonic() < end
                 time.sleep(0.05)

@@ -34,11 +34,11 @@ def serve(
     workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one per core.")] = 0,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="MiB of one request.")] = 128,
     max_batch_mb: Annotated[int, typer.Option(min=1, help="MiB of one batch job's files.")] = 8192,
-    hold_minutes: Annotated[float, typer.Option(help="How long a scan can be asked again without sending it.")] = 240,
-    keep_batch_hours: Annotated[
+    cache_minutes: Annotated[float, typer.Option(help="How long a scan can be asked again without sending it.")] = 240,
+    batch_retention_hours: Annotated[
         float, typer.Option(min=0, help="How long a batch job's files stay after its end; 0: they go with it.")
     ] = 24,
-    keep_batch_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
+    batch_retention_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
     bundle: Annotated[
         Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
     ] = None,
@@ -66,9 +66,9 @@ def serve(
         workers=workers,
         max_upload_mb=max_upload_mb,
         max_batch_mb=max_batch_mb,
-        hold_minutes=hold_minutes,
-        keep_batch_hours=keep_batch_hours,
-        keep_batch_mb=keep_batch_mb,
+        cache_minutes=cache_minutes,
+        batch_retention_hours=batch_retention_hours,
+        batch_retention_mb=batch_retention_mb,
     )
     run(
         gallery,

@@ -47,8 +47,8 @@ async def about(room: TheRoom) -> dict[str, Any]:
         "max_batch_bytes": settings.max_batch_mb << 20,
         "max_k": MOST_K,
         "max_views": MOST_VIEWS,
-        "hold_minutes": settings.hold_minutes,
-        "keep_batch_hours": settings.keep_batch_hours,
+        "cache_minutes": settings.cache_minutes,
+        "batch_retention_hours": settings.batch_retention_hours,
     }
 
 
@@ -66,7 +66,7 @@ async def archive(room: TheRoom) -> dict[str, Any]:
         "by_birads": info.by_birads,
         "by_device": info.by_device,
         "by_dataset": info.by_dataset,
-        "described": {feature: dict(counts) for feature, counts in words.items()},
+        "descriptor_counts": {feature: dict(counts) for feature, counts in words.items()},
         "index": info.index,
         "bytes": info.bytes,
         "created": info.created.isoformat(),
@@ -125,7 +125,7 @@ def _map(room: Room) -> bytes:
         {
             "state": drawn.gallery_state,
             "total": drawn.total,
-            "explained": list(drawn.explained),
+            "explained_variance_ratio": list(drawn.explained),
             "labels": list(PATHOLOGIES),
             "datasets": datasets,
             "x": [round(float(x), 4) for x in drawn.places[:, 0]],
@@ -160,8 +160,8 @@ def _case(entries: tuple[GalleryEntry, ...]) -> dict[str, Any]:
                 "spacing_mm": None if entry.spacing_mm is None else list(entry.spacing_mm),
                 "laterality": entry.laterality,
                 "view": entry.view,
-                "picture": entry.picture is not None,
-                "explained": entry.evidence is not None,
+                "has_picture": entry.picture is not None,
+                "has_evidence": entry.evidence is not None,
             }
             for entry in entries
         ],

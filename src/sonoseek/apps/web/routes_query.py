@@ -19,7 +19,7 @@ from sonoseek.engine import EncodedScan
 from sonoseek.reports import phrases, render
 from sonoseek.reports.json import encode_json
 
-router = APIRouter(prefix="/api", tags=["questions"])
+router = APIRouter(prefix="/api", tags=["queries"])
 ReportId = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="Of the `Content-Location` of a question.")]
 UploadId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="sha256 of a file that was sent.")]
 
@@ -101,13 +101,13 @@ async def get_report(report_id: ReportId, room: TheRoom, heatmaps: bool = False)
     return Response(await room.workers.run(_document, held, heatmaps=heatmaps), media_type="application/json")
 
 
-@router.get("/reports/{report_id}/said")
+@router.get("/reports/{report_id}/text")
 async def get_said(report_id: ReportId, room: TheRoom) -> dict[str, Any]:
     """The report in the sentences that every format carries, and what preprocessing made of each view."""
     return _said(room.reports.get(report_id))
 
 
-@router.get("/reports/{report_id}/place")
+@router.get("/reports/{report_id}/projection")
 async def get_place(report_id: ReportId, room: TheRoom) -> dict[str, float | str]:
     """Where the scan would lie on the archive's map."""
     held = room.reports.get(report_id)
@@ -241,10 +241,10 @@ def _preprocessing(reading: EncodedScan) -> dict[str, Any]:
     mapping, preprocessed = reading.mapping, reading.preprocessed
     return {
         "crop": _box(mapping.crop),
-        "drawn": reading.crop is not None,
+        "manual_crop": reading.crop is not None,
         "canvas": mapping.canvas_size,
         "content": _box(mapping.content),
-        "marks": reading.marks,
+        "burned_in_annotations": reading.marks,
         "archived": preprocessed is None,
         "warnings": [] if preprocessed is None else list(preprocessed.warnings),
     }

@@ -35,11 +35,11 @@ class WebSettings:
         max_batch_mb: MiB of one batch job's files.
         upload_timeout_s: seconds that sending one request may take; 30 without a byte end it as well.
         uploads_at_once: requests with files that are received at a time; others wait.
-        hold_minutes: how long a scan that was asked about can be asked again without sending it.
-        hold_mb: MiB of such scans' files, at most; the oldest go first.
-        keep_batch_hours: how long the files of a batch job stay after it has ended, so that a row of its table opens
+        cache_minutes: how long a scan that was asked about can be asked again without sending it.
+        cache_mb: MiB of such scans' files, at most; the oldest go first.
+        batch_retention_hours: how long the files of a batch job stay after it has ended, so that a row of its table opens
             its scan; 0: they go with its end; ten years at most.
-        keep_batch_mb: MiB of such files, at most; those of the jobs that ended first go first.
+        batch_retention_mb: MiB of such files, at most; those of the jobs that ended first go first.
     """
 
     host: str = "127.0.0.1"
@@ -56,10 +56,10 @@ class WebSettings:
     max_batch_mb: int = 8192
     upload_timeout_s: float = 120.0
     uploads_at_once: int = 16
-    hold_minutes: float = 240.0
-    hold_mb: int = 1024
-    keep_batch_hours: float = 24.0
-    keep_batch_mb: int = 8192
+    cache_minutes: float = 240.0
+    cache_mb: int = 1024
+    batch_retention_hours: float = 24.0
+    batch_retention_mb: int = 8192
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.token:
@@ -76,12 +76,12 @@ class WebSettings:
             raise InvalidValueError(
                 f"root path is {self.root_path!r}; it begins with a slash and ends with none: /sonoseek. '' for none."
             )
-        numbers = (self.max_upload_mb, self.max_batch_mb, self.upload_timeout_s, self.uploads_at_once, self.hold_mb)
-        if min(*numbers, self.hold_minutes) <= 0 or self.workers < 0 or not 0 <= self.port < 65_536:
+        numbers = (self.max_upload_mb, self.max_batch_mb, self.upload_timeout_s, self.uploads_at_once, self.cache_mb)
+        if min(*numbers, self.cache_minutes) <= 0 or self.workers < 0 or not 0 <= self.port < 65_536:
             raise InvalidValueError(f"{self}: limits must be above 0, workers 0 or more, and the port 0 … 65535.")
-        if not 0 <= self.keep_batch_hours <= LONGEST_KEPT_H or self.keep_batch_mb < 0:
+        if not 0 <= self.batch_retention_hours <= LONGEST_KEPT_H or self.batch_retention_mb < 0:
             raise InvalidValueError(
-                f"files of ended batch jobs are kept for {self.keep_batch_hours} hours and {self.keep_batch_mb} MiB; "
+                f"files of ended batch jobs are kept for {self.batch_retention_hours} hours and {self.batch_retention_mb} MiB; "
                 f"these are 0 … {LONGEST_KEPT_H} hours, and 0 MiB or more. 0 hours keep none."
             )
 

@@ -62,13 +62,13 @@ class Room:
         folder = settings.state or Path(self._own_state.name if self._own_state else "")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock_file = self._alone(folder)
-        seconds = settings.hold_minutes * 60
-        self.spool = Spool(folder / "spool")
+        seconds = settings.cache_minutes * 60
+        self.spool = Spool(folder / "uploads")
         self.uploads: Shelf[Upload] = Shelf(
             "scan",
             count=4096,
             seconds=seconds,
-            most=settings.hold_mb << 20,
+            most=settings.cache_mb << 20,
             size=lambda upload: upload.size,
             on_leave=lambda upload: Spool.remove(upload.path),
         )
@@ -84,8 +84,8 @@ class Room:
             engine,
             writable=settings.writable,
             on_index=self.gallery.refresh,
-            keep=timedelta(hours=settings.keep_batch_hours),
-            keep_bytes=settings.keep_batch_mb << 20,
+            keep=timedelta(hours=settings.batch_retention_hours),
+            keep_bytes=settings.batch_retention_mb << 20,
         )
         self.runner.start()
         self.weights: dict[str, int] = {}
@@ -133,7 +133,7 @@ class Room:
         if upload is None:
             raise NotFoundError(
                 f"{row.name!r} is not on this server any more; the files of a batch job stay for "
-                f"{self.settings.keep_batch_hours:g} hours after its end, {self.settings.keep_batch_mb} MiB in all. "
+                f"{self.settings.batch_retention_hours:g} hours after its end, {self.settings.batch_retention_mb} MiB in all. "
                 "Drop the file on the page to ask about it again."
             )
         if self.scan(upload, frame=0).scan_id != row.outcome.get("scan_id"):
