@@ -86,7 +86,8 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
         folder: of a protocol, or of a round under way.
         cases: of the protocol.
         complete: every tested scan must have been predicted, by every system that `about.json` lists, and by no
-            other; False for a single round under way.
+            other; of a system that is unfinished there, every tested scan of the archives that it was tested on. False
+            for a single round under way.
 
     Raises:
         ResultsError: a table is missing; a row is missing, repeated, holds NaN or probabilities that do not sum to 1,
@@ -95,6 +96,7 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
     """
     rounds = read_systems(folder / ROUNDS, RoundRow)
     found = {}
+    about = read_about(folder)["systems"] if complete else {}
     for name, rows in read_systems(folder / ROWS, ScanRow).items():
         results = SystemResults(rows=tuple(rows), rounds=tuple(rounds.get(name, ())))
         where = f"{folder / ROWS}, {name}"
@@ -102,7 +104,7 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
         for row in rows:
             _check(f"{where}, seed {row.seed}, {row.side} scan {row.scan!r}", row, cases, seen)
         if complete:
-            _check_complete(where, results.predictions, cases)
+            _check_complete(where, results.predictions, cases, unfinished="unfinished" in about.get(name, {}))
         for kind in ("search", "own_archive"):
             lacking = [row.scan for row in results.predictions if getattr(row, kind) is None]
             if 0 < len(lacking) < len(results.predictions):
@@ -115,7 +117,7 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
                 f"{where}: seed and fold {min(stray)} stand in {ROWS} or {ROUNDS} but not in both. Evaluate again."
             )
         found[name] = results
-    if complete and (odd := found.keys() ^ read_about(folder)["systems"].keys()):
+    if complete and (odd := found.keys() ^ about.keys()):
         raise ResultsError(
             f"{folder}: the system {min(odd)!r} stands in {ROWS} or {ABOUT} but not in both. Evaluate it again."
         )
@@ -151,12 +153,14 @@ def _check_matches(where: str, scan: str, search: Search, cases: Mapping[str, Ca
         raise ResultsError(f"{where}: a match stands twice, or is the query itself. Evaluate again.")
 
 
-def _check_complete(where: str, rows: Sequence[ScanRow], cases: Mapping[str, CaseRow]) -> None:
+def _check_complete(where: str, rows: Sequence[ScanRow], cases: Mapping[str, CaseRow], *, unfinished: bool) -> None:
     wanted = {case.scan for case in cases.values() if case.tested}
     if not rows:
         raise ResultsError(f"{where} holds no predictions; nothing can be scored. Evaluate again.")
     for seed in sorted({row.seed for row in rows}):
-        missing = wanted - {row.scan for row in rows if row.seed == seed}
+        said = {row.scan for row in rows if row.seed == seed}
+        archives = {cases[scan].dataset for scan in said}
+        missing = {scan for scan in wanted if not unfinished or cases[scan].dataset in archives} - said
         if missing:
             raise ResultsError(
                 f"{where}: {len(missing)} test scans have no prediction for seed {seed}, {min(missing)!r} first; every "

@@ -82,6 +82,16 @@ def hospital_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> di
     return found
 
 
+def standing_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[str, Any]:
+    """Hospital → figure → value, interval and each seed's value, of a system some of whose rounds are lacking.
+
+    As `hospital_figures`, without mean and worst; of one hospital alone nothing can be fitted in others, and figures
+    that need it are left out.
+    """
+    names = sorted({cases[row.scan].dataset for row in results.predictions})
+    return {name: _one(results, cases, name, seed=number)[0] for number, name in enumerate(names)}
+
+
 def _one(
     results: SystemResults, cases: Mapping[str, CaseRow], name: str, *, seed: int
 ) -> tuple[dict[str, Any], dict[str, Floats]]:

@@ -55,7 +55,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         root: folder of results.
         scored: every protocol in it, as `rescore` gives them.
     """
-    protocols = [scored[name] for name in sorted(scored, key=_place)]
+    protocols = [scored[name] for name in sorted(scored, key=_place) if scored[name].systems]
     inflation = inflation_table(scored)
     if inflation:
         draw_inflation(root / INFLATION, inflation)
@@ -172,7 +172,7 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "compared": compared,
         "tests": tests,
         "bonferroni": f"{0.05 / max(1, tests):.4f}",
-        "subsets": [*hospital_tables(systems), *subset_tables(systems)],
+        "subsets": [*hospital_tables(systems, protocol.unfinished), *subset_tables(systems)],
         "curves": f"{protocol.folder.name}/{CURVES}" if (protocol.folder / CURVES).is_file() else "",
         "files": [
             {"href": f"{protocol.folder.name}/{name}", "name": name}

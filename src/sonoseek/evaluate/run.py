@@ -41,6 +41,7 @@ def evaluate(
     runs: Path,
     out: Path,
     robustness: bool = False,
+    finished: bool = False,
     command: str = "",
     on_progress: Report | None = None,
 ) -> Path:
@@ -55,6 +56,8 @@ def evaluate(
         runs: folder for the rounds while they are under way: `runs/<protocol>/<system>/seed-0/fold-0` ….
         out: folder for results: `out/<protocol>/`.
         robustness: ask the first seed's test scans again under every condition of `corruptions`.
+        finished: score the rounds whose training has ended, and train none. Where some are lacking, `about.json` says
+            how many stand ("unfinished"); only for protocols whose rounds each test a whole archive.
         command: that made this, for `about.json`.
         on_progress: (what, done, total).
 
@@ -67,7 +70,8 @@ def evaluate(
             what was scored.
         SplitError: more than half of the test scans of another archive are scans that the bundle has learnt from.
         SplitError, BundleError: as systems raise them.
-        InvalidValueError: the protocol gives a reader's mark, and the system reads none, or `robustness` is asked for.
+        InvalidValueError: the protocol gives a reader's mark, and the system reads none, or `robustness` is asked for;
+            `finished`, and no round is, or the protocol's rounds each test a part of an archive.
     """
     require_extra("evaluate")
     if gives_marks(scene.protocol):
@@ -83,6 +87,8 @@ def evaluate(
         scene = without_seen(scene, system.bundle_of)
     folder = runs / scene.protocol.name / system.name
     tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
+    if finished:
+        tasks = _trained(scene, system, tasks)
     waiting = [t for t in tasks if not _finished(scene, t, system, robustness=_asked_again(t, robustness))]
     if waiting:
         system.prepare(waiting, on_progress=lambda done, total: tell("learning", done, total))
@@ -105,6 +111,7 @@ def evaluate(
             "refused": dict(sorted(scene.refused.items())),
             **seen_in_training(scene),
         },
+        **({"unfinished": {"rounds": len(tasks), "of": len(scene.rounds)}} if len(tasks) < len(scene.rounds) else {}),
     }
     results = SystemResults(
         rows=tuple(row for part in merged for row in part.rows),
@@ -151,6 +158,23 @@ def _task(scene: Scene, round_: Round, folder: Path) -> Task:
         folder=folder / round_.label,
         read=scene.samples,
     )
+
+
+def _trained(scene: Scene, system: System, tasks: Sequence[Task]) -> list[Task]:
+    """The rounds whose training has ended; all of a system that says nothing of it."""
+    is_trained = getattr(system, "is_trained", None)
+    found = [task for task in tasks if is_trained is None or is_trained(task)]
+    if not found:
+        raise InvalidValueError(
+            f"of {len(tasks)} rounds of {system.name!r} none is trained; nothing can be scored. Leave --finished out, "
+            "which trains them, or name the folder of their runs (--runs)."
+        )
+    if len(found) < len(tasks) and not getattr(scene.protocol, "own_archive", False):
+        raise InvalidValueError(
+            f"of {len(tasks)} rounds of {system.name!r} {len(found)} are trained; under {scene.protocol.name!r} each "
+            "tests a part of an archive, and a part is not scored alone. Leave --finished out, which trains the others."
+        )
+    return found
 
 
 def _asked_again(task: Task, robustness: bool) -> bool:
