@@ -293,7 +293,11 @@ class TestRows:
             ended(client, job)
             until(lambda: client.get(f"/api/jobs/{job}").json()["openable"], lambda there: not there)
             assert client.get("/api/about").json()["batch_retention_hours"] == 0
-        for wrong in ({"batch_retention_hours": -1}, {"batch_retention_hours": float("inf")}, {"batch_retention_mb": -1}):
+        for wrong in (
+            {"batch_retention_hours": -1},
+            {"batch_retention_hours": float("inf")},
+            {"batch_retention_mb": -1},
+        ):
             with pytest.raises(InvalidValueError, match="files of ended batch jobs are kept for"):
                 WebSettings(**wrong)  # type: ignore[arg-type]
 

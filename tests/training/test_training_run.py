@@ -18,7 +18,10 @@ from sonoseek.training import export_run, train, train_folds
 from sonoseek.training.building import build_network
 from sonoseek.training.bundle_metadata import _which
 from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
+from sonoseek.training.figures import AT_ONCE, ExportedModel, read_parts
+from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import DatasetChoice, recipe_to_dict
+from sonoseek.training.splits import split_sets
 from sonoseek.training.trainer import CHECKPOINT
 
 
@@ -99,6 +102,21 @@ def test_the_bundle_speaks_as_the_network_that_was_trained(finished, tiny_recipe
     evidence = encoder.encode(canvas).evidence
     assert np.all(evidence[:, :, 0] == 0)
     assert np.abs(evidence[:, :, 1:]).max() > 0
+
+
+def test_the_exported_model_reads_parts_as_the_network_does(finished, tiny_recipe, cache):
+    run, folder, _ = finished
+    network = build_network(tiny_recipe)
+    network.load_state_dict(load_file(run / "network.safetensors"))
+    source = prepare(
+        open_choice(tiny_recipe.datasets[0], data_root=None), recipe=tiny_recipe.cleaning_recipe, cache=cache
+    )
+    parts = split_sets(tiny_recipe, [source], fold=0).test
+    told = read_parts(network, parts)
+    got = read_parts(ExportedModel((folder / "model.onnx").read_bytes()), parts)
+    assert len(got[2]) == len(parts[0]) > AT_ONCE
+    for ours, theirs in zip(got, told, strict=True):
+        assert np.allclose(ours, theirs, atol=1e-4)
 
 
 def test_another_network_is_caught(finished, tiny_recipe):

@@ -66,15 +66,15 @@ class BenchmarkContext:
 
     def samples(self, side: CaseSet) -> list[Sample]:
         """The scans of a side, read once; a case that cannot be read is left out and listed in `refused`."""
-        found: list[Sample] = []
+        samples: list[Sample] = []
         for name, ids in side.items():
             records = self._records(name)
             for case_id in ids:
                 key = (name, case_id)
                 if key not in self._known:
                     self._known[key] = self._read(name, records[case_id])
-                found += self._known[key]
-        return found
+                samples += self._known[key]
+        return samples
 
     def forget(self) -> None:
         """Let go of all pixels."""
@@ -82,8 +82,8 @@ class BenchmarkContext:
 
     def classes(self, side: CaseSet) -> tuple[str, ...]:
         """Pathologies on a side, in the order of `PATHOLOGIES`."""
-        found = {self._records(name)[case_id].pathology for name, ids in side.items() for case_id in ids}
-        return tuple(name for name in PATHOLOGIES if name in found)
+        present = {self._records(name)[case_id].pathology for name, ids in side.items() for case_id in ids}
+        return tuple(name for name in PATHOLOGIES if name in present)
 
     def name_of(self, key: Key) -> str:
         """How a case is called in the files: its dataset stands before it where there are several."""
@@ -203,10 +203,10 @@ def open_context(
     pairs = near_duplicates(datasets, cache=cache, on_progress=on_progress) if protocol.guarded else ()
     guarded, dropped, leaking = [], {}, {}
     for round_ in context.rounds:
-        kept, gone = without_near_duplicates(round_, pairs) if protocol.drops_near_duplicates else (round_, ())
+        checked, gone = without_near_duplicates(round_, pairs) if protocol.drops_near_duplicates else (round_, ())
         if protocol.guarded:
-            check_round(kept, datasets=datasets, groups=groups, pairs=pairs)
-        guarded.append(kept)
-        dropped[kept.label] = len(gone)
-        leaking[kept.label] = leaking_share(kept, groups=groups)
+            check_round(checked, datasets=datasets, groups=groups, pairs=pairs)
+        guarded.append(checked)
+        dropped[checked.label] = len(gone)
+        leaking[checked.label] = leaking_share(checked, groups=groups)
     return replace(context, rounds=tuple(guarded), dropped=dropped, leaking=leaking)

@@ -16,12 +16,12 @@ GroupNumbers = Mapping[Key, int]
 
 def number_groups(datasets: Mapping[str, Dataset]) -> dict[Key, int]:
     """Components over shared group and shared patient, within each dataset, the hidden ones included."""
-    found: dict[Key, int] = {}
+    numbers: dict[Key, int] = {}
     for name, dataset in datasets.items():
-        base = len(found)
+        base = len(numbers)
         for number, ids in enumerate(components(true_records(dataset))):
-            found.update({(name, case_id): base + number for case_id in ids})
-    return found
+            numbers.update({(name, case_id): base + number for case_id in ids})
+    return numbers
 
 
 def without_near_duplicates(round_: Round, pairs: Iterable[Pair]) -> tuple[Round, tuple[Key, ...]]:
@@ -33,11 +33,11 @@ def without_near_duplicates(round_: Round, pairs: Iterable[Pair]) -> tuple[Round
     test = _keys(round_.test)
     partners = {other for a, b in pairs for one, other in ((a, b), (b, a)) if one in test}
     dropped = partners & (_keys(round_.train) | _keys(round_.validation))
-    kept = [
+    sides = [
         {name: tuple(case_id for case_id in ids if (name, case_id) not in dropped) for name, ids in side.items()}
         for side in (round_.train, round_.validation)
     ]
-    return replace(round_, train=kept[0], validation=kept[1]), tuple(sorted(dropped))
+    return replace(round_, train=sides[0], validation=sides[1]), tuple(sorted(dropped))
 
 
 def check_round(round_: Round, *, datasets: Mapping[str, Dataset], groups: GroupNumbers, pairs: Sequence[Pair]) -> None:
@@ -79,17 +79,17 @@ def crossings(
         (case of `one`, case of `other`, why), one per case of `other` and reason, in a stable order.
     """
     left, right = _keys(one), _keys(other)
-    found: list[tuple[Key, Key, str]] = [(key, key, "the same case") for key in sorted(left & right)]
+    crossing: list[tuple[Key, Key, str]] = [(key, key, "the same case") for key in sorted(left & right)]
     first: dict[int, Key] = {}
     for key in sorted(left):
         first.setdefault(groups[key], key)
-    found += [
+    crossing += [
         (partner, key, _tie_in_words(records[partner], records[key]))
         for key in sorted(right - left)
         if (partner := first.get(groups[key])) is not None
     ]
-    found += [(x, y, "near-duplicate") for a, b in pairs for x, y in ((a, b), (b, a)) if x in left and y in right]
-    return found
+    crossing += [(x, y, "near-duplicate") for a, b in pairs for x, y in ((a, b), (b, a)) if x in left and y in right]
+    return crossing
 
 
 def leaking_share(round_: Round, *, groups: GroupNumbers) -> float:

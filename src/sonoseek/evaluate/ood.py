@@ -66,14 +66,14 @@ def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: N
     Raises:
         InvalidValueError, MissingExtraError: as `find_novelty`.
     """
-    found = find_novelty(train_embeddings, validation_embeddings)
+    novelty = find_novelty(train_embeddings, validation_embeddings)
     return {
-        "centre": _packed(found.centre),
-        "directions": _packed(found.directions),
-        "variances": found.variances.tolist(),
-        "rest": found.rest,
-        "threshold": found.threshold,
-        "level": found.level,
+        "centre": _packed(novelty.centre),
+        "directions": _packed(novelty.directions),
+        "variances": novelty.variances.tolist(),
+        "rest": novelty.rest,
+        "threshold": novelty.threshold,
+        "level": novelty.level,
         "scans": {"training": len(train_embeddings), "validation": len(validation_embeddings)},
     }
 
@@ -110,12 +110,12 @@ def find_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: 
     covariance, _ = ledoit_wolf(units - centre, assume_centered=True)
     variances, vectors = np.linalg.eigh(covariance)
     variances, vectors = np.maximum(variances[::-1], LEAST_VARIANCE), vectors[:, ::-1]
-    kept = min(DIRECTIONS, len(variances))
+    count = min(DIRECTIONS, len(variances))
     fitted = Novelty(
         centre=centre,
-        directions=np.ascontiguousarray(vectors[:, :kept].T, np.float32),
-        variances=variances[:kept],
-        rest=float(variances[kept:].mean()) if kept < len(variances) else float(variances[-1]),
+        directions=np.ascontiguousarray(vectors[:, :count].T, np.float32),
+        variances=variances[:count],
+        rest=float(variances[count:].mean()) if count < len(variances) else float(variances[-1]),
         threshold=1.0,
         level=LEVEL,
     )

@@ -27,7 +27,7 @@ from sonoseek.evaluate.page_parts import (
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.seen import in_words
 
-PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
+PAGE, INFLATION, CORRUPTION_SHEET = "index.html", "inflation.svg", "conditions.png"
 OWN = ("hybrid", "outline", "teacher", "small-square", "b4")
 """Systems with one of these in their name are the project's own, but for peers of a comparison."""
 PEER = "peer-"
@@ -55,13 +55,13 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         root: folder of results.
         scored: every protocol in it, as `rescore` gives them.
     """
-    protocols = [scored[name] for name in sorted(scored, key=_place)]
+    protocols = [scored[name] for name in sorted(scored, key=_place) if scored[name].systems]
     inflation = inflation_table(scored)
     if inflation:
         draw_inflation(root / INFLATION, inflation)
-    strip = any("robustness" in system.metrics for p in protocols for system in p.systems.values())
-    if strip:
-        draw_corruption_sheet(root / STRIP)
+    corrupted = any("robustness" in system.metrics for p in protocols for system in p.systems.values())
+    if corrupted:
+        draw_corruption_sheet(root / CORRUPTION_SHEET)
     loader = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = resources.files("sonoseek.evaluate").joinpath("templates/results.html.j2").read_text(encoding="utf-8")
     text = loader.from_string(template).render(
@@ -69,7 +69,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         inflation=inflation,
         leak_random=_leak(scored.get("random-split")),
         leak_paper=_leak(scored.get("paper-like")),
-        strip=strip,
+        strip=corrupted,
         ece_bins=ECE_BINS,
         disclaimer=DISCLAIMER,
         version=sonoseek.__version__,
@@ -172,7 +172,7 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "compared": compared,
         "tests": tests,
         "bonferroni": f"{0.05 / max(1, tests):.4f}",
-        "subsets": [*hospital_tables(systems), *subset_tables(systems)],
+        "subsets": [*hospital_tables(systems, protocol.unfinished), *subset_tables(systems)],
         "curves": f"{protocol.folder.name}/{CURVES}" if (protocol.folder / CURVES).is_file() else "",
         "files": [
             {"href": f"{protocol.folder.name}/{name}", "name": name}
@@ -210,8 +210,8 @@ def _made(system: ScoredSystem) -> dict[str, str]:
 
 def _seen(systems: Sequence[ScoredSystem]) -> list[Mapping[str, Any]]:
     """What was dropped from the test side because a bundle has learnt from it."""
-    found = [system.metrics["made"].get("seen_in_training") for system in systems]
-    return [each for each in found if each is not None]
+    overlaps = [system.metrics["made"].get("seen_in_training") for system in systems]
+    return [each for each in overlaps if each is not None]
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -76,8 +76,8 @@ def draw_mark(mask: NDArray[np.bool_], *, name: str) -> Box:
     """
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     shift, scale = rng.uniform(-LOOSENESS, LOOSENESS, 2), 1 + rng.uniform(-LOOSENESS, LOOSENESS, 2)
-    found = (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
-    low, high = np.array([[each[0], each[-1] + 1] for each in found], np.float64).T
+    indices = (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
+    low, high = np.array([[each[0], each[-1] + 1] for each in indices], np.float64).T
     centre, half = (low + high) / 2 + shift * (high - low), scale * (high - low) / 2
     (top, left), (bottom, right) = np.maximum(centre - half, 0), np.minimum(centre + half, mask.shape)
     return Box(top=float(top), left=float(left), bottom=float(bottom), right=float(right))

@@ -15,7 +15,7 @@ from sonoseek.encoder import Bundle, SeenScan, TrainingScans
 from sonoseek.evaluate.context import BenchmarkContext, SeenInTraining
 from sonoseek.evaluate.leakage import GroupNumbers
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, CaseSet, Key, Round
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.evaluate.systems.bundle import check_unseen
 
 MOST_DROPPED = 0.5
@@ -25,12 +25,12 @@ MOST_COPIES = 0.05
 sides of their own: the sides are free of copies already, and one other scan in a thousand is taken for one."""
 
 
-def in_words(found: Mapping[str, Any]) -> str:
+def in_words(overlap: Mapping[str, Any]) -> str:
     """One sentence of what `SeenInTraining` says, as a dict, for the command line and the page."""
-    learnt, related = found["dropped"] - found["related"], found["related"]
+    learnt, related = overlap["dropped"] - overlap["related"], overlap["related"]
     also = f", and {related} more are of the same patient, group or case" if related else ""
-    outcome = "; dropped" if found["dropped"] else ""
-    return f"{learnt} of {found['scans']} scans were in the training data of {found['bundle']}{also}{outcome}"
+    outcome = "; dropped" if overlap["dropped"] else ""
+    return f"{learnt} of {overlap['scans']} scans were in the training data of {overlap['bundle']}{also}{outcome}"
 
 
 def check_sides(context: BenchmarkContext, bundle_of: Callable[[Round], Bundle]) -> None:
@@ -55,11 +55,11 @@ def check_sides(context: BenchmarkContext, bundle_of: Callable[[Round], Bundle])
         if bundle.training_scans is None:
             continue
         samples = context.samples(round_.test)
-        found = [seen for sample in samples if (seen := bundle.training_scans.find(sample.scan)) is not None]
-        if any(seen.exact for seen in found) or len(found) > MOST_COPIES * len(samples):
+        matches = [seen for sample in samples if (seen := bundle.training_scans.find(sample.scan)) is not None]
+        if any(seen.exact for seen in matches) or len(matches) > MOST_COPIES * len(samples):
             raise SplitError(
-                f"round {round_.label}: {len(found)} of {len(samples)} test scans were in the training data of "
-                f"{bundle.bundle_id}, under other names ({sum(seen.exact for seen in found)} as they are); it must "
+                f"round {round_.label}: {len(matches)} of {len(samples)} test scans were in the training data of "
+                f"{bundle.bundle_id}, under other names ({sum(seen.exact for seen in matches)} as they are); it must "
                 "have seen none. Let `--system RECIPE` train one bundle per round."
             )
 
@@ -91,8 +91,8 @@ def without_seen(
     if not getattr(context.protocol, "drops_seen", False):
         return context
     bundles = {round_.label: bundle_of(round_) for round_ in context.rounds}
-    speaks = ", ".join(dict.fromkeys(bundle.bundle_id for bundle in bundles.values()))
-    if context.seen is not None and context.seen.bundle == speaks:
+    bundle_ids = ", ".join(dict.fromkeys(bundle.bundle_id for bundle in bundles.values()))
+    if context.seen is not None and context.seen.bundle == bundle_ids:
         return context
     rounds = []
     scans = dropped = learnt = exact = 0
@@ -115,12 +115,12 @@ def without_seen(
     if dropped > MOST_DROPPED * scans:
         also = "" if dropped == learnt else f", and {dropped - learnt} more are of the same patient, group or case"
         raise SplitError(
-            f"{learnt} of {scans} scans were in the training data of {speaks} ({exact} as they are, "
+            f"{learnt} of {scans} scans were in the training data of {bundle_ids} ({exact} as they are, "
             f"{learnt - exact} as copies: re-saved, rescaled, mirrored or cropped){also}; where more than half would "
             "be dropped, no figure is given, because it would say how well the bundle remembers. Test on scans that it "
             "has not learnt from, or let `--system RECIPE` train a network without these."
         )
-    seen = SeenInTraining(bundle=speaks, scans=scans, dropped=dropped, related=dropped - learnt, exact=exact)
+    seen = SeenInTraining(bundle=bundle_ids, scans=scans, dropped=dropped, related=dropped - learnt, exact=exact)
     return replace(context, rounds=tuple(rounds), seen=seen)
 
 
@@ -155,7 +155,7 @@ def _find(scan: Scan, known: TrainingScans) -> SeenScan | None:
     return known.find(scan)
 
 
-def _key(sample: Sample) -> Key:
+def _key(sample: LabelledScan) -> Key:
     return sample.record.dataset, sample.record.case_id
 
 

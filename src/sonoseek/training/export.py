@@ -62,6 +62,7 @@ def export_bundle(
     *,
     folder: Path,
     facts: BundleFacts,
+    model: bytes | None = None,
     canvases: NDArray[np.float32] | None = None,
     command: str = "",
 ) -> Path:
@@ -72,6 +73,7 @@ def export_bundle(
         folder: made if need be; an older bundle in it is replaced.
         facts: what the manifest and the card say. The manifest's training facts also get "onnx_vs_torch": the largest
             difference met, as `verify_bundle` gives it.
+        model: `onnx_bytes` of the network, where they are at hand; None: they are made.
         canvases: float32 (n, 1, S, S) of real scans to compare on, beside random ones.
         command: that made it, for the card alone: the manifest, and with it the bundle's id, is the same wherever and
             however often a run was started.
@@ -84,7 +86,7 @@ def export_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
-    model = onnx_bytes(network, canvas_size=facts.preprocessing.canvas_size)
+    model = onnx_bytes(network, canvas_size=facts.preprocessing.canvas_size) if model is None else model
     if len(model) > MAX_BYTES:
         raise BundleError(f"the model takes {len(model)} bytes; a bundle's is at most {MAX_BYTES}. Take a smaller one.")
     weight = network.head.weight.detach().numpy()

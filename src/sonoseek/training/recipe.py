@@ -78,7 +78,8 @@ class Optimiser(_Part, frozen=True):
         average: decay per step of the running mean of the weights that is kept; 0 keeps the last weights.
         patience: epochs without a lower loss on the validation part after which training stops; then the weights of
             the best epoch are kept. 0: never, the last epoch's weights are kept.
-        epoch_scans: most scans drawn per epoch, so that a larger archive gets the same budget; 0: no limit.
+        epoch_scans: scans drawn per epoch, however many the training side holds, so that every side gets the same
+            budget; a small side's scans are drawn more than once. 0: as many as the side holds.
         clip: largest norm of the gradient.
     """
 

@@ -89,7 +89,7 @@ class RecipeSystem:
         """
         from sonoseek.training.distributed import accelerator_of
 
-        waiting = [task for task in tasks if not self._finished(task)]
+        waiting = [task for task in tasks if not self.is_trained(task)]
         if not waiting:
             return
         self._clean(waiting)
@@ -123,7 +123,7 @@ class RecipeSystem:
         self.prepare([task])
         return FittedBundle(load_bundle(task.folder / TRAINING / "bundle"))
 
-    def _finished(self, task: Task) -> bool:
+    def is_trained(self, task: Task) -> bool:
         """Whether this very recipe was trained on these very sides; what differs is refused by `train`."""
         from sonoseek.training.run import is_finished
 

@@ -59,6 +59,10 @@ def evaluate(
     precision: Annotated[
         str, typer.Option(help="Of a recipe's layers in training: `32`, `bf16`, or `16` on a GPU.")
     ] = "32",
+    finished: Annotated[
+        bool,
+        typer.Option(help="Score the rounds whose training has ended, train none, and say how many of them stand."),
+    ] = False,
     robustness: Annotated[bool, typer.Option(help="Ask the test scans again, changed in nine ways.")] = False,
     train_on: Annotated[
         str | None, typer.Option(help="`external`: datasets to learn from, NAME or NAME=PATH, comma between.")
@@ -146,6 +150,7 @@ def evaluate(
                 runs=runs,
                 out=out,
                 robustness=robustness,
+                finished=finished,
                 command=_command(protocol, chosen, made.name, seeds=seeds, robustness=robustness, bundle=bundle),
                 on_progress=lambda what, done, total, made=made: tell(f"{made.name}, {what}", done, total),  # type: ignore[misc]
             )
@@ -280,7 +285,7 @@ def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...
     from sonoseek.evaluate.page import draw_figures, write_page
     from sonoseek.evaluate.page_hospitals import TITLE, hospital_rows
 
-    for name in drawn:
+    for name in (name for name in drawn if scored[name].systems):
         draw_figures(scored[name])
     page = write_page(out, scored)
     for name, protocol in scored.items():
@@ -293,7 +298,7 @@ def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...
                 for s in protocol.systems.values()
             ]
             table(("", *(title for title, _, _ in SHOWN)), rows, title=str(protocol.about["description"]))
-            heads, hospitals = hospital_rows(list(protocol.systems.values()))
+            heads, hospitals = hospital_rows(list(protocol.systems.values()), protocol.unfinished)
             if hospitals:
                 table(heads, hospitals, title=f"By the {TITLE}; thresholds are those of the others")
     typer.echo(f"written: {page}", err=not sys.stdout.isatty())

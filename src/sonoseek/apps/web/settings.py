@@ -37,8 +37,8 @@ class WebSettings:
         uploads_at_once: requests with files that are received at a time; others wait.
         cache_minutes: how long a scan that was asked about can be asked again without sending it.
         cache_mb: MiB of such scans' files, at most; the oldest go first.
-        batch_retention_hours: how long the files of a batch job stay after it has ended, so that a row of its table opens
-            its scan; 0: they go with its end; ten years at most.
+        batch_retention_hours: how long the files of a batch job stay after it has ended, so that a row of its table
+            opens its scan; 0: they go with its end; ten years at most.
         batch_retention_mb: MiB of such files, at most; those of the jobs that ended first go first.
     """
 

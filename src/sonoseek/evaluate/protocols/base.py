@@ -110,5 +110,5 @@ def true_records(dataset: Dataset) -> tuple[CaseRecord, ...]:
 
 def classes_of(records: typing.Iterable[CaseRecord]) -> tuple[str, ...]:
     """Pathologies that occur, in the order of `PATHOLOGIES`."""
-    found = {record.pathology for record in records}
-    return tuple(name for name in PATHOLOGIES if name in found)
+    present = {record.pathology for record in records}
+    return tuple(name for name in PATHOLOGIES if name in present)

@@ -61,11 +61,11 @@ class FittedBundle:
         probabilities = np.zeros((len(samples), len(PATHOLOGIES)))
         embeddings = np.zeros((len(samples), self.bundle.embedding_dim), np.float32)
         with ThreadPoolExecutor(cores()) as pool:
-            readings = pool.map(lambda sample: self._engine.read(sample.scan, lesion=sample.lesion), samples)
-            for row, reading in enumerate(readings):
-                said = reading.prediction.probabilities
-                probabilities[row] = [said.get(name, 0.0) for name in PATHOLOGIES]
-                embeddings[row] = reading.embedding
+            encoded_scans = pool.map(lambda sample: self._engine.read(sample.scan, lesion=sample.lesion), samples)
+            for row, encoded in enumerate(encoded_scans):
+                likelihoods = encoded.prediction.probabilities
+                probabilities[row] = [likelihoods.get(name, 0.0) for name in PATHOLOGIES]
+                embeddings[row] = encoded.embedding
                 if on_progress is not None:
                     on_progress(row + 1, len(samples))
         return Predictions(probabilities=probabilities, embeddings=embeddings)
@@ -112,13 +112,13 @@ class FittedBundle:
                     deduplicate=False,
                 )
                 expected = [float(units[cosine[name]] @ own) for name in row.matches]
-                found = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
-                self._compare(query, expected, found)
+                served = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
+                self._compare(query, expected, served)
 
-    def _compare(self, query: Sample, expected: Sequence[float], found: Sequence[float]) -> None:
-        if len(found) != len(expected) or not np.allclose(expected, found, atol=ROUNDING):
+    def _compare(self, query: Sample, expected: Sequence[float], served: Sequence[float]) -> None:
+        if len(served) != len(expected) or not np.allclose(expected, served, atol=ROUNDING):
             raise ResultsError(
-                f"{query.name}: the engine serves similarities {np.round(found, 4).tolist()}, scored were "
+                f"{query.name}: the engine serves similarities {np.round(served, 4).tolist()}, scored were "
                 f"{np.round(expected, 4).tolist()}; both must agree to {ROUNDING}. Bundle {self.identity} or its "
                 "gallery is not what was scored: export it again."
             )

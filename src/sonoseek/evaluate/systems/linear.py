@@ -70,20 +70,20 @@ class LinearSystem:
         scaler = StandardScaler()
         features = scaler.fit_transform(self._store.of(train).astype(np.float64))
         labels, truth = _labels(train), _labels(validation)
-        held = scaler.transform(self._store.of(validation).astype(np.float64)) if validation else None
+        validation_features = scaler.transform(self._store.of(validation).astype(np.float64)) if validation else None
         best: tuple[float, Any] | None = None
         for strength in STRENGTHS:
             model = LogisticRegression(C=strength, max_iter=500)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # weak penalties do not converge fully; the validation side judges
                 model.fit(features, labels)
-            cost = 0.0 if held is None else _log_loss(_logits(model, held), truth)
+            cost = 0.0 if validation_features is None else _log_loss(_logits(model, validation_features), truth)
             if best is None or cost < best[0]:
                 best = (cost, model)
         model = best[1] if best else None
         fitted = _FittedLinear(self._store, scaler, model, identity=self.identity, standardise=self._standardise)
-        if held is not None:
-            fitted.temperature = fit_temperature(_logits(model, held).astype(np.float32), truth)
+        if validation_features is not None:
+            fitted.temperature = fit_temperature(_logits(model, validation_features).astype(np.float32), truth)
         return fitted
 
 
