@@ -18,7 +18,7 @@ from sonoseek.evaluate import evaluate, open_context, rescore
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.evaluate.ranking import rank
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle, check_unseen
 
 
@@ -102,7 +102,7 @@ def test_the_bundle_that_ships_may_not_be_scored_on_what_it_has_learnt(real_data
 
 def test_what_is_scored_is_what_is_served() -> None:
     dataset = PhantomDataset(count=16, seed=22)
-    samples = [Sample(name=r.case_id, record=r, scan=dataset.load(r.case_id).scans[0]) for r in dataset.records()]
+    samples = [LabelledScan(name=r.case_id, record=r, scan=dataset.load(r.case_id).scans[0]) for r in dataset.records()]
     fold = stratified_group_folds(dataset.records(), folds=2)[0]
     gallery = [s for s in samples if s.name in fold.train]
     queries = [s for s in samples if s.name in fold.test]

@@ -21,7 +21,7 @@ from sonoseek.evaluate.files import read_about
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.evaluate.reader_marks import LOOSENESS, check_reads_marks, draw_mark, with_marks
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.evaluate.systems.bundle import BundleSystem
 
 
@@ -104,7 +104,7 @@ def test_marks_differ_from_scan_to_scan() -> None:
 def test_a_scan_without_a_mask_has_no_mark() -> None:
     dataset = PhantomDataset(count=40, seed=21)
     samples = [
-        Sample(name=r.case_id, record=replace(r, dataset="phantom"), scan=dataset.load(r.case_id).scans[0])
+        LabelledScan(name=r.case_id, record=replace(r, dataset="phantom"), scan=dataset.load(r.case_id).scans[0])
         for r in dataset.records()
     ]
     marked = with_marks(samples, {"phantom": dataset})

@@ -9,7 +9,7 @@ from test_evaluate_hospitals import TwoHospitals
 from tiny_world import CACHE, TinyProtocol, walk
 
 from sonoseek.core import InvalidValueError, ResultsError
-from sonoseek.evaluate import SYSTEMS, evaluate, open_scene, rescore
+from sonoseek.evaluate import SYSTEMS, evaluate, open_context, rescore
 from sonoseek.evaluate.files import CASES, read_about, read_cases, read_results
 from sonoseek.evaluate.hospitals import hospital_figures
 from sonoseek.evaluate.page import write_page
@@ -38,9 +38,9 @@ class HalfTrained:
 
 
 def score(protocol: TinyProtocol, folder: Path, *trained: str) -> Path:
-    scene = open_scene(protocol, data_root=None, cache=CACHE)  # type: ignore[arg-type]
+    context = open_context(protocol, data_root=None, cache=CACHE)  # type: ignore[arg-type]
     places = {"runs": folder / "runs", "out": folder / "out"}
-    return evaluate(scene, HalfTrained(*trained), finished=True, command="a test", **places)  # type: ignore[arg-type]
+    return evaluate(context, HalfTrained(*trained), finished=True, command="a test", **places)  # type: ignore[arg-type]
 
 
 def test_one_round_of_two_stands_beside_whole_systems(tmp_path: Path) -> None:

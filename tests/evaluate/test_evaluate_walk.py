@@ -11,7 +11,7 @@ from tiny_world import CACHE, CLASSES, TinyDataset, TinyProtocol, walk
 
 from sonoseek.core import ResultsError
 from sonoseek.evaluate import SYSTEMS, evaluate, open_context, rescore
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED, condition
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED, condition
 from sonoseek.evaluate.files import (
     CASES,
     ROWS,
@@ -47,8 +47,8 @@ def test_a_walk_leaves_rows_of_every_scan_and_every_seed(walked: Path) -> None:
         assert len(row.search.matches) == 10
         assert row.group not in {cases[match].group for match in row.search.matches}
         assert row.own_archive is None
-    assert {row.condition for row in rows.changed} == {c.name for c in CONDITIONS}
-    assert len(rows.changed) == 120 * len(CONDITIONS)  # the first seed alone
+    assert {row.condition for row in rows.changed} == {c.name for c in CORRUPTIONS}
+    assert len(rows.changed) == 120 * len(CORRUPTIONS)  # the first seed alone
     assert {row.side for row in rows.validation} == {"validation"}
     assert len(rows.rows) == len(rows.predictions) + len(rows.changed) + len(rows.validation)
 
@@ -69,7 +69,7 @@ def test_the_figures_say_what_a_system_that_sees_the_class_can_do(walked: Path) 
     assert system.metrics["counts"]["patients"] == 60
     assert system.metrics["patients"]["accuracy"]["pooled"] > 0.5
     assert system.metrics["robustness"]["blur"]["accuracy"]["change_low"] is not None
-    assert list(system.metrics["robustness"]) == [UNCHANGED, *(c.name for c in CONDITIONS)]
+    assert list(system.metrics["robustness"]) == [UNCHANGED, *(c.name for c in CORRUPTIONS)]
     json.dumps(system.metrics, allow_nan=False)
 
 
@@ -246,7 +246,7 @@ def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> N
     assert all(row.probabilities[0] == 0 for row in system.results.predictions)
 
 
-@pytest.mark.parametrize("name", [c.name for c in CONDITIONS])
+@pytest.mark.parametrize("name", [c.name for c in CORRUPTIONS])
 def test_every_condition_changes_a_scan_in_the_same_way_every_time(name: str) -> None:
     scan = TinyDataset().load("case 5").scans[0]
     changed = condition(name).apply(scan)

@@ -21,7 +21,7 @@ from sonoseek.evaluate.explaining.summary import MAPS, OUTLINES, PAIRS
 from sonoseek.evaluate.files import ABOUT, SCORES
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.evaluate.systems.bundle import BundleSystem
 from sonoseek.evaluate.tables import read_systems
 
@@ -164,7 +164,7 @@ def test_what_has_no_masks_or_no_network_is_refused(tmp_path: Path) -> None:
 def test_the_thorough_ones_are_the_same_whoever_asks() -> None:
     dataset = PhantomDataset(count=60, seed=5)
     samples = [
-        Sample(name=record.case_id, record=record, scan=dataset.load(record.case_id).scans[0])
+        LabelledScan(name=record.case_id, record=record, scan=dataset.load(record.case_id).scans[0])
         for record in dataset.records()[:20]
     ]
     picked = pick_thorough(samples, per_class=2)

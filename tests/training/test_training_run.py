@@ -109,7 +109,7 @@ def test_the_exported_model_reads_parts_as_the_network_does(finished, tiny_recip
     network = build_network(tiny_recipe)
     network.load_state_dict(load_file(run / "network.safetensors"))
     source = prepare(
-        open_choice(tiny_recipe.datasets[0], data_root=None), recipe=tiny_recipe.cleaning_recipe, cache=cache
+        open_choice(tiny_recipe.datasets[0], data_root=None), recipe=tiny_recipe.preprocessing_recipe, cache=cache
     )
     parts = split_sets(tiny_recipe, [source], fold=0).test
     told = read_parts(network, parts)

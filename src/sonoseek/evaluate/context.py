@@ -13,7 +13,7 @@ from sonoseek.evaluate.leakage import GroupNumbers, check_round, leaking_share, 
 from sonoseek.evaluate.near_duplicates import near_duplicates
 from sonoseek.evaluate.protocols.base import CaseSet, Key, Protocol, Round, true_records
 from sonoseek.evaluate.rows import CaseRow
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 
 Progress = Callable[[int, int], None]
 
@@ -61,12 +61,12 @@ class BenchmarkContext:
     groups: GroupNumbers
     refused: dict[str, str] = field(default_factory=dict)
     seen: SeenInTraining | None = None
-    _known: dict[Key, list[Sample]] = field(default_factory=dict, repr=False)
+    _known: dict[Key, list[LabelledScan]] = field(default_factory=dict, repr=False)
     _listed: dict[str, dict[str, CaseRecord]] = field(default_factory=dict, repr=False)
 
-    def samples(self, side: CaseSet) -> list[Sample]:
+    def samples(self, side: CaseSet) -> list[LabelledScan]:
         """The scans of a side, read once; a case that cannot be read is left out and listed in `refused`."""
-        samples: list[Sample] = []
+        samples: list[LabelledScan] = []
         for name, ids in side.items():
             records = self._records(name)
             for case_id in ids:
@@ -89,11 +89,11 @@ class BenchmarkContext:
         """How a case is called in the files: its dataset stands before it where there are several."""
         return key[1] if len(self.datasets) == 1 else f"{key[0]}/{key[1]}"
 
-    def group_number_of(self, samples: Sequence[Sample]) -> dict[str, int]:
+    def group_number_of(self, samples: Sequence[LabelledScan]) -> dict[str, int]:
         """Scan name → number of its tie."""
         return {s.name: self.groups[s.record.dataset, s.record.case_id] for s in samples}
 
-    def group_of(self, samples: Sequence[Sample]) -> dict[str, str]:
+    def group_of(self, samples: Sequence[LabelledScan]) -> dict[str, str]:
         """Scan name → name of its group, as in `cases.csv.bz2`."""
         names = self._group_names()
         return {s.name: names[self.groups[s.record.dataset, s.record.case_id]] for s in samples}
@@ -147,7 +147,7 @@ class BenchmarkContext:
             names.setdefault(self.groups[key], record.group or record.patient_id or self.name_of(key))
         return names
 
-    def _read(self, name: str, record: CaseRecord) -> list[Sample]:
+    def _read(self, name: str, record: CaseRecord) -> list[LabelledScan]:
         try:
             case = self.datasets[name].load(record.case_id, masks=False)
         except (SonoseekError, OSError) as error:
@@ -156,7 +156,7 @@ class BenchmarkContext:
         base = self.name_of((name, record.case_id))
         record = replace(record, dataset=name)
         return [
-            Sample(name=base if i == 0 else f"{base} #{i + 1}", record=record, scan=scan)
+            LabelledScan(name=base if i == 0 else f"{base} #{i + 1}", record=record, scan=scan)
             for i, scan in enumerate(case.scans)
         ]
 

@@ -262,7 +262,9 @@ def _thresholds(others: Sequence[ScanRow]) -> dict[str, float]:
         return {}
     thresholds = {"accuracy": most_accurate_threshold(score, positive)}
     thresholds |= {f"sensitivity_{w * 100:.0f}": threshold_for(score, positive, sensitivity=w) for w in SENSITIVITIES}
-    return thresholds | {f"specificity_{w * 100:.0f}": threshold_for(score, positive, specificity=w) for w in SPECIFICITIES}
+    return thresholds | {
+        f"specificity_{w * 100:.0f}": threshold_for(score, positive, specificity=w) for w in SPECIFICITIES
+    }
 
 
 def most_accurate_threshold(score: Floats, positive: NDArray[np.bool_]) -> float:

@@ -15,7 +15,7 @@ from sonoseek.evaluate.metrics.retrieval import (
     r_precision,
 )
 from sonoseek.evaluate.rows import Search
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 
 
 def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -26,10 +26,10 @@ def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def rank(
-    queries: Sequence[Sample],
+    queries: Sequence[LabelledScan],
     embeddings: NDArray[np.float32],
     *,
-    gallery: Sequence[Sample],
+    gallery: Sequence[LabelledScan],
     gallery_embeddings: NDArray[np.float32],
     groups: Mapping[str, int] | None,
 ) -> list[Search]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sonoseek.core import Box, InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate.protocols.base import Protocol, Round
-from sonoseek.evaluate.systems.base import Sample, System
+from sonoseek.evaluate.systems.base import LabelledScan, System
 
 LOOSENESS = 0.15
 """Largest move of a mark's centre, in sides of the lesion's box, and largest relative change of each side."""
@@ -43,7 +43,7 @@ def check_reads_marks(system: System, rounds: Sequence[Round]) -> None:
         )
 
 
-def with_marks(samples: Sequence[Sample], datasets: Mapping[str, Dataset]) -> list[Sample]:
+def with_marks(samples: Sequence[LabelledScan], datasets: Mapping[str, Dataset]) -> list[LabelledScan]:
     """The samples, each with a mark where a mask was drawn; the same mark every time.
 
     Args:

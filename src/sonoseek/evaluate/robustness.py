@@ -12,7 +12,7 @@ from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, group_numbers, learnt_classes
 from sonoseek.evaluate.bootstrap import group_weights, paired_difference
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 from sonoseek.evaluate.ranking import relevant_among
 from sonoseek.evaluate.rows import CaseRow, ScanRow, SystemResults
 
@@ -37,7 +37,7 @@ def robustness_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> 
     truth = np.array([PATHOLOGIES.index(cases[scan].label) for _, scan in keys])
     base: tuple[dict[str, Floats], dict[str, Floats]] | None = None
     by_corruption: dict[str, Any] = {}
-    for name in (UNCHANGED, *(c.name for c in CONDITIONS)):
+    for name in (UNCHANGED, *(c.name for c in CORRUPTIONS)):
         rows = [by_condition[name][key] for key in keys] if name in by_condition else []
         if not rows:
             continue

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 import sonoseek
 from sonoseek.core import PATHOLOGIES, InvalidValueError, ResultsError, require_extra
 from sonoseek.evaluate.context import BenchmarkContext
-from sonoseek.evaluate.corruptions import CONDITIONS
+from sonoseek.evaluate.corruptions import CORRUPTIONS
 from sonoseek.evaluate.files import CASES, ROWS, place_about, place_results, read_cases, read_results, write_cases
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
 from sonoseek.evaluate.rows import TEST, VALIDATION, RoundRow, ScanRow, Search, SystemResults
 from sonoseek.evaluate.seen import check_sides, without_seen
-from sonoseek.evaluate.systems.base import Fitted, Predictions, Sample, System, Task
+from sonoseek.evaluate.systems.base import Fitted, Predictions, LabelledScan, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
 from sonoseek.evaluate.tables import locked, write_json
 
@@ -196,7 +196,9 @@ def _finished(context: BenchmarkContext, task: Task, system: System, *, robustne
     return bool(same and (done["robustness"] or not robustness))
 
 
-def _run_round(context: BenchmarkContext, system: System, task: Task, *, robustness: bool, progress: StepProgress) -> None:
+def _run_round(
+    context: BenchmarkContext, system: System, task: Task, *, robustness: bool, progress: StepProgress
+) -> None:
     """One round: learn, answer, rank, keep."""
     round_ = task.round_
     fitted = system.fit(task)
@@ -213,20 +215,32 @@ def _run_round(context: BenchmarkContext, system: System, task: Task, *, robustn
     own: list[Search] = []
     if getattr(context.protocol, "own_archive", False):
         # an archive is read without marks
-        archive = test_predictions if queries is test else _predict(fitted, test, classes, progress, f"{round_.label}: own archive")
+        archive = (
+            test_predictions
+            if queries is test
+            else _predict(fitted, test, classes, progress, f"{round_.label}: own archive")
+        )
         own_groups = context.group_number_of(test)
-        own = rank(test, test_predictions.embeddings, gallery=test, gallery_embeddings=archive.embeddings, groups=own_groups)
+        own = rank(
+            test, test_predictions.embeddings, gallery=test, gallery_embeddings=archive.embeddings, groups=own_groups
+        )
     if isinstance(fitted, FittedBundle) and gallery and context.protocol.guarded:
         fitted.check_served(gallery, gallery_predictions.embeddings, queries=queries, ranked=searches)
     rows = _rows(context, round_, test, test_predictions.probabilities, side=TEST, searches=searches, own=own)
     validation_rows = [row for row, sample in enumerate(gallery) if sample.name in validation_names]
-    rows += _rows(context, round_, [gallery[i] for i in validation_rows], gallery_predictions.probabilities[validation_rows], side=VALIDATION)
+    rows += _rows(
+        context,
+        round_,
+        [gallery[i] for i in validation_rows],
+        gallery_predictions.probabilities[validation_rows],
+        side=VALIDATION,
+    )
     if robustness:
         labels = {s.name: s.record.pathology for s in (*gallery, *test)}
-        for number, condition in enumerate(CONDITIONS, start=1):
+        for number, condition in enumerate(CORRUPTIONS, start=1):
             samples = [replace(sample, scan=condition.apply(sample.scan)) for sample in test]
             predictions = _predict(fitted, samples, classes, _no_progress, "")
-            progress(f"{round_.label}: changed scans", number, len(CONDITIONS))
+            progress(f"{round_.label}: changed scans", number, len(CORRUPTIONS))
             matches = search(samples, predictions.embeddings) if gallery else [None] * len(samples)
             changed = _rows(context, round_, samples, predictions.probabilities, side=TEST, condition=condition.name)
             rows += [
@@ -241,7 +255,7 @@ def _run_round(context: BenchmarkContext, system: System, task: Task, *, robustn
 
 
 def _predict(
-    fitted: Fitted, samples: Sequence[Sample], classes: NDArray[np.bool_], progress: StepProgress, what: str
+    fitted: Fitted, samples: Sequence[LabelledScan], classes: NDArray[np.bool_], progress: StepProgress, what: str
 ) -> Predictions:
     """A system's answers, held to the classes that its training side holds."""
     if not samples:
@@ -256,7 +270,7 @@ def _predict(
 def _rows(
     context: BenchmarkContext,
     round_: Round,
-    samples: Sequence[Sample],
+    samples: Sequence[LabelledScan],
     probabilities: NDArray[np.float64],
     *,
     side: str,
@@ -284,7 +298,7 @@ def _rows(
     ]
 
 
-def _round_row(context: BenchmarkContext, round_: Round, fitted: Fitted, gallery: Sequence[Sample]) -> RoundRow:
+def _round_row(context: BenchmarkContext, round_: Round, fitted: Fitted, gallery: Sequence[LabelledScan]) -> RoundRow:
     labels = [sample.record.pathology for sample in gallery]
     own = fitted.thresholds
     thresholds = {} if own is None else {name: getattr(own, name) for name in own.__dataclass_fields__}

@@ -124,7 +124,10 @@ def classification(block: Block, weights: Floats) -> Figures:
     }
     if absent := [c for c in range(len(PATHOLOGIES)) if c not in present]:
         figures["said_absent_class"] = metrics.weighted_share(np.isin(predicted, absent), weights)
-    for name, threshold in (("sensitivity_90", block.thresholds.sensitivity_90), ("specificity_90", block.thresholds.specificity_90)):
+    for name, threshold in (
+        ("sensitivity_90", block.thresholds.sensitivity_90),
+        ("specificity_90", block.thresholds.specificity_90),
+    ):
         called, fitted = malignancy >= threshold, np.isfinite(threshold)
         figures[f"sensitivity_at_{name}"] = metrics.weighted_share(called, weights * (positive & fitted))
         figures[f"specificity_at_{name}"] = metrics.weighted_share(~called, weights * (~positive & fitted))
@@ -279,7 +282,10 @@ def _unlearnt(every: Mapping[int, Block], learnt: NDArray[np.bool_]) -> dict[str
         if len(predicted[0]):
             unlearnt[PATHOLOGIES[c]] = {
                 "scans": len(predicted[0]),
-                **{f"called_{name}": float(np.mean(np.concatenate(predicted) == i)) for i, name in enumerate(PATHOLOGIES)},
+                **{
+                    f"called_{name}": float(np.mean(np.concatenate(predicted) == i))
+                    for i, name in enumerate(PATHOLOGIES)
+                },
             }
     return unlearnt
 

@@ -27,7 +27,7 @@ from sonoseek.evaluate.files import place_about
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.run import StepProgress, _no_progress, _task, seen_in_training, versions
 from sonoseek.evaluate.seen import check_sides, without_seen
-from sonoseek.evaluate.systems.base import Sample, System, Task
+from sonoseek.evaluate.systems.base import LabelledScan, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
 from sonoseek.evaluate.tables import locked, place_rows, write_json
 
@@ -171,7 +171,7 @@ def _cases(
     ]
 
 
-def _mask(context: BenchmarkContext, sample: Sample):  # type: ignore[no-untyped-def]
+def _mask(context: BenchmarkContext, sample: LabelledScan):  # type: ignore[no-untyped-def]
     case = context.datasets[sample.record.dataset].load(sample.record.case_id)
     for scan, mask in zip(case.scans, case.lesion_masks, strict=True):
         if scan.scan_id == sample.scan.scan_id:
@@ -180,8 +180,13 @@ def _mask(context: BenchmarkContext, sample: Sample):  # type: ignore[no-untyped
 
 
 def _best_matches(
-    context: BenchmarkContext, task: Task, fitted: FittedBundle, queries: Sequence[Sample], *, progress: StepProgress
-) -> dict[str, Sample]:
+    context: BenchmarkContext,
+    task: Task,
+    fitted: FittedBundle,
+    queries: Sequence[LabelledScan],
+    *,
+    progress: StepProgress,
+) -> dict[str, LabelledScan]:
     gallery = context.samples(task.round_.gallery)
     if not gallery or not queries:
         return {}

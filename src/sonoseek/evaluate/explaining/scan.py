@@ -27,7 +27,7 @@ from sonoseek.evaluate.explaining.perturbation import (
     network_input_of,
 )
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.explain import ASKED, draw_contour, pair_evidence
 from sonoseek.explain.upsample import plan
 
@@ -60,11 +60,11 @@ class MeasuredScan:
     """
 
     fold: int
-    sample: Sample
+    sample: LabelledScan
     group: str
     mask: NDArray[np.bool_] | None
     thorough: bool
-    match: Sample | None = None
+    match: LabelledScan | None = None
     rise_masks: int = 1000
 
 
@@ -387,7 +387,7 @@ def _seed(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def pick_thorough(samples: Sequence[Sample], *, per_class: int) -> set[str]:
+def pick_thorough(samples: Sequence[LabelledScan], *, per_class: int) -> set[str]:
     """Names of the scans on which the slow measures are taken: so many of each class, by a hash of their names."""
     picked: set[str] = set()
     for label in PATHOLOGIES:

@@ -17,7 +17,7 @@ from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, Round
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.rows import Search
-from sonoseek.evaluate.systems.base import Fitted, Predictions, Progress, Sample, Task, Thresholds
+from sonoseek.evaluate.systems.base import Fitted, Predictions, Progress, LabelledScan, Task, Thresholds
 from sonoseek.evaluate.systems.features import cores
 from sonoseek.gallery import GalleryEntry, create_gallery, encode_picture
 
@@ -56,7 +56,7 @@ class FittedBundle:
             specificity_90=points.get("specificity_90", {}).get("threshold", float("nan")),
         )
 
-    def predict(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Predictions:
+    def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
         """Read each scan, one per core at a time."""
         probabilities = np.zeros((len(samples), len(PATHOLOGIES)))
         embeddings = np.zeros((len(samples), self.bundle.embedding_dim), np.float32)
@@ -72,10 +72,10 @@ class FittedBundle:
 
     def check_served(
         self,
-        gallery: Sequence[Sample],
+        gallery: Sequence[LabelledScan],
         embeddings: NDArray[np.float32],
         *,
-        queries: Sequence[Sample],
+        queries: Sequence[LabelledScan],
         ranked: Sequence[Search],
     ) -> None:
         """See that a real gallery, asked through `SearchEngine.query`, gives the neighbours that are scored.
@@ -115,7 +115,7 @@ class FittedBundle:
                 served = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
                 self._compare(query, expected, served)
 
-    def _compare(self, query: Sample, expected: Sequence[float], served: Sequence[float]) -> None:
+    def _compare(self, query: LabelledScan, expected: Sequence[float], served: Sequence[float]) -> None:
         if len(served) != len(expected) or not np.allclose(expected, served, atol=ROUNDING):
             raise ResultsError(
                 f"{query.name}: the engine serves similarities {np.round(served, 4).tolist()}, scored were "
@@ -124,7 +124,7 @@ class FittedBundle:
             )
 
 
-def _entry(sample: Sample, embedding: NDArray[np.float32]) -> GalleryEntry:
+def _entry(sample: LabelledScan, embedding: NDArray[np.float32]) -> GalleryEntry:
     return GalleryEntry(
         record=sample.record,
         scan_id=sample.scan.scan_id,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Scan
-from sonoseek.evaluate.systems.base import Progress, Sample
+from sonoseek.evaluate.systems.base import Progress, LabelledScan
 
 Describe = Callable[[Scan], NDArray[np.float32]]
 
@@ -41,7 +41,7 @@ class FeatureStore:
             self._cached = set(self._known)
 
     def of(
-        self, samples: Sequence[Sample], *, keep: bool = False, on_progress: Progress | None = None
+        self, samples: Sequence[LabelledScan], *, keep: bool = False, on_progress: Progress | None = None
     ) -> NDArray[np.float32]:
         """float32 (N, D), in order; with `keep`, what is new goes to the cache as well."""
         missing = {s.scan.scan_id: s.scan for s in samples if s.scan.scan_id not in self._known}

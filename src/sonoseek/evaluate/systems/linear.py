@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Predictions, Progress, Sample, Task
+from sonoseek.evaluate.systems.base import Predictions, Progress, LabelledScan, Task
 from sonoseek.evaluate.systems.features import Describe, FeatureStore
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -98,7 +98,7 @@ class _FittedLinear:
         self.identity = identity
         self.temperature = 1.0
 
-    def predict(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Predictions:
+    def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
         """Describe and judge."""
         features = self._store.of(samples, on_progress=on_progress)
         scaled = self._scaler.transform(features.astype(np.float64))
@@ -123,5 +123,5 @@ def _log_loss(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
     return float(-np.log(np.maximum(p, 1e-300)).mean())
 
 
-def _labels(samples: Sequence[Sample]) -> NDArray[np.int64]:
+def _labels(samples: Sequence[LabelledScan]) -> NDArray[np.int64]:
     return np.array([PATHOLOGIES.index(s.record.pathology) for s in samples], dtype=np.int64)
