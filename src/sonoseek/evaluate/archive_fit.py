@@ -65,7 +65,7 @@ RATES = {f"sensitivity_{100 * rate:.0f}": rate for rate in SENSITIVITIES} | {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
-    """What turns logits into a prediction; fields as in `ArchiveCalibration`."""
+    """A calibration; fields as in `ArchiveCalibration`."""
 
     temperature: float
     class_bias: Floats

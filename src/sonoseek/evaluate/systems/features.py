@@ -1,4 +1,4 @@
-"""Numbers computed once per scan and remembered, on all cores."""
+"""Features computed once per scan and cached, on all cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Scan
-from sonoseek.evaluate.systems.base import Progress, LabelledScan
+from sonoseek.evaluate.systems.base import LabelledScan, Progress
 
 Describe = Callable[[Scan], NDArray[np.float32]]
 
@@ -22,10 +22,10 @@ def cores() -> int:
 
 
 class FeatureStore:
-    """Remembers what `describe` says of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
+    """Caches the features of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
 
     def __init__(self, describe: Describe, *, cache: Path | None = None) -> None:
-        """Remember what an earlier run has kept.
+        """Read what an earlier run has cached.
 
         Args:
             describe: scan → float32 (D,).

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Predictions, Progress, LabelledScan, Task
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import Describe, FeatureStore
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -99,7 +99,7 @@ class _FittedLinear:
         self.temperature = 1.0
 
     def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
-        """Describe and judge."""
+        """Predict by the regression."""
         features = self._store.of(samples, on_progress=on_progress)
         scaled = self._scaler.transform(features.astype(np.float64))
         embeddings = scaled.astype(np.float32) if self._standardise else features

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Scan
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Predictions, Progress, LabelledScan, Task
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import FeatureStore
 
 SIDE = 48
@@ -25,7 +25,7 @@ def describe(scan: Scan) -> NDArray[np.float32]:
 
 
 class NearestPixels:
-    """One nearest neighbour by correlation of 48 × 48 pixels: it knows little but that it saw a picture before."""
+    """One nearest neighbour by correlation of 48 × 48 pixels: it recognises repeated pictures and little else."""
 
     name = "nearest-pixels"
     title = "1-NN on 48×48 pixels"
