@@ -14,9 +14,8 @@ Importing this package imports numpy at most; everything else is loaded when it 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 _WHERE = {
+    "__version__": "sonoseek.core.version",
     "read_scan": "sonoseek.io",
     "open_engine": "sonoseek.engine",
     "SearchEngine": "sonoseek.engine",
@@ -38,7 +37,7 @@ _WHERE = {
     "SonoseekError": "sonoseek.core",
 }
 
-__all__ = ["__version__", *_WHERE]
+__all__ = [*_WHERE]
 
 if TYPE_CHECKING:
     from sonoseek.core import Case as Case
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from sonoseek.core import Scan as Scan
     from sonoseek.core import Settings as Settings
     from sonoseek.core import SonoseekError as SonoseekError
+    from sonoseek.core.version import __version__ as __version__
     from sonoseek.datasets import open_dataset as open_dataset
     from sonoseek.encoder import load_bundle as load_bundle
     from sonoseek.encoder import open_encoder as open_encoder

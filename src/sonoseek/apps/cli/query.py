@@ -87,10 +87,10 @@ def query(
     bundle: Bundle = None,
 ) -> None:
     """Ask: what does this scan most likely show, and which past cases look like it?"""
+    from sonoseek.core.files import write_atomically
     from sonoseek.engine import open_engine
     from sonoseek.io import read_scan
     from sonoseek.reports import render, render_json, render_pdf
-    from sonoseek.reports.atomic import write_atomically
 
     form = _form(form, out)
     if out is not None and not out.parent.is_dir():

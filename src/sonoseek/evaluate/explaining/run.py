@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from sonoseek.core import ResultsError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.evaluate.context import Scene
 from sonoseek.evaluate.explaining.cost import measure_cost
@@ -245,9 +246,7 @@ def _mark(cases: Sequence[Case], identity: str, *, peers: bool) -> dict[str, Any
 
 
 def _keep(file: Path, mark: dict[str, Any], found: Sequence[Found]) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps({"of": mark, "found": msgspec.to_builtins(found)}), encoding="utf-8")  # with NaN
-    part.replace(file)
+    write_atomically(file, json.dumps({"of": mark, "found": msgspec.to_builtins(found)}))  # with NaN
 
 
 def _kept(file: Path, mark: dict[str, Any]) -> list[Found] | None:
