@@ -24,6 +24,7 @@ from sonoseek.core import (
     NotFoundError,
     Report,
     Scan,
+    SearchOptions,
     WhereError,
 )
 from sonoseek.encoder import Novelty, load_bundle, open_encoder
@@ -213,6 +214,21 @@ class TestWithGallery:
         assert said(engine.query(scan, k=1000), "The archive has 10 independent cases to compare with")
         with pytest.raises(InvalidValueError, match="k is -1"):
             engine.query(scan, k=-1)
+
+    def test_options_and_keywords_are_the_same_search(
+        self, encoder: Any, gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        engine, scan = SearchEngine(encoder, gallery), make_scan(500)
+        options = SearchOptions(k=6, where="birads >= '4A'", per_patient=False, explain_matches=False)
+        by_keywords = engine.query(scan, k=6, where="birads >= '4A'", per_patient=False, explain_matches=False)
+        by_options = engine.query(scan, options=options)
+        assert by_options.matches == by_keywords.matches
+        assert by_options.where == by_keywords.where == options.where
+        assert len(engine.query(scan, options, k=2).matches) == 2
+        kept = next(iter(gallery)).record
+        by_case = engine.query_case(kept.dataset, kept.case_id, options=options)
+        assert by_case.matches == engine.query_case(kept.dataset, kept.case_id, options, k=6).matches
+        assert by_case.where == options.where
 
     def test_pair_evidence_explains_every_match(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
         report = SearchEngine(encoder, gallery).query(make_scan(500), k=4)

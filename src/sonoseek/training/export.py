@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import sonoseek
 from sonoseek.core import BundleError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
 from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
@@ -108,13 +109,13 @@ def export_bundle(
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }
-    write_whole(folder / MODEL_FILE, model)
-    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
+    write_atomically(folder / MODEL_FILE, model)
+    write_atomically(folder / MANIFEST_FILE, manifest_json(manifest))
     parameters = sum(p.numel() for p in network.parameters())
-    write_whole(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
+    write_atomically(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
     worst = verify_bundle(network, folder=folder, canvases=canvases)
     manifest["training"] = {**facts.training, "onnx_vs_torch": float(f"{worst:.2e}")}
-    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
+    write_atomically(folder / MANIFEST_FILE, manifest_json(manifest))
     load_bundle(folder)
     return folder
 
@@ -269,13 +270,6 @@ def _difference(
     ]
     found = [float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in pairs]
     return max(found) if np.isfinite(found).all() else float("inf")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.evaluate.files import CASES, read_cases, read_results
@@ -21,7 +22,7 @@ from sonoseek.evaluate.hospitals import travelling_calibration
 from sonoseek.training.across_folds import METRICS_FILE
 from sonoseek.training.card_failures import failures_section, find_failures
 from sonoseek.training.card_results import read_card_results, results_section
-from sonoseek.training.export import manifest_json, write_whole
+from sonoseek.training.export import manifest_json
 from sonoseek.training.model_card import model_card
 from sonoseek.training.provenance import command_of
 
@@ -78,13 +79,13 @@ def export_run(
             shutil.copyfile(source / name, made / name)
         if results is not None:
             if calibrate_on is not None:
-                write_whole(made / MANIFEST_FILE, _calibrated(source, results / calibrate_on, system=system))
+                write_atomically(made / MANIFEST_FILE, _calibrated(source, results / calibrate_on, system=system))
             card = _completed_card(run_dir, made, results, system=system, on_progress=on_progress)
             (made / CARD_FILE).write_text(card, encoding="utf-8")
         load_bundle(made)
         out.mkdir(parents=True, exist_ok=True)
         for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
-            write_whole(out / name, (made / name).read_bytes())
+            write_atomically(out / name, (made / name).read_bytes())
     load_bundle(out)
     return out
 

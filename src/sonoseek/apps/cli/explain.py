@@ -10,6 +10,7 @@ import typer
 
 from sonoseek.apps.cli.query import Bundle, Gallery, Lesion, parse_box
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.core.files import write_atomically
 
 if TYPE_CHECKING:
     from sonoseek.core import Contour, Explanation, Match
@@ -179,9 +180,7 @@ def _write_numbers(
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_atomically(path, content)
     typer.echo(f"written: {path}", err=True)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sonoseek.core import Box, InvalidValueError, NotFoundError
+from sonoseek.core import Box, InvalidValueError, NotFoundError, SearchOptions
 
 
 class Format(StrEnum):
@@ -87,10 +87,10 @@ def query(
     bundle: Bundle = None,
 ) -> None:
     """Ask: what does this scan most likely show, and which past cases look like it?"""
+    from sonoseek.core.files import write_atomically
     from sonoseek.engine import open_engine
     from sonoseek.io import read_scan
     from sonoseek.reports import render, render_json, render_pdf
-    from sonoseek.reports.atomic import write_atomically
 
     form = _form(form, out)
     if out is not None and not out.parent.is_dir():
@@ -112,24 +112,24 @@ def query(
     dataset, slash, case_id = (case or "").partition("/")
     if case is not None and not (dataset and slash and case_id):
         raise InvalidValueError(f"--case is {case!r}; write DATASET/CASE, as `query` prints it.")
-    options: dict[str, Any] = {
-        "k": k,
-        "where": where,
-        "include_same": include_same,
-        "per_patient": per_patient,
-        "deduplicate": deduplicate,
-        "region": None if region is None else parse_box("--region", region),
-        "liked": like or (),
-        "disliked": dislike or (),
-    }
+    options = SearchOptions(
+        k=k,
+        where=where,
+        include_same=include_same,
+        per_patient=per_patient,
+        deduplicate=deduplicate,
+        region=None if region is None else parse_box("--region", region),
+        liked=tuple(like or ()),
+        disliked=tuple(dislike or ()),
+    )
     engine = open_engine(gallery, bundle=bundle, calibration=calibration)
     if scans:
         area = None if crop is None else parse_box("--crop", crop)
         mark = None if lesion is None else parse_box("--lesion", lesion)
         readings = [engine.read(read_scan(file, frame=frame), crop=area, lesion=mark) for file in scans]
-        report = engine.query(readings, **options)
+        report = engine.query(readings, options)
     else:
-        report = engine.query_case(dataset, case_id, **options)
+        report = engine.query_case(dataset, case_id, options)
     content: str | bytes
     if form is Format.json:
         content = render_json(report, heatmaps=heatmaps)
