@@ -180,13 +180,11 @@ def main() -> None:
         print(f"| {name} | {auroc:.3f} | {np.mean(outside > limit):.1%} |", " | ".join(cells), "|")
         if number == 0:
             kept = {kind: float(np.mean(score(r) > limit)) for kind, r in kinds.items()}
-    print(
-        "\n| kind | refused by the score that is kept |" + (" by the bundle itself |" if encoder.bundle.novelty else "")
-    )
-    print("|---|---|" + ("---|" if encoder.bundle.novelty else ""))
+    print("\n| kind | refused by the score that is kept |" + (" by the bundle itself |" if encoder.bundle.ood else ""))
+    print("|---|---|" + ("---|" if encoder.bundle.ood else ""))
     for kind, share in kept.items():
         own = [ood_score(encoder.bundle, each) or 0.0 for each in kinds[kind].embeddings]
-        print(f"| {kind} | {share:.0%} |", f"{np.mean(np.array(own) > 1):.0%} |" if encoder.bundle.novelty else "")
+        print(f"| {kind} | {share:.0%} |", f"{np.mean(np.array(own) > 1):.0%} |" if encoder.bundle.ood else "")
 
 
 if __name__ == "__main__":

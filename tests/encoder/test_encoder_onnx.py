@@ -35,11 +35,11 @@ def test_the_identities_hold_through_onnx(shipped):
     given = canvases(3, bundle.recipe.canvas_size)
     said = shipped.encode(given)
     assert said.logits.shape == (3, 3)
-    assert said.evidence.shape == (3, bundle.embedding_dim, *bundle.cells)
+    assert said.evidence.shape == (3, bundle.embedding_dim, *bundle.grid)
     assert said.evidence.dtype == said.embedding.dtype == said.logits.dtype == np.float32
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, rtol=0, atol=1e-4)
     np.testing.assert_allclose(said.embedding @ bundle.head_weight.T + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
-    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.cells)
+    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.grid)
     np.testing.assert_allclose(heat.sum((2, 3)) + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
 
 
@@ -64,7 +64,7 @@ def test_a_scan_reads_the_same_alone_and_in_any_batch(shipped):
     assert len(together.logits) == 35
     empty = shipped.encode(given[:0])
     assert empty.embedding.shape == (0, 256)
-    assert empty.evidence.shape == (0, 256, *shipped.bundle.cells)
+    assert empty.evidence.shape == (0, 256, *shipped.bundle.grid)
 
 
 def test_several_threads_may_ask_at_once(shipped):
@@ -95,7 +95,7 @@ def test_what_is_no_canvas_is_refused(bundle_folder, wrong):
 
 def test_a_model_that_is_not_its_manifests_is_refused(make_bundle, other_outputs):
     with pytest.raises(BundleError, match="one export"):
-        open_encoder(make_bundle(cells=[3, 3]))
+        open_encoder(make_bundle(grid=[3, 3]))
     with pytest.raises(BundleError, match="one export"):
         open_encoder(make_bundle(model=other_outputs))
 
@@ -137,7 +137,7 @@ def test_the_identities_hold_on_real_scans(shipped, real_data):
     bundle = shipped.bundle
     given = [dataset.load(record.case_id).scans[0] for record in dataset.records()[::60]]
     said = shipped.encode(np.stack([to_input(preprocess(scan, bundle.recipe)) for scan in given]))
-    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.cells)
+    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.grid)
     np.testing.assert_allclose(heat.sum((2, 3)) + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, rtol=0, atol=1e-4)
 

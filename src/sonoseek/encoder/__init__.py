@@ -9,7 +9,7 @@ from sonoseek.encoder.ood import ood_score
 from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.prediction import predict
 from sonoseek.encoder.seen import SeenScan, TrainingScans
-from sonoseek.encoder.values import Bundle, Member, Novelty
+from sonoseek.encoder.values import Bundle, Member, OODModel
 from sonoseek.encoder.write_ensemble import write_ensemble
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "ArchiveCalibration",
     "calibrated",
     "Member",
-    "Novelty",
+    "OODModel",
     "SeenScan",
     "TrainingScans",
     "load_bundle",

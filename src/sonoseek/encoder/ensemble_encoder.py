@@ -49,19 +49,19 @@ class EnsembleEncoder:
         Raises:
             InvalidValueError: another type, shape or range, or not finite; marks where no member reads them.
         """
-        rows, columns = self._bundle.cells
+        rows, columns = self._bundle.grid
         embeddings, evidences, withins = [], [], []
         some_read = self._bundle.reads_marks
         for encoder, member in zip(self._encoders, self._bundle.members, strict=True):
             said, scale, (own_rows, own_columns) = (
                 encoder.encode(canvases, marks=None if some_read and not encoder.bundle.reads_marks else marks),
                 np.float32(member.scale),
-                encoder.bundle.cells,
+                encoder.bundle.grid,
             )
             embeddings.append(said.embedding * scale)
             evidence = said.evidence * scale
             evidences.append(evidence.repeat(rows // own_rows, axis=2).repeat(columns // own_columns, axis=3))
-            withins.append(_on_common_cells(said.within, self._bundle))
+            withins.append(_on_common_grid(said.within, self._bundle))
         embedding = np.concatenate(embeddings, axis=1)
         return Encoding(
             logits=embedding @ self._bundle.head_weight.T + self._bundle.head_bias,
@@ -71,9 +71,9 @@ class EnsembleEncoder:
         )
 
 
-def _on_common_cells(within: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
+def _on_common_grid(within: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
     """A member's `within` on the ensemble's fine cells, of mean 1, so that every member has the same say."""
-    fine_rows, fine_columns = joint.fine_cells
+    fine_rows, fine_columns = joint.fine_grid
     _, own_rows, own_columns = within.shape
     if own_rows > fine_rows or own_columns > fine_columns:  # too many to join: the ensemble tells nothing apart
         return np.ones((len(within), fine_rows, fine_columns), np.float32)

@@ -84,7 +84,7 @@ class OnnxEncoder:
                 f"ONNX Runtime does not open {bundle.model_path}: {error}. Export or copy the bundle again."
             ) from error
         self._size = bundle.recipe.canvas_size
-        self._told = bundle.fine_cells != bundle.cells
+        self._told = bundle.fine_grid != bundle.grid
         self._outputs = [*OUTPUTS, *([WITHIN] if self._told else [])]
         self._check_interface()
 
@@ -97,8 +97,8 @@ class OnnxEncoder:
         inputs = {item.name: list(item.shape[1:]) for item in self._session.get_inputs()}
         outputs = {item.name: list(item.shape[1:]) for item in self._session.get_outputs()}
         bundle = self._bundle
-        dim, (rows, columns) = bundle.embedding_dim, bundle.cells
-        shapes = ([len(bundle.classes)], [dim], [dim, rows, columns], list(bundle.fine_cells))
+        dim, (rows, columns) = bundle.embedding_dim, bundle.grid
+        shapes = ([len(bundle.classes)], [dim], [dim, rows, columns], list(bundle.fine_grid))
         wanted_outputs = dict(zip(self._outputs, shapes, strict=False))
         wanted_inputs = {INPUT: [1, self._size, self._size], **({MARK: [4]} if bundle.reads_marks else {})}
         if inputs != wanted_inputs or outputs != wanted_outputs:
@@ -126,8 +126,8 @@ class OnnxEncoder:
                 f"(N, 1, {self._size}, {self._size}). Clean the scan with bundle.recipe and pass to_input's result."
             )
         if len(canvases) == 0:
-            dim, cells = self._bundle.embedding_dim, self._bundle.cells
-            shapes = ((0, len(self._bundle.classes)), (0, dim), (0, dim, *cells), (0, *self._bundle.fine_cells))
+            dim, cells = self._bundle.embedding_dim, self._bundle.grid
+            shapes = ((0, len(self._bundle.classes)), (0, dim), (0, dim, *cells), (0, *self._bundle.fine_grid))
             names = (*OUTPUTS, WITHIN)
             return Encoding(**{n: np.zeros(s, np.float32) for n, s in zip(names, shapes, strict=True)})
         low, high = canvases.min(), canvases.max()  # NaN carries through both
@@ -145,7 +145,7 @@ class OnnxEncoder:
         ]
         told = runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
         logits, embedding, evidence = told[:3]
-        within = told[3] if self._told else np.ones((len(canvases), *self._bundle.cells), np.float32)
+        within = told[3] if self._told else np.ones((len(canvases), *self._bundle.grid), np.float32)
         return Encoding(logits=logits, embedding=embedding, evidence=evidence, within=within)
 
     def _fed(self, canvases: NDArray[np.float32], marks: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:

@@ -52,7 +52,7 @@ class BundleFacts:
     operating_points: Mapping[str, Mapping[str, float]]
     training: Mapping[str, Any]
     licences: Mapping[str, str]
-    novelty: Mapping[str, Any] | None = None
+    ood: Mapping[str, Any] | None = None
     duplicate_threshold: float | None = None
     training_scans: Mapping[str, Any] | None = None
 
@@ -98,12 +98,10 @@ def export_bundle(
         "sonoseek": sonoseek.__version__,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
-        "cells": [cells, cells],
+        "grid": [cells, cells],
         **({"reads_marks": True} if _reads_marks(network) else {}),
         **(
-            {"fine_cells": [facts.preprocessing.canvas_size // network.fine_stride] * 2}
-            if _tells_apart(network)
-            else {}
+            {"fine_grid": [facts.preprocessing.canvas_size // network.fine_stride] * 2} if _tells_apart(network) else {}
         ),
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),

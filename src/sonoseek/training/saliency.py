@@ -141,7 +141,7 @@ class NetworkEncoder:
         given = [torch.from_numpy(np.ascontiguousarray(each)) for each in (canvases, marks) if each is not None]
         with torch.inference_mode():
             out: NetworkOutput = self._network(*given)
-        cells = np.ones((len(canvases), *self._bundle.cells), np.float32)
+        cells = np.ones((len(canvases), *self._bundle.grid), np.float32)
         return Encoding(
             logits=out.logits.numpy(),
             embedding=out.embedding.numpy(),
