@@ -28,7 +28,7 @@ from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.datasets.splits import components
 from sonoseek.encoder import Encoder, ood_score, open_encoder, to_input
 from sonoseek.encoder.ood import distances
-from sonoseek.evaluate.ood import LEVEL, find_novelty
+from sonoseek.evaluate.ood import LEVEL, fit_ood_model
 from sonoseek.preprocessing import preprocess
 
 NEW_PHANTOMS = 31
@@ -94,7 +94,7 @@ def per_class(values: np.ndarray, labels: np.ndarray, prepare: Callable[[np.ndar
 def scores(learnt: Read, labels: np.ndarray, border: Read) -> dict[str, Callable[[Read], np.ndarray]]:
     units = unit(learnt.embeddings)
     prototypes = unit(KMeans(min(256, len(units)), n_init=1, random_state=0).fit(units).cluster_centers_)
-    novelty = find_novelty(learnt.embeddings, border.embeddings)
+    novelty = fit_ood_model(learnt.embeddings, border.embeddings)
     return {
         "one Gaussian, unit length (kept)": lambda r: distances(novelty, r.embeddings),
         "Gaussian per class, unit length": per_class(learnt.embeddings, labels, unit),

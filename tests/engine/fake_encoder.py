@@ -84,7 +84,7 @@ class FakeEncoder:
         lit = 0.05 + np.clip(canvases, 0, 1).reshape(count, 2 * CELLS, side // 2, 2 * CELLS, side // 2).mean((2, 4))
         blocks = lit.reshape(count, CELLS, 2, CELLS, 2)
         within = (blocks / blocks.mean((2, 4), keepdims=True)).reshape(lit.shape).astype(np.float32)
-        return Encoding(logits=logits, embedding=embedding, evidence=evidence, within=within)
+        return Encoding(logits=logits, embedding=embedding, evidence=evidence, spatial_weights=within)
 
 
 def draw_scan(seed: int, *, shape: tuple[int, int] = (160, 220)) -> Scan:

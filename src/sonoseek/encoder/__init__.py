@@ -6,7 +6,7 @@ from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
 from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder
 from sonoseek.encoder.ood import ood_score
-from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
+from sonoseek.encoder.packed import StoredEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.prediction import predict
 from sonoseek.encoder.seen import SeenScan, TrainingScans
 from sonoseek.encoder.values import Bundle, Member, OODModel
@@ -35,7 +35,7 @@ __all__ = [
     "pack_evidence",
     "unpack_evidence",
     "evidence_problem",
-    "KeptEvidence",
+    "StoredEvidence",
     "PADDING",
     "NO_MARK",
     "predict",

@@ -215,7 +215,7 @@ def common_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
 
 
 def common_fine_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
-    """(f·h, g·w) of the joined `within`: the least common multiples, or the joined cells where those are too many."""
+    """(f·h, g·w) of the joined `spatial_weights`: the least common multiples, or the joined cells where those are too many."""
     cells = common_grid(bundles)
     rows, columns = (math.lcm(cells[axis], *(bundle.fine_grid[axis] for bundle in bundles)) for axis in (0, 1))
     return cells if max(rows, columns) > MAX_CELLS else (rows, columns)

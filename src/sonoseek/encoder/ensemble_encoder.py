@@ -50,7 +50,7 @@ class EnsembleEncoder:
             InvalidValueError: another type, shape or range, or not finite; marks where no member reads them.
         """
         rows, columns = self._bundle.grid
-        embeddings, evidences, withins = [], [], []
+        embeddings, evidences, weights = [], [], []
         some_read = self._bundle.reads_marks
         for encoder, member in zip(self._encoders, self._bundle.members, strict=True):
             said, scale, (own_rows, own_columns) = (
@@ -61,23 +61,23 @@ class EnsembleEncoder:
             embeddings.append(said.embedding * scale)
             evidence = said.evidence * scale
             evidences.append(evidence.repeat(rows // own_rows, axis=2).repeat(columns // own_columns, axis=3))
-            withins.append(_on_common_grid(said.within, self._bundle))
+            weights.append(_on_common_grid(said.spatial_weights, self._bundle))
         embedding = np.concatenate(embeddings, axis=1)
         return Encoding(
             logits=embedding @ self._bundle.head_weight.T + self._bundle.head_bias,
             embedding=embedding,
             evidence=np.concatenate(evidences, axis=1),
-            within=np.mean(withins, axis=0, dtype=np.float32),
+            spatial_weights=np.mean(weights, axis=0, dtype=np.float32),
         )
 
 
-def _on_common_grid(within: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
-    """A member's `within` on the ensemble's fine cells, of mean 1, so that every member has the same say."""
+def _on_common_grid(weights: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
+    """A member's `spatial_weights` on the ensemble's fine cells, of mean 1, so that every member has the same say."""
     fine_rows, fine_columns = joint.fine_grid
-    _, own_rows, own_columns = within.shape
+    _, own_rows, own_columns = weights.shape
     if own_rows > fine_rows or own_columns > fine_columns:  # too many to join: the ensemble tells nothing apart
-        return np.ones((len(within), fine_rows, fine_columns), np.float32)
-    finer = within.repeat(fine_rows // own_rows, axis=1).repeat(fine_columns // own_columns, axis=2)
+        return np.ones((len(weights), fine_rows, fine_columns), np.float32)
+    finer = weights.repeat(fine_rows // own_rows, axis=1).repeat(fine_columns // own_columns, axis=2)
     finer = finer / np.maximum(finer.mean(axis=(1, 2), keepdims=True), np.float32(1e-9))
     return np.asarray(finer, np.float32)
 

@@ -18,8 +18,8 @@ MARK = "mark"
 """A second input, of networks that read a lesion's close-up: where a reader marked the lesion."""
 NO_MARK = -1.0
 """In all four numbers of a mark: none is given."""
-WITHIN = "within"
-"""A fourth output, of networks that tell places within a cell apart."""
+SPATIAL_WEIGHTS = "within"
+"""Name of a fourth output in the model's file, of networks with spatial weights; elsewhere `spatial_weights`."""
 CHUNK = 32
 """Canvases per run: enough to fill the cores, few enough that the evidence of a large batch stays within memory."""
 
@@ -32,14 +32,14 @@ class Encoding:
         logits: float32 (N, C), before the temperature. Equal to embedding @ head_weight.T + head_bias.
         embedding: float32 (N, D), not normalised. Equal to the plain mean of the evidence over cells.
         evidence: float32 (N, D, h, w), signed; exactly 0 where all that a cell looks at is padding.
-        within: float32 (N, f·h, g·w), ≥ 0: how much each place weighs in what the network says, in proportion; a cell's
-            evidence lies within it so. All 1, on the cells themselves, where the network tells nothing apart.
+        spatial_weights: float32 (N, f·h, g·w), ≥ 0, relative: how the evidence of a cell is distributed within the
+            cell. All 1 on the evidence grid, (N, h, w), where the network gives none.
     """
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
     evidence: NDArray[np.float32]
-    within: NDArray[np.float32]
+    spatial_weights: NDArray[np.float32]
 
 
 class Encoder(Protocol):
@@ -85,7 +85,7 @@ class OnnxEncoder:
             ) from error
         self._size = bundle.recipe.canvas_size
         self._told = bundle.fine_grid != bundle.grid
-        self._outputs = [*OUTPUTS, *([WITHIN] if self._told else [])]
+        self._outputs = [*OUTPUTS, *([SPATIAL_WEIGHTS] if self._told else [])]
         self._check_interface()
 
     @property
@@ -128,7 +128,7 @@ class OnnxEncoder:
         if len(canvases) == 0:
             dim, cells = self._bundle.embedding_dim, self._bundle.grid
             shapes = ((0, len(self._bundle.classes)), (0, dim), (0, dim, *cells), (0, *self._bundle.fine_grid))
-            names = (*OUTPUTS, WITHIN)
+            names = (*OUTPUTS, "spatial_weights")
             return Encoding(**{n: np.zeros(s, np.float32) for n, s in zip(names, shapes, strict=True)})
         low, high = canvases.min(), canvases.max()  # NaN carries through both
         if not (low >= -1.0 and high <= 1.0):
@@ -145,8 +145,8 @@ class OnnxEncoder:
         ]
         told = runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
         logits, embedding, evidence = told[:3]
-        within = told[3] if self._told else np.ones((len(canvases), *self._bundle.grid), np.float32)
-        return Encoding(logits=logits, embedding=embedding, evidence=evidence, within=within)
+        weights = told[3] if self._told else np.ones((len(canvases), *self._bundle.grid), np.float32)
+        return Encoding(logits=logits, embedding=embedding, evidence=evidence, spatial_weights=weights)
 
     def _fed(self, canvases: NDArray[np.float32], marks: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
         """The network's inputs by name."""

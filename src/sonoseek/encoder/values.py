@@ -42,7 +42,7 @@ class Bundle:
         operating_points: name → threshold and what it was measured to give.
         training: data names, counts, hashes, protocol and figures.
         embedding_dim: D. grid: (h, w) of the evidence map.
-        fine_grid: (f·h, g·w) of `Encoding.within`; `grid` where the network gives none.
+        fine_grid: (f·h, g·w) of `Encoding.spatial_weights`; `grid` where the network gives none.
         ood: the out-of-distribution model; None: no scan is recognised as out-of-distribution.
         duplicate_threshold: cosine from which on two scans are near-duplicates: re-saved, scaled or slightly turned.
         training_scans: what tells whether a scan was in the training data, or None: then that is not known.

@@ -18,7 +18,7 @@ from sonoseek.evaluate.ranking import unit
 LEVEL = 0.99
 """Share of validation scans that must count as familiar: what abstaining on the others may cost."""
 DIRECTIONS = 96
-"""Directions whose variance is count: as good as all 256 (`docs/results/strangers.md`), in a third of the space."""
+"""Directions whose variance is kept: as good as all 256 (`docs/results/strangers.md`), in a third of the space."""
 LEAST_VARIANCE = 1e-9
 """Scans that are all alike vary in no direction; dividing by 0 would call every other one infinitely far."""
 FEWEST = 8

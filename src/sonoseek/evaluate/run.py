@@ -25,7 +25,7 @@ from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
 from sonoseek.evaluate.rows import TEST, VALIDATION, RoundRow, ScanRow, Search, SystemResults
 from sonoseek.evaluate.seen import check_sides, without_seen
-from sonoseek.evaluate.systems.base import Fitted, Predictions, LabelledScan, System, Task
+from sonoseek.evaluate.systems.base import Fitted, LabelledScan, Predictions, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
 from sonoseek.evaluate.tables import locked, write_json
 

@@ -207,7 +207,7 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
     encoding = encoder.encode(to_input(preprocessed)[np.newaxis])
     said = _Said(
         embedding=encoding.embedding[0],
-        evidence=pack_evidence(encoding.evidence[0], encoding.within[0], mapping=preprocessed.mapping),
+        evidence=pack_evidence(encoding.evidence[0], encoding.spatial_weights[0], mapping=preprocessed.mapping),
     )
     return _entry(scan, record, said, fingerprint=fingerprint)
 

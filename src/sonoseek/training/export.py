@@ -21,7 +21,7 @@ import sonoseek
 from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
-from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, SPATIAL_WEIGHTS, OnnxEncoder
 from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training.logging import quiet_loggers
@@ -137,8 +137,13 @@ def _reads_marks(network: Served) -> bool:
     return isinstance(network, TwoReadings)
 
 
+def _field(output: str) -> str:
+    """The field of `NetworkOutput` and `Encoding` that an output of the model holds."""
+    return "spatial_weights" if output == SPATIAL_WEIGHTS else output
+
+
 def _outputs(network: Served) -> tuple[str, ...]:
-    return (*OUTPUTS, WITHIN) if _tells_apart(network) else OUTPUTS
+    return (*OUTPUTS, SPATIAL_WEIGHTS) if _tells_apart(network) else OUTPUTS
 
 
 def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str], mark: bool = False) -> bytes:
@@ -193,7 +198,7 @@ class _Served(nn.Module):
 
     def forward(self, canvas: Tensor, mark: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         told = self.network(canvas) if mark is None else self.network(canvas, mark)
-        return told if isinstance(told, Tensor) else tuple(getattr(told, name) for name in self._outputs)
+        return told if isinstance(told, Tensor) else tuple(getattr(told, _field(name)) for name in self._outputs)
 
 
 def verify_bundle(network: Served, *, folder: Path, canvases: NDArray[np.float32] | None = None) -> float:
@@ -260,8 +265,8 @@ def _difference(
         given = torch.from_numpy(canvases)
         told = network(given) if marks is None else network(given, torch.from_numpy(marks))
     pairs = [
-        *((getattr(got, name), getattr(told, name).numpy()) for name in _outputs(network)),
-        (got.within.clip(min=0), got.within),
+        *((getattr(got, _field(name)), getattr(told, _field(name)).numpy()) for name in _outputs(network)),
+        (got.spatial_weights.clip(min=0), got.spatial_weights),
         (got.embedding, got.evidence.mean((2, 3))),
         (got.logits, got.embedding @ bundle.head_weight.T + bundle.head_bias),
     ]

@@ -146,7 +146,7 @@ class NetworkEncoder:
             logits=out.logits.numpy(),
             embedding=out.embedding.numpy(),
             evidence=out.evidence.numpy(),
-            within=cells if out.within is None else out.within.numpy(),
+            spatial_weights=cells if out.spatial_weights is None else out.spatial_weights.numpy(),
         )
 
 

@@ -21,7 +21,7 @@ from sonoseek.evaluate.context import BenchmarkContext
 from sonoseek.evaluate.explaining.cost import measure_cost
 from sonoseek.evaluate.explaining.perturbation import OpenPeers
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
-from sonoseek.evaluate.explaining.scan import MeasuredScan, MapEvaluator, ScanMeasures, pick_thorough
+from sonoseek.evaluate.explaining.scan import MapEvaluator, MeasuredScan, ScanMeasures, pick_thorough
 from sonoseek.evaluate.explaining.summary import FOLDER, MAPS, OUTLINES, PAIRS, rescore_explanations
 from sonoseek.evaluate.files import place_about
 from sonoseek.evaluate.ranking import unit

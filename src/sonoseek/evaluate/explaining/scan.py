@@ -18,13 +18,13 @@ from sonoseek.evaluate.explaining.faithfulness import curves, road, similarity_d
 from sonoseek.evaluate.explaining.localisation import localise
 from sonoseek.evaluate.explaining.perturbation import (
     Cells,
-    Peers,
     NetworkInput,
+    Peers,
     centre,
+    network_input_of,
     noise,
     rank_correlation,
     ranked,
-    network_input_of,
 )
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.systems.base import LabelledScan

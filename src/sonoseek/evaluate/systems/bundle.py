@@ -17,7 +17,7 @@ from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, Round
 from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.rows import Search
-from sonoseek.evaluate.systems.base import Fitted, Predictions, Progress, LabelledScan, Task, Thresholds
+from sonoseek.evaluate.systems.base import Fitted, LabelledScan, Predictions, Progress, Task, Thresholds
 from sonoseek.evaluate.systems.features import cores
 from sonoseek.gallery import GalleryEntry, create_gallery, encode_picture
 

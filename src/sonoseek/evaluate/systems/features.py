@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Scan
-from sonoseek.evaluate.systems.base import Progress, LabelledScan
+from sonoseek.evaluate.systems.base import LabelledScan, Progress
 
 Describe = Callable[[Scan], NDArray[np.float32]]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Predictions, Progress, LabelledScan, Task
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import Describe, FeatureStore
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

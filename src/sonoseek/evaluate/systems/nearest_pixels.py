@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Scan
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Predictions, Progress, LabelledScan, Task
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import FeatureStore
 
 SIDE = 48
