@@ -26,10 +26,9 @@ from benchmarks.out_of_distribution.drawings import STRANGERS, make_stranger
 from sonoseek import Scan, load_bundle, open_dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.datasets.splits import components
-from sonoseek.encoder import Encoder, ood_score, open_encoder, to_input
+from sonoseek.encoder import Encoder, encode_scan, ood_score, open_encoder
 from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ood import LEVEL, fit_ood_model
-from sonoseek.preprocessing import preprocess
 
 NEW_PHANTOMS = 31
 """Seed of an archive that no bundle has learnt from."""
@@ -54,7 +53,7 @@ def joined(parts: Iterable[Read]) -> Read:
 
 def read(encoder: Encoder, pictures: Iterable[np.ndarray]) -> Read:
     def one(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        said = encoder.encode(to_input(preprocess(Scan(pixels=pixels), encoder.bundle.recipe))[None])
+        _, said = encode_scan(encoder, Scan(pixels=pixels))
         return said.embedding[0], said.logits[0], float(np.linalg.norm(said.evidence[0], axis=0).mean())
 
     with ThreadPoolExecutor(2) as pool:

@@ -9,12 +9,11 @@ import pytest
 from benchmarks.out_of_distribution.drawings import STRANGERS, make_stranger
 from sonoseek.core import InvalidValueError, NotFoundError, Scan
 from sonoseek.datasets.phantom import PhantomDataset
-from sonoseek.encoder import load_bundle, ood_score, open_encoder, predict, to_input
+from sonoseek.encoder import encode_scan, load_bundle, ood_score, open_encoder, predict
 from sonoseek.encoder.bundle import FAST_BUNDLE
 from sonoseek.encoder.manifest import OODPart
 from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ood import DIRECTIONS, LEVEL, fit_ood, fit_ood_model
-from sonoseek.preprocessing import preprocess
 
 TURNED = {"inverted scan", "upside-down scan", "sideways scan"}
 SPECKLED = {"heart", "fetal head", "vessel"}
@@ -101,7 +100,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def embed(encoder):
     def call(pictures):
-        return [encoder.encode(to_input(preprocess(Scan(pixels=p), encoder.bundle.recipe))[None]) for p in pictures]
+        return [encode_scan(encoder, Scan(pixels=p))[1] for p in pictures]
 
     return call
 

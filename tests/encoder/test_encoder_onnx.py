@@ -6,12 +6,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from sonoseek.core import BundleError, InvalidValueError, Scan
-from sonoseek.encoder import PADDING, OnnxEncoder, load_bundle, open_encoder, to_input
+from sonoseek.encoder import PADDING, OnnxEncoder, encode_scan, load_bundle, open_encoder, to_input
 from sonoseek.encoder.bundle import FAST_BUNDLE
+from sonoseek.encoder.onnx_encoder import CHUNK
 from sonoseek.preprocessing import PreprocessingRecipe, preprocess
 
 
@@ -150,3 +152,30 @@ def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
     assert list(tmp_path.iterdir()) == []
+
+
+def drawn(seed: int) -> Scan:
+    return Scan(pixels=np.random.default_rng(seed).integers(0, 256, (90, 120), dtype=np.uint8))
+
+
+def test_transform_gives_the_embeddings_of_scans_and_of_files(shipped, tmp_path):
+    scans = [drawn(seed) for seed in range(3)]
+    file = tmp_path / "scan.png"
+    cv2.imwrite(str(file), scans[1].pixels)
+    embeddings = shipped.transform([scans[0], file, str(file), scans[2]])
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (4, shipped.bundle.embedding_dim)
+    assert np.array_equal(embeddings[1], embeddings[2])
+    for row, scan in zip(embeddings[[0, 1, 3]], scans, strict=True):
+        preprocessed, encoding = encode_scan(shipped, scan)
+        assert preprocessed.canvas.shape == (shipped.bundle.recipe.canvas_size,) * 2
+        np.testing.assert_allclose(row, encoding.embedding[0], atol=1e-5)
+    assert shipped.transform([]).shape == (0, shipped.bundle.embedding_dim)
+
+
+def test_transform_runs_more_scans_than_a_batch_holds(bundle_folder):
+    encoder = open_encoder(bundle_folder, threads=1)
+    scans = [drawn(seed % 3) for seed in range(CHUNK + 2)]
+    embeddings = encoder.transform(scans)
+    assert embeddings.shape == (CHUNK + 2, 8)
+    np.testing.assert_allclose(embeddings[CHUNK:], embeddings[[CHUNK % 3, (CHUNK + 1) % 3]], atol=1e-6)

@@ -4,7 +4,7 @@ from sonoseek.encoder.archive_calibration import ArchiveCalibration, calibrated
 from sonoseek.encoder.bundle import bundle_folder, is_bundle, load_bundle, shipped_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
-from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder, encode_scan, encode_scans
 from sonoseek.encoder.ood import ood_score
 from sonoseek.encoder.packed import StoredEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.prediction import predict
@@ -27,6 +27,8 @@ __all__ = [
     "Encoder",
     "Encoding",
     "OnnxEncoder",
+    "encode_scan",
+    "encode_scans",
     "EnsembleEncoder",
     "open_encoder",
     "typical_norm",

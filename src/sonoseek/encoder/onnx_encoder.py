@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BundleError, InvalidValueError
+from sonoseek.core import BundleError, InvalidValueError, Scan
+from sonoseek.encoder.canvas_input import to_input
 from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.encoder.values import Bundle
+from sonoseek.preprocessing import PreprocessedScan, preprocess
 
 INPUT = "canvas"
 OUTPUTS = ("logits", "embedding", "evidence")
@@ -26,7 +30,7 @@ CHUNK = 32
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoding:
-    """What the network says of N canvases.
+    """The network's output for N canvases.
 
     Attributes:
         logits: float32 (N, C), before the temperature. Equal to embedding @ head_weight.T + head_bias.
@@ -43,19 +47,64 @@ class Encoding:
 
 
 class Encoder(Protocol):
-    """Anything that turns canvases into an `Encoding`."""
+    """A bundle's network. An implementation gives `bundle` and `encode`; `transform` comes with the class."""
 
     @property
     def bundle(self) -> Bundle:
-        """What it speaks for."""
+        """The bundle of the network."""
         ...
 
     def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
         """float32 (N, 1, S, S), and marks (N, 4) where the bundle reads them, → `Encoding`."""
         ...
 
+    def transform(self, scans: Sequence[Scan | Path | str]) -> NDArray[np.float32]:
+        """Embed scans, as a transformer of scikit-learn does.
 
-class OnnxEncoder:
+        Args:
+            scans: N scans, or the paths of their files; they are preprocessed as the bundle's network expects.
+
+        Returns:
+            float32 (N, D), not normalised, in the order of `scans`; the similarity of two scans is the cosine of their
+            rows. The same as `encode` gives, `CHUNK` scans at a time.
+
+        Raises:
+            NotFoundError, ScanReadError: as `sonoseek.io.read_scan`, for a path.
+        """
+        batches = [scans[start : start + CHUNK] for start in range(0, len(scans), CHUNK)]
+        rows = [encode_scans(self, [_opened(scan) for scan in batch])[1].embedding for batch in batches]
+        return np.concatenate(rows) if rows else np.zeros((0, self.bundle.embedding_dim), np.float32)
+
+
+def encode_scans(encoder: Encoder, scans: Sequence[Scan]) -> tuple[list[PreprocessedScan], Encoding]:
+    """Preprocess scans and run the network on all of them at once.
+
+    Args:
+        encoder: of a bundle, whose preprocessing recipe is used.
+        scans: N, at least one.
+
+    Returns:
+        The preprocessed scans, and the `Encoding` of their N canvases in the same order.
+    """
+    preprocessed = [preprocess(scan, encoder.bundle.recipe) for scan in scans]
+    return preprocessed, encoder.encode(np.stack([to_input(each) for each in preprocessed]))
+
+
+def encode_scan(encoder: Encoder, scan: Scan) -> tuple[PreprocessedScan, Encoding]:
+    """The same for one scan: its preprocessed scan, and an `Encoding` of N = 1."""
+    preprocessed, encoding = encode_scans(encoder, [scan])
+    return preprocessed[0], encoding
+
+
+def _opened(scan: Scan | Path | str) -> Scan:
+    if isinstance(scan, Scan):
+        return scan
+    from sonoseek.io import read_scan  # here: most encoders are given scans, and readers of files load slowly
+
+    return read_scan(scan)
+
+
+class OnnxEncoder(Encoder):
     """A bundle's network in ONNX Runtime, on CPU. Safe for several threads at once."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
@@ -84,13 +133,13 @@ class OnnxEncoder:
                 f"ONNX Runtime does not open {bundle.model_path}: {error}. Export or copy the bundle again."
             ) from error
         self._size = bundle.recipe.canvas_size
-        self._told = bundle.fine_grid != bundle.grid
-        self._outputs = [*OUTPUTS, *([SPATIAL_WEIGHTS] if self._told else [])]
+        self._has_spatial_weights = bundle.fine_grid != bundle.grid
+        self._outputs = [*OUTPUTS, *([SPATIAL_WEIGHTS] if self._has_spatial_weights else [])]
         self._check_interface()
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle that speaks."""
+        """The bundle of the network."""
         return self._bundle
 
     def _check_interface(self) -> None:
@@ -118,16 +167,16 @@ class OnnxEncoder:
         Raises:
             InvalidValueError: another type, shape or range, or not finite; marks for a bundle that reads none.
         """
-        fed = self._fed(canvases, marks)
+        inputs = self._inputs(canvases, marks)
         shape = (1, self._size, self._size)
         if canvases.dtype != np.float32 or canvases.ndim != 4 or canvases.shape[1:] != shape:
             raise InvalidValueError(
                 f"canvases are {canvases.dtype} {canvases.shape}; bundle {self._bundle.name!r} reads float32 "
-                f"(N, 1, {self._size}, {self._size}). Clean the scan with bundle.recipe and pass to_input's result."
+                f"(N, 1, {self._size}, {self._size}). Preprocess it with bundle.recipe and pass to_input's result."
             )
         if len(canvases) == 0:
-            dim, cells = self._bundle.embedding_dim, self._bundle.grid
-            shapes = ((0, len(self._bundle.classes)), (0, dim), (0, dim, *cells), (0, *self._bundle.fine_grid))
+            dim, grid = self._bundle.embedding_dim, self._bundle.grid
+            shapes = ((0, len(self._bundle.classes)), (0, dim), (0, dim, *grid), (0, *self._bundle.fine_grid))
             names = (*OUTPUTS, "spatial_weights")
             return Encoding(**{n: np.zeros(s, np.float32) for n, s in zip(names, shapes, strict=True)})
         low, high = canvases.min(), canvases.max()  # NaN carries through both
@@ -139,16 +188,18 @@ class OnnxEncoder:
         runs = [
             self._session.run(
                 self._outputs,
-                {name: np.ascontiguousarray(values[start : start + CHUNK]) for name, values in fed.items()},
+                {name: np.ascontiguousarray(values[start : start + CHUNK]) for name, values in inputs.items()},
             )
             for start in range(0, len(canvases), CHUNK)
         ]
-        told = runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
-        logits, embedding, evidence = told[:3]
-        weights = told[3] if self._told else np.ones((len(canvases), *self._bundle.grid), np.float32)
+        outputs = runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+        logits, embedding, evidence = outputs[:3]
+        weights = outputs[3] if self._has_spatial_weights else np.ones((len(canvases), *self._bundle.grid), np.float32)
         return Encoding(logits=logits, embedding=embedding, evidence=evidence, spatial_weights=weights)
 
-    def _fed(self, canvases: NDArray[np.float32], marks: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
+    def _inputs(
+        self, canvases: NDArray[np.float32], marks: NDArray[np.float32] | None
+    ) -> dict[str, NDArray[np.float32]]:
         """The network's inputs by name."""
         if not self._bundle.reads_marks:
             if marks is not None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError
-from sonoseek.encoder import Bundle, Encoding, load_bundle
+from sonoseek.encoder import Bundle, Encoder, Encoding, load_bundle
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training.building import as_served, build_network, load_trained, recipe_of, trained_beside
@@ -113,7 +113,7 @@ class NetworkPeers:
         return self._blind[seed]
 
 
-class NetworkEncoder:
+class NetworkEncoder(Encoder):
     """A network of torch where an ONNX one is expected: it speaks for a bundle, with its own head."""
 
     def __init__(self, network: nn.Module, bundle: Bundle) -> None:
