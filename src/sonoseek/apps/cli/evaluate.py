@@ -116,7 +116,7 @@ def evaluate(
     options = getattr(chosen, "options", ("--train-on",))
     if "--train-on" not in options and (learning := [made.name for made in systems if made is not tested]):
         raise InvalidValueError(
-            f"{learning[0]!r} needs training scans, and there are none: the datasets that the bundle was trained on are "
+            f"{learning[0]!r} needs training scans, and there are none: the datasets that the bundle learnt from are "
             "not in the data folder. Name scans with --train-on, or score the bundle alone."
         )
     with progress_bars() as on_step:
