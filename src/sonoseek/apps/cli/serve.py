@@ -97,13 +97,13 @@ def run(
     import logging
 
     from sonoseek.apps.web.app import create_app
-    from sonoseek.apps.web.logging_metrics import log_to
+    from sonoseek.apps.web.logging_metrics import configure_logging
     from sonoseek.apps.web.server import serve as serve_app
     from sonoseek.apps.web.settings import WebSettings
     from sonoseek.engine import open_engine
 
     assert isinstance(settings, WebSettings)  # noqa: S101  # typed as object so that parsing stays light
-    log_to(level=logging.WARNING if quiet else logging.INFO)
+    configure_logging(level=logging.WARNING if quiet else logging.INFO)
     app = create_app(open_engine(gallery, bundle=bundle, threads=1, calibration=calibration), settings)
 
     def ready(address: str) -> None:
