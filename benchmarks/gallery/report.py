@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.gallery.engines import PEERS
 from sonoseek.core import ResultsError
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate.figures import INK, QUIET, SERIES, axes
 
 NAME = "gallery"
@@ -139,9 +140,7 @@ def write_json(folder: Path, data: Data) -> None:
     """Replace the JSON file in one step, runs by rows."""
     folder.mkdir(parents=True, exist_ok=True)
     data["runs"] = dict(sorted(data["runs"].items(), key=lambda item: int(item[0])))
-    part = folder / f".{NAME}.json.part"
-    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / f"{NAME}.json")
+    write_atomically(folder / f"{NAME}.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def machine() -> dict[str, str]:

@@ -15,9 +15,8 @@ Importing this package imports numpy at most. Everything else is loaded when it 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 _WHERE = {
+    "__version__": "sonoseek.core.version",
     "read_scan": "sonoseek.io",
     "preprocess": "sonoseek.preprocessing",
     "open_dataset": "sonoseek.datasets",
@@ -44,7 +43,7 @@ _WHERE = {
 _MODULES = {"errors": "sonoseek.core.errors", "evaluate": "sonoseek.evaluate"}
 """Public name → module that it is. The functions of `evaluate` need the extra of that name and say so."""
 
-__all__ = ["__version__", *_WHERE, *_MODULES]
+__all__ = [*_WHERE, *_MODULES]
 
 if TYPE_CHECKING:
     from sonoseek import evaluate as evaluate
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from sonoseek.core import Settings as Settings
     from sonoseek.core import SonoseekError as SonoseekError
     from sonoseek.core import errors as errors
+    from sonoseek.core.version import __version__ as __version__
     from sonoseek.datasets import open_dataset as open_dataset
     from sonoseek.encoder import load_bundle as load_bundle
     from sonoseek.encoder import open_encoder as open_encoder

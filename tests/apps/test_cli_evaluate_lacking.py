@@ -93,5 +93,5 @@ def test_a_peer_without_scans_to_learn_from_is_refused_before_any_is_read(
         "evaluate", "--protocol", "external", "--test-on", test_on, "--bundle", "default", "--system", "nearest-pixels"
     )
     assert ended.returncode == 2
-    assert "'nearest-pixels' learns from scans, and none are at hand" in ended.stderr
+    assert "'nearest-pixels' needs training scans, and there are none" in ended.stderr
     assert "--train-on" in ended.stderr

@@ -234,7 +234,7 @@ def test_a_stopped_build_says_so_and_goes_on(archive: Path, run, tmp_path: Path)
     build.send_signal(signal.SIGINT)
     _, told = build.communicate(timeout=60)
     assert build.returncode == 130
-    assert "goes on from there" in told
+    assert "continues from there" in told
     assert "sound" in run("index", "verify", "--gallery", tmp_path / "g").stdout
 
 

@@ -144,8 +144,8 @@ class TestQuery:
         upload = ask(client, scans[5]).headers["sonoseek-uploads"]
         assert client.delete(f"/api/uploads/{upload}").status_code == 204
         assert client.get(f"/api/uploads/{upload}").status_code == 404
-        room = client.app.state.room  # type: ignore[attr-defined]
-        assert len(list((room.settings.state / "uploads").iterdir())) == len(room.uploads)
+        app_state = client.app.state.app_state  # type: ignore[attr-defined]
+        assert len(list((app_state.settings.state / "uploads").iterdir())) == len(app_state.uploads)
 
     @pytest.mark.parametrize(
         ("fields", "said"),
@@ -218,8 +218,8 @@ class TestQuery:
         said = detail(client.post("/api/query", files={"file": ("../../x/notes.txt", b"no picture")}), 422)
         assert said.startswith("notes.txt: by its first bytes")
         assert str(tmp_path_factory.getbasetemp()) not in said
-        room = client.app.state.room  # type: ignore[attr-defined]
-        assert len(list((room.settings.state / "uploads").iterdir())) == len(room.uploads)
+        app_state = client.app.state.app_state  # type: ignore[attr-defined]
+        assert len(list((app_state.settings.state / "uploads").iterdir())) == len(app_state.uploads)
 
     def test_the_same_bytes_at_once_under_two_names_are_kept_once_and_answered(
         self, client: TestClient, scans: list[Path]
@@ -235,8 +235,8 @@ class TestQuery:
         for thread in threads:
             thread.join()
         assert answers == [200] * 8
-        room = client.app.state.room  # type: ignore[attr-defined]
-        assert len(list((room.settings.state / "uploads").iterdir())) == len(room.uploads)
+        app_state = client.app.state.app_state  # type: ignore[attr-defined]
+        assert len(list((app_state.settings.state / "uploads").iterdir())) == len(app_state.uploads)
 
 
 class TestPictures:

@@ -227,7 +227,7 @@ def test_the_eight_views_export_with_their_finer_cells(tiny_recipe, tmp_path):
         network.rows.speak.weight.normal_(std=0.02)  # as after training
     folder = export_bundle(ManyViewNetwork(network), folder=tmp_path, facts=facts_for(recipe))
     bundle = load_bundle(folder)
-    assert bundle.cells == (8, 8)  # of 64 pixels, not 4
+    assert bundle.grid == (8, 8)  # of 64 pixels, not 4
     canvas = np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32)
     canvas[..., :16] = -1
     said, mirrored = (open_encoder(bundle).encode(c) for c in (canvas, np.ascontiguousarray(canvas[..., ::-1])))

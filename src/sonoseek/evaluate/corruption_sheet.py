@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sonoseek.core import Scan
+from sonoseek.core.files import open_atomically
 from sonoseek.datasets.phantom import make_phantom
 from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 
@@ -24,9 +25,8 @@ def draw_corruption_sheet(path: Path) -> None:
     named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CORRUPTIONS)]
     tiles = [_tile(name, each.pixels) for name, each in named]
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
-    part = path.with_suffix(".part.png")
-    Image.fromarray(np.vstack(rows)).save(part, optimize=True)
-    part.replace(path)
+    with open_atomically(path) as file:
+        Image.fromarray(np.vstack(rows)).save(file, "PNG", optimize=True)
 
 
 def _tile(name: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, Block, blocks, learnt_classes
 
@@ -95,9 +96,7 @@ def panels(path: Path, *, size: tuple[float, float], count: int) -> Iterator[Seq
         yield [figure.add_subplot(1, count, 1 + number) for number in range(count)]
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "sonoseek"})
-        part = path.with_suffix(".part.svg")
-        part.write_text(SPARE.sub(r"\1", drawn.getvalue()), encoding="utf-8")
-        part.replace(path)
+        write_atomically(path, SPARE.sub(r"\1", drawn.getvalue()))
 
 
 def _confusion(ax: Axes, shown: Mapping[str, Block]) -> None:

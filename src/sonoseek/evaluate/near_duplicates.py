@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sonoseek.core import SonoseekError
+from sonoseek.core.files import write_atomically
 from sonoseek.datasets import Dataset
 from sonoseek.datasets.audit.duplicates import Subject, find_duplicates
 from sonoseek.datasets.audit.features import fingerprint
@@ -69,9 +70,7 @@ def near_duplicates(
         on_progress(steps, steps)
     pairs = sorted({_sorted(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies})
     cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({"pairs": [[*a, *b] for a, b in pairs]}) + "\n", encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, json.dumps({"pairs": [[*a, *b] for a, b in pairs]}) + "\n")
     return tuple(pairs)
 
 

@@ -11,6 +11,7 @@ import jinja2
 
 import sonoseek
 from sonoseek.core import DISCLAIMER
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate.corruption_sheet import draw_corruption_sheet
 from sonoseek.evaluate.figures import CURVES, axes, draw_curves
 from sonoseek.evaluate.files import ABOUT, CASES, ROUNDS, ROWS, SCORES
@@ -74,11 +75,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         disclaimer=DISCLAIMER,
         version=sonoseek.__version__,
     )
-    path = root / PAGE
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-    return path
+    return write_atomically(root / PAGE, text)
 
 
 def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from sonoseek.core import ResultsError
+from sonoseek.core.files import write_atomically
 
 SYSTEM = "system"
 """First column of a table that holds several systems."""
@@ -105,7 +106,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Any, *, depth: int = 2) -> None:
     """Replace a JSON file in one step; objects down to `depth` have a line for each key, what is deeper shares it."""
-    _replace(path, (_lines(content, depth) + "\n").encode())
+    write_atomically(path, (_lines(content, depth) + "\n").encode())
 
 
 @cache
@@ -184,13 +185,7 @@ def _write(path: Path, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> N
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heads)
     writer.writerows(rows)
-    _replace(path, bz2.compress(text.getvalue().encode()))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_atomically(path, bz2.compress(text.getvalue().encode()))
 
 
 def _lines(content: Any, depth: int) -> str:

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 import sonoseek
 from sonoseek.core import BundleError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
-from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, SPATIAL_WEIGHTS, OnnxEncoder
 from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training.logging import quiet_loggers
@@ -52,7 +53,7 @@ class BundleFacts:
     operating_points: Mapping[str, Mapping[str, float]]
     training: Mapping[str, Any]
     licences: Mapping[str, str]
-    novelty: Mapping[str, Any] | None = None
+    ood: Mapping[str, Any] | None = None
     duplicate_threshold: float | None = None
     training_scans: Mapping[str, Any] | None = None
 
@@ -98,23 +99,21 @@ def export_bundle(
         "sonoseek": sonoseek.__version__,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
-        "cells": [cells, cells],
+        "grid": [cells, cells],
         **({"reads_marks": True} if _reads_marks(network) else {}),
         **(
-            {"fine_cells": [facts.preprocessing.canvas_size // network.fine_stride] * 2}
-            if _tells_apart(network)
-            else {}
+            {"fine_grid": [facts.preprocessing.canvas_size // network.fine_stride] * 2} if _tells_apart(network) else {}
         ),
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }
-    write_whole(folder / MODEL_FILE, model)
-    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
+    write_atomically(folder / MODEL_FILE, model)
+    write_atomically(folder / MANIFEST_FILE, manifest_json(manifest))
     parameters = sum(p.numel() for p in network.parameters())
-    write_whole(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
+    write_atomically(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
     worst = verify_bundle(network, folder=folder, canvases=canvases)
     manifest["training"] = {**facts.training, "onnx_vs_torch": float(f"{worst:.2e}")}
-    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
+    write_atomically(folder / MANIFEST_FILE, manifest_json(manifest))
     load_bundle(folder)
     return folder
 
@@ -139,8 +138,13 @@ def _reads_marks(network: Served) -> bool:
     return isinstance(network, TwoReadings)
 
 
+def _field(output: str) -> str:
+    """The field of `NetworkOutput` and `Encoding` that an output of the model holds."""
+    return "spatial_weights" if output == SPATIAL_WEIGHTS else output
+
+
 def _outputs(network: Served) -> tuple[str, ...]:
-    return (*OUTPUTS, WITHIN) if _tells_apart(network) else OUTPUTS
+    return (*OUTPUTS, SPATIAL_WEIGHTS) if _tells_apart(network) else OUTPUTS
 
 
 def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str], mark: bool = False) -> bytes:
@@ -195,7 +199,7 @@ class _Served(nn.Module):
 
     def forward(self, canvas: Tensor, mark: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         told = self.network(canvas) if mark is None else self.network(canvas, mark)
-        return told if isinstance(told, Tensor) else tuple(getattr(told, name) for name in self._outputs)
+        return told if isinstance(told, Tensor) else tuple(getattr(told, _field(name)) for name in self._outputs)
 
 
 def verify_bundle(network: Served, *, folder: Path, canvases: NDArray[np.float32] | None = None) -> float:
@@ -262,20 +266,13 @@ def _difference(
         given = torch.from_numpy(canvases)
         told = network(given) if marks is None else network(given, torch.from_numpy(marks))
     pairs = [
-        *((getattr(got, name), getattr(told, name).numpy()) for name in _outputs(network)),
-        (got.within.clip(min=0), got.within),
+        *((getattr(got, _field(name)), getattr(told, _field(name)).numpy()) for name in _outputs(network)),
+        (got.spatial_weights.clip(min=0), got.spatial_weights),
         (got.embedding, got.evidence.mean((2, 3))),
         (got.logits, got.embedding @ bundle.head_weight.T + bundle.head_bias),
     ]
     found = [float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in pairs]
     return max(found) if np.isfinite(found).all() else float("inf")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 @contextmanager

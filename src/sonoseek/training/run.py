@@ -18,7 +18,7 @@ from sonoseek.core import InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.calibrate import Calibration, calibrate
-from sonoseek.evaluate.ood import FEWEST, fit_duplicate_threshold, fit_novelty
+from sonoseek.evaluate.ood import FEWEST, fit_duplicate_threshold, fit_ood
 from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.start_weights import load_start_weights, start_weights_path
@@ -27,6 +27,7 @@ from sonoseek.training.across_folds import (
     PREDICTIONS_FILE,
     RECIPE_FILE,
     out_of_fold,
+    stored_recipe,
     summarise,
     summary_of,
 )
@@ -267,7 +268,7 @@ def is_finished(run_dir: Path, recipe: Recipe, *, round_: Round) -> bool:
     file = run_dir / RECIPE_FILE
     if not (file.is_file() and (run_dir / METRICS_FILE).is_file()):
         return False
-    return bool(json.loads(file.read_text()) == _asked(recipe, fold=None, round_=round_))
+    return stored_recipe(run_dir) == _asked(recipe, fold=None, round_=round_)
 
 
 def _asked(recipe: Recipe, *, fold: int | None, round_: Round | None) -> dict[str, Any]:
@@ -284,7 +285,7 @@ def _already(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round |
     file = run_dir / RECIPE_FILE
     asked = _asked(recipe, fold=fold, round_=round_)
     if file.is_file():
-        if json.loads(file.read_text()) != asked:
+        if stored_recipe(run_dir) != asked:
             raise InvalidValueError(
                 f"{run_dir} holds a run of another recipe, fold or round; one folder holds one run. Give another "
                 "folder, or move that one away."
@@ -361,10 +362,10 @@ def fit_borders(split: Split, learnt: Sequence[Embeddings], held: Embeddings) ->
     """What tells a scan unlike those of all training archives, and one that is there already; None for too few."""
     together = np.concatenate([part for part in learnt if len(part)])
     if min(len(together), len(held)) < FEWEST:
-        return {"novelty": None, "duplicate_threshold": None}
+        return {"ood": None, "duplicate_threshold": None}
     groups = _numbered(split.validation)
     return {
-        "novelty": fit_novelty(together, held),
+        "ood": fit_ood(together, held),
         "duplicate_threshold": fit_duplicate_threshold(
             held,
             groups,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import queue
@@ -23,7 +21,7 @@ from sonoseek.evaluate.protocols import Round, classes_of
 from sonoseek.evaluate.systems.base import Fitted, Progress, Task
 from sonoseek.evaluate.systems.bundle import FittedBundle
 from sonoseek.training.options import CPU, Machine
-from sonoseek.training.recipe import DatasetChoice, Recipe, recipe_to_dict
+from sonoseek.training.recipe import DatasetChoice, Recipe, recipe_digest, recipe_to_dict
 
 TRAINING = "training"
 """Folder of the run inside a round's folder."""
@@ -73,8 +71,7 @@ class RecipeSystem:
             f"(at most {recipe.optimiser.epochs} epochs), served through ONNX"
             f"{', mean of several views' if recipe.many_views else ''}."
         )
-        content = json.dumps(recipe_to_dict(recipe), sort_keys=True).encode()
-        self.identity = hashlib.sha256(content).hexdigest()[:16]
+        self.identity = recipe_digest(recipe_to_dict(recipe))
         self._roots = (data_root, weights_root)
         self._cache = cache
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""`sonoseek evaluate --protocol explanations`: heatmaps, measured (needs the extra `evaluate`)."""
+"""`sonoseek evaluate --protocol explanations`: measure heatmaps (needs the extra `evaluate`)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def measure_heatmaps(
     out: Path,
     per_class: int,
     bundle: Path | None,
-    tell: Callable[[str, int, int], None],
+    on_step: Callable[[str, int, int], None],
 ) -> None:
     """Measure, write rows, table and figures, and show the table."""
     from sonoseek.evaluate.explaining import explain_rounds
@@ -64,7 +64,7 @@ def measure_heatmaps(
         per_class=per_class,
         open_peers=_peers(),
         command=command,
-        on_progress=lambda what, done, total: tell(f"{system.name}, {what}", done, total),
+        on_progress=lambda what, done, total: on_step(f"{system.name}, {what}", done, total),
     )
     _show(out, f"{folder.name}/{system.name}")
 
@@ -79,7 +79,7 @@ def rescore_heatmaps(root: Path) -> None:
 
 
 def _peers() -> OpenPeers | None:
-    """Gradient methods of others, where the lab and Captum are installed."""
+    """Gradient methods of others, where torch and Captum are installed."""
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("torch", "captum")):

@@ -45,7 +45,7 @@ def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers |
 
     def class_and_pairs() -> list[Any]:
         encoding = encoder.encode(network_input.canvas[np.newaxis])
-        evidence, within = encoding.evidence[0], encoding.within[0]
+        evidence, within = encoding.evidence[0], encoding.spatial_weights[0]
         class_map = class_evidence(
             evidence,
             weight=bundle.head_weight[target],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate.explaining.summary import OWN, OWN_PAIR, SIZES, figure_of
 from sonoseek.evaluate.figures import ACCENT, INK, QUIET, SERIES, axes
 from sonoseek.evaluate.seen import in_words
@@ -57,10 +58,7 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
         *_rest(content),
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / TABLE
-    part = path.with_name(f"{TABLE}.part")
-    part.write_text("\n".join(lines), encoding="utf-8")
-    part.replace(path)
+    path = write_atomically(folder / TABLE, "\n".join(lines))
     _draw_methods(folder, content)
     _draw_sizes(folder, content)
     return path

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from sonoseek.core import ResultsError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.evaluate.context import BenchmarkContext
 from sonoseek.evaluate.explaining.cost import measure_cost
@@ -262,9 +263,7 @@ def _mark(cases: Sequence[MeasuredScan], identity: str, *, peers: bool) -> dict[
 
 
 def _store_piece(file: Path, mark: dict[str, Any], measures: Sequence[ScanMeasures]) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps({"of": mark, "measures": msgspec.to_builtins(measures)}), encoding="utf-8")  # with NaN
-    part.replace(file)
+    write_atomically(file, json.dumps({"of": mark, "measures": msgspec.to_builtins(measures)}))  # with NaN
 
 
 def _stored_piece(file: Path, mark: dict[str, Any]) -> list[ScanMeasures] | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Scan
+from sonoseek.core.files import open_atomically
 from sonoseek.evaluate.systems.base import LabelledScan, Progress
 
 Describe = Callable[[Scan], NDArray[np.float32]]
@@ -61,8 +62,6 @@ class FeatureStore:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
         scans = sorted(self._cached)
-        with part.open("wb") as stream:
+        with open_atomically(path) as stream:
             np.savez(stream, scans=np.array(scans), features=np.stack([self._known[scan] for scan in scans]))
-        part.replace(path)
