@@ -26,7 +26,7 @@ SPECIFICITIES = (0.90,)
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Fields as in `BundleFacts`; `class_bias` as in `encoder.Bundle`."""
+    """Fields as in `BundleMetadata`; `class_bias` as in `encoder.Bundle`."""
 
     temperature: float
     abstain_below: float
