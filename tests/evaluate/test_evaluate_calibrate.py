@@ -50,7 +50,7 @@ def test_too_few_scans_to_promise_exclude_nothing():
     assert conformal_quantile(np.full((5, 3), 1 / 3), np.zeros(5, int)) == 1.0
 
 
-def test_abstention_makes_what_is_left_right_but_never_silences():
+def test_abstention_makes_what_is_left_right_but_never_withholds_all():
     logits, labels = draw(2000, temperature=1.0)
     p = softmax(logits)
     threshold = fit_abstention(p, labels)
@@ -63,7 +63,7 @@ def test_abstention_makes_what_is_left_right_but_never_silences():
     assert fit_abstention(np.eye(3), np.arange(3)) == pytest.approx(1 / 3)
 
 
-def test_operating_points_give_what_they_say():
+def test_operating_points_give_what_they_state():
     logits, labels = draw(500, temperature=1.0)
     p = softmax(logits)[:, PATHOLOGIES.index("malignant")]
     points = operating_points(p, labels)

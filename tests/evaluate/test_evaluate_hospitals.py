@@ -1,4 +1,4 @@
-"""A hospital left out: figures under others' thresholds, searches in both galleries, and a walk from end to end."""
+"""A hospital left out: figures under others' thresholds, searches in both galleries, and a run from end to end."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
-from tiny_world import TinyDataset, TinyProtocol, walk
+from tiny_archive import TinyDataset, TinyProtocol, run_protocol
 
 from sonoseek.core import InvalidValueError
 from sonoseek.datasets import inner_validation
@@ -52,7 +52,7 @@ class TwoHospitals(TinyProtocol):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return walk(TwoHospitals(guarded=False), tmp_path_factory.mktemp("hospitals"))
+    return run_protocol(TwoHospitals(guarded=False), tmp_path_factory.mktemp("hospitals"))
 
 
 def read(folder: Path) -> tuple[dict[str, CaseRow], SystemResults]:
@@ -139,8 +139,8 @@ def test_the_page_and_the_command_line_have_a_table(folder: Path) -> None:
     assert all(len(row) == len(heads) for row in rows)
 
 
-def test_a_protocol_on_one_archive_has_no_such_table(walked: Path) -> None:
-    systems = list(rescore(walked.parent, write=False)["tiny"].systems.values())
+def test_a_protocol_on_one_archive_has_no_such_table(finished_run: Path) -> None:
+    systems = list(rescore(finished_run.parent, write=False)["tiny"].systems.values())
     assert hospital_tables(systems) == []
     assert hospital_rows(systems)[1] == []
 
@@ -155,8 +155,8 @@ def test_the_most_accurate_threshold_is_right_most_often_with_equal_scores() -> 
 
 
 def test_errors_are_counted_among_the_surest() -> None:
-    told = [("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9), ("malignant", 0.45)]
-    rows = [row(label, p, scan=str(i)) for i, (label, p) in enumerate(told)]
+    predictions = [("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9), ("malignant", 0.45)]
+    rows = [row(label, p, scan=str(i)) for i, (label, p) in enumerate(predictions)]
     figures = two_way(rows, np.ones((1, 5)), others=())
     assert figures["error_at_80%_coverage"][0] == 0
     assert figures["aurc"][0] > 0

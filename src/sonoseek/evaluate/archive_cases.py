@@ -1,7 +1,7 @@
 """The cases of a gallery that its bundle's calibration may be refitted on, and which stay together.
 
-What stays together is a group: scans that share a case, a patient or a group of the archive, or whose cosine says that
-they show one scan (`Bundle.duplicate_threshold`), directly or through others.
+What stays together is a group: scans that share a case, a patient or a group of the archive, or whose cosine marks
+them as near-duplicates (`Bundle.duplicate_threshold`), directly or through others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArchiveCases:
-    """Scans of an archive with their reference labels, and what the network found for them.
+    """Scans of an archive with their reference labels, and the logits of the network.
 
     Attributes:
         logits: float64 (n, C), before any temperature.
@@ -56,9 +56,9 @@ class ArchiveCases:
 def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | None = None) -> ArchiveCases:
     """Read the cases that a calibration may be fitted on; the network is not run.
 
-    Left out are, under the first reason that holds: "trained_on", scans that the bundle was trained on, found by name,
-    pixels or perceptual hash of the kept picture; "related", others of their groups; "other_class", scans whose label
-    is no class of the bundle; "out_of_distribution", scans that get no prediction.
+    Left out are, under the first reason that holds: "trained_on", scans that the bundle was trained on, recognised by
+    name, pixels or perceptual hash of the stored picture; "related", others of their groups; "other_class", scans
+    whose label is no class of the bundle; "out_of_distribution", scans that get no prediction.
 
     Args:
         gallery: filled by `bundle`.
@@ -67,8 +67,8 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
 
     Raises:
         BundleMismatchError: another bundle filled the gallery.
-        SplitError: the bundle does not carry what it takes to tell whether it was trained on a scan.
-        GalleryError: the gallery, or a kept picture, is damaged.
+        SplitError: the bundle does not carry the hashes that show whether it was trained on a scan.
+        GalleryError: the gallery, or a stored picture, is damaged.
     """
     if gallery.bundle_id != bundle.bundle_id:
         raise BundleMismatchError(
@@ -153,7 +153,7 @@ def group_scans(
 def _trained_on(
     gallery: Gallery, bundle: Bundle, entries: Sequence[GalleryEntry], *, on_progress: Progress | None
 ) -> NDArray[np.bool_]:
-    """Which scans the bundle was trained on; without a kept picture, by name and pixels alone."""
+    """Which scans the bundle was trained on; without a stored picture, by name and pixels alone."""
     trained_on = np.zeros(len(entries), np.bool_)
     for start in range(0, len(entries), _CHUNK):
         chunk = entries[start : start + _CHUNK]
@@ -168,7 +168,7 @@ def _trained_on(
 
 
 def _finder(entry: GalleryEntry, picture: bytes | None) -> Callable[[TrainingScans], SeenScan | None]:
-    """Looks an archived scan up by its pixels' hash and by its kept picture."""
+    """Looks an archived scan up by its pixels' hash and by its stored picture."""
 
     def find(known: TrainingScans) -> SeenScan | None:
         if picture is None:

@@ -205,7 +205,7 @@ class BundleSystem:
 def check_unseen(bundle: Bundle, test: Mapping[str, Sequence[str]]) -> None:
     """Refuse a bundle that was trained on a case of the test side, or does not say what it was trained on.
 
-    In one's own archives (`OWN_ARCHIVES`) the same name says nothing; there `without_seen` compares the pixels.
+    In one's own archives (`OWN_ARCHIVES`) the same name proves nothing; there `without_seen` compares the pixels.
 
     Args:
         bundle: as its maker described it.

@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 class FeatureStore:
-    """Caches the features of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
+    """Caches the features of each scan, by its pixels: folds, seeds and protocols use the same ones."""
 
     def __init__(self, describe: Describe, *, cache: Path | None = None) -> None:
         """Read what an earlier run has cached.

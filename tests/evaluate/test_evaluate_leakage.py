@@ -1,10 +1,10 @@
-"""Nothing that ties two cases may cross a round; what cannot be seen in the groups is found in the pixels."""
+"""Nothing that links two cases may cross a round; what the groups do not show is detected in the pixels."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tiny_world import TinyDataset, TinyProtocol
+from tiny_archive import TinyDataset, TinyProtocol
 
 from sonoseek.core import CaseRecord, InvalidValueError, SplitError
 from sonoseek.datasets import Dataset
