@@ -43,7 +43,7 @@ def answer(
 
     Args:
         bundle: with the calibration to predict by.
-        gallery: to search, or None.
+        gallery: to search, or None. All of the report is of one state of it, whatever is written meanwhile.
         readings: of one scan, or of several views; at least one.
         options: how it is searched and explained.
         notes: warnings that hold for every report.
@@ -53,6 +53,20 @@ def answer(
         NotFoundError: a liked or disliked scan that is not in the gallery.
         WhereError: a filter that does not parse.
     """
+    if gallery is None:
+        return _answer(bundle, None, readings, options, notes=notes)
+    with gallery.snapshot() as snapshot:
+        return _answer(bundle, snapshot, readings, options, notes=notes)
+
+
+def _answer(
+    bundle: Bundle,
+    gallery: Gallery | None,
+    readings: Sequence[EncodedScan],
+    options: SearchOptions,
+    *,
+    notes: Sequence[ReportWarning],
+) -> Report:
     towards, away = _examples(gallery, options.liked), _examples(gallery, options.disliked)
     question = build_query(
         readings,
@@ -104,7 +118,7 @@ def answer(
         lesion=first.lesion,
         liked=tuple(entry.scan_id for entry in towards),
         disliked=tuple(entry.scan_id for entry in away),
-        shared_descriptors=shared_descriptors(found.matches, gallery.words) if gallery is not None else (),
+        shared_descriptors=shared_descriptors(found.matches, gallery.descriptor_counts) if gallery is not None else (),
         contour=draw_contour(explained[0][0], spacing_mm=scan.spacing_mm),
         version=sonoseek.__version__,
         created=datetime.now(UTC),

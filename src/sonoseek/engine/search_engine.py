@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sonoseek.core import (
     Box,
-    BundleMismatchError,
     Explanation,
     InvalidValueError,
     NotFoundError,
@@ -47,12 +46,8 @@ class SearchEngine:
         Raises:
             BundleMismatchError: another bundle filled the gallery; its embeddings mean something else.
         """
-        if gallery is not None and gallery.bundle_id != encoder.bundle.bundle_id:
-            raise BundleMismatchError(
-                f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, this engine runs "
-                f"{encoder.bundle.bundle_id!r}; their embeddings cannot be compared. Open the engine with the bundle "
-                "that filled the gallery, or build the gallery again with this one."
-            )
+        if gallery is not None:
+            gallery.check_bundle(encoder.bundle.bundle_id)
         self.encoder = encoder
         self.gallery = gallery
         self._bundle = encoder.bundle

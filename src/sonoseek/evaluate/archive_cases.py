@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BundleMismatchError, Scan
+from sonoseek.core import Scan
 from sonoseek.encoder import Bundle, SeenScan, TrainingScans, ood_score
 from sonoseek.evaluate.seen import learnt_from
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
@@ -70,12 +70,7 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
         SplitError: the bundle does not carry what it takes to tell whether it was trained on a scan.
         GalleryError: the gallery, or a kept picture, is damaged.
     """
-    if gallery.bundle_id != bundle.bundle_id:
-        raise BundleMismatchError(
-            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, and {bundle.bundle_id!r} is "
-            "to be calibrated; its logits follow from its own embeddings alone. Name the bundle that filled the "
-            "gallery with --bundle."
-        )
+    gallery.check_bundle(bundle.bundle_id)
     state = gallery.state()
     entries = gallery.sample(MOST_SCANS)
     if not entries:

@@ -1,4 +1,4 @@
-"""Exact search: a matrix product, and how unusual a query is among the gallery's own distances."""
+"""Exact search: a matrix product, and the percentile of a distance among the reference nearest-neighbour distances."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def nearest_distance(best: float) -> float | None:
     return None if best == -np.inf else min(2.0, max(0.0, 1.0 - best))
 
 
-def percentile(nearest: float | None, *, own: NDArray[np.float32]) -> float | None:
-    """Share in percent of `own` (ascending) that is smaller than `nearest`; None without either."""
-    if nearest is None or own.size == 0:
+def percentile(nearest: float | None, distances: NDArray[np.float32]) -> float | None:
+    """Share in percent of `distances` (ascending) that is smaller than `nearest`; None without either."""
+    if nearest is None or distances.size == 0:
         return None
-    return 100.0 * float(np.searchsorted(own, np.float32(nearest), side="left")) / own.size
+    return 100.0 * float(np.searchsorted(distances, np.float32(nearest), side="left")) / distances.size

@@ -26,7 +26,6 @@ import numpy as np
 
 from sonoseek.core import (
     BundleError,
-    BundleMismatchError,
     CaseRecord,
     GalleryError,
     InvalidValueError,
@@ -40,7 +39,7 @@ from sonoseek.encoder import Encoder, pack_evidence, to_input
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
 from sonoseek.preprocessing import preprocess
 
-__all__ = ["IngestResult", "Outcome", "Refusal", "build_index", "check_bundle", "fill", "make_entry", "take_case"]
+__all__ = ["IngestResult", "Outcome", "Refusal", "build_index", "fill", "make_entry", "take_case"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ def build_index(
     """
     if workers < 0:
         raise InvalidValueError(f"workers is {workers}; it must be 0 (one per core) or more.")
-    check_bundle(gallery, encoder.bundle.bundle_id)
+    gallery.check_bundle(encoder.bundle.bundle_id)
     lookup = gallery.count() > 0
 
     def take(item: Item) -> Outcome:
@@ -122,20 +121,6 @@ def build_index(
         return _in_order(take, waiting, workers=workers or _cores())
 
     return fill(dataset, gallery, work, on_progress=on_progress)
-
-
-def check_bundle(gallery: Gallery, bundle_id: str) -> None:
-    """Refuse to mix two bundles' embeddings.
-
-    Raises:
-        BundleMismatchError: another bundle filled the gallery.
-    """
-    if gallery.bundle_id != bundle_id:
-        raise BundleMismatchError(
-            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, the encoder speaks for "
-            f"{bundle_id!r}; one gallery holds the embeddings of one bundle. Build into a new gallery, or open the "
-            "encoder with the gallery's bundle."
-        )
 
 
 def fill(

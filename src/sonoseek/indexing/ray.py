@@ -35,7 +35,7 @@ from sonoseek.core import (
 from sonoseek.datasets import open_dataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.gallery import Gallery
-from sonoseek.indexing.build import IngestResult, Item, Outcome, Progress, check_bundle, fill, take_case
+from sonoseek.indexing.build import IngestResult, Item, Outcome, Progress, fill, take_case
 
 __all__ = ["build_index_on_ray"]
 
@@ -91,7 +91,7 @@ def build_index_on_ray(
     source = open_dataset(dataset, root)
     path = None if bundle is None else str(Path(bundle).absolute())
     bundle_id = load_bundle(path).bundle_id
-    check_bundle(gallery, bundle_id)
+    gallery.check_bundle(bundle_id)
     job = {
         "dataset": dataset,
         "root": None if root is None else str(Path(root).absolute()),

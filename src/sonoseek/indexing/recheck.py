@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonoseek.core import BundleMismatchError, InvalidValueError, Scan, SonoseekError
+from sonoseek.core import InvalidValueError, Scan, SonoseekError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, to_input
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
@@ -65,11 +65,7 @@ def recheck_embeddings(
         BundleMismatchError: another bundle filled the gallery.
         InvalidValueError: a sample below 1.
     """
-    if gallery.bundle_id != encoder.bundle.bundle_id:
-        raise BundleMismatchError(
-            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, the encoder speaks for "
-            f"{encoder.bundle.bundle_id!r}; only the bundle that filled it can check it. Name it with --bundle."
-        )
+    gallery.check_bundle(encoder.bundle.bundle_id)
     if sample < 1:
         raise InvalidValueError(f"sample is {sample}; it is the number of scans to embed again, 1 or more.")
     drawn = gallery.sample(sample, seed=seed, pictures=True)

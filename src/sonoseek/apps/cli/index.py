@@ -192,7 +192,7 @@ def info(gallery: Gallery) -> None:
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
-        told, words, shares = target.info(), target.words(), target.largest_patients()
+        told, words, shares = target.info(), target.descriptor_counts(), target.largest_patients()
         calibration = _calibration(target, cases=told.cases)
     counts = {
         "by diagnosis": told.by_label,
@@ -281,7 +281,7 @@ def backup(gallery: Gallery, to: Annotated[str, typer.Argument(help="Folder or f
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as source:
-        source.snapshot(to)
+        source.copy_to(to)
     with open_gallery(to) as copy:
         _copy_calibration(gallery, to)
         typer.echo(f"{gallery} -> {copy.location}: {copy.count()} scans, {copy.info().bytes / 2**20:.1f} MiB")

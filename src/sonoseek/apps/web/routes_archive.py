@@ -56,7 +56,7 @@ async def about(room: TheRoom) -> dict[str, Any]:
 async def archive(room: TheRoom) -> dict[str, Any]:
     """What the archive holds, counted by diagnosis, BI-RADS, device and dataset, and how it is searched."""
     state, info = await room.workers.run(room.info)
-    words = await room.workers.run(room.gallery.words)
+    words = await room.workers.run(room.gallery.descriptor_counts)
     return {
         "gallery_id": info.gallery_id,
         "gallery_state": state,

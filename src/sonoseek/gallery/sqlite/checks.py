@@ -17,7 +17,7 @@ from sonoseek.core.patients import PatientShare
 from sonoseek.gallery.sqlite.database import SCHEMA_VERSION
 from sonoseek.gallery.sqlite.digests import differing
 from sonoseek.gallery.sqlite.index import kind_for
-from sonoseek.gallery.sqlite.index_files import Base, cache_files, damaged_block, load_base
+from sonoseek.gallery.sqlite.index_files import SearchIndex, cache_files, damaged_block, load_index
 from sonoseek.gallery.sqlite.rows import read_descriptors
 from sonoseek.gallery.sqlite.versions import column, count_changes, current_state, is_remembered, read_embeddings
 from sonoseek.gallery.values import UNKNOWN, GalleryInfo, Index
@@ -82,16 +82,16 @@ def _index_in_words(
     connection: sqlite3.Connection, path: Path, meta: dict[str, Any], *, index: Index, scans: int
 ) -> str:
     kind = kind_for(index, scans)
-    base = load_base(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
-    if base is None or base.kind != kind or not is_remembered(connection, base.state):
+    cached = load_index(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
+    if cached is None or cached.kind != kind or not is_remembered(connection, cached.state):
         return f"{kind}; its cache is made with the next search"
-    behind = count_changes(connection, base.state)
+    behind = count_changes(connection, cached.state)
     since = f"; {behind:,} changes since are compared exactly" if behind else ""
-    if base.inverted is None:
+    if cached.inverted is None:
         return f"exact: a product with every scan{since}"
     return (
-        f"ivf: {base.inverted.nprobe} of {base.inverted.lists} lists looked into, 8 bits a number, best hits ranked "
-        f"again exactly; recall@10 {base.recall:.3f} on its own scans{since}"
+        f"ivf: {cached.inverted.nprobe} of {cached.inverted.lists} lists looked into, 8 bits a number, best hits "
+        f"ranked again exactly; recall@10 {cached.recall:.3f} on its own scans{since}"
     )
 
 
@@ -198,34 +198,34 @@ def _states(connection: sqlite3.Connection) -> Iterator[str]:
 def _cache(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
     """A cache of another state, or none, is no problem: the next search makes a new one."""
     meta = dict(connection.execute("SELECT key, value FROM meta"))
-    base = load_base(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
-    if base is None or not is_remembered(connection, base.state):
+    cached = load_index(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
+    if cached is None or not is_remembered(connection, cached.state):
         return
     remedy = "`sonoseek index optimise` makes it again"
     if (block := damaged_block(path)) is not None:
         yield f"block {block} of the search cache is damaged; {remedy}"
         return
-    fresh = base.row_ids[:0] if base.state == current_state(connection) else _fresh(connection, base)
+    fresh = cached.row_ids[:0] if cached.state == current_state(connection) else _fresh(connection, cached)
     seen = 0
     for row_ids, unit in read_embeddings(connection, dimension=meta["dimension"]):
         old = ~np.isin(row_ids, fresh)
-        places = base.places_of(row_ids[old])
+        places = cached.places_of(row_ids[old])
         seen += places.size
         if places.size != old.sum():
             yield f"the search cache lacks scans; {remedy}"
             return
-        if base.unit is not None and not np.array_equal(base.unit[places], unit[old]):
+        if cached.unit is not None and not np.array_equal(cached.unit[places], unit[old]):
             yield f"the search cache disagrees with the embeddings; {remedy}"
             return
     (gone,) = connection.execute(
-        "SELECT count(DISTINCT row_id) FROM removals WHERE changed > ?", (base.state.seq,)
+        "SELECT count(DISTINCT row_id) FROM removals WHERE changed > ?", (cached.state.seq,)
     ).fetchone()
-    if seen + gone + fresh.size < base.row_ids.size:
+    if seen + gone + fresh.size < cached.row_ids.size:
         yield f"the search cache holds scans that are gone; {remedy}"
 
 
-def _fresh(connection: sqlite3.Connection, base: Base) -> NDArray[np.int64]:
-    return column(connection.execute("SELECT row_id FROM scans WHERE changed > ?", (base.state.seq,)))
+def _fresh(connection: sqlite3.Connection, cached: SearchIndex) -> NDArray[np.int64]:
+    return column(connection.execute("SELECT row_id FROM scans WHERE changed > ?", (cached.state.seq,)))
 
 
 def _evidence(connection: sqlite3.Connection) -> Iterator[str]:

@@ -152,19 +152,19 @@ def count_excluded(connection: sqlite3.Connection, exclude: Exclusion) -> Exclud
     return ExcludedCounts(scans=scans, same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
 
 
-def count_words(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """See `Gallery.words`."""
+def count_descriptors(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """See `Gallery.descriptor_counts`."""
     counts: dict[str, dict[str, int]] = {}
-    for told, scans in connection.execute(
+    for text, scans in connection.execute(
         """SELECT c.descriptors, count(*) FROM scans s JOIN cases c USING (case_key)
         WHERE c.descriptors IS NOT NULL GROUP BY c.descriptors"""
     ):
-        pairs = read_descriptors(told)
+        pairs = read_descriptors(text)
         for feature in {feature for feature, _ in pairs}:
-            held = counts.setdefault(feature, {"": 0})
-            held[""] += scans
-        for feature, word in set(pairs):
-            counts[feature][word] = counts[feature].get(word, 0) + scans
+            per_descriptor = counts.setdefault(feature, {"": 0})
+            per_descriptor[""] += scans
+        for feature, descriptor in set(pairs):
+            counts[feature][descriptor] = counts[feature].get(descriptor, 0) + scans
     return counts
 
 
