@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek import Scan, open_dataset
-from sonoseek.encoder.perceptual_hash import BITS, SAME_WITHIN, Hashes, kept_hashes, nearest_distance, query_hashes
+from sonoseek.encoder.perceptual_hash import BITS, SAME_WITHIN, Hashes, nearest_distance, query_hashes, stored_hashes
 from sonoseek.encoder.seen import hash_bytes, training_scans
 
 Pixels = NDArray[np.uint8]
@@ -312,7 +312,7 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     scans = read_archives(given.data)
-    kept = [kept_hashes(scan.pixels) for scan in scans]
+    kept = [stored_hashes(scan.pixels) for scan in scans]
     learnt = [i for i, scan in enumerate(scans) if scan.dataset != "bus_uc"][:: given.every]
     others, grouped = measure_others(scans, kept)
     measured = {

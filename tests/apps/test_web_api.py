@@ -144,8 +144,8 @@ class TestQuery:
         upload = ask(client, scans[5]).headers["sonoseek-uploads"]
         assert client.delete(f"/api/uploads/{upload}").status_code == 204
         assert client.get(f"/api/uploads/{upload}").status_code == 404
-        room = client.app.state.room  # type: ignore[attr-defined]
-        assert len(list((room.settings.state / "spool").iterdir())) == len(room.uploads)
+        app_state = client.app.state.app_state  # type: ignore[attr-defined]
+        assert len(list((app_state.settings.state / "uploads").iterdir())) == len(app_state.uploads)
 
     @pytest.mark.parametrize(
         ("fields", "said"),
@@ -218,8 +218,8 @@ class TestQuery:
         said = detail(client.post("/api/query", files={"file": ("../../x/notes.txt", b"no picture")}), 422)
         assert said.startswith("notes.txt: by its first bytes")
         assert str(tmp_path_factory.getbasetemp()) not in said
-        room = client.app.state.room  # type: ignore[attr-defined]
-        assert len(list((room.settings.state / "spool").iterdir())) == len(room.uploads)
+        app_state = client.app.state.app_state  # type: ignore[attr-defined]
+        assert len(list((app_state.settings.state / "uploads").iterdir())) == len(app_state.uploads)
 
     def test_the_same_bytes_at_once_under_two_names_are_kept_once_and_answered(
         self, client: TestClient, scans: list[Path]
@@ -235,8 +235,8 @@ class TestQuery:
         for thread in threads:
             thread.join()
         assert answers == [200] * 8
-        room = client.app.state.room  # type: ignore[attr-defined]
-        assert len(list((room.settings.state / "spool").iterdir())) == len(room.uploads)
+        app_state = client.app.state.app_state  # type: ignore[attr-defined]
+        assert len(list((app_state.settings.state / "uploads").iterdir())) == len(app_state.uploads)
 
 
 class TestPictures:
@@ -247,7 +247,7 @@ class TestPictures:
         small = Image.open(io.BytesIO(client.get(f"{place}/scan", params={"size": 100, "form": "webp"}).content))
         assert (small.format, max(small.size)) == ("WEBP", 100)
         canvas = Image.open(io.BytesIO(client.get(f"{place}/canvas").content))
-        assert canvas.size[0] == canvas.size[1] == client.get(f"{place}/said").json()["preprocessing"][0]["canvas"]
+        assert canvas.size[0] == canvas.size[1] == client.get(f"{place}/text").json()["preprocessing"][0]["canvas"]
         match = asked.json()["matches"][0]["scan_id"]
         for form, kind in (("webp", "WEBP"), ("png", "PNG"), ("jpeg", "JPEG")):
             answer = client.get(f"/api/pictures/{match}", params={"size": 64, "form": form})
@@ -316,12 +316,12 @@ class TestReports:
 
     def test_in_sentences_and_on_the_map(self, client: TestClient, asked: Any, engine: SearchEngine) -> None:
         place = asked.headers["content-location"]
-        said = client.get(f"{place}/said").json()
+        said = client.get(f"{place}/text").json()
         assert said["titles"][0].startswith("Evidence for")
         assert len(said["preprocessing"]) == 1
-        drawn = client.get("/api/archive/map").json()
+        drawn = client.get("/api/archive/projection").json()
         assert len(drawn["x"]) == len(drawn["case_id"]) == drawn["total"] == 30
-        own = client.get(f"{place}/place").json()
+        own = client.get(f"{place}/projection").json()
         at = [f"{drawn['datasets'][d]}/{c}" for d, c in zip(drawn["dataset"], drawn["case_id"], strict=True)]
         held = [e for e in engine.gallery or () if e.scan_id == asked.json()["scan"]["scan_id"]]
         index = at.index(f"{held[0].record.dataset}/{held[0].record.case_id}")
@@ -343,7 +343,7 @@ class TestArchive:
         assert "/" in match["case_id"]
         case = client.get(f"/api/cases/{match['dataset']}/{match['case_id']}").json()
         assert (case["label"], case["case_id"]) == (match["label"], match["case_id"])
-        assert case["scans"][0]["picture"]
+        assert case["scans"][0]["has_picture"]
         assert (case["scans"][0]["laterality"], case["scans"][0]["view"]) == (None, None)  # a folder says neither
         assert "holds no case" in detail(client.get("/api/cases/a/b/c"), 404)
 
@@ -386,7 +386,7 @@ class TestGuard:
                 assert "default-src 'none'" in answer.headers["content-security-policy"]
                 assert answer.headers["cache-control"] == "no-store"
                 assert "access-control-allow-origin" not in answer.headers
-            assert list((tmp_path / "spool").iterdir()) == []
+            assert list((tmp_path / "uploads").iterdir()) == []
 
     def test_other_sites_pages_are_kept_out(self, client: TestClient, scans: list[Path]) -> None:
         body = {"file": ("a.png", scans[0].read_bytes())}
@@ -408,11 +408,11 @@ class TestGuard:
             for prefix in ("", "/sonoseek"):
                 assert client.get(f"{prefix}/api/about").status_code == 200
                 assert client.get(f"{prefix}/").status_code == 200
-            case = client.get("/api/archive/map").json()
+            case = client.get("/api/archive/projection").json()
             name = f"{case['datasets'][case['dataset'][0]]}/{case['case_id'][0]}"
             told = client.post("/sonoseek/api/query", data={"case": name, "k": "2"})
             assert told.headers["content-location"].startswith("/sonoseek/api/reports/")
-            assert client.get(f"{told.headers['content-location']}/said").status_code == 200
+            assert client.get(f"{told.headers['content-location']}/text").status_code == 200
 
     def test_a_token_is_asked_for_by_header_or_cookie(self, gallery: Path, tmp_path: Path) -> None:
         token = "a-token-of-some-length"  # noqa: S105

@@ -20,7 +20,7 @@ from sonoseek.core import (
     NotFoundError,
     Scan,
 )
-from sonoseek.encoder import Novelty, load_bundle, open_encoder
+from sonoseek.encoder import OODModel, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.gallery import Gallery, create_gallery
 from sonoseek.indexing.build import make_entry
@@ -55,15 +55,15 @@ class TestWithoutGallery:
         embedding = SearchEngine(make_encoder()).read(scan).embedding
         centre = embedding / np.linalg.norm(embedding)
         for border, told in ((0.1, True), (10.0, False)):
-            novelty = Novelty(
-                centre=np.roll(centre, 1),
-                directions=np.eye(len(centre), dtype=np.float32)[:1],
+            model = OODModel(
+                mean=np.roll(centre, 1),
+                components=np.eye(len(centre), dtype=np.float32)[:1],
                 variances=np.ones(1),
-                rest=1.0,
+                residual_variance=1.0,
                 threshold=border,
                 level=0.99,
             )
-            report = SearchEngine(make_encoder(novelty=novelty)).query(scan)
+            report = SearchEngine(make_encoder(ood=model)).query(scan)
             assert said(report, "unlike anything the network was trained on") is told
             assert (report.prediction.label is None) is told
             assert len(report.prediction.prediction_set) == 3 or not told

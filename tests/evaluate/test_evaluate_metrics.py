@@ -19,19 +19,19 @@ from sonoseek.evaluate.metrics.retrieval import average_precision_full, birads_g
 ONES = np.ones((1, 80))
 
 
-def verdicts(seed: int, *, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def verdicts(seed: int, *, groups: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """truth (80,), probabilities (80, 3), whole weights (80,)."""
     rng = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(3), rng.integers(0, 3, 77)])
     p = rng.random((80, 3)) + 1.2 * np.eye(3)[truth] * rng.random((80, 1))
     p /= p.sum(axis=1, keepdims=True)
-    return truth, np.round(p, 1) if ties else p, rng.integers(0, 4, 80).astype(float) + (truth == truth[0])
+    return truth, np.round(p, 1) if groups else p, rng.integers(0, 4, 80).astype(float) + (truth == truth[0])
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
-def test_classification_agrees_with_scikit_learn(seed: int, ties: bool) -> None:
-    truth, p, weight = verdicts(seed, ties=ties)
+def test_classification_agrees_with_scikit_learn(seed: int, groups: bool) -> None:
+    truth, p, weight = verdicts(seed, groups=groups)
     said, w = p.argmax(axis=1), np.stack([np.ones(80), weight])
     counts = metrics.from_confusion(metrics.confusion(said, truth, w, classes=3))
     for row, sample_weight in enumerate(w):

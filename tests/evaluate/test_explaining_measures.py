@@ -25,7 +25,9 @@ def lesion() -> np.ndarray:
 def seen_of(canvas: np.ndarray) -> Seen:
     nothing = np.where(canvas >= 0, np.float32(0.5), canvas).astype(np.float32)
     empty = np.zeros((1, 1), np.float32)
-    encoding = Encoding(logits=empty, embedding=empty, evidence=empty[..., None, None], within=empty[..., None])
+    encoding = Encoding(
+        logits=empty, embedding=empty, evidence=empty[..., None, None], spatial_weights=empty[..., None]
+    )
     return Seen(canvas=canvas, nothing=nothing, held=np.flatnonzero(canvas.reshape(-1) >= 0), encoding=encoding)
 
 

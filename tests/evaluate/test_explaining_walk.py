@@ -12,7 +12,7 @@ from sonoseek.core import ResultsError
 from sonoseek.datasets import Dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle
-from sonoseek.evaluate import SYSTEMS, open_scene
+from sonoseek.evaluate import SYSTEMS, open_context
 from sonoseek.evaluate.explaining import explain_rounds, rescore_explanations
 from sonoseek.evaluate.explaining.page import write_explanation_page
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
@@ -21,7 +21,7 @@ from sonoseek.evaluate.explaining.summary import MAPS, OUTLINES, PAIRS
 from sonoseek.evaluate.files import ABOUT, SCORES
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.evaluate.systems.bundle import BundleSystem
 from sonoseek.evaluate.tables import read_systems
 
@@ -34,7 +34,7 @@ class Phantoms:
     description = "A few phantoms."
     exclusions = "nothing"
     guarded = True
-    drops_copies = False
+    drops_near_duplicates = False
 
     def __init__(self, *, only: str | None = None) -> None:
         self._only = only
@@ -55,9 +55,9 @@ class Phantoms:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results, and beside them the runs."""
     folder = tmp_path_factory.mktemp("explained")
-    scene = open_scene(Phantoms(), data_root=None, cache=folder)
+    context = open_context(Phantoms(), data_root=None, cache=folder)
     return explain_rounds(
-        scene,
+        context,
         BundleSystem(load_bundle().path),
         runs=folder / "runs",
         out=folder / "out",
@@ -138,9 +138,9 @@ def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Pa
         raise AssertionError("a finished piece was measured again")
 
     monkeypatch.setattr("sonoseek.evaluate.explaining.run._piece", refuse)
-    scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
+    context = open_context(Phantoms(), data_root=None, cache=tmp_path)
     again = explain_rounds(
-        scene,
+        context,
         BundleSystem(load_bundle().path),
         runs=measured.parents[2] / "runs",
         out=tmp_path / "out",
@@ -153,18 +153,18 @@ def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Pa
 
 
 def test_what_has_no_masks_or_no_network_is_refused(tmp_path: Path) -> None:
-    scene = open_scene(Phantoms(only="normal"), data_root=None, cache=tmp_path)
+    context = open_context(Phantoms(only="normal"), data_root=None, cache=tmp_path)
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out", "per_class": 0}
     with pytest.raises(ResultsError, match="no test scan"):
-        explain_rounds(scene, BundleSystem(load_bundle().path), **places)
+        explain_rounds(context, BundleSystem(load_bundle().path), **places)
     with pytest.raises(ResultsError, match="without a bundle"):
-        explain_rounds(scene, SYSTEMS.load("nearest-pixels")(), **places)
+        explain_rounds(context, SYSTEMS.load("nearest-pixels")(), **places)
 
 
 def test_the_thorough_ones_are_the_same_whoever_asks() -> None:
     dataset = PhantomDataset(count=60, seed=5)
     samples = [
-        Sample(name=record.case_id, record=record, scan=dataset.load(record.case_id).scans[0])
+        LabelledScan(name=record.case_id, record=record, scan=dataset.load(record.case_id).scans[0])
         for record in dataset.records()[:20]
     ]
     picked = pick_thorough(samples, per_class=2)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.networks.two_readings import TwoReadings
 from sonoseek.training.building import as_served, build_network
-from sonoseek.training.recipe import load_recipe, parse_recipe, recipe_to_dict
+from sonoseek.training.recipe import load_recipe, parse_recipe, recipe_digest, recipe_from_dict, recipe_to_dict
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = 'name = "x"\n[[datasets]]\nname = "phantom"\n'
@@ -113,3 +113,11 @@ def test_a_close_up_is_for_the_network_that_estimates_a_lesion():
     assert isinstance(served, TwoReadings)
     assert (served.stride, served.fine_stride) == (32, 8)
     assert not isinstance(as_served(build_network(recipe), replace(recipe, close_up=False)), TwoReadings)
+
+
+def test_a_recipe_of_an_older_run_reads_and_keeps_its_digest():
+    recipe = load_recipe(RECIPES / "tiny.toml")
+    plain = json.loads(json.dumps(recipe_to_dict(recipe)))
+    older = {("cleaning" if key == "preprocessing" else key): value for key, value in plain.items()}
+    assert recipe_from_dict(older) == recipe_from_dict(plain) == recipe
+    assert recipe_digest(plain) == recipe_digest(older) == "6e0c14880a3d27ea"

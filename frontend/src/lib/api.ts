@@ -105,11 +105,11 @@ export async function save(address: string): Promise<void> {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-export const said = (place: string, signal?: AbortSignal) => get<Said>(`${place}/said`, signal);
+export const said = (place: string, signal?: AbortSignal) => get<Said>(`${place}/text`, signal);
 export const about = () => get<About>("api/about");
 export const archive = () => get<Archive>("api/archive");
-export const archiveMap = () => get<ArchiveMap>("api/archive/map");
-export const placeOnMap = (place: string) => get<{ x: number; y: number }>(`${place}/place`);
+export const archiveMap = () => get<ArchiveMap>("api/archive/projection");
+export const placeOnMap = (place: string) => get<{ x: number; y: number }>(`${place}/projection`);
 export const getCase = (name: string) => get<CaseInfo>(casePath(name));
 export const examples = () => get<string[]>("api/examples");
 export const jobs = () => get<Job[]>("api/jobs");

@@ -122,10 +122,10 @@ export interface Report {
 
 export interface Preprocessing {
   crop: Box;
-  drawn: boolean;
+  manual_crop: boolean;
   canvas: number;
   content: Box;
-  marks: number;
+  burned_in_annotations: number;
   archived: boolean;
   warnings: string[];
 }
@@ -178,8 +178,8 @@ export interface About {
   max_upload_bytes: number;
   max_k: number;
   max_views: number;
-  hold_minutes: number;
-  keep_batch_hours: number;
+  cache_minutes: number;
+  batch_retention_hours: number;
 }
 
 export interface Archive {
@@ -199,7 +199,7 @@ export interface Archive {
 export interface ArchiveMap {
   state: string;
   total: number;
-  explained: [number, number];
+  explained_variance_ratio: [number, number];
   labels: Label[];
   datasets: string[];
   x: number[];
@@ -229,8 +229,8 @@ export interface CaseInfo {
     spacing_mm: [number, number] | null;
     laterality: string | null;
     view: string | null;
-    picture: boolean;
-    explained: boolean;
+    has_picture: boolean;
+    has_evidence: boolean;
   }[];
 }
 

@@ -332,6 +332,6 @@ def _on_the_match(question: QueryVector, entry: GalleryEntry) -> Explanation | N
         first.embedding if question.plain else question.embedding,
         mapping=kept.mapping,
         target=f"query:{first.scan.scan_id}",
-        within=kept.within,
+        within=kept.spatial_weights,
         embedding=entry.embedding,
     )

@@ -276,12 +276,12 @@ def carried_threshold(before: Floats, after: Floats, positive: Flags, *, thresho
         positive: (n,), which scans are malignant.
         threshold: on `before`.
     """
-    found = [1.0]
+    thresholds = [1.0]
     for which in (np.ones(len(before), np.bool_), positive):
         count = int((before[which] >= threshold).sum())
         if count:
-            found.append(float(np.sort(after[which])[-count]))
-    return min(found)
+            thresholds.append(float(np.sort(after[which])[-count]))
+    return min(thresholds)
 
 
 def _plan(cases: ArchiveCases, *, malignant: int, classes: int) -> _Plan:

@@ -12,17 +12,17 @@ from PIL import Image
 from sonoseek.core import Scan
 from sonoseek.core.files import open_atomically
 from sonoseek.datasets.phantom import make_phantom
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 
 TILE = (200, 200)
 COLUMNS = 5
 LABEL = 24
 
 
-def draw_strip(path: Path) -> None:
+def draw_corruption_sheet(path: Path) -> None:
     """One phantom with a lesion, as it is and under each condition, with names; PNG, replaced in one step."""
     scan = make_phantom(21, pathology="malignant").scans[0]
-    named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CONDITIONS)]
+    named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CORRUPTIONS)]
     tiles = [_tile(name, each.pixels) for name, each in named]
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     with open_atomically(path) as file:

@@ -47,8 +47,8 @@ def draw_curves(protocol: ScoredProtocol, systems: Sequence[ScoredSystem]) -> Pa
     shown: dict[str, Block] = {}
     for system in systems[: len(SERIES)]:
         learnt = learnt_classes(system.results.rounds)
-        found = blocks(system.results, protocol.cases)
-        block = found[min(found)]
+        by_seed = blocks(system.results, protocol.cases)
+        block = by_seed[min(by_seed)]
         shown[system.metrics["system"]["title"]] = block.take(learnt[block.truth])
     drawings: list[Any] = [_confusion, _roc, _reliability, _risk_coverage]
     if any(block.searches for block in shown.values()):
@@ -101,8 +101,8 @@ def panels(path: Path, *, size: tuple[float, float], count: int) -> Iterator[Seq
 
 def _confusion(ax: Axes, shown: Mapping[str, Block]) -> None:
     title, block = next(iter(shown.items()))
-    said = block.probabilities.argmax(axis=1)
-    counts = metrics.confusion(said, block.truth, np.ones((1, len(said))), classes=len(PATHOLOGIES))[0]
+    predicted = block.probabilities.argmax(axis=1)
+    counts = metrics.confusion(predicted, block.truth, np.ones((1, len(predicted))), classes=len(PATHOLOGIES))[0]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     ax.pcolormesh(shares, cmap="YlOrBr", vmin=0, vmax=1)
     ax.set_aspect("equal")
@@ -140,8 +140,8 @@ def _reliability(ax: Axes, shown: Mapping[str, Block]) -> None:
     for colour, (title, block) in zip(SERIES, shown.items(), strict=False):
         top = block.probabilities.max(axis=1)
         correct = block.probabilities.argmax(axis=1) == block.truth
-        said, right, _ = metrics.reliability(top, correct)
-        ax.plot(said, right, color=colour, linewidth=1, marker="o", markersize=3, label=title)
+        predicted, right, _ = metrics.reliability(top, correct)
+        ax.plot(predicted, right, color=colour, linewidth=1, marker="o", markersize=3, label=title)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("probability of the likeliest class")

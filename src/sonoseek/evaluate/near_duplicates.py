@@ -36,10 +36,10 @@ def near_duplicates(
     Returns:
         Pairs of (dataset, case_id), each sorted, without repeats.
     """
-    file = cache / f"near-copies-{_key(datasets)}.json"
+    file = cache / f"near-duplicates-{_key(datasets)}.json"
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return tuple(((a, b), (c, d)) for a, b, c, d in found["pairs"])
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return tuple(((a, b), (c, d)) for a, b, c, d in stored["pairs"])
     keys = [(name, r.case_id) for name, dataset in datasets.items() for r in dataset.records()]
     steps = 2 * len(keys)
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:

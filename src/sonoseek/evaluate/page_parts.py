@@ -8,7 +8,7 @@ from typing import Any
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate.compare import COMPARED
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 
 Own = Callable[[ScoredSystem], bool]
@@ -78,26 +78,26 @@ def unlearnt_lines(systems: Sequence[ScoredSystem]) -> list[str]:
     """What each system said of scans of a class that it could not learn."""
     lines = []
     for system in systems:
-        for name, said in system.metrics["unlearnt"].items():
+        for name, figures in system.metrics["unlearnt"].items():
             shares = ", ".join(
-                f"{100 * said[f'called_{other}']:.0f} % {other}" for other in PATHOLOGIES if said[f"called_{other}"]
+                f"{100 * said[f'called_{other}']:.0f} % {other}" for other in PATHOLOGIES if figures[f"called_{other}"]
             )
-            lines.append(f"{system.metrics['system']['title']} calls the {said['scans']} {name} scans {shares}")
+            lines.append(f"{system.metrics['system']['title']} calls the {figures['scans']} {name} scans {shares}")
     return lines
 
 
-def hardship_blocks(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
+def robustness_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
     """One table per system that was asked changed scans."""
-    words = {UNCHANGED: "as it is", **{c.name: c.description for c in CONDITIONS}}
+    words = {UNCHANGED: "as it is", **{c.name: c.description for c in CORRUPTIONS}}
     blocks = []
     for system in systems:
-        found: Mapping[str, Any] = system.metrics.get("robustness", {})
-        if not found:
+        by_corruption: Mapping[str, Any] = system.metrics.get("robustness", {})
+        if not by_corruption:
             continue
-        names = list(found[UNCHANGED])
+        names = list(by_corruption[UNCHANGED])
         rows = [
             {"name": name, "description": words[name], "cells": [_changed(figures[n]) for n in names]}
-            for name, figures in found.items()
+            for name, figures in by_corruption.items()
         ]
         blocks.append({"title": system.metrics["system"]["title"], "heads": [HEADS[n] for n in names], "rows": rows})
     return blocks
@@ -137,17 +137,17 @@ def subset_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
     """One table per property: class, BI-RADS category, scanner."""
     tables = []
     for kind, title in TITLES.items():
-        found: dict[str, Any] = systems[0].metrics["subsets"].get(kind, {})
-        if len(found) < 2:
+        subsets: dict[str, Any] = systems[0].metrics["subsets"].get(kind, {})
+        if len(subsets) < 2:
             continue
         rows = [
             {
                 "title": s.metrics["system"]["title"],
-                "cells": [_lines(s.metrics["subsets"].get(kind, {}).get(value, {})) for value in found],
+                "cells": [_lines(s.metrics["subsets"].get(kind, {}).get(value, {})) for value in subsets],
             }
             for s in systems
         ]
-        heads = [{"value": value, "scans": part["scans"]} for value, part in found.items()]
+        heads = [{"value": value, "scans": part["scans"]} for value, part in subsets.items()]
         tables.append({"title": title, "heads": heads, "rows": rows})
     return tables
 

@@ -12,7 +12,7 @@ from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, group_numbers, learnt_classes
 from sonoseek.evaluate.bootstrap import group_weights, paired_difference
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 from sonoseek.evaluate.ranking import relevant_among
 from sonoseek.evaluate.rows import CaseRow, ScanRow, SystemResults
 
@@ -36,36 +36,36 @@ def robustness_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> 
     ones = np.ones((1, len(keys)))
     truth = np.array([PATHOLOGIES.index(cases[scan].label) for _, scan in keys])
     base: tuple[dict[str, Floats], dict[str, Floats]] | None = None
-    found: dict[str, Any] = {}
-    for name in (UNCHANGED, *(c.name for c in CONDITIONS)):
+    by_corruption: dict[str, Any] = {}
+    for name in (UNCHANGED, *(c.name for c in CORRUPTIONS)):
         rows = [by_condition[name][key] for key in keys] if name in by_condition else []
         if not rows:
             continue
-        found_of_5 = [r.relevant_of_5 if r.condition else relevant_among(r.search, r.label, labels) for r in rows]
-        value, drawn = (_figures(rows, found_of_5, truth, each) for each in (ones, weights))
+        relevant_of_5 = [r.relevant_of_5 if r.condition else relevant_among(r.search, r.label, labels) for r in rows]
+        value, drawn = (_figures(rows, relevant_of_5, truth, each) for each in (ones, weights))
         base = base or (value, drawn)
-        found[name] = {}
+        by_corruption[name] = {}
         for figure in value:
             change = paired_difference(
                 drawn[figure], base[1][figure], value=float(value[figure][0] - base[0][figure][0])
             )
-            found[name][figure] = {"value": round(float(value[figure][0]), 6)}
+            by_corruption[name][figure] = {"value": round(float(value[figure][0]), 6)}
             if name != UNCHANGED:
-                found[name][figure] |= {
+                by_corruption[name][figure] |= {
                     f"change_{key}" if key != "value" else "change": round(item, 6)
                     for key, item in vars(change).items()
                 }
-    return found
+    return by_corruption
 
 
 def _figures(
-    rows: list[ScanRow], found_of_5: list[int], truth: NDArray[np.int64], weights: Floats
+    rows: list[ScanRow], relevant_of_5: list[int], truth: NDArray[np.int64], weights: Floats
 ) -> dict[str, Floats]:
     p = np.array([row.probabilities for row in rows])
     figures = {
         "accuracy": metrics.accuracy(p, truth, weights),
         "auroc_malignant": metrics.auroc(p[:, MALIGNANT], truth == MALIGNANT, weights),
     }
-    if found_of_5[0] >= 0:
-        figures["precision@5"] = metrics.weighted_share(np.array([found / 5 for found in found_of_5]), weights)
+    if relevant_of_5[0] >= 0:
+        figures["precision@5"] = metrics.weighted_share(np.array([count / 5 for count in relevant_of_5]), weights)
     return figures

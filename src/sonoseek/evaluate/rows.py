@@ -25,7 +25,7 @@ class CaseRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         scan: its name, unique within the protocol.
         dataset, patient, label, birads, device: as in `CaseRecord`; "" where unknown.
-        group: names the scans that must never part: a near-copy, a patient, or the scan alone.
+        group: names the scans that must never part: a near-duplicate, a patient, or the scan alone.
         tested: whether it is ever asked about.
     """
 

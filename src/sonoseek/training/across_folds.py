@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 
 from sonoseek.core import InvalidValueError
+from sonoseek.encoder.manifest import RECIPE_KEYS, renamed_keys
 from sonoseek.training.provenance import write_json
 
 RECIPE_FILE = "recipe.json"
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "test_predictions.npz"
+
+
+def stored_recipe(run_dir: Path) -> dict[str, Any]:
+    """What a run's `recipe.json` holds: its recipe, fold and round; keys of older versions have their new names."""
+    return renamed_keys(json.loads((run_dir / RECIPE_FILE).read_text(encoding="utf-8")), RECIPE_KEYS)
 
 
 def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:
@@ -61,5 +67,5 @@ def summary_of(cross_validation: Path | None) -> dict[str, Any]:
     if cross_validation is None:
         return {}
     summary: dict[str, Any] = json.loads((cross_validation / "summary.json").read_text())
-    summary["recipe"] = json.loads((cross_validation / "fold-0" / RECIPE_FILE).read_text())
+    summary["recipe"] = stored_recipe(cross_validation / "fold-0")
     return summary

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import msgspec
 import torch
 from torch import nn
 
@@ -15,8 +13,8 @@ from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.networks.start_weights import load_start_weights
 from sonoseek.networks.two_readings import Served, TwoReadings
-from sonoseek.training.across_folds import RECIPE_FILE
-from sonoseek.training.recipe import Recipe
+from sonoseek.training.across_folds import RECIPE_FILE, stored_recipe
+from sonoseek.training.recipe import Recipe, recipe_from_dict
 from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
 
 _NOT_OF_A_RECIPE = ("fold", "round")
@@ -52,8 +50,8 @@ def trained_beside(bundle: Path) -> Path | None:
 
 def recipe_of(run_dir: Path) -> Recipe:
     """The recipe that a run was made by."""
-    said = json.loads((run_dir / RECIPE_FILE).read_text(encoding="utf-8"))
-    return msgspec.convert({key: value for key, value in said.items() if key not in _NOT_OF_A_RECIPE}, Recipe)
+    stored = stored_recipe(run_dir)
+    return recipe_from_dict({key: value for key, value in stored.items() if key not in _NOT_OF_A_RECIPE})
 
 
 def load_trained(run_dir: Path) -> nn.Module:

@@ -29,7 +29,7 @@ def bundle_facts(
     round_: Round | None,
     figures: Figures,
     cross_validation: Mapping[str, Any],
-    novelty: Mapping[str, Any] | None = None,
+    ood: Mapping[str, Any] | None = None,
     duplicate_threshold: float | None = None,
     teachers: Sequence[str] = (),
 ) -> BundleFacts:
@@ -43,7 +43,7 @@ def bundle_facts(
         round_: of a protocol, whose test side was held out and not read, or None.
         figures: side → dataset → name → value, as in `metrics.json`.
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
-        novelty: as `fit_novelty` gives it, or None.
+        ood: as `fit_ood` gives it, or None.
         duplicate_threshold: as `fit_duplicate_threshold` gives it, or None.
         teachers: bundle ids of the networks whose word was learnt too.
     """
@@ -99,7 +99,7 @@ def bundle_facts(
         },
         licences=licences,
         training_scans=as_manifest_part(_training_scans(split)),
-        novelty=novelty,
+        ood=ood,
         duplicate_threshold=duplicate_threshold,
     )
 

@@ -118,8 +118,8 @@ class TrainingModule(lightning.LightningModule):
             if loss.evidence > 0:
                 own = self.network.head.weight[batch.labels]
                 for_class = torch.einsum("nd,ndhw->nhw", own, out.evidence)
-                if out.within is not None:
-                    for_class = lying_within(for_class, out.within)
+                if out.spatial_weights is not None:
+                    for_class = lying_within(for_class, out.spatial_weights)
                 share = adaptive_avg_pool2d(drawn, (for_class.shape[1], for_class.shape[2]))
                 terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
         return terms
@@ -170,7 +170,9 @@ class TrainingModule(lightning.LightningModule):
         with torch.autocast(self.device.type, dtype=self.lower or torch.bfloat16, enabled=self.lower is not None):
             out: NetworkOutput = network(canvases.contiguous(memory_format=torch.channels_last))
         lesion = None if out.lesion is None else out.lesion.float()
-        return NetworkOutput(out.logits.float(), out.embedding.float(), out.evidence.float(), lesion, out.within)
+        return NetworkOutput(
+            out.logits.float(), out.embedding.float(), out.evidence.float(), lesion, out.spatial_weights
+        )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Figures of the kept weights."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from sonoseek.core import PATHOLOGIES, InvalidValueError, NotFoundError
+from sonoseek.encoder.manifest import RECIPE_KEYS, renamed_keys
 from sonoseek.preprocessing import PreprocessingRecipe
 
 Pathology = Literal["normal", "benign", "malignant"]
@@ -78,7 +81,8 @@ class Optimiser(_Part, frozen=True):
         average: decay per step of the running mean of the weights that is kept; 0 keeps the last weights.
         patience: epochs without a lower loss on the validation part after which training stops; then the weights of
             the best epoch are kept. 0: never, the last epoch's weights are kept.
-        epoch_scans: most scans drawn per epoch, so that a larger archive gets the same budget; 0: no limit.
+        epoch_scans: scans drawn per epoch, however many the training side holds, so that every side gets the same
+            budget; a small side's scans are drawn more than once. 0: as many as the side holds.
         clip: largest norm of the gradient.
     """
 
@@ -304,6 +308,24 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Plain values, every default spelled out."""
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
     return plain
+
+
+def recipe_from_dict(plain: Mapping[str, Any]) -> Recipe:
+    """What `recipe_to_dict` wrote, in a run folder or a bundle; keys of older versions are read by their new names.
+
+    Raises:
+        msgspec.ValidationError: an unknown key, a wrong type or range.
+    """
+    return msgspec.convert(renamed_keys(plain, RECIPE_KEYS), Recipe)
+
+
+def recipe_digest(plain: Mapping[str, Any]) -> str:
+    """16 hex digits over a recipe's values, as `recipe_to_dict` writes them.
+
+    Renamed keys are hashed under their first name, so that runs and results keep their digest.
+    """
+    first = renamed_keys(plain, {name: old for old, name in RECIPE_KEYS.items()})
+    return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _unknown_keys(raw: Mapping[str, Any], struct: Any, place: str = "") -> Iterator[tuple[str, str, list[str]]]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleError
 from sonoseek.core.files import write_atomically
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, load_bundle
+from sonoseek.encoder.manifest import manifest_dict
 from sonoseek.encoder.onnx_encoder import OnnxEncoder
 from sonoseek.evaluate.calibrate import calibrate
 from sonoseek.preprocessing import PreprocessingRecipe
@@ -24,7 +23,7 @@ from sonoseek.training.export import manifest_json
 from sonoseek.training.figures import precision_at, verdict_figures
 from sonoseek.training.model_card import model_card
 from sonoseek.training.prepare import open_choice, prepare
-from sonoseek.training.recipe import Recipe
+from sonoseek.training.recipe import recipe_from_dict
 from sonoseek.training.run import fit_borders
 from sonoseek.training.splits import Part, Split, split_sets
 
@@ -51,14 +50,14 @@ def refit_bundle(folder: Path, *, data_root: Path, cache: Path) -> None:
         NotFoundError, DatasetError: data that is not there.
     """
     path = folder / MANIFEST_FILE
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    manifest = manifest_dict(path.read_bytes(), where=str(path))
     training = manifest["training"]
     if training["fold"] is not None or training["round"] is not None or training["calibrated_on"] != "validation part":
         raise BundleError(
             f"{folder} was calibrated on {training['calibrated_on']} (fold {training['fold']}); only a bundle that was "
             "calibrated on its own validation part can be refitted. Train it again."
         )
-    recipe = msgspec.convert(training["recipe"], Recipe)
+    recipe = recipe_from_dict(training["recipe"])
     manifest["preprocessing"] = {**manifest["preprocessing"], "version": RECIPE_VERSION}
     preprocessing = PreprocessingRecipe.from_dict(manifest["preprocessing"])
     sets = [

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sonoseek.core import InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.calibrate import Calibration, calibrate
-from sonoseek.evaluate.ood import FEWEST, fit_duplicate_threshold, fit_novelty
+from sonoseek.evaluate.ood import FEWEST, fit_duplicate_threshold, fit_ood
 from sonoseek.evaluate.protocols import Round
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.start_weights import load_start_weights, start_weights_path
@@ -27,6 +27,7 @@ from sonoseek.training.across_folds import (
     PREDICTIONS_FILE,
     RECIPE_FILE,
     out_of_fold,
+    stored_recipe,
     summarise,
     summary_of,
 )
@@ -34,8 +35,8 @@ from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.building import as_served, build_network, serving_device
 from sonoseek.training.bundle_metadata import bundle_facts
 from sonoseek.training.distributed import accelerator_of, first_goes_first, is_first, meet
-from sonoseek.training.export import COMPARED, export_bundle
-from sonoseek.training.figures import precision_at, read_parts, verdict_figures
+from sonoseek.training.export import COMPARED, export_bundle, onnx_bytes
+from sonoseek.training.figures import ExportedModel, Reader, precision_at, read_parts, verdict_figures
 from sonoseek.training.heatmap_sheet import DRAWN, take_examples
 from sonoseek.training.module import TrainingModule, close_unlearnt
 from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
@@ -163,13 +164,16 @@ def train(
     kept.eval()
     close_unlearnt(kept, module.known)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, run_dir / WEIGHTS_FILE)
-    served = as_served(kept, recipe).to(serving_device(accelerator_of(machine)))
-    logits, _, labels = read_parts(served, calibrators)
+    served = as_served(kept, recipe)
+    model = onnx_bytes(served, canvas_size=recipe.preprocessing_recipe.canvas_size)
+    device = serving_device(accelerator_of(machine))
+    reader = ExportedModel(model) if device.type == "cpu" else served.to(device)
+    logits, _, labels = read_parts(reader, calibrators)
     if cross_validation is not None:
         logits, labels = out_of_fold(cross_validation, folds=recipe.folds)
     calibration = calibrate(logits, labels)
-    learnt = [read_parts(served, [part])[1] for part in split.train]
-    figures = _figures(served, split, calibration, learnt=learnt, run_dir=run_dir)
+    learnt = [read_parts(reader, [part])[1] for part in split.train]
+    figures = _figures(reader, split, calibration, learnt=learnt, run_dir=run_dir)
     facts = bundle_facts(
         recipe,
         split,
@@ -179,13 +183,14 @@ def train(
         figures=figures,
         cross_validation=summary_of(cross_validation),
         teachers=[load_bundle(path).bundle_id for path in teachers],
-        **fit_borders(split, learnt, read_parts(served, split.validation)[1]),
+        **fit_borders(split, learnt, read_parts(reader, split.validation)[1]),
     )
     real = take_examples(calibrators, count=COMPARED).canvases.numpy()
     bundle = export_bundle(
         served.cpu(),
         folder=run_dir / BUNDLE_FOLDER,
         facts=facts,
+        model=model,
         canvases=real,
         command=command_shown(call["command"]),
     )
@@ -263,7 +268,7 @@ def is_finished(run_dir: Path, recipe: Recipe, *, round_: Round) -> bool:
     file = run_dir / RECIPE_FILE
     if not (file.is_file() and (run_dir / METRICS_FILE).is_file()):
         return False
-    return bool(json.loads(file.read_text()) == _asked(recipe, fold=None, round_=round_))
+    return stored_recipe(run_dir) == _asked(recipe, fold=None, round_=round_)
 
 
 def _asked(recipe: Recipe, *, fold: int | None, round_: Round | None) -> dict[str, Any]:
@@ -280,7 +285,7 @@ def _already(run_dir: Path, recipe: Recipe, *, fold: int | None, round_: Round |
     file = run_dir / RECIPE_FILE
     asked = _asked(recipe, fold=fold, round_=round_)
     if file.is_file():
-        if json.loads(file.read_text()) != asked:
+        if stored_recipe(run_dir) != asked:
             raise InvalidValueError(
                 f"{run_dir} holds a run of another recipe, fold or round; one folder holds one run. Give another "
                 "folder, or move that one away."
@@ -324,7 +329,7 @@ def _take_over(network: EvidenceNetwork, weights: Mapping[str, Tensor], path: Pa
 
 
 def _figures(
-    network: nn.Module, split: Split, calibration: Calibration, *, learnt: Sequence[Embeddings], run_dir: Path
+    reader: Reader, split: Split, calibration: Calibration, *, learnt: Sequence[Embeddings], run_dir: Path
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Side → dataset → figures. The test side is read here, once; `learnt` are the training parts' embeddings."""
     found: dict[str, dict[str, dict[str, float]]] = {"validation": {}, "test": {}}
@@ -334,9 +339,9 @@ def _figures(
         for side, part in (("validation", validation), ("test", test)):
             if not len(part):
                 continue
-            logits, embeddings, labels = read_parts(network, [part])
+            logits, embeddings, labels = read_parts(reader, [part])
             if side == "test":
-                gallery = np.concatenate([gallery, read_parts(network, [validation])[1]])
+                gallery = np.concatenate([gallery, read_parts(reader, [validation])[1]])
                 gallery_labels = np.concatenate([gallery_labels, validation.labels])
                 tested.append({"part": part, "logits": logits, "embeddings": embeddings})
             figures = verdict_figures(
@@ -357,10 +362,10 @@ def fit_borders(split: Split, learnt: Sequence[Embeddings], held: Embeddings) ->
     """What tells a scan unlike those of all training archives, and one that is there already; None for too few."""
     together = np.concatenate([part for part in learnt if len(part)])
     if min(len(together), len(held)) < FEWEST:
-        return {"novelty": None, "duplicate_threshold": None}
+        return {"ood": None, "duplicate_threshold": None}
     groups = _numbered(split.validation)
     return {
-        "novelty": fit_novelty(together, held),
+        "ood": fit_ood(together, held),
         "duplicate_threshold": fit_duplicate_threshold(
             held,
             groups,

@@ -19,33 +19,34 @@ from sonoseek.apps.web import (
     routes_query,
     routes_system,
 )
-from sonoseek.apps.web.logging_metrics import Observe
+from sonoseek.apps.web.logging_metrics import RequestLog
 from sonoseek.apps.web.page import page_router
-from sonoseek.apps.web.security import Guard
+from sonoseek.apps.web.security import SecurityMiddleware
 from sonoseek.apps.web.settings import WebSettings
-from sonoseek.apps.web.state import Room
-from sonoseek.apps.web.upload_limits import Intake
+from sonoseek.apps.web.state import AppState
+from sonoseek.apps.web.upload_limits import UploadLimitsMiddleware
 from sonoseek.core import DISCLAIMER
 from sonoseek.engine import SearchEngine
 from sonoseek.reports import report_schema
 
-TIDY_S = 60.0
+EXPIRE_S = 60.0
+"""Seconds between two evictions of what is past its time."""
 DESCRIPTION = f"A search engine for breast ultrasound. {DISCLAIMER.capitalize()}."
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": told, "content": {"application/problem+json": {"schema": errors.PROBLEM}}}
-    for status, told in (
-        (400, "The request is not sound HTTP, or is for another host."),
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {"application/problem+json": {"schema": errors.PROBLEM}}}
+    for status, description in (
+        (400, "The request is not valid HTTP, or is for another host."),
         (401, "The server's token is missing."),
         (403, "Sent by another site's page."),
-        (404, "Not there, or not at hand any more."),
-        (405, "Not with this method."),
+        (404, "Not there, or not cached any more."),
+        (405, "The method is not allowed."),
         (408, "Sent too slowly."),
-        (409, "Another bundle's."),
-        (413, "Too long, or a picture too large."),
-        (415, "No form."),
+        (409, "Of another bundle."),
+        (413, "The body is too long, or a picture too large."),
+        (415, "The body is no form."),
         (422, "A value breaks a rule, or a file is no scan."),
-        (503, "Too much at once; try again."),
-        (507, "No room on the server's disk."),
+        (503, "Too many requests at once; try again."),
+        (507, "The server's disk is full."),
     )
 }
 
@@ -54,57 +55,61 @@ def create_app(engine: SearchEngine, settings: WebSettings | None = None) -> Fas
     """The reading room's server as an ASGI application.
 
     Args:
-        engine: with a gallery, opened with one thread: the server's workers share it. Closed when the application ends.
-        settings: of the server; None: the default.
+        engine: with a gallery, opened with one thread: the worker pool shares it. Closed when the application ends.
+        settings: of the server; None: the defaults.
 
     Raises:
         InvalidValueError: the engine has no gallery.
         SonoseekError: another server uses the state folder.
     """
     settings = settings or WebSettings()
-    room = Room(engine, settings)
+    app_state = AppState(engine, settings)
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(room.warm_up)
-        tidying = asyncio.create_task(_tidy(room))
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(app_state.warm_up)
+        expiring = asyncio.create_task(_expire(app_state))
         try:
             yield
         finally:
-            tidying.cancel()
-            await asyncio.to_thread(room.close)
+            expiring.cancel()
+            await asyncio.to_thread(app_state.close)
 
     app = FastAPI(
         title="sonoseek",
         version=sonoseek.__version__,
         description=DESCRIPTION,
-        lifespan=life,
-        responses=PROBLEMS,
+        lifespan=lifespan,
+        responses=PROBLEM_RESPONSES,
         docs_url=None,  # it would load its script from elsewhere
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    app.state.room = room
+    app.state.app_state = app_state
     errors.install(app)
     for routes in (routes_query, routes_pictures, routes_archive, routes_jobs, routes_system):
         app.include_router(routes.router)
     app.include_router(page_router())
-    app.add_middleware(Intake, settings=settings, on_refusal=lambda reason: room.metrics.refused.labels(reason).inc())
-    app.add_middleware(Guard, settings=settings, sessions=room.sessions)
-    app.add_middleware(Observe, metrics=room.metrics)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.add_middleware(
+        UploadLimitsMiddleware,
+        settings=settings,
+        on_refusal=lambda reason: app_state.metrics.refused.labels(reason).inc(),
+    )
+    app.add_middleware(SecurityMiddleware, settings=settings, sessions=app_state.sessions)
+    app.add_middleware(RequestLog, metrics=app_state.metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
 
 
-async def _tidy(room: Room) -> None:
-    """Nothing that was sent outlives its time by more than a minute, however idle the server is."""
+async def _expire(app_state: AppState) -> None:
+    """Evict once a minute, however idle the server is."""
     while True:
-        await asyncio.sleep(TIDY_S)
-        await asyncio.to_thread(room.tidy)
+        await asyncio.sleep(EXPIRE_S)
+        await asyncio.to_thread(app_state.expire)
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the report's published schema among its parts."""
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the report's published schema among its components."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -112,19 +117,21 @@ def _described(app: FastAPI) -> dict[str, Any]:
         parts = document.setdefault("components", {}).setdefault("schemas", {})
         report = report_schema()
         for name, part in report.pop("$defs", {}).items():
-            parts[f"Report-{name}"] = _relocated(part)
-        parts["Report"] = _relocated({key: value for key, value in report.items() if key not in ("$schema", "$id")})
+            parts[f"Report-{name}"] = _with_refs_moved(part)
+        parts["Report"] = _with_refs_moved(
+            {key: value for key, value in report.items() if key not in ("$schema", "$id")}
+        )
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def _relocated(part: Any) -> Any:
-    """References within the report's schema, as references within the document."""
+def _with_refs_moved(part: Any) -> Any:
+    """References within the report's schema, as references within the OpenAPI document."""
     if isinstance(part, dict):
         return {
             key: value.replace("#/$defs/", "#/components/schemas/Report-")
             if key == "$ref" and isinstance(value, str)
-            else _relocated(value)
+            else _with_refs_moved(value)
             for key, value in part.items()
         }
-    return [_relocated(each) for each in part] if isinstance(part, list) else part
+    return [_with_refs_moved(each) for each in part] if isinstance(part, list) else part

@@ -1,4 +1,4 @@
-"""From a form to a question: what `POST /api/query` takes, held to its rules."""
+"""From a form to a question: what `POST /api/query` takes, cached to its rules."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 
-from sonoseek.apps.web.cache import HeldReport, Upload
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.cached_report import CachedReport
+from sonoseek.apps.web.state import AppState
+from sonoseek.apps.web.upload_store import Upload
 from sonoseek.core import Box, InvalidValueError
 
 MOST_K = 200
@@ -116,35 +117,35 @@ def parse_form(form: FormData, *, uploads: Sequence[Upload]) -> Asked:
     )
 
 
-def answer(room: Room, asked: Asked) -> tuple[str, HeldReport]:
+def answer(app_state: AppState, asked: Asked) -> tuple[str, CachedReport]:
     """Put a question to the engine, and keep the report at hand under its name; in a worker.
 
     Raises:
         NotFoundError: a file that is not at hand any more, a case or example that the archive does not hold.
         ScanReadError, InvalidValueError, WhereError, GalleryError: as the engine.
     """
-    uploads = [room.uploads.get(name) for name in asked.uploads]
-    name = room.report_id(asdict(asked), room.gallery.state())
-    held = room.reports.find(name)
-    if held is not None:
-        return name, held
+    uploads = [app_state.uploads.get(name) for name in asked.uploads]
+    name = app_state.report_id(asdict(asked), app_state.gallery.state())
+    cached = app_state.reports.find(name)
+    if cached is not None:
+        return name, cached
     if asked.case is not None:
-        readings = room.engine.read_case(*asked.case)
+        encoded_scans = app_state.engine.read_case(*asked.case)
     else:
         frames = (asked.frame, *(0 for _ in uploads[1:]))
-        readings = tuple(
-            room.read(upload, frame=frame, crop=asked.crop, lesion=asked.lesion)
+        encoded_scans = tuple(
+            app_state.encode(upload, frame=frame, crop=asked.crop, lesion=asked.lesion)
             for upload, frame in zip(uploads, frames, strict=True)
         )
-    report = room.engine.query(readings, **asked.options())
+    report = app_state.engine.query(encoded_scans, **asked.options())
     prediction = report.prediction
-    room.metrics.predictions.labels(
+    app_state.metrics.predictions.labels(
         "out of distribution" if prediction.out_of_distribution else prediction.label or "not sure"
     ).inc()
-    held = HeldReport(report=report, readings=tuple(readings), uploads=tuple(uploads), frame=asked.frame)
-    room.reports.put(name, held)
-    room.check_wanted(*uploads)
-    return name, held
+    cached = CachedReport(report=report, encoded_scans=tuple(encoded_scans), uploads=tuple(uploads), frame=asked.frame)
+    app_state.reports.put(name, cached)
+    app_state.check_not_deleted(*uploads)
+    return name, cached
 
 
 def form_schema() -> Mapping[str, Any]:

@@ -11,8 +11,8 @@ from starlette.responses import FileResponse
 
 import sonoseek
 from sonoseek.apps.web.query_form import MOST_K, MOST_VIEWS
-from sonoseek.apps.web.routes_query import TheRoom
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.routes_query import StateDep
+from sonoseek.apps.web.state import AppState
 from sonoseek.core import DISCLAIMER, PATHOLOGIES, NotFoundError
 from sonoseek.gallery import GalleryEntry
 from sonoseek.reports import phrases
@@ -25,18 +25,18 @@ CaseId = Annotated[str, Path(min_length=1, max_length=500)]
 
 
 @router.get("/about")
-async def about(room: TheRoom) -> dict[str, Any]:
+async def about(app_state: StateDep) -> dict[str, Any]:
     """Who answers here: versions, bundle, archive, and what may be asked of it."""
-    state, info = await room.workers.run(room.info)
-    settings = room.settings
+    state, info = await app_state.pool.run(app_state.info)
+    settings = app_state.settings
     return {
         "disclaimer": DISCLAIMER,
         "version": sonoseek.__version__,
-        "bundle_id": room.engine.bundle.bundle_id,
-        "classes": list(room.engine.bundle.classes),
-        "reads_marks": room.engine.bundle.reads_marks,
-        "calibration": phrases.calibration(room.engine.bundle.calibration),
-        "abstain_below": room.engine.bundle.abstain_below,
+        "bundle_id": app_state.engine.bundle.bundle_id,
+        "classes": list(app_state.engine.bundle.classes),
+        "reads_marks": app_state.engine.bundle.reads_marks,
+        "calibration": phrases.calibration(app_state.engine.bundle.calibration),
+        "abstain_below": app_state.engine.bundle.abstain_below,
         "gallery_id": info.gallery_id,
         "gallery_state": state,
         "scans": info.scans,
@@ -47,16 +47,16 @@ async def about(room: TheRoom) -> dict[str, Any]:
         "max_batch_bytes": settings.max_batch_mb << 20,
         "max_k": MOST_K,
         "max_views": MOST_VIEWS,
-        "hold_minutes": settings.hold_minutes,
-        "keep_batch_hours": settings.keep_batch_hours,
+        "cache_minutes": settings.cache_minutes,
+        "batch_retention_hours": settings.batch_retention_hours,
     }
 
 
 @router.get("/archive")
-async def archive(room: TheRoom) -> dict[str, Any]:
+async def archive(app_state: StateDep) -> dict[str, Any]:
     """What the archive holds, counted by diagnosis, BI-RADS, device and dataset, and how it is searched."""
-    state, info = await room.workers.run(room.info)
-    words = await room.workers.run(room.gallery.descriptor_counts)
+    state, info = await app_state.pool.run(app_state.info)
+    words = await app_state.pool.run(app_state.gallery.descriptor_counts)
     return {
         "gallery_id": info.gallery_id,
         "gallery_state": state,
@@ -66,7 +66,7 @@ async def archive(room: TheRoom) -> dict[str, Any]:
         "by_birads": info.by_birads,
         "by_device": info.by_device,
         "by_dataset": info.by_dataset,
-        "described": {feature: dict(counts) for feature, counts in words.items()},
+        "descriptor_counts": {feature: dict(counts) for feature, counts in words.items()},
         "index": info.index,
         "bytes": info.bytes,
         "created": info.created.isoformat(),
@@ -74,15 +74,15 @@ async def archive(room: TheRoom) -> dict[str, Any]:
 
 
 @router.get("/archive/map")
-async def archive_map(room: TheRoom) -> Response:
+async def archive_map(app_state: StateDep) -> Response:
     """The archive in the plane: places in the order of dataset and case; a sample where there are too many scans."""
-    return Response(await room.workers.run(_map, room), media_type="application/json")
+    return Response(await app_state.pool.run(_map, app_state), media_type="application/json")
 
 
 @router.get("/cases/{dataset}/{case_id:path}", responses={404: {"description": "The archive holds no such case."}})
-async def case(dataset: Dataset, case_id: CaseId, room: TheRoom) -> dict[str, Any]:
+async def case(dataset: Dataset, case_id: CaseId, app_state: StateDep) -> dict[str, Any]:
     """A case of the archive: what is known about it, and its scans."""
-    entries = await room.workers.run(room.gallery.entries, cases=[(dataset, case_id)])
+    entries = await app_state.pool.run(app_state.gallery.entries, cases=[(dataset, case_id)])
     if not entries:
         raise NotFoundError(
             f"the archive holds no case {case_id[:80]!r} of {dataset[:80]!r}; matches name what it holds."
@@ -91,9 +91,9 @@ async def case(dataset: Dataset, case_id: CaseId, room: TheRoom) -> dict[str, An
 
 
 @router.get("/examples")
-async def examples(room: TheRoom) -> list[str]:
+async def examples(app_state: StateDep) -> list[str]:
     """Scans that the server offers to try, by name; see `/api/examples/{number}`."""
-    return [path.name for path in _examples(room)]
+    return [path.name for path in _examples(app_state)]
 
 
 @router.get(
@@ -101,31 +101,31 @@ async def examples(room: TheRoom) -> list[str]:
     responses={200: {"content": {"image/png": {}, "image/jpeg": {}}}},
     response_class=FileResponse,
 )
-async def example(number: Annotated[int, Path(ge=0, lt=MOST_EXAMPLES)], room: TheRoom) -> FileResponse:
+async def example(number: Annotated[int, Path(ge=0, lt=MOST_EXAMPLES)], app_state: StateDep) -> FileResponse:
     """One of them, as a file."""
-    found = _examples(room)
+    found = _examples(app_state)
     if number >= len(found):
         raise NotFoundError(f"there is no example {number}; there are {len(found)}, counted from 0.")
     path = found[number]
     return FileResponse(path, media_type=SUFFIXES[path.suffix.lower()], headers={"Cache-Control": "no-cache"})
 
 
-def _examples(room: Room) -> list[FilePath]:
-    folder = room.settings.examples
+def _examples(app_state: AppState) -> list[FilePath]:
+    folder = app_state.settings.examples
     if folder is None or not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:MOST_EXAMPLES]
 
 
-def _map(room: Room) -> bytes:
-    drawn = room.map()
+def _map(app_state: AppState) -> bytes:
+    drawn = app_state.projection()
     records = [entry.record for entry in drawn.entries]
     datasets = sorted({record.dataset for record in records})
     return msgspec.json.encode(
         {
             "state": drawn.gallery_state,
             "total": drawn.total,
-            "explained": list(drawn.explained),
+            "explained_variance_ratio": list(drawn.explained),
             "labels": list(PATHOLOGIES),
             "datasets": datasets,
             "x": [round(float(x), 4) for x in drawn.places[:, 0]],
@@ -160,8 +160,8 @@ def _case(entries: tuple[GalleryEntry, ...]) -> dict[str, Any]:
                 "spacing_mm": None if entry.spacing_mm is None else list(entry.spacing_mm),
                 "laterality": entry.laterality,
                 "view": entry.view,
-                "picture": entry.picture is not None,
-                "explained": entry.evidence is not None,
+                "has_picture": entry.picture is not None,
+                "has_evidence": entry.evidence is not None,
             }
             for entry in entries
         ],

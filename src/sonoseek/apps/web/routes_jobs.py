@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from sonoseek.apps.web.errors import RefusedError
-from sonoseek.apps.web.routes_query import TheRoom
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.routes_query import StateDep
+from sonoseek.apps.web.state import AppState
 from sonoseek.batch import Job, JobKind, Row, check_name, check_new
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.gallery.filter.grammar import parse_where
@@ -56,81 +56,81 @@ class NewJob(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create(new: NewJob, room: TheRoom) -> dict[str, Any]:
+async def create(new: NewJob, app_state: StateDep) -> dict[str, Any]:
     """Begin a job. Send its files with PUT, then start it; one on a folder of the server starts by itself."""
-    return _job(room, await room.workers.run(_create, room, new))
+    return _job(app_state, await app_state.pool.run(_create, app_state, new))
 
 
 @router.get("")
-async def every(room: TheRoom) -> list[dict[str, Any]]:
+async def every(app_state: StateDep) -> list[dict[str, Any]]:
     """All jobs, the newest first."""
-    return [_job(room, job) for job in await room.workers.run(room.jobs.list)]
+    return [_job(app_state, job) for job in await app_state.pool.run(app_state.jobs.list)]
 
 
 @router.get("/{job_id}")
-async def one(job_id: JobId, room: TheRoom) -> dict[str, Any]:
+async def one(job_id: JobId, app_state: StateDep) -> dict[str, Any]:
     """A job as it stands."""
-    return _job(room, await room.workers.run(room.jobs.get, job_id))
+    return _job(app_state, await app_state.pool.run(app_state.jobs.get, job_id))
 
 
 @router.put("/{job_id}/files/{name:path}", status_code=204)
-async def put_file(request: Request, job_id: JobId, name: str, room: TheRoom) -> Response:
+async def put_file(request: Request, job_id: JobId, name: str, app_state: StateDep) -> Response:
     """Send one file, its bytes as the body; the same name again replaces it."""
-    _receiving(room, job_id)
-    target = room.jobs.place(job_id, name)
-    await room.workers.run(room.weight, job_id)
-    limit = (room.settings.max_batch_mb << 20) + _size(target)  # which this one replaces
+    _receiving(app_state, job_id)
+    target = app_state.jobs.make_path(job_id, name)
+    await app_state.pool.run(app_state.count_job_bytes, job_id)
+    limit = (app_state.settings.max_batch_mb << 20) + _size(target)  # which this one replaces
     beside = target.with_name(f".{secrets.token_hex(8)}.part")  # the file's own name may be as long as names can be
     size = 0
     try:
         with beside.open("wb") as out:
             async for chunk in request.stream():
                 size += len(chunk)
-                room.weights[job_id] += len(chunk)  # as it comes: other files of the job are on their way too
-                if room.weights[job_id] > limit:
+                app_state.job_bytes[job_id] += len(chunk)  # as it comes: other files of the job are on their way too
+                if app_state.job_bytes[job_id] > limit:
                     raise RefusedError(
                         413,
-                        f"the job has more than {room.settings.max_batch_mb} MiB of files, the limit here; "
+                        f"the job has more than {app_state.settings.max_batch_mb} MiB of files, the limit here; "
                         "send a smaller folder, or raise --max-batch-mb.",
                     )
                 out.write(chunk)
-        _receiving(room, job_id)  # still: it may have been started, stopped or deleted meanwhile
+        _receiving(app_state, job_id)  # still: it may have been started, stopped or deleted meanwhile
         replaced = _size(target)
         beside.replace(target)
-        room.weights[job_id] -= replaced
+        app_state.job_bytes[job_id] -= replaced
         size = 0
     except FileNotFoundError:
-        _receiving(room, job_id)
+        _receiving(app_state, job_id)
         raise
     finally:
-        room.weights[job_id] -= size
+        app_state.job_bytes[job_id] -= size
         beside.unlink(missing_ok=True)
     return Response(status_code=204)
 
 
 @router.post("/{job_id}/start")
-async def start(job_id: JobId, room: TheRoom) -> dict[str, Any]:
+async def start(job_id: JobId, app_state: StateDep) -> dict[str, Any]:
     """All files are there: begin, or wait for the jobs before it."""
-    return _job(room, await room.workers.run(room.runner.submit, job_id))
+    return _job(app_state, await app_state.pool.run(app_state.runner.submit, job_id))
 
 
 @router.post("/{job_id}/stop")
-async def stop(job_id: JobId, room: TheRoom) -> dict[str, Any]:
+async def stop(job_id: JobId, app_state: StateDep) -> dict[str, Any]:
     """End a job where it is; what was finished is kept."""
-    return _job(room, await room.workers.run(room.runner.stop_job, job_id))
+    return _job(app_state, await app_state.pool.run(app_state.runner.stop_job, job_id))
 
 
 @router.delete("/{job_id}", status_code=204)
-async def delete(job_id: JobId, room: TheRoom) -> Response:
+async def delete(job_id: JobId, app_state: StateDep) -> Response:
     """Forget a job, its rows and its files; what it added to the archive stays there."""
-    await room.workers.run(room.jobs.delete, job_id)
+    await app_state.pool.run(app_state.jobs.delete, job_id)
     return Response(status_code=204)
 
 
 @router.get("/{job_id}/rows")
 async def rows(
     job_id: JobId,
-    room: TheRoom,
+    app_state: StateDep,
     after: Annotated[int, Query(ge=0, le=1 << 31, description="order=finished: rows with a number above it.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     order: Annotated[
@@ -144,22 +144,24 @@ async def rows(
     refused: Annotated[bool, Query(description="order=malignancy: refused files alone.")] = False,
 ) -> list[dict[str, Any]]:
     """What came of each file, in the order in which they were finished or by the likelihood of malignancy."""
-    room.jobs.get(job_id)
+    app_state.jobs.get(job_id)
     if order == "finished":
-        found = await room.workers.run(room.jobs.rows, job_id, after=after, limit=limit)
+        found = await app_state.pool.run(app_state.jobs.rows, job_id, after=after, limit=limit)
     else:
-        found = await room.workers.run(
-            room.jobs.rows_by_malignancy, job_id, skip=skip, limit=limit, refused_only=refused
+        found = await app_state.pool.run(
+            app_state.jobs.rows_by_malignancy, job_id, skip=skip, limit=limit, refused_only=refused
         )
     return [_row(row) for row in found]
 
 
 @router.post("/{job_id}/rows/{number}/open")
-async def open_row(job_id: JobId, number: Annotated[int, Path(ge=1, le=1 << 31)], room: TheRoom) -> dict[str, Any]:
+async def open_row(
+    job_id: JobId, number: Annotated[int, Path(ge=1, le=1 << 31)], app_state: StateDep
+) -> dict[str, Any]:
     """Bring the very scan of a row to hand; asked as `upload` with the `options`, it gives the answer of the row."""
-    job = await room.workers.run(room.jobs.get, job_id)
-    row = await room.workers.run(room.jobs.row, job_id, number)
-    upload = await room.workers.run_first(room.open_row, job, row)
+    job = await app_state.pool.run(app_state.jobs.get, job_id)
+    row = await app_state.pool.run(app_state.jobs.row, job_id, number)
+    upload = await app_state.pool.run_priority(app_state.open_row, job, row)
     return {
         "upload_id": upload.upload_id,
         "name": upload.name,
@@ -170,30 +172,30 @@ async def open_row(job_id: JobId, number: Annotated[int, Path(ge=1, le=1 << 31)]
 
 
 @router.get("/{job_id}/rows.csv", responses={200: {"content": {"text/csv": {}}}}, response_class=Response)
-async def table(job_id: JobId, room: TheRoom) -> Response:
+async def table(job_id: JobId, app_state: StateDep) -> Response:
     """The same as a table, for a spreadsheet."""
-    room.jobs.get(job_id)
-    text = await room.workers.run(lambda: "".join(_csv(room.jobs.every_row(job_id))))
+    app_state.jobs.get(job_id)
+    text = await app_state.pool.run(lambda: "".join(_csv(app_state.jobs.every_row(job_id))))
     headers = {"Content-Disposition": f'attachment; filename="sonoseek-{job_id}.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/{job_id}/events", responses={200: {"content": {"text/event-stream": {}}}}, response_class=Response)
-async def events(request: Request, job_id: JobId, room: TheRoom) -> Response:
+async def events(request: Request, job_id: JobId, app_state: StateDep) -> Response:
     """A job's progress as server-sent events, until it has ended."""
-    room.jobs.get(job_id)
+    app_state.jobs.get(job_id)
     headers = {"X-Accel-Buffering": "no"}  # a proxy must not save it up
-    return StreamingResponse(_watched(request, room, job_id), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_watched(request, app_state, job_id), media_type="text/event-stream", headers=headers)
 
 
-async def _watched(request: Request, room: Room, job_id: str) -> AsyncIterator[str]:
+async def _watched(request: Request, app_state: AppState, job_id: str) -> AsyncIterator[str]:
     last, quiet = "", 0.0
-    while not await request.is_disconnected() and not room.closing.is_set():
+    while not await request.is_disconnected() and not app_state.closing.is_set():
         try:
-            job = await asyncio.to_thread(room.jobs.get, job_id)
+            job = await asyncio.to_thread(app_state.jobs.get, job_id)
         except NotFoundError:  # deleted while it is watched: the line ends, it does not break
             return
-        told = json.dumps(_job(room, job))
+        told = json.dumps(_job(app_state, job))
         if told != last:
             last, quiet = told, 0.0
             yield f"event: progress\ndata: {told}\n\n"
@@ -206,8 +208,8 @@ async def _watched(request: Request, room: Room, job_id: str) -> AsyncIterator[s
         quiet += LOOK_S
 
 
-def _receiving(room: Room, job_id: str) -> None:
-    job = room.jobs.get(job_id)
+def _receiving(app_state: AppState, job_id: str) -> None:
+    job = app_state.jobs.get(job_id)
     if job.state != "receiving":
         raise InvalidValueError(f"job {job_id!r} is {job.state}; files are sent before it is started.")
 
@@ -216,16 +218,16 @@ def _size(path: FilePath) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _create(room: Room, new: NewJob) -> Job:
+def _create(app_state: AppState, new: NewJob) -> Job:
     if new.where:
         parse_where(new.where)
-    if new.kind == "index" and not room.settings.writable:
-        raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
+    if new.kind == "index" and not app_state.settings.writable:
+        raise InvalidValueError("this archive is open for encoded only; start the server with --writable to add.")
     if new.kind == "index":
         check_name(new.title.strip())
         if not new.extend:
-            check_new(new.title.strip(), room.info()[1].by_dataset)
-    folder = None if new.folder is None else str(_inside(room, new.folder))
+            check_new(new.title.strip(), app_state.info()[1].by_dataset)
+    folder = None if new.folder is None else str(_inside(app_state, new.folder))
     if new.kind == "index":
         options: dict[str, Any] = {"extend": new.extend}
     else:
@@ -235,14 +237,14 @@ def _create(room: Room, new: NewJob) -> Job:
             "per_patient": new.per_patient,
             "deduplicate": new.deduplicate,
         }
-    job = room.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
+    job = app_state.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
     if folder is not None:  # it waits from the first: the runner may have begun with it, or be done, by now
-        room.runner.wake()
+        app_state.runner.wake()
     return job
 
 
-def _inside(room: Room, named: str) -> FilePath:
-    root = room.settings.folders
+def _inside(app_state: AppState, named: str) -> FilePath:
+    root = app_state.settings.folders
     if root is None:
         raise InvalidValueError("this server reads no folders of its own; start it with --folders, or send the files.")
     try:
@@ -255,7 +257,7 @@ def _inside(room: Room, named: str) -> FilePath:
     return folder
 
 
-def _job(room: Room, job: Job) -> dict[str, Any]:
+def _job(app_state: AppState, job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "kind": job.kind,
@@ -270,7 +272,7 @@ def _job(room: Room, job: Job) -> dict[str, Any]:
         "finished": None if job.finished is None else job.finished.isoformat(),
         "error": job.error,
         "summary": dict(job.summary),
-        "openable": room.jobs.openable(job),
+        "openable": app_state.jobs.openable(job),
     }
 
 
@@ -287,9 +289,9 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _csv(found: Iterator[Row]) -> Iterator[str]:
     def line(values: list[Any]) -> str:
-        held = io.StringIO()
-        csv.writer(held).writerow([_plain(value) for value in values])
-        return held.getvalue()
+        cached = io.StringIO()
+        csv.writer(cached).writerow([_plain(value) for value in values])
+        return cached.getvalue()
 
     yield line([*COLUMNS, *MATCH_COLUMNS])
     for row in found:

@@ -10,27 +10,28 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from sonoseek.apps.web.cache import HeldReport, Upload
+from sonoseek.apps.web.cached_report import CachedReport
 from sonoseek.apps.web.errors import RefusedError
 from sonoseek.apps.web.query_form import MOST_VIEWS, Asked, answer, form_schema, parse_form
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.state import AppState
+from sonoseek.apps.web.upload_store import Upload
 from sonoseek.core import Box
 from sonoseek.engine import EncodedScan
 from sonoseek.reports import phrases, render
 from sonoseek.reports.json import encode_json
 
-router = APIRouter(prefix="/api", tags=["questions"])
+router = APIRouter(prefix="/api", tags=["queries"])
 ReportId = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="Of the `Content-Location` of a question.")]
 UploadId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="sha256 of a file that was sent.")]
 
 
-async def the_room(request: Request) -> Room:
+async def get_app_state(request: Request) -> AppState:
     """The server's things; a coroutine, for FastAPI calls a plain function in a thread, at every request."""
-    room: Room = request.app.state.room
-    return room
+    app_state: AppState = request.app.state.app_state
+    return app_state
 
 
-TheRoom = Annotated[Room, Depends(the_room)]
+StateDep = Annotated[AppState, Depends(get_app_state)]
 FORM: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form_schema()}}}
 }
@@ -49,21 +50,21 @@ REPORT: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/query", responses=REPORT, openapi_extra=FORM)
-async def query(request: Request, room: TheRoom) -> Response:
+async def query(request: Request, app_state: StateDep) -> Response:
     """Ask: what does this scan most likely show, and which past cases look like it?
 
     With files, or with a case of the archive. The report's pictures lie below its `Content-Location`.
     """
     started = time.perf_counter()
-    asked = await _received(request, room)
+    asked = await _received(request, app_state)
     received = time.perf_counter()
-    name, held, body = await room.workers.run_first(_answered, room, asked)
+    name, cached, body = await app_state.pool.run_priority(_answered, app_state, asked)
     done = time.perf_counter()
     headers = {
         "Content-Location": f"{request.scope.get('root_path', '')}/api/reports/{name}",
         "Server-Timing": f"receive;dur={(received - started) * 1e3:.1f}, answer;dur={(done - received) * 1e3:.1f}",
     }
-    shown = held.uploads
+    shown = cached.uploads
     if shown:
         headers["Sonoseek-Uploads"] = ",".join(upload.upload_id for upload in shown)
         headers["Sonoseek-Frames"] = str(shown[0].frames)
@@ -71,48 +72,51 @@ async def query(request: Request, room: TheRoom) -> Response:
 
 
 @router.post("/uploads", status_code=201, openapi_extra=FORM)
-async def upload(request: Request, room: TheRoom) -> list[dict[str, Any]]:
+async def upload(request: Request, app_state: StateDep) -> list[dict[str, Any]]:
     """Send files without asking yet: to choose a frame of a cine first."""
     async with _form(request, max_fields=8) as form:
         files = _files(form)
         if not files:
             raise RefusedError(422, "no file is sent; send at least one in a field called 'file'.")
-        kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for part in files]
+        kept = [
+            await app_state.pool.run_priority(app_state.save_upload, part.file, part.filename or "scan")
+            for part in files
+        ]
     return [_upload(each) for each in kept]
 
 
 @router.get("/uploads/{upload_id}")
-async def get_upload(upload_id: UploadId, room: TheRoom) -> dict[str, Any]:
+async def get_upload(upload_id: UploadId, app_state: StateDep) -> dict[str, Any]:
     """Whether a file is still at hand, its name, and how many pictures it holds."""
-    return _upload(room.uploads.get(upload_id))
+    return _upload(app_state.uploads.get(upload_id))
 
 
 @router.delete("/uploads/{upload_id}", status_code=204)
-async def delete_upload(upload_id: UploadId, room: TheRoom) -> Response:
+async def delete_upload(upload_id: UploadId, app_state: StateDep) -> Response:
     """Take a file off the server now rather than later, and every report that was made of it."""
-    await room.workers.run(room.forget, room.uploads.get(upload_id))
+    await app_state.pool.run(app_state.delete_upload, app_state.uploads.get(upload_id))
     return Response(status_code=204)
 
 
 @router.get("/reports/{report_id}", responses=REPORT)
-async def get_report(report_id: ReportId, room: TheRoom, heatmaps: bool = False) -> Response:
+async def get_report(report_id: ReportId, app_state: StateDep, heatmaps: bool = False) -> Response:
     """A report that is at hand, as JSON; with `heatmaps`, every heatmap's pixels too."""
-    held = room.reports.get(report_id)
-    return Response(await room.workers.run(_document, held, heatmaps=heatmaps), media_type="application/json")
+    cached = app_state.reports.get(report_id)
+    return Response(await app_state.pool.run(_document, cached, heatmaps=heatmaps), media_type="application/json")
 
 
-@router.get("/reports/{report_id}/said")
-async def get_said(report_id: ReportId, room: TheRoom) -> dict[str, Any]:
+@router.get("/reports/{report_id}/text")
+async def get_said(report_id: ReportId, app_state: StateDep) -> dict[str, Any]:
     """The report in the sentences that every format carries, and what preprocessing made of each view."""
-    return _said(room.reports.get(report_id))
+    return _said(app_state.reports.get(report_id))
 
 
-@router.get("/reports/{report_id}/place")
-async def get_place(report_id: ReportId, room: TheRoom) -> dict[str, float | str]:
+@router.get("/reports/{report_id}/projection")
+async def get_place(report_id: ReportId, app_state: StateDep) -> dict[str, float | str]:
     """Where the scan would lie on the archive's map."""
-    held = room.reports.get(report_id)
-    drawn = await room.workers.run(room.map)
-    x, y = drawn.place(held.readings[0].embedding)
+    cached = app_state.reports.get(report_id)
+    drawn = await app_state.pool.run(app_state.projection)
+    x, y = drawn.place(cached.encoded_scans[0].embedding)
     return {"x": x, "y": y, "state": drawn.gallery_state}
 
 
@@ -124,24 +128,27 @@ async def get_place(report_id: ReportId, room: TheRoom) -> dict[str, float | str
 async def download(
     report_id: ReportId,
     form: Literal["pdf", "html", "json"],
-    room: TheRoom,
+    app_state: StateDep,
     rank: Annotated[int | None, Query(ge=1, description="pdf: also why this match is alike.")] = None,
 ) -> Response:
     """A report to keep: PDF, one HTML file, or JSON with heatmaps."""
-    held = room.reports.get(report_id)
-    body, media = await room.workers.run(_rendered, held, form, rank)
-    name = f"sonoseek-{held.report.scan_id[:12]}.{form}"
+    cached = app_state.reports.get(report_id)
+    body, media = await app_state.pool.run(_rendered, cached, form, rank)
+    name = f"sonoseek-{cached.report.scan_id[:12]}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if form == "html":  # its own policy stands in it; here it must neither reach this server nor be reached
         headers["Content-Security-Policy"] = "sandbox allow-scripts; frame-ancestors 'none'"
     return Response(body, media_type=media, headers=headers)
 
 
-async def _received(request: Request, room: Room) -> Asked:
+async def _received(request: Request, app_state: AppState) -> Asked:
     """The form, its files kept."""
     async with _form(request, max_fields=128) as form:
         files = _files(form)
-        kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for part in files]
+        kept = [
+            await app_state.pool.run_priority(app_state.save_upload, part.file, part.filename or "scan")
+            for part in files
+        ]
         return parse_form(form, uploads=kept)
 
 
@@ -175,31 +182,31 @@ def _files(form: FormData) -> list[UploadFile]:
     return [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
 
 
-def _answered(room: Room, asked: Asked) -> tuple[str, HeldReport, bytes]:
-    name, held = answer(room, asked)
-    return name, held, _document(held)
+def _answered(app_state: AppState, asked: Asked) -> tuple[str, CachedReport, bytes]:
+    name, cached = answer(app_state, asked)
+    return name, cached, _document(cached)
 
 
-def _document(held: HeldReport, *, heatmaps: bool = False) -> bytes:
-    return encode_json(held.report, heatmaps=heatmaps)
+def _document(cached: CachedReport, *, heatmaps: bool = False) -> bytes:
+    return encode_json(cached.report, heatmaps=heatmaps)
 
 
-def _rendered(held: HeldReport, form: str, rank: int | None) -> tuple[bytes, str]:
+def _rendered(cached: CachedReport, form: str, rank: int | None) -> tuple[bytes, str]:
     if form == "pdf":
         from sonoseek.reports.pdf.report import render_pdf
 
-        return render_pdf(held.report, rank=rank), "application/pdf"
+        return render_pdf(cached.report, rank=rank), "application/pdf"
     if form == "html":
-        return render(held.report, "html").encode(), "text/html"
-    return _document(held, heatmaps=True), "application/json"
+        return render(cached.report, "html").encode(), "text/html"
+    return _document(cached, heatmaps=True), "application/json"
 
 
 def _upload(upload: Upload) -> dict[str, Any]:
     return {"upload_id": upload.upload_id, "name": upload.name, "bytes": upload.size, "frames": upload.frames}
 
 
-def _said(held: HeldReport) -> dict[str, Any]:
-    report = held.report
+def _said(cached: CachedReport) -> dict[str, Any]:
+    report = cached.report
     told = report.explanations
     return {
         "headline": phrases.headline(report.prediction),
@@ -222,10 +229,10 @@ def _said(held: HeldReport) -> dict[str, Any]:
         "lesion": None if report.lesion is None else phrases.lesion(report.lesion),
         "refined": phrases.refined(report) if report.liked or report.disliked else None,
         "titles": [phrases.evidence_title(each.method, each.target, report) for each in told],
-        "preprocessing": [_preprocessing(reading) for reading in held.readings],
-        "name": held.uploads[0].name if held.uploads else report.scan.source,
-        "frames": held.uploads[0].frames if held.uploads else 1,
-        "frame": held.frame,
+        "preprocessing": [_preprocessing(encoded) for encoded in cached.encoded_scans],
+        "name": cached.uploads[0].name if cached.uploads else report.scan.source,
+        "frames": cached.uploads[0].frames if cached.uploads else 1,
+        "frame": cached.frame,
         "views": [
             {
                 "name": phrases.name(view.scan),
@@ -237,14 +244,14 @@ def _said(held: HeldReport) -> dict[str, Any]:
     }
 
 
-def _preprocessing(reading: EncodedScan) -> dict[str, Any]:
-    mapping, preprocessed = reading.mapping, reading.preprocessed
+def _preprocessing(encoded: EncodedScan) -> dict[str, Any]:
+    mapping, preprocessed = encoded.mapping, encoded.preprocessed
     return {
         "crop": _box(mapping.crop),
-        "drawn": reading.crop is not None,
+        "manual_crop": encoded.crop is not None,
         "canvas": mapping.canvas_size,
         "content": _box(mapping.content),
-        "marks": reading.marks,
+        "burned_in_annotations": encoded.marks,
         "archived": preprocessed is None,
         "warnings": [] if preprocessed is None else list(preprocessed.warnings),
     }

@@ -69,10 +69,10 @@ class Protocol(typing.Protocol):
         title: a few words for people.
         description: one or two sentences for the head of a table.
         exclusions: what is left out, and why; "nothing" where nothing is.
-        guarded: True where a group, a patient or a near-copy on both sides fails the run. False marks a protocol that
-            flatters, kept to show by how much: what crosses is counted, and a scan's own copies may answer for it.
-        drops_copies: near-copies of a test scan that no group names are taken off the training side, instead of failing
-            the run; for published folds, whose test sides must stay as they are.
+        guarded: True where a group, a patient or a near-duplicate on both sides fails the run. False marks a protocol
+            that flatters, kept to show by how much: what crosses is counted, and a scan's own copies may answer for it.
+        drops_copies: near-duplicates of a test scan that no group names are taken off the training side, instead of
+            failing the run; for published folds, whose test sides must stay as they are.
 
     A protocol may have `own_archive = True`: then each test scan is also a query to its own test side, groups and
     patients kept apart, and figures are given for each archive that is tested. One with `reader_marks = True` gives a
@@ -84,7 +84,7 @@ class Protocol(typing.Protocol):
     description: str
     exclusions: str
     guarded: bool
-    drops_copies: bool
+    drops_near_duplicates: bool
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         """Open its datasets under the folder that holds all of them: name → dataset."""
@@ -110,5 +110,5 @@ def true_records(dataset: Dataset) -> tuple[CaseRecord, ...]:
 
 def classes_of(records: typing.Iterable[CaseRecord]) -> tuple[str, ...]:
     """Pathologies that occur, in the order of `PATHOLOGIES`."""
-    found = {record.pathology for record in records}
-    return tuple(name for name in PATHOLOGIES if name in found)
+    present = {record.pathology for record in records}
+    return tuple(name for name in PATHOLOGIES if name in present)

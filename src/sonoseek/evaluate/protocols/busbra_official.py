@@ -17,11 +17,11 @@ class BusbraOfficial:
     title = "BUS-BRA, published folds"
     description = "BUS-BRA, 2 classes, the 5 folds its authors published: patients never part."
     exclusions = (
-        "nothing from the test sides; near-copies of a test scan that stand under another patient are taken off its "
-        "training side (the published folds part four such pairs)"
+        "nothing from the test sides; near-duplicates of a test scan that stand under another patient are taken off "
+        "its training side (the published folds part four such pairs)"
     )
     guarded = True
-    drops_copies = True
+    drops_near_duplicates = True
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         """BUS-BRA under `data_root`/busbra."""

@@ -50,7 +50,7 @@ class BusiFolds:
     """BUSI in repeated folds by group; the protocols differ in the scans they keep."""
 
     guarded = True
-    drops_copies = False
+    drops_near_duplicates = False
     seeds: tuple[int, ...] = (0,)
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:

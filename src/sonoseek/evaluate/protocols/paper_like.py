@@ -30,7 +30,7 @@ class PaperLike:
     )
     exclusions = "nothing"
     guarded = False
-    drops_copies = False
+    drops_near_duplicates = False
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         """BUSI, grown."""

@@ -21,7 +21,7 @@ class RandomSplit:
     )
     exclusions = "nothing"
     guarded = False
-    drops_copies = False
+    drops_near_duplicates = False
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         """BUSI with its groups hidden."""

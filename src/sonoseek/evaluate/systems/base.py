@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class LabelledScan:
     """One scan with what is proven of its case.
 
     Attributes:
@@ -35,7 +35,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class Predictions:
     """What a system says of N scans.
 
     Attributes:
@@ -74,7 +74,7 @@ class Fitted(Protocol):
     def thresholds(self) -> Thresholds | None:
         """Its own, or None: they are fitted on the round's validation side."""
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
+    def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
         """Speak about scans."""
 
 
@@ -94,15 +94,15 @@ class Task:
     datasets: Mapping[str, Dataset]
     classes: tuple[str, ...]
     folder: Path
-    read: Callable[[Mapping[str, tuple[str, ...]]], list[Sample]] = field(repr=False)
+    read: Callable[[Mapping[str, tuple[str, ...]]], list[LabelledScan]] = field(repr=False)
 
     @property
-    def train(self) -> list[Sample]:
+    def train(self) -> list[LabelledScan]:
         """The training side's scans."""
         return self.read(self.round_.train)
 
     @property
-    def validation(self) -> list[Sample]:
+    def validation(self) -> list[LabelledScan]:
         """The validation side's scans."""
         return self.read(self.round_.validation)
 

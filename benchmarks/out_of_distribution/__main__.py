@@ -1,6 +1,6 @@
 """Does a network notice what it was not made for? Share of strangers refused, and of familiar scans, by several scores.
 
-    .venv/bin/python benchmarks/out_of_distribution.py --data $SONOSEEK_DATA [--bundle BUNDLE]
+    .venv/bin/python -m benchmarks.out_of_distribution --data $SONOSEEK_DATA [--bundle BUNDLE]
 
 Every score is fitted on scans that the bundle has learnt from, and its border set to 99 % of others. Where the bundle
 has left groups of a dataset unlearnt (a fold's bundle), one half of those sets the border and the other half is judged.
@@ -22,14 +22,13 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.out_of_distribution.drawings import STRANGERS, make_stranger
 from sonoseek import Scan, load_bundle, open_dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.datasets.splits import components
-from sonoseek.encoder import Encoder, ood_score, open_encoder, to_input
+from sonoseek.encoder import Encoder, encode_scan, ood_score, open_encoder
 from sonoseek.encoder.ood import distances
-from sonoseek.evaluate.ood import LEVEL, find_novelty
-from sonoseek.evaluate.strangers import STRANGERS, make_stranger
-from sonoseek.preprocessing import preprocess
+from sonoseek.evaluate.ood import LEVEL, fit_ood_model
 
 NEW_PHANTOMS = 31
 """Seed of an archive that no bundle has learnt from."""
@@ -54,7 +53,7 @@ def joined(parts: Iterable[Read]) -> Read:
 
 def read(encoder: Encoder, pictures: Iterable[np.ndarray]) -> Read:
     def one(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        said = encoder.encode(to_input(preprocess(Scan(pixels=pixels), encoder.bundle.recipe))[None])
+        _, said = encode_scan(encoder, Scan(pixels=pixels))
         return said.embedding[0], said.logits[0], float(np.linalg.norm(said.evidence[0], axis=0).mean())
 
     with ThreadPoolExecutor(2) as pool:
@@ -94,7 +93,7 @@ def per_class(values: np.ndarray, labels: np.ndarray, prepare: Callable[[np.ndar
 def scores(learnt: Read, labels: np.ndarray, border: Read) -> dict[str, Callable[[Read], np.ndarray]]:
     units = unit(learnt.embeddings)
     prototypes = unit(KMeans(min(256, len(units)), n_init=1, random_state=0).fit(units).cluster_centers_)
-    novelty = find_novelty(learnt.embeddings, border.embeddings)
+    novelty = fit_ood_model(learnt.embeddings, border.embeddings)
     return {
         "one Gaussian, unit length (kept)": lambda r: distances(novelty, r.embeddings),
         "Gaussian per class, unit length": per_class(learnt.embeddings, labels, unit),
@@ -180,13 +179,11 @@ def main() -> None:
         print(f"| {name} | {auroc:.3f} | {np.mean(outside > limit):.1%} |", " | ".join(cells), "|")
         if number == 0:
             kept = {kind: float(np.mean(score(r) > limit)) for kind, r in kinds.items()}
-    print(
-        "\n| kind | refused by the score that is kept |" + (" by the bundle itself |" if encoder.bundle.novelty else "")
-    )
-    print("|---|---|" + ("---|" if encoder.bundle.novelty else ""))
+    print("\n| kind | refused by the score that is kept |" + (" by the bundle itself |" if encoder.bundle.ood else ""))
+    print("|---|---|" + ("---|" if encoder.bundle.ood else ""))
     for kind, share in kept.items():
         own = [ood_score(encoder.bundle, each) or 0.0 for each in kinds[kind].embeddings]
-        print(f"| {kind} | {share:.0%} |", f"{np.mean(np.array(own) > 1):.0%} |" if encoder.bundle.novelty else "")
+        print(f"| {kind} | {share:.0%} |", f"{np.mean(np.array(own) > 1):.0%} |" if encoder.bundle.ood else "")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A fresh process that opens a gallery and asks it.
 
-It runs as `python -m sonoseek.evaluate.scale.reader LOCATION QUERIES INDEX`.
+It runs as `python -m benchmarks.gallery.fresh_process LOCATION QUERIES INDEX`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sonoseek.evaluate.scale.measures import memory_mib
+from benchmarks.gallery.metrics import memory_mib
 from sonoseek.gallery import ENGINES, Gallery, Index, Mode, open_gallery
 
 

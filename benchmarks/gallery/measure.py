@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import CaseRecord, InvalidValueError
-from sonoseek.evaluate.scale.measures import (
+from benchmarks.gallery import ROOT
+from benchmarks.gallery.fresh_process import open_with
+from benchmarks.gallery.metrics import (
     K,
     count_flushes,
     interleave,
@@ -26,8 +27,8 @@ from sonoseek.evaluate.scale.measures import (
     size_mib,
     true_neighbours,
 )
-from sonoseek.evaluate.scale.reader import open_with
-from sonoseek.evaluate.scale.vectors import FILTERS, WHERE, MadeVectors, passes
+from benchmarks.gallery.vectors import FILTERS, WHERE, MadeVectors, passes
+from sonoseek.core import CaseRecord, InvalidValueError
 from sonoseek.gallery import Gallery, GalleryEntry, create_gallery, open_gallery
 from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.sqlite.index import candidates_for
@@ -108,11 +109,19 @@ def measure_gallery(
     """
     if queries < 1:
         raise InvalidValueError(f"{queries} queries; at least 1 is needed.")
+    folder = folder.resolve()  # its subprocesses run elsewhere
     where = folder / "plain"
     found: dict[str, Any] = {"write": _write(made, where, on_progress)}
     found["write"]["heavy_rows_per_s"] = _heavy(made, folder / "heavy")
     create_gallery(folder / "target", bundle_id=BUNDLE, dimension=made.dims).close()
-    copying = [sys.executable, "-m", "sonoseek.evaluate.scale.reader", "copy", str(where), str(folder / "target")]
+    copying = [
+        sys.executable,
+        "-m",
+        "benchmarks.gallery.fresh_process",
+        "copy",
+        str(where),
+        str(folder / "target"),
+    ]
     found["write"]["flushes"] = count_flushes(copying, folder / "strace.txt")
     vectors, flags = made.matrix()
     asked = made.queries(queries)
@@ -241,8 +250,15 @@ def _many(gallery: Gallery, asked: NDArray[np.float32]) -> float:
 
 
 def _fresh(where: Path, queries: Path, index: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "sonoseek.evaluate.scale.reader", str(where), str(queries), index]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gallery.fresh_process",
+        str(where),
+        str(queries),
+        index,
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return dict(json.loads(done.stdout))
 
 

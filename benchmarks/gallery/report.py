@@ -1,4 +1,4 @@
-"""The results of `bench gallery`: one JSON file of runs by rows, and the page and the plot that are drawn from it."""
+"""The results of the gallery benchmark: one JSON file of runs by rows, and its page and plot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gallery.engines import PEERS
 from sonoseek.core import ResultsError
 from sonoseek.core.files import write_atomically
 from sonoseek.evaluate.figures import INK, QUIET, SERIES, axes
-from sonoseek.evaluate.scale.engines import PEERS
 
 NAME = "gallery"
 VERSION = 1

@@ -1,4 +1,4 @@
-"""What the server keeps of a scan, for how long, what it writes of it into its log, and what it says without room."""
+"""How long the server keeps a scan, what its log holds of it, and its errors when the disk is full."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sonoseek.apps.web import logging_metrics
 from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.server import listen
 from sonoseek.apps.web.settings import WebSettings
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.state import AppState
 from sonoseek.core import ScanReadError
 from sonoseek.engine import open_engine
 
@@ -41,8 +41,8 @@ def client(gallery: Path, tmp_path: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def room(client: TestClient) -> Room:
-    found: Room = client.app.state.room  # type: ignore[attr-defined]
+def app_state(client: TestClient) -> AppState:
+    found: AppState = client.app.state.app_state  # type: ignore[attr-defined]
     return found
 
 
@@ -61,87 +61,88 @@ def detail(answer: httpx.Response, status: int) -> str:
 
 class TestLeaving:
     def test_deleting_a_scan_takes_every_report_of_it_and_no_other(
-        self, client: TestClient, room: Room, asked: list[Path]
+        self, client: TestClient, app_state: AppState, asked: list[Path]
     ) -> None:
         alone, both, other = ask(client, asked[0]), ask(client, asked[1], asked[0]), ask(client, asked[1])
         deleted = alone.headers["sonoseek-uploads"]
         assert client.delete(f"/api/uploads/{deleted}").status_code == 204
         for gone in (alone, both):
             place = gone.headers["content-location"]
-            for path in (place, f"{place}/said", f"{place}/scan", f"{place}/report.pdf"):
+            for path in (place, f"{place}/text", f"{place}/scan", f"{place}/report.pdf"):
                 assert "Send the scan again" in detail(client.get(path), 404)
         assert client.get(f"{other.headers['content-location']}/scan").status_code == 200
-        assert not [key for key in room.readings._things if key.startswith(deleted)]
-        assert [path.name for path in (room.jobs.folder / "spool").glob("*/*")] == [asked[1].name]
+        assert not [key for key in app_state.encoded_scans if key.startswith(deleted)]
+        assert [path.name for path in (app_state.jobs.folder / "uploads").glob("*/*")] == [asked[1].name]
         assert ask(client, asked[0]).status_code == 200  # it may be sent again
 
     @pytest.mark.parametrize("when", ["before it is read", "while it is searched with"])
     def test_what_is_made_of_a_scan_as_it_is_deleted_is_not_kept(
-        self, client: TestClient, room: Room, asked: list[Path], monkeypatch: pytest.MonkeyPatch, when: str
+        self, client: TestClient, app_state: AppState, asked: list[Path], monkeypatch: pytest.MonkeyPatch, when: str
     ) -> None:
         files = {"file": (asked[2].name, asked[2].read_bytes())}
         (sent,) = client.post("/api/uploads", files=files).json()
-        upload = room.uploads.get(sent["upload_id"])
-        name, holder = ("scan", room) if when == "before it is read" else ("query", room.engine)
+        upload = app_state.uploads.get(sent["upload_id"])
+        name, holder = ("load_scan", app_state) if when == "before it is read" else ("query", app_state.engine)
         work = getattr(holder, name)
 
         def meanwhile(*args: Any, **values: Any) -> Any:
-            room.forget(upload)
+            app_state.delete_upload(upload)
             return work(*args, **values)
 
         monkeypatch.setattr(holder, name, meanwhile)
         answer = client.post("/api/query", data={"upload": upload.upload_id})
         assert detail(answer, 404).endswith(("Send the scan again.", "send it again."))
-        assert (len(room.reports), len(room.readings), len(room.uploads)) == (0, 0, 0)
+        assert (len(app_state.reports), len(app_state.encoded_scans), len(app_state.uploads)) == (0, 0, 0)
 
-    def test_an_idle_server_lets_go_in_time(
+    def test_an_idle_server_evicts_in_time(
         self, gallery: Path, asked: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(app_module, "TIDY_S", 0.05)
-        settings = WebSettings(state=tmp_path / "state", hold_minutes=1 / 120)
+        monkeypatch.setattr(app_module, "EXPIRE_S", 0.05)
+        settings = WebSettings(state=tmp_path / "state", cache_minutes=1 / 120)
         with TestClient(create_app(open_engine(gallery, threads=1), settings), base_url=BASE) as client:
-            room: Room = client.app.state.room  # type: ignore[attr-defined]
+            app_state: AppState = client.app.state.app_state  # type: ignore[attr-defined]
             ask(client, asked[0])
             end = time.monotonic() + 10
-            spool = tmp_path / "state" / "spool"
-            while len(room.uploads) or len(room.readings) or len(room.reports) or any(spool.iterdir()):
+            folder = tmp_path / "state" / "uploads"
+            caches = (app_state.uploads, app_state.encoded_scans, app_state.reports)
+            while any(map(len, caches)) or any(folder.iterdir()):
                 assert time.monotonic() < end
                 time.sleep(0.05)
 
 
 class TestNoRoom:
     def test_an_upload_is_told_so_and_leaves_nothing(
-        self, client: TestClient, room: Room, asked: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: Any
+        self, client: TestClient, app_state: AppState, asked: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: Any
     ) -> None:
         def full(*_: Any) -> Any:
-            raise OSError(errno.ENOSPC, "No space left on device", "/state/spool/MEIER_ANNA.png")
+            raise OSError(errno.ENOSPC, "No space left on device", "/state/uploads/MEIER_ANNA.png")
 
-        monkeypatch.setattr(room.spool, "keep", full)
+        monkeypatch.setattr(app_state.upload_store, "save", full)
         answer = client.post("/api/query", files={"file": (asked[0].name, asked[0].read_bytes())})
         assert "disk is full" in detail(answer, 507)
         assert "MEIER" not in answer.text + caplog.text
         assert "ENOSPC" in caplog.text
 
-    def test_jobs_cannot_be_begun_and_health_says_so(self, client: TestClient, room: Room) -> None:
-        room.jobs._connection.execute("PRAGMA max_page_count = 1")
+    def test_jobs_cannot_be_begun_and_health_says_so(self, client: TestClient, app_state: AppState) -> None:
+        app_state.jobs._connection.execute("PRAGMA max_page_count = 1")
         title = "x" * 200
         answers = [client.post("/api/jobs", json={"kind": "query", "title": title}) for _ in range(40)]
         assert "disk is full" in detail(answers[-1], 507)
-        room.jobs._connection.execute("PRAGMA max_page_count = 1000000")
+        app_state.jobs._connection.execute("PRAGMA max_page_count = 1000000")
         assert client.post("/api/jobs", json={"kind": "query", "title": title}).status_code == 201
         assert client.get("/readyz").json()["batch"] == "working"
 
-    def test_without_its_thread_the_server_is_not_ready(self, client: TestClient, room: Room) -> None:
-        room.runner.close()
+    def test_without_its_thread_the_server_is_not_ready(self, client: TestClient, app_state: AppState) -> None:
+        app_state.runner.close()
         assert "batch jobs has ended" in detail(client.get("/readyz"), 503)
 
     def test_other_errors_of_the_system_are_the_server_s(
-        self, client: TestClient, room: Room, asked: list[Path], monkeypatch: pytest.MonkeyPatch
+        self, client: TestClient, app_state: AppState, asked: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: Any) -> Any:
-            raise OSError(errno.EIO, "I/O error", "/state/spool/MEIER_ANNA.png")
+            raise OSError(errno.EIO, "I/O error", "/state/uploads/MEIER_ANNA.png")
 
-        monkeypatch.setattr(room.spool, "keep", broken)
+        monkeypatch.setattr(app_state.upload_store, "save", broken)
         answer = client.post("/api/query", files={"file": (asked[0].name, asked[0].read_bytes())})
         assert "an error of its own" in detail(answer, 500)
 
@@ -169,10 +170,10 @@ class TestTwoJobsOfOneName:
         shutil.copytree(gallery, own)
         app = create_app(open_engine(own, threads=1), WebSettings(state=tmp_path / "state", writable=True))
         with TestClient(app, base_url=BASE) as client:
-            room: Room = app.state.room
-            held = room.info()
+            app_state: AppState = app.state.app_state
+            held = app_state.info()
             monkeypatch.setattr(
-                room, "info", lambda: (held[0], type(held[1])(**{**vars_of(held[1]), "by_dataset": {}}))
+                app_state, "info", lambda: (held[0], type(held[1])(**{**vars_of(held[1]), "by_dataset": {}}))
             )
             job = client.post("/api/jobs", json={"kind": "index", "title": "folder"}).json()["job_id"]
             scan = next(path for path in sorted(archive.glob("benign/*.png")) if "_mask" not in path.name)
@@ -198,7 +199,7 @@ class TestLog:
         before = {name: (log.handlers, log.level, log.propagate) for name, log in held.items()}
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
         out = io.StringIO()
-        logging_metrics.log_to(out)
+        logging_metrics.configure_logging(out)
         try:
             yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
         finally:
@@ -217,7 +218,7 @@ class TestLog:
         (line,) = lines()
         assert "FileNotFoundError 2" in line["error"]
         assert "ScanReadError" in line["error"]
-        assert "test_web_keeping.py" in line["error"]
+        assert "test_web_retention.py" in line["error"]
         assert "MEIER" not in json.dumps(line)
 
     def test_other_errors_keep_their_text(self, lines: Any) -> None:
@@ -231,7 +232,7 @@ class TestLog:
         logging.getLogger("sonoseek.datasets.folder").warning("no scans: DOE_JOHN.doc")
         logging.getLogger("sonoseek.apps.web.errors").warning("the disk refused: ENOSPC")
         reading, ours = lines()
-        assert (reading["logger"], reading["message"].endswith(logging_metrics.LEFT_OUT)) == (
+        assert (reading["logger"], reading["message"].endswith(logging_metrics.OMITTED)) == (
             "sonoseek.datasets.folder",
             True,
         )
@@ -241,11 +242,11 @@ class TestLog:
         logging.getLogger("pydicom").warning("Invalid value for PN: 'MEIER^ANNA'")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = logging_metrics._warned  # type: ignore[assignment]  # the context puts the old one back
+            warnings.showwarning = logging_metrics._log_warning  # type: ignore[assignment]  # the context puts the old one back
             warnings.warn("Invalid value for VR UI: 'MEIER^ANNA'", UserWarning, stacklevel=1)
         notice, warning = lines()
         assert (notice["logger"], notice["level"]) == ("pydicom", "warning")
-        assert warning["message"].startswith("UserWarning at test_web_keeping.py:")
+        assert warning["message"].startswith("UserWarning at test_web_retention.py:")
         assert "MEIER" not in json.dumps([notice, warning])
 
 
@@ -255,8 +256,8 @@ def test_answers_do_not_wait_for_an_acknowledgement() -> None:
         assert found.proto == socket.IPPROTO_TCP
 
 
-def test_shelves_can_be_tidied_from_another_thread(room: Room) -> None:
-    threads = [threading.Thread(target=room.tidy) for _ in range(8)]
+def test_caches_can_be_expired_from_another_thread(app_state: AppState) -> None:
+    threads = [threading.Thread(target=app_state.expire) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

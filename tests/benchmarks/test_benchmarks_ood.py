@@ -6,15 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.out_of_distribution.drawings import STRANGERS, make_stranger
 from sonoseek.core import InvalidValueError, NotFoundError, Scan
 from sonoseek.datasets.phantom import PhantomDataset
-from sonoseek.encoder import load_bundle, ood_score, open_encoder, predict, to_input
+from sonoseek.encoder import encode_scan, load_bundle, ood_score, open_encoder, predict
 from sonoseek.encoder.bundle import FAST_BUNDLE
-from sonoseek.encoder.manifest import NoveltyPart
+from sonoseek.encoder.manifest import OODPart
 from sonoseek.encoder.ood import distances
-from sonoseek.evaluate.ood import DIRECTIONS, LEVEL, find_novelty, fit_novelty
-from sonoseek.evaluate.strangers import STRANGERS, make_stranger
-from sonoseek.preprocessing import preprocess
+from sonoseek.evaluate.ood import DIRECTIONS, LEVEL, fit_ood, fit_ood_model
 
 TURNED = {"inverted scan", "upside-down scan", "sideways scan"}
 SPECKLED = {"heart", "fetal head", "vessel"}
@@ -44,7 +43,7 @@ def drawn(count, *, dim=20, seed=0, spread=0.2):
 
 class TestTheFit:
     def test_it_keeps_about_the_share_that_it_promises(self):
-        novelty = find_novelty(drawn(400), drawn(300, seed=1))
+        novelty = fit_ood_model(drawn(400), drawn(300, seed=1))
         kept = np.mean(distances(novelty, drawn(4000, seed=2)) <= novelty.threshold)
         assert LEVEL - 0.02 < kept < 1
         away = drawn(100, seed=3)[:, ::-1]
@@ -52,7 +51,7 @@ class TestTheFit:
 
     def test_few_validation_scans_put_the_border_at_the_farthest(self):
         few = drawn(20, seed=1)
-        novelty = find_novelty(drawn(400), few)
+        novelty = fit_ood_model(drawn(400), few)
         assert novelty.threshold == pytest.approx(distances(novelty, few).max())
 
     def test_it_is_the_shrunk_gaussian_s_distance(self):
@@ -61,20 +60,20 @@ class TestTheFit:
         train = drawn(60, dim=30)
         units = train / np.linalg.norm(train, axis=1, keepdims=True)
         model = LedoitWolf().fit(units)
-        novelty = find_novelty(train, drawn(20, dim=30, seed=1))
+        novelty = fit_ood_model(train, drawn(20, dim=30, seed=1))
         asked = drawn(10, dim=30, seed=2)
         expected = np.sqrt(model.mahalanobis(asked / np.linalg.norm(asked, axis=1, keepdims=True)))
         np.testing.assert_allclose(distances(novelty, asked), expected, rtol=1e-4)
 
     def test_only_the_widest_directions_are_kept(self):
-        written = fit_novelty(drawn(300, dim=150), drawn(20, dim=150, seed=1))
+        written = fit_ood(drawn(300, dim=150), drawn(20, dim=150, seed=1))
         assert len(written["variances"]) == DIRECTIONS
         assert written["scans"] == {"training": 300, "validation": 20}
 
     def test_scans_all_alike_are_no_trouble(self):
         alike = np.ones((20, 6))
-        novelty = find_novelty(alike, alike)
-        assert np.isfinite([novelty.threshold, novelty.rest, *novelty.variances]).all()
+        novelty = fit_ood_model(alike, alike)
+        assert np.isfinite([novelty.threshold, novelty.residual_variance, *novelty.variances]).all()
         assert distances(novelty, np.eye(6)[:1])[0] > novelty.threshold
 
     @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ class TestTheFit:
     )
     def test_what_cannot_be_fitted_is_said(self, train, validation, said):
         with pytest.raises(InvalidValueError, match=said):
-            fit_novelty(train, validation)
+            fit_ood(train, validation)
 
 
 @pytest.fixture(scope="module")
@@ -101,24 +100,24 @@ def encoder():
 @pytest.fixture(scope="module")
 def embed(encoder):
     def call(pictures):
-        return [encoder.encode(to_input(preprocess(Scan(pixels=p), encoder.bundle.recipe))[None]) for p in pictures]
+        return [encode_scan(encoder, Scan(pixels=p))[1] for p in pictures]
 
     return call
 
 
 @pytest.fixture(scope="module")
 def bundle(embed):
-    """The one that ships, with a novelty fitted on phantoms alone."""
+    """The one that ships, with an out-of-distribution model fitted on phantoms alone."""
     sides = [PhantomDataset(count=count, seed=seed) for count, seed in ((90, 7), (40, 41))]
     train, validation = (
         np.concatenate([s.embedding for s in embed(d.load(r.case_id).scans[0].pixels for r in d.records())])
         for d in sides
     )
-    part = msgspec.convert(fit_novelty(train, validation), NoveltyPart)
-    found = find_novelty(train, validation)
-    assert np.frombuffer(part.centre, "<f4").tolist() == found.centre.tolist()
-    assert np.frombuffer(part.directions, "<f4").tolist() == found.directions.ravel().tolist()
-    return replace(load_bundle(FAST_BUNDLE), novelty=found)
+    part = msgspec.convert(fit_ood(train, validation), OODPart)
+    found = fit_ood_model(train, validation)
+    assert np.frombuffer(part.mean, "<f4").tolist() == found.mean.tolist()
+    assert np.frombuffer(part.components, "<f4").tolist() == found.components.ravel().tolist()
+    return replace(load_bundle(FAST_BUNDLE), ood=found)
 
 
 @pytest.mark.parametrize("kind", sorted(set(STRANGERS) - TURNED - SPECKLED))

@@ -1,6 +1,6 @@
 """Other engines on the same archive, each in processes of its own: one builds, one asks, one adds a batch.
 
-A process runs as `python -m sonoseek.evaluate.scale.peers NAME STEP FOLDER`, with the archive described in
+A process runs as `python -m benchmarks.gallery.peers NAME STEP FOLDER`, with the archive described in
 `FOLDER/job.json`.
 """
 
@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.evaluate.scale.engines import PEERS, Peer, installed
-from sonoseek.evaluate.scale.measures import (
+from benchmarks.gallery import ROOT
+from benchmarks.gallery.engines import PEERS, Peer, installed
+from benchmarks.gallery.metrics import (
     K,
     count_flushes,
     memory_mib,
@@ -28,7 +29,7 @@ from sonoseek.evaluate.scale.measures import (
     size_mib,
     true_neighbours,
 )
-from sonoseek.evaluate.scale.vectors import MadeVectors, make_vectors, passes
+from benchmarks.gallery.vectors import MadeVectors, make_vectors, passes
 
 LONGEST_S = 3_600.0
 """A build or a series of searches that takes longer is given up."""
@@ -82,11 +83,13 @@ def measure_peer(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _command(name: str, step: str, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "sonoseek.evaluate.scale.peers", name, step, str(folder)]
+    return [sys.executable, "-m", "benchmarks.gallery.peers", name, step, str(folder.resolve())]
 
 
 def _run(name: str, step: str, folder: Path) -> None:
-    subprocess.run(_command(name, step, folder), check=True, capture_output=True, text=True, timeout=LONGEST_S)
+    subprocess.run(
+        _command(name, step, folder), check=True, capture_output=True, text=True, timeout=LONGEST_S, cwd=ROOT
+    )
 
 
 def _durable(name: str, folder: Path, kind: type[Peer]) -> str:

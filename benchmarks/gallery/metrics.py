@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gallery import ROOT
+
 K = 10
 
 
@@ -119,8 +121,8 @@ def count_flushes(command: Sequence[str], log: Path, *, longest_s: float = 3_600
     strace = shutil.which("strace")
     if strace is None:
         return None
-    tracing = [strace, "-f", "-qq", "-o", str(log), "-e", "trace=fsync,fdatasync"]
-    done = subprocess.run([*tracing, *command], check=False, capture_output=True, timeout=longest_s)
+    tracing = [strace, "-f", "-qq", "-o", str(log.resolve()), "-e", "trace=fsync,fdatasync"]
+    done = subprocess.run([*tracing, *command], check=False, capture_output=True, timeout=longest_s, cwd=ROOT)
     if done.returncode != 0:
         return None
     return len(re.findall(r"\b(?:fsync|fdatasync)\(", log.read_text(errors="replace")))

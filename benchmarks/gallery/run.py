@@ -1,4 +1,4 @@
-"""`bench gallery` itself: what is not measured yet, part by part, each kept as soon as it is finished."""
+"""The run itself: what is not measured yet, part by part, each written as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gallery.engines import PEERS
+from benchmarks.gallery.measure import measure_gallery
+from benchmarks.gallery.peers import measure_peer, write_job
+from benchmarks.gallery.report import draw_plot, machine, read_results, write_json, write_page
+from benchmarks.gallery.vectors import make_vectors
 from sonoseek.core import InvalidValueError
-from sonoseek.evaluate.scale.engines import PEERS
-from sonoseek.evaluate.scale.gallery import measure_gallery
-from sonoseek.evaluate.scale.peers import measure_peer, write_job
-from sonoseek.evaluate.scale.report import draw_plot, machine, read_results, write_json, write_page
-from sonoseek.evaluate.scale.vectors import make_vectors
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +59,7 @@ def bench_gallery(
         run = data["runs"].setdefault(str(size), {})
         if again or run.get("asked") != asked:
             run.clear()
-        command = f"sonoseek bench gallery --rows {size} --dims {dims} --queries {queries} --seed {seed}"
+        command = f"python -m benchmarks.gallery --rows {size} --dims {dims} --queries {queries} --seed {seed}"
         run |= {"asked": asked, "machine": machine(), "command": command}
         made = make_vectors(size, dims, seed)
         if "ours" not in run:
