@@ -92,7 +92,7 @@ class Gallery(ABC):
                 case whose files have changed.
 
         Raises:
-            InvalidValueError: an entry that cannot be kept; nothing was written.
+            InvalidValueError: an entry that cannot be stored; nothing was written.
         """
 
     @abstractmethod
@@ -184,8 +184,8 @@ class Gallery(ABC):
         """The scan itself and, for every case that owns it, that case's patient and group.
 
         Args:
-            scan_id: of the scan that asks; it need not be in the gallery.
-            patient_id: of the scan that asks, if it says: patients of this name are left out too, in every dataset.
+            scan_id: of the query scan; it need not be in the gallery.
+            patient_id: of the query scan, if known: patients of this name are left out too, in every dataset.
         """
 
     @abstractmethod
@@ -218,14 +218,14 @@ class Gallery(ABC):
         per_patient: bool = False,
         duplicate_threshold: float | None = None,
     ) -> SearchResult:
-        """The `k` most similar scans, by cosine; each one's similarity is exact, however it was found.
+        """The `k` most similar scans, by cosine; each one's similarity is exact.
 
         Args:
             embedding: float32 (D,), of the same bundle.
             k: at most this many; fewer only when fewer scans pass `where` and `exclude`. 0 for novelty alone.
             where: filter; the language is described in `sonoseek.gallery.filter.grammar`. None for no filter.
-            exclude: what must not answer; see `exclusion_for`.
-            novelty: also say how unusual the query is; costs a look at every scan even under a narrow filter.
+            exclude: scans to leave out; see `exclusion_for`.
+            novelty: also compute the novelty; costs a look at every scan even under a narrow filter.
             pictures: put each match's picture into it.
             per_patient: only the best scan of those that share a case, a patient or a group with each other.
             duplicate_threshold: a cosine, above 0 and at most 1: a scan at least this similar to a better one is a

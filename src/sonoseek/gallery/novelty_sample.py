@@ -87,22 +87,22 @@ class ReferenceSample:
         """
         if not self.places.size:
             return
-        found = self.unit @ unit.T
+        cosines = self.unit @ unit.T
         inside = np.flatnonzero((self.places >= at) & (self.places < at + len(unit)))
-        found[inside, self.places[inside] - at] = -np.inf
+        cosines[inside, self.places[inside] - at] = -np.inf
         if neighbours:
             few = min(NEIGHBOURS, len(unit))
-            top = np.argpartition(found, len(unit) - few, axis=1)[:, len(unit) - few :]
-            values = np.concatenate([self._best, np.take_along_axis(found, top, axis=1)], axis=1)
+            top = np.argpartition(cosines, len(unit) - few, axis=1)[:, len(unit) - few :]
+            values = np.concatenate([self._best, np.take_along_axis(cosines, top, axis=1)], axis=1)
             rows = np.concatenate([self._who, top + at], axis=1)
             order = np.argsort(-values, axis=1, kind="stable")[:, :NEIGHBOURS]
             self._best, self._who = np.take_along_axis(values, order, axis=1), np.take_along_axis(rows, order, axis=1)
         for number, related in enumerate(self._related):
             for places in related:
                 first, last = np.searchsorted(places, (at, at + len(unit)))
-                found[number, places[first:last] - at] = -np.inf
-        found[found >= self._lowest] = -np.inf
-        np.maximum(self._nearest, found.max(axis=1), out=self._nearest)
+                cosines[number, places[first:last] - at] = -np.inf
+        cosines[cosines >= self._lowest] = -np.inf
+        np.maximum(self._nearest, cosines.max(axis=1), out=self._nearest)
 
     @property
     def distances(self) -> NDArray[np.float32]:
@@ -125,14 +125,14 @@ def _related_places(
 ) -> list[list[NDArray[np.intp]]]:
     """Of each sampled scan, the places of the scans related to it, key by key; a key that many share is read once."""
     keys = ", ".join(sql for sql, _ in _KEYS.values())
-    found = connection.execute(
+    sampled = connection.execute(
         f"SELECT s.row_id, {keys} FROM scans s JOIN cases c USING (case_key) "  # noqa: S608  # constants
         "WHERE s.row_id IN (SELECT value FROM json_each(?)) ORDER BY s.row_id",
         (json.dumps(row_ids[places].tolist()),),
     ).fetchall()
     read: dict[tuple[str, str | int], NDArray[np.intp]] = {}
     related: list[list[NDArray[np.intp]]] = []
-    for _, *values in found:
+    for _, *values in sampled:
         mine = []
         for (kind, (_, sql)), value in zip(_KEYS.items(), values, strict=True):
             if value is None:

@@ -36,7 +36,7 @@ class GalleryEntry:
         embedding: float32 (D,), finite, not all zero, not normalised. Kept as float16 times a power of two: each
             number comes back within 2⁻¹¹ of its size (or 6e-8 of the largest number's).
         picture: JPEG of the scan (`encode_picture`), or None.
-        evidence: what the network said of the scan, packed (`sonoseek.encoder.pack_evidence`), or None: then a match
+        evidence: the scan's evidence map, packed (`sonoseek.encoder.pack_evidence`), or None: then a match
             with it cannot be explained on its own pixels.
         scan_shape: (H, W) of the scan in pixels.
         spacing_mm: (row, column) in millimetres, or None.
@@ -83,8 +83,8 @@ def check_embedding(embedding: Any, *, dimension: int | None = None) -> NDArray[
             all zero (it has no direction, so no cosine).
     """
     if not isinstance(embedding, np.ndarray) or embedding.ndim != 1 or embedding.dtype.kind != "f":
-        found = f"{getattr(embedding, 'dtype', type(embedding).__name__)} {getattr(embedding, 'shape', '')}"
-        raise InvalidValueError(f"the embedding is {found}; it must be float32 (D,). Pass Encoding.embedding[i].")
+        given = f"{getattr(embedding, 'dtype', type(embedding).__name__)} {getattr(embedding, 'shape', '')}"
+        raise InvalidValueError(f"the embedding is {given}; it must be float32 (D,). Pass Encoding.embedding[i].")
     if dimension is not None and embedding.shape[0] != dimension:
         raise InvalidValueError(
             f"the embedding has {embedding.shape[0]} numbers, the gallery holds {dimension} per scan. "
@@ -107,8 +107,8 @@ def check_embeddings(embeddings: Any, *, dimension: int) -> NDArray[np.float32]:
         InvalidValueError: not a matrix, or one of them as in `check_embedding`.
     """
     if not isinstance(embeddings, np.ndarray) or embeddings.ndim != 2 or embeddings.dtype.kind != "f":
-        found = f"{getattr(embeddings, 'dtype', type(embeddings).__name__)} {getattr(embeddings, 'shape', '')}"
-        raise InvalidValueError(f"the embeddings are {found}; they must be float32 (Q, D). Pass Encoding.embedding.")
+        given = f"{getattr(embeddings, 'dtype', type(embeddings).__name__)} {getattr(embeddings, 'shape', '')}"
+        raise InvalidValueError(f"the embeddings are {given}; they must be float32 (Q, D). Pass Encoding.embedding.")
     checked = [check_embedding(row, dimension=dimension) for row in embeddings]
     return np.stack(checked) if checked else np.empty((0, dimension), np.float32)
 
@@ -171,7 +171,7 @@ class VectorSearch:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What one search found.
+    """The result of one search.
 
     Attributes:
         matches: best first; equal similarities in the order of scan_id, dataset, case_id.
@@ -203,7 +203,7 @@ def search_result(
 
 @dataclass(frozen=True, kw_only=True)
 class AddResult:
-    """How many scans an `add` added, changed, found unchanged; and removed from cases that were given whole."""
+    """How many scans an `add` added, changed, left unchanged; and removed from cases that were given whole."""
 
     added: int = 0
     updated: int = 0

@@ -76,8 +76,8 @@ def find_problems(
     total = server.count(name, EVERYTHING)
     problems: list[str] = []
     done = 0
-    found = server.every(name, EVERYTHING, [*rows.ENTRY_FIELDS, "embedding"])
-    while block := list(islice(found, _TOGETHER)):
+    stored = server.every(name, EVERYTHING, [*rows.ENTRY_FIELDS, "embedding"])
+    while block := list(islice(stored, _TOGETHER)):
         pieces = read_pieces(server, f"{name}_kept", block, "pe")
         for row in block:
             problems += _about(row, pieces.get(rows.owner_of(row)), dimension)

@@ -161,7 +161,7 @@ class MilvusGallery(Gallery):
         evidence: bool = True,
     ) -> tuple[GalleryEntry, ...]:
         """See `Gallery.entries`."""
-        found = {
+        fetched = {
             row["key"]: row
             for field, texts in (
                 ("scan_id", list(scan_ids)),
@@ -169,7 +169,7 @@ class MilvusGallery(Gallery):
             )
             for row in self._server.among(self._name, field, texts, rows.ENTRY_FIELDS)
         }
-        return tuple(self._read(found.values(), pictures=pictures, evidence=evidence))
+        return tuple(self._read(fetched.values(), pictures=pictures, evidence=evidence))
 
     def count(self) -> int:
         """See `Gallery.count`."""
@@ -187,16 +187,16 @@ class MilvusGallery(Gallery):
         picked = drawn(keys, count, seed=seed)
         read: list[GalleryEntry] = []
         for start in range(0, len(picked), _FETCHED):
-            found = self._server.among(self._name, "key", picked[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            read += self._read(found, pictures=pictures, evidence=evidence)
+            fetched = self._server.among(self._name, "key", picked[start : start + _FETCHED], rows.ENTRY_FIELDS)
+            read += self._read(fetched, pictures=pictures, evidence=evidence)
         return tuple(sorted(read, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id)))
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         every = self._server.every(self._name, EVERYTHING, ["key", "dataset", "case_id", "scan_id"])
         keys = [key for *_, key in sorted((r["dataset"], r["case_id"], r["scan_id"], r["key"]) for r in every)]
         for start in range(0, len(keys), _FETCHED):
-            found = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            yield from self._read(found, pictures=True, evidence=True)
+            fetched = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
+            yield from self._read(fetched, pictures=True, evidence=True)
 
     def descriptor_counts(self) -> dict[str, dict[str, int]]:
         """See `Gallery.descriptor_counts`."""
@@ -264,7 +264,7 @@ class MilvusGallery(Gallery):
         return ExcludedCounts(scans=self.count(), same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
 
     def info(self) -> GalleryInfo:
-        """See `Gallery.info`. Milvus does not say what it takes; `bytes` is of vectors, graph and texts, worked out."""
+        """See `Gallery.info`. `bytes` is computed from vectors, graph and texts: Milvus does not report it."""
         from sonoseek.gallery.milvus.checks import describe
 
         return describe(self._server, self._name, location=self.location)

@@ -18,7 +18,7 @@ from sonoseek.gallery.milvus.server import MOST, Server
 from sonoseek.gallery.values import Exclusion, SearchResult, VectorSearch, search_result
 
 MORE = 10
-"""Hits beyond the `k` that are asked for: equal ones at the end are told apart here."""
+"""Hits beyond the `k` that are asked for: equal ones at the end are ordered here."""
 TOGETHER = 100
 """Queries in one request."""
 
@@ -83,16 +83,16 @@ class MilvusSearch:
         ]
 
     def nearest(
-        self, queries: NDArray[np.float32], found: Sequence[Sequence[Independent[MilvusHit]]] | None
+        self, queries: NDArray[np.float32], unfiltered: Sequence[Sequence[Independent[MilvusHit]]] | None
     ) -> list[Nearest]:
         """The nearest scans that are not excluded, whatever the filter.
 
         Args:
             queries: float32 (Q, D), of length 1.
-            found: what an unfiltered search has found already, or None.
+            unfiltered: the hits of an unfiltered search, or None.
         """
-        if found is not None and all(found):
-            near = [[hits[0].hit] for hits in found]
+        if unfiltered is not None and all(unfiltered):
+            near = [[hits[0].hit] for hits in unfiltered]
         else:
             near = self._near(queries, self.allowed, 1)
         return [self._nearest(query, hits) for query, hits in zip(queries, near, strict=True)]
@@ -117,17 +117,17 @@ class MilvusSearch:
     def _near(self, queries: NDArray[np.float32], expression: str, k: int) -> list[list[MilvusHit]]:
         """The `k` best rows of each query, exactly ranked; fewer only where fewer pass."""
         limit = k + MORE
-        found: list[list[MilvusHit]] = []
+        ranked: list[list[MilvusHit]] = []
         for start in range(0, len(queries), TOGETHER):
             block = queries[start : start + TOGETHER]
-            told = (
+            answers = (
                 self.server.search(self.name, block, expression, limit=limit, fields=rows.MATCH_FIELDS)
                 if limit <= MOST
                 else [[] for _ in block]
             )
-            for query, hits in zip(block, told, strict=True):
-                found.append(self._settled(query, hits, expression, k=k, limit=limit))
-        return found
+            for query, hits in zip(block, answers, strict=True):
+                ranked.append(self._settled(query, hits, expression, k=k, limit=limit))
+        return ranked
 
     def _settled(
         self, query: NDArray[np.float32], hits: list[dict[str, Any]], expression: str, *, k: int, limit: int
@@ -182,7 +182,9 @@ def read_pieces(
     import json
 
     wanted = {rows.owner_of(row): json.loads(row["content"]) for row in scans}
-    names = [f"{owner}/{kind}{number:04d}" for owner, told in wanted.items() for kind, number in _numbered(told, kinds)]
+    names = [
+        f"{owner}/{kind}{number:04d}" for owner, content in wanted.items() for kind, number in _numbered(content, kinds)
+    ]
     read: dict[str, Any] = {}
     for strong in (False, True):  # what an earlier request has seen is nearly always there already
         missing = [name for name in names if name not in read]
@@ -199,15 +201,15 @@ def read_pieces(
     return {owner_name: joined.get(owner_name, {}) for owner_name in wanted if owner_name not in lost}
 
 
-def _numbered(told: dict[str, Any], kinds: str) -> Iterable[tuple[str, int]]:
-    for kind, size in zip("pe", told["sizes"], strict=True):
+def _numbered(content: dict[str, Any], kinds: str) -> Iterable[tuple[str, int]]:
+    for kind, size in zip("pe", content["sizes"], strict=True):
         if kind in kinds:
             yield from ((kind, number) for number in range(-(-size // rows.PIECE)))
 
 
-def _ranked(query: NDArray[np.float32], found: Iterable[dict[str, Any]]) -> list[MilvusHit]:
+def _ranked(query: NDArray[np.float32], candidates: Iterable[dict[str, Any]]) -> list[MilvusHit]:
     """Rows as hits, best first by exact cosine, equal ones by scan_id, dataset and case_id."""
-    listed = list(found)
+    listed = list(candidates)
     if not listed:
         return []
     unit = np.array([row.pop("embedding") for row in listed], np.float32)

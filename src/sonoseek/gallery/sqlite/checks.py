@@ -66,15 +66,15 @@ def describe(connection: sqlite3.Connection, path: Path, *, index: Index) -> Gal
 def largest_patients(connection: sqlite3.Connection) -> tuple[PatientShare, ...]:
     """See `Gallery.largest_patients`."""
     totals = dict(connection.execute("SELECT dataset, count(*) FROM cases GROUP BY dataset"))
-    found = connection.execute(  # with max(), SQLite takes the other columns from the row that has it
-        """SELECT dataset, patient_id, max(held) FROM (
-            SELECT dataset, patient_id, count(*) AS held FROM cases
+    largest = connection.execute(  # with max(), SQLite takes the other columns from the row that has it
+        """SELECT dataset, patient_id, max(owned) FROM (
+            SELECT dataset, patient_id, count(*) AS owned FROM cases
             WHERE patient_id IS NOT NULL GROUP BY patient_id, dataset
-        ) GROUP BY dataset ORDER BY max(held) DESC"""
+        ) GROUP BY dataset ORDER BY max(owned) DESC"""
     )
     return tuple(
-        PatientShare(dataset=dataset, patient_id=patient_id, cases=held, total=totals[dataset])
-        for dataset, patient_id, held in found
+        PatientShare(dataset=dataset, patient_id=patient_id, cases=owned, total=totals[dataset])
+        for dataset, patient_id, owned in largest
     )
 
 
@@ -117,14 +117,14 @@ def find_problems(
     )
     problems: list[str] = []
     for check in checks:
-        found: list[str] = []
+        sentences: list[str] = []
         try:
-            found.extend(check)
+            sentences.extend(check)
         except (sqlite3.Error, GalleryError, ValueError, KeyError, TypeError) as error:
-            found.append(f"a check could not be finished: {error}")
-        problems += found[:_MOST]
-        if len(found) > _MOST:
-            problems.append(f"… and {len(found) - _MOST} more of this kind")
+            sentences.append(f"a check could not be finished: {error}")
+        problems += sentences[:_MOST]
+        if len(sentences) > _MOST:
+            problems.append(f"… and {len(sentences) - _MOST} more of this kind")
     return tuple(dict.fromkeys(problems))
 
 
@@ -147,11 +147,11 @@ def _references(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _descriptors(connection: sqlite3.Connection) -> Iterator[str]:
-    for dataset, case_id, told in connection.execute(
+    for dataset, case_id, text in connection.execute(
         "SELECT dataset, case_id, descriptors FROM cases WHERE descriptors IS NOT NULL"
     ):
         try:
-            read_descriptors(told)
+            read_descriptors(text)
         except GalleryError as error:
             yield f"case {case_id!r} of {dataset!r}: {error}"
 
@@ -241,8 +241,8 @@ def _pictures(connection: sqlite3.Connection, on_progress: Callable[[int, int], 
     from sonoseek.gallery.pictures import picture_problem  # OpenCV is loaded only here
 
     (total,) = connection.execute("SELECT count(*) FROM scans").fetchone()
-    found = connection.execute("SELECT s.scan_id, p.jpeg FROM scans s LEFT JOIN pictures p USING (row_id)")
-    for done, (scan_id, jpeg) in enumerate(found, start=1):
+    pictures = connection.execute("SELECT s.scan_id, p.jpeg FROM scans s LEFT JOIN pictures p USING (row_id)")
+    for done, (scan_id, jpeg) in enumerate(pictures, start=1):
         problem = "is missing" if jpeg is None else picture_problem(jpeg)
         if problem is not None:
             yield f"scan {scan_id}: its picture {problem}"

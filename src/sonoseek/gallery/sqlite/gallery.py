@@ -155,11 +155,11 @@ class SqliteGallery(Gallery):
         select = rows.select_entries(pictures=pictures, evidence=evidence)
         wanted = f"WHERE s.row_id IN ({rows.SELECT_BY_SCAN} UNION {rows.SELECT_BY_CASE})"
         with self._connections.snapshot() as connection:
-            found = connection.execute(
+            fetched = connection.execute(
                 f"{select} {wanted} {rows.ENTRY_ORDER}",
                 (json.dumps(list(scan_ids)), json.dumps(list(cases))),
             )
-            return tuple(rows.read_entry(row) for row in found)
+            return tuple(rows.read_entry(row) for row in fetched)
 
     def count(self) -> int:
         """See `Gallery.count`."""
@@ -177,8 +177,8 @@ class SqliteGallery(Gallery):
         """See `Gallery.sample`."""
         select = rows.select_entries(pictures=pictures, evidence=evidence)
         with self._connections.snapshot() as connection:
-            found = [number for (number,) in connection.execute("SELECT row_id FROM scans ORDER BY row_id")]
-            picked = drawn(found, count, seed=seed)
+            row_ids = [row_id for (row_id,) in connection.execute("SELECT row_id FROM scans ORDER BY row_id")]
+            picked = drawn(row_ids, count, seed=seed)
             wanted = "WHERE s.row_id IN (SELECT value FROM json_each(?))"
             return tuple(
                 rows.read_entry(row)
@@ -260,7 +260,7 @@ class SqliteGallery(Gallery):
 
     @contextmanager
     def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """A transaction that writes, and the number of the state it makes: kept whole, or undone whole."""
+        """A transaction that writes, and the number of the state it makes: committed or undone as a whole."""
         with self._file.writer() as connection:
             connection.execute("BEGIN IMMEDIATE")
             seq = current_state(connection).seq + 1

@@ -53,17 +53,17 @@ def build_index(
     unit = np.empty((row_ids.size if exact else 0, dimension), np.float32)
     inverted = None if exact else _trained(connection, row_ids, dimension=dimension)
     at = 0
-    for found, block in _steps(connection, dimension=dimension):
-        if not np.array_equal(found, row_ids[at : at + found.size]):
+    for block_ids, block in _steps(connection, dimension=dimension):
+        if not np.array_equal(block_ids, row_ids[at : at + block_ids.size]):
             raise GalleryError("scans and their index disagree; run `sonoseek index verify` on the gallery.")
         if not np.isfinite(block).all():
             raise GalleryError("an embedding holds NaN or is all zero; run `sonoseek index verify` on the gallery.")
         if inverted is None:
-            unit[at : at + found.size] = block
+            unit[at : at + block_ids.size] = block
         else:
             inverted.add(block)
         sample.see(at, block, neighbours=inverted is not None)
-        at += found.size
+        at += block_ids.size
     recall = 1.0
     if inverted is not None:
         recall = inverted.calibrate(sample.unit, sample.neighbours, candidates=candidates_for(NEIGHBOURS))

@@ -116,7 +116,7 @@ def save_index(database: Path, index: SearchIndex) -> bool:
 
 
 def load_index(database: Path, *, gallery_id: str, dimension: int) -> SearchIndex | None:
-    """The cache, if it is there, whole, and of this gallery; else None. Of which state it is, it says itself."""
+    """The cache, if it is there, whole, and of this gallery; else None. Its `state` may be an earlier one."""
     path = cache_path(database)
     try:
         return _read(path, database, gallery_id=gallery_id, dimension=dimension)

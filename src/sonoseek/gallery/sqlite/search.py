@@ -26,9 +26,9 @@ from sonoseek.gallery.sqlite.versions import Changes, State, column, read_unit
 from sonoseek.gallery.values import Exclusion
 
 _REMEMBERED = 8
-"""Filters whose selections are kept; each takes about four bytes per scan that passes it."""
+"""Filters whose selections are cached; each takes about four bytes per scan that passes it."""
 NARROW = 16_384
-"""Scans. A filter of an inverted file that leaves no more has their vectors kept at hand, four bytes a number."""
+"""Scans. A filter of an inverted file that leaves no more has their vectors cached, four bytes a number."""
 SMALL = 1_000
 """Scans. A smaller cache is made anew with every change."""
 TOLERATED = 0.1
@@ -95,14 +95,14 @@ class Snapshot:
     def follow(self, changes: Changes, state: State) -> Snapshot:
         """A later state, from what changed since this one."""
         gone = np.concatenate([changes.row_ids, changes.removed])
-        kept = ~np.isin(self.fresh_ids, gone)
-        ids = np.concatenate([self.fresh_ids[kept], changes.row_ids])
+        unchanged = ~np.isin(self.fresh_ids, gone)
+        ids = np.concatenate([self.fresh_ids[unchanged], changes.row_ids])
         order = np.argsort(ids)
         return replace(
             self,
             state=state,
             fresh_ids=ids[order],
-            fresh=np.concatenate([self.fresh[kept], changes.unit])[order],
+            fresh=np.concatenate([self.fresh[unchanged], changes.unit])[order],
             masked=np.union1d(self.masked, self.index.places_of(gone)),
             fresh_selections={},
         )
@@ -127,13 +127,13 @@ class Snapshot:
 
     def excluded(self, connection: sqlite3.Connection, exclude: Exclusion | None) -> Excluded:
         """Rows that an exclusion, and the changes, take out."""
-        found: set[int] = set()
+        row_ids: set[int] = set()
         if exclude is not None:
             for sql, names in rows.select_excluded(exclude):
-                found.update(row_id for (row_id,) in connection.execute(sql, (names,)))
-        if not found:
+                row_ids.update(row_id for (row_id,) in connection.execute(sql, (names,)))
+        if not row_ids:
             return Excluded(indexed=self.masked, fresh=np.empty(0, np.intp))
-        ids = np.fromiter(found, np.int64, len(found))
+        ids = np.fromiter(row_ids, np.int64, len(row_ids))
         places = self.index.places_of(ids)
         return Excluded(
             indexed=np.union1d(self.masked, places) if self.masked.size else places,
@@ -170,16 +170,16 @@ class Snapshot:
             k: how many.
             where: filter, or None.
             excluded: of `excluded`.
-            novelty: also say how near the nearest rows of the whole gallery are; else `RankedRows.nearest` is −inf.
+            novelty: also find the nearest rows of the whole gallery; else `RankedRows.nearest` is −inf.
         """
         selection = None if where is None else self.selection(connection, where)
-        step = max(1, exact.HELD // max(1, self.index.row_ids.size)) if self.index.inverted is None else len(queries)
-        found: list[RankedRows] = []
+        step = max(1, exact.AT_ONCE // max(1, self.index.row_ids.size)) if self.index.inverted is None else len(queries)
+        results: list[RankedRows] = []
         for start in range(0, len(queries), max(1, step)):
             block = queries[start : start + step]
             seek = self._by_product if self.index.inverted is None else self._by_lists
-            found += seek(connection, block, k=k, selection=selection, excluded=excluded, novelty=novelty)
-        return found
+            results += seek(connection, block, k=k, selection=selection, excluded=excluded, novelty=novelty)
+        return results
 
     def _by_product(
         self,
@@ -196,7 +196,7 @@ class Snapshot:
         places = None if selection is None else selection[0].rows
         narrow = places is not None and not novelty and places.size * exact.GATHER < unit.shape[0]
         products = None if narrow else exact.products(unit, queries, without=excluded.indexed)
-        found = []
+        results = []
         for number, query in enumerate(queries):
             if products is None:
                 assert places is not None  # noqa: S101
@@ -213,8 +213,8 @@ class Snapshot:
                     nearest = Nearest(best, best)
                 else:
                     nearest = exact.nearest_cosines(unit, query, products[number], lowest=self.lowest)
-            found.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
-        return found
+            results.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
+        return results
 
     def _by_lists(
         self,
@@ -238,12 +238,12 @@ class Snapshot:
             near = ranked
         else:
             near = self._ranked(connection, queries, 1, None, excluded)
-        found = []
+        results = []
         for number, query in enumerate(queries):
             ids, cosines = (np.empty(0, np.int64), np.empty(0)) if ranked is None else ranked[number]
             nearest = Nearest() if near is None else self._nearest(connection, query, near[number][1], excluded)
-            found.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
-        return found
+            results.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
+        return results
 
     def _nearest(
         self,
@@ -379,7 +379,7 @@ def _passing(
     return column(connection.execute(sql, (json.dumps(among.tolist()), *parameters)))
 
 
-def _remember(kept: dict[str, Any], where: str, value: Any) -> None:
-    if len(kept) >= _REMEMBERED:
-        kept.clear()
-    kept[where] = value
+def _remember(cache: dict[str, Any], where: str, value: Any) -> None:
+    if len(cache) >= _REMEMBERED:
+        cache.clear()
+    cache[where] = value
