@@ -277,12 +277,12 @@ def page(measured: dict[str, Any]) -> str:
         "## Copies found",
         "| change | scans | found | half it was chosen on | half it was confirmed on |\n|---|---|---|---|---|\n"
         + "\n".join(row(name, each) for name, each in copies.items() if name not in OUTSIDE),
-        "Not promised, measured to say so:",
+        "Not promised, measured for completeness:",
         "| change | scans | found | half it was chosen on | half it was confirmed on |\n|---|---|---|---|---|\n"
         + "\n".join(row(name, copies[name]) for name in OUTSIDE),
         "## Other scans taken for a copy",
-        "Each scan is compared with every kept scan of another group (BUSI), patient (BUS-BRA) or dataset.",
-        "| asked, in | scans | taken for one | half it was chosen on | half it was confirmed on | least bits |\n"
+        "Each scan is compared with every stored scan of another group (BUSI), patient (BUS-BRA) or dataset.",
+        "| query, in | scans | taken for one | half it was chosen on | half it was confirmed on | least bits |\n"
         "|---|---|---|---|---|---|\n"
         + "\n".join(f"{row(name, each)} {each['all']['nearest']} |" for name, each in others.items()),
         "## BUSI's own groups",

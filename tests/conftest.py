@@ -62,9 +62,9 @@ def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sonoseek.networks.tiny import TinyBackbone
     from sonoseek.networks.two_readings import TwoReadings
     from sonoseek.preprocessing import PreprocessingRecipe
-    from sonoseek.training.export import BundleFacts, export_bundle
+    from sonoseek.training.export import BundleMetadata, export_bundle
 
-    facts = BundleFacts(
+    metadata = BundleMetadata(
         name="marking",
         version="1",
         classes=("normal", "benign", "malignant"),
@@ -82,4 +82,4 @@ def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = TwoReadings(LesionPoolingNetwork(TinyBackbone(), embedding_dim=16)).eval()
     with torch.no_grad():
         network.head.weight *= 20  # untrained logits hardly differ
-    return export_bundle(network, folder=tmp_path_factory.mktemp("marking"), facts=facts)
+    return export_bundle(network, folder=tmp_path_factory.mktemp("marking"), metadata=metadata)

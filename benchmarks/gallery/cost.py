@@ -112,7 +112,7 @@ def estimate(engine: str, scans: int) -> Estimate:
     elif engine in ("milvus", "milvus, mapped"):
         index, memory = "HNSW float32", float(scans) * (4 * DIMENSION + HNSW_LINKS_BYTES + MILVUS_TEXTS_BYTES)
         disk = memory + scans * shown * BASE64
-        if engine == "milvus":  # it loads what it serves, pictures too, unless it is told to map them
+        if engine == "milvus":  # it loads what it serves, pictures too, unless it is set to map them
             memory = disk
         milliseconds = MILVUS_MS + MILVUS_SEARCH_MS * max(0.0, 0.17 * (math.log10(scans) - 6))
     else:
@@ -133,17 +133,17 @@ def storage_table() -> str:
     ]
     for scans in SIZES:
         for engine in ("sqlite", "milvus", "milvus, mapped"):
-            found = estimate(engine, scans)
+            row = estimate(engine, scans)
             shown = scans * (PICTURE_BYTES + EVIDENCE_BYTES) / GIB
             cells = (
                 f"{scans:,}",
                 engine,
-                found.index,
-                _short(found.disk_bytes / GIB),
+                row.index,
+                _short(row.disk_bytes / GIB),
                 _short(shown),
-                _short(found.ram_bytes / GIB),
-                _short(found.search_ms),
-                _short(found.usd_per_month),
+                _short(row.ram_bytes / GIB),
+                _short(row.search_ms),
+                _short(row.usd_per_month),
             )
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

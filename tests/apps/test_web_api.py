@@ -183,7 +183,7 @@ class TestQuery:
     def test_what_is_no_form_is_refused(self, client: TestClient, scans: list[Path]) -> None:
         assert "send a form" in detail(client.post("/api/query", content=scans[0].read_bytes()), 415)
         assert "send a form" in detail(client.post("/api/query", json={"k": 3}), 415)
-        assert "ask with files" in detail(client.post("/api/query", data={"k": "3"}), 422)
+        assert "query with files" in detail(client.post("/api/query", data={"k": "3"}), 422)
         wrong = client.post("/api/query", files={"scan": ("a.png", scans[0].read_bytes())})
         assert "files go into 'file'" in detail(wrong, 422)
         wrong = client.post("/api/uploads", files={"scan": ("a.png", scans[0].read_bytes())})
@@ -195,7 +195,7 @@ class TestQuery:
     def test_media_types_and_character_sets_as_clients_write_them(self, client: TestClient) -> None:
         form = b'--X\r\nContent-Disposition: form-data; name="k"\r\n\r\n1\r\n--X--\r\n'
         for kind, status, said in (
-            ("Multipart/Form-Data; boundary=X", 422, "ask with files"),  # the type's case means nothing: it is read
+            ("Multipart/Form-Data; boundary=X", 422, "query with files"),  # the type's case means nothing: it is read
             ("multipart/form-data; boundary=X; charset=undefined", 400, "UTF-8"),
             ("multipart/form-data", 400, "boundary"),
             ("multipart/mixed; boundary=X", 415, "send a form"),

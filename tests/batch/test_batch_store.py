@@ -111,7 +111,7 @@ class TestStore:
     def test_it_is_there_when_it_is_opened_again(self, tmp_path: Path) -> None:
         first = JobStore(tmp_path)
         job = first.create("evaluate", title="ünï", options={"k": 3, "where": None})
-        first.keep(job.job_id, "a", outcome={})
+        first.add_row(job.job_id, "a", outcome={})
         first.close()
         again = JobStore(tmp_path)
         assert (again.get(job.job_id).title, again.get(job.job_id).options) == ("ünï", {"k": 3, "where": None})

@@ -1,4 +1,4 @@
-"""Made-up archives, the measures of `python -m benchmarks.gallery`, its page, and what scale costs."""
+"""Synthetic archives, the measures of `python -m benchmarks.gallery`, its page, and what scale costs."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.gallery import cost, engines, report
 from benchmarks.gallery import run as bench_run
-from benchmarks.gallery.metrics import score_answers, true_neighbours
+from benchmarks.gallery.metrics import score_results, true_neighbours
 from benchmarks.gallery.peers import measure_peer, write_job
 from benchmarks.gallery.run import bench_gallery
 from benchmarks.gallery.vectors import BLOCK, FILTERS, intrinsic_dimension, make_vectors, passes
@@ -69,13 +69,13 @@ def test_recall_counts_what_a_wrong_index_misses() -> None:
     brute = np.argsort(-(queries.astype(np.float64) @ unit.T.astype(np.float64)), axis=1)[:, :10]
     truth = true_neighbours(vectors, queries)
     assert (truth == brute).mean() > 0.99
-    assert score_answers(truth.tolist(), truth) == {"recall": 1.0, "violations": 0, "short": 0}
-    odd = [[row for row in found if row % 2] for found in truth.tolist()]  # an index that lost every even row
-    score = score_answers(odd, truth)
+    assert score_results(truth.tolist(), truth) == {"recall": 1.0, "violations": 0, "short": 0}
+    odd = [[row for row in measured if row % 2] for measured in truth.tolist()]  # an index that lost every even row
+    score = score_results(odd, truth)
     assert 0.2 < score["recall"] < 0.8
     assert score["short"] >= 19
     allowed = passes(flags, "half")
-    score = score_answers(truth.tolist(), true_neighbours(vectors, queries, allowed=allowed), allowed=allowed)
+    score = score_results(truth.tolist(), true_neighbours(vectors, queries, allowed=allowed), allowed=allowed)
     assert score["violations"] == int((~allowed[truth]).sum()) > 0
     assert score["recall"] < 1
 
@@ -86,16 +86,16 @@ def test_truth_is_short_where_few_rows_may_answer() -> None:
     allowed[[3, 7]] = True
     truth = true_neighbours(vectors, vectors[:2], allowed=allowed)
     assert set(truth[0].tolist()) == {3, 7, -1}
-    assert score_answers([[3, 7], [7]], truth, allowed=allowed) == {"recall": 0.75, "violations": 0, "short": 1}
+    assert score_results([[3, 7], [7]], truth, allowed=allowed) == {"recall": 0.75, "violations": 0, "short": 1}
 
 
 def test_a_small_archive_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    told: list[tuple[str, int, int]] = []
-    bench_gallery([2_000], tmp_path, queries=10, peers=False, on_progress=lambda *what: told.append(what))
+    steps: list[tuple[str, int, int]] = []
+    bench_gallery([2_000], tmp_path, queries=10, peers=False, on_progress=lambda *what: steps.append(what))
     data = json.loads((tmp_path / "gallery.json").read_text())
     run = data["runs"]["2000"]
-    assert told[-1] == ("gallery of 2,000", 2_000, 2_000)
+    assert steps[-1] == ("gallery of 2,000", 2_000, 2_000)
     numbers = run["ours"].get("exact") or run["ours"]["auto"]
     assert numbers["recall"]["plain"] == {"recall": 1.0, "violations": 0, "short": 0}
     assert all(score["violations"] == score["short"] == 0 for score in numbers["recall"].values())
@@ -123,10 +123,10 @@ def test_a_peer_that_is_not_installed_is_said_to_be(tmp_path: Path, monkeypatch:
 def test_a_peer_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     write_job(make_vectors(1_000, 32), tmp_path, queries=5)
-    found = measure_peer("faiss Flat", tmp_path)
-    assert found["recall"] == found["one_recall"] == 1.0
-    assert found["build_s"] >= 0
-    assert found["disk_mib"] > 0.1
+    measured = measure_peer("faiss Flat", tmp_path)
+    assert measured["recall"] == measured["one_recall"] == 1.0
+    assert measured["build_s"] >= 0
+    assert measured["disk_mib"] > 0.1
     assert not (tmp_path / "peer").exists()
 
 

@@ -43,7 +43,7 @@ NOT_RUN = {
     r"tensorboard ": "starts a server",
     r"curl ": "asks a server; tests/apps/test_web_jobs.py sends the same",
     r"export SONOSEEK_TOKEN=": "a shell's substitution; tests/apps/test_web_hostile.py gives tokens",
-    r"python benchmarks/": "measures for minutes",
+    r"python (benchmarks/|-m benchmarks)": "measures for minutes",
 }
 """Start of a command → why it does not run here."""
 ALSO = {

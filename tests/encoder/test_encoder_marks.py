@@ -98,11 +98,11 @@ def both(marking_bundle, tmp_path_factory):
     torch = pytest.importorskip("torch")
     from sonoseek.networks.lesion_pooling import LesionPoolingNetwork
     from sonoseek.networks.tiny import TinyBackbone
-    from sonoseek.training.export import BundleFacts, export_bundle
+    from sonoseek.training.export import BundleMetadata, export_bundle
 
     folder = tmp_path_factory.mktemp("both")
     marking = load_bundle(marking_bundle)
-    facts = BundleFacts(
+    metadata = BundleMetadata(
         name="plain",
         version="1",
         classes=marking.classes,
@@ -117,7 +117,7 @@ def both(marking_bundle, tmp_path_factory):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network = LesionPoolingNetwork(TinyBackbone(), embedding_dim=8).eval()
-    plain = export_bundle(network, folder=folder / "plain", facts=facts)
+    plain = export_bundle(network, folder=folder / "plain", metadata=metadata)
     whole = write_ensemble(folder / "both", [marking_bundle, plain], name="both", version="1", norms=[1.0, 2.0])
     return open_encoder(whole, threads=1), open_encoder(plain, threads=1)
 

@@ -17,15 +17,8 @@ from sonoseek.encoder import OODModel, calibrated, predict
 from sonoseek.encoder.seen import hash_bytes, training_scans
 from sonoseek.evaluate import archive_fit
 from sonoseek.evaluate.archive_cases import ArchiveCases, collect_cases, group_scans
-from sonoseek.evaluate.archive_fit import (
-    BIAS_SD,
-    FEWEST_CASES,
-    TEMPERATURE_SD,
-    calibrate_archive,
-    calibrate_cases,
-    carried_threshold,
-    fit_scaling,
-)
+from sonoseek.evaluate.archive_fit import FEWEST_CASES, calibrate_archive, calibrate_cases
+from sonoseek.evaluate.archive_scaling import BIAS_SD, TEMPERATURE_SD, carried_threshold, fit_scaling
 from sonoseek.evaluate.calibrate import softmax
 from sonoseek.gallery import create_gallery
 

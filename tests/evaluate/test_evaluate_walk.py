@@ -11,7 +11,7 @@ from tiny_world import CACHE, CLASSES, TinyDataset, TinyProtocol, walk
 
 from sonoseek.core import ResultsError
 from sonoseek.evaluate import SYSTEMS, evaluate, open_context, rescore
-from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED, condition
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED, corruption
 from sonoseek.evaluate.files import (
     CASES,
     ROWS,
@@ -249,7 +249,7 @@ def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", [c.name for c in CORRUPTIONS])
 def test_every_condition_changes_a_scan_in_the_same_way_every_time(name: str) -> None:
     scan = TinyDataset().load("case 5").scans[0]
-    changed = condition(name).apply(scan)
+    changed = corruption(name).apply(scan)
     assert changed.scan_id != scan.scan_id
-    assert condition(name).apply(scan).scan_id == changed.scan_id
+    assert corruption(name).apply(scan).scan_id == changed.scan_id
     assert scan.pixels.shape == (96, 96)

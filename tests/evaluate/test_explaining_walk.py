@@ -74,24 +74,26 @@ def figures(measured: Path) -> dict[str, Any]:
 
 def test_rows_of_every_scan_and_method(measured: Path) -> None:
     (rows,) = read_systems(measured / MAPS, MapRow).values()
-    verdicts = [row for row in rows if row.target == "verdict"]
-    scans = {row.scan for row in verdicts}
-    assert {(row.scan, row.method) for row in verdicts} >= {(s, m) for s in scans for m in ("class_evidence", "centre")}
-    slow = {row.scan for row in verdicts if row.method == "rise"}
+    predictions = [row for row in rows if row.target == "prediction"]
+    scans = {row.scan for row in predictions}
+    assert {(row.scan, row.method) for row in predictions} >= {
+        (s, m) for s in scans for m in ("class_evidence", "centre")
+    }
+    slow = {row.scan for row in predictions if row.method == "rise"}
     assert 1 <= len(slow) <= 3
-    for row in verdicts:
+    for row in predictions:
         assert np.isfinite(row.insertion) == (row.scan in slow)
         if row.label == "normal":
             assert np.isnan(row.inside)
         else:
             assert 0 <= row.inside <= row.with_shadow <= 1 + 1e-9
-    own = [row for row in verdicts if row.method == "class_evidence"]
+    own = [row for row in predictions if row.method == "class_evidence"]
     assert max(row.error for row in own) < 1e-4
     assert {row.label for row in rows if row.target == "truth"} == {"benign", "malignant"}
 
 
 def test_our_maps_are_on_the_lesions_and_the_floors_are_not(measured: Path) -> None:
-    told = figures(measured)["maps"]["verdict"]
+    told = figures(measured)["maps"]["prediction"]
     assert told["class_evidence"]["inside"]["mean"] > 2 * told["centre"]["inside"]["mean"]
     assert told["class_evidence"]["iou"]["mean"] > told["random"]["iou"]["mean"]
 

@@ -271,7 +271,7 @@ def test_what_becomes_of_strangers_follows_the_manifest(finished):
     with_it = section(model_card({**manifest, "ood": fitted}, parameters=1), "Limits")
     without = section(model_card({k: v for k, v in manifest.items() if k != "ood"}, parameters=1), "Limits")
     assert "mostly get no prediction" in with_it
-    assert "strangers.md" in with_it
+    assert "out-of-distribution.md" in with_it
     assert "get a prediction too" not in with_it
     assert "get a prediction too" in without
     assert "mostly get no prediction" not in without

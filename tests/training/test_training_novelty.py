@@ -10,11 +10,11 @@ from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder import load_bundle, ood_score, open_encoder
 from sonoseek.evaluate.ood import fit_ood, fit_ood_model
 from sonoseek.training.building import build_network
-from sonoseek.training.export import BundleFacts, export_bundle
+from sonoseek.training.export import BundleMetadata, export_bundle
 
 
 def test_a_fitted_ood_model_travels_in_the_bundle(tiny_recipe, tmp_path):
-    facts = BundleFacts(
+    metadata = BundleMetadata(
         name="tiny",
         version="1",
         classes=PATHOLOGIES,
@@ -32,8 +32,8 @@ def test_a_fitted_ood_model_travels_in_the_bundle(tiny_recipe, tmp_path):
     with torch.inference_mode():
         embeddings = network.eval()(torch.from_numpy(canvases))[1].numpy()
     part = fit_ood(embeddings[:12], embeddings[12:])
-    without = export_bundle(network, folder=tmp_path / "without", facts=facts)
-    folder = export_bundle(network, folder=tmp_path / "with", facts=replace(facts, ood=part))
+    without = export_bundle(network, folder=tmp_path / "without", metadata=metadata)
+    folder = export_bundle(network, folder=tmp_path / "with", metadata=replace(metadata, ood=part))
     assert load_bundle(without).ood is None
     assert "ood" not in (without / "bundle.json").read_text()  # no key without a fit
     bundle, fitted = load_bundle(folder), fit_ood_model(embeddings[:12], embeddings[12:])

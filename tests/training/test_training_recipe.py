@@ -94,10 +94,13 @@ def test_a_recipe_may_be_another_but_for_what_it_says(tmp_path):
         ("[augmentation]\ngrain = 0.5\n", "grain"),
         ("[optimiser]\nviews = 1\n", "set views = 2 or instance = 0"),
         ("[optimiser]\nviews = 3\n", "must be 1 or 2"),
-        ("[augmentation]\nresolution = 0.7\n", "resolution and shrink must be at most 0.5"),
+        ("[augmentation]\nresolution = 0.7\n", "augmentation.resolution is 0.7; it must lie in 0 … 0.5"),
         ("[loss]\nconflicts = 'forget'\n", "forget"),
         ("[teacher]\nweight = 1.5\n", "must lie in 0 … 1"),
         ("[augmentation]\nclose_up = -0.5\n", "must not be negative"),
+        ("share = 0.0\n", "datasets.share is 0.0; it must be positive"),
+        ("[optimiser]\nbatch = 1\n", "optimiser.batch is 1; it must be at least 2"),
+        ("[optimiser]\nwarmup = 1.0\n", "optimiser.warmup is 1.0; it must lie in 0 … 1, without 1"),
     ],
 )
 def test_switches_that_contradict_each_other_are_refused(text, message):

@@ -16,9 +16,9 @@ from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.training import train
 from sonoseek.training.frozen import START, export_frozen
+from sonoseek.training.module import close_unlearnt
 from sonoseek.training.options import Machine
 from sonoseek.training.recipe import DatasetChoice
-from sonoseek.training.run import close_unlearnt
 from sonoseek.training.splits import given_sets
 from sonoseek.training.systems import RecipeSystem, recipe_for
 from sonoseek.training.trainer import BEST

@@ -215,7 +215,7 @@ def common_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
 
 
 def common_fine_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
-    """(f·h, g·w) of the joined spatial weights: the least common multiples; the joined grid where those are too large."""
+    """(f·h, g·w) of the joined spatial weights: least common multiples; the joined grid where those are too large."""
     grid = common_grid(bundles)
     rows, columns = (math.lcm(grid[axis], *(bundle.fine_grid[axis] for bundle in bundles)) for axis in (0, 1))
     return grid if max(rows, columns) > MAX_CELLS else (rows, columns)

@@ -1,4 +1,4 @@
-"""The benchmark: protocols, systems, metrics, comparisons, timings. It walks the same engine that serves.
+"""The benchmark: protocols, systems, metrics, comparisons, timings. It runs the same engine that serves.
 
     context = open_context(PROTOCOLS.load("busi-grouped")(), data_root=data, cache=runs / "near-duplicates")
     folder = evaluate(context, SYSTEMS.load("radiomics")(), runs=runs, out=Path("docs/results"))

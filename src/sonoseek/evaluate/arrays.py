@@ -39,11 +39,11 @@ class ScanThresholds:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
-    """Everything one seed said, in the order of its predictions.
+    """The predictions and searches of one seed, in the order of its rows.
 
     Attributes:
         scans: names. probabilities: (n, 3). truth, fold, group: (n,); `group` indexes the protocol's tested groups.
-        cuts: thresholds of each row's round.
+        thresholds: thresholds of each row's round.
         searches, chance: figure → (n,), of each scan as a query; empty without a gallery.
     """
 
@@ -82,7 +82,7 @@ def group_numbers(cases: Mapping[str, CaseRow]) -> dict[str, int]:
 
 
 def blocks(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[int, Block]:
-    """Seed → what it said."""
+    """Seed → its predictions and searches."""
     numbers = group_numbers(cases)
     thresholds = {(r.seed, r.fold): _thresholds_of(r, results.validation) for r in results.rounds}
     by_seed: dict[int, Block] = {}

@@ -99,7 +99,7 @@ class BenchmarkContext:
         return {s.name: names[self.groups[s.record.dataset, s.record.case_id]] for s in samples}
 
     def cases(self, rounds: Sequence[Round]) -> list[CaseRow]:
-        """Every scan that is tested or may answer in these rounds."""
+        """Every scan that is tested or may be found in these rounds."""
         tested = {(name, case_id) for r in rounds for name, ids in r.test.items() for case_id in ids}
         others = {(n, c) for r in rounds for side in (r.train, r.validation) for n, ids in side.items() for c in ids}
         true = {(n, r.case_id): r for n, dataset in self.datasets.items() for r in true_records(dataset)}

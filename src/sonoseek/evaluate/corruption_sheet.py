@@ -1,4 +1,4 @@
-"""What the conditions look like, on a phantom."""
+"""The corruption sheet: one phantom under each corruption."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABEL = 24
 
 
 def draw_corruption_sheet(path: Path) -> None:
-    """One phantom with a lesion, as it is and under each condition, with names; PNG, replaced in one step."""
+    """One phantom with a lesion, as it is and under each corruption, with names; PNG, replaced in one step."""
     scan = make_phantom(21, pathology="malignant").scans[0]
     named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CORRUPTIONS)]
     tiles = [_tile(name, each.pixels) for name, each in named]

@@ -1,7 +1,7 @@
 """Results as files: one table of rows a protocol, from which every figure can be computed again.
 
-A protocol's folder holds `cases.csv.bz2` (who was tested, who could answer), `rows.csv.bz2` (what each system predicted
-and found for each scan), `rounds.csv.bz2` (sizes and thresholds) and `about.json` (what was scored, by which command);
+A protocol's folder holds `cases.csv.bz2` (which scans were tested, which could be found), `rows.csv.bz2` (predictions
+and searches of each system and scan), `rounds.csv.bz2` (sizes, thresholds), `about.json` (what was scored, how);
 then `scores.json` and `curves.svg`, which come from them.
 """
 
@@ -158,9 +158,9 @@ def _check_complete(where: str, rows: Sequence[ScanRow], cases: Mapping[str, Cas
     if not rows:
         raise ResultsError(f"{where} holds no predictions; nothing can be scored. Evaluate again.")
     for seed in sorted({row.seed for row in rows}):
-        said = {row.scan for row in rows if row.seed == seed}
-        archives = {cases[scan].dataset for scan in said}
-        missing = {scan for scan in wanted if not unfinished or cases[scan].dataset in archives} - said
+        predicted = {row.scan for row in rows if row.seed == seed}
+        archives = {cases[scan].dataset for scan in predicted}
+        missing = {scan for scan in wanted if not unfinished or cases[scan].dataset in archives} - predicted
         if missing:
             raise ResultsError(
                 f"{where}: {len(missing)} test scans have no prediction for seed {seed}, {min(missing)!r} first; every "

@@ -129,7 +129,7 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, others: Sequence[ScanRo
     Args:
         rows: n scans of one hospital.
         weights: (B, n).
-        held: scans of the other hospitals, predicted by networks that had not seen those; empty: no figure that needs
+        others: scans of the other hospitals, predicted by networks that had not seen those; empty: no figure that needs
             something fitted.
 
     Returns:
@@ -253,7 +253,7 @@ def _bias_of_normal(rows: Sequence[ScanRow], validation: Sequence[ScanRow]) -> f
 
 
 def _thresholds(others: Sequence[ScanRow]) -> dict[str, float]:
-    """Name → cut on the two-way score, fitted on other hospitals' scans; empty without both kinds."""
+    """Name → threshold on the two-way score, fitted on other hospitals' scans; empty without both kinds."""
     if not others:
         return {}
     score, positive, lesion = _lesions(others)
@@ -268,7 +268,7 @@ def _thresholds(others: Sequence[ScanRow]) -> dict[str, float]:
 
 
 def most_accurate_threshold(score: Floats, positive: NDArray[np.bool_]) -> float:
-    """The cut (positive at or above it) that is right most often; of several, the one in their middle.
+    """The threshold (positive at or above it) that is right most often; of several, the one in their middle.
 
     Args:
         score: (n,), n ≥ 1.

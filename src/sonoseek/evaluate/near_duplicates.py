@@ -1,4 +1,4 @@
-"""Which scans show the same picture again: found in the pixels, whatever the groups say."""
+"""Which scans show the same picture again: found in the pixels, whatever the groups are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def near_duplicates(
     """Compare all scans of all datasets with each other, or take what an earlier run found for the same files.
 
     Exact and near copies count (shifted, cropped, rescaled, mirrored, marked, saved anew); neighbouring frames of one
-    sweep do not. Takes about 60 ms a scan and core; unreadable cases are passed over: whoever reads them next says so.
+    sweep do not. Takes about 60 ms a scan and core; unreadable cases are skipped: reading them later raises.
 
     Args:
         datasets: name → dataset.

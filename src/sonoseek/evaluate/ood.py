@@ -1,4 +1,4 @@
-"""What tells a scan unlike anything a network was trained on, fitted on embeddings at export."""
+"""The out-of-distribution score, fitted on embeddings at export."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sonoseek.encoder.ood import distances
 from sonoseek.evaluate.ranking import unit
 
 LEVEL = 0.99
-"""Share of validation scans that must count as familiar: what abstaining on the others may cost."""
+"""Share of validation scans that must count as in distribution: what abstaining on the others may cost."""
 DIRECTIONS = 96
-"""Directions whose variance is kept: as good as all 256 (`docs/results/strangers.md`), in a third of the space."""
+"""Directions whose variance is kept: as good as all 256 (docs/results/out-of-distribution.md), a third of the space."""
 LEAST_VARIANCE = 1e-9
-"""Scans that are all alike vary in no direction; dividing by 0 would call every other one infinitely far."""
+"""Scans that are all alike vary in no direction; dividing by 0 would put every other one infinitely far."""
 FEWEST = 8
-"""Scans on either side without which nothing can be said."""
+"""Fewest scans on either side."""
 
 
 def fit_duplicate_threshold(
@@ -32,16 +32,16 @@ def fit_duplicate_threshold(
     gallery: NDArray[np.floating],
     gallery_groups: NDArray[np.int64],
 ) -> float:
-    """The cosine from which on two scans are likely one: what 99 % of scans do not reach with any that is not theirs.
+    """The cosine from which on two scans are near-duplicates: 99 % of scans reach it with none of another group.
 
     Args:
         embeddings: (m, D) of scans that were not learnt from.
-        groups: (m,), the number of each one's group: scans that show the same.
+        groups: (m,), the number of each one's group of near-duplicates.
         gallery: (n, D) of all scans.
         gallery_groups: (n,), in the same numbers.
 
     Returns:
-        0.8 … 0.9995: below, copies would hardly be missed and other scans taken for them; above, half precision rounds.
+        0.8 … 0.9995: below, other scans would be taken for near-duplicates; above, half precision rounds.
 
     Raises:
         InvalidValueError: fewer than 8 scans.
@@ -54,7 +54,7 @@ def fit_duplicate_threshold(
 
 
 def fit_ood(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:
-    """Fit what a bundle says of its training scans; as `fit_ood_model`, in the words of `bundle.json`.
+    """Fit the out-of-distribution score of a bundle; as `fit_ood_model`, as written to `bundle.json`.
 
     Args:
         train_embeddings: (n, D) of the scans that were learnt from, as they are, not augmented; n ≥ 8.

@@ -1,4 +1,4 @@
-"""One page that puts all systems and protocols side by side, and says in plain words what they can be compared by."""
+"""One page that puts all systems and protocols side by side, and says what they can be compared by."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sonoseek.evaluate.metrics import ECE_BINS
 from sonoseek.evaluate.page_hospitals import hospital_tables
 from sonoseek.evaluate.page_parts import (
     compared_rows,
+    prediction_table,
     robustness_tables,
-    searches,
+    search_table,
     subset_tables,
     unlearnt_lines,
-    verdicts,
 )
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.seen import in_words
@@ -70,7 +70,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         inflation=inflation,
         leak_random=_leak(scored.get("random-split")),
         leak_paper=_leak(scored.get("paper-like")),
-        strip=corrupted,
+        corruption_sheet=corrupted,
         ece_bins=ECE_BINS,
         disclaimer=DISCLAIMER,
         version=sonoseek.__version__,
@@ -141,9 +141,9 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
     about = protocol.about
     systems = _ordered(protocol)
     counts = systems[0].metrics["counts"]
-    verdict_heads, verdict_rows = verdicts(systems, "classification", own=_own)
-    patient_heads, patient_rows = verdicts(systems, "patients", own=_own)
-    search_heads, search_rows, chance = searches(systems, own=_own)
+    prediction_heads, prediction_rows = prediction_table(systems, "classification", own=_own)
+    patient_heads, patient_rows = prediction_table(systems, "patients", own=_own)
+    search_heads, search_rows, chance = search_table(systems, own=_own)
     heads, compared, tests = compared_rows(protocol)
     return {
         "name": about["name"],
@@ -155,8 +155,8 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "groups": counts["groups"],
         "patients": counts["patients"],
         "leaking": f"{100 * counts['leaking_share']:.0f} %" if counts["leaking_share"] else "",
-        "verdict_heads": verdict_heads,
-        "verdicts": verdict_rows,
+        "prediction_heads": prediction_heads,
+        "predictions": prediction_rows,
         "patient_heads": patient_heads,
         "patient_rows": patient_rows,
         "search_heads": search_heads,
@@ -164,7 +164,7 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "chance": chance,
         "unlearnt": unlearnt_lines(systems),
         "seen": list(dict.fromkeys(in_words(s) for s in _seen(systems))),
-        "hardships": robustness_tables(systems),
+        "robustness": robustness_tables(systems),
         "compared_heads": heads,
         "compared": compared,
         "tests": tests,

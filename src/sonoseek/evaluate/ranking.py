@@ -19,7 +19,7 @@ from sonoseek.evaluate.systems.base import LabelledScan
 
 
 def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; a row of zeros stays one, and is like nothing."""
+    """Rows of length 1; a row of zeros stays one."""
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
     rows: NDArray[np.float32] = embeddings / np.maximum(length, 1e-12)
     return rows
@@ -40,7 +40,7 @@ def rank(
         embeddings: float32 (n, D), theirs.
         gallery: N scans.
         gallery_embeddings: float32 (N, D), theirs.
-        groups: scan name → number of the cases that must never part: they do not answer for each other. None: all may,
+        groups: scan name → number of the cases that must never part: they are not matches of each other. None: all may,
             as under a protocol that flatters.
     """
     cosines = unit(embeddings) @ unit(gallery_embeddings).T

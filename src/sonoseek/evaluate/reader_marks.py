@@ -1,4 +1,4 @@
-"""Marks as a reader would draw them, made from drawn masks; and which systems can be asked with them."""
+"""Marks as a reader would draw them, made from drawn masks; and which systems can read them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def gives_marks(protocol: Protocol) -> bool:
 
 
 def check_reads_marks(system: System, rounds: Sequence[Round]) -> None:
-    """Refuse a system whose network cannot be told where the lesion lies.
+    """Refuse a system whose network does not read marks.
 
     Args:
         system: reads marks where its method `reads_marks(round_)` says so; systems without one read none.
-        rounds: that it is to speak in.
+        rounds: that it is to predict in.
 
     Raises:
         InvalidValueError: it reads no marks, in one of the rounds.

@@ -1,4 +1,4 @@
-"""What each change of the scan costs a system, on the same test folds."""
+"""Robustness: what each corruption costs a system, on the same test folds."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Floats = NDArray[np.float64]
 
 
 def robustness_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[str, Any]:
-    """Condition → figure → value, and its difference to the unchanged scans with interval and p.
+    """Corruption → figure → value, and its difference to the unchanged scans with interval and p.
 
     accuracy, auroc_malignant, and precision@5 where there was a gallery.
     """
     learnt = learnt_classes(results.rounds)
     groups = group_numbers(cases)
     labels = {scan: case.label for scan, case in cases.items()}
-    by_condition: dict[str, dict[tuple[int, str], ScanRow]] = {}
+    rows_of: dict[str, dict[tuple[int, str], ScanRow]] = {}
     for row in (*results.changed, *results.predictions):
         if learnt[PATHOLOGIES.index(row.label)]:
-            by_condition.setdefault(row.condition or UNCHANGED, {})[row.seed, row.scan] = row
-    keys = sorted({(row.seed, row.scan) for row in results.changed} & by_condition.get(UNCHANGED, {}).keys())
+            rows_of.setdefault(row.condition or UNCHANGED, {})[row.seed, row.scan] = row
+    keys = sorted({(row.seed, row.scan) for row in results.changed} & rows_of.get(UNCHANGED, {}).keys())
     weights = group_weights(len(groups))[:, [groups[cases[scan].group] for _, scan in keys]]
     ones = np.ones((1, len(keys)))
     truth = np.array([PATHOLOGIES.index(cases[scan].label) for _, scan in keys])
     base: tuple[dict[str, Floats], dict[str, Floats]] | None = None
     by_corruption: dict[str, Any] = {}
     for name in (UNCHANGED, *(c.name for c in CORRUPTIONS)):
-        rows = [by_condition[name][key] for key in keys] if name in by_condition else []
+        rows = [rows_of[name][key] for key in keys] if name in rows_of else []
         if not rows:
             continue
         relevant_of_5 = [r.relevant_of_5 if r.condition else relevant_among(r.search, r.label, labels) for r in rows]

@@ -1,4 +1,4 @@
-"""Walk a protocol with a system: round by round, kept as they finish, taken up where they stopped."""
+"""Run a protocol with a system, round by round; finished rounds are kept, and a stopped run is continued."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def evaluate(
 
     Args:
         context: the protocol, opened and guarded.
-        system: what learns and speaks.
+        system: what learns and predicts.
         runs: folder for the rounds while they are under way: `runs/<protocol>/<system>/seed-0/fold-0` ….
         out: folder for results: `out/<protocol>/`.
-        robustness: ask the first seed's test scans again under every condition of `corruptions`.
+        robustness: score the first seed's test scans again under every corruption of `corruptions`.
         finished: score the rounds whose training has ended, and train none. Where some are lacking, `about.json` says
             how many stand ("unfinished"); only for protocols whose rounds each test a whole archive.
         command: that made this, for `about.json`.
@@ -129,7 +129,7 @@ def evaluate(
 
 
 def _no_progress(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def versions() -> dict[str, str]:
@@ -145,7 +145,7 @@ def versions() -> dict[str, str]:
 
 
 def seen_in_training(context: BenchmarkContext) -> dict[str, Any]:
-    """The key "seen_in_training" of `about.json`, where a bundle was asked which test scans it has learnt from."""
+    """The key "seen_in_training" of `about.json`, where test scans were looked for in the training data."""
     return {} if context.seen is None else {"seen_in_training": asdict(context.seen)}
 
 
@@ -199,7 +199,7 @@ def _finished(context: BenchmarkContext, task: Task, system: System, *, robustne
 def _run_round(
     context: BenchmarkContext, system: System, task: Task, *, robustness: bool, progress: StepProgress
 ) -> None:
-    """One round: learn, answer, rank, keep."""
+    """One round: fit, predict, rank, write."""
     round_ = task.round_
     fitted = system.fit(task)
     classes = np.array([name in task.classes for name in PATHOLOGIES]) if task.classes else np.ones(3, dtype=np.bool_)
@@ -257,7 +257,7 @@ def _run_round(
 def _predict(
     fitted: Fitted, samples: Sequence[LabelledScan], classes: NDArray[np.bool_], progress: StepProgress, what: str
 ) -> Predictions:
-    """A system's answers, held to the classes that its training side holds."""
+    """A system's predictions, restricted to the classes of its training side."""
     if not samples:
         return Predictions(probabilities=np.zeros((0, len(PATHOLOGIES))), embeddings=np.zeros((0, 1), np.float32))
     predictions = fitted.predict(samples, on_progress=lambda done, total: progress(what, done, total))
@@ -317,7 +317,7 @@ def _round_row(context: BenchmarkContext, round_: Round, fitted: Fitted, gallery
 
 
 def _check_cases(path: Path, cases: Sequence[Any]) -> None:
-    """See that the protocol's cases that stand in the results, if any do, are the same."""
+    """Check that the protocol's cases in the results, if any, are the same."""
     if path.is_file() and read_cases(path) != {case.scan: case for case in cases}:
         raise ResultsError(
             f"{path} lists other cases than are scored here: of other data, or less what another bundle has learnt "
@@ -327,7 +327,7 @@ def _check_cases(path: Path, cases: Sequence[Any]) -> None:
 
 
 def _place_cases(path: Path, cases: Sequence[Any]) -> None:
-    """Write the protocol's cases, or see that the ones that stand there are the same."""
+    """Write the protocol's cases, or check that the ones there are the same."""
     _check_cases(path, cases)
     if path.is_file():
         return

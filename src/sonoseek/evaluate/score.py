@@ -35,7 +35,7 @@ class Scored:
         pooled: figure → its value over all scans, mean over seeds. resampled: figure → (resamples,), for paired
             comparisons; row b is the same draw of groups for every system of a protocol.
         by_seed: seed → (pooled, resampled) of that seed alone.
-        right: (n,) of the first seed, in the order of scan names: whether each verdict is right; for McNemar.
+        right: (n,) of the first seed, in the order of scan names: whether each prediction is right; for McNemar.
     """
 
     summary: dict[str, Any]
@@ -54,8 +54,8 @@ class Scored:
 def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
     """Every figure of one system.
 
-    Scans of a class that no training side holds are not scored as verdicts (no system could be right); what was said of
-    them stands in "unlearnt".
+    Scans of a class that no training side holds are not scored (no system could be right); what was
+    predicted for them stands in "unlearnt".
 
     Args:
         results: of the system.
@@ -96,7 +96,7 @@ def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
 
 
 def classification(block: Block, weights: Floats) -> Figures:
-    """Figures of verdicts, for each row of `weights` (B, n): name → (B,)."""
+    """Figures of predictions, for each row of `weights` (B, n): name → (B,)."""
     p, truth = block.probabilities, block.truth
     predicted, top = p.argmax(axis=1), p.max(axis=1)
     correct, positive, malignancy = predicted == truth, truth == MALIGNANT, p[:, MALIGNANT]
@@ -123,7 +123,7 @@ def classification(block: Block, weights: Floats) -> Figures:
         "set_size": metrics.weighted_share(included.sum(axis=1).astype(np.float64), weights),
     }
     if absent := [c for c in range(len(PATHOLOGIES)) if c not in present]:
-        figures["said_absent_class"] = metrics.weighted_share(np.isin(predicted, absent), weights)
+        figures["predicted_absent_class"] = metrics.weighted_share(np.isin(predicted, absent), weights)
     for name, threshold in (
         ("sensitivity_90", block.thresholds.sensitivity_90),
         ("specificity_90", block.thresholds.specificity_90),
@@ -224,12 +224,12 @@ def _subsets(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow], weights: 
 
 def _subset(parts: Mapping[int, Block], weights: Floats) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for name, figures_of in (("verdict", _brief), ("search", searching)):
+    for name, figures_of in (("prediction", _brief), ("search", searching)):
         drawn: dict[str, list[Floats]] = {}
         whole: dict[str, list[float]] = {}
         for block in parts.values():
             for figure, values in figures_of(block, weights[:, block.group]).items():
-                if name == "verdict" or figure in SUBSET_SEARCHES:
+                if name == "prediction" or figure in SUBSET_SEARCHES:
                     drawn.setdefault(figure, []).append(values)
             for figure, values in figures_of(block, np.ones((1, len(block.truth)))).items():
                 whole.setdefault(figure, []).append(float(values[0]))
@@ -252,7 +252,7 @@ def _brief(block: Block, weights: Floats) -> Figures:
 
 
 def _by_patient(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow]) -> dict[int, Block]:
-    """One row per patient: mean probabilities over the scans, the worst proven class; empty where none has two."""
+    """One row per patient: mean probabilities over the scans, the worst reference class; empty where none has two."""
     by_seed: dict[int, Block] = {}
     for seed, block in seeds.items():
         names = [cases[scan].patient or f"alone:{scan}" for scan in block.scans]
@@ -275,7 +275,7 @@ def _by_patient(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow]) -> dic
 
 
 def _unlearnt(every: Mapping[int, Block], learnt: NDArray[np.bool_]) -> dict[str, Any]:
-    """What is said of scans of a class that no training side holds: how many, and how often each class."""
+    """Predictions for scans of a class that no training side holds: how many scans, and the share of each class."""
     unlearnt: dict[str, Any] = {}
     for c in np.flatnonzero(~learnt):
         predicted = [b.probabilities[b.truth == c].argmax(axis=1) for b in every.values()]

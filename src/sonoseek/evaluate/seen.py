@@ -26,7 +26,7 @@ sides of their own: the sides are free of copies already, and one other scan in 
 
 
 def in_words(overlap: Mapping[str, Any]) -> str:
-    """One sentence of what `SeenInTraining` says, as a dict, for the command line and the page."""
+    """One sentence of `SeenInTraining`, as a dict, for the command line and the page."""
     learnt, related = overlap["dropped"] - overlap["related"], overlap["related"]
     also = f", and {related} more are of the same patient, group or case" if related else ""
     outcome = "; dropped" if overlap["dropped"] else ""
@@ -40,7 +40,7 @@ def check_sides(context: BenchmarkContext, bundle_of: Callable[[Round], Bundle])
     copies cross on purpose.
 
     Args:
-        context: of any protocol; of one that `without_seen` narrows nothing is asked.
+        context: of any protocol; one that `without_seen` narrows is left alone.
         bundle_of: gives the finished bundle of a round.
 
     Raises:
@@ -78,7 +78,7 @@ def without_seen(
 
     Args:
         context: of any protocol; those that do not test finished bundles on other archives are left as they are.
-        bundle_of: gives the bundle that speaks in a round.
+        bundle_of: gives the bundle that predicts in a round.
         on_progress: (scans looked at, scans in all).
 
     Returns:
@@ -128,7 +128,7 @@ def learnt_from(bundle: Bundle, key: Key, find: Callable[[TrainingScans], SeenSc
     """Whether a bundle was trained on a scan: None, it was not; True, on it as it is; False, on a copy.
 
     Args:
-        bundle: that is asked.
+        bundle: the bundle.
         key: (dataset, case_id) of the scan; in published datasets the name tells.
         find: looks the scan up among those that the bundle was trained on.
 

@@ -1,4 +1,4 @@
-"""What the runs of all folds say together: their figures, and the predictions on scans that were not learnt from."""
+"""The runs of all folds together: their figures, and the predictions on scans that were not trained on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,8 @@ from typing import Any
 import numpy as np
 
 from sonoseek.core import InvalidValueError
-from sonoseek.encoder.manifest import RECIPE_KEYS, renamed_keys
 from sonoseek.training.provenance import write_json
-
-RECIPE_FILE = "recipe.json"
-METRICS_FILE = "metrics.json"
-PREDICTIONS_FILE = "test_predictions.npz"
-
-
-def stored_recipe(run_dir: Path) -> dict[str, Any]:
-    """What a run's `recipe.json` holds: its recipe, fold and round; keys of older versions have their new names."""
-    return renamed_keys(json.loads((run_dir / RECIPE_FILE).read_text(encoding="utf-8")), RECIPE_KEYS)
+from sonoseek.training.run_folder import METRICS_FILE, PREDICTIONS_FILE, stored_recipe
 
 
 def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:

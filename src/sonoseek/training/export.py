@@ -40,7 +40,7 @@ _NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BundleFacts:
+class BundleMetadata:
     """What a bundle says of itself beside its network; the fields are those of `encoder.manifest.Manifest`."""
 
     name: str
@@ -62,7 +62,7 @@ def export_bundle(
     network: Served,
     *,
     folder: Path,
-    facts: BundleFacts,
+    metadata: BundleMetadata,
     model: bytes | None = None,
     canvases: NDArray[np.float32] | None = None,
     command: str = "",
@@ -72,7 +72,7 @@ def export_bundle(
     Args:
         network: trained; it is left in evaluation mode.
         folder: made if need be; an older bundle in it is replaced.
-        facts: what the manifest and the card say. The manifest's training facts also get "onnx_vs_torch": the largest
+        metadata: what the manifest and the card say. The manifest's "training" also gets "onnx_vs_torch": the largest
             difference met, as `verify_bundle` gives it.
         model: `onnx_bytes` of the network, where they are at hand; None: they are made.
         canvases: float32 (n, 1, S, S) of real scans to compare on, beside random ones.
@@ -87,23 +87,21 @@ def export_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
-    model = onnx_bytes(network, canvas_size=facts.preprocessing.canvas_size) if model is None else model
+    model = onnx_bytes(network, canvas_size=metadata.preprocessing.canvas_size) if model is None else model
     if len(model) > MAX_BYTES:
         raise BundleError(f"the model takes {len(model)} bytes; a bundle's is at most {MAX_BYTES}. Take a smaller one.")
     weight = network.head.weight.detach().numpy()
-    cells = facts.preprocessing.canvas_size // network.stride
+    cells, fine = (metadata.preprocessing.canvas_size // stride for stride in (network.stride, network.fine_stride))
     manifest = {
         "format": FORMAT,
-        **{key: value for key, value in asdict(facts).items() if key != "preprocessing" and value is not None},
-        "preprocessing": facts.preprocessing.to_dict(),
+        **{key: value for key, value in asdict(metadata).items() if key != "preprocessing" and value is not None},
+        "preprocessing": metadata.preprocessing.to_dict(),
         "sonoseek": sonoseek.__version__,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
         "grid": [cells, cells],
         **({"reads_marks": True} if _reads_marks(network) else {}),
-        **(
-            {"fine_grid": [facts.preprocessing.canvas_size // network.fine_stride] * 2} if _tells_apart(network) else {}
-        ),
+        **({"fine_grid": [fine, fine]} if _has_spatial_weights(network) else {}),
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }
@@ -112,7 +110,7 @@ def export_bundle(
     parameters = sum(p.numel() for p in network.parameters())
     write_atomically(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
     worst = verify_bundle(network, folder=folder, canvases=canvases)
-    manifest["training"] = {**facts.training, "onnx_vs_torch": float(f"{worst:.2e}")}
+    manifest["training"] = {**metadata.training, "onnx_vs_torch": float(f"{worst:.2e}")}
     write_atomically(folder / MANIFEST_FILE, manifest_json(manifest))
     load_bundle(folder)
     return folder
@@ -128,8 +126,8 @@ def onnx_bytes(network: Served, *, canvas_size: int) -> bytes:
     return graph_bytes(network, canvas_size=canvas_size, outputs=_outputs(network), mark=_reads_marks(network))
 
 
-def _tells_apart(network: Served) -> bool:
-    """Whether the network says how its evidence lies within a cell."""
+def _has_spatial_weights(network: Served) -> bool:
+    """Whether the network gives spatial weights."""
     return network.fine_stride != network.stride
 
 
@@ -144,7 +142,7 @@ def _field(output: str) -> str:
 
 
 def _outputs(network: Served) -> tuple[str, ...]:
-    return (*OUTPUTS, SPATIAL_WEIGHTS) if _tells_apart(network) else OUTPUTS
+    return (*OUTPUTS, SPATIAL_WEIGHTS) if _has_spatial_weights(network) else OUTPUTS
 
 
 def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str], mark: bool = False) -> bytes:

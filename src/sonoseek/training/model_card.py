@@ -197,7 +197,7 @@ def _out_of_distribution(ood: Mapping[str, Any] | None) -> str:
         f"than {ood['level']:.0%} of the validation scans is called out-of-distribution, and the report says so. "
         "Not all are: breast scans that are inverted or upside down pass about every other time, and scans of a "
         "scanner that it has not learnt from are out-of-distribution more often than others "
-        "(docs/results/strangers.md)."
+        "(docs/results/out-of-distribution.md)."
     )
 
 

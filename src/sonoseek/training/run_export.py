@@ -18,16 +18,14 @@ from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.encoder.manifest import manifest_dict
 from sonoseek.evaluate.files import CASES, read_cases, read_results
 from sonoseek.evaluate.hospitals import travelling_calibration
-from sonoseek.training.across_folds import METRICS_FILE
 from sonoseek.training.card_failures import failures_section, find_failures
 from sonoseek.training.card_results import read_card_results, results_section
 from sonoseek.training.export import manifest_json
 from sonoseek.training.model_card import model_card
 from sonoseek.training.provenance import command_of
 from sonoseek.training.recipe import recipe_digest
+from sonoseek.training.run_folder import BUNDLE_FOLDER, METRICS_FILE, WEIGHTS_FILE
 
-BUNDLE_FOLDER = "bundle"
-WEIGHTS_FILE = "network.safetensors"
 _NOT_WEIGHTS = ("running_mean", "running_var", "num_batches_tracked")
 """Ends of names in a network's file that are state, not weights."""
 

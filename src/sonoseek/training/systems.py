@@ -122,7 +122,7 @@ class RecipeSystem:
 
     def is_trained(self, task: Task) -> bool:
         """Whether this very recipe was trained on these very sides; what differs is refused by `train`."""
-        from sonoseek.training.run import is_finished
+        from sonoseek.training.run_folder import is_finished
 
         return is_finished(task.folder / TRAINING, self._recipe_for(task), round_=task.round_)
 

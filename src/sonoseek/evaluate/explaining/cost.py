@@ -21,7 +21,7 @@ ROUNDS = 40
 RISE_MASKS, RISE_TIMED = 1000, 96
 """Masks of RISE, and how many of them are timed."""
 PAIRS = 10
-"""Matches that are explained beside the verdict."""
+"""Matches that are explained beside the prediction."""
 
 
 def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers | None) -> dict[str, float]:
@@ -29,11 +29,11 @@ def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers |
 
     Args:
         encoder: with as many threads as the caller gave it.
-        cases: the first is asked about.
+        cases: the first is timed.
         peers: gradient methods on torch; compared with a plain run of the same network there.
 
     Returns:
-        `plain_ms`; `class_and_10_pairs`: run, verdict and ten matches on the cells, over a plain run;
+        `plain_ms`; `class_and_10_pairs`: run, prediction and ten matches on the cells, over a plain run;
         `class_and_10_pairs_on_pixels`: the same with all eleven drawn on the scan's pixels; then each method's ratio.
     """
     engine = SearchEngine(encoder)

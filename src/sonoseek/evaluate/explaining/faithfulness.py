@@ -1,4 +1,4 @@
-"""Does the verdict rest where a map says? Pixels go, or come back, in the map's order, and the network is asked.
+"""Does the prediction rest where a map says? Pixels are removed or restored in the map's order, and scored.
 
 Sources: insertion and deletion, Petsiuk et al. 2018 (arXiv:1806.07421), here with a blurred scan as "nothing" both
 ways; ROAD, Rong et al. 2022 (arXiv:2202.00449): removed pixels are filled by noisy linear imputation, so that the shape
@@ -32,7 +32,7 @@ def curves(canvas: Canvas, nothing: Canvas, order: NDArray[np.intp], score_fn: S
         canvas: (1, S, S).
         nothing: the same scan without what could be seen (blurred), padding as it was.
         order: flat indices of the pixels that hold scan, the most important first.
-        ask: what is scored, a probability.
+        score_fn: what is scored, a probability.
 
     Returns:
         (insertion, deletion), each the mean score by the trapezoid rule over the share of pixels, 0 … 1.
@@ -57,7 +57,7 @@ def road(canvas: Canvas, order: NDArray[np.intp], score_fn: ScoreFn, *, rng: np.
     Args:
         canvas: (1, S, S).
         order: flat indices of the pixels that hold scan, the most important first.
-        ask: what is scored, a probability.
+        score_fn: what is scored, a probability.
         rng: of the noise.
     """
     canvases = np.empty((2 * len(REMOVED), *canvas.shape), np.float32)
@@ -133,7 +133,7 @@ def similarity_drops(
     Args:
         canvas: (1, S, S).
         nothing: the same scan without what could be seen.
-        ask: what is scored, a cosine.
+        score_fn: what is scored, a cosine.
         blocks: (h, w) map on cells that tile the canvas.
         share: of the cells that hold scan, 0 … 1.
         draws: random choices, of which the mean is taken.

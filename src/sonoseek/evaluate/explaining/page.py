@@ -50,7 +50,7 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
         f"Mean over scans, 95 % interval by drawing groups. `{content['made']['command']}`",
         *(["", f"{in_words(seen)}."] if (seen := content["made"].get("seen_in_training")) else []),
         "",
-        *_maps(content, "verdict", "The prediction's map: the likeliest class, right or wrong"),
+        *_maps(content, "prediction", "The prediction's map: the likeliest class, right or wrong"),
         *_maps(content, "truth", "The reference class's map"),
         *_against(content),
         *_by(content),
@@ -132,7 +132,7 @@ def _p(value: float) -> str:
 
 
 def _by(content: Mapping[str, Any]) -> list[str]:
-    own = figure_of(content, "maps", "verdict", OWN)
+    own = figure_of(content, "maps", "prediction", OWN)
     if own is None:
         return []
     low, high = content["size_limits"]
@@ -172,7 +172,7 @@ def _pairs(content: Mapping[str, Any]) -> list[str]:
 
 
 def _rest(content: Mapping[str, Any]) -> list[str]:
-    own = figure_of(content, "maps", "verdict", OWN) or {}
+    own = figure_of(content, "maps", "prediction", OWN) or {}
     lines = ["## Exactness, stability, cost, outline", ""]
     for key, what in (("class", "pixels + bias − logit"), ("pair", "pixels − cosine")):
         worst = content["exactness"].get(key)
@@ -200,7 +200,7 @@ def _rest(content: Mapping[str, Any]) -> list[str]:
 
 def _draw_methods(folder: Path, content: Mapping[str, Any]) -> None:
     """Share inside, pointing and IoU of every method, with intervals."""
-    methods = content["maps"]["verdict"]
+    methods = content["maps"]["prediction"]
     names = [name for name in methods if "inside" in methods[name]]
     if not names:
         return
@@ -231,7 +231,7 @@ def _draw_methods(folder: Path, content: Mapping[str, Any]) -> None:
 
 def _draw_sizes(folder: Path, content: Mapping[str, Any]) -> None:
     """Share inside over lesion size, ours and the peers'."""
-    methods = content["maps"]["verdict"]
+    methods = content["maps"]["prediction"]
     names = [name for name in methods if any("inside" in figures for figures in methods[name]["by_size"].values())]
     if not names:
         return

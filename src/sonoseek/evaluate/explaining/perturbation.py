@@ -16,7 +16,7 @@ from sonoseek.explain.perturbation import blurred
 Cells = NDArray[np.float32]
 Canvas = NDArray[np.float32]
 FLOORS = ("centre", "random")
-"""What needs no network: a Gaussian in the middle of the scan, and noise. Below them a method says nothing."""
+"""What needs no network: a Gaussian in the middle of the scan, and noise. A method has to be above them."""
 CENTRE_WIDTH = 0.25
 """Standard deviation of the centre's Gaussian, as a share of the scan's height and width."""
 FLOOR_CELLS = 40
@@ -51,11 +51,11 @@ OpenPeers = Callable[[Path], Peers | None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NetworkInput:
-    """A scan as the network saw it.
+    """A scan as it enters the network, and its encoding.
 
     Attributes:
-        canvas: (1, S, S). nothing: the same with nothing to be seen in it.
-        held: flat indices of the canvas pixels that hold scan.
+        canvas: (1, S, S). nothing: the same, blurred.
+        scan_pixels: flat indices of the canvas pixels that hold scan.
         encoding: of the canvas alone, N = 1.
     """
 
@@ -66,7 +66,7 @@ class NetworkInput:
 
 
 def network_input_of(encoder: Encoder, canvas: Canvas) -> NetworkInput:
-    """Ask the network once, and blur what it saw."""
+    """Encode a canvas, and blur it."""
     return NetworkInput(
         canvas=canvas,
         nothing=blurred(canvas),
@@ -97,7 +97,7 @@ def noise(network_input: NetworkInput, seed: int) -> Cells:
 
 
 def ranked(cells: Cells, network_input: NetworkInput) -> NDArray[np.intp]:
-    """The canvas pixels that hold scan, the most important first; cells are interpolated, ties go from the top left."""
+    """The canvas pixels that hold scan, the most important first; cells are interpolated, equal ones in order."""
     import cv2
 
     side = network_input.canvas.shape[-1]

@@ -1,4 +1,4 @@
-"""Walk a protocol's rounds and measure every test scan's heatmaps; kept as they finish, taken up where it stopped."""
+"""Measure every test scan's heatmaps in every round of a protocol; a stopped run is continued."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ def explain_rounds(
         system: that trains, or opens, one bundle per round.
         runs: folder for what is under way.
         out: folder for results: `out/explanations/<protocol>/`.
-        per_class: scans per class and round on which the slow measures are taken (asking methods, insertion, deletion,
-            ROAD, sanity of peers, pairs); 0: none.
+        per_class: scans per class and round on which the slow measures are taken (perturbation methods, insertion,
+            deletion, ROAD, sanity of peers, pairs); 0: none.
         rise_masks: masks of RISE.
         open_peers: gives the gradient methods of a bundle's network; None: without them.
         command: that made this, for `about.json`.
@@ -91,7 +91,7 @@ def explain_rounds(
         fitted = system.fit(task)
         if not isinstance(fitted, FittedBundle):
             raise ResultsError(
-                f"{system.name} answers without a bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
+                f"{system.name} has no bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
             )
         cases = _cases(context, task, fitted, per_class=per_class, progress=progress)
         opened.append((task, fitted, [replace(case, rise_masks=rise_masks) for case in cases]))
@@ -102,9 +102,7 @@ def explain_rounds(
     for task, fitted, cases in opened:
         place = runs / FOLDER / context.protocol.name / system.name / task.round_.label
         step = f"{task.round_.label}: explaining"
-        measures += _measured(
-            cases, fitted, place=place, open_peers=open_peers, progress=lambda d, t, s=step: progress(s, d, t)
-        )  # type: ignore[misc]
+        measures += _measured(cases, fitted, place=place, open_peers=open_peers, progress=partial(progress, step))
         identities.append(fitted.identity)
         if not cost:
             cost = _cost(place / COST, cases, fitted, open_peers)
@@ -265,7 +263,7 @@ def _mark(cases: Sequence[MeasuredScan], identity: str, *, peers: bool) -> dict[
 
 
 def _store_piece(file: Path, mark: dict[str, Any], measures: Sequence[ScanMeasures]) -> None:
-    write_atomically(file, json.dumps({"of": mark, "found": msgspec.to_builtins(measures)}))  # with NaN
+    write_atomically(file, json.dumps({"of": mark, "measures": msgspec.to_builtins(measures)}))  # with NaN
 
 
 def _stored_piece(file: Path, mark: dict[str, Any]) -> list[ScanMeasures] | None:
@@ -274,6 +272,6 @@ def _stored_piece(file: Path, mark: dict[str, Any]) -> list[ScanMeasures] | None
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["of"] != mark:
             return None
-        return msgspec.convert(content["found"], list[ScanMeasures])
+        return msgspec.convert(content["measures"], list[ScanMeasures])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -33,7 +33,7 @@ from sonoseek.explain.upsample import plan
 
 OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 CHEAP = ("grad-cam", "hirescam")
-"""Peers that are asked about every scan; the others only about the thorough ones."""
+"""Peers that explain every scan; the others only the thorough ones."""
 SHIFT = 6
 """Pixels, down and across, by which a scan is shifted to see whether its map follows."""
 GAIN = 1.1
@@ -53,7 +53,7 @@ class MeasuredScan:
     Attributes:
         fold: of the round. sample: the scan. group: of the scan.
         mask: bool (H, W) on its grid, to score with; None where none was drawn, or nothing is in it.
-        thorough: also take the slow measures: methods that ask the network a thousand times, insertion, deletion, ROAD,
+        thorough: also take the slow measures: methods that run the network a thousand times, insertion, deletion, ROAD,
             sanity, pairs.
         match: the best match in the round's gallery, for a thorough case; None: no pair is measured.
         rise_masks: masks of RISE.
@@ -78,7 +78,7 @@ class ScanMeasures:
 
 
 class MapEvaluator:
-    """One round's network, asked about one scan after the other. Not safe for several threads."""
+    """Measures the maps of one round's network, one scan after the other. Not safe for several threads."""
 
     def __init__(self, encoder: Encoder, peers: Peers | None) -> None:
         """Open.
@@ -113,11 +113,11 @@ class MapEvaluator:
     def _maps(
         self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput, target: int, second: int
     ) -> list[MapRow]:
-        """The verdict's map, by every method."""
+        """The predicted class's map, by every method."""
         score_fn = self._probability(target)
         rows = []
         for method, cells in self._by_method(case, encoded, network_input, target).items():
-            row = self._row(case, encoded, method, "verdict")
+            row = self._row(case, encoded, method, "prediction")
             row = _localised(row, cells, case.mask, encoded)
             if case.thorough:
                 order = ranked(cells, network_input)
@@ -157,7 +157,7 @@ class MapEvaluator:
     def _of_the_truth(
         self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput, target: int
     ) -> list[MapRow]:
-        """The proven class's map, by the methods that cost little: does it lie on the lesion, whatever the verdict?"""
+        """The reference class's map, by the methods that cost little: does it lie on the lesion, right or wrong?"""
         maps = {OWN: self._own(encoded, target)}
         if self._peers is not None:
             for name in CHEAP:
@@ -217,7 +217,7 @@ class MapEvaluator:
             scan=case.sample.name,
             group=case.group,
             label=case.sample.record.pathology,
-            verdict=self._engine.bundle.classes[int(encoded.logits.argmax())],
+            prediction=self._engine.bundle.classes[int(encoded.logits.argmax())],
             target=target,
             method=method,
         )
@@ -303,7 +303,7 @@ class MapEvaluator:
     # Outline
 
     def _outline(self, case: MeasuredScan, encoded: EncodedScan) -> OutlineRow:
-        """The outline of the verdict's evidence beside the mask's own."""
+        """The outline of the prediction's evidence beside the mask's own."""
         label = case.sample.record.pathology
         prediction = self._engine.bundle.classes[int(encoded.logits.argmax())]
         common = {
@@ -311,7 +311,7 @@ class MapEvaluator:
             "scan": case.sample.name,
             "group": case.group,
             "label": label,
-            "verdict": prediction,
+            "prediction": prediction,
         }
         drawn = draw_contour(self._engine.explain_class(encoded), spacing_mm=SQUARE)
         if drawn is None or case.mask is None:

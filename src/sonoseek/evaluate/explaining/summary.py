@@ -81,7 +81,7 @@ def summarise(
         }
     return {
         "maps": by_target,
-        "against": _against([row for row in maps if row.target == "verdict"]),
+        "against": _against([row for row in maps if row.target == "prediction"]),
         "pairs": _of_pairs(pairs),
         "outlines": _of_outlines(outlines),
         "exactness": {

@@ -1,4 +1,4 @@
-"""How often a verdict is right, and how well a probability ranks."""
+"""How often a prediction is right, and how well a probability ranks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def weighted_share(flags: NDArray[np.bool_] | Floats, weights: Floats) -> Floats
 
 
 def accuracy(probabilities: Floats, truth: NDArray[np.int64], weights: Floats) -> Floats:
-    """Share of scans whose likeliest class is the proven one: (n, C), (n,), (B, n) → (B,)."""
+    """Share of scans whose likeliest class is the reference class: (n, C), (n,), (B, n) → (B,)."""
     return weighted_share(probabilities.argmax(axis=1) == truth, weights)
 
 
 def confusion(predicted: NDArray[np.int64], truth: NDArray[np.int64], weights: Floats, *, classes: int) -> Floats:
-    """Counts (B, C, C): row = proven, column = said."""
+    """Counts (B, C, C): row = reference class, column = prediction."""
     cells = np.zeros((len(truth), classes * classes))
     cells[np.arange(len(truth)), truth * classes + predicted] = 1.0
     counts: Floats = (weights @ cells).reshape(-1, classes, classes)
@@ -32,7 +32,7 @@ def confusion(predicted: NDArray[np.int64], truth: NDArray[np.int64], weights: F
 
 
 def from_confusion(counts: Floats) -> dict[str, Floats]:
-    """What the counts say, over the classes that occur in the truth.
+    """Figures of the counts, over the classes that occur in the truth.
 
     Args:
         counts: (B, C, C).

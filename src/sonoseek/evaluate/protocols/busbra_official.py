@@ -28,7 +28,7 @@ class BusbraOfficial:
         return {"busbra": open_dataset("busbra", folder_of(data_root) / "busbra")}
 
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
-        """The published test folds; the validation part is cut by patient, not by the authors' inner columns."""
+        """The published test folds; the validation part is split by patient, not by the authors' inner columns."""
         dataset = datasets["busbra"]
         records = dataset.records()
         rounds = []

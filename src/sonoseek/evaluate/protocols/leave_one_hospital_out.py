@@ -16,7 +16,7 @@ FOLDERS = {"bus-uc": ("bus-uc", "bus_uc")}
 
 
 class LeaveOneHospitalOut:
-    """BUSI, BUS-BRA and BUS_UC: one is tested on, the others train and validate; three seeds of the validation cut.
+    """BUSI, BUS-BRA and BUS_UC: one is tested on, the others train and validate; three seeds of the validation split.
 
     Attributes:
         own_archive: True: each test scan is also a query to the other groups and patients of its own hospital.

@@ -1,4 +1,4 @@
-"""What is scored: anything that learns from a training side and then speaks about scans."""
+"""What is scored: anything that learns from a training side and then predicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledScan:
-    """One scan with what is proven of its case.
+    """One scan with the reference standard of its case.
 
     Attributes:
         name: the case_id; "#2", "#3" … is added for the further scans of a case that holds several.
@@ -36,7 +36,7 @@ class LabelledScan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """What a system says of N scans.
+    """Predictions and embeddings of N scans.
 
     Attributes:
         probabilities: float64 (N, 3), in the order of `PATHOLOGIES`, rows sum to 1; 0 for a class that the training
@@ -68,14 +68,14 @@ class Fitted(Protocol):
     """A system that has learnt."""
 
     identity: str
-    """Names the exact artefact that speaks: a bundle_id, or a hash of what was fitted."""
+    """Names the exact artefact that predicts: a bundle_id, or a hash of what was fitted."""
 
     @property
     def thresholds(self) -> Thresholds | None:
         """Its own, or None: they are fitted on the round's validation side."""
 
     def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
-        """Speak about scans."""
+        """Predict scans."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +108,7 @@ class Task:
 
 
 class System(Protocol):
-    """A way to get from a training side to verdicts and neighbours.
+    """A way to get from a training side to predictions and neighbours.
 
     Attributes:
         name: of its folder among the results.

@@ -22,13 +22,13 @@ from sonoseek.evaluate.systems.features import cores
 from sonoseek.gallery import GalleryEntry, create_gallery, encode_picture
 
 CHECKED = 20
-"""Queries per round that are asked of a real gallery as well."""
+"""Queries per round that are searched in a real gallery as well."""
 ROUNDING = 3e-3
 """Of a cosine, by the half precision in which a gallery keeps embeddings."""
 
 
 class FittedBundle:
-    """A bundle, asked through `SearchEngine.read`: preprocessing, network, temperature, as for any user."""
+    """A bundle as a fitted system: preprocessing, network and temperature of `SearchEngine.read`, as for any user."""
 
     def __init__(self, bundle: Bundle, *, own_thresholds: bool = False) -> None:
         """Open its network.
@@ -78,13 +78,13 @@ class FittedBundle:
         queries: Sequence[LabelledScan],
         ranked: Sequence[Search],
     ) -> None:
-        """See that a real gallery, asked through `SearchEngine.query`, gives the neighbours that are scored.
+        """Check that a real gallery, searched through `SearchEngine.query`, gives the neighbours that are scored.
 
         Args:
-            gallery: who may answer.
-            embeddings: float32 (N, D), as `answer` read them.
-            queries: who asked.
-            ranked: what was found for them, in their order.
+            gallery: scans that may be found.
+            embeddings: float32 (N, D), as `predict` gave them.
+            queries: scans that were searched for.
+            ranked: their ranked galleries, in their order.
 
         Raises:
             ResultsError: an engine's matches differ by more than the rounding of stored embeddings explains.
@@ -180,7 +180,7 @@ class BundleSystem:
         return self.bundle_of(round_).reads_marks
 
     def bundle_of(self, round_: Round) -> Bundle:
-        """The bundle that speaks in a round.
+        """The bundle that predicts in a round.
 
         Raises:
             NotFoundError: there is none.

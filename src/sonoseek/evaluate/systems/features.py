@@ -1,4 +1,4 @@
-"""Numbers computed once per scan and remembered, on all cores."""
+"""Features computed once per scan and cached, on all cores."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def cores() -> int:
 
 
 class FeatureStore:
-    """Remembers what `describe` says of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
+    """Caches the features of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
 
     def __init__(self, describe: Describe, *, cache: Path | None = None) -> None:
-        """Remember what an earlier run has kept.
+        """Read what an earlier run has cached.
 
         Args:
             describe: scan → float32 (D,).

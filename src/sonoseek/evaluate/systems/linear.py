@@ -99,7 +99,7 @@ class _FittedLinear:
         self.temperature = 1.0
 
     def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
-        """Describe and judge."""
+        """Predict by the regression."""
         features = self._store.of(samples, on_progress=on_progress)
         scaled = self._scaler.transform(features.astype(np.float64))
         embeddings = scaled.astype(np.float32) if self._standardise else features

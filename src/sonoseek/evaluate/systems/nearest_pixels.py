@@ -25,7 +25,7 @@ def describe(scan: Scan) -> NDArray[np.float32]:
 
 
 class NearestPixels:
-    """One nearest neighbour by correlation of 48 × 48 pixels: it knows little but that it saw a picture before."""
+    """One nearest neighbour by correlation of 48 × 48 pixels: it recognises repeated pictures and little else."""
 
     name = "nearest-pixels"
     title = "1-NN on 48×48 pixels"
