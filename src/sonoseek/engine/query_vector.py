@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Box, Explanation, InvalidValueError
+from sonoseek.core.arrays import unit_rows
 from sonoseek.engine.encoded_scan import EncodedScan, named_box
 from sonoseek.explain import pair_evidence, query_evidence, weight_cells
 
@@ -115,7 +116,7 @@ def build_query(
     total = np.sum([gain * mean for gain, mean in zip(gains, means, strict=True)], axis=0)
     for weight, examples in ((LIKED, liked), (-DISLIKED, disliked)):
         if examples:
-            total = total + weight * np.mean([each / np.linalg.norm(each) for each in examples], axis=0)
+            total = total + weight * unit_rows(np.stack(examples)).mean(axis=0)
     length = float(np.linalg.norm(total))
     moved = region is not None or bool(liked) or bool(disliked)
     return QueryVector(

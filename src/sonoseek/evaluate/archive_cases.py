@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Scan
+from sonoseek.core.arrays import unit_rows
 from sonoseek.encoder import Bundle, SeenScan, TrainingScans, ood_score
 from sonoseek.evaluate.seen import learnt_from
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
@@ -136,7 +137,7 @@ def group_scans(
         for kind, name in named:
             if name is not None:
                 parent[find(number)] = find(first.setdefault((kind, record.dataset, name), number))
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = unit_rows(embeddings)
     for start in range(0, len(unit), _CHUNK):
         rows, columns = np.nonzero(unit[start : start + _CHUNK] @ unit.T >= duplicate_threshold)
         for row, column in zip((rows + start).tolist(), columns.tolist(), strict=True):

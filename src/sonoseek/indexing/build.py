@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -33,6 +32,7 @@ from sonoseek.core import (
     SonoseekError,
     TemporaryError,
 )
+from sonoseek.core.cores import available_cores
 from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan, pack_evidence
@@ -117,7 +117,7 @@ def build_index(
         return take_case(dataset, encoder, item, gallery=gallery if lookup else None)
 
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
-        return _in_order(take, waiting, workers=workers or _cores())
+        return _in_order(take, waiting, workers=workers or available_cores())
 
     return fill(dataset, gallery, work, on_progress=on_progress)
 
@@ -307,11 +307,6 @@ class _Build:
             for each in pending:
                 self.pending = [each]
                 self.flush()
-
-
-def _cores() -> int:
-    """How many this process may use; a container may have fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _entry(scan: Scan, record: CaseRecord, encoded: _Encoded, *, fingerprint: str) -> GalleryEntry:

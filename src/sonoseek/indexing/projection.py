@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError
+from sonoseek.core.arrays import unit_rows
 from sonoseek.gallery import Gallery, GalleryEntry
 
 __all__ = ["Projection", "project_gallery"]
@@ -73,8 +74,8 @@ def project_gallery(gallery: Gallery, *, most: int = MOST, seed: int = 0) -> Pro
     state = gallery.state()
     entries, total = gallery.sample(most, seed=seed), gallery.count()
     dimension = gallery.dimension
-    unit = np.array([entry.embedding / np.linalg.norm(entry.embedding) for entry in entries], np.float64)
-    unit = unit.reshape(len(entries), dimension)
+    embeddings = np.array([entry.embedding for entry in entries]).reshape(len(entries), dimension)
+    unit = unit_rows(embeddings).astype(np.float64)
     centre = unit.mean(axis=0) if len(unit) else np.zeros(dimension)
     spread = (unit - centre).T @ (unit - centre)
     values, vectors = np.linalg.eigh(spread)
