@@ -145,7 +145,7 @@ class TestSimilarCases:
         assert not said(report, "under another name")
 
     @pytest.mark.parametrize(("k", "where"), [(3, None), (3, "label = 'malignant'"), (0, None)])
-    def test_a_near_copy_is_pointed_at_only_where_it_is_listed(
+    def test_a_near_duplicate_is_pointed_at_only_where_it_is_listed(
         self,
         encoder: Any,
         empty_gallery: Gallery,

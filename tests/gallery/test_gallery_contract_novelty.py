@@ -28,11 +28,11 @@ def test_novelty_needs_twenty_scans(gallery, make_entries):
     assert gallery.novelty(entries[0].embedding) is not None
 
 
-def test_novelty_is_the_rank_among_the_gallery_s_own_distances(filled, entries, brute_force):
+def test_novelty_is_the_rank_among_the_reference_distances(filled, entries, brute_force):
     own = []
     for number, entry in enumerate(entries):
-        strangers = [e for n, e in enumerate(entries) if n // 3 != number // 3 and n // 2 != number // 2]
-        own.append(1 - brute_force(strangers, entry.embedding, 1)[0][2])
+        others = [e for n, e in enumerate(entries) if n // 3 != number // 3 and n // 2 != number // 2]
+        own.append(1 - brute_force(others, entry.embedding, 1)[0][2])
     for seed in range(20):
         query = np.random.default_rng(seed).normal(size=DIMENSION)
         nearest = 1 - brute_force(entries, query, 1)[0][2]
@@ -114,7 +114,7 @@ def test_copies_that_no_record_marks_do_not_count_in_novelty(with_threshold, dou
     assert min(told) < 50  # beside distances to copies all of them would be at 100
 
 
-def test_a_copy_in_the_archive_is_the_nearest_and_makes_nothing_familiar(with_threshold, doubled):
+def test_a_copy_in_the_archive_is_the_nearest_and_lowers_no_novelty(with_threshold, doubled):
     with_threshold.add(doubled)
     for entry in (doubled[0], doubled[17]):
         for options in ({}, {"k": 0}, {"k": 1}, {"where": "label = 'benign'", "k": 3}):

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from gallery_contract import same
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_gallery_contract import same
 from test_gallery_where import entries, evaluate, nodes, written  # noqa: F401  # a fixture, and what draws filters
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, TemporaryError, WhereError
