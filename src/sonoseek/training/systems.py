@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from sonoseek.core import CaseRecord, InvalidValueError, NotFoundError
+from sonoseek.core.cores import available_cores
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.protocols import Round, classes_of
@@ -74,7 +75,7 @@ class RecipeSystem:
         self.identity = recipe_digest(recipe_to_dict(recipe))
         self._roots = (data_root, weights_root)
         self._cache = cache
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._cores = available_cores()
         self._workers = workers
         self._machine = machine
 

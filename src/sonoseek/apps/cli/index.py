@@ -168,7 +168,7 @@ def info(gallery: Gallery) -> None:
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
-        info, words, shares = target.info(), target.words(), target.largest_patients()
+        info, words, shares = target.info(), target.descriptor_counts(), target.largest_patients()
         calibration = _calibration(target, cases=info.cases)
     counts = {
         "by diagnosis": info.by_label,
@@ -261,7 +261,7 @@ def backup(
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as source:
-        source.snapshot(to)
+        source.copy_to(to)
     with open_gallery(to) as copy:
         _copy_calibration(gallery, to)
         typer.echo(f"{gallery} -> {copy.location}: {copy.count()} scans, {copy.info().bytes / 2**20:.1f} MiB")
