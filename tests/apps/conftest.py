@@ -28,18 +28,43 @@ KINDS = ("normal", "benign", "malignant")
 
 
 @pytest.fixture(scope="session")
-def run() -> Run:
-    """`sonoseek ARGUMENTS` as a new process; with `ok=False` it must fail, otherwise it must not."""
+def run(sonoseek_here: Run) -> Run:
+    """`sonoseek ARGUMENTS` in this process; with `ok=False` it must fail, otherwise it must not."""
 
     def call(*arguments: object, ok: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "sonoseek.apps.cli", *map(str, arguments)]
-        environment = {**os.environ, "SONOSEEK_BUNDLE": "fast"}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
-        assert (done.returncode == 0) is ok, f"{command}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+        return _checked(sonoseek_here(*arguments, cwd=cwd), ok=ok)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def process() -> Run:
+    """The same as a process of its own: for exit codes, pipes, signals and what an import brings in.
+
+    `without` begins the names of environment variables that it does not get; `python` is what the interpreter is given.
+    """
+
+    def call(
+        *arguments: object,
+        ok: bool = True,
+        cwd: Path | None = None,
+        without: str | None = None,
+        python: tuple[str, ...] = ("-m", "sonoseek.apps.cli"),
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *python, *map(str, arguments)]
+        environment = {
+            key: value for key, value in os.environ.items() if without is None or not key.startswith(without)
+        }
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr
+        return _checked(done, ok=ok)
+
+    return call
+
+
+def _checked(done: subprocess.CompletedProcess[str], *, ok: bool) -> subprocess.CompletedProcess[str]:
+    assert (done.returncode == 0) is ok, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return done
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,8 @@ class TestCommandLine:
             (("SCAN", "--lesion", "1,2,3"), "four numbers"),
             (("SCAN", "--lesion", "9,9,1,1"), "is empty"),
             (("SCAN", "--lesion", "9000,0,9900,9"), "does not cover a pixel of the scan"),
-            (("SCAN", "SCAN", "--lesion", TYPED), "ask with that file alone"),
-            (("--case", "folder/nobody", "--lesion", TYPED), "ask with the scan's file"),
+            (("SCAN", "SCAN", "--lesion", TYPED), "give that file alone"),
+            (("--case", "folder/nobody", "--lesion", TYPED), "give the scan's file"),
         ],
     )
     def test_a_mark_that_cannot_be_meant_is_refused(

@@ -24,9 +24,10 @@ from sonoseek.core import (
     NotFoundError,
     Report,
     Scan,
+    SearchOptions,
     WhereError,
 )
-from sonoseek.encoder import Novelty, load_bundle, open_encoder
+from sonoseek.encoder import OODModel, load_bundle, open_encoder
 from sonoseek.encoder.seen import training_scans
 from sonoseek.engine import SearchEngine, open_engine
 from sonoseek.explain import ASKED, METHODS, pair_evidence
@@ -85,15 +86,15 @@ class TestWithoutGallery:
         embedding = SearchEngine(make_encoder()).read(scan).embedding
         centre = embedding / np.linalg.norm(embedding)
         for border, told in ((0.1, True), (10.0, False)):
-            novelty = Novelty(
-                centre=np.roll(centre, 1),
-                directions=np.eye(len(centre), dtype=np.float32)[:1],
+            model = OODModel(
+                mean=np.roll(centre, 1),
+                components=np.eye(len(centre), dtype=np.float32)[:1],
                 variances=np.ones(1),
-                rest=1.0,
+                residual_variance=1.0,
                 threshold=border,
                 level=0.99,
             )
-            report = SearchEngine(make_encoder(novelty=novelty)).query(scan)
+            report = SearchEngine(make_encoder(ood=model)).query(scan)
             assert said(report, "unlike anything the network was trained on") is told
             assert (report.prediction.label is None) is told
             assert len(report.prediction.prediction_set) == 3 or not told
@@ -213,6 +214,21 @@ class TestWithGallery:
         assert said(engine.query(scan, k=1000), "The archive has 10 independent cases to compare with")
         with pytest.raises(InvalidValueError, match="k is -1"):
             engine.query(scan, k=-1)
+
+    def test_options_and_keywords_are_the_same_search(
+        self, encoder: Any, gallery: Gallery, make_scan: MakeScan
+    ) -> None:
+        engine, scan = SearchEngine(encoder, gallery), make_scan(500)
+        options = SearchOptions(k=6, where="birads >= '4A'", per_patient=False, explain_matches=False)
+        by_keywords = engine.query(scan, k=6, where="birads >= '4A'", per_patient=False, explain_matches=False)
+        by_options = engine.query(scan, options=options)
+        assert by_options.matches == by_keywords.matches
+        assert by_options.where == by_keywords.where == options.where
+        assert len(engine.query(scan, options, k=2).matches) == 2
+        kept = next(iter(gallery)).record
+        by_case = engine.query_case(kept.dataset, kept.case_id, options=options)
+        assert by_case.matches == engine.query_case(kept.dataset, kept.case_id, options, k=6).matches
+        assert by_case.where == options.where
 
     def test_pair_evidence_explains_every_match(self, encoder: Any, gallery: Gallery, make_scan: MakeScan) -> None:
         report = SearchEngine(encoder, gallery).query(make_scan(500), k=4)

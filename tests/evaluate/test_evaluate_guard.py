@@ -8,8 +8,8 @@ from tiny_world import TinyDataset, TinyProtocol
 
 from sonoseek.core import InvalidValueError, SplitError
 from sonoseek.datasets import Dataset
-from sonoseek.evaluate import open_scene
-from sonoseek.evaluate.leakage import check_round, leaking_share, ties_of, without_copies
+from sonoseek.evaluate import open_context
+from sonoseek.evaluate.leakage import check_round, leaking_share, number_groups, without_near_duplicates
 from sonoseek.evaluate.near_duplicates import near_duplicates
 from sonoseek.evaluate.protocols import Round
 
@@ -23,7 +23,7 @@ def round_of(train: str, validation: str, test: str) -> Round:
 
 def check(dataset: Dataset, round_: Round, pairs: tuple = ()) -> None:
     datasets = {"tiny": dataset}
-    check_round(round_, datasets=datasets, ties=ties_of(datasets), pairs=pairs)
+    check_round(round_, datasets=datasets, groups=number_groups(datasets), pairs=pairs)
 
 
 def test_a_clean_round_passes() -> None:
@@ -53,24 +53,24 @@ def test_a_patient_may_not_cross() -> None:
 
 def test_a_planted_copy_is_found_in_the_pixels_and_fails_the_run(tmp_path: Path) -> None:
     """The groups know nothing of it: two cases of different groups show one picture, and stand in different folds."""
-    clean = open_scene(TinyProtocol(TinyDataset(36)), data_root=None, cache=tmp_path)
+    clean = open_context(TinyProtocol(TinyDataset(36)), data_root=None, cache=tmp_path)
     first = clean.rounds[0]
     learnt, tested = (int(side["tiny"][0].split()[1]) for side in (first.train, first.test))
     twins = ((min(learnt, tested), max(learnt, tested)),)
-    with pytest.raises(SplitError, match="near-copy"):
-        open_scene(TinyProtocol(TinyDataset(36, twins=twins)), data_root=None, cache=tmp_path)
+    with pytest.raises(SplitError, match="near-duplicate"):
+        open_context(TinyProtocol(TinyDataset(36, twins=twins)), data_root=None, cache=tmp_path)
 
 
 def test_published_folds_lose_the_copy_on_the_training_side(tmp_path: Path) -> None:
     dataset = TinyDataset(12, twins=((0, 7),))
     pairs = near_duplicates({"tiny": dataset}, cache=tmp_path)
     assert pairs == ((("tiny", "case 0"), ("tiny", "case 7")),)
-    kept, dropped = without_copies(round_of("0 1 2 3", "4 5", "6 7"), pairs)
+    kept, dropped = without_near_duplicates(round_of("0 1 2 3", "4 5", "6 7"), pairs)
     assert dropped == (("tiny", "case 0"),)
     assert kept.train["tiny"] == ("case 1", "case 2", "case 3")
     assert kept.test["tiny"] == ("case 6", "case 7")
     check(dataset, kept, pairs)
-    with pytest.raises(SplitError, match="near-copy"):
+    with pytest.raises(SplitError, match="near-duplicate"):
         check(dataset, round_of("0 1 2 3", "4 5", "6 7"), pairs)
 
 
@@ -88,9 +88,9 @@ def test_the_comparison_of_all_scans_is_kept_and_follows_the_files(tmp_path: Pat
 def test_what_flatters_is_counted() -> None:
     datasets: Mapping[str, Dataset] = {"tiny": TinyDataset(12)}
     round_ = round_of("0 2 4", "6", "1 3 8 9")
-    assert leaking_share(round_, ties=ties_of(datasets)) == 0.5
+    assert leaking_share(round_, groups=number_groups(datasets)) == 0.5
 
 
 def test_seeds_that_a_protocol_has_not_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match=r"seeds are \[7\]; tiny has \[0\]"):
-        open_scene(TinyProtocol(), data_root=None, cache=tmp_path, seeds=[7])
+        open_context(TinyProtocol(), data_root=None, cache=tmp_path, seeds=[7])

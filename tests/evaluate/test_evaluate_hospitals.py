@@ -12,7 +12,7 @@ from sonoseek.core import InvalidValueError
 from sonoseek.datasets import inner_validation
 from sonoseek.evaluate import rescore
 from sonoseek.evaluate.files import CASES, read_cases, read_results
-from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_cut, travelling_calibration, two_way
+from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_threshold, travelling_calibration, two_way
 from sonoseek.evaluate.page_hospitals import hospital_rows, hospital_tables
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.rows import CaseRow, ScanRow, Search, SystemResults
@@ -96,8 +96,10 @@ def test_the_threshold_is_the_other_hospitals(folder: Path) -> None:
     def score(row: ScanRow) -> float:
         return row.probabilities[2] / max(1e-12, row.probabilities[1] + row.probabilities[2])
 
-    cut = most_accurate_cut(np.array([score(r) for r in lesions]), np.array([r.label == "malignant" for r in lesions]))
-    called = [score(r) >= cut for r in rows]
+    threshold = most_accurate_threshold(
+        np.array([score(r) for r in lesions]), np.array([r.label == "malignant" for r in lesions])
+    )
+    called = [score(r) >= threshold for r in rows]
     wanted = accuracy_score([r.label == "malignant" for r in rows], called)
     assert hospital_figures(results, cases)["a"]["accuracy"]["value"] == pytest.approx(wanted)
 
@@ -141,19 +143,19 @@ def test_a_protocol_on_one_archive_has_no_such_table(walked: Path) -> None:
     assert hospital_rows(systems)[1] == []
 
 
-def test_the_most_accurate_cut_is_right_most_often_whatever_the_ties() -> None:
+def test_the_most_accurate_threshold_is_right_most_often_with_equal_scores() -> None:
     rng = np.random.default_rng(0)
     for size in (1, 2, 7, 40):
         score, positive = rng.integers(0, 6, size) / 5, rng.random(size) < 0.5
-        cut = most_accurate_cut(score, positive)
+        threshold = most_accurate_threshold(score, positive)
         best = max(np.mean((score >= other) == positive) for other in (*score, 2.0))
-        assert np.mean((score >= cut) == positive) == best
+        assert np.mean((score >= threshold) == positive) == best
 
 
 def test_errors_are_counted_among_the_surest() -> None:
     told = [("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9), ("malignant", 0.45)]
     rows = [row(label, p, scan=str(i)) for i, (label, p) in enumerate(told)]
-    figures = two_way(rows, np.ones((1, 5)), held=())
+    figures = two_way(rows, np.ones((1, 5)), others=())
     assert figures["error_at_80%_coverage"][0] == 0
     assert figures["aurc"][0] > 0
     assert "accuracy" not in figures  # nothing to fit a threshold on
@@ -194,10 +196,10 @@ def test_coverage_and_refitted_error_are_those_of_the_other_hospitals() -> None:
     truth = rng.random(2000) < 0.5
     p = np.clip(np.where(truth, 0.7, 0.3) + rng.normal(0, 0.2, 2000), 0.01, 0.99)
     rows = [row("malignant" if t else "benign", float(v)) for t, v in zip(truth, p, strict=True)]
-    figures = two_way(rows[:1000], np.ones((1, 1000)), held=rows[1000:])
+    figures = two_way(rows[:1000], np.ones((1, 1000)), others=rows[1000:])
     assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
     assert figures["ece_refitted"][0] < 0.06
-    assert "coverage" not in two_way(rows[:1000], np.ones((1, 1000)), held=[])
+    assert "coverage" not in two_way(rows[:1000], np.ones((1, 1000)), others=[])
 
 
 def test_a_class_learnt_in_one_hospital_alone_gets_a_bias() -> None:

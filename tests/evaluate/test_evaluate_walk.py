@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from tiny_world import CACHE, CLASSES, TinyDataset, TinyProtocol, walk
 
 from sonoseek.core import ResultsError
-from sonoseek.evaluate import SYSTEMS, evaluate, open_scene, rescore
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED, condition
+from sonoseek.evaluate import SYSTEMS, evaluate, open_context, rescore
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED, corruption
 from sonoseek.evaluate.files import (
     CASES,
     ROWS,
@@ -47,8 +47,8 @@ def test_a_walk_leaves_rows_of_every_scan_and_every_seed(walked: Path) -> None:
         assert len(row.search.matches) == 10
         assert row.group not in {cases[match].group for match in row.search.matches}
         assert row.own_archive is None
-    assert {row.condition for row in rows.changed} == {c.name for c in CONDITIONS}
-    assert len(rows.changed) == 120 * len(CONDITIONS)  # the first seed alone
+    assert {row.condition for row in rows.changed} == {c.name for c in CORRUPTIONS}
+    assert len(rows.changed) == 120 * len(CORRUPTIONS)  # the first seed alone
     assert {row.side for row in rows.validation} == {"validation"}
     assert len(rows.rows) == len(rows.predictions) + len(rows.changed) + len(rows.validation)
 
@@ -69,7 +69,7 @@ def test_the_figures_say_what_a_system_that_sees_the_class_can_do(walked: Path) 
     assert system.metrics["counts"]["patients"] == 60
     assert system.metrics["patients"]["accuracy"]["pooled"] > 0.5
     assert system.metrics["robustness"]["blur"]["accuracy"]["change_low"] is not None
-    assert list(system.metrics["robustness"]) == [UNCHANGED, *(c.name for c in CONDITIONS)]
+    assert list(system.metrics["robustness"]) == [UNCHANGED, *(c.name for c in CORRUPTIONS)]
     json.dumps(system.metrics, allow_nan=False)
 
 
@@ -176,40 +176,40 @@ class Counting:
 
 
 def test_a_stopped_run_goes_on_at_its_round(tmp_path: Path) -> None:
-    scene = open_scene(TinyProtocol(), data_root=None, cache=CACHE)
+    context = open_context(TinyProtocol(), data_root=None, cache=CACHE)
     system = Counting()
     system.fail_at = 2
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
     with pytest.raises(KeyboardInterrupt):
-        evaluate(scene, system, **places)  # type: ignore[arg-type]
+        evaluate(context, system, **places)  # type: ignore[arg-type]
     system.fail_at = -1
     told: list[tuple[str, int, int]] = []
-    evaluate(scene, system, on_progress=lambda *step: told.append(step), **places)  # type: ignore[arg-type]
+    evaluate(context, system, on_progress=lambda *step: told.append(step), **places)  # type: ignore[arg-type]
     assert system.fits == ["seed-0/fold-0", "seed-0/fold-1", "seed-0/fold-2"]
     assert ("rounds", 3, 3) in told
-    evaluate(scene, system, **places)  # type: ignore[arg-type]
+    evaluate(context, system, **places)  # type: ignore[arg-type]
     assert len(system.fits) == 3
     system.identity = "counting-2"  # another system under the same name learns anew
-    evaluate(scene, system, **places)  # type: ignore[arg-type]
+    evaluate(context, system, **places)  # type: ignore[arg-type]
     assert len(system.fits) == 6
     (tmp_path / "runs" / "tiny" / "counting" / "seed-0" / "fold-1" / ROWS).unlink()  # a round without its rows
-    evaluate(scene, system, **places)  # type: ignore[arg-type]
+    evaluate(context, system, **places)  # type: ignore[arg-type]
     assert system.fits[6:] == ["seed-0/fold-1"]
 
 
 def test_systems_scored_one_after_the_other_stand_in_one_table(tmp_path: Path) -> None:
-    scene = open_scene(TinyProtocol(), data_root=None, cache=CACHE)
+    context = open_context(TinyProtocol(), data_root=None, cache=CACHE)
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
     folder = walk(TinyProtocol(), tmp_path)
     alone = rescore(tmp_path / "out")["tiny"].systems["nearest-pixels"].metrics
     before = (folder / ROWS).read_bytes()
-    evaluate(scene, Counting(), **places)  # type: ignore[arg-type]
+    evaluate(context, Counting(), **places)  # type: ignore[arg-type]
     both = rescore(tmp_path / "out")["tiny"].systems
     assert list(both) == ["counting", "nearest-pixels"]
     assert both["nearest-pixels"].metrics == alone
     assert both["counting"].metrics["classification"] == alone["classification"]  # it is the same under another name
     assert (folder / ROWS).read_bytes() != before
-    evaluate(scene, Counting(), **places)  # type: ignore[arg-type]
+    evaluate(context, Counting(), **places)  # type: ignore[arg-type]
     assert list(rescore(tmp_path / "out")["tiny"].systems) == ["counting", "nearest-pixels"]  # replaced, not added
 
 
@@ -246,10 +246,10 @@ def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> N
     assert all(row.probabilities[0] == 0 for row in system.results.predictions)
 
 
-@pytest.mark.parametrize("name", [c.name for c in CONDITIONS])
+@pytest.mark.parametrize("name", [c.name for c in CORRUPTIONS])
 def test_every_condition_changes_a_scan_in_the_same_way_every_time(name: str) -> None:
     scan = TinyDataset().load("case 5").scans[0]
-    changed = condition(name).apply(scan)
+    changed = corruption(name).apply(scan)
     assert changed.scan_id != scan.scan_id
-    assert condition(name).apply(scan).scan_id == changed.scan_id
+    assert corruption(name).apply(scan).scan_id == changed.scan_id
     assert scan.pixels.shape == (96, 96)

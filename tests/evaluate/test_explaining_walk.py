@@ -12,7 +12,7 @@ from sonoseek.core import ResultsError
 from sonoseek.datasets import Dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle
-from sonoseek.evaluate import SYSTEMS, open_scene
+from sonoseek.evaluate import SYSTEMS, open_context
 from sonoseek.evaluate.explaining import explain_rounds, rescore_explanations
 from sonoseek.evaluate.explaining.page import write_explanation_page
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
@@ -21,7 +21,7 @@ from sonoseek.evaluate.explaining.summary import MAPS, OUTLINES, PAIRS
 from sonoseek.evaluate.files import ABOUT, SCORES
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.evaluate.systems.bundle import BundleSystem
 from sonoseek.evaluate.tables import read_systems
 
@@ -34,7 +34,7 @@ class Phantoms:
     description = "A few phantoms."
     exclusions = "nothing"
     guarded = True
-    drops_copies = False
+    drops_near_duplicates = False
 
     def __init__(self, *, only: str | None = None) -> None:
         self._only = only
@@ -55,9 +55,9 @@ class Phantoms:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results, and beside them the runs."""
     folder = tmp_path_factory.mktemp("explained")
-    scene = open_scene(Phantoms(), data_root=None, cache=folder)
+    context = open_context(Phantoms(), data_root=None, cache=folder)
     return explain_rounds(
-        scene,
+        context,
         BundleSystem(load_bundle().path),
         runs=folder / "runs",
         out=folder / "out",
@@ -74,24 +74,26 @@ def figures(measured: Path) -> dict[str, Any]:
 
 def test_rows_of_every_scan_and_method(measured: Path) -> None:
     (rows,) = read_systems(measured / MAPS, MapRow).values()
-    verdicts = [row for row in rows if row.target == "verdict"]
-    scans = {row.scan for row in verdicts}
-    assert {(row.scan, row.method) for row in verdicts} >= {(s, m) for s in scans for m in ("class_evidence", "centre")}
-    slow = {row.scan for row in verdicts if row.method == "rise"}
+    predictions = [row for row in rows if row.target == "prediction"]
+    scans = {row.scan for row in predictions}
+    assert {(row.scan, row.method) for row in predictions} >= {
+        (s, m) for s in scans for m in ("class_evidence", "centre")
+    }
+    slow = {row.scan for row in predictions if row.method == "rise"}
     assert 1 <= len(slow) <= 3
-    for row in verdicts:
+    for row in predictions:
         assert np.isfinite(row.insertion) == (row.scan in slow)
         if row.label == "normal":
             assert np.isnan(row.inside)
         else:
             assert 0 <= row.inside <= row.with_shadow <= 1 + 1e-9
-    own = [row for row in verdicts if row.method == "class_evidence"]
+    own = [row for row in predictions if row.method == "class_evidence"]
     assert max(row.error for row in own) < 1e-4
     assert {row.label for row in rows if row.target == "truth"} == {"benign", "malignant"}
 
 
 def test_our_maps_are_on_the_lesions_and_the_floors_are_not(measured: Path) -> None:
-    told = figures(measured)["maps"]["verdict"]
+    told = figures(measured)["maps"]["prediction"]
     assert told["class_evidence"]["inside"]["mean"] > 2 * told["centre"]["inside"]["mean"]
     assert told["class_evidence"]["iou"]["mean"] > told["random"]["iou"]["mean"]
 
@@ -138,9 +140,9 @@ def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Pa
         raise AssertionError("a finished piece was measured again")
 
     monkeypatch.setattr("sonoseek.evaluate.explaining.run._piece", refuse)
-    scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
+    context = open_context(Phantoms(), data_root=None, cache=tmp_path)
     again = explain_rounds(
-        scene,
+        context,
         BundleSystem(load_bundle().path),
         runs=measured.parents[2] / "runs",
         out=tmp_path / "out",
@@ -153,18 +155,18 @@ def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Pa
 
 
 def test_what_has_no_masks_or_no_network_is_refused(tmp_path: Path) -> None:
-    scene = open_scene(Phantoms(only="normal"), data_root=None, cache=tmp_path)
+    context = open_context(Phantoms(only="normal"), data_root=None, cache=tmp_path)
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out", "per_class": 0}
     with pytest.raises(ResultsError, match="no test scan"):
-        explain_rounds(scene, BundleSystem(load_bundle().path), **places)
+        explain_rounds(context, BundleSystem(load_bundle().path), **places)
     with pytest.raises(ResultsError, match="without a bundle"):
-        explain_rounds(scene, SYSTEMS.load("nearest-pixels")(), **places)
+        explain_rounds(context, SYSTEMS.load("nearest-pixels")(), **places)
 
 
 def test_the_thorough_ones_are_the_same_whoever_asks() -> None:
     dataset = PhantomDataset(count=60, seed=5)
     samples = [
-        Sample(name=record.case_id, record=record, scan=dataset.load(record.case_id).scans[0])
+        LabelledScan(name=record.case_id, record=record, scan=dataset.load(record.case_id).scans[0])
         for record in dataset.records()[:20]
     ]
     picked = pick_thorough(samples, per_class=2)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sonoseek.core import Case, CaseRecord, Scan
 from sonoseek.datasets import Dataset
-from sonoseek.evaluate import SYSTEMS, evaluate, open_scene
+from sonoseek.evaluate import SYSTEMS, evaluate, open_context
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 
@@ -90,7 +90,7 @@ class TinyProtocol:
     title = "a tiny archive"
     description = "Blobs, three classes, three folds."
     exclusions = "nothing"
-    drops_copies = False
+    drops_near_duplicates = False
 
     def __init__(self, dataset: Dataset | None = None, *, guarded: bool = True, seeds: tuple[int, ...] = (0,)) -> None:
         self._dataset, self.guarded, self._seeds = dataset or TinyDataset(), guarded, seeds
@@ -109,6 +109,6 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 def walk(protocol: object, folder: Path, *, system: str = "nearest-pixels", **options: object) -> Path:
     """Score a peer under a protocol; returns the protocol's folder."""
-    scene = open_scene(protocol, data_root=None, cache=CACHE)  # type: ignore[arg-type]
+    context = open_context(protocol, data_root=None, cache=CACHE)  # type: ignore[arg-type]
     made = SYSTEMS.load(system)()
-    return evaluate(scene, made, runs=folder / "runs", out=folder / "out", command="a test", **options)  # type: ignore[arg-type]
+    return evaluate(context, made, runs=folder / "runs", out=folder / "out", command="a test", **options)  # type: ignore[arg-type]

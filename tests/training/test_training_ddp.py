@@ -17,7 +17,7 @@ from sonoseek.encoder import load_bundle
 from sonoseek.training import Machine, distributed, train
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.building import build_network
-from sonoseek.training.figures import read_parts
+from sonoseek.training.calibrate import read_parts
 from sonoseek.training.module import TrainingModule
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import parse_recipe

@@ -17,7 +17,7 @@ from sonoseek.apps.cli.main import app
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError, ResultsError
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle
-from sonoseek.evaluate.ood import fit_novelty
+from sonoseek.evaluate.ood import fit_ood
 from sonoseek.io import read_scan
 from sonoseek.training import card_failures, export_run, load_recipe, run_export
 from sonoseek.training.card_failures import FAILURE_SEED, failures_section, find_failures
@@ -267,11 +267,11 @@ def test_no_recipe_of_the_repository_learns_from_the_phantoms_of_the_card():
 def test_what_becomes_of_strangers_follows_the_manifest(finished):
     manifest = json.loads((finished / "bundle" / "bundle.json").read_text())
     drawn = np.random.default_rng(0).normal(size=(60, manifest["embedding_dim"]))
-    fitted = fit_novelty(drawn[:40], drawn[40:])
-    with_it = section(model_card({**manifest, "novelty": fitted}, parameters=1), "Limits")
-    without = section(model_card({k: v for k, v in manifest.items() if k != "novelty"}, parameters=1), "Limits")
+    fitted = fit_ood(drawn[:40], drawn[40:])
+    with_it = section(model_card({**manifest, "ood": fitted}, parameters=1), "Limits")
+    without = section(model_card({k: v for k, v in manifest.items() if k != "ood"}, parameters=1), "Limits")
     assert "mostly get no prediction" in with_it
-    assert "strangers.md" in with_it
+    assert "out-of-distribution.md" in with_it
     assert "get a prediction too" not in with_it
     assert "get a prediction too" in without
     assert "mostly get no prediction" not in without

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from sonoseek.batch.files import scan_names
 from sonoseek.batch.job import Job, Row
 from sonoseek.batch.store import JobStore
-from sonoseek.core import PATHOLOGIES, GalleryError, InvalidValueError, Report, SonoseekError, TemporaryError
+from sonoseek.core import (
+    PATHOLOGIES,
+    GalleryError,
+    InvalidValueError,
+    Report,
+    SearchOptions,
+    SonoseekError,
+    TemporaryError,
+)
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.bootstrap import group_weights, interval
 from sonoseek.evaluate.metrics import accuracy, auroc
@@ -23,8 +31,8 @@ from sonoseek.reports import phrases
 MASK = re.compile(r"_mask(_\d+)?$")
 MAX_SEEN = 0.5
 """Share of labelled scans in the training data above which no metric is given."""
-OPTIONS = {"k": 10, "where": None, "per_patient": True, "deduplicate": True}
-"""Options of a batch query, with their defaults."""
+OPTIONS = ("k", "where", "per_patient", "deduplicate")
+"""Fields of `SearchOptions` that a job may set."""
 
 
 def query_files(
@@ -55,7 +63,8 @@ def query_files(
         )
     store.change(job.job_id, total=len(names))
     finished = {row.name for row in store.every_row(job.job_id)}
-    options = {name: job.options.get(name, default) for name, default in OPTIONS.items()}
+    given = {name: job.options[name] for name in OPTIONS if name in job.options}
+    options = SearchOptions(explain_matches=False, **given)
     for name in names:
         if name in finished:
             continue
@@ -135,9 +144,9 @@ def _seen(row: Row) -> bool:
     return bool(row.outcome.get("seen_in_training"))
 
 
-def _query(engine: SearchEngine, path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+def _query(engine: SearchEngine, path: Path, options: SearchOptions) -> tuple[dict[str, Any], str | None]:
     try:
-        report = engine.query(read_scan(path), explain_matches=False, **options)
+        report = engine.query(read_scan(path), options)
     except (GalleryError, TemporaryError):
         raise  # every other file would fail as well
     except (SonoseekError, OSError) as error:

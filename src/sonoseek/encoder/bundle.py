@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import BundleError, InvalidValueError, Settings
 from sonoseek.encoder.ensemble import decode_ensemble, join
-from sonoseek.encoder.manifest import NoveltyPart, TrainingScansPart, decode_manifest
+from sonoseek.encoder.manifest import OODPart, TrainingScansPart, decode_manifest
 from sonoseek.encoder.seen import TrainingScans, rows_of
 from sonoseek.encoder.values import (
     CARD_FILE,
@@ -21,7 +21,7 @@ from sonoseek.encoder.values import (
     MANIFEST_FILE,
     MODEL_FILE,
     Bundle,
-    Novelty,
+    OODModel,
 )
 from sonoseek.preprocessing import PreprocessingRecipe
 
@@ -138,9 +138,9 @@ def _load_single(folder: Path) -> Bundle:
         ),
         training=MappingProxyType(manifest.training),
         embedding_dim=manifest.embedding_dim,
-        cells=manifest.cells,
-        fine_cells=manifest.fine_cells or manifest.cells,
-        novelty=None if manifest.novelty is None else _novelty(manifest.novelty, dim=manifest.embedding_dim),
+        grid=manifest.grid,
+        fine_grid=manifest.fine_grid or manifest.grid,
+        ood=None if manifest.ood is None else _ood(manifest.ood, dim=manifest.embedding_dim),
         training_scans=None if manifest.training_scans is None else _training_scans(manifest.training_scans),
         reads_marks=manifest.reads_marks,
         class_bias=tuple(manifest.class_bias),
@@ -150,12 +150,12 @@ def _load_single(folder: Path) -> Bundle:
     )
 
 
-def _novelty(part: NoveltyPart, *, dim: int) -> Novelty:
-    return Novelty(
-        centre=np.frombuffer(part.centre, "<f4").astype(np.float32),
-        directions=np.frombuffer(part.directions, "<f4").astype(np.float32).reshape(-1, dim),
+def _ood(part: OODPart, *, dim: int) -> OODModel:
+    return OODModel(
+        mean=np.frombuffer(part.mean, "<f4").astype(np.float32),
+        components=np.frombuffer(part.components, "<f4").astype(np.float32).reshape(-1, dim),
         variances=np.array(part.variances),
-        rest=part.rest,
+        residual_variance=part.residual_variance,
         threshold=part.threshold,
         level=part.level,
     )

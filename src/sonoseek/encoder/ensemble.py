@@ -163,8 +163,8 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         ),
         training=MappingProxyType(_training(manifest.training, bundles)),
         embedding_dim=weight.shape[1],
-        cells=common_cells(bundles),
-        fine_cells=common_fine_cells(bundles),
+        grid=common_grid(bundles),
+        fine_grid=common_fine_grid(bundles),
         members=members,
         reads_marks=any(bundle.reads_marks for bundle in bundles),
         training_scans=_training_scans(bundles),
@@ -196,29 +196,29 @@ def check_members(bundles: Sequence[Bundle]) -> None:
                 f"{first.recipe}; all members must share the preprocessing, which runs once. Train one anew behind "
                 "the other's, or leave it out."
             )
-    common_cells(bundles)
+    common_grid(bundles)
 
 
-def common_cells(bundles: Sequence[Bundle]) -> tuple[int, int]:
+def common_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
     """(h, w) of the joined evidence map: the least common multiples of the members'.
 
     Raises:
         BundleError: more than `MAX_CELLS` a side.
     """
-    rows, columns = (math.lcm(*(bundle.cells[axis] for bundle in bundles)) for axis in (0, 1))
+    rows, columns = (math.lcm(*(bundle.grid[axis] for bundle in bundles)) for axis in (0, 1))
     if max(rows, columns) > MAX_CELLS:
         raise BundleError(
-            f"the members' evidence maps have {', '.join(f'{b.cells[0]} × {b.cells[1]}' for b in bundles)} cells; "
+            f"the members' evidence maps have {', '.join(f'{b.grid[0]} × {b.grid[1]}' for b in bundles)} cells; "
             f"their least common multiple, {rows} × {columns}, is above {MAX_CELLS} a side. Leave the odd one out."
         )
     return rows, columns
 
 
-def common_fine_cells(bundles: Sequence[Bundle]) -> tuple[int, int]:
-    """(f·h, g·w) of the joined `within`: the least common multiples, or the joined cells where those are too many."""
-    cells = common_cells(bundles)
-    rows, columns = (math.lcm(cells[axis], *(bundle.fine_cells[axis] for bundle in bundles)) for axis in (0, 1))
-    return cells if max(rows, columns) > MAX_CELLS else (rows, columns)
+def common_fine_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
+    """(f·h, g·w) of the joined spatial weights: least common multiples; the joined grid where those are too large."""
+    grid = common_grid(bundles)
+    rows, columns = (math.lcm(grid[axis], *(bundle.fine_grid[axis] for bundle in bundles)) for axis in (0, 1))
+    return grid if max(rows, columns) > MAX_CELLS else (rows, columns)
 
 
 def _joined_head(

@@ -50,7 +50,7 @@ Hashes = NDArray[np.uint8]
 """uint8 (n, `BYTES`), one hash a row."""
 
 
-def kept_hashes(pixels: NDArray[np.uint8]) -> Hashes:
+def stored_hashes(pixels: NDArray[np.uint8]) -> Hashes:
     """Hashes to keep of a scan: of the whole picture and, where it has uniform borders, of what lies within them.
 
     Args:

@@ -17,9 +17,9 @@ from sonoseek.encoder.perceptual_hash import (
     FORMAT,
     SAME_WITHIN,
     Hashes,
-    kept_hashes,
     nearest_distance,
     query_hashes,
+    stored_hashes,
 )
 
 DIGEST = 32
@@ -109,7 +109,7 @@ def training_scans(scans: Iterable[tuple[str, str, bytes]]) -> TrainingScans:
 
 def hash_bytes(scan: Scan) -> bytes:
     """The perceptual hashes to keep of a scan, one after the other: 0, 32 or 64 bytes."""
-    return kept_hashes(scan.pixels).tobytes()
+    return stored_hashes(scan.pixels).tobytes()
 
 
 def rows_of(content: bytes) -> Hashes:

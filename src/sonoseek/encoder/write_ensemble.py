@@ -9,6 +9,7 @@ from typing import Any
 
 import sonoseek
 from sonoseek.core import DISCLAIMER, BundleError, InvalidValueError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder.bundle import load_bundle
 from sonoseek.encoder.ensemble import FORMAT, check_members, decode_ensemble
 from sonoseek.encoder.manifest import Manifest, decode_manifest
@@ -98,9 +99,7 @@ def write_ensemble(
             if (member / file).is_file():
                 (target / file).write_bytes((member / file).read_bytes())
     (folder / CARD_FILE).write_text(_card(content, manifests), encoding="utf-8")
-    part = folder / f"{ENSEMBLE_FILE}.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(folder / ENSEMBLE_FILE)  # last: until it is there, the folder is no ensemble
+    write_atomically(folder / ENSEMBLE_FILE, text)  # last: until it is there, the folder is no ensemble
     load_bundle(folder)
     return folder
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 import sonoseek
 from sonoseek.core import (
-    Box,
     Explanation,
     InvalidValueError,
     Match,
@@ -19,6 +18,7 @@ from sonoseek.core import (
     Report,
     ReportWarning,
     Scan,
+    SearchOptions,
     View,
 )
 from sonoseek.encoder import Bundle, predict, unpack_evidence
@@ -31,26 +31,11 @@ from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult
 from sonoseek.reports import warnings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a scan is searched and explained; see `SearchEngine.query`."""
-
-    k: int
-    where: str | None
-    include_same: bool
-    explain_matches: bool
-    per_patient: bool
-    deduplicate: bool
-    region: Box | None
-    liked: tuple[str, ...]
-    disliked: tuple[str, ...]
-
-
 def answer(
     bundle: Bundle,
     gallery: Gallery | None,
     readings: Sequence[EncodedScan],
-    options: Options,
+    options: SearchOptions,
     *,
     notes: Sequence[ReportWarning] = (),
 ) -> Report:
@@ -64,12 +49,10 @@ def answer(
         notes: warnings that hold for every report.
 
     Raises:
-        InvalidValueError: k below 0; no reading; a region outside the scan, or of several views.
+        InvalidValueError: no reading; a region outside the scan, or of several views.
         NotFoundError: a liked or disliked scan that is not in the gallery.
         WhereError: a filter that does not parse.
     """
-    if options.k < 0:
-        raise InvalidValueError(f"k is {options.k}; it is the number of matches wanted, 0 or more.")
     towards, away = _examples(gallery, options.liked), _examples(gallery, options.disliked)
     question = build_query(
         readings,
@@ -88,11 +71,9 @@ def answer(
         gallery,
         question,
         found.matches,
-        k=options.k,
-        where=options.where,
+        options=options,
         own=own,
         exclude=exclude,
-        independent=options.per_patient and options.deduplicate,
         duplicate_threshold=bundle.duplicate_threshold,
     )
     explained: list[list[Explanation]] = [[explain_class(bundle, r, prediction.likeliest)] for r in readings]
@@ -142,7 +123,7 @@ def _warnings(
     similar: SimilarCases,
     *,
     bundle: Bundle,
-    options: Options,
+    options: SearchOptions,
     found: SearchResult,
     exclude: Exclusion,
 ) -> list[ReportWarning]:
@@ -184,7 +165,7 @@ def _warnings(
         report.matches,
         k=options.k,
         filtered=options.where is not None,
-        independent=options.per_patient and options.deduplicate,
+        independent=options.independent,
         why_none=explain_no_matches(gallery, where=options.where, exclusion=exclude, k=options.k)
         if not report.matches
         else None,
@@ -277,7 +258,7 @@ def _search(
     gallery: Gallery | None,
     question: QueryVector,
     *,
-    options: Options,
+    options: SearchOptions,
     own: Exclusion,
     exclude: Exclusion,
     duplicates: float,
@@ -337,6 +318,6 @@ def _on_the_match(question: QueryVector, entry: GalleryEntry) -> Explanation | N
         first.embedding if question.plain else question.embedding,
         mapping=kept.mapping,
         target=f"query:{first.scan.scan_id}",
-        within=kept.within,
+        within=kept.spatial_weights,
         embedding=entry.embedding,
     )

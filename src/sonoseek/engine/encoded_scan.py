@@ -94,7 +94,7 @@ def read_with(
         mapping=preprocessed.mapping,
         embedding=encoding.embedding[0],
         evidence=encoding.evidence[0],
-        within=encoding.within[0],
+        within=encoding.spatial_weights[0],
         logits=encoding.logits[0],
         prediction=predict(bundle, encoding.logits[0], embedding=encoding.embedding[0]),
     )
@@ -168,7 +168,7 @@ def from_entry(bundle: Bundle, entry: GalleryEntry) -> EncodedScan:
         mapping=kept.mapping,
         embedding=entry.embedding,
         evidence=kept.evidence,
-        within=kept.within,
+        within=kept.spatial_weights,
         logits=logits,
         prediction=predict(bundle, logits, embedding=entry.embedding),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from sonoseek.core import (
     Report,
     ReportWarning,
     Scan,
+    SearchKeywords,
+    SearchOptions,
 )
 from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
-from sonoseek.engine.answer import Options, answer, explain_class, required
+from sonoseek.engine.answer import answer, explain_class, required
 from sonoseek.engine.encoded_scan import EncodedScan, from_entry, read_with
 from sonoseek.explain import ASKED, METHODS, pair_evidence
 from sonoseek.explain.perturbation import as_explanation
@@ -85,69 +87,35 @@ class SearchEngine:
     def query(
         self,
         scan: Scan | EncodedScan | Sequence[Scan | EncodedScan],
+        options: SearchOptions | None = None,
         *,
-        k: int = 10,
-        where: str | None = None,
-        include_same: bool = False,
-        explain_matches: bool = True,
-        per_patient: bool = True,
-        deduplicate: bool = True,
         lesion: Box | None = None,
-        region: Box | None = None,
-        liked: Iterable[str] = (),
-        disliked: Iterable[str] = (),
+        **keywords: Unpack[SearchKeywords],
     ) -> Report:
-        """Ask about a scan, or about several views of one lesion as one.
+        """Search with a scan, or with several views of one lesion as one.
 
         Args:
             scan: of `read_scan`, or made from pixels; or several of them: the prediction and the search are then of
                 all together, the report's heatmaps lie on the first, and `Report.views` holds the others. What `read`
                 made of a scan may stand for it: then the network is not run again.
-            k: how many matches at most; 0 for none. More than the gallery holds gives all of it.
-            where: filter on the matches, "birads >= '4A' and device = 'GE Logiq 7'"; None for all.
-            include_same: also let the scan itself, its patient and its group answer. By default they do not: if the
-                scan's pixels are in the gallery, they, their patient and their group are left out; if the scan names a
-                patient, that patient is, in whichever dataset.
-            explain_matches: also say, for each match, on which pixels of the scan and of the match their cosine rests;
-                the prediction's own heatmap always is there.
-            per_patient: one match per patient or group (where none is named per case), its best scan; False: every scan
-                may be a match. The similar cases are counted over independent ones in any case.
-            deduplicate: near-duplicates stand behind the better match: scans that the bundle takes for one. False: they
-                are matches of their own.
+            options: how to search; None: the defaults of `SearchOptions`.
             lesion: the reader's mark on the scan, as in `read`: prediction, evidence and search are then of the scan
                 as it is read with the mark. Of one scan alone: several views are each read with their own,
                 `engine.query([engine.read(scan, lesion=box), …])`.
-            region: search with the evidence inside this box on the scan's pixels alone; the prediction stays the
-                whole scan's.
-            liked: matches to move the search towards: scan_ids, or "dataset/case_id".
-            disliked: matches to move it away from; they do not answer again.
+            keywords: fields of `SearchOptions`, in place of those of `options`: `engine.query(scan, k=5)`.
 
         Raises:
-            InvalidValueError: k below 0; a region outside the scan; a mark that `read` refuses, or of a scan that is
-                asked from the archive; a region or a mark of several views.
+            InvalidValueError: an option that breaks its rule; a region outside the scan; a mark that `read` refuses,
+                or of a scan that the archive holds; a region or a mark of several views.
             NotFoundError: a liked or disliked scan that is not in the gallery.
             WhereError: a filter that does not parse.
         """
+        options = SearchOptions.of(options, keywords)
         views = [scan] if isinstance(scan, Scan | EncodedScan) else list(scan)
         if lesion is not None:
             views = [self._marked(views, lesion)]
-        return answer(
-            self.bundle,
-            self.gallery,
-            [each if isinstance(each, EncodedScan) else self.read(each) for each in views],
-            Options(
-                k=k,
-                where=where,
-                include_same=include_same,
-                explain_matches=explain_matches,
-                per_patient=per_patient,
-                deduplicate=deduplicate,
-                region=region,
-                liked=tuple(liked),
-                disliked=tuple(disliked),
-            ),
-            notes=self._notes,
-        )
+        readings = [each if isinstance(each, EncodedScan) else self.read(each) for each in views]
+        return answer(self.bundle, self.gallery, readings, options, notes=self._notes)
 
     def _marked(self, views: Sequence[Scan | EncodedScan], lesion: Box) -> EncodedScan:
         """The one view, read with a mark."""
@@ -170,56 +138,28 @@ class SearchEngine:
         self,
         dataset: str,
         case_id: str,
+        options: SearchOptions | None = None,
         *,
         scan_ids: Iterable[str] = (),
-        k: int = 10,
-        where: str | None = None,
-        include_same: bool = False,
-        explain_matches: bool = True,
-        per_patient: bool = True,
-        deduplicate: bool = True,
-        region: Box | None = None,
-        liked: Iterable[str] = (),
-        disliked: Iterable[str] = (),
+        **keywords: Unpack[SearchKeywords],
     ) -> Report:
-        """Ask about a case that the gallery holds: from what it keeps, without its files and without the network.
+        """Search with a case of the gallery: from what the gallery keeps, without files and without the network.
 
         Args:
             dataset: of the case.
             case_id: of the case.
+            options: as in `query`.
             scan_ids: these of its scans alone; none: all of them, as views of one lesion.
-            k: as in `query`; so are the rest.
-            where: as in `query`.
-            include_same: as in `query`.
-            explain_matches: as in `query`.
-            per_patient: as in `query`.
-            deduplicate: as in `query`.
-            region: as in `query`.
-            liked: as in `query`.
-            disliked: as in `query`.
+            keywords: as in `query`.
 
         Raises:
             NotFoundError: no such case, or scan of it.
             GalleryError: the gallery keeps no evidence or picture of it.
             InvalidValueError, WhereError: as in `query`; and there is no gallery.
         """
-        return answer(
-            self.bundle,
-            self.gallery,
-            self.read_case(dataset, case_id, scan_ids=scan_ids),
-            Options(
-                k=k,
-                where=where,
-                include_same=include_same,
-                explain_matches=explain_matches,
-                per_patient=per_patient,
-                deduplicate=deduplicate,
-                region=region,
-                liked=tuple(liked),
-                disliked=tuple(disliked),
-            ),
-            notes=self._notes,
-        )
+        options = SearchOptions.of(options, keywords)
+        readings = self.read_case(dataset, case_id, scan_ids=scan_ids)
+        return answer(self.bundle, self.gallery, readings, options, notes=self._notes)
 
     def read_case(self, dataset: str, case_id: str, *, scan_ids: Iterable[str] = ()) -> tuple[EncodedScan, ...]:
         """What the network said of a case that the gallery holds; the network is not run.

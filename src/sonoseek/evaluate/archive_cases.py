@@ -101,13 +101,13 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
         if count := int((used & holds).sum()):
             left_out[reason] = count
         used &= ~holds
-    kept = [entry for entry, keep in zip(entries, used, strict=True) if keep]
+    used_entries = [entry for entry, keep in zip(entries, used, strict=True) if keep]
     logits = embeddings[used].astype(np.float64) @ bundle.head_weight.T.astype(np.float64) + bundle.head_bias
     return ArchiveCases(
         logits=logits,
-        labels=np.array([bundle.classes.index(entry.record.pathology) for entry in kept], np.int64),
+        labels=np.array([bundle.classes.index(entry.record.pathology) for entry in used_entries], np.int64),
         groups=_numbered(groups[used].tolist()),
-        cases=_numbered([(entry.record.dataset, entry.record.case_id) for entry in kept]),
+        cases=_numbered([(entry.record.dataset, entry.record.case_id) for entry in used_entries]),
         left_out=left_out,
         state=state,
     )
@@ -154,17 +154,17 @@ def _trained_on(
     gallery: Gallery, bundle: Bundle, entries: Sequence[GalleryEntry], *, on_progress: Progress | None
 ) -> NDArray[np.bool_]:
     """Which scans the bundle was trained on; without a kept picture, by name and pixels alone."""
-    found = np.zeros(len(entries), np.bool_)
+    trained_on = np.zeros(len(entries), np.bool_)
     for start in range(0, len(entries), _CHUNK):
         chunk = entries[start : start + _CHUNK]
         pictured = gallery.entries(scan_ids=[entry.scan_id for entry in chunk], evidence=False)
         pictures = {each.scan_id: each.picture for each in pictured if each.picture is not None}
         for number, entry in enumerate(chunk, start=start):
             find = _finder(entry, pictures.get(entry.scan_id))
-            found[number] = learnt_from(bundle, (entry.record.dataset, entry.record.case_id), find) is not None
+            trained_on[number] = learnt_from(bundle, (entry.record.dataset, entry.record.case_id), find) is not None
         if on_progress is not None:
             on_progress(min(start + _CHUNK, len(entries)), len(entries))
-    return found
+    return trained_on
 
 
 def _finder(entry: GalleryEntry, picture: bytes | None) -> Callable[[TrainingScans], SeenScan | None]:

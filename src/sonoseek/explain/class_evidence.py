@@ -40,7 +40,7 @@ def class_evidence(
         bias: the head's bias for the class; no pixel carries it.
         mapping: the scan's way to the canvas and back.
         target: the class's name.
-        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.within[i]`); None: evenly.
+        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.spatial_weights[i]`); None: evenly.
 
     Returns:
         Signed heatmap on the scan's own grid: positive pixels speak for the class; in logits per pixel. Its sum plus

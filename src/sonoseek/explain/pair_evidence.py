@@ -41,7 +41,7 @@ def pair_evidence(
         mapping: the first scan's way to the canvas and back.
         target: the other scan: "match:<scan_id>", or "query:<scan_id>" on a match's pixels.
         embedding: (D,) of the scan itself, the mean of `evidence`, where it is at hand; None: it is worked out.
-        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.within[i]`); None: evenly.
+        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.spatial_weights[i]`); None: evenly.
 
     Returns:
         Signed heatmap on the scan's own grid: positive pixels make the two alike; it sums to the cosine (`value`)

@@ -46,7 +46,7 @@ def query_evidence(
         share: (f·h, g·w), 0 … 1, how much of each place was asked with; None: all.
         mapping: the scan's way to the canvas and back.
         target: the match: "match:<scan_id>".
-        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.within[i]`).
+        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.spatial_weights[i]`).
 
     Returns:
         Signed heatmap on the scan's own grid; its sum plus `bias` is the cosine (`value`), to 1e-4. All 0 where the

@@ -13,7 +13,7 @@ def place_within(cells: NDArray[np.float64], within: NDArray[np.float32] | None)
 
     Args:
         cells: (h, w), any sign.
-        within: (f·h, g·w), ≥ 0, weights of the places, as `Encoding.within[i]`; None: nothing is told apart.
+        within: (f·h, g·w), ≥ 0, weights of the places, as `Encoding.spatial_weights[i]`; None: nothing is told apart.
 
     Returns:
         float64 (f·h, g·w), of the same sum, cell by cell.
@@ -28,7 +28,7 @@ def place_within(cells: NDArray[np.float64], within: NDArray[np.float32] | None)
     if fine_height % height or fine_width % width or not (low >= 0.0 and high < np.inf):
         raise InvalidValueError(
             f"within is {within.shape} for cells {cells.shape}; it must be a whole multiple of the cells a side, "
-            "finite and never negative. Pass Encoding.within[i] of the same encoding."
+            "finite and never negative. Pass Encoding.spatial_weights[i] of the same encoding."
         )
     down, across = fine_height // height, fine_width // width
     blocks = within.astype(np.float64).reshape(height, down, width, across)

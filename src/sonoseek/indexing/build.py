@@ -36,9 +36,8 @@ from sonoseek.core import (
 )
 from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
-from sonoseek.encoder import Encoder, pack_evidence, to_input
+from sonoseek.encoder import Encoder, encode_scan, pack_evidence
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
-from sonoseek.preprocessing import preprocess
 
 __all__ = ["IngestResult", "Outcome", "Refusal", "build_index", "check_bundle", "fill", "make_entry", "take_case"]
 
@@ -203,11 +202,10 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
     Raises:
         InvalidValueError: the network gives the scan no usable embedding.
     """
-    preprocessed = preprocess(scan, encoder.bundle.recipe)
-    encoding = encoder.encode(to_input(preprocessed)[np.newaxis])
+    preprocessed, encoding = encode_scan(encoder, scan)
     said = _Said(
         embedding=encoding.embedding[0],
-        evidence=pack_evidence(encoding.evidence[0], encoding.within[0], mapping=preprocessed.mapping),
+        evidence=pack_evidence(encoding.evidence[0], encoding.spatial_weights[0], mapping=preprocessed.mapping),
     )
     return _entry(scan, record, said, fingerprint=fingerprint)
 

@@ -13,9 +13,8 @@ import numpy as np
 
 from sonoseek.core import BundleMismatchError, InvalidValueError, Scan, SonoseekError
 from sonoseek.datasets import Dataset
-from sonoseek.encoder import Encoder, to_input
+from sonoseek.encoder import Encoder, encode_scan
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
-from sonoseek.preprocessing import preprocess
 
 __all__ = ["RecheckResult", "recheck_embeddings"]
 
@@ -113,7 +112,7 @@ def _from_picture(entry: GalleryEntry, encoder: Encoder) -> str | None:
 
 
 def _compared(scan: Scan, entry: GalleryEntry, encoder: Encoder, *, least: float) -> str | None:
-    said = encoder.encode(to_input(preprocess(scan, encoder.bundle.recipe))[np.newaxis]).embedding[0].astype(np.float64)
+    said = encode_scan(encoder, scan)[1].embedding[0].astype(np.float64)
     kept = entry.embedding.astype(np.float64)
     length = float(np.linalg.norm(said) * np.linalg.norm(kept))
     cosine = float(said @ kept) / length if length > 0 else 0.0

@@ -30,7 +30,7 @@ class NetworkOutput(NamedTuple):
     """logits (N, C); embedding (N, D), not normalised; evidence (N, D, h, w), exactly 0 in padding.
 
     lesion: (N, 1, S/f, S/f), logits of each (small) cell's share of lesion, for losses; None where none is estimated.
-    within: (N, S/f, S/f), f the network's `fine_stride`: how much each place weighs; ≥ 0, of mean 1; a cell's
+    spatial_weights: (N, S/f, S/f), f the network's `fine_stride`: how much each place weighs; ≥ 0, of mean 1; a cell's
         evidence lies within it in this proportion; None where nothing is told apart.
     """
 
@@ -38,7 +38,7 @@ class NetworkOutput(NamedTuple):
     embedding: Tensor
     evidence: Tensor
     lesion: Tensor | None = None
-    within: Tensor | None = None
+    spatial_weights: Tensor | None = None
 
 
 class EvidenceNetwork(nn.Module, ABC):
@@ -51,7 +51,7 @@ class EvidenceNetwork(nn.Module, ABC):
     Attributes:
         backbone: the part that reads pixels; has `load_start`, and its own learning rate in a recipe.
         stride: pixels per cell.
-        fine_stride: pixels per finer cell of `NetworkOutput.within`; `stride` where there is none.
+        fine_stride: pixels per finer cell of `NetworkOutput.spatial_weights`; `stride` where there is none.
         head: D → C.
     """
 

@@ -53,7 +53,7 @@ class ManyViewNetwork(nn.Module):
         """
         count = canvas.shape[0]
         both = torch.cat([canvas, canvas.flip(3)])
-        within = None
+        spatial_weights = None
         if self.shifts:
             validity = self.validity(both)
             fine = self._shifted(both, validity)
@@ -62,11 +62,11 @@ class ManyViewNetwork(nn.Module):
         else:
             told: NetworkOutput = self.network(both)
             fine = told.evidence
-            if told.within is not None:
-                within = (told.within[:count] + told.within[count:].flip(2)) / 2
+            if told.spatial_weights is not None:
+                spatial_weights = (told.spatial_weights[:count] + told.spatial_weights[count:].flip(2)) / 2
         evidence = (fine[:count] + fine[count:].flip(3)) / 2
         embedding = evidence.mean((2, 3))
-        return NetworkOutput(self.head(embedding), embedding, evidence, within=within)
+        return NetworkOutput(self.head(embedding), embedding, evidence, spatial_weights=spatial_weights)
 
     def _shifted(self, both: Tensor, validity: Tensor) -> Tensor:
         """Evidence of four shifts, each weighted and in its place, (N, D, 2h, 2w)."""

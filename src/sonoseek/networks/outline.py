@@ -29,8 +29,8 @@ class OutlineNetwork(EvidenceNetwork):
     """CNN → outline → row GRU → evidence: cells inside the outline weigh more, and its shape is evidence too.
 
     What the shape as a whole says lies on the cells that make it, so that the embedding still is the plain mean of the
-    evidence. Within a cell the evidence lies where the outline was drawn, four pixels fine (`NetworkOutput.within`).
-    Masks teach the outline in the loss; the network reads none.
+    evidence. Within a cell the evidence lies where the outline was drawn, four pixels fine
+    (`NetworkOutput.spatial_weights`). Masks teach the outline in the loss; the network reads none.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class OutlineNetwork(EvidenceNetwork):
         evidence = self.evidence(features) * weight / weight.mean((2, 3), keepdim=True).clamp(min=1e-6)
         evidence = evidence + self.focus.word(outline) * (validity > 0)
         embedding = evidence.mean((2, 3))
-        within = relative(scanned * (self.floor + torch.sigmoid(outline.logits)))
-        return NetworkOutput(self.head(embedding), embedding, evidence, outline.logits, within)
+        spatial_weights = relative(scanned * (self.floor + torch.sigmoid(outline.logits)))
+        return NetworkOutput(self.head(embedding), embedding, evidence, outline.logits, spatial_weights)
 
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
         """What each cell says before it is weighted by its share of scan."""

@@ -113,7 +113,7 @@ class Watch(Callback):
         seconds = time.monotonic() - self._began[0]
         self._tell("epoch", trainer, {**figures, **self._rates})
         if self._board is not None and self._examples:
-            self._board.picture("heatmaps", draw_sheet(kept(pl_module), self._examples), step=trainer.global_step)
+            self._board.picture("heatmaps", draw_sheet(averaged(pl_module), self._examples), step=trainer.global_step)
         self.epochs.append({"epoch": trainer.current_epoch, **figures, "seconds_since_start": round(seconds, 1)})
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -130,9 +130,9 @@ class Watch(Callback):
             self._board.curves(values, step=trainer.global_step, group=kind)
 
 
-def kept(module: lightning.LightningModule) -> torch.nn.Module:
-    """The weights that a module of this package validates and exports."""
-    network: torch.nn.Module = module.kept  # type: ignore[assignment]  # Lightning's type does not know of it
+def averaged(module: lightning.LightningModule) -> torch.nn.Module:
+    """The network that a module of this package validates and exports."""
+    network: torch.nn.Module = module.averaged  # type: ignore[assignment]  # Lightning's type does not know of it
     return network
 
 

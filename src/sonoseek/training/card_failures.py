@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sonoseek.core import InvalidValueError
 from sonoseek.datasets.phantom import PhantomDataset, PhantomPlan
-from sonoseek.encoder import open_encoder, predict, to_input
-from sonoseek.preprocessing import preprocess
+from sonoseek.encoder import encode_scan, open_encoder, predict
 
 FAILURE_SEED = 991
 """Of an archive that no recipe of this repository trains on."""
@@ -89,7 +86,7 @@ def find_failures(
     found = []
     for done, record in enumerate(asked, start=1):
         scan = archive.load(record.case_id, masks=False).scans[0]
-        encoding = encoder.encode(to_input(preprocess(scan, encoder.bundle.recipe))[np.newaxis])
+        _, encoding = encode_scan(encoder, scan)
         prediction = predict(encoder.bundle, encoding.logits[0], embedding=encoding.embedding[0])
         said = max(prediction.probabilities, key=lambda name: prediction.probabilities[name])
         if said != record.pathology:

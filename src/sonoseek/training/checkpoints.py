@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from sonoseek.core import TrainingError
+from sonoseek.core.files import open_atomically
 from sonoseek.training import distributed
 from sonoseek.training.options import Upkeep
 from sonoseek.training.seeding import chance, seed_all, set_chance
@@ -33,12 +33,8 @@ class WholeFiles(TorchCheckpointIO):
         del storage_options
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(place.name + ".part")
-        with part.open("wb") as stream:
+        with open_atomically(place) as stream:
             torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(place)
 
 
 class Keeper(Checkpoint):

@@ -75,7 +75,7 @@ def lying_within(cells: Tensor, within: Tensor) -> Tensor:
 
     Args:
         cells: (N, h, w), signed.
-        within: (N, f·h, f·w), ≥ 0, as `NetworkOutput.within`.
+        within: (N, f·h, f·w), ≥ 0, as `NetworkOutput.spatial_weights`.
 
     Returns:
         (N, f·h, f·w); each cell's finer cells sum to it, or to nothing where none weighs anything.

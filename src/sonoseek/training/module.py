@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
-from sonoseek.core import PATHOLOGIES
+from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.two_readings import smaller
 from sonoseek.training.batches import Batch
@@ -37,7 +37,7 @@ UNLEARNT = -100.0
 
 
 class TrainingModule(lightning.LightningModule):
-    """Trains `network`; what is validated and exported is the running mean of its weights, `kept`."""
+    """Trains `network`; what is validated and exported is the running mean of its weights, `averaged`."""
 
     def __init__(
         self, network: EvidenceNetwork, recipe: Recipe, *, steps: int, teachers: Teachers | None = None
@@ -75,9 +75,24 @@ class TrainingModule(lightning.LightningModule):
             self.average.requires_grad_(False)
 
     @property
-    def kept(self) -> nn.Module:
+    def averaged(self) -> nn.Module:
         """The weights that are validated and exported."""
         return self.network if self.average is None else self.average.module
+
+    def trained_network(self) -> EvidenceNetwork:
+        """The averaged network after the fit, in evaluation mode; classes without training scans are closed.
+
+        Raises:
+            InvalidValueError: it is not a network of the table.
+        """
+        network = self.averaged
+        if not isinstance(network, EvidenceNetwork):
+            raise InvalidValueError(
+                f"the network is a {type(network).__name__}; it cannot be exported. Choose one of the table."
+            )
+        network.eval()
+        close_unlearnt(network, self.known)
+        return network
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All views of a batch; returns the loss."""
@@ -118,8 +133,8 @@ class TrainingModule(lightning.LightningModule):
             if loss.evidence > 0:
                 own = self.network.head.weight[batch.labels]
                 for_class = torch.einsum("nd,ndhw->nhw", own, out.evidence)
-                if out.within is not None:
-                    for_class = lying_within(for_class, out.within)
+                if out.spatial_weights is not None:
+                    for_class = lying_within(for_class, out.spatial_weights)
                 share = adaptive_avg_pool2d(drawn, (for_class.shape[1], for_class.shape[2]))
                 terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
         return terms
@@ -170,13 +185,15 @@ class TrainingModule(lightning.LightningModule):
         with torch.autocast(self.device.type, dtype=self.lower or torch.bfloat16, enabled=self.lower is not None):
             out: NetworkOutput = network(canvases.contiguous(memory_format=torch.channels_last))
         lesion = None if out.lesion is None else out.lesion.float()
-        return NetworkOutput(out.logits.float(), out.embedding.float(), out.evidence.float(), lesion, out.within)
+        return NetworkOutput(
+            out.logits.float(), out.embedding.float(), out.evidence.float(), lesion, out.spatial_weights
+        )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Figures of the kept weights."""
         del batch_idx
         canvases, labels = batch
-        logits = self._read(self.kept, smaller(canvases) if self.recipe.close_up else canvases).logits
+        logits = self._read(self.averaged, smaller(canvases) if self.recipe.close_up else canvases).logits
         self.accuracy.update(logits, labels)
         self.auroc.update(logits.softmax(1)[:, MALIGNANT], (labels == MALIGNANT).long())
         self.loss.update(cross_entropy(logits.masked_fill(~self.known, -1e9), labels), len(labels))

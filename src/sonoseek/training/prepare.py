@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError, ScanReadError
+from sonoseek.core.files import open_atomically
 from sonoseek.datasets import DATASETS, Dataset, open_dataset
 from sonoseek.encoder.seen import hash_bytes
 from sonoseek.preprocessing import PreprocessedScan, PreprocessingRecipe, preprocess
@@ -112,20 +113,19 @@ def prepare(
         return kept
     made = _clean_all(dataset, records, recipe, on_progress)
     cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part.npz")
-    np.savez(
-        part,
-        case_ids=made.case_ids,
-        canvases=made.canvases,
-        contents=made.contents,
-        labels=made.labels,
-        lesions=np.packbits(made.lesions > 0),
-        drawn=made.drawn,
-        scan_ids=made.scan_ids,
-        hashes=made.hashes,
-        refused=np.frombuffer(json.dumps(made.refused).encode(), dtype=np.uint8),
-    )
-    part.replace(file)
+    with open_atomically(file) as stream:
+        np.savez(
+            stream,
+            case_ids=made.case_ids,
+            canvases=made.canvases,
+            contents=made.contents,
+            labels=made.labels,
+            lesions=np.packbits(made.lesions > 0),
+            drawn=made.drawn,
+            scan_ids=made.scan_ids,
+            hashes=made.hashes,
+            refused=np.frombuffer(json.dumps(made.refused).encode(), dtype=np.uint8),
+        )
     return made
 
 

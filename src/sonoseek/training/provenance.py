@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import sonoseek
+from sonoseek.core.files import write_atomically
 from sonoseek.training import distributed
 from sonoseek.training.options import Machine, Upkeep
 
@@ -115,9 +116,7 @@ def _near(word: str) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _version(package: str) -> str | None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError
-from sonoseek.encoder import Bundle, Encoding, load_bundle
+from sonoseek.encoder import Bundle, Encoder, Encoding, load_bundle
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training.building import as_served, build_network, load_trained, recipe_of, trained_beside
@@ -113,7 +113,7 @@ class NetworkPeers:
         return self._blind[seed]
 
 
-class NetworkEncoder:
+class NetworkEncoder(Encoder):
     """A network of torch where an ONNX one is expected: it speaks for a bundle, with its own head."""
 
     def __init__(self, network: nn.Module, bundle: Bundle) -> None:
@@ -141,12 +141,12 @@ class NetworkEncoder:
         given = [torch.from_numpy(np.ascontiguousarray(each)) for each in (canvases, marks) if each is not None]
         with torch.inference_mode():
             out: NetworkOutput = self._network(*given)
-        cells = np.ones((len(canvases), *self._bundle.cells), np.float32)
+        cells = np.ones((len(canvases), *self._bundle.grid), np.float32)
         return Encoding(
             logits=out.logits.numpy(),
             embedding=out.embedding.numpy(),
             evidence=out.evidence.numpy(),
-            within=cells if out.within is None else out.within.numpy(),
+            spatial_weights=cells if out.spatial_weights is None else out.spatial_weights.numpy(),
         )
 
 

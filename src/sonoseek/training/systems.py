@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import queue
@@ -21,9 +19,9 @@ from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.protocols import Round, classes_of
 from sonoseek.evaluate.systems.base import Fitted, Progress, Task
-from sonoseek.evaluate.systems.bundle import BundleSpeaks
+from sonoseek.evaluate.systems.bundle import FittedBundle
 from sonoseek.training.options import CPU, Machine
-from sonoseek.training.recipe import DatasetChoice, Recipe, recipe_to_dict
+from sonoseek.training.recipe import DatasetChoice, Recipe, recipe_digest, recipe_to_dict
 
 TRAINING = "training"
 """Folder of the run inside a round's folder."""
@@ -73,8 +71,7 @@ class RecipeSystem:
             f"(at most {recipe.optimiser.epochs} epochs), served through ONNX"
             f"{', mean of several views' if recipe.many_views else ''}."
         )
-        content = json.dumps(recipe_to_dict(recipe), sort_keys=True).encode()
-        self.identity = hashlib.sha256(content).hexdigest()[:16]
+        self.identity = recipe_digest(recipe_to_dict(recipe))
         self._roots = (data_root, weights_root)
         self._cache = cache
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -89,7 +86,7 @@ class RecipeSystem:
         """
         from sonoseek.training.distributed import accelerator_of
 
-        waiting = [task for task in tasks if not self._finished(task)]
+        waiting = [task for task in tasks if not self.is_trained(task)]
         if not waiting:
             return
         self._clean(waiting)
@@ -121,11 +118,11 @@ class RecipeSystem:
     def fit(self, task: Task) -> Fitted:
         """Open the round's bundle; train it first if need be."""
         self.prepare([task])
-        return BundleSpeaks(load_bundle(task.folder / TRAINING / "bundle"))
+        return FittedBundle(load_bundle(task.folder / TRAINING / "bundle"))
 
-    def _finished(self, task: Task) -> bool:
+    def is_trained(self, task: Task) -> bool:
         """Whether this very recipe was trained on these very sides; what differs is refused by `train`."""
-        from sonoseek.training.run import is_finished
+        from sonoseek.training.run_folder import is_finished
 
         return is_finished(task.folder / TRAINING, self._recipe_for(task), round_=task.round_)
 

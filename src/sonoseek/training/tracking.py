@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import MissingExtraError
+from sonoseek.core.files import write_atomically
 
 CSV_FILE = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -56,9 +57,7 @@ class CsvLog:
         writer = csv.DictWriter(held, self._columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text(held.getvalue(), encoding="utf-8")
-        part.replace(self._path)
+        write_atomically(self._path, held.getvalue())
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -26,8 +26,10 @@ def serve(
         Path | None, typer.Option(help=f"File with the token that readers give; else ${TOKEN}.")
     ] = None,
     writable: Annotated[bool, typer.Option(help="Let batch jobs add to the archive.")] = False,
-    folders: Annotated[Path | None, typer.Option(help="Folder here whose sub-folders batch jobs may read.")] = None,
-    examples: Annotated[Path | None, typer.Option(help="Folder of scans that the empty page offers to try.")] = None,
+    folders: Annotated[
+        Path | None, typer.Option(help="Folder on this machine whose sub-folders batch jobs may read.")
+    ] = None,
+    examples: Annotated[Path | None, typer.Option(help="Folder of example scans on the empty page.")] = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder for batch jobs; by default `serve` beside a gallery's file.")
     ] = None,
@@ -48,9 +50,9 @@ def serve(
     ] = True,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
-    idle: Annotated[float | None, typer.Option(help="End after so many seconds in which nobody asks.")] = None,
+    idle: Annotated[float | None, typer.Option(help="Stop after so many seconds without a request.")] = None,
 ) -> None:
-    """Open the reading room: a page to ask, compare and argue, and a programming interface beside it."""
+    """Start the reading room: a web page for queries and batch jobs, with an HTTP API."""
     from sonoseek.apps.web.settings import WebSettings
 
     settings = WebSettings(
@@ -91,7 +93,7 @@ def run(
     quiet: bool = False,
     idle: float | None = None,
 ) -> None:
-    """Serve a gallery until told to end; `settings` are a `WebSettings`."""
+    """Serve a gallery until interrupted; `settings` is a `WebSettings`."""
     import logging
 
     from sonoseek.apps.web.app import create_app

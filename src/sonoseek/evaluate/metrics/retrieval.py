@@ -1,4 +1,4 @@
-"""How many of the cases that a search brings are relevant: of the query's proven class.
+"""How many of the cases that a search brings are relevant: of the query's reference class.
 
 Hits are ranked by the search and only then judged: a cosine below 0 is a rank like any other.
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 DEPTH = 10
 """Ranks that are kept of every query."""
 GRADES = {"1": 1.0, "2": 2.0, "3": 3.0, "4": 4.0, "4A": 4.0, "4B": 4.0, "4C": 4.0, "5": 5.0, "6": 5.0}
-"""BI-RADS as a grade of suspicion; 0 is "incomplete", no grade; 6 is proven, as suspicious as 5; 4 undivided."""
+"""BI-RADS as a grade of suspicion; 0 is "incomplete", no grade; 6 is biopsy-proven, as suspicious as 5; 4 undivided."""
 FULL_GAIN = 3.0
 SIMULATED = 4_000
 VOTERS = 5
@@ -123,7 +123,7 @@ def chance_levels(
 
     Returns:
         Figure → mean; the names are those of `score`. Empty for an empty gallery. The same gallery has the same level
-        wherever it is asked about.
+        in every protocol.
     """
     total = sum(composition.values())
     relevant = composition.get(label, 0)

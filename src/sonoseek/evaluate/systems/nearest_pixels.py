@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Scan
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Answers, Progress, Sample, Task
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import FeatureStore
 
 SIDE = 48
@@ -25,7 +25,7 @@ def describe(scan: Scan) -> NDArray[np.float32]:
 
 
 class NearestPixels:
-    """One nearest neighbour by correlation of 48 × 48 pixels: it knows little but that it saw a picture before."""
+    """One nearest neighbour by correlation of 48 × 48 pixels: it recognises repeated pictures and little else."""
 
     name = "nearest-pixels"
     title = "1-NN on 48×48 pixels"
@@ -76,10 +76,10 @@ class _FittedNearest:
         ]
         return np.stack(columns, axis=1).astype(np.float64)
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
+    def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
         """Look each scan up."""
         features = self._store.of(samples, on_progress=on_progress)
-        return Answers(probabilities=softmax(self.logits(features) / self.temperature), embeddings=features)
+        return Predictions(probabilities=softmax(self.logits(features) / self.temperature), embeddings=features)
 
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, ExcludedCounts, GalleryError, InvalidValueError
 from sonoseek.core.patients import PatientShare
+from sonoseek.core.version import __version__
 from sonoseek.gallery.deduplicate import check_duplicate_threshold, lowest_cosine
 from sonoseek.gallery.exact import Nearest, normalised
 from sonoseek.gallery.filter.milvus import EVERYTHING
@@ -129,7 +129,7 @@ class MilvusGallery:
                     "dimension": dimension,
                     "duplicate_threshold": duplicate_threshold,
                     "created": datetime.now(UTC).isoformat(),
-                    "sonoseek_version": version("sonoseek"),
+                    "sonoseek_version": __version__,
                     "stamp": secrets.randbits(62),
                 }
                 server.upsert(f"{address.name}_kept", [_meta_row(meta)])

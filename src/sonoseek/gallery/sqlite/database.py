@@ -9,11 +9,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, SonoseekError, TemporaryError
+from sonoseek.core.files import sync_folder
+from sonoseek.core.version import __version__
 from sonoseek.gallery.deduplicate import check_duplicate_threshold
 
 SCHEMA_VERSION = 4
@@ -143,7 +144,7 @@ def create_database(
                     "bundle_id": bundle_id,
                     "dimension": dimension,
                     "created": datetime.now(UTC).isoformat(),
-                    "sonoseek_version": version("sonoseek"),
+                    "sonoseek_version": __version__,
                 }
                 if duplicate_threshold is not None:
                     meta["duplicate_threshold"] = float(duplicate_threshold)
@@ -277,13 +278,3 @@ def _explain(error: sqlite3.Error, path: Path) -> GalleryError | TemporaryError:
     if isinstance(error, sqlite3.ProgrammingError):
         return GalleryError(f"{path} was closed while in use ({error}). Open it again.")
     return GalleryError(f"{path}: {error}; " + remedies.get(code, "run `sonoseek index verify` on it."))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a power cut, where the system can."""
-    with suppress(OSError):  # Windows opens no folders
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core.files import open_atomically
 from sonoseek.gallery.sqlite.ivf import InvertedFile
 from sonoseek.gallery.sqlite.versions import State
 
@@ -83,8 +84,7 @@ def cache_files(database: Path) -> list[Path]:
 def save_base(database: Path, base: Base) -> bool:
     """Write the cache; it appears whole or not at all. False where it cannot be written: searches work without."""
     path = cache_path(database)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    body_draft = draft.with_name(draft.name + ".ivf")
+    body_draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.ivf")
     try:
         if base.inverted is None:
             assert base.unit is not None  # noqa: S101  # for the type checker
@@ -99,17 +99,13 @@ def save_base(database: Path, base: Base) -> bool:
                 head = _head(base, base.inverted.index.d, size, _crcs(file))
             body = memoryview(b"")
             body_draft.replace(_body_path(database, base.state))
-        with draft.open("wb") as file:
+        with open_atomically(path) as file:
             file.write(head + b"\0" * (-len(head) % 64))
             file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
     except OSError as error:  # a read-only folder, a full disk, a file that another process has mapped (Windows)
         log.info("the search cache %s was not written (%s); this process keeps it in memory", path, error)
-        for unfinished in (draft, body_draft):
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            body_draft.unlink(missing_ok=True)
         return False
     for older in database.parent.glob(f"{database.name}.*.ivf"):
         if base.inverted is None or older != _body_path(database, base.state):

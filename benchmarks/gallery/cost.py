@@ -1,6 +1,6 @@
 """What 10⁴ … 10⁸ scans cost: bytes, memory, time and money, from constants that stand here alone.
 
-`python -m sonoseek.evaluate.scale.model` prints the tables of docs/concepts/scale.md.
+`python -m benchmarks.gallery.cost` prints the tables of docs/concepts/scale.md.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ EVIDENCE_BYTES = 19_500
 EMBEDDING_BYTES = 2 * DIMENSION
 """float16, the truth."""
 SCALARS_BYTES = 420
-"""Rows and keys of one scan and its case in the SQLite file: `bench gallery --rows 2000`, less its embedding."""
+"""Rows and keys of one scan and its case in the SQLite file: `benchmarks.gallery --rows 2000`, less its embedding."""
 SCANS_PER_S = 68.9
 """Index build on two cores, files to gallery: `bench ingest` on BUSI, docs/results/findings.md."""
 BUILD_CORES = 2
 EXACT_BYTES_PER_S = 27e9
-"""Of float32, by one core: `bench gallery --rows 100000`, 102 MB in 3.8 ms."""
+"""Of float32, by one core: `benchmarks.gallery --rows 100000`, 102 MB in 3.8 ms."""
 IVF_BYTES_PER_S = 9e9
-"""Of lists and centres, by faiss alone: `bench gallery --rows 1000000`, 4.1 MB in 0.46 ms. One point, no fit."""
+"""Of lists and centres, by faiss alone: `benchmarks.gallery --rows 1000000`, 4.1 MB in 0.46 ms. One point, no fit."""
 IVF_ALONG_MS = 0.4
 """Whatever the size: reading candidates and matches from the file; the same run, 0.84 ms less faiss's 0.46."""
 
@@ -112,7 +112,7 @@ def estimate(engine: str, scans: int) -> Estimate:
     elif engine in ("milvus", "milvus, mapped"):
         index, memory = "HNSW float32", float(scans) * (4 * DIMENSION + HNSW_LINKS_BYTES + MILVUS_TEXTS_BYTES)
         disk = memory + scans * shown * BASE64
-        if engine == "milvus":  # it loads what it serves, pictures too, unless it is told to map them
+        if engine == "milvus":  # it loads what it serves, pictures too, unless it is set to map them
             memory = disk
         milliseconds = MILVUS_MS + MILVUS_SEARCH_MS * max(0.0, 0.17 * (math.log10(scans) - 6))
     else:
@@ -133,17 +133,17 @@ def storage_table() -> str:
     ]
     for scans in SIZES:
         for engine in ("sqlite", "milvus", "milvus, mapped"):
-            found = estimate(engine, scans)
+            row = estimate(engine, scans)
             shown = scans * (PICTURE_BYTES + EVIDENCE_BYTES) / GIB
             cells = (
                 f"{scans:,}",
                 engine,
-                found.index,
-                _short(found.disk_bytes / GIB),
+                row.index,
+                _short(row.disk_bytes / GIB),
                 _short(shown),
-                _short(found.ram_bytes / GIB),
-                _short(found.search_ms),
-                _short(found.usd_per_month),
+                _short(row.ram_bytes / GIB),
+                _short(row.search_ms),
+                _short(row.usd_per_month),
             )
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Made-up embeddings that are hard in the way real ones are: clusters of unequal size, each a low-dimensional sheet."""
+"""Synthetic embeddings as hard as real ones: clusters of unequal size, each a low-dimensional sheet."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ WHERE = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MadeVectors:
-    """A made-up archive, drawn block by block: the same arguments give the same rows.
+class SyntheticVectors:
+    """A synthetic archive, drawn block by block: the same arguments give the same rows.
 
     Attributes:
         rows, dims, seed: how many vectors, how long, which draw.
@@ -105,13 +105,13 @@ class MadeVectors:
         return vectors.astype(np.float16).astype(np.float32), cluster
 
 
-def make_vectors(rows: int, dims: int, seed: int = 0) -> MadeVectors:
-    """An archive of `rows` embeddings of `dims` numbers; nothing is drawn before it is asked for.
+def make_vectors(rows: int, dims: int, seed: int = 0) -> SyntheticVectors:
+    """An archive of `rows` embeddings of `dims` numbers; nothing is drawn before it is needed.
 
     Raises:
         InvalidValueError: no row, or fewer than two numbers.
     """
-    return MadeVectors(rows=rows, dims=dims, seed=seed)
+    return SyntheticVectors(rows=rows, dims=dims, seed=seed)
 
 
 def passes(flags: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
@@ -143,5 +143,5 @@ def intrinsic_dimension(vectors: NDArray[np.float32], *, sample: int = 2_000, se
         two = two[two[:, 0] > 0]
         logs.append(0.5 * np.log(two[:, 1] / two[:, 0]))
     ratios = np.sort(np.concatenate(logs))
-    kept = max(1, int(0.98 * len(ratios)))  # the far tail, rows between clusters, counts as "at least this"
-    return float(kept / (ratios[:kept].sum() + (len(ratios) - kept) * ratios[kept - 1]))
+    near = max(1, int(0.98 * len(ratios)))  # the far tail, rows between clusters, counts as "at least this"
+    return float(near / (ratios[:near].sum() + (len(ratios) - near) * ratios[near - 1]))

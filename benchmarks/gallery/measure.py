@@ -15,24 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import CaseRecord, InvalidValueError
-from sonoseek.evaluate.scale.measures import (
+from benchmarks.gallery import ROOT
+from benchmarks.gallery.fresh_process import open_with
+from benchmarks.gallery.metrics import (
     K,
     count_flushes,
     interleave,
     rounded,
-    score_answers,
+    score_results,
     seconds,
     size_mib,
     true_neighbours,
 )
-from sonoseek.evaluate.scale.reader import open_with
-from sonoseek.evaluate.scale.vectors import FILTERS, WHERE, MadeVectors, passes
+from benchmarks.gallery.vectors import FILTERS, WHERE, SyntheticVectors, passes
+from sonoseek.core import CaseRecord, InvalidValueError
 from sonoseek.gallery import Gallery, GalleryEntry, create_gallery, open_gallery
 from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.sqlite.index import candidates_for
 
-BUNDLE = "made-up-vectors"
+BUNDLE = "synthetic-vectors"
 BATCH = 5_000
 HEAVY_ROWS = 2_000
 """Scans of the sample that carries pictures and evidence."""
@@ -52,7 +53,7 @@ def entry(row: int, vector: NDArray[np.float32], flags: int, *, heavy: bool = Fa
     return GalleryEntry(
         record=CaseRecord(
             case_id=f"c{row:09d}",
-            dataset="made-up",
+            dataset="synthetic",
             pathology="malignant" if on["half_correlated"] else "benign",
             patient_id=f"p{row}",
             birads="6" if on["one"] else "2",
@@ -90,14 +91,14 @@ def faiss_alone(where: Path, *, mapped: bool) -> Callable[[NDArray[np.float32]],
 
 
 def measure_gallery(
-    made: MadeVectors, folder: Path, *, queries: int = 100, on_progress: Progress | None = None
+    made: SyntheticVectors, folder: Path, *, queries: int = 100, on_progress: Progress | None = None
 ) -> dict[str, Any]:
     """Everything about one archive of one size.
 
     Args:
         made: the archive.
         folder: empty; the gallery is written into it.
-        queries: how many are asked.
+        queries: how many queries.
         on_progress: called with scans added so far, and all.
 
     Returns:
@@ -108,32 +109,40 @@ def measure_gallery(
     """
     if queries < 1:
         raise InvalidValueError(f"{queries} queries; at least 1 is needed.")
+    folder = folder.resolve()  # its subprocesses run elsewhere
     where = folder / "plain"
-    found: dict[str, Any] = {"write": _write(made, where, on_progress)}
-    found["write"]["heavy_rows_per_s"] = _heavy(made, folder / "heavy")
+    results: dict[str, Any] = {"write": _write(made, where, on_progress)}
+    results["write"]["heavy_rows_per_s"] = _heavy(made, folder / "heavy")
     create_gallery(folder / "target", bundle_id=BUNDLE, dimension=made.dims).close()
-    copying = [sys.executable, "-m", "sonoseek.evaluate.scale.reader", "copy", str(where), str(folder / "target")]
-    found["write"]["flushes"] = count_flushes(copying, folder / "strace.txt")
+    copying = [
+        sys.executable,
+        "-m",
+        "benchmarks.gallery.fresh_process",
+        "copy",
+        str(where),
+        str(folder / "target"),
+    ]
+    results["write"]["flushes"] = count_flushes(copying, folder / "strace.txt")
     vectors, flags = made.matrix()
-    asked = made.queries(queries)
-    truths: dict[str | None, NDArray[np.intp]] = {None: true_neighbours(vectors, asked)}
+    query_vectors = made.queries(queries)
+    truths: dict[str | None, NDArray[np.intp]] = {None: true_neighbours(vectors, query_vectors)}
     for name in FILTERS:
-        truths[name] = true_neighbours(vectors, asked, allowed=passes(flags, name))
-    np.save(folder / "queries.npy", asked)
+        truths[name] = true_neighbours(vectors, query_vectors, allowed=passes(flags, name))
+    np.save(folder / "queries.npy", query_vectors)
     for index in ("exact", "ivf"):
-        cache_s = seconds(partial(_first_search, where, index, asked[0]))
+        cache_s = seconds(partial(_first_search, where, index, query_vectors[0]))
         cache_mib = _disk(where)["cache_mib"]
-        found[index] = {
+        results[index] = {
             "cache_build_s": cache_s,
             "cache_mib": cache_mib,
-            **_search(where, index, vectors, flags, asked, truths),
+            **_search(where, index, vectors, flags, query_vectors, truths),
         }
-        found[index]["fresh"] = fresh = _fresh(where, folder / "queries.npy", index)
+        results[index]["fresh"] = fresh = _fresh(where, folder / "queries.npy", index)
         if "rss_growth_mib" in fresh:
             fresh["to_quantised"] = fresh["rss_growth_mib"] / (made.rows * made.dims / 2**20)
-        found[index]["after_add"] = _after_add(made, where, index, asked)
-    found["disk"] = {"truth_mib": _disk(where)["truth_mib"]}
-    return dict(rounded(found))
+        results[index]["after_add"] = _after_add(made, where, index, query_vectors)
+    results["disk"] = {"truth_mib": _disk(where)["truth_mib"]}
+    return dict(rounded(results))
 
 
 def _disk(where: Path) -> dict[str, float]:
@@ -142,13 +151,13 @@ def _disk(where: Path) -> dict[str, float]:
     return {"truth_mib": truth / 2**20, "cache_mib": everything - truth / 2**20}
 
 
-def _entries(made: MadeVectors) -> Iterator[GalleryEntry]:
+def _entries(made: SyntheticVectors) -> Iterator[GalleryEntry]:
     for first, vectors, flags in made.blocks():
         for at in range(len(vectors)):
             yield entry(first + at, vectors[at], int(flags[at]))
 
 
-def _write(made: MadeVectors, where: Path, on_progress: Progress | None) -> dict[str, Any]:
+def _write(made: SyntheticVectors, where: Path, on_progress: Progress | None) -> dict[str, Any]:
     spent = 0.0
     stream, done = _entries(made), 0
     with create_gallery(where, bundle_id=BUNDLE, dimension=made.dims) as gallery:
@@ -170,7 +179,7 @@ def _write(made: MadeVectors, where: Path, on_progress: Progress | None) -> dict
     }
 
 
-def _heavy(made: MadeVectors, where: Path) -> float:
+def _heavy(made: SyntheticVectors, where: Path) -> float:
     count = min(HEAVY_ROWS, made.rows)
     _, vectors, flags = next(made.blocks())
     entries = [entry(row, vectors[row], int(flags[row]), heavy=True) for row in range(min(count, len(vectors)))]
@@ -189,74 +198,89 @@ def _search(
     index: str,
     vectors: NDArray[np.float32],
     flags: NDArray[np.uint8],
-    asked: NDArray[np.float32],
+    query_vectors: NDArray[np.float32],
     truths: dict[str | None, NDArray[np.intp]],
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with open_with(str(where), index) as gallery:
-        ask: Callable[..., Any] = partial(gallery.search, k=K, pictures=False, novelty=False)
+        search: Callable[..., Any] = partial(gallery.search, k=K, pictures=False, novelty=False)
 
         def numpy_search(number: int) -> object:
-            products = vectors @ asked[number % len(asked)]
+            products = vectors @ query_vectors[number % len(query_vectors)]
             near = np.argpartition(products, -K)[-K:] if len(products) > K else np.arange(len(products))
             return near[np.argsort(-products[near])]
 
-        unit = normalised(asked)
-        ask(asked[0])
-        found["words"] = gallery.info().index
-        compile_ms = {name: 1e3 * seconds(partial(ask, asked[0], where=WHERE[name])) for name in FILTERS}
+        def search_filtered(name: str, number: int) -> object:
+            return search(query_vectors[number % len(query_vectors)], where=WHERE[name])
+
+        unit = normalised(query_vectors)
+        search(query_vectors[0])
+        results["index"] = gallery.info().index
+        compile_ms = {name: 1e3 * seconds(partial(search, query_vectors[0], where=WHERE[name])) for name in FILTERS}
         works: dict[str, Callable[[int], object]] = {
-            "plain": lambda number: ask(asked[number % len(asked)]),
+            "plain": lambda number: search(query_vectors[number % len(query_vectors)]),
             "numpy": numpy_search,
-            "novelty": lambda number: gallery.search(asked[number % len(asked)], k=K, pictures=False),
+            "novelty": lambda number: gallery.search(query_vectors[number % len(query_vectors)], k=K, pictures=False),
         }
         for name in FILTERS:
-            works[name] = lambda number, name=name: ask(asked[number % len(asked)], where=WHERE[name])  # type: ignore[misc]
+            works[name] = lambda number, name=name: search(
+                query_vectors[number % len(query_vectors)], where=WHERE[name]
+            )  # type: ignore[misc]
         for name, mapped in (("faiss_alone", False), ("faiss_mapped", True)):
             if (alone := faiss_alone(where, mapped=mapped)) is not None and index == "ivf":
-                works[name] = lambda number, alone=alone: alone(unit[number % len(asked)])  # type: ignore[misc]
+                works[name] = lambda number, alone=alone: alone(unit[number % len(query_vectors)])  # type: ignore[misc]
         times = interleave(works, rounds=ROUNDS)
-        found["ms"] = {name: float(np.median(values)) for name, values in times.items()}
-        found["p95_ms"] = {name: float(np.percentile(values, 95)) for name, values in times.items()}
-        found["first_use_ms"] = compile_ms
-        found["to_numpy"] = found["ms"]["plain"] / found["ms"]["numpy"]
+        results["ms"] = {name: float(np.median(values)) for name, values in times.items()}
+        results["p95_ms"] = {name: float(np.percentile(values, 95)) for name, values in times.items()}
+        results["first_use_ms"] = compile_ms
+        results["to_numpy"] = results["ms"]["plain"] / results["ms"]["numpy"]
         for name in ("faiss_alone", "faiss_mapped"):
-            found[f"to_{name}"] = found["ms"]["plain"] / found["ms"][name] if name in found["ms"] else None
-        for kept, truth in truths.items():
-            answers = [_rows(ask(query, where=None if kept is None else WHERE[kept])) for query in asked]
-            allowed = None if kept is None else passes(flags, kept)
-            found.setdefault("recall", {})[kept or "plain"] = score_answers(answers, truth, allowed=allowed)
-        found["many_ms"] = _many(gallery, np.resize(asked, (MANY, asked.shape[1])))
-    return found
+            results[f"to_{name}"] = results["ms"]["plain"] / results["ms"][name] if name in results["ms"] else None
+        for filter_name, truth in truths.items():
+            found_rows = [
+                _rows(search(query, where=None if filter_name is None else WHERE[filter_name]))
+                for query in query_vectors
+            ]
+            allowed = None if filter_name is None else passes(flags, filter_name)
+            results.setdefault("recall", {})[filter_name or "plain"] = score_results(found_rows, truth, allowed=allowed)
+        results["many_ms"] = _many(gallery, np.resize(query_vectors, (MANY, query_vectors.shape[1])))
+    return results
 
 
 def _rows(result: Any) -> list[int]:
     return [int(match.scan_id, 16) for match in result.matches]
 
 
-def _many(gallery: Gallery, asked: NDArray[np.float32]) -> float:
+def _many(gallery: Gallery, query_vectors: NDArray[np.float32]) -> float:
     """Milliseconds per query of `MANY` queries at once."""
-    many = partial(gallery.search_many, asked, k=K, pictures=False, novelty=False)
-    return 1e3 * float(np.median([seconds(many) for _ in range(4)][1:])) / len(asked)
+    many = partial(gallery.search_many, query_vectors, k=K, pictures=False, novelty=False)
+    return 1e3 * float(np.median([seconds(many) for _ in range(4)][1:])) / len(query_vectors)
 
 
 def _fresh(where: Path, queries: Path, index: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "sonoseek.evaluate.scale.reader", str(where), str(queries), index]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gallery.fresh_process",
+        str(where),
+        str(queries),
+        index,
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return dict(json.loads(done.stdout))
 
 
-def _after_add(made: MadeVectors, where: Path, index: str, asked: NDArray[np.float32]) -> dict[str, float]:
+def _after_add(made: SyntheticVectors, where: Path, index: str, query_vectors: NDArray[np.float32]) -> dict[str, float]:
     """Milliseconds of a search right after one scan was added by the process that asks; five times, the median."""
     adding, searching = [], []
     with open_with(str(where), index, mode="w") as gallery:
-        gallery.search(asked[0], pictures=False)
+        gallery.search(query_vectors[0], pictures=False)
         for number in range(5):
-            one = entry(made.rows + number, asked[number % len(asked)], 0)
+            one = entry(made.rows + number, query_vectors[number % len(query_vectors)], 0)
             start = time.perf_counter()
             gallery.add([one])
             added = time.perf_counter()
-            gallery.search(asked[0], pictures=False, novelty=False)
+            gallery.search(query_vectors[0], pictures=False, novelty=False)
             adding.append(1e3 * (added - start))
             searching.append(1e3 * (time.perf_counter() - added))
         gallery.remove(scan_ids=[f"{made.rows + number:064x}" for number in range(5)])

@@ -1,17 +1,20 @@
-"""Made-up archives, the measures of `bench gallery`, its page, and what scale costs."""
+"""Synthetic archives, the measures of `python -m benchmarks.gallery`, its page, and what scale costs."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.gallery import cost, engines, report
+from benchmarks.gallery import run as bench_run
+from benchmarks.gallery.metrics import score_results, true_neighbours
+from benchmarks.gallery.peers import measure_peer, write_job
+from benchmarks.gallery.run import bench_gallery
+from benchmarks.gallery.vectors import BLOCK, FILTERS, intrinsic_dimension, make_vectors, passes
 from sonoseek.core import InvalidValueError, ResultsError
-from sonoseek.evaluate.scale import bench, engines, model, report
-from sonoseek.evaluate.scale.bench import bench_gallery
-from sonoseek.evaluate.scale.measures import score_answers, true_neighbours
-from sonoseek.evaluate.scale.peers import measure_peer, write_job
-from sonoseek.evaluate.scale.vectors import BLOCK, FILTERS, intrinsic_dimension, make_vectors, passes
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,13 +69,13 @@ def test_recall_counts_what_a_wrong_index_misses() -> None:
     brute = np.argsort(-(queries.astype(np.float64) @ unit.T.astype(np.float64)), axis=1)[:, :10]
     truth = true_neighbours(vectors, queries)
     assert (truth == brute).mean() > 0.99
-    assert score_answers(truth.tolist(), truth) == {"recall": 1.0, "violations": 0, "short": 0}
-    odd = [[row for row in found if row % 2] for found in truth.tolist()]  # an index that lost every even row
-    score = score_answers(odd, truth)
+    assert score_results(truth.tolist(), truth) == {"recall": 1.0, "violations": 0, "short": 0}
+    odd = [[row for row in measured if row % 2] for measured in truth.tolist()]  # an index that lost every even row
+    score = score_results(odd, truth)
     assert 0.2 < score["recall"] < 0.8
     assert score["short"] >= 19
     allowed = passes(flags, "half")
-    score = score_answers(truth.tolist(), true_neighbours(vectors, queries, allowed=allowed), allowed=allowed)
+    score = score_results(truth.tolist(), true_neighbours(vectors, queries, allowed=allowed), allowed=allowed)
     assert score["violations"] == int((~allowed[truth]).sum()) > 0
     assert score["recall"] < 1
 
@@ -83,16 +86,16 @@ def test_truth_is_short_where_few_rows_may_answer() -> None:
     allowed[[3, 7]] = True
     truth = true_neighbours(vectors, vectors[:2], allowed=allowed)
     assert set(truth[0].tolist()) == {3, 7, -1}
-    assert score_answers([[3, 7], [7]], truth, allowed=allowed) == {"recall": 0.75, "violations": 0, "short": 1}
+    assert score_results([[3, 7], [7]], truth, allowed=allowed) == {"recall": 0.75, "violations": 0, "short": 1}
 
 
 def test_a_small_archive_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    told: list[tuple[str, int, int]] = []
-    bench_gallery([2_000], tmp_path, queries=10, peers=False, on_progress=lambda *what: told.append(what))
+    steps: list[tuple[str, int, int]] = []
+    bench_gallery([2_000], tmp_path, queries=10, peers=False, on_progress=lambda *what: steps.append(what))
     data = json.loads((tmp_path / "gallery.json").read_text())
     run = data["runs"]["2000"]
-    assert told[-1] == ("gallery of 2,000", 2_000, 2_000)
+    assert steps[-1] == ("gallery of 2,000", 2_000, 2_000)
     numbers = run["ours"].get("exact") or run["ours"]["auto"]
     assert numbers["recall"]["plain"] == {"recall": 1.0, "violations": 0, "short": 0}
     assert all(score["violations"] == score["short"] == 0 for score in numbers["recall"].values())
@@ -103,9 +106,9 @@ def test_a_small_archive_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| 2,000 |" in page
     assert "sonoseek" in (tmp_path / "gallery.svg").read_text()
     # what is finished is not measured again, and other sizes join it
-    monkeypatch.setattr(bench, "measure_gallery", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(bench_run, "measure_gallery", lambda *_, **__: pytest.fail("measured again"))
     bench_gallery([2_000], tmp_path, queries=10, peers=False)
-    monkeypatch.setattr(bench, "measure_gallery", lambda *_, **__: run["ours"])
+    monkeypatch.setattr(bench_run, "measure_gallery", lambda *_, **__: run["ours"])
     joined = bench_gallery([500], tmp_path, queries=10, peers=False)
     assert list(joined["runs"]) == ["500", "2000"]
 
@@ -120,10 +123,10 @@ def test_a_peer_that_is_not_installed_is_said_to_be(tmp_path: Path, monkeypatch:
 def test_a_peer_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     write_job(make_vectors(1_000, 32), tmp_path, queries=5)
-    found = measure_peer("faiss Flat", tmp_path)
-    assert found["recall"] == found["one_recall"] == 1.0
-    assert found["build_s"] >= 0
-    assert found["disk_mib"] > 0.1
+    measured = measure_peer("faiss Flat", tmp_path)
+    assert measured["recall"] == measured["one_recall"] == 1.0
+    assert measured["build_s"] >= 0
+    assert measured["disk_mib"] > 0.1
     assert not (tmp_path / "peer").exists()
 
 
@@ -145,15 +148,26 @@ def test_the_committed_page_is_drawn_from_the_committed_numbers() -> None:
 
 def test_the_page_on_scale_holds_the_tables_of_the_model() -> None:
     page = (ROOT / "docs" / "concepts" / "scale.md").read_text(encoding="utf-8")
-    assert model.storage_table() in page
-    assert model.ingest_table() in page
+    assert cost.storage_table() in page
+    assert cost.ingest_table() in page
 
 
 def test_the_model_changes_index_at_its_limit_and_refuses_nonsense() -> None:
-    assert model.estimate("sqlite", 200_000).index == "exact float32"
-    assert model.estimate("sqlite", 200_001).index == "IVF 8 bit"
-    assert model.estimate("milvus", 10**6).ram_bytes > 10**6 * (4 * 256 + 140)
+    assert cost.estimate("sqlite", 200_000).index == "exact float32"
+    assert cost.estimate("sqlite", 200_001).index == "IVF 8 bit"
+    assert cost.estimate("milvus", 10**6).ram_bytes > 10**6 * (4 * 256 + 140)
     with pytest.raises(InvalidValueError, match="sqlite"):
-        model.estimate("redis", 10)
+        cost.estimate("redis", 10)
     with pytest.raises(InvalidValueError):
-        model.estimate("sqlite", 0)
+        cost.estimate("sqlite", 0)
+
+
+def test_the_command_keeps_what_it_measured(tmp_path: Path) -> None:
+    options = ("--rows", "300", "--dims", "16", "--queries", "3", "--no-peers", "--out", str(tmp_path))
+    command = [sys.executable, "-m", "benchmarks.gallery", *options]
+    first = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert "sonoseek" in first.stdout
+    measured = (tmp_path / "gallery.json").read_text()
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    assert (tmp_path / "gallery.json").read_text() == measured
+    assert {path.name for path in tmp_path.iterdir()} == {"gallery.json", "gallery.md", "gallery.svg"}

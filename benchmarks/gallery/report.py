@@ -1,4 +1,4 @@
-"""The results of `bench gallery`: one JSON file of runs by rows, and the page and the plot that are drawn from it."""
+"""The results of the gallery benchmark: one JSON file of runs by rows, and its page and plot."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gallery.engines import PEERS
 from sonoseek.core import ResultsError
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate.figures import INK, QUIET, SERIES, axes
-from sonoseek.evaluate.scale.engines import PEERS
 
 NAME = "gallery"
 VERSION = 1
@@ -74,13 +75,13 @@ TARGETS: tuple[tuple[str, _Value, str, float, str, tuple[int, ...]], ...] = (
     ("filter of 50 % / no filter", _ratio(_take("ms", "half"), _take("ms", "plain")), "≤", 3.0, "ivf", _MILLION),
     ("filter of 1 % / no filter", _ratio(_take("ms", "one"), _take("ms", "plain")), "≤", 3.0, "ivf", _MILLION),
     ("recall@10 under the worst of four filters", _worst_filtered, "≥", 0.99, "ivf", _MILLION),
-    ("answers that a filter forbids, and answers that are short", _wrong, "≤", 0, "ivf", _MILLION),
+    ("results that a filter forbids, and queries with too few results", _wrong, "≤", 0, "ivf", _MILLION),
     ("memory / quantised vectors' bytes", _take("fresh", "to_quantised"), "≤", 1.3, "ivf", _MILLION),
     ("open to first answer, ms", _take("fresh", "open_to_first_ms"), "≤", 1_500, "ivf", _MILLION),
     ("add in batches, rows/s", _take("rows_per_s"), "≥", 20_000, "write", _HUNDRED_THOUSAND + _MILLION),
     ("add one row, p95 ms", _take("one_row_p95_ms"), "≤", 10, "write", _HUNDRED_THOUSAND + _MILLION),
 )
-"""What is held to a limit, where it stands in the numbers of one part, of which part, and for which sizes it counts."""
+"""What has a limit, where it stands in the numbers of one part, of which part, and for which sizes it counts."""
 
 _OURS: tuple[tuple[str, _Value], ...] = (
     ("ms", _take("ms", "plain")),
@@ -139,9 +140,7 @@ def write_json(folder: Path, data: Data) -> None:
     """Replace the JSON file in one step, runs by rows."""
     folder.mkdir(parents=True, exist_ok=True)
     data["runs"] = dict(sorted(data["runs"].items(), key=lambda item: int(item[0])))
-    part = folder / f".{NAME}.json.part"
-    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / f"{NAME}.json")
+    write_atomically(folder / f"{NAME}.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def machine() -> dict[str, str]:
@@ -172,8 +171,8 @@ def page(data: Data) -> str:
     lines = [
         "# The gallery as it grows",
         "",
-        "Made-up embeddings: clusters of unequal size, each of about 20 intrinsic dimensions. Queries are of the same",
-        "kind and are no rows. The targets are the project's. Times are medians of interleaved rounds in one",
+        "Synthetic embeddings: clusters of unequal size, each of about 20 intrinsic dimensions. Queries are drawn",
+        "alike and are no rows. The targets are the project's. Times are medians of interleaved rounds in one",
         "process; memory and time to the first answer are of fresh processes with the file in the page",
         "cache. Drawn from `gallery.json`; do not edit.",
         "",
@@ -206,8 +205,8 @@ def draw_plot(folder: Path, data: Data) -> Path:
     for rows, run in data["runs"].items():
         for index, numbers in _indexes(run):
             series.setdefault(f"sonoseek {index}", []).append((int(rows), numbers["ms"]["plain"]))
-        if found := dict(_indexes(run)):
-            numpy_ms = next(iter(found.values()))["ms"]["numpy"]
+        if indexes := dict(_indexes(run)):
+            numpy_ms = next(iter(indexes.values()))["ms"]["numpy"]
             series.setdefault("numpy", []).append((int(rows), numpy_ms))
         for name, numbers in run.get("peers", {}).items():
             if "ms" in numbers:
@@ -248,9 +247,9 @@ def summary(data: Data, sizes: Sequence[int]) -> tuple[tuple[str, ...], list[tup
         for index, numbers in _indexes(run):
             paths = (("ms", "plain"), ("recall", "plain", "recall"), ("ms", "one"), ("recall", "one", "recall"))
             lines.append((f"{size:,}", f"sonoseek {index}", *(_number(_take(*path)(numbers)) for path in paths), ""))
-        for name, found in run.get("peers", {}).items():
-            cells = (_number(found.get(key)) for key in ("ms", "recall", "one_ms", "one_recall"))
-            lines.append((f"{size:,}", name, *cells, found.get("status", "")))
+        for name, peer in run.get("peers", {}).items():
+            cells = (_number(peer.get(key)) for key in ("ms", "recall", "one_ms", "one_recall"))
+            lines.append((f"{size:,}", name, *cells, peer.get("status", "")))
     return ("scans", "engine", "ms", "recall@10", "1 % ms", "1 % recall", ""), lines
 
 
@@ -268,8 +267,8 @@ def _targets(data: Data) -> list[str]:
                 continue
             value = value_of(ours[part])
             reached = value is not None and (value <= limit if sign == "≤" else value >= limit)
-            verdict = "not measured" if value is None else "reached" if reached else "**missed**"
-            rows.append((_rows(size), part, name, _number(value), f"{sign} {limit:g}", verdict))
+            outcome = "not measured" if value is None else "reached" if reached else "**missed**"
+            rows.append((_rows(size), part, name, _number(value), f"{sign} {limit:g}", outcome))
     return ["## Targets", "", *_table(("scans", "index", "", "measured", "target", ""), rows)]
 
 
@@ -288,11 +287,11 @@ def _ours(data: Data) -> list[str]:
     return [
         "## Searching",
         "",
-        "Memory is what opening and asking adds to a fresh process: private is its own, shared is mapped from the",
-        "cache's file, and stands in relation to one byte per number. The index as the gallery says it:",
+        "Memory is what opening and searching adds to a fresh process: private is its own, shared is mapped from the",
+        "cache's file, and stands in relation to one byte per number. The index as the gallery reports it:",
         "",
         *(
-            f"- {_rows(size)}, {index}: {numbers.get('words', index)}"
+            f"- {_rows(size)}, {index}: {numbers.get('index', index)}"
             for size, run in data["runs"].items()
             for index, numbers in _indexes(run)
         ),
@@ -311,19 +310,19 @@ def _peers(data: Data) -> list[str]:
     rows: list[tuple[str, ...]] = []
     for size, run in data["runs"].items():
         for name in PEERS:
-            if (found := run.get("peers", {}).get(name)) is None:
+            if (peer := run.get("peers", {}).get(name)) is None:
                 continue
-            title = f"{name} {found.get('version', '')}".strip()
-            if "status" in found:
-                rows.append((_rows(size), title, *([""] * len(_PEER)), found["status"]))
+            title = f"{name} {peer.get('version', '')}".strip()
+            if "status" in peer:
+                rows.append((_rows(size), title, *([""] * len(_PEER)), peer["status"]))
             else:
-                cells = [_number(found.get(key)) for _, key in _PEER]
-                rows.append((_rows(size), title, *cells, found["durable"]))
+                cells = [_number(peer.get(key)) for _, key in _PEER]
+                rows.append((_rows(size), title, *cells, peer["durable"]))
     heading = ("scans", "engine", *(title for title, _ in _PEER), "a committed batch survives a power cut")
     return [
         "## Peers",
         "",
-        "One thread each where an engine lets one say so; each builds and asks in a process of its own. Flushes are",
+        "One thread each where an engine can be limited; each builds and searches in a process of its own. Flushes are",
         "counted over a process that opens, adds a batch, commits and closes.",
         "",
         *_table(heading, rows),

@@ -1,4 +1,4 @@
-"""What every engine is measured by: the truth, recall, interleaved times, memory."""
+"""What every engine is measured by: true neighbours, recall, interleaved times, memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.gallery import ROOT
 
 K = 10
 
@@ -28,7 +30,7 @@ def true_neighbours(
         allowed: bool (N,), the only rows that count; None for all.
     """
     rows = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
-    found = np.full((len(queries), k), -1, np.intp)
+    neighbours = np.full((len(queries), k), -1, np.intp)
     step = max(1, 40_000_000 // max(1, len(queries)))
     best: list[list[tuple[float, int]]] = [[] for _ in queries]
     for start in range(0, len(rows), step):
@@ -43,31 +45,31 @@ def true_neighbours(
             best[number] += [(-float(c), int(part[at])) for c, at in zip(cosines, near, strict=True)]
     for number, candidates in enumerate(best):
         top = [row for _, row in sorted(candidates)[:k]]
-        found[number, : len(top)] = top
-    return found
+        neighbours[number, : len(top)] = top
+    return neighbours
 
 
-def score_answers(
-    answers: Sequence[Sequence[int]], truth: NDArray[np.intp], *, allowed: NDArray[np.bool_] | None = None
+def score_results(
+    results: Sequence[Sequence[int]], truth: NDArray[np.intp], *, allowed: NDArray[np.bool_] | None = None
 ) -> dict[str, float]:
-    """Recall of the true neighbours, and what is wrong with the answers.
+    """Recall of the true neighbours, and errors of the results.
 
     Args:
-        answers: of each query, rows.
+        results: of each query, rows.
         truth: intp (Q, k), −1 for none.
-        allowed: bool (N,), rows that may answer; None for all.
+        allowed: bool (N,), rows that may be found; None for all.
 
     Returns:
-        recall: share of the true neighbours that were found. violations: answers that the filter forbids. short:
-        queries that got fewer answers than there are.
+        recall: share of the true neighbours that were found. violations: results that the filter forbids. short:
+        queries with fewer results than there are.
     """
     hits = wanted = violations = short = 0
-    for found, true in zip(answers, truth, strict=True):
+    for rows, true in zip(results, truth, strict=True):
         there = {int(row) for row in true if row >= 0}
-        hits += len(there & set(found))
+        hits += len(there & set(rows))
         wanted += len(there)
-        short += len(found) < len(there)
-        violations += 0 if allowed is None else sum(not allowed[row] for row in found)
+        short += len(rows) < len(there)
+        violations += 0 if allowed is None else sum(not allowed[row] for row in rows)
     return {"recall": hits / wanted if wanted else 1.0, "violations": violations, "short": short}
 
 
@@ -119,8 +121,8 @@ def count_flushes(command: Sequence[str], log: Path, *, longest_s: float = 3_600
     strace = shutil.which("strace")
     if strace is None:
         return None
-    tracing = [strace, "-f", "-qq", "-o", str(log), "-e", "trace=fsync,fdatasync"]
-    done = subprocess.run([*tracing, *command], check=False, capture_output=True, timeout=longest_s)
+    tracing = [strace, "-f", "-qq", "-o", str(log.resolve()), "-e", "trace=fsync,fdatasync"]
+    done = subprocess.run([*tracing, *command], check=False, capture_output=True, timeout=longest_s, cwd=ROOT)
     if done.returncode != 0:
         return None
     return len(re.findall(r"\b(?:fsync|fdatasync)\(", log.read_text(errors="replace")))

@@ -1,6 +1,6 @@
-"""Pictures that no network of this package was made for, drawn by code: no file is needed, none is another's.
+"""Images that no network of this package was made for, drawn by code: no file is needed.
 
-A verdict on one of them is worth nothing, however sure it sounds. They measure, and test, whether a bundle notices.
+A prediction on one of them is worth nothing, however confident. They measure whether a bundle detects them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PHANTOM_SEEDS = 880_000_000
 """Phantoms that are turned over come from here on: no archive of phantoms holds them."""
 
 
-def make_stranger(kind: str, seed: int) -> Pixels:
+def draw_ood_image(kind: str, seed: int) -> Pixels:
     """Draw one picture.
 
     Args:
@@ -45,9 +45,11 @@ def make_stranger(kind: str, seed: int) -> Pixels:
     Raises:
         NotFoundError: no such kind.
     """
-    if kind not in STRANGERS:
-        raise NotFoundError(f"no stranger is called {kind!r}; there are: {', '.join(STRANGERS)}. Pick one of them.")
-    return STRANGERS[kind](np.random.default_rng([seed, 3, *kind.encode()]))
+    if kind not in OOD_KINDS:
+        raise NotFoundError(
+            f"no kind of drawn image is called {kind!r}; there are: {', '.join(OOD_KINDS)}. Pick one of them."
+        )
+    return OOD_KINDS[kind](np.random.default_rng([seed, 3, *kind.encode()]))
 
 
 def _shape(rng: np.random.Generator) -> tuple[int, int]:
@@ -260,7 +262,7 @@ def _fetal_head(rng: np.random.Generator) -> Pixels:
     return _fan(_speckle(rng, grid, echo=echo), half_angle=0.6, rows=int(rng.integers(440, 600)), face=0.3)
 
 
-STRANGERS: Mapping[str, Maker] = MappingProxyType(
+OOD_KINDS: Mapping[str, Maker] = MappingProxyType(
     {
         "black": _black,
         "white": _white,

@@ -1,6 +1,6 @@
-"""A fresh process that opens a gallery and asks it.
+"""A fresh process that opens a gallery and searches it.
 
-It runs as `python -m sonoseek.evaluate.scale.reader LOCATION QUERIES INDEX`.
+It runs as `python -m benchmarks.gallery.fresh_process LOCATION QUERIES INDEX`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sonoseek.evaluate.scale.measures import memory_mib
+from benchmarks.gallery.metrics import memory_mib
 from sonoseek.gallery import ENGINES, Gallery, Index, Mode, open_gallery
 
 
@@ -24,21 +24,21 @@ def open_with(location: str, index: str, *, mode: str = "r") -> Gallery:
 
 def read(location: str, queries: str, index: str) -> dict[str, Any]:
     """Milliseconds from opening to the first answer and of the later ones, and what memory it took."""
-    asked = np.load(queries)
+    query_vectors = np.load(queries)
     ENGINES.load("sqlite")  # importing is timed elsewhere
     before = memory_mib()
     start = time.perf_counter()
     with open_with(location, index) as gallery:
-        gallery.search(asked[0], pictures=False)
+        gallery.search(query_vectors[0], pictures=False)
         first = 1e3 * (time.perf_counter() - start)
         times = []
-        for query in asked:
+        for query in query_vectors:
             start = time.perf_counter()
             gallery.search(query, pictures=False)
             times.append(1e3 * (time.perf_counter() - start))
         after = memory_mib()
-    grown = {f"{name[:-4]}_growth_mib": after[name] - before[name] for name in after}
-    return {"open_to_first_ms": first, "later_ms": float(np.median(times)), **after, **grown}
+    growth = {f"{name[:-4]}_growth_mib": after[name] - before[name] for name in after}
+    return {"open_to_first_ms": first, "later_ms": float(np.median(times)), **after, **growth}
 
 
 def copy_some(location: str, target: str) -> None:

@@ -1,11 +1,11 @@
-"""Does a network notice what it was not made for? Share of strangers refused, and of familiar scans, by several scores.
+"""Out-of-distribution scores compared: share of drawn images refused, and of in-distribution scans, by each score.
 
-    .venv/bin/python benchmarks/out_of_distribution.py --data $SONOSEEK_DATA [--bundle BUNDLE]
+    .venv/bin/python -m benchmarks.out_of_distribution --data $SONOSEEK_DATA [--bundle BUNDLE]
 
 Every score is fitted on scans that the bundle has learnt from, and its border set to 99 % of others. Where the bundle
 has left groups of a dataset unlearnt (a fold's bundle), one half of those sets the border and the other half is judged.
 Where it has learnt from all (the bundle that ships), the border and the judged scans are learnt ones that the *scores*
-were not fitted on: optimistic, and said so. A dataset that it has learnt nothing from is another hospital: judged only.
+were not fitted on: optimistic, marked so. A dataset that it has learnt nothing from is another hospital: judged only.
 Phantoms that it has learnt from are fitted on too; those that are judged are new to it.
 """
 
@@ -22,51 +22,54 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.out_of_distribution.drawings import OOD_KINDS, draw_ood_image
 from sonoseek import Scan, load_bundle, open_dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.datasets.splits import components
-from sonoseek.encoder import Encoder, ood_score, open_encoder, to_input
+from sonoseek.encoder import Encoder, encode_scan, ood_score, open_encoder
 from sonoseek.encoder.ood import distances
-from sonoseek.evaluate.ood import LEVEL, find_novelty
-from sonoseek.evaluate.strangers import STRANGERS, make_stranger
-from sonoseek.preprocessing import preprocess
+from sonoseek.evaluate.ood import LEVEL, fit_ood_model
 
 NEW_PHANTOMS = 31
 """Seed of an archive that no bundle has learnt from."""
 
 
 @dataclass
-class Read:
-    """What a network says of n pictures: embeddings (n, D), logits (n, C), mean evidence energy per cell (n,)."""
+class Outputs:
+    """Outputs of a network for n images: embeddings (n, D), logits (n, C), mean evidence energy per cell (n,)."""
 
     embeddings: np.ndarray
     logits: np.ndarray
     energy: np.ndarray
 
-    def __getitem__(self, rows: np.ndarray) -> Read:
-        return Read(self.embeddings[rows], self.logits[rows], self.energy[rows])
+    def __getitem__(self, rows: np.ndarray) -> Outputs:
+        return Outputs(self.embeddings[rows], self.logits[rows], self.energy[rows])
 
 
-def joined(parts: Iterable[Read]) -> Read:
+Score = Callable[[Outputs], np.ndarray]
+
+
+def joined(parts: Iterable[Outputs]) -> Outputs:
     parts = list(parts)
-    return Read(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("embeddings", "logits", "energy")))
+    return Outputs(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("embeddings", "logits", "energy")))
 
 
-def read(encoder: Encoder, pictures: Iterable[np.ndarray]) -> Read:
+def read(encoder: Encoder, pictures: Iterable[np.ndarray]) -> Outputs:
     def one(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        said = encoder.encode(to_input(preprocess(Scan(pixels=pixels), encoder.bundle.recipe))[None])
-        return said.embedding[0], said.logits[0], float(np.linalg.norm(said.evidence[0], axis=0).mean())
+        _, encoding = encode_scan(encoder, Scan(pixels=pixels))
+        return encoding.embedding[0], encoding.logits[0], float(np.linalg.norm(encoding.evidence[0], axis=0).mean())
 
     with ThreadPoolExecutor(2) as pool:
         embeddings, logits, energy = zip(*pool.map(one, pictures), strict=True)
-    return Read(np.stack(embeddings).astype(float), np.stack(logits).astype(float), np.array(energy))
+    return Outputs(np.stack(embeddings).astype(float), np.stack(logits).astype(float), np.array(energy))
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+    units: np.ndarray = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+    return units
 
 
-def nearest(points: np.ndarray, k: int) -> Callable[[Read], np.ndarray]:
+def nearest(points: np.ndarray, k: int) -> Score:
     return lambda r: 1 - np.sort(unit(r.embeddings) @ points.T, axis=1)[:, -k]
 
 
@@ -78,25 +81,25 @@ def farthest_points(values: np.ndarray, count: int) -> np.ndarray:
     return values[picked]
 
 
-def per_class(values: np.ndarray, labels: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]):
+def per_class(values: np.ndarray, labels: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> Score:
     values = prepare(values)
     means = {c: values[labels == c].mean(0) for c in np.unique(labels)}
     rest = np.concatenate([values[labels == c] - mean for c, mean in means.items()])
     precision = LedoitWolf(assume_centered=True).fit(rest).precision_
 
-    def score(r: Read) -> np.ndarray:
+    def score(r: Outputs) -> np.ndarray:
         away = [prepare(r.embeddings) - mean for mean in means.values()]
-        return np.min([np.einsum("nd,de,ne->n", each, precision, each) for each in away], axis=0)
+        return np.asarray(np.min([np.einsum("nd,de,ne->n", each, precision, each) for each in away], axis=0))
 
     return score
 
 
-def scores(learnt: Read, labels: np.ndarray, border: Read) -> dict[str, Callable[[Read], np.ndarray]]:
+def scores(learnt: Outputs, labels: np.ndarray, border: Outputs) -> dict[str, Score]:
     units = unit(learnt.embeddings)
     prototypes = unit(KMeans(min(256, len(units)), n_init=1, random_state=0).fit(units).cluster_centers_)
-    novelty = find_novelty(learnt.embeddings, border.embeddings)
+    novelty = fit_ood_model(learnt.embeddings, border.embeddings)
     return {
-        "one Gaussian, unit length (kept)": lambda r: distances(novelty, r.embeddings),
+        "one Gaussian, unit length (used)": lambda r: distances(novelty, r.embeddings),
         "Gaussian per class, unit length": per_class(learnt.embeddings, labels, unit),
         "Gaussian per class, any length": per_class(learnt.embeddings, labels, lambda v: v),
         "cosine to the nearest": nearest(units, 1),
@@ -111,17 +114,19 @@ def scores(learnt: Read, labels: np.ndarray, border: Read) -> dict[str, Callable
     }
 
 
-def familiar(encoder: Encoder, data: Path, *, every: int) -> tuple[Read, np.ndarray, Read, dict[str, Read]]:
+def in_distribution_scans(
+    encoder: Encoder, data: Path, *, every: int
+) -> tuple[Outputs, np.ndarray, Outputs, dict[str, Outputs]]:
     """(learnt, their labels, border, judged by name)."""
     cases = encoder.bundle.training.get("cases", {})
     learnt, labels, border, judged = [], [], [], {}
     for name in ("busi", "busbra"):
         dataset = open_dataset(name, data / name)
         records = dataset.records()[:: every if name == "busbra" else 1]
-        said = read(encoder, (dataset.load(r.case_id, masks=False).scans[0].pixels for r in records))
+        encoded = read(encoder, (dataset.load(r.case_id, masks=False).scans[0].pixels for r in records))
         known = np.array([r.case_id in set(cases.get(name, ())) for r in records])
         if not known.any():
-            judged[f"{name}, another hospital"] = said
+            judged[f"{name}, another hospital"] = encoded
             continue
         group = {case: number for number, ids in enumerate(components(records)) for case in ids}
         drawn = np.random.default_rng(0).random(len(group))
@@ -131,14 +136,14 @@ def familiar(encoder: Encoder, data: Path, *, every: int) -> tuple[Read, np.ndar
             known = share >= 0.3
         else:
             sides, title = (~known & (share < 0.5), ~known & (share >= 0.5)), f"{name}, unseen"
-        learnt.append(said[known])
+        learnt.append(encoded[known])
         labels += [r.pathology for r, is_known in zip(records, known, strict=True) if is_known]
-        border.append(said[sides[0]])
-        judged[title] = said[sides[1]]
+        border.append(encoded[sides[0]])
+        judged[title] = encoded[sides[1]]
     if known_phantoms := sorted(cases.get("phantom", ())):
         seed = int(known_phantoms[0].split("-")[1]) // 1_000_000
         archive = PhantomDataset(count=len(known_phantoms), seed=seed)
-        records = [r for r in archive.records()[::2] if r.case_id in known_phantoms]
+        records = tuple(r for r in archive.records()[::2] if r.case_id in known_phantoms)
         learnt.append(read(encoder, (archive.load(r.case_id).scans[0].pixels for r in records)))
         labels += [r.pathology for r in records]
     return joined(learnt), np.array(labels), joined(border), judged
@@ -148,28 +153,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, help="another than the one that ships")
     parser.add_argument("--data", type=Path, required=True, help="folder with busi and busbra")
-    parser.add_argument("--every", type=int, default=2, help="ask every n-th scan of BUS-BRA")
-    parser.add_argument("--count", type=int, default=50, help="strangers of each kind")
+    parser.add_argument("--every", type=int, default=2, help="take every n-th scan of BUS-BRA")
+    parser.add_argument("--count", type=int, default=50, help="drawn images of each kind")
     given = parser.parse_args()
     encoder = open_encoder(load_bundle(given.bundle), threads=1)
-    learnt, labels, border, judged = familiar(encoder, given.data, every=given.every)
+    learnt, labels, border, judged = in_distribution_scans(encoder, given.data, every=given.every)
     phantoms = PhantomDataset(count=150, seed=NEW_PHANTOMS)
     judged["new phantoms"] = read(encoder, (phantoms.load(r.case_id).scans[0].pixels for r in phantoms.records()))
-    kinds = {kind: read(encoder, (make_stranger(kind, s) for s in range(given.count))) for kind in STRANGERS}
+    kinds = {kind: read(encoder, (draw_ood_image(kind, s) for s in range(given.count))) for kind in OOD_KINDS}
     for name in ("busi", "busbra"):
         dataset = open_dataset(name, given.data / name)
         pixels = [dataset.load(r.case_id, masks=False).scans[0].pixels for r in dataset.records()[::13]]
         kinds[f"{name} inverted"] = read(encoder, (255 - each for each in pixels))
         kinds[f"{name} upside down"] = read(encoder, (np.ascontiguousarray(each[::-1]) for each in pixels))
-    told = {name: len(r.logits) for name, r in judged.items()}
+    counts = {name: len(r.logits) for name, r in judged.items()}
     print(f"bundle {encoder.bundle.bundle_id}: fitted on {len(labels)} learnt scans, border by {len(border.logits)}")
-    print(f"judged: {told}; {given.count} strangers of each of {len(STRANGERS)} kinds\n")
+    print(f"judged: {counts}; {given.count} drawn images of each of {len(OOD_KINDS)} kinds\n")
     fitted = scores(learnt, labels, border)
-    drawn = joined(kinds[kind] for kind in STRANGERS)
+    drawn = joined(kinds[kind] for kind in OOD_KINDS)
     near = joined(r for name, r in judged.items() if "busi" in name or "optimistic" in name)
-    print("| score | AUROC | strangers refused |", " | ".join(judged), "|")
+    print("| score | AUROC | drawn images refused |", " | ".join(judged), "|")
     print("|---|---|---|" + "---|" * len(judged))
-    kept: dict[str, float] = {}
+    refused_by_kind: dict[str, float] = {}
     for number, (name, score) in enumerate(fitted.items()):
         ordered = np.sort(score(border))
         limit = ordered[min(len(ordered), int(np.ceil((len(ordered) + 1) * LEVEL))) - 1]
@@ -179,14 +184,12 @@ def main() -> None:
         auroc = roc_auc_score(truth, np.r_[inside, outside])
         print(f"| {name} | {auroc:.3f} | {np.mean(outside > limit):.1%} |", " | ".join(cells), "|")
         if number == 0:
-            kept = {kind: float(np.mean(score(r) > limit)) for kind, r in kinds.items()}
-    print(
-        "\n| kind | refused by the score that is kept |" + (" by the bundle itself |" if encoder.bundle.novelty else "")
-    )
-    print("|---|---|" + ("---|" if encoder.bundle.novelty else ""))
-    for kind, share in kept.items():
+            refused_by_kind = {kind: float(np.mean(score(r) > limit)) for kind, r in kinds.items()}
+    print("\n| kind | refused by the score that is used |" + (" by the bundle itself |" if encoder.bundle.ood else ""))
+    print("|---|---|" + ("---|" if encoder.bundle.ood else ""))
+    for kind, share in refused_by_kind.items():
         own = [ood_score(encoder.bundle, each) or 0.0 for each in kinds[kind].embeddings]
-        print(f"| {kind} | {share:.0%} |", f"{np.mean(np.array(own) > 1):.0%} |" if encoder.bundle.novelty else "")
+        print(f"| {kind} | {share:.0%} |", f"{np.mean(np.array(own) > 1):.0%} |" if encoder.bundle.ood else "")
 
 
 if __name__ == "__main__":

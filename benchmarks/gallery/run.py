@@ -1,4 +1,4 @@
-"""`bench gallery` itself: what is not measured yet, part by part, each kept as soon as it is finished."""
+"""The run itself: what is not measured yet, part by part, each written as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gallery.engines import PEERS
+from benchmarks.gallery.measure import measure_gallery
+from benchmarks.gallery.peers import measure_peer, write_job
+from benchmarks.gallery.report import draw_plot, machine, read_results, write_json, write_page
+from benchmarks.gallery.vectors import make_vectors
 from sonoseek.core import InvalidValueError
-from sonoseek.evaluate.scale.engines import PEERS
-from sonoseek.evaluate.scale.gallery import measure_gallery
-from sonoseek.evaluate.scale.peers import measure_peer, write_job
-from sonoseek.evaluate.scale.report import draw_plot, machine, read_results, write_json, write_page
-from sonoseek.evaluate.scale.vectors import make_vectors
 
 Progress = Callable[[int, int], None]
 
@@ -34,7 +34,7 @@ def bench_gallery(
         rows: sizes; each one's numbers replace or join those that are in `out`.
         out: folder of the results.
         dims: numbers per embedding.
-        queries: how many are asked.
+        queries: how many queries.
         peers: measure the other engines too.
         seed: of the archive.
         again: measure finished parts again. A part of other `dims`, `queries` or `seed` is never kept.
@@ -52,19 +52,19 @@ def bench_gallery(
         raise InvalidValueError(f"rows {list(rows)}, dims {dims}, queries {queries}; at least 1 row, 2 dims, 1 query.")
     data = read_results(out)
     out.mkdir(parents=True, exist_ok=True)
-    draw_plot(out, data)  # what is missing for it is said before hours are spent
-    told = on_progress or (lambda _what, _done, _total: None)
+    draw_plot(out, data)  # a missing package raises before hours are spent
+    progress_of = on_progress or (lambda _what, _done, _total: None)
     for size in sorted(set(rows)):
-        asked = {"dims": dims, "queries": queries, "seed": seed}
+        settings = {"dims": dims, "queries": queries, "seed": seed}
         run = data["runs"].setdefault(str(size), {})
-        if again or run.get("asked") != asked:
+        if again or run.get("settings") != settings:
             run.clear()
-        command = f"sonoseek bench gallery --rows {size} --dims {dims} --queries {queries} --seed {seed}"
-        run |= {"asked": asked, "machine": machine(), "command": command}
+        command = f"python -m benchmarks.gallery --rows {size} --dims {dims} --queries {queries} --seed {seed}"
+        run |= {"settings": settings, "machine": machine(), "command": command}
         made = make_vectors(size, dims, seed)
         if "ours" not in run:
             with tempfile.TemporaryDirectory(prefix="sonoseek-bench-") as scratch:
-                progress: Progress = lambda done, total, size=size: told(f"gallery of {size:,}", done, total)  # type: ignore[misc]  # noqa: E731
+                progress: Progress = lambda done, total, size=size: progress_of(f"gallery of {size:,}", done, total)  # type: ignore[misc]  # noqa: E731
                 run["ours"] = measure_gallery(made, Path(scratch), queries=queries, on_progress=progress)
             write_json(out, data)
         missing = [name for name in PEERS if name not in run.setdefault("peers", {})] if peers else []
@@ -72,10 +72,10 @@ def bench_gallery(
             with tempfile.TemporaryDirectory(prefix="sonoseek-bench-") as scratch:
                 write_job(made, Path(scratch), queries=queries)
                 for number, name in enumerate(missing):
-                    told(f"peers at {size:,}", number, len(missing))
+                    progress_of(f"peers at {size:,}", number, len(missing))
                     run["peers"][name] = measure_peer(name, Path(scratch))
                     write_json(out, data)
-                told(f"peers at {size:,}", len(missing), len(missing))
+                progress_of(f"peers at {size:,}", len(missing), len(missing))
         write_json(out, data)
         write_page(out, data)
         draw_plot(out, data)

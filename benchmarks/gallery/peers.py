@@ -1,6 +1,6 @@
-"""Other engines on the same archive, each in processes of its own: one builds, one asks, one adds a batch.
+"""Other engines on the same archive, each in processes of its own: one builds, one searches, one adds a batch.
 
-A process runs as `python -m sonoseek.evaluate.scale.peers NAME STEP FOLDER`, with the archive described in
+A process runs as `python -m benchmarks.gallery.peers NAME STEP FOLDER`, with the archive described in
 `FOLDER/job.json`.
 """
 
@@ -18,17 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.evaluate.scale.engines import PEERS, Peer, installed
-from sonoseek.evaluate.scale.measures import (
+from benchmarks.gallery import ROOT
+from benchmarks.gallery.engines import PEERS, Peer, installed
+from benchmarks.gallery.metrics import (
     K,
     count_flushes,
     memory_mib,
     rounded,
-    score_answers,
+    score_results,
     size_mib,
     true_neighbours,
 )
-from sonoseek.evaluate.scale.vectors import MadeVectors, make_vectors, passes
+from benchmarks.gallery.vectors import SyntheticVectors, make_vectors, passes
 
 LONGEST_S = 3_600.0
 """A build or a series of searches that takes longer is given up."""
@@ -37,14 +38,14 @@ COMMITTED = 50
 _DISTRIBUTIONS = {"faiss": "faiss-cpu", "sqlite_vec": "sqlite-vec"}
 
 
-def write_job(made: MadeVectors, folder: Path, *, queries: int) -> None:
-    """Write what every peer is asked, and the truth, once for all of them."""
+def write_job(made: SyntheticVectors, folder: Path, *, queries: int) -> None:
+    """Write the queries and their true neighbours, once for all peers."""
     vectors, flags = made.matrix()
-    asked = made.queries(queries)
-    np.save(folder / "queries.npy", asked)
+    query_vectors = made.queries(queries)
+    np.save(folder / "queries.npy", query_vectors)
     np.save(folder / "flags.npy", flags)
-    np.save(folder / "truth.npy", true_neighbours(vectors, asked))
-    np.save(folder / "truth_one.npy", true_neighbours(vectors, asked, allowed=passes(flags, "one")))
+    np.save(folder / "truth.npy", true_neighbours(vectors, query_vectors))
+    np.save(folder / "truth_one.npy", true_neighbours(vectors, query_vectors, allowed=passes(flags, "one")))
     (folder / "job.json").write_text(json.dumps({"rows": made.rows, "dims": made.dims, "seed": made.seed}))
 
 
@@ -64,29 +65,31 @@ def measure_peer(name: str, folder: Path) -> dict[str, Any]:
         return {"status": "not installed"}
     try:
         _run(name, "build", folder)
-        found = json.loads((folder / "build.json").read_text())
-        found["disk_mib"] = size_mib(folder / "peer")
+        measured = json.loads((folder / "build.json").read_text())
+        measured["disk_mib"] = size_mib(folder / "peer")
         _run(name, "search", folder)
-        found |= json.loads((folder / "search.json").read_text())
-        found["durable"] = _durable(name, folder, kind)
+        measured |= json.loads((folder / "search.json").read_text())
+        measured["durable"] = _durable(name, folder, kind)
     except subprocess.CalledProcessError as error:
-        said = (str(error.stderr).strip().splitlines() or ["no message"])[-1][:200]
-        missing = said.partition("NotFoundError: ")[2]
-        return {"status": f"not measured: {missing}" if missing else f"failed: {said}"}
+        message = (str(error.stderr).strip().splitlines() or ["no message"])[-1][:200]
+        missing = message.partition("NotFoundError: ")[2]
+        return {"status": f"not measured: {missing}" if missing else f"failed: {message}"}
     except subprocess.TimeoutExpired:
         return {"status": f"given up after {LONGEST_S:.0f} s"}
     finally:
         shutil.rmtree(folder / "peer", ignore_errors=True)
-    found["version"] = importlib.metadata.version(_DISTRIBUTIONS.get(kind.package, kind.package))
-    return dict(rounded(found))
+    measured["version"] = importlib.metadata.version(_DISTRIBUTIONS.get(kind.package, kind.package))
+    return dict(rounded(measured))
 
 
 def _command(name: str, step: str, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "sonoseek.evaluate.scale.peers", name, step, str(folder)]
+    return [sys.executable, "-m", "benchmarks.gallery.peers", name, step, str(folder.resolve())]
 
 
 def _run(name: str, step: str, folder: Path) -> None:
-    subprocess.run(_command(name, step, folder), check=True, capture_output=True, text=True, timeout=LONGEST_S)
+    subprocess.run(
+        _command(name, step, folder), check=True, capture_output=True, text=True, timeout=LONGEST_S, cwd=ROOT
+    )
 
 
 def _durable(name: str, folder: Path, kind: type[Peer]) -> str:
@@ -121,22 +124,22 @@ def _main(name: str, step: str, folder: Path) -> None:
 
 
 def _search(peer: Peer, folder: Path) -> dict[str, Any]:
-    asked: NDArray[np.float32] = np.load(folder / "queries.npy")
+    query_vectors: NDArray[np.float32] = np.load(folder / "queries.npy")
     allowed = passes(np.load(folder / "flags.npy"), "one")
     peer.open()
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for only_one, prefix, file in ((False, "", "truth.npy"), (True, "one_", "truth_one.npy")):
-        peer.search(asked[0], K, only_one=only_one)
-        times, answers = [], []
-        for query in asked:
+        peer.search(query_vectors[0], K, only_one=only_one)
+        times, results = [], []
+        for query in query_vectors:
             start = time.perf_counter()
-            answers.append(peer.search(query, K, only_one=only_one))
+            results.append(peer.search(query, K, only_one=only_one))
             times.append(1e3 * (time.perf_counter() - start))
-        score = score_answers(answers, np.load(folder / file), allowed=allowed if only_one else None)
-        found |= {f"{prefix}ms": float(np.median(times)), **{f"{prefix}{key}": score[key] for key in score}}
+        score = score_results(results, np.load(folder / file), allowed=allowed if only_one else None)
+        measured |= {f"{prefix}ms": float(np.median(times)), **{f"{prefix}{key}": score[key] for key in score}}
         if not only_one:
-            found["rss_mib"] = memory_mib().get("rss_mib")
-    return found
+            measured["rss_mib"] = memory_mib().get("rss_mib")
+    return measured
 
 
 if __name__ == "__main__":

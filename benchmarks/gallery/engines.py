@@ -1,6 +1,6 @@
-"""Other search engines behind one small interface, to be measured beside ours. Nothing is imported before it is asked.
+"""Other search engines behind one interface, measured beside ours. A package is imported when its engine is used.
 
-Each keeps row numbers, vectors and the 1 % filter's flag on disk, is built by one process and asked by another.
+Each keeps row numbers, vectors and the 1 % filter's flag on disk, is built by one process and searched by another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Peer(Protocol):
     package: str
     """What must be importable."""
     stated: str
-    """What its documentation says of a committed batch after a power cut; used where it cannot be measured."""
+    """What its documentation states of a committed batch after a power cut; used where it cannot be measured."""
 
     def __init__(self, folder: Path) -> None:
         """Nothing is opened yet."""
@@ -46,7 +46,7 @@ class Peer(Protocol):
         ...
 
     def commit(self, vectors: NDArray[np.float32], first: int) -> None:
-        """Add a batch so that the engine says it is kept."""
+        """Add a batch and commit it."""
         ...
 
 
@@ -64,18 +64,18 @@ class _Faiss:
     def build(self, blocks: Blocks, *, rows: int, dims: int) -> None:
         faiss = importlib.import_module("faiss")
         index = self._make(faiss, rows, dims)
-        flags, held = [], []
+        flags, buffer = [], []
         for _, vectors, bits in blocks:
             flags.append(bits)
             unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
             if index.is_trained:
                 index.add(unit)
                 continue
-            held.append(unit)  # trained on the first 100,000: later blocks are of the same kind
-            if sum(map(len, held)) >= min(rows, 100_000):
-                index.train(np.concatenate(held))
-                index.add(np.concatenate(held))
-                held = []
+            buffer.append(unit)  # trained on the first 100,000: later blocks are of the same kind
+            if sum(map(len, buffer)) >= min(rows, 100_000):
+                index.train(np.concatenate(buffer))
+                index.add(np.concatenate(buffer))
+                buffer = []
         faiss.write_index(index, str(self._file))
         np.save(self._flags, np.concatenate(flags))
 
@@ -92,8 +92,8 @@ class _Faiss:
         self._filtered = faiss.SearchParameters(sel=self._selector)
 
     def search(self, query: NDArray[np.float32], k: int, *, only_one: bool) -> list[int]:
-        _, found = self._index.search(query[None], k, params=self._filtered if only_one else self._free)
-        return [int(row) for row in found[0] if row >= 0]
+        _, rows = self._index.search(query[None], k, params=self._filtered if only_one else self._free)
+        return [int(row) for row in rows[0] if row >= 0]
 
     def commit(self, vectors: NDArray[np.float32], first: int) -> None:  # noqa: ARG002  # it numbers rows itself
         faiss = importlib.import_module("faiss")
@@ -137,7 +137,7 @@ class FaissHnsw(_Faiss):
 
 
 class Hnswlib:
-    """A graph with 16 links a row, float32, ef 64; the filter is a function asked for every row on the way."""
+    """A graph with 16 links a row, float32, ef 64; the filter is a function called for every row on the way."""
 
     package = "hnswlib"
     stated = "no: the index lives in memory; save_index calls no fsync"
@@ -172,10 +172,10 @@ class Hnswlib:
     def search(self, query: NDArray[np.float32], k: int, *, only_one: bool) -> list[int]:
         """See `Peer.search`; [] where hnswlib finds fewer than `k` on its way and raises."""
         try:
-            found, _ = self._index.knn_query(query, k, filter=self._one.__contains__ if only_one else None)
+            rows, _ = self._index.knn_query(query, k, filter=self._one.__contains__ if only_one else None)
         except RuntimeError:
             return []
-        return [int(row) for row in found[0]]
+        return [int(row) for row in rows[0]]
 
     def commit(self, vectors: NDArray[np.float32], first: int) -> None:
         """See `Peer.commit`."""
@@ -221,11 +221,11 @@ class _Lance:
         self._table = importlib.import_module("lancedb").connect(str(self._folder)).open_table("rows")
 
     def search(self, query: NDArray[np.float32], k: int, *, only_one: bool) -> list[int]:
-        ask = self._table.search(query).distance_type("cosine").select(["row", "_distance"]).limit(k)
-        ask = ask.nprobes(20).refine_factor(10) if self.indexed else ask.bypass_vector_index()
+        request = self._table.search(query).distance_type("cosine").select(["row", "_distance"]).limit(k)
+        request = request.nprobes(20).refine_factor(10) if self.indexed else request.bypass_vector_index()
         if only_one:
-            ask = ask.where("one = true", prefilter=True)
-        return [int(row) for row in ask.to_arrow()["row"].to_pylist()]
+            request = request.where("one = true", prefilter=True)
+        return [int(row) for row in request.to_arrow()["row"].to_pylist()]
 
     def commit(self, vectors: NDArray[np.float32], first: int) -> None:
         self.open()
@@ -275,9 +275,9 @@ class DuckDb:
 
     def search(self, query: NDArray[np.float32], k: int, *, only_one: bool) -> list[int]:
         """See `Peer.search`."""
-        kept = "WHERE one" if only_one else ""
+        clause = "WHERE one" if only_one else ""
         similar = f"array_cosine_similarity(vector, ?::FLOAT[{len(query)}])"
-        sql = f'SELECT "row" FROM vectors {kept} ORDER BY {similar} DESC LIMIT {k}'  # noqa: S608  # numbers alone
+        sql = f'SELECT "row" FROM vectors {clause} ORDER BY {similar} DESC LIMIT {k}'  # noqa: S608  # numbers alone
         return [int(row) for (row,) in self._connection.execute(sql, [query.tolist()]).fetchall()]
 
     def commit(self, vectors: NDArray[np.float32], first: int) -> None:
@@ -329,8 +329,8 @@ class SqliteVec:
 
     def search(self, query: NDArray[np.float32], k: int, *, only_one: bool) -> list[int]:
         """See `Peer.search`."""
-        kept = "AND one = 1" if only_one else ""
-        sql = f"SELECT id FROM vectors WHERE vector MATCH ? AND k = ? {kept} ORDER BY distance"  # noqa: S608
+        clause = "AND one = 1" if only_one else ""
+        sql = f"SELECT id FROM vectors WHERE vector MATCH ? AND k = ? {clause} ORDER BY distance"  # noqa: S608
         return [int(row) for (row,) in self._connection.execute(sql, (query.tobytes(), k))]
 
     def commit(self, vectors: NDArray[np.float32], first: int) -> None:
