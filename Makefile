@@ -8,37 +8,38 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 PAGE := src/sonoseek/apps/web/page/index.html
 FRONTEND := $(shell find frontend/src frontend/public frontend/index.html frontend/*.ts frontend/*.js frontend/*.json 2>/dev/null)
 
-.PHONY: page demo test test-long lint bench bench-gallery docs train train-fast figures networks rescore wording lock clean help
+.PHONY: map page demo test test-long lint bench bench-gallery docs train train-fast figures networks rescore wording lock clean help
 help:
 	@echo "make demo    phantom archive -> gallery -> ten reports -> the reading room, at an address it prints (no torch)"
 	@echo "make page    the reading room's page, from frontend/ (Node 20)"
-	@echo "make test    the tests;  make lint  style, types, floors"
+	@echo "make test    the tests;  make lint  style, types, layers"
 	@echo "make test-long  half an hour: a Milvus server, a Ray cluster, 200 killed writers, a power cut at every flush, every backbone"
 	@echo "make bench   speed of queries and of index builds"
-	@echo "make bench-gallery  galleries of 10,000 to 1,000,000 scans, ours and others', into docs/results"
+	@echo "make bench-gallery  galleries of 10,000 to 1,000,000 scans, of this and other engines, into docs/results"
 	@echo "make docs    the documentation, into site/"
+	@echo "make map     the picture of the packages and its figures, from the imports, into docs/"
 	@echo "make train   the default bundle, accurate;  make train-fast  the small one (need SONOSEEK_DATA and start weights;"
 	@echo "             see docs/how-to/train.md)"
-	@echo "make figures every protocol with every system, into docs/results (hours; goes on where it was stopped)"
-	@echo "make networks the comparison and the ablations, into docs/results (days without a GPU; goes on where it was stopped)"
+	@echo "make figures every protocol with every system, into docs/results (hours; continues where it was stopped)"
+	@echo "make networks the comparison and the ablations, into docs/results (days without a GPU; continues where it was stopped)"
 	@echo "make rescore every figure in docs/results again, from its rows"
-	@echo "make wording what reports say of the cancers of BUSI and BUS-BRA, into docs/results"
-	@echo "make lock    pin anew, from pyproject.toml"
+	@echo "make wording the wording of reports on the cancers of BUSI and BUS-BRA, into docs/results"
+	@echo "make lock    pin the requirements again, from pyproject.toml"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The clinic: what a hospital installs.
-$(VENV)/.clinic: requirements/clinic.txt pyproject.toml | $(BIN)/python
-	$(PIP) install -r requirements/clinic.txt
+# Inference: what a hospital installs, without torch.
+$(VENV)/.inference: requirements/inference.txt pyproject.toml | $(BIN)/python
+	$(PIP) install -r requirements/inference.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Everything: the lab, the evaluation, the tools.
+# Everything: training, evaluation, tools.
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	$(PIP) install -r requirements/dev.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
-	@touch $@ $(VENV)/.clinic
+	@touch $@ $(VENV)/.inference
 
 # The reading room's page. Its own sources alone decide whether it is built again.
 frontend/node_modules/.installed: frontend/package-lock.json
@@ -51,7 +52,7 @@ $(PAGE): frontend/node_modules/.installed $(FRONTEND)
 
 page: $(PAGE)
 
-demo: $(VENV)/.clinic $(PAGE)
+demo: $(VENV)/.inference $(PAGE)
 	$(BIN)/sonoseek demo --out demo
 
 test: $(VENV)/.dev $(PAGE)
@@ -62,7 +63,7 @@ test: $(VENV)/.dev $(PAGE)
 $(VENV)/.peers: requirements/peers.txt pyproject.toml | $(BIN)/python
 	$(PIP) install -r requirements/peers.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
-	@touch $@ $(VENV)/.dev $(VENV)/.clinic
+	@touch $@ $(VENV)/.dev $(VENV)/.inference
 
 # What `make test` does by sample or leaves out: half an hour.
 test-long: $(VENV)/.peers $(PAGE)
@@ -75,15 +76,18 @@ lint: $(VENV)/.dev frontend/node_modules/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.clinic
+bench: $(VENV)/.inference
 	$(BIN)/sonoseek bench query
 	$(BIN)/sonoseek bench ingest
 
 bench-gallery: $(VENV)/.peers
-	$(BIN)/sonoseek bench gallery --rows 10000 --rows 100000 --rows 1000000
+	$(BIN)/python -m benchmarks.gallery --rows 10000 --rows 100000 --rows 1000000
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict
+
+map: $(VENV)/.dev
+	$(BIN)/python docs/images/package_map.py
 
 # The default bundle. The protocol trains the same recipe once for each hospital left out: that is what calibrates it.
 ACCURATE := b4-frozen
@@ -135,7 +139,7 @@ networks: $(VENV)/.dev
 rescore: $(VENV)/.dev
 	$(BIN)/sonoseek evaluate --rescore docs/results
 
-wording: $(VENV)/.clinic
+wording: $(VENV)/.inference
 	$(BIN)/python benchmarks/wording.py
 
 lock:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sonoseek import load_bundle, open_dataset
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder.seen import as_manifest_part, hash_bytes, training_scans
 from sonoseek.encoder.values import MANIFEST_FILE
 
@@ -40,9 +41,7 @@ def main() -> None:
     content = json.loads(file.read_text(encoding="utf-8"))
     content["training_scans"] = as_manifest_part(training_scans(scans_of(content["training"]["cases"], given.data)))
     before = file.read_bytes()
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
     try:
         bundle = load_bundle(given.bundle)
     except Exception:

@@ -70,7 +70,7 @@ RESAVED = tuple(name for name in CHANGES if name != "mirrored")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Predictions:
     """What a network says of n scans, of each as it is (first) and changed: v = 1 + changes.
 
     embeddings: (n, v, D). probabilities: (n, v, C). names: (n,). labels: (n,), index into `PATHOLOGIES`.
@@ -93,7 +93,7 @@ def answers(
     title: str,
     preprocessor: Preprocessor = preprocess,
     quiet: bool = False,
-) -> Answers:
+) -> Predictions:
     """Encode (name, pathology, how to read it) of each scan, as it is and changed."""
 
     def one(scan: tuple[str, str, Callable[[], Pixels]]) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +105,7 @@ def answers(
 
     with ThreadPoolExecutor(2) as pool:
         done = list(track(pool.map(one, scans), description=title, total=len(scans), disable=quiet))
-    return Answers(
+    return Predictions(
         embeddings=np.stack([each[0] for each in done]),
         probabilities=np.stack([each[1] for each in done]),
         names=[name for name, _, _ in scans],
@@ -135,13 +135,13 @@ def bus_uc_scans(data: Path, *, every: int) -> list[tuple[str, str, Callable[[],
     return list(found())[::every]
 
 
-def cosines(told: Answers) -> np.ndarray:
+def cosines(told: Predictions) -> np.ndarray:
     """Of each changed scan with the scan as it is, (n, v − 1)."""
     units = told.embeddings / np.maximum(np.linalg.norm(told.embeddings, axis=2, keepdims=True), 1e-12)
     return np.einsum("nvd,nd->nv", units[:, 1:], units[:, 0])
 
 
-def steadiness(told: Answers, changes: list[str]) -> dict[str, dict[str, object]]:
+def steadiness(told: Predictions, changes: list[str]) -> dict[str, dict[str, object]]:
     """Change → its figures."""
     near, p = cosines(told), told.probabilities
     figures: dict[str, dict[str, object]] = {}
@@ -160,7 +160,7 @@ def steadiness(told: Answers, changes: list[str]) -> dict[str, dict[str, object]
     return figures
 
 
-def quality(told: Answers) -> dict[str, float]:
+def quality(told: Predictions) -> dict[str, float]:
     """Of the prediction, on the scans as they are."""
     p = told.probabilities[:, 0]
     right = p.argmax(1) == told.labels

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek import Scan, open_dataset
-from sonoseek.encoder.perceptual_hash import BITS, SAME_WITHIN, Hashes, kept_hashes, nearest_distance, query_hashes
+from sonoseek.encoder.perceptual_hash import BITS, SAME_WITHIN, Hashes, nearest_distance, query_hashes, stored_hashes
 from sonoseek.encoder.seen import hash_bytes, training_scans
 
 Pixels = NDArray[np.uint8]
@@ -277,12 +277,12 @@ def page(measured: dict[str, Any]) -> str:
         "## Copies found",
         "| change | scans | found | half it was chosen on | half it was confirmed on |\n|---|---|---|---|---|\n"
         + "\n".join(row(name, each) for name, each in copies.items() if name not in OUTSIDE),
-        "Not promised, measured to say so:",
+        "Not promised, measured for completeness:",
         "| change | scans | found | half it was chosen on | half it was confirmed on |\n|---|---|---|---|---|\n"
         + "\n".join(row(name, copies[name]) for name in OUTSIDE),
         "## Other scans taken for a copy",
-        "Each scan is compared with every kept scan of another group (BUSI), patient (BUS-BRA) or dataset.",
-        "| asked, in | scans | taken for one | half it was chosen on | half it was confirmed on | least bits |\n"
+        "Each scan is compared with every stored scan of another group (BUSI), patient (BUS-BRA) or dataset.",
+        "| query, in | scans | taken for one | half it was chosen on | half it was confirmed on | least bits |\n"
         "|---|---|---|---|---|---|\n"
         + "\n".join(f"{row(name, each)} {each['all']['nearest']} |" for name, each in others.items()),
         "## BUSI's own groups",
@@ -312,7 +312,7 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     scans = read_archives(given.data)
-    kept = [kept_hashes(scan.pixels) for scan in scans]
+    kept = [stored_hashes(scan.pixels) for scan in scans]
     learnt = [i for i, scan in enumerate(scans) if scan.dataset != "bus_uc"][:: given.every]
     others, grouped = measure_others(scans, kept)
     measured = {

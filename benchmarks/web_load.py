@@ -89,7 +89,7 @@ class Server:
 
     def spool_mb(self) -> tuple[int, float]:
         """Files that were sent and lie on the disk, and their size."""
-        sizes = [path.stat().st_size for path in (self.state / "spool").rglob("*") if path.is_file()]
+        sizes = [path.stat().st_size for path in (self.state / "uploads").rglob("*") if path.is_file()]
         return len(sizes), round(sum(sizes) / 2**20, 1)
 
 
@@ -228,7 +228,7 @@ async def drop(client: httpx.AsyncClient, name: str, scan: bytes, spent: Spent) 
             return
         report = answer.headers["content-location"]
         matches = answer.json()["matches"]
-        below = ("said", "scan?form=png", "heatmaps/0/warm", "heatmaps/0/cool")
+        below = ("text", "scan?form=png", "heatmaps/0/warm", "heatmaps/0/cool")
         pictures = [f"/api/pictures/{match['scan_id']}?size=320&form=webp" for match in matches]
         asks = [f"{report}/{path}" for path in below] + pictures
         spent.requests += len(asks)

@@ -1,4 +1,4 @@
-"""What reports say of cancers: headlines and disagreement notes over BUSI and BUS-BRA, each asked of the other.
+"""What reports say of cancers: headlines and disagreement notes over BUSI and BUS-BRA, each queried in the other.
 
     .venv/bin/python benchmarks/wording.py --data $SONOSEEK_DATA
 
@@ -67,7 +67,7 @@ def describe(engine: SearchEngine, scan: Any, label: str) -> dict[str, Any]:
 
 
 def ask(asked: Dataset, archive: Dataset, encoder: Encoder, *, every: int) -> list[dict[str, Any]]:
-    """Every scan of one dataset, asked of a gallery of another."""
+    """Every scan of one dataset, queried in a gallery of another."""
     bundle = encoder.bundle
     with (
         tempfile.TemporaryDirectory(prefix="sonoseek-wording-") as scratch,
@@ -103,7 +103,7 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, int]:
         "cancers outside the prediction set (called excluded before)": sum(r["not_in_set"] for r in cancers),
         "of these, above the 98 %-sensitivity threshold": sum(r["not_in_set"] and r["above"] for r in cancers),
         "cancers with another likeliest class, above the threshold: not ruled out is the first line": len(benign),
-        "cancers below the threshold, which the headline says": len(below),
+        "cancers below the threshold, which the headline states": len(below),
         "of these, near the threshold, which is noted": sum(r["near"] for r in below),
         "cancers with a disagreement note": sum(r["disagreement"] for r in cancers),
         "of those below the threshold, with a disagreement note": sum(r["disagreement"] for r in below),
@@ -111,7 +111,7 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, int]:
         "disagreement notes that a filter makes or hides (three filters a scan)": sum(
             r["changed_by_a_filter"] for r in rows
         ),
-        "scans that are said to be in the training data": sum(r["seen"] for r in rows),
+        "scans that are reported to be in the training data": sum(r["seen"] for r in rows),
     }
 
 
@@ -128,7 +128,7 @@ def page(figures: dict[str, dict[str, int]], bundle_id: str) -> str:
         f"Of {sum(each['cancers'] for each in figures.values()):,} cancers "
         f"{total('cancers whose headline reads as benign'):,} have a headline that reads as benign without the "
         f"threshold; filters make or hide {total('disagreement notes that a filter')} disagreement notes.",
-        "Every scan of one archive is asked of a gallery of the other, ten similar cases each.",
+        "Every scan of one archive is a query to a gallery of the other, ten similar cases each.",
         "",
         f"| | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
@@ -157,7 +157,7 @@ def main() -> None:
     figures = {}
     for asked, archive in (("busi", "busbra"), ("busbra", "busi")):
         rows = ask(sets[asked], sets[archive], encoder, every=given.every)
-        figures[f"{asked} asked of {archive}"] = counted(rows)
+        figures[f"{asked} queried in {archive}"] = counted(rows)
     written = {"bundle_id": encoder.bundle.bundle_id, "k": K, "every": given.every, "figures": figures}
     (given.out / "wording.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     (given.out / "wording.md").write_text(page(figures, encoder.bundle.bundle_id), encoding="utf-8")

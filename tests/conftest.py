@@ -3,9 +3,9 @@
 import contextlib
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,36 +23,33 @@ def real_data() -> Path:
     return Path(folder).resolve()
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: exit code, and what it printed."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Ended]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def sonoseek_here() -> Command:
-    """`sonoseek ARGUMENTS` in this process and folder: a tenth of the time of a new one."""
+    """`sonoseek ARGUMENTS` in this process, in `cwd` where one is given: a tenth of the time of a new process.
+
+    Folder and `sys.argv` are as before when it returns. An error that the command line does not expect is raised.
+    """
     from sonoseek.apps.cli.main import main
 
-    def call(*arguments: object) -> Ended:
+    def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = ["sonoseek", *map(str, arguments)]
         code, out, err = 0, io.StringIO(), io.StringIO()
         with (
             pytest.MonkeyPatch.context() as patched,
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            patched.setattr(sys, "argv", ["sonoseek", *map(str, arguments)])
+            patched.setattr(sys, "argv", command)
+            if cwd is not None:
+                patched.chdir(cwd)
             try:
                 main()
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return Ended(code, out.getvalue(), err.getvalue())
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
     return call
 
@@ -65,9 +62,9 @@ def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sonoseek.networks.tiny import TinyBackbone
     from sonoseek.networks.two_readings import TwoReadings
     from sonoseek.preprocessing import PreprocessingRecipe
-    from sonoseek.training.export import BundleFacts, export_bundle
+    from sonoseek.training.export import BundleMetadata, export_bundle
 
-    facts = BundleFacts(
+    metadata = BundleMetadata(
         name="marking",
         version="1",
         classes=("normal", "benign", "malignant"),
@@ -85,4 +82,4 @@ def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = TwoReadings(LesionPoolingNetwork(TinyBackbone(), embedding_dim=16)).eval()
     with torch.no_grad():
         network.head.weight *= 20  # untrained logits hardly differ
-    return export_bundle(network, folder=tmp_path_factory.mktemp("marking"), facts=facts)
+    return export_bundle(network, folder=tmp_path_factory.mktemp("marking"), metadata=metadata)

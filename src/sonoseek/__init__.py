@@ -4,30 +4,33 @@ One scan goes in; one `Report` comes out: the likelihood of malignancy and the l
 sure"), the most similar past cases with their reference standard, and the pixels that both rest on.
 
     import sonoseek as ss
-    scan = ss.read_scan("exam.dcm")
-    report = ss.open_engine(gallery="galleries/busi").query(scan, k=10)
+    ss.build_gallery("archive", "galleries/ours")              # a folder per class, or a CSV table
+    engine = ss.open_engine("galleries/ours")
+    report = engine.query(ss.read_scan("exam.dcm"), k=10)
     ss.write_report(report, "report.html")
 
-Importing this package imports numpy at most; everything else is loaded when it is first used.
+Importing this package imports numpy at most. Everything else is loaded when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 _WHERE = {
+    "__version__": "sonoseek.core.version",
     "read_scan": "sonoseek.io",
-    "open_engine": "sonoseek.engine",
-    "SearchEngine": "sonoseek.engine",
-    "open_gallery": "sonoseek.gallery",
-    "open_dataset": "sonoseek.datasets",
-    "write_report": "sonoseek.reports",
-    "calibrate_archive": "sonoseek.evaluate.archive_fit",
     "preprocess": "sonoseek.preprocessing",
+    "open_dataset": "sonoseek.datasets",
     "load_bundle": "sonoseek.encoder",
     "open_encoder": "sonoseek.encoder",
+    "build_gallery": "sonoseek.indexing",
+    "open_gallery": "sonoseek.gallery",
+    "open_engine": "sonoseek.engine",
+    "SearchEngine": "sonoseek.engine",
+    "write_report": "sonoseek.reports",
+    "calibrate_archive": "sonoseek.evaluate.archive_fit",
     "Scan": "sonoseek.core",
+    "Box": "sonoseek.core",
+    "SearchOptions": "sonoseek.core",
     "Case": "sonoseek.core",
     "CaseRecord": "sonoseek.core",
     "Prediction": "sonoseek.core",
@@ -37,10 +40,15 @@ _WHERE = {
     "Settings": "sonoseek.core",
     "SonoseekError": "sonoseek.core",
 }
+"""Public name → module that defines it."""
+_MODULES = {"errors": "sonoseek.core.errors", "evaluate": "sonoseek.evaluate"}
+"""Public name → module that it is. The functions of `evaluate` need the extra of that name and say so."""
 
-__all__ = ["__version__", *_WHERE]
+__all__ = [*_WHERE, *_MODULES]
 
 if TYPE_CHECKING:
+    from sonoseek import evaluate as evaluate
+    from sonoseek.core import Box as Box
     from sonoseek.core import Case as Case
     from sonoseek.core import CaseRecord as CaseRecord
     from sonoseek.core import Explanation as Explanation
@@ -48,8 +56,11 @@ if TYPE_CHECKING:
     from sonoseek.core import Prediction as Prediction
     from sonoseek.core import Report as Report
     from sonoseek.core import Scan as Scan
+    from sonoseek.core import SearchOptions as SearchOptions
     from sonoseek.core import Settings as Settings
     from sonoseek.core import SonoseekError as SonoseekError
+    from sonoseek.core import errors as errors
+    from sonoseek.core.version import __version__ as __version__
     from sonoseek.datasets import open_dataset as open_dataset
     from sonoseek.encoder import load_bundle as load_bundle
     from sonoseek.encoder import open_encoder as open_encoder
@@ -57,12 +68,15 @@ if TYPE_CHECKING:
     from sonoseek.engine import open_engine as open_engine
     from sonoseek.evaluate.archive_fit import calibrate_archive as calibrate_archive
     from sonoseek.gallery import open_gallery as open_gallery
+    from sonoseek.indexing import build_gallery as build_gallery
     from sonoseek.io import read_scan as read_scan
     from sonoseek.preprocessing import preprocess as preprocess
     from sonoseek.reports import write_report as write_report
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     module = _WHERE.get(name)
     if module is None:
         raise AttributeError(f"module 'sonoseek' has no attribute {name!r}")

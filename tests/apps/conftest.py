@@ -16,27 +16,55 @@ from PIL import Image
 
 from sonoseek.apps.cli.data import write_phantoms
 
-if TYPE_CHECKING:  # most tests here need no browser
+if TYPE_CHECKING:  # most tests here need neither a browser nor a server
+    from fastapi.testclient import TestClient
     from playwright.sync_api import Browser
     from web_pages import Reader
+
+    from sonoseek.engine import SearchEngine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 KINDS = ("normal", "benign", "malignant")
 
 
 @pytest.fixture(scope="session")
-def run() -> Run:
-    """`sonoseek ARGUMENTS` as a new process; with `ok=False` it must fail, otherwise it must not."""
+def run(sonoseek_here: Run) -> Run:
+    """`sonoseek ARGUMENTS` in this process; with `ok=False` it must fail, otherwise it must not."""
 
     def call(*arguments: object, ok: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "sonoseek.apps.cli", *map(str, arguments)]
-        environment = {**os.environ, "SONOSEEK_BUNDLE": "fast"}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
-        assert (done.returncode == 0) is ok, f"{command}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+        return _checked(sonoseek_here(*arguments, cwd=cwd), ok=ok)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def process() -> Run:
+    """The same as a process of its own: for exit codes, pipes, signals and what an import brings in.
+
+    `without` begins the names of environment variables that it does not get; `python` is what the interpreter is given.
+    """
+
+    def call(
+        *arguments: object,
+        ok: bool = True,
+        cwd: Path | None = None,
+        without: str | None = None,
+        python: tuple[str, ...] = ("-m", "sonoseek.apps.cli"),
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *python, *map(str, arguments)]
+        environment = {
+            key: value for key, value in os.environ.items() if without is None or not key.startswith(without)
+        }
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr
+        return _checked(done, ok=ok)
+
+    return call
+
+
+def _checked(done: subprocess.CompletedProcess[str], *, ok: bool) -> subprocess.CompletedProcess[str]:
+    assert (done.returncode == 0) is ok, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return done
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +118,35 @@ def copies(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) ->
 def scan(archive: Path) -> Path:
     """One scan of the archive."""
     return sorted(f for f in (archive / "malignant").glob("*.png") if "_mask" not in f.name)[0]
+
+
+@pytest.fixture(scope="module")
+def scans(archive: Path) -> list[Path]:
+    """The archive's scans."""
+    return sorted(path for path in archive.glob("*/*.png") if "_mask" not in path.name)
+
+
+@pytest.fixture(scope="module")
+def engine(gallery: Path) -> Iterator[SearchEngine]:
+    """An engine on the archive."""
+    from sonoseek.engine import open_engine
+
+    with open_engine(gallery, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of a server on the archive."""
+    from fastapi.testclient import TestClient
+
+    from sonoseek.apps.web.app import create_app
+    from sonoseek.apps.web.settings import WebSettings
+    from sonoseek.engine import open_engine
+
+    app = create_app(open_engine(gallery, threads=1), WebSettings(state=tmp_path_factory.mktemp("state")))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

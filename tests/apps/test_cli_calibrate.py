@@ -17,20 +17,11 @@ from sonoseek.evaluate import archive_fit
 NAMED = "Calibrated on 30 cases of this archive, "
 
 
-@pytest.fixture(scope="module")
-def phantoms(archive: Path, sonoseek_here, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of thirty phantoms, by the bundle that knows phantoms."""
-    folder = tmp_path_factory.mktemp("calibrated") / "phantoms"
-    built = ("--dataset", "folder", "--data", archive, "--gallery", folder, "--bundle", "fast")
-    assert sonoseek_here("index", "build", *built).code == 0
-    return folder
-
-
 @pytest.fixture
-def mine(phantoms: Path, tmp_path: Path) -> Path:
+def mine(gallery: Path, tmp_path: Path) -> Path:
     """A copy, to change."""
     copy = tmp_path / "mine"
-    shutil.copytree(phantoms, copy)
+    shutil.copytree(gallery, copy)
     return copy
 
 
@@ -43,7 +34,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_archive_of_thirty_is_refused_with_the_numbers(mine: Path, sonoseek_here) -> None:
     ended = sonoseek_here("calibrate", "--gallery", mine)
-    assert ended.code == 2
+    assert ended.returncode == 2
     assert "30 cases can be used, 7 malignant and 23 not" in ended.stderr
     assert "it takes 100 cases, 30 malignant and 30 not" in ended.stderr
     assert not (mine / "gallery.db.calibration.json").exists()
@@ -53,7 +44,7 @@ def test_an_archive_of_thirty_is_refused_with_the_numbers(mine: Path, sonoseek_h
 def test_from_the_fit_to_the_reports_and_back(mine: Path, scan: Path, sonoseek_here, tmp_path: Path) -> None:
     file = mine / "gallery.db.calibration.json"
     shown = sonoseek_here("calibrate", "-g", mine, "--dry-run")
-    assert shown.code == 0
+    assert shown.returncode == 0
     for text in ("30 cases (4 normal, 19 benign, 7 malignant)", "log loss", "AUROC", "(the bundle's)", "temperature"):
         assert text in shown.stdout
     assert "nothing is stored (--dry-run); the bundle's calibration stays in use" in shown.stdout
@@ -72,7 +63,7 @@ def test_from_the_fit_to_the_reports_and_back(mine: Path, scan: Path, sonoseek_h
     for name in ("report.html", "report.json"):
         sonoseek_here("query", scan, "-g", mine, "--out", tmp_path / name)
         assert NAMED in (tmp_path / name).read_text()
-    assert sonoseek_here("explain", scan, "-g", mine, "--out", tmp_path / "e", "--no-calibration").code == 0
+    assert sonoseek_here("explain", scan, "-g", mine, "--out", tmp_path / "e", "--no-calibration").returncode == 0
 
     sonoseek_here("index", "backup", "-g", mine, tmp_path / "copy")
     assert "on 30 cases" in sonoseek_here("index", "info", "-g", tmp_path / "copy").stdout
@@ -90,7 +81,7 @@ def test_from_the_fit_to_the_reports_and_back(mine: Path, scan: Path, sonoseek_h
 def test_what_is_no_better_is_stored_by_force_alone(mine: Path, sonoseek_here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_fit, "_improved_by", lambda *_: "")
     ended = sonoseek_here("calibrate", "-g", mine)
-    assert ended.code == 0
+    assert ended.returncode == 0
     assert "beyond chance" in ended.stdout or "worse" in ended.stdout
     assert (
         "nothing is stored; the bundle's calibration stays in use. Store it nevertheless with --force" in ended.stdout
@@ -111,12 +102,12 @@ def test_a_damaged_file_is_an_error_with_a_remedy_and_never_used(mine: Path, sca
     file.write_text(content.replace(str(temperature), "1.0"))
     for verb in ("query", "explain"):
         ended = sonoseek_here(verb, scan, "-g", mine, *(("--out", mine / "e") if verb == "explain" else ()))
-        assert ended.code == 2
+        assert ended.returncode == 2
         assert "is not what was written" in ended.stderr
         assert "--no-calibration" in ended.stderr
     assert "not usable" in sonoseek_here("index", "info", "-g", mine).stdout
-    assert sonoseek_here("query", scan, "-g", mine, "--no-calibration").code == 0
-    assert sonoseek_here("calibrate", "-g", mine, "--force").code == 0  # which mends it
+    assert sonoseek_here("query", scan, "-g", mine, "--no-calibration").returncode == 0
+    assert sonoseek_here("calibrate", "-g", mine, "--force").returncode == 0  # which mends it
     assert NAMED in sonoseek_here("query", scan, "-g", mine).stdout
 
 
@@ -127,7 +118,7 @@ def test_what_cannot_be_is_refused(mine: Path, sonoseek_here, tmp_path: Path) ->
         (("-g", mine, "--remove", "--force"), "leave --dry-run and --force out"),
     ):
         ended = sonoseek_here("calibrate", *arguments)
-        assert ended.code == 2
+        assert ended.returncode == 2
         assert told in ended.stderr
 
 
@@ -143,7 +134,7 @@ def test_the_reading_room_names_it(mine: Path, scan: Path, sonoseek_here, tmp_pa
             answer = client.post("/api/query", files=[("file", ("a.png", scan.read_bytes(), "image/png"))])
             place = answer.headers["content-location"]
             assert answer.json()["prediction"]["calibration"]["text"] == told
-            assert client.get(f"{place}/said").json()["calibration"] == told
+            assert client.get(f"{place}/text").json()["calibration"] == told
             page = client.get(f"{place}/report.html").text.replace("\u00a0", " ").replace("&#39;", "'")
             assert told in page
         answers.append((told, place))

@@ -36,7 +36,7 @@ def test_evaluate_says_at_its_start_what_it_lacks(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     ended = sonoseek_here(*command)
-    assert ended.code == 2
+    assert ended.returncode == 2
     assert 'pip install ".[evaluate]"' in ended.stderr
 
 
@@ -45,7 +45,7 @@ def test_evaluate_says_at_its_start_what_it_lacks(
 def test_a_recipe_needs_the_extra_train_first(system: str, sonoseek_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # which is used when a trained network is exported
     ended = sonoseek_here(*EXTERNAL, "--system", system)
-    assert ended.code == 2
+    assert ended.returncode == 2
     assert 'pip install ".[train]"' in ended.stderr
     assert "'onnxscript'" in ended.stderr
 
@@ -55,7 +55,7 @@ def test_a_recipe_needs_the_extra_train_first(system: str, sonoseek_here: Any, m
 def test_train_says_it_too(module: str, extra: str, sonoseek_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     ended = sonoseek_here("train", RECIPE, "--run", "run")
-    assert ended.code == 2
+    assert ended.returncode == 2
     assert f'pip install ".[{extra}]"' in ended.stderr
     assert not Path("run").exists()
 
@@ -69,12 +69,12 @@ def test_a_name_that_is_no_system_is_said_rather_than_an_extra(
 
 
 def test_from_python_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sonoseek.evaluate import evaluate, open_scene, rescore
+    from sonoseek.evaluate import evaluate, open_context, rescore
 
     monkeypatch.setitem(sys.modules, "sklearn", None)
     anything: Any = object()
     for call in (
-        lambda: open_scene(anything, data_root=tmp_path, cache=tmp_path / "cache"),
+        lambda: open_context(anything, data_root=tmp_path, cache=tmp_path / "cache"),
         lambda: evaluate(anything, anything, runs=tmp_path / "runs", out=tmp_path / "out"),
         lambda: rescore(tmp_path),
     ):
@@ -92,6 +92,6 @@ def test_a_peer_without_scans_to_learn_from_is_refused_before_any_is_read(
     ended = sonoseek_here(
         "evaluate", "--protocol", "external", "--test-on", test_on, "--bundle", "default", "--system", "nearest-pixels"
     )
-    assert ended.code == 2
-    assert "'nearest-pixels' learns from scans, and none are at hand" in ended.stderr
+    assert ended.returncode == 2
+    assert "'nearest-pixels' needs training scans, and there are none" in ended.stderr
     assert "--train-on" in ended.stderr

@@ -1,4 +1,4 @@
-"""The verbs that look after a gallery, and the questions that `query` can ask."""
+"""The verbs that maintain a gallery, and the options of `query`."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def test_info_and_optimise_say_how_it_is_searched(run, gallery: Path) -> None:
     assert "exact: a product with every scan" in run("index", "info", "-g", gallery).stdout
 
 
-def test_questions_of_many_kinds(run, gallery: Path, archive: Path, scan: Path, tmp_path: Path) -> None:
+def test_queries_with_each_option(run, gallery: Path, archive: Path, scan: Path, tmp_path: Path) -> None:
     scans = sorted(file for file in archive.rglob("*.png") if "mask" not in file.name)
     two = json.loads(
         run("query", *scans[:2], "-g", gallery, "-f", "json", "--no-per-patient", "--no-deduplicate").stdout
@@ -67,7 +67,7 @@ def test_questions_of_many_kinds(run, gallery: Path, archive: Path, scan: Path, 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((), "ask with files or with --case"),
+        ((), "give files or --case"),
         (("--case", "nothing"), "DATASET/CASE"),
         (("--case", "folder/nobody"), "holds no case"),
         (("SCAN", "--case", "a/b"), "one of the two"),
@@ -77,9 +77,7 @@ def test_questions_of_many_kinds(run, gallery: Path, archive: Path, scan: Path, 
         (("SCAN", "--like", "folder/nobody"), "holds no case"),
     ],
 )
-def test_questions_that_cannot_be_asked_say_why(
-    run, gallery: Path, scan: Path, given: tuple[str, ...], said: str
-) -> None:
+def test_queries_that_are_refused_say_why(run, gallery: Path, scan: Path, given: tuple[str, ...], said: str) -> None:
     done = run("query", *(scan if each == "SCAN" else each for each in given), "-g", gallery, ok=False)
     assert done.returncode != 0
     assert said in done.stderr

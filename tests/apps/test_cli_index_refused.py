@@ -37,7 +37,7 @@ def test_a_wrong_manifest_leaves_no_gallery_behind(wrong: str, folder: Path, son
     table, named = WRONG[wrong]
     Path("archive.csv").write_text(table)
     ended = sonoseek_here(*build("manifest", "archive.csv"))
-    assert ended.code == 2
+    assert ended.returncode == 2
     assert named in ended.stderr
     assert not Path("galleries").exists()
     Path("archive.csv").write_text("file,pathology\nscan.png,benign\n")
@@ -48,7 +48,7 @@ def test_a_folder_without_scans_and_a_missing_one(folder: Path, sonoseek_here: A
     Path("sorted/benign").mkdir(parents=True)
     for data in ("sorted", "nowhere"):
         ended = sonoseek_here(*build("folder", data))
-        assert ended.code == 2
+        assert ended.returncode == 2
         assert data in ended.stderr
         assert not Path("galleries").exists()
 
@@ -63,7 +63,7 @@ def test_a_build_that_is_stopped_at_its_first_case(
 
     monkeypatch.setattr("sonoseek.indexing.build.build_index", stopped)
     Path("archive.csv").write_text("file,pathology\nscan.png,benign\n")
-    assert sonoseek_here(*build("manifest", "archive.csv")).code in (2, 130)
+    assert sonoseek_here(*build("manifest", "archive.csv")).returncode in (2, 130)
     assert not Path("galleries").exists()
 
 
@@ -71,14 +71,14 @@ def test_what_else_lies_beside_it_stays(folder: Path, sonoseek_here: Any) -> Non
     Path("galleries/new/ours").mkdir(parents=True)
     Path("galleries/new/ours/notes.txt").write_text("mine")
     Path("archive.csv").write_text("file,pathology\ngone.png,benign\n")
-    assert sonoseek_here(*build("manifest", "archive.csv")).code == 2
+    assert sonoseek_here(*build("manifest", "archive.csv")).returncode == 2
     assert [path.name for path in Path("galleries/new/ours").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_gallery_that_is_there_is_left_as_it_was(wrong: str, folder: Path, sonoseek_here: Any) -> None:
     Path("archive.csv").write_text("file,pathology\nscan.png,benign\n")
-    assert sonoseek_here(*build("manifest", "archive.csv")).code == 0
+    assert sonoseek_here(*build("manifest", "archive.csv")).returncode == 0
     file = Path("galleries/new/ours/gallery.db")
     before = hashlib.sha256(file.read_bytes()).hexdigest()
     Path("archive.csv").write_text(WRONG[wrong][0])
@@ -94,7 +94,7 @@ def test_an_empty_gallery_that_was_there_before_stays(folder: Path, sonoseek_her
     bundle = load_bundle(FAST_BUNDLE)
     create_gallery("galleries/new/ours", bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim).close()
     Path("archive.csv").write_text("file,pathology\ngone.png,benign\n")
-    assert sonoseek_here(*build("manifest", "archive.csv")).code == 2
+    assert sonoseek_here(*build("manifest", "archive.csv")).returncode == 2
     assert Path("galleries/new/ours/gallery.db").is_file()
 
 
@@ -105,5 +105,5 @@ def test_a_case_that_cannot_be_added_leaves_no_gallery_behind(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sonoseek.indexing.build.make_entry", stopped)
-    assert sonoseek_here("index", "add", "scan.png", "--gallery", "g", "--pathology", "benign").code == 130
+    assert sonoseek_here("index", "add", "scan.png", "--gallery", "g", "--pathology", "benign").returncode == 130
     assert not Path("g").exists()

@@ -73,8 +73,8 @@ class TestCommandLine:
             (("SCAN", "--lesion", "1,2,3"), "four numbers"),
             (("SCAN", "--lesion", "9,9,1,1"), "is empty"),
             (("SCAN", "--lesion", "9000,0,9900,9"), "does not cover a pixel of the scan"),
-            (("SCAN", "SCAN", "--lesion", TYPED), "ask with that file alone"),
-            (("--case", "folder/nobody", "--lesion", TYPED), "ask with the scan's file"),
+            (("SCAN", "SCAN", "--lesion", TYPED), "give that file alone"),
+            (("--case", "folder/nobody", "--lesion", TYPED), "give the scan's file"),
         ],
     )
     def test_a_mark_that_cannot_be_meant_is_refused(
@@ -125,9 +125,9 @@ class TestServer:
         ]
         again = ask(client, scan, k="4")  # the scan's reading is at hand: the one without a mark
         assert again.json()["prediction"] == documents[0]["prediction"]
-        said = client.get(f"{marked.headers['content-location']}/said").json()
+        said = client.get(f"{marked.headers['content-location']}/text").json()
         assert said["lesion"] == "Read with the reader's mark: rows 60 to 160, columns 80 to 220 of the scan."
-        assert client.get(f"{plain.headers['content-location']}/said").json()["lesion"] is None
+        assert client.get(f"{plain.headers['content-location']}/text").json()["lesion"] is None
         for form in ("pdf", "html", "json"):
             assert client.get(f"{marked.headers['content-location']}/report.{form}").status_code == 200
 

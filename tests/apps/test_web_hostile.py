@@ -50,7 +50,7 @@ class Target:
         return found
 
     def spooled(self) -> int:
-        return sum(len(files) for _, _, files in os.walk(self.state / "spool"))
+        return sum(len(files) for _, _, files in os.walk(self.state / "uploads"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def target(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             found = Target(address, pid, state)
             found.temporary, found.own = temporary, set(temporary.iterdir())
             yield found
-    assert not (state / "spool").exists()
+    assert not (state / "uploads").exists()
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +234,7 @@ from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.engine import open_engine
 server.HEAD_S, upload_limits.QUIET_S = 1.0, 0.8
-logging_metrics.log_to()
+logging_metrics.configure_logging()
 settings = WebSettings(port=0, state=Path(sys.argv[2]), upload_timeout_s=1.6)
 app = create_app(open_engine(sys.argv[1], threads=1), settings)
 server.serve(app, settings, on_ready=lambda address: print(address, flush=True))
@@ -255,7 +255,7 @@ def hasty(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
         process.terminate()
         process.wait(20)
         process.stdout.close()
-    assert not (state / "spool").exists()
+    assert not (state / "uploads").exists()
 
 
 class TestImpatience:

@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 
 from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.settings import WebSettings
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.state import AppState
 from sonoseek.core import InvalidValueError
 from sonoseek.engine import open_engine
 
@@ -62,8 +62,8 @@ def client(gallery: Path, folders: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def room(client: TestClient) -> Room:
-    found: Room = client.app.state.room  # type: ignore[attr-defined]
+def app_state(client: TestClient) -> AppState:
+    found: AppState = client.app.state.app_state  # type: ignore[attr-defined]
     return found
 
 
@@ -131,13 +131,13 @@ def still_works(client: TestClient, scan: Path) -> None:
 
 class TestWork:
     def test_questions_have_a_row_each_and_refused_files_a_reason(
-        self, client: TestClient, room: Room, scans: list[Path]
+        self, client: TestClient, app_state: AppState, scans: list[Path]
     ) -> None:
         files = {f"week/{path.name}": path.read_bytes() for path in scans[:3]}
         job = begun(client, {**files, "notes.txt": b"no picture", ".hidden.png": b"x"}, k=2, total=4)
         told = ended(client, job)
         assert (told["state"], told["done"], told["total"], told["refused"], told["error"]) == ("done", 4, 4, 1, "")
-        assert told["summary"]["asked"] == 3
+        assert told["summary"]["answered"] == 3
         rows = client.get(f"/api/jobs/{job}/rows").json()
         assert {row["name"] for row in rows} == {*files, "notes.txt"}
         (refused,) = [row for row in rows if row["refused"]]
@@ -149,7 +149,7 @@ class TestWork:
         assert client.get(f"/api/jobs/{job}/rows", params={"after": 3}).json() == rows[3:]
         assert client.get(f"/api/jobs/{job}/rows", params={"limit": 2}).json() == rows[:2]
         assert job in [each["job_id"] for each in client.get("/api/jobs").json()]
-        assert room.jobs.files(job).is_dir()  # so that its rows can be opened
+        assert app_state.jobs.files(job).is_dir()  # so that its rows can be opened
 
     def test_a_table_for_a_spreadsheet_runs_nothing(self, client: TestClient, scans: list[Path]) -> None:
         names = ["=HYPERLINK(1).png", "+1.png", "-1.png", "@a.png", 'a,"b".png']
@@ -188,7 +188,7 @@ class TestWork:
 
     def test_a_folder_goes_into_the_archive_and_questions_find_it(self, client: TestClient, scans: list[Path]) -> None:
         before, names = client.get("/api/about").json(), (scans[0], scans[14], scans[-1])
-        case = "folder/" + client.get("/api/archive/map").json()["case_id"][0]
+        case = "folder/" + client.get("/api/archive/projection").json()["case_id"][0]
         asked = client.post("/api/query", data={"case": case, "k": "3"}).headers["content-location"]
         assert client.post("/api/query", data={"case": case, "k": "3"}).headers["content-location"] == asked
         files = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in names}
@@ -202,7 +202,7 @@ class TestWork:
         assert about["scans"] == before["scans"] + 3
         assert about["gallery_state"] != before["gallery_state"]
         assert client.get("/api/archive").json()["by_dataset"]["tuesday"] == 3
-        assert client.get("/api/archive/map").json()["state"] == about["gallery_state"]
+        assert client.get("/api/archive/projection").json()["state"] == about["gallery_state"]
         again = client.post("/api/query", data={"case": case, "k": "3"})
         assert again.headers["content-location"] != asked
 
@@ -249,7 +249,7 @@ class TestRows:
         assert [row["number"] for row in table] == [str(n) for n in range(1, 10)]
         assert "order" in detail(client.get(f"/api/jobs/{job}/rows", params={"order": "x"}), 422)
 
-    def test_a_row_opens_the_very_scan(self, client: TestClient, room: Room, scans: list[Path]) -> None:
+    def test_a_row_opens_the_very_scan(self, client: TestClient, app_state: AppState, scans: list[Path]) -> None:
         files = {f"a/{path.name}": path.read_bytes() for path in scans[:3]}
         job = begun(client, {**files, "no.txt": b"no"}, k=3, where="label = 'benign'")
         assert ended(client, job)["openable"] is True
@@ -267,10 +267,10 @@ class TestRows:
             assert report["scan"]["scan_id"] == row["outcome"]["scan_id"]
             assert report["matches"][0]["scan_id"] == row["outcome"]["match"]["scan_id"]
         assert "has no row 99" in detail(client.post(f"/api/jobs/{job}/rows/99/open"), 404)
-        shutil.rmtree(room.jobs.files(job))
+        shutil.rmtree(app_state.jobs.files(job))
         said = detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
         assert "is not on this server any more; the files of a batch job stay for 24 hours after its end" in said
-        assert str(room.jobs.folder) not in said
+        assert str(app_state.jobs.folder) not in said
         assert client.get(f"/api/jobs/{job}").json()["openable"] is False
 
     def test_a_file_of_the_server_that_is_another_by_now_is_not_opened(
@@ -283,23 +283,27 @@ class TestRows:
         ended(client, job)
         assert client.post(f"/api/jobs/{job}/rows/1/open").status_code == 200
         shutil.copy(scans[1], place / "a.png")
-        assert "has changed since the job asked" in detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
+        assert "has changed since the job queried" in detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
         shutil.rmtree(place)
         assert "is not on this server any more" in detail(client.post(f"/api/jobs/{job}/rows/1/open"), 404)
 
     def test_nothing_is_kept_where_that_is_set(self, gallery: Path, scans: list[Path], tmp_path: Path) -> None:
-        with opened(gallery, WebSettings(state=tmp_path, keep_batch_hours=0)) as client:
+        with opened(gallery, WebSettings(state=tmp_path, batch_retention_hours=0)) as client:
             job = begun(client, {"a.png": scans[0].read_bytes()})
             ended(client, job)
             until(lambda: client.get(f"/api/jobs/{job}").json()["openable"], lambda there: not there)
-            assert client.get("/api/about").json()["keep_batch_hours"] == 0
-        for wrong in ({"keep_batch_hours": -1}, {"keep_batch_hours": float("inf")}, {"keep_batch_mb": -1}):
+            assert client.get("/api/about").json()["batch_retention_hours"] == 0
+        for wrong in (
+            {"batch_retention_hours": -1},
+            {"batch_retention_hours": float("inf")},
+            {"batch_retention_mb": -1},
+        ):
             with pytest.raises(InvalidValueError, match="files of ended batch jobs are kept for"):
                 WebSettings(**wrong)  # type: ignore[arg-type]
 
 
 class TestEnds:
-    def test_stop_keeps_rows_and_their_files(self, client: TestClient, room: Room, scans: list[Path]) -> None:
+    def test_stop_keeps_rows_and_their_files(self, client: TestClient, app_state: AppState, scans: list[Path]) -> None:
         job = begun(client, {f"{n}.png": scans[n % 9].read_bytes() for n in range(12)})
         until(lambda: client.get(f"/api/jobs/{job}").json()["done"], lambda done: done >= 1)
         told = client.post(f"/api/jobs/{job}/stop").json()
@@ -312,16 +316,16 @@ class TestEnds:
         assert "is stopped" in detail(put(client, job, "a.png", b""), 422)
         assert client.post(f"/api/jobs/{job}/rows/1/open").status_code == 200
         assert client.delete(f"/api/jobs/{job}").status_code == 204
-        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
+        until(lambda: app_state.jobs.files(job).exists(), lambda there: not there)
 
-    def test_stop_before_anything_was_asked_takes_the_files(self, client: TestClient, room: Room) -> None:
+    def test_stop_before_anything_was_asked_takes_the_files(self, client: TestClient, app_state: AppState) -> None:
         job = new(client)
         put(client, job, "a.png", b"1")
         assert client.post(f"/api/jobs/{job}/stop").json()["openable"] is False
-        assert not room.jobs.files(job).exists()
+        assert not app_state.jobs.files(job).exists()
 
     def test_a_job_that_is_deleted_in_the_middle_stops_nobody_elses(
-        self, client: TestClient, room: Room, scans: list[Path]
+        self, client: TestClient, app_state: AppState, scans: list[Path]
     ) -> None:
         job = begun(client, {f"{n}.png": scans[n % 9].read_bytes() for n in range(12)})
         until(lambda: client.get(f"/api/jobs/{job}").json()["done"], lambda done: done >= 1)
@@ -330,7 +334,7 @@ class TestEnds:
         assert client.delete(f"/api/jobs/{job}").status_code == 204
         assert "there is no job" in detail(client.get(f"/api/jobs/{job}"), 404)
         still_works(client, scans[0])
-        assert not room.jobs.files(job).exists()
+        assert not app_state.jobs.files(job).exists()
 
     def test_a_watcher_of_a_job_that_is_deleted_comes_to_an_end(self, client: TestClient) -> None:
         job = new(client)
@@ -339,12 +343,12 @@ class TestEnds:
         assert answer.status_code == 200
         assert answer.text.count("event: progress") == 1
 
-    def test_delete_takes_files_that_wait(self, client: TestClient, room: Room) -> None:
+    def test_delete_takes_files_that_wait(self, client: TestClient, app_state: AppState) -> None:
         job = new(client)
         put(client, job, "x/a.png", b"1")
-        assert room.jobs.files(job).is_dir()
+        assert app_state.jobs.files(job).is_dir()
         assert client.delete(f"/api/jobs/{job}").status_code == 204
-        assert not room.jobs.files(job).exists()
+        assert not app_state.jobs.files(job).exists()
         for path in ("", "/rows", "/rows.csv", "/events"):
             assert "there is no job" in detail(client.get(f"/api/jobs/{job}{path}"), 404)
 
@@ -365,10 +369,10 @@ class TestSending:
             "a/" * 20,
         ],
     )
-    def test_names_that_lead_elsewhere_are_refused(self, client: TestClient, room: Room, name: str) -> None:
+    def test_names_that_lead_elsewhere_are_refused(self, client: TestClient, app_state: AppState, name: str) -> None:
         job = new(client)
         assert "no name of a file within a folder" in detail(put(client, job, name, b"x"), 422)
-        assert not room.jobs.files(job).exists()
+        assert not app_state.jobs.files(job).exists()
 
     def test_long_names_in_any_script_are_taken(self, client: TestClient, scans: list[Path]) -> None:
         name = "超" * 76 + ".png"  # 232 bytes
@@ -376,21 +380,21 @@ class TestSending:
         assert ended(client, job)["refused"] == 0
         assert client.get(f"/api/jobs/{job}/rows").json()[0]["name"] == name
 
-    def test_the_same_name_again_replaces_it(self, client: TestClient, room: Room) -> None:
+    def test_the_same_name_again_replaces_it(self, client: TestClient, app_state: AppState) -> None:
         job = new(client)
         for content in (b"1" * (1 << 20), b"2" * (3 << 19), b"3"):
             assert put(client, job, "a.png", content).status_code == 204
-            assert room.weights[job] == len(content)
-        assert [path.read_bytes() for path in room.jobs.files(job).iterdir()] == [b"3"]
+            assert app_state.job_bytes[job] == len(content)
+        assert [path.read_bytes() for path in app_state.jobs.files(job).iterdir()] == [b"3"]
 
-    def test_more_than_a_job_may_hold_is_refused(self, client: TestClient, room: Room) -> None:
+    def test_more_than_a_job_may_hold_is_refused(self, client: TestClient, app_state: AppState) -> None:
         job = new(client)
         assert put(client, job, "a", b"1" * (3 << 19)).status_code == 204
         assert "more than 2 MiB of files" in detail(put(client, job, "b", b"1" * (1 << 20)), 413)
         assert put(client, job, "c", b"1" * (1 << 18)).status_code == 204
-        assert {path.name for path in room.jobs.files(job).iterdir()} == {"a", "c"}
+        assert {path.name for path in app_state.jobs.files(job).iterdir()} == {"a", "c"}
 
-    def test_files_on_their_way_at_once_count_together(self, client: TestClient, room: Room) -> None:
+    def test_files_on_their_way_at_once_count_together(self, client: TestClient, app_state: AppState) -> None:
         job = new(client)
 
         async def both() -> list[httpx.Response]:
@@ -409,14 +413,14 @@ class TestSending:
                 )
 
         answers = sorted(answer.status_code for answer in together(client, both))
-        kept = sum(path.stat().st_size for path in room.jobs.files(job).rglob("*"))
+        kept = sum(path.stat().st_size for path in app_state.jobs.files(job).rglob("*"))
         assert answers == [204, 413]
         assert kept <= 2 << 20
-        assert room.weights[job] == kept
+        assert app_state.job_bytes[job] == kept
 
     @pytest.mark.parametrize(("how", "status"), [("stop", 422), ("delete", 404)])
     def test_a_job_that_ends_while_a_file_is_on_its_way(
-        self, client: TestClient, room: Room, how: str, status: int
+        self, client: TestClient, app_state: AppState, how: str, status: int
     ) -> None:
         job = new(client)
 
@@ -433,7 +437,7 @@ class TestSending:
                 return await line.put(f"/api/jobs/{job}/files/a.png", content=slowly())
 
         detail(together(client, send), status)
-        assert not room.jobs.files(job).exists()
+        assert not app_state.jobs.files(job).exists()
 
     def test_what_cannot_be_begun(self, client: TestClient) -> None:
         job = new(client)
@@ -485,25 +489,25 @@ class TestMachine:
         ],
     )
     def test_what_fails_as_a_whole_says_why_and_not_where(
-        self, client: TestClient, room: Room, files: dict[str, bytes], kind: str, said: str
+        self, client: TestClient, app_state: AppState, files: dict[str, bytes], kind: str, said: str
     ) -> None:
         job = begun(client, files, kind=kind, title="wednesday")
         told = ended(client, job)
         assert told["state"] == "failed"
         assert said in told["error"]
-        assert str(room.jobs.folder) not in told["error"]
+        assert str(app_state.jobs.folder) not in told["error"]
         assert "wednesday" not in client.get("/api/archive").json()["by_dataset"]
-        until(lambda: room.jobs.files(job).exists(), lambda there: not there)
+        until(lambda: app_state.jobs.files(job).exists(), lambda there: not there)
 
     def test_a_folder_job_that_is_done_before_its_sender_is_told(
-        self, client: TestClient, room: Room, monkeypatch: pytest.MonkeyPatch
+        self, client: TestClient, app_state: AppState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        create = room.jobs.create
+        create = app_state.jobs.create
 
         def slowly(*args: Any, **values: Any) -> Any:
             job = create(*args, **values)
-            until(lambda: room.jobs.get(job.job_id).state, lambda state: state == "done")
+            until(lambda: app_state.jobs.get(job.job_id).state, lambda state: state == "done")
             return job
 
-        monkeypatch.setattr(room.jobs, "create", slowly)
+        monkeypatch.setattr(app_state.jobs, "create", slowly)
         assert ended(client, new(client, folder="friday"))["state"] == "done"

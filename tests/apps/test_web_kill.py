@@ -27,7 +27,7 @@ class Server:
 
     def __init__(self, gallery: Path, state: Path) -> None:
         self.options = [
-            "--keep-batch-hours",
+            "--batch-retention-hours",
             "0",
             "--gallery",
             str(gallery),
@@ -98,7 +98,7 @@ def server(gallery: Path, tmp_path: Path) -> Iterator[Server]:
     found = Server(own, tmp_path / "state")
     yield found
     found.kill(signal.SIGTERM)
-    assert not (tmp_path / "state" / "spool").exists()
+    assert not (tmp_path / "state" / "uploads").exists()
     assert not list((tmp_path / "state" / "files").rglob("*.png"))
 
 

@@ -117,7 +117,7 @@ def test_a_headline_never_stands_beside_another_questions_figures(
     reader = Reader(browser, room)
     page = reader.pick(asked[0])
     before = page.locator(".prediction").inner_text()
-    page.route("**/said", lambda route: route.abort())
+    page.route("**/text", lambda route: route.abort())
     page.get_by_role("button", name="Area", exact=False).click()
     page.keyboard.press("Shift+ArrowLeft")
     page.keyboard.press("Enter")

@@ -47,7 +47,7 @@ def test_a_job_counts_it_and_does_not_score_it(client: TestClient, asked: list[P
     client.post(f"/api/jobs/{job}/start")
     client.get(f"/api/jobs/{job}/events")  # until it has ended
     told = client.get(f"/api/jobs/{job}").json()
-    assert (told["state"], told["summary"]["asked"]) == ("done", 4)
+    assert (told["state"], told["summary"]["answered"]) == ("done", 4)
     assert (told["summary"]["seen_in_training"], told["summary"]["scored"]) == (1, 3)
     table = list(csv.DictReader(io.StringIO(client.get(f"/api/jobs/{job}/rows.csv").text)))
     assert {row["name"].split("/")[1]: row["seen_in_training"] for row in table} == {

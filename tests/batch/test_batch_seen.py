@@ -9,7 +9,7 @@ import pytest
 
 from sonoseek.batch import JobStore
 from sonoseek.batch.job import Row
-from sonoseek.batch.query import ask_files, score_rows, summarise
+from sonoseek.batch.query import query_files, score_rows, summarise
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.encoder.seen import hash_bytes, training_scans
@@ -25,7 +25,7 @@ def row(number: int, *, seen: bool, truth: str | None = "benign", label: str = "
 def test_figures_are_of_the_other_scans() -> None:
     rows = [row(1, seen=True, label="malignant"), row(2, seen=False), row(3, seen=False, truth="malignant")]
     told = summarise(rows, evaluate=True)
-    assert (told["asked"], told["seen_in_training"], told["scored"]) == (3, 1, 2)
+    assert (told["answered"], told["seen_in_training"], told["scored"]) == (3, 1, 2)
     assert told["confusion"] == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
     assert told["accuracy"][0] == pytest.approx(1 / 2)
     assert told["accuracy"] == score_rows(rows[1:])["accuracy"]
@@ -51,6 +51,6 @@ def test_rows_say_which_scans_were_learnt_from(tmp_path: Path) -> None:
     engine = SearchEngine(open_encoder(replace(load_bundle(), training_scans=learnt), threads=1))
     store = JobStore(tmp_path / "jobs")
     job = store.create("evaluate", title="a")
-    told = ask_files(store, job, engine, folder=tmp_path / "files", stopped=lambda: False)
+    told = query_files(store, job, engine, folder=tmp_path / "files", stopped=lambda: False)
     assert [each.outcome["seen_in_training"] for each in store.every_row(job.job_id)] == [True, False, False]
-    assert (told["asked"], told["seen_in_training"], told["scored"]) == (3, 1, 2)
+    assert (told["answered"], told["seen_in_training"], told["scored"]) == (3, 1, 2)

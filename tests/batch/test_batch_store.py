@@ -19,7 +19,7 @@ from sonoseek.batch import runner as runner_module
 from sonoseek.batch.files import without_folder
 from sonoseek.batch.indexing import open_source
 from sonoseek.batch.query import reference_of, score_rows, summarise, without_masks
-from sonoseek.batch.retention import let_go
+from sonoseek.batch.retention import delete_expired_files
 from sonoseek.core import DatasetError, InvalidValueError, NotFoundError, SonoseekError
 
 
@@ -59,15 +59,15 @@ class TestNames:
             safe_name(name)
         job = store.create("query", title="a")
         with pytest.raises(InvalidValueError):
-            store.place(job.job_id, name)
+            store.make_path(job.job_id, name)
 
     def test_a_file_and_a_folder_of_one_name_are_refused(self, store: JobStore) -> None:
         job = store.create("query", title="a")
-        store.place(job.job_id, "a/b.png").write_bytes(b"")
+        store.make_path(job.job_id, "a/b.png").write_bytes(b"")
         with pytest.raises(InvalidValueError, match="like a folder"):
-            store.place(job.job_id, "a")
+            store.make_path(job.job_id, "a")
         with pytest.raises(InvalidValueError, match="like a file"):
-            store.place(job.job_id, "a/b.png/c.png")
+            store.make_path(job.job_id, "a/b.png/c.png")
 
     def test_masks_beside_scans_are_left_out(self) -> None:
         names = [
@@ -92,9 +92,9 @@ class TestNames:
 class TestStore:
     def test_a_row_is_written_once_and_counted_once(self, store: JobStore) -> None:
         job = store.create("query", title="monday", total=3)
-        assert store.keep(job.job_id, "a.png", outcome={"label": "benign"})
-        assert store.keep(job.job_id, "b.png", outcome={}, refused="no scan")
-        assert not store.keep(job.job_id, "a.png", outcome={"label": "normal"})
+        assert store.add_row(job.job_id, "a.png", outcome={"label": "benign"})
+        assert store.add_row(job.job_id, "b.png", outcome={}, refused="no scan")
+        assert not store.add_row(job.job_id, "a.png", outcome={"label": "normal"})
         told = store.get(job.job_id)
         assert (told.done, told.refused) == (2, 1)
         assert [(row.number, row.name) for row in store.rows(job.job_id)] == [(1, "a.png"), (2, "b.png")]
@@ -104,14 +104,14 @@ class TestStore:
     def test_a_job_that_was_deleted_takes_no_rows(self, store: JobStore) -> None:
         job = store.create("query", title="a")
         store.delete(job.job_id)
-        assert not store.keep(job.job_id, "a.png", outcome={})
+        assert not store.add_row(job.job_id, "a.png", outcome={})
         assert not store.change(job.job_id, state="done")
         assert store.list() == ()
 
     def test_it_is_there_when_it_is_opened_again(self, tmp_path: Path) -> None:
         first = JobStore(tmp_path)
         job = first.create("evaluate", title="ünï", options={"k": 3, "where": None})
-        first.keep(job.job_id, "a", outcome={})
+        first.add_row(job.job_id, "a", outcome={})
         first.close()
         again = JobStore(tmp_path)
         assert (again.get(job.job_id).title, again.get(job.job_id).options) == ("ünï", {"k": 3, "where": None})
@@ -126,8 +126,8 @@ class TestStore:
 
     def test_deleting_takes_rows_and_files(self, store: JobStore) -> None:
         job = store.create("query", title="a")
-        store.place(job.job_id, "x/a.png").write_bytes(b"1")
-        store.keep(job.job_id, "a", outcome={})
+        store.make_path(job.job_id, "x/a.png").write_bytes(b"1")
+        store.add_row(job.job_id, "a", outcome={})
         store.delete(job.job_id)
         assert not store.files(job.job_id).exists()
         assert store.rows(job.job_id) == ()
@@ -151,7 +151,7 @@ class TestOrder:
         found = store.create("query", title="monday").job_id
         for name, malignant in (("a", 0.2), ("b", 0.9), ("no", None), ("c", 0.2), ("d", 0.95), ("also no", None)):
             outcome = {} if malignant is None else {"probabilities": {"malignant": malignant}}
-            store.keep(found, name, outcome=outcome, refused=None if outcome else "no scan")
+            store.add_row(found, name, outcome=outcome, refused=None if outcome else "no scan")
         return found
 
     def test_the_likeliest_malignant_comes_first_and_refused_files_last(self, store: JobStore, job: str) -> None:
@@ -163,7 +163,7 @@ class TestOrder:
 
     def test_scans_without_a_prediction_come_after_those_with_one(self, store: JobStore, job: str) -> None:
         noise = {"probabilities": {"malignant": 0.97}, "out_of_distribution": True}
-        store.keep(job, "noise", outcome=noise, refused=None)
+        store.add_row(job, "noise", outcome=noise, refused=None)
         assert [row.name for row in store.rows_by_malignancy(job)] == ["d", "b", "a", "c", "noise", "no", "also no"]
 
     def test_a_row_is_had_by_its_number(self, store: JobStore, job: str) -> None:
@@ -176,7 +176,7 @@ class TestOrder:
     def test_a_row_leads_to_its_file_and_out_of_no_folder(self, store: JobStore, tmp_path: Path) -> None:
         (tmp_path / "secret").write_bytes(b"1")
         sent = store.create("query", title="sent")
-        store.place(sent.job_id, "x/a.png").write_bytes(b"1")
+        store.make_path(sent.job_id, "x/a.png").write_bytes(b"1")
         (tmp_path / "here").mkdir()
         (tmp_path / "here" / "link").symlink_to(tmp_path / "secret")
         (tmp_path / "here" / "a.png").write_bytes(b"1")
@@ -196,9 +196,9 @@ class TestKeeping:
         store: JobStore, title: str, *, hours: float, kind: str = "query", rows: int = 1, state: str = "done"
     ) -> str:
         job = store.create(kind, title=title).job_id
-        store.place(job, "a.png").write_bytes(b"1" * 1000)
+        store.make_path(job, "a.png").write_bytes(b"1" * 1000)
         for number in range(rows):
-            store.keep(job, str(number), outcome={})
+            store.add_row(job, str(number), outcome={})
         store.change(job, state=state, finished=datetime.now(UTC) - timedelta(hours=hours))
         return job
 
@@ -209,23 +209,23 @@ class TestKeeping:
         index = self.ended(store, "index", hours=0, kind="index")
         nothing = self.ended(store, "nothing", hours=0, rows=0)
         going = store.create("query", title="going").job_id
-        store.place(going, "a.png").write_bytes(b"1" * 5000)
+        store.make_path(going, "a.png").write_bytes(b"1" * 5000)
 
         def kept() -> set[str]:
             everything = (late, first, stopped, index, nothing, going)
             return {job for job in everything if store.files(job).is_dir()}
 
-        let_go(store, keep=timedelta(hours=2), most=10_000)
+        delete_expired_files(store, retention=timedelta(hours=2), max_bytes=10_000)
         assert kept() == {first, stopped, going}
-        let_go(store, keep=timedelta(hours=2), most=1500)
+        delete_expired_files(store, retention=timedelta(hours=2), max_bytes=1500)
         assert kept() == {stopped, going}  # it ended last
-        let_go(store, keep=timedelta(0), most=10_000)
+        delete_expired_files(store, retention=timedelta(0), max_bytes=10_000)
         assert kept() == {going}
         assert len(store.rows(late)) == 1
 
     def test_a_runner_holds_to_it_when_it_starts(self, store: JobStore) -> None:
         old, new = self.ended(store, "old", hours=30), self.ended(store, "new", hours=1)
-        runner = BatchRunner(store, None, keep=timedelta(hours=24), keep_bytes=10_000)  # type: ignore[arg-type]
+        runner = BatchRunner(store, None, retention=timedelta(hours=24), retention_bytes=10_000)  # type: ignore[arg-type]
         runner.start()
         runner.close()
         assert (store.openable(store.get(old)), store.openable(store.get(new))) == (False, True)
@@ -247,7 +247,7 @@ def test_the_figures_are_those_worked_out_by_hand() -> None:
         row(5, None, "benign", 0.1),
     ]
     told = summarise([*rows, Row(number=6, name="6", refused="no")], evaluate=True)
-    assert (told["asked"], told["refused"], told["scored"]) == (5, 1, 4)
+    assert (told["answered"], told["refused"], told["scored"]) == (5, 1, 4)
     assert told["predictions"] == {"benign": 2, "malignant": 2, "not sure": 1}
     assert told["confusion"] == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
     noise = Row(number=7, name="7", outcome={"label": None, "probabilities": {}, "out_of_distribution": True})
@@ -302,9 +302,9 @@ class TestNoRoom:
     def test_a_write_that_fails_leaves_the_list_as_it_was(self, store: JobStore) -> None:
         job = store.create("query", title="a")
         with Full(store), pytest.raises(sqlite3.OperationalError, match="full"):
-            store.keep(job.job_id, "x" * 20_000, outcome={})
+            store.add_row(job.job_id, "x" * 20_000, outcome={})
         assert (store.get(job.job_id), store.rows(job.job_id)) == (job, ())
-        assert store.keep(job.job_id, "x" * 20_000, outcome={})
+        assert store.add_row(job.job_id, "x" * 20_000, outcome={})
 
     def test_the_thread_outlives_it_and_the_job_goes_on(
         self, store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -314,20 +314,20 @@ class TestNoRoom:
 
         def ask(store: JobStore, job: Job, *_: Any, **__: Any) -> dict[str, Any]:
             tried.append(job.job_id)
-            store.keep(job.job_id, "x" * 20_000, outcome={})
+            store.add_row(job.job_id, "x" * 20_000, outcome={})
             return {"files": 1}
 
-        monkeypatch.setattr(runner_module, "ask_files", ask)
+        monkeypatch.setattr(runner_module, "query_files", ask)
         monkeypatch.setattr(runner_module, "PAUSE_S", 0.05)
         runner = BatchRunner(store, SimpleNamespace(gallery=None))  # type: ignore[arg-type]  # it is asked nothing
         job = store.create("query", title="a", folder=str(tmp_path / "scans"))
         with Full(store):
             runner.start()
-            wait_until(lambda: len(tried) > 2)
-            assert (runner.alive, runner.troubled) == (True, True)
+            wait_until(lambda: len(tried) > 2 and runner.failing)
+            assert (runner.alive, runner.failing) == (True, True)
             assert not store.get(job.job_id).ended
         wait_until(lambda: store.get(job.job_id).state == "done")
-        assert (runner.alive, runner.troubled) == (True, False)
+        assert (runner.alive, runner.failing) == (True, False)
         runner.close()
         assert not runner.alive
 
@@ -372,7 +372,7 @@ class TestIndexing:
 def test_files_that_nobody_sent_to_the_end_are_let_go(store: JobStore) -> None:
     old, new = (store.create("query", title=title) for title in ("old", "new"))
     for job in (old, new):
-        store.place(job.job_id, "a.png").write_bytes(b"1")
+        store.make_path(job.job_id, "a.png").write_bytes(b"1")
     store.change(new.job_id, created=datetime.now(UTC) - timedelta(days=2))  # long ago, but its files still come
     two_days_ago = (datetime.now(UTC) - timedelta(days=2)).timestamp()
     os.utime(store.files(old.job_id), (two_days_ago, two_days_ago))

@@ -43,7 +43,7 @@ NOT_RUN = {
     r"tensorboard ": "starts a server",
     r"curl ": "asks a server; tests/apps/test_web_jobs.py sends the same",
     r"export SONOSEEK_TOKEN=": "a shell's substitution; tests/apps/test_web_hostile.py gives tokens",
-    r"python benchmarks/": "measures for minutes",
+    r"python (benchmarks/|-m benchmarks)": "measures for minutes",
 }
 """Start of a command → why it does not run here."""
 ALSO = {
@@ -55,6 +55,7 @@ STARTS_IN = {
     "README.md": "bare",
     "own-archive.md": "bare",
     "first-report.md": "nothing",
+    "python.md": "nothing",
     "reading-room.md": "nothing",
     "read-results.md": "committed",
 }
@@ -63,6 +64,7 @@ WRITTEN = {
     "README.md": ["report.html", "explained", "results/index.html"],
     "audit.md": ["audit/audit.html", "audit/groups.csv", "audit/audit.json"],
     "first-report.md": ["report.html"],
+    "python.md": ["report.html", "galleries/python/gallery.db"],
     "reading-room.md": ["monday/malignant"],
 }
 """Page → files and folders that its commands leave."""
@@ -129,7 +131,7 @@ def ready(bare: Path, tmp_path_factory: pytest.TempPathFactory, sonoseek_here: A
         for dataset, data, gallery in (("busi", "data/busi", "busi"), ("manifest", "archive.csv", "ours")):
             build = ("index", "build", "--dataset", dataset, "--data", data, "--gallery", f"galleries/{gallery}")
             ended = sonoseek_here(*build)
-            assert ended.code == 0, ended.stderr
+            assert ended.returncode == 0, ended.stderr
     return world
 
 
@@ -178,7 +180,7 @@ def test_every_command_and_python_block_does_what_it_says(
         assert program == "sonoseek", f"{page.name}: {command!r} neither runs here nor stands in NOT_RUN"
         more = next((options for start, options in ALSO.items() if re.match(start, command)), ())
         ended = sonoseek_here(*(found for each in arguments for found in as_shell_finds(each)), *more)
-        assert ended.code == 0, f"{page.name}: {command}\n{ended.stdout}\n{ended.stderr}"
+        assert ended.returncode == 0, f"{page.name}: {command}\n{ended.stdout}\n{ended.stderr}"
     python = "\n".join(block.text for block in blocks(page) if block.language == "python")
     exec(compile(python, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102  # that is the test
     for written in WRITTEN.get(page.name, []):

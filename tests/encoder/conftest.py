@@ -52,7 +52,7 @@ def manifest_for(model: bytes, *, seed=0, dim=DIM, cells=CELLS) -> dict:
     weight = rng.normal(size=(3, dim)).astype(np.float32)
     bias = rng.normal(size=3).astype(np.float32)
     return {
-        "format": 1,
+        "format": 2,
         "name": "test",
         "version": "0.0.1",
         "sonoseek": "0.1.0",
@@ -60,7 +60,7 @@ def manifest_for(model: bytes, *, seed=0, dim=DIM, cells=CELLS) -> dict:
         "classes": ["normal", "benign", "malignant"],
         "preprocessing": PreprocessingRecipe(canvas_size=SIZE).to_dict(),
         "embedding_dim": dim,
-        "cells": [cells, cells],
+        "grid": [cells, cells],
         "head_weight": weight.tolist(),
         "head_bias": bias.tolist(),
         "temperature": 2.0,

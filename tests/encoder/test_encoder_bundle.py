@@ -1,5 +1,6 @@
 """Bundles are read strictly: whatever is wrong with one is said before it speaks."""
 
+import base64
 import json
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 from sonoseek.core import BundleError
 from sonoseek.encoder import load_bundle, open_encoder, predict
 from sonoseek.encoder.bundle import BUNDLES, FAST_BUNDLE, SHIPPED, shipped_bundle
+from sonoseek.encoder.manifest import decode_manifest
 
 
 def test_it_reads_what_was_written(bundle_folder):
@@ -21,7 +23,7 @@ def test_it_reads_what_was_written(bundle_folder):
     assert bundle.head_weight.shape == (3, 8)
     assert bundle.head_weight.tolist() == written["head_weight"]
     assert not bundle.head_weight.flags.writeable
-    assert bundle.cells == (2, 2)
+    assert bundle.grid == (2, 2)
     assert bundle.recipe.canvas_size == 32
     assert bundle.conformal_quantile == 0.8
     assert bundle.operating_points["sensitivity_95"]["threshold"] == 0.1
@@ -43,7 +45,7 @@ def test_the_environment_names_the_default(bundle_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 2}, "format 2.*Update sonoseek"),
+        ({"format": 3}, "format 3.*Update sonoseek"),
         ({"format": 0}, "format 0.*Export"),
         ({"model_sha256": "0" * 64}, "sha256"),
         ({"temperature": 0.0}, "temperature"),
@@ -54,7 +56,7 @@ def test_the_environment_names_the_default(bundle_folder, monkeypatch):
         ({"classes": ["normal", "benign", "strange"]}, "order"),
         ({"head_bias": [0.0]}, "head_bias"),
         ({"head_weight": [[0.0] * 9] * 3}, "head_weight"),
-        ({"cells": [0, 2]}, "cells"),
+        ({"grid": [0, 2]}, "grid"),
         ({"licences": None}, "licences"),
         ({"extra": 1}, "extra"),
         ({"duplicate_threshold": 1.5}, "cosine"),
@@ -100,7 +102,7 @@ def test_the_shipped_bundles_are_whole(name, most, start, marks):
     assert bundle.classes == ("normal", "benign", "malignant")
     assert bundle.embedding_dim == 256
     assert bundle.reads_marks is marks
-    assert bundle.novelty is not None
+    assert bundle.ood is not None
     assert bundle.training_scans is not None
     assert set(bundle.operating_points) == {"sensitivity_90", "sensitivity_95", "sensitivity_98", "specificity_90"}
     assert sum(file.stat().st_size for file in bundle.path.iterdir()) < most
@@ -150,3 +152,45 @@ def test_a_class_bias_is_added_before_the_softmax(make_bundle):
 def test_a_class_bias_of_another_length_or_beyond_reason_is_refused(make_bundle, bias):
     with pytest.raises(BundleError, match="class_bias"):
         load_bundle(make_bundle(class_bias=bias))
+
+
+def test_format_1_is_read_by_the_new_names(bundle_folder, make_bundle):
+    """A bundle that an older version exported: other keys, the same values."""
+    old_names = {
+        "preprocessing": "cleaning",
+        "duplicate_threshold": "same_scan",
+        "grid": "cells",
+        "fine_grid": "fine_cells",
+        "ood": "novelty",
+    }
+    part = {
+        "mean": base64.b64encode(np.zeros(8, "<f4").tobytes()).decode(),
+        "components": base64.b64encode(np.eye(2, 8, dtype="<f4").tobytes()).decode(),
+        "variances": [1.0, 0.5],
+        "residual_variance": 0.25,
+        "threshold": 3.0,
+        "level": 0.99,
+        "counts": {"training": 9, "validation": 8},
+    }
+    old_ood = {"mean": "centre", "components": "directions", "residual_variance": "rest", "counts": "scans"}
+    training = {"datasets": [], "recipe": {"name": "tiny", "preprocessing": {"canvas_size": 32}}}
+    folder = make_bundle(fine_grid=[4, 4], duplicate_threshold=0.97, ood=part, training=training)
+    new = load_bundle(folder)
+    content = json.loads((folder / "bundle.json").read_text())
+    content["training"]["recipe"]["cleaning"] = content["training"]["recipe"].pop("preprocessing")
+    content["ood"] = {old_ood.get(key, key): value for key, value in content["ood"].items()}
+    content = {old_names.get(key, key): value for key, value in content.items()}
+    (folder / "bundle.json").write_text(json.dumps({**content, "format": 1}))
+    old = load_bundle(folder)
+    assert (old.grid, old.fine_grid, old.duplicate_threshold) == ((2, 2), (4, 4), 0.97)
+    assert old.recipe == new.recipe
+    assert old.training == new.training
+    assert old.ood is not None
+    assert new.ood is not None
+    assert np.array_equal(old.ood.mean, new.ood.mean)
+    assert np.array_equal(old.ood.components, new.ood.components)
+    assert old.ood.residual_variance == 0.25
+    assert decode_manifest(json.dumps({**content, "format": 1}).encode(), where="x").ood.counts == part["counts"]
+    (folder / "bundle.json").write_text(json.dumps({**content, "format": 2}))
+    with pytest.raises(BundleError, match=r"cleaning|cells|novelty|same_scan"):
+        load_bundle(folder)  # format 2 knows its own names only

@@ -90,7 +90,7 @@ def test_what_it_says_is_the_members_joined(write, members):
 def test_the_promises_of_one_bundle_hold(write):
     encoder = open_encoder(write())
     bundle, said = encoder.bundle, encoder.encode(canvases(3))
-    assert (bundle.embedding_dim, bundle.cells) == (13, (4, 4))
+    assert (bundle.embedding_dim, bundle.grid) == (13, (4, 4))
     assert said.evidence.shape == (3, 13, 4, 4)
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, atol=1e-5)
     np.testing.assert_allclose(said.embedding @ bundle.head_weight.T + bundle.head_bias, said.logits, atol=1e-5)
@@ -122,7 +122,7 @@ def test_a_class_heatmap_stays_exact(write):
 def test_maps_that_do_not_divide_one_another_meet_at_the_common_multiple(write, make_member):
     given = [make_member("two", seed=1, maps=2), make_member("four", seed=2, maps=4), make_member("one", maps=1)]
     encoder = open_encoder(write(given, norms=[1, 1, 1], weights=None))
-    assert encoder.bundle.cells == (4, 4)
+    assert encoder.bundle.grid == (4, 4)
     said = encoder.encode(canvases(2))
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, atol=1e-5)
 
@@ -262,7 +262,7 @@ def test_a_damaged_member_and_two_kinds_in_one_folder_are_said(write):
     [
         ({"classes": ["benign", "malignant"], "head_weight": [[0.0] * 8] * 2, "head_bias": [0.0] * 2}, "classes"),
         ({"preprocessing": replace(PreprocessingRecipe(canvas_size=32), marks=False).to_dict()}, "preprocessing"),
-        ({"cells": [257, 2]}, "257 × 2.*256"),
+        ({"grid": [257, 2]}, "257 × 2.*256"),
         ({"conformal": {"level": 0.8, "quantile": 0.5}}, "levels"),
     ],
 )

@@ -34,14 +34,14 @@ def keeps_its_promises(encoder, said):
     bundle = encoder.bundle
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, rtol=0, atol=1e-5)
     np.testing.assert_allclose(said.embedding @ bundle.head_weight.T + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
-    assert said.within.shape[1:] == bundle.fine_cells
-    assert said.within.min() >= 0
+    assert said.spatial_weights.shape[1:] == bundle.fine_grid
+    assert said.spatial_weights.min() >= 0
 
 
 @pytest.mark.parametrize("given", [None, marks(5), marks(5, every=2)])
 def test_the_identities_hold_with_and_without_marks(reads, given):
     assert reads.bundle.reads_marks
-    assert (reads.bundle.cells, reads.bundle.fine_cells) == ((4, 4), (16, 16))
+    assert (reads.bundle.grid, reads.bundle.fine_grid) == ((4, 4), (16, 16))
     keeps_its_promises(reads, reads.encode(canvases(5), marks=given))
 
 
@@ -98,11 +98,11 @@ def both(marking_bundle, tmp_path_factory):
     torch = pytest.importorskip("torch")
     from sonoseek.networks.lesion_pooling import LesionPoolingNetwork
     from sonoseek.networks.tiny import TinyBackbone
-    from sonoseek.training.export import BundleFacts, export_bundle
+    from sonoseek.training.export import BundleMetadata, export_bundle
 
     folder = tmp_path_factory.mktemp("both")
     marking = load_bundle(marking_bundle)
-    facts = BundleFacts(
+    metadata = BundleMetadata(
         name="plain",
         version="1",
         classes=marking.classes,
@@ -117,7 +117,7 @@ def both(marking_bundle, tmp_path_factory):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network = LesionPoolingNetwork(TinyBackbone(), embedding_dim=8).eval()
-    plain = export_bundle(network, folder=folder / "plain", facts=facts)
+    plain = export_bundle(network, folder=folder / "plain", metadata=metadata)
     whole = write_ensemble(folder / "both", [marking_bundle, plain], name="both", version="1", norms=[1.0, 2.0])
     return open_encoder(whole, threads=1), open_encoder(plain, threads=1)
 

@@ -6,12 +6,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from sonoseek.core import BundleError, InvalidValueError, Scan
-from sonoseek.encoder import PADDING, OnnxEncoder, load_bundle, open_encoder, to_input
+from sonoseek.encoder import PADDING, OnnxEncoder, encode_scan, load_bundle, open_encoder, to_input
 from sonoseek.encoder.bundle import FAST_BUNDLE
+from sonoseek.encoder.onnx_encoder import CHUNK
 from sonoseek.preprocessing import PreprocessingRecipe, preprocess
 
 
@@ -35,11 +37,11 @@ def test_the_identities_hold_through_onnx(shipped):
     given = canvases(3, bundle.recipe.canvas_size)
     said = shipped.encode(given)
     assert said.logits.shape == (3, 3)
-    assert said.evidence.shape == (3, bundle.embedding_dim, *bundle.cells)
+    assert said.evidence.shape == (3, bundle.embedding_dim, *bundle.grid)
     assert said.evidence.dtype == said.embedding.dtype == said.logits.dtype == np.float32
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, rtol=0, atol=1e-4)
     np.testing.assert_allclose(said.embedding @ bundle.head_weight.T + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
-    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.cells)
+    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.grid)
     np.testing.assert_allclose(heat.sum((2, 3)) + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
 
 
@@ -64,7 +66,7 @@ def test_a_scan_reads_the_same_alone_and_in_any_batch(shipped):
     assert len(together.logits) == 35
     empty = shipped.encode(given[:0])
     assert empty.embedding.shape == (0, 256)
-    assert empty.evidence.shape == (0, 256, *shipped.bundle.cells)
+    assert empty.evidence.shape == (0, 256, *shipped.bundle.grid)
 
 
 def test_several_threads_may_ask_at_once(shipped):
@@ -95,7 +97,7 @@ def test_what_is_no_canvas_is_refused(bundle_folder, wrong):
 
 def test_a_model_that_is_not_its_manifests_is_refused(make_bundle, other_outputs):
     with pytest.raises(BundleError, match="one export"):
-        open_encoder(make_bundle(cells=[3, 3]))
+        open_encoder(make_bundle(grid=[3, 3]))
     with pytest.raises(BundleError, match="one export"):
         open_encoder(make_bundle(model=other_outputs))
 
@@ -137,7 +139,7 @@ def test_the_identities_hold_on_real_scans(shipped, real_data):
     bundle = shipped.bundle
     given = [dataset.load(record.case_id).scans[0] for record in dataset.records()[::60]]
     said = shipped.encode(np.stack([to_input(preprocess(scan, bundle.recipe)) for scan in given]))
-    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.cells)
+    heat = np.einsum("cd,ndhw->nchw", bundle.head_weight, said.evidence) / np.prod(bundle.grid)
     np.testing.assert_allclose(heat.sum((2, 3)) + bundle.head_bias, said.logits, rtol=0, atol=1e-4)
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, rtol=0, atol=1e-4)
 
@@ -150,3 +152,30 @@ def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
     assert list(tmp_path.iterdir()) == []
+
+
+def drawn(seed: int) -> Scan:
+    return Scan(pixels=np.random.default_rng(seed).integers(0, 256, (90, 120), dtype=np.uint8))
+
+
+def test_transform_gives_the_embeddings_of_scans_and_of_files(shipped, tmp_path):
+    scans = [drawn(seed) for seed in range(3)]
+    file = tmp_path / "scan.png"
+    cv2.imwrite(str(file), scans[1].pixels)
+    embeddings = shipped.transform([scans[0], file, str(file), scans[2]])
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (4, shipped.bundle.embedding_dim)
+    assert np.array_equal(embeddings[1], embeddings[2])
+    for row, scan in zip(embeddings[[0, 1, 3]], scans, strict=True):
+        preprocessed, encoding = encode_scan(shipped, scan)
+        assert preprocessed.canvas.shape == (shipped.bundle.recipe.canvas_size,) * 2
+        np.testing.assert_allclose(row, encoding.embedding[0], atol=1e-5)
+    assert shipped.transform([]).shape == (0, shipped.bundle.embedding_dim)
+
+
+def test_transform_runs_more_scans_than_a_batch_holds(bundle_folder):
+    encoder = open_encoder(bundle_folder, threads=1)
+    scans = [drawn(seed % 3) for seed in range(CHUNK + 2)]
+    embeddings = encoder.transform(scans)
+    assert embeddings.shape == (CHUNK + 2, 8)
+    np.testing.assert_allclose(embeddings[CHUNK:], embeddings[[CHUNK % 3, (CHUNK + 1) % 3]], atol=1e-6)

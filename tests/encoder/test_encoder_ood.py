@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import BundleError, InvalidValueError
-from sonoseek.encoder import Novelty, load_bundle, ood_score, predict, write_ensemble
+from sonoseek.encoder import OODModel, load_bundle, ood_score, predict, write_ensemble
 from sonoseek.encoder.ood import FARTHEST, distances
 
 SURE = np.array([0.0, 0.0, 20.0], np.float32)
@@ -20,13 +20,13 @@ def part(dim=8, **changes):
     """Familiar is whatever points along the first axis, give or take; the second axis varies more than the others."""
     axes = np.eye(dim)
     fitted = {
-        "centre": packed(axes[0]),
-        "directions": packed(axes[1:3]),
+        "mean": packed(axes[0]),
+        "components": packed(axes[1:3]),
         "variances": [0.25, 0.04],
-        "rest": 0.01,
+        "residual_variance": 0.01,
         "threshold": 2.0,
         "level": 0.99,
-        "scans": {"training": 100, "validation": 20},
+        "counts": {"training": 100, "validation": 20},
     }
     return {**fitted, **changes}
 
@@ -36,17 +36,17 @@ def along(*numbers, dim=8):
 
 
 def test_distances_are_those_of_the_whole_gaussian(make_bundle):
-    novelty = load_bundle(make_bundle(novelty=part())).novelty
+    ood = load_bundle(make_bundle(ood=part())).ood
     rng = np.random.default_rng(0)
     given = rng.normal(size=(20, 8))
     precision = np.diag(1 / np.array([0.01, 0.25, 0.04, *[0.01] * 5]))
     away = given / np.linalg.norm(given, axis=1, keepdims=True) - np.eye(8)[0]
     expected = np.sqrt(np.einsum("nd,de,ne->n", away, precision, away))
-    np.testing.assert_allclose(distances(novelty, given), expected, rtol=1e-6)
+    np.testing.assert_allclose(distances(ood, given), expected, rtol=1e-6)
 
 
 def test_length_does_not_count_and_direction_does(make_bundle):
-    bundle = load_bundle(make_bundle(novelty=part()))
+    bundle = load_bundle(make_bundle(ood=part()))
     assert ood_score(bundle, along(5.0)) == pytest.approx(0, abs=1e-6)
     assert ood_score(bundle, along(1.0, 0.3)) == pytest.approx(ood_score(bundle, along(100.0, 30.0)), rel=1e-5)
     assert ood_score(bundle, along(1.0, 0.3)) < 1 < ood_score(bundle, along(1.0, 0.0, 0.0, 0.3))
@@ -54,7 +54,7 @@ def test_length_does_not_count_and_direction_does(make_bundle):
 
 
 def test_a_stranger_gets_no_label_and_excludes_no_class(make_bundle):
-    bundle = load_bundle(make_bundle(novelty=part(), conformal={"quantile": 0.0}))
+    bundle = load_bundle(make_bundle(ood=part(), conformal={"quantile": 0.0}))
     like, unlike = (predict(bundle, SURE, embedding=e) for e in (along(1.0), along(0.0, 0.0, 0.0, 1.0)))
     assert (like.label, like.prediction_set, like.out_of_distribution) == ("malignant", ("malignant",), False)
     assert (unlike.label, set(unlike.prediction_set), unlike.out_of_distribution) == (None, set(bundle.classes), True)
@@ -65,23 +65,23 @@ def test_a_stranger_gets_no_label_and_excludes_no_class(make_bundle):
 
 
 def test_the_border_itself_is_still_familiar(make_bundle):
-    bundle = load_bundle(make_bundle(novelty=part()))
-    at = float(distances(bundle.novelty, along(1.0, 0.4)[None])[0])
-    there = load_bundle(make_bundle(novelty=part(threshold=at)))
+    bundle = load_bundle(make_bundle(ood=part()))
+    at = float(distances(bundle.ood, along(1.0, 0.4)[None])[0])
+    there = load_bundle(make_bundle(ood=part(threshold=at)))
     assert predict(there, SURE, embedding=along(1.0, 0.4)).label == "malignant"
 
 
 def test_a_bundle_without_it_never_abstains_for_it(bundle_folder):
     bundle = load_bundle(bundle_folder)
-    assert bundle.novelty is None
+    assert bundle.ood is None
     said = predict(bundle, SURE, embedding=along(0.0, 0.0, 1.0))
     assert (said.label, said.ood_score) == ("malignant", None)
 
 
 def test_an_ensemble_asks_the_members_that_can_say(make_member, tmp_path):
     members = [
-        make_member("knows", seed=1, novelty=part()),
-        make_member("knows too", seed=2, novelty=part(threshold=1.0)),
+        make_member("knows", seed=1, ood=part()),
+        make_member("knows too", seed=2, ood=part(threshold=1.0)),
         make_member("does not", seed=3),
     ]
     folder = write_ensemble(tmp_path / "e", members, name="e", version="1", norms=[1.0, 5.0, 2.0])
@@ -98,7 +98,7 @@ def test_an_ensemble_asks_the_members_that_can_say(make_member, tmp_path):
 
 @pytest.mark.parametrize("wrong", [np.zeros(7), np.zeros((1, 8)), np.full(8, np.nan), np.array([np.inf, *[0.0] * 7])])
 def test_what_is_no_embedding_is_refused(make_bundle, wrong):
-    bundle = load_bundle(make_bundle(novelty=part()))
+    bundle = load_bundle(make_bundle(ood=part()))
     with pytest.raises(InvalidValueError, match="embedding"):
         ood_score(bundle, wrong)
 
@@ -106,13 +106,13 @@ def test_what_is_no_embedding_is_refused(make_bundle, wrong):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"centre": packed(np.zeros(7))}, "centre has 28 bytes, not 4 × 8"),
-        ({"centre": "not base64!"}, "centre"),
-        ({"centre": packed(np.full(8, np.nan))}, "finite"),
-        ({"directions": packed(np.zeros((3, 8)))}, "directions have 96 bytes for 2 variances"),
-        ({"variances": []}, "directions"),
+        ({"mean": packed(np.zeros(7))}, "mean has 28 bytes, not 4 × 8"),
+        ({"mean": "not base64!"}, "mean"),
+        ({"mean": packed(np.full(8, np.nan))}, "finite"),
+        ({"components": packed(np.zeros((3, 8)))}, "components have 96 bytes for 2 variances"),
+        ({"variances": []}, "components"),
         ({"variances": [0.25, 0.0]}, "positive"),
-        ({"rest": -1.0}, "positive"),
+        ({"residual_variance": -1.0}, "positive"),
         ({"threshold": 0.0}, "positive"),
         ({"level": 0.0}, "level"),
         ({"extra": 1}, "extra"),
@@ -120,22 +120,22 @@ def test_what_is_no_embedding_is_refused(make_bundle, wrong):
 )
 def test_a_fit_that_lies_is_refused(make_bundle, changes, said):
     with pytest.raises(BundleError, match=said):
-        load_bundle(make_bundle(novelty=part(**changes)))
+        load_bundle(make_bundle(ood=part(**changes)))
 
 
 def test_null_says_that_there_is_none(bundle_folder, make_bundle):
     folder = make_bundle()
     file = folder / "bundle.json"
-    file.write_text(file.read_text()[:-1] + ', "novelty": null}')
-    assert load_bundle(folder).novelty is None
+    file.write_text(file.read_text()[:-1] + ', "ood": null}')
+    assert load_bundle(folder).ood is None
 
 
 def test_the_value_is_built_without_a_file():
-    fitted = Novelty(
-        centre=np.zeros(2, np.float32),
-        directions=np.eye(2, dtype=np.float32)[:1],
+    fitted = OODModel(
+        mean=np.zeros(2, np.float32),
+        components=np.eye(2, dtype=np.float32)[:1],
         variances=np.array([0.5]),
-        rest=2.0,
+        residual_variance=2.0,
         threshold=1.0,
         level=0.99,
     )

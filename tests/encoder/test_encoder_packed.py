@@ -33,7 +33,7 @@ def test_there_and_back():
     per_cell = np.abs(evidence).max(axis=0)
     assert (np.abs(kept.evidence - evidence) <= 0.006 * per_cell + 1e-6).all()
     assert not kept.evidence[:, :2].any()
-    assert kept.within / kept.within.mean() == pytest.approx(
+    assert kept.spatial_weights / kept.spatial_weights.mean() == pytest.approx(
         within / within.mean(), abs=0.02 * float(within.max() / within.mean())
     )
 
@@ -52,7 +52,7 @@ def test_no_evidence_at_all():
     packed = pack_evidence(nothing, np.zeros((6, 6), np.float32), mapping=MAPPING)
     kept = unpack_evidence(packed, embedding=np.zeros(8, np.float32), scan_shape=SHAPE, spacing_mm=None)
     assert not kept.evidence.any()
-    assert not kept.within.any()
+    assert not kept.spatial_weights.any()
 
 
 def test_damage_is_refused():

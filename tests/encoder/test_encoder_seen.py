@@ -10,7 +10,7 @@ import pytest
 from sonoseek.core import BundleError, Scan
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import SeenScan, load_bundle, write_ensemble
-from sonoseek.encoder.perceptual_hash import BITS, SAME_WITHIN, kept_hashes, nearest_distance, query_hashes
+from sonoseek.encoder.perceptual_hash import BITS, SAME_WITHIN, nearest_distance, query_hashes, stored_hashes
 from sonoseek.encoder.seen import as_manifest_part, hash_bytes, training_scans, union
 
 
@@ -100,7 +100,7 @@ class TestFind:
     def test_a_scan_with_borders_is_found_without_them(self, phantoms):
         bordered = cv2.copyMakeBorder(phantoms[0].pixels, 60, 30, 90, 10, cv2.BORDER_CONSTANT, value=40)
         assert gathered([Scan(pixels=bordered)]).find(phantoms[0]) is not None
-        assert kept_hashes(bordered).shape == (2, 32)
+        assert stored_hashes(bordered).shape == (2, 32)
 
 
 class TestDistance:
@@ -119,7 +119,7 @@ class TestDistance:
     def test_a_mirrored_scan_has_the_hashes_of_the_scan(self, phantoms):
         pixels = phantoms[0].pixels
         one, other = query_hashes(pixels), query_hashes(np.ascontiguousarray(pixels[:, ::-1]))
-        assert nearest_distance(other, kept_hashes(pixels)) == nearest_distance(one, kept_hashes(pixels))
+        assert nearest_distance(other, stored_hashes(pixels)) == nearest_distance(one, stored_hashes(pixels))
 
 
 class TestManifest:

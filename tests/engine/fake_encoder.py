@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Scan
-from sonoseek.encoder import Bundle, Encoding, Novelty
+from sonoseek.encoder import Bundle, Encoding, OODModel
 from sonoseek.preprocessing import PreprocessingRecipe
 
 DIMENSION = 24
@@ -29,7 +29,7 @@ class FakeEncoder:
         bundle_id: str = "fake-000000000000",
         abstain_below: float = 0.0,
         scale: float = 8.0,
-        novelty: Novelty | None = None,
+        ood: OODModel | None = None,
     ) -> None:
         rng = np.random.default_rng(7)
         self.calls = 0
@@ -50,9 +50,9 @@ class FakeEncoder:
             operating_points={},
             training={},
             embedding_dim=DIMENSION,
-            cells=(CELLS, CELLS),
-            fine_cells=(2 * CELLS, 2 * CELLS),
-            novelty=novelty,
+            grid=(CELLS, CELLS),
+            fine_grid=(2 * CELLS, 2 * CELLS),
+            ood=ood,
             duplicate_threshold=0.99999,  # unlike scans are close together in this space
         )
 
@@ -84,7 +84,7 @@ class FakeEncoder:
         lit = 0.05 + np.clip(canvases, 0, 1).reshape(count, 2 * CELLS, side // 2, 2 * CELLS, side // 2).mean((2, 4))
         blocks = lit.reshape(count, CELLS, 2, CELLS, 2)
         within = (blocks / blocks.mean((2, 4), keepdims=True)).reshape(lit.shape).astype(np.float32)
-        return Encoding(logits=logits, embedding=embedding, evidence=evidence, within=within)
+        return Encoding(logits=logits, embedding=embedding, evidence=evidence, spatial_weights=within)
 
 
 def draw_scan(seed: int, *, shape: tuple[int, int] = (160, 220)) -> Scan:

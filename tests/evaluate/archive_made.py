@@ -40,8 +40,8 @@ def make_bundle(**changed: Any) -> Bundle:
         "operating_points": POINTS,
         "training": {},
         "embedding_dim": DIMENSION,
-        "cells": (1, 1),
-        "fine_cells": (1, 1),
+        "grid": (1, 1),
+        "fine_grid": (1, 1),
         "duplicate_threshold": 0.99,
     }
     return Bundle(**{**facts, **changed})

@@ -13,19 +13,12 @@ from archive_made import POINTS, draw, make_bundle, make_cases, make_entries
 from scipy.optimize import minimize
 
 from sonoseek.core import PATHOLOGIES, BundleMismatchError, InvalidValueError, SplitError
-from sonoseek.encoder import Novelty, calibrated, predict
+from sonoseek.encoder import OODModel, calibrated, predict
 from sonoseek.encoder.seen import hash_bytes, training_scans
 from sonoseek.evaluate import archive_fit
 from sonoseek.evaluate.archive_cases import ArchiveCases, collect_cases, group_scans
-from sonoseek.evaluate.archive_fit import (
-    BIAS_SD,
-    FEWEST_CASES,
-    TEMPERATURE_SD,
-    calibrate_archive,
-    calibrate_cases,
-    carried_threshold,
-    fit_scaling,
-)
+from sonoseek.evaluate.archive_fit import FEWEST_CASES, calibrate_archive, calibrate_cases
+from sonoseek.evaluate.archive_scaling import BIAS_SD, TEMPERATURE_SD, carried_threshold, fit_scaling
 from sonoseek.evaluate.calibrate import softmax
 from sonoseek.gallery import create_gallery
 
@@ -115,7 +108,7 @@ class TestThresholds:
             before >= 0.3
         )[positive].sum()
 
-    def test_with_few_malignant_cases_the_98_threshold_is_the_bundle_s_and_it_is_said(self) -> None:
+    def test_with_few_malignant_cases_the_98_threshold_is_the_bundle_s_and_it_is_reported(self) -> None:
         cases = with_malignant(make_cases(400), 40)
         found = calibrate_cases(cases, make_bundle(), gallery_id="g")
         assert found.bundle_points == ["sensitivity_98"]
@@ -262,11 +255,11 @@ class TestCollection:
         logits, labels = draw(60)
         entries = make_entries(logits, labels)
         unit = np.stack([entry.embedding / np.linalg.norm(entry.embedding) for entry in entries])
-        novelty = Novelty(
-            centre=unit[:50].mean(0),
-            directions=np.eye(1, 24, dtype=np.float32),
+        model = OODModel(
+            mean=unit[:50].mean(0),
+            components=np.eye(1, 24, dtype=np.float32),
             variances=np.ones(1),
-            rest=1.0,
+            residual_variance=1.0,
             threshold=float(np.sort(np.linalg.norm(unit - unit[:50].mean(0), axis=1))[-6]),
             level=0.9,
         )
@@ -274,7 +267,7 @@ class TestCollection:
             classes=("benign", "malignant"),
             head_weight=np.eye(3, 24, dtype=np.float32)[1:],
             head_bias=np.zeros(2),
-            novelty=novelty,
+            ood=model,
         )
         with create_gallery(tmp_path / "g", bundle_id="made-1", dimension=24) as gallery:
             gallery.add(entries)

@@ -14,12 +14,12 @@ from sonoseek.core import BundleError, NotFoundError, ResultsError, SplitError
 from sonoseek.datasets import Dataset, stratified_group_folds
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle, write_ensemble
-from sonoseek.evaluate import evaluate, open_scene, rescore
+from sonoseek.evaluate import evaluate, open_context, rescore
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.evaluate.ranking import rank
-from sonoseek.evaluate.systems.base import Sample
-from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem, check_unseen
+from sonoseek.evaluate.systems.base import LabelledScan
+from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle, check_unseen
 
 
 class Phantoms:
@@ -30,7 +30,7 @@ class Phantoms:
     description = "Some phantoms, two folds."
     exclusions = "nothing"
     guarded = True
-    drops_copies = False
+    drops_near_duplicates = False
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         return {"phantom": PhantomDataset(count=32, seed=21)}
@@ -40,9 +40,9 @@ class Phantoms:
 
 
 def test_the_bundle_that_ships_is_scored_with_its_own_thresholds(tmp_path: Path) -> None:
-    scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
+    context = open_context(Phantoms(), data_root=None, cache=tmp_path)
     system = BundleSystem(load_bundle().path)
-    evaluate(scene, system, runs=tmp_path / "runs", out=tmp_path / "out")
+    evaluate(context, system, runs=tmp_path / "runs", out=tmp_path / "out")
     scored = rescore(tmp_path / "out")["phantoms"].systems[system.name]
     assert scored.metrics["classification"]["accuracy"]["pooled"] > 0.6
     for row in scored.results.rounds:
@@ -51,15 +51,15 @@ def test_the_bundle_that_ships_is_scored_with_its_own_thresholds(tmp_path: Path)
 
 
 def test_one_bundle_per_round_is_found_and_calibrated_on_its_validation_side(tmp_path: Path) -> None:
-    scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
+    context = open_context(Phantoms(), data_root=None, cache=tmp_path)
     for fold in (0, 1):
         (tmp_path / "runs-of-old" / f"fold-{fold}").mkdir(parents=True)
         (tmp_path / "runs-of-old" / f"fold-{fold}" / "bundle").symlink_to(load_bundle().path)
-    evaluate(scene, BundleSystem(tmp_path / "runs-of-old"), runs=tmp_path / "runs", out=tmp_path / "out")
+    evaluate(context, BundleSystem(tmp_path / "runs-of-old"), runs=tmp_path / "runs", out=tmp_path / "out")
     (scored,) = rescore(tmp_path / "out")["phantoms"].systems.values()
     assert all(np.isnan(row.abstain_below) for row in scored.results.rounds)  # fitted on the validation rows
     with pytest.raises(NotFoundError, match="no bundle for round seed-0/fold-0"):
-        evaluate(scene, BundleSystem(tmp_path), runs=tmp_path / "other", out=tmp_path / "out")
+        evaluate(context, BundleSystem(tmp_path), runs=tmp_path / "other", out=tmp_path / "out")
 
 
 def test_an_ensemble_is_scored_like_a_bundle_and_knows_what_its_members_know(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_an_ensemble_is_scored_like_a_bundle_and_knows_what_its_members_know(tmp
     manifest |= {"name": "other", "training": {**manifest["training"], "cases": {"phantom": ["phantom-99-0"]}}}
     (members[1] / "bundle.json").write_text(json.dumps(manifest))
     ensemble = write_ensemble(tmp_path / "both", members, name="both", version="1", norms=[1.0, 1.0])
-    scene = open_scene(Phantoms(), data_root=None, cache=tmp_path)
+    context = open_context(Phantoms(), data_root=None, cache=tmp_path)
     systems = [BundleSystem(ensemble), BundleSystem(members[0])]
     for system in systems:
-        evaluate(scene, system, runs=tmp_path / "runs", out=tmp_path / "out")
+        evaluate(context, system, runs=tmp_path / "runs", out=tmp_path / "out")
     scored = rescore(tmp_path / "out")["phantoms"].systems
     both, one = (scored[system.name].metrics["classification"] for system in systems)
     assert both["accuracy"]["pooled"] == one["accuracy"]["pooled"]  # the same network twice
@@ -95,27 +95,27 @@ def test_a_bundle_that_has_seen_a_test_case_is_refused() -> None:
 def test_the_bundle_that_ships_may_not_be_scored_on_what_it_has_learnt(real_data: Path, tmp_path: Path) -> None:
     from sonoseek.evaluate import PROTOCOLS
 
-    scene = open_scene(PROTOCOLS.load("random-split")(), data_root=real_data, cache=tmp_path)
+    context = open_context(PROTOCOLS.load("random-split")(), data_root=real_data, cache=tmp_path)
     with pytest.raises(SplitError, match="must have seen none"):
-        evaluate(scene, BundleSystem(load_bundle().path), runs=tmp_path / "runs", out=tmp_path / "out")
+        evaluate(context, BundleSystem(load_bundle().path), runs=tmp_path / "runs", out=tmp_path / "out")
 
 
 def test_what_is_scored_is_what_is_served() -> None:
     dataset = PhantomDataset(count=16, seed=22)
-    samples = [Sample(name=r.case_id, record=r, scan=dataset.load(r.case_id).scans[0]) for r in dataset.records()]
+    samples = [LabelledScan(name=r.case_id, record=r, scan=dataset.load(r.case_id).scans[0]) for r in dataset.records()]
     fold = stratified_group_folds(dataset.records(), folds=2)[0]
     gallery = [s for s in samples if s.name in fold.train]
     queries = [s for s in samples if s.name in fold.test]
-    speaks = BundleSpeaks(load_bundle())
-    known, asked = speaks.answer(gallery).embeddings, speaks.answer(queries).embeddings
-    ties = {s.name: i for i, s in enumerate(samples)}
-    ranked = rank(queries, asked, gallery=gallery, gallery_embeddings=known, ties=ties)
-    speaks.check_served(gallery, known, queries=queries, ranked=ranked)
+    fitted_bundle = FittedBundle(load_bundle())
+    known, asked = fitted_bundle.predict(gallery).embeddings, fitted_bundle.predict(queries).embeddings
+    groups = {s.name: i for i, s in enumerate(samples)}
+    ranked = rank(queries, asked, gallery=gallery, gallery_embeddings=known, groups=groups)
+    fitted_bundle.check_served(gallery, known, queries=queries, ranked=ranked)
     with pytest.raises(ResultsError, match="the engine serves similarities"):
-        speaks.check_served(gallery, known, queries=queries, ranked=ranked[::-1])
+        fitted_bundle.check_served(gallery, known, queries=queries, ranked=ranked[::-1])
 
 
-def test_a_folder_that_is_no_bundle_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text("{}")
     with pytest.raises(BundleError):
         BundleSystem(tmp_path)

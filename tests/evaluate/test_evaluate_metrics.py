@@ -19,19 +19,19 @@ from sonoseek.evaluate.metrics.retrieval import average_precision_full, birads_g
 ONES = np.ones((1, 80))
 
 
-def verdicts(seed: int, *, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def predictions(seed: int, *, groups: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """truth (80,), probabilities (80, 3), whole weights (80,)."""
     rng = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(3), rng.integers(0, 3, 77)])
     p = rng.random((80, 3)) + 1.2 * np.eye(3)[truth] * rng.random((80, 1))
     p /= p.sum(axis=1, keepdims=True)
-    return truth, np.round(p, 1) if ties else p, rng.integers(0, 4, 80).astype(float) + (truth == truth[0])
+    return truth, np.round(p, 1) if groups else p, rng.integers(0, 4, 80).astype(float) + (truth == truth[0])
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
-def test_classification_agrees_with_scikit_learn(seed: int, ties: bool) -> None:
-    truth, p, weight = verdicts(seed, ties=ties)
+def test_classification_agrees_with_scikit_learn(seed: int, groups: bool) -> None:
+    truth, p, weight = predictions(seed, groups=groups)
     said, w = p.argmax(axis=1), np.stack([np.ones(80), weight])
     counts = metrics.from_confusion(metrics.confusion(said, truth, w, classes=3))
     for row, sample_weight in enumerate(w):
@@ -63,7 +63,7 @@ def test_classification_agrees_with_scikit_learn(seed: int, ties: bool) -> None:
 
 
 def test_a_kind_that_is_absent_gives_no_figure() -> None:
-    _, p, _ = verdicts(0)
+    _, p, _ = predictions(0)
     none = np.zeros(80, dtype=bool)
     assert np.isnan(metrics.auroc(p[:, 0], none, ONES)[0])
     assert np.isnan(metrics.average_precision(p[:, 0], none, ONES)[0])
@@ -74,7 +74,7 @@ def test_a_kind_that_is_absent_gives_no_figure() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_calibration_agrees_with_torchmetrics_and_with_plain_sums(seed: int) -> None:
-    truth, p, _ = verdicts(seed)
+    truth, p, _ = predictions(seed)
     correct = p.argmax(axis=1) == truth
     wanted = multiclass_calibration_error(torch.from_numpy(p), torch.from_numpy(truth), num_classes=3, n_bins=15)
     found = metrics.expected_calibration_error(p.max(axis=1), correct, ONES)[0]
@@ -87,7 +87,7 @@ def test_calibration_agrees_with_torchmetrics_and_with_plain_sums(seed: int) -> 
 
 def test_weights_count_scans() -> None:
     """A scan of weight 2 is that scan twice, for the figures that no library weighs."""
-    truth, p, weight = verdicts(5)
+    truth, p, weight = predictions(5)
     correct, top = p.argmax(axis=1) == truth, p.max(axis=1)
     rows = np.repeat(np.arange(80), weight.astype(int))
     ones = np.ones((1, len(rows)))
@@ -112,7 +112,7 @@ def test_conformal_sets_agree_with_mapie(seed: int) -> None:
     from sklearn.base import BaseEstimator, ClassifierMixin
 
     class Given(ClassifierMixin, BaseEstimator):
-        """Says the probabilities that it is handed."""
+        """Predicts the given probabilities."""
 
         def fit(self, x: np.ndarray, y: np.ndarray) -> "Given":
             self.classes_ = np.arange(3)
@@ -124,8 +124,8 @@ def test_conformal_sets_agree_with_mapie(seed: int) -> None:
         def predict(self, x: np.ndarray) -> np.ndarray:
             return x.argmax(axis=1)
 
-    truth, p, _ = verdicts(seed)
-    _, fresh, _ = verdicts(seed + 100)
+    truth, p, _ = predictions(seed)
+    _, fresh, _ = predictions(seed + 100)
     model = SplitConformalClassifier(Given().fit(p, truth), confidence_level=0.9, conformity_score="lac", prefit=True)
     _, sets = model.conformalize(p, truth).predict_set(fresh)
     quantile = conformal_quantile(p, truth, level=0.9)
@@ -133,7 +133,7 @@ def test_conformal_sets_agree_with_mapie(seed: int) -> None:
 
 
 def test_thresholds_just_reach_what_they_are_asked_for() -> None:
-    truth, p, _ = verdicts(9)
+    truth, p, _ = predictions(9)
     score, positive = p[:, 2], truth == 2
     cut = threshold_for(score, positive, sensitivity=0.9)
     assert (score >= cut)[positive].mean() >= 0.9

@@ -11,8 +11,8 @@ from sonoseek.core import InvalidValueError, NotFoundError, SplitError
 from sonoseek.datasets import Subset, open_dataset
 from sonoseek.datasets.bus_uc import known_groups as known_uc_groups
 from sonoseek.datasets.busi import known_groups
-from sonoseek.evaluate import PROTOCOLS, open_scene
-from sonoseek.evaluate.leakage import check_round, ties_of
+from sonoseek.evaluate import PROTOCOLS, open_context
+from sonoseek.evaluate.leakage import check_round, number_groups
 from sonoseek.evaluate.protocols import VALIDATION, true_records
 from sonoseek.evaluate.protocols.augmented import WAYS, AugmentedDataset, Way, alter
 from sonoseek.evaluate.protocols.external import External
@@ -91,12 +91,12 @@ def test_every_protocol_keeps_the_contract(name: str, data: Path) -> None:
             assert len(tested) == len(set(tested)) == sum(len(d.records()) for d in datasets.values())
     if protocol.guarded:
         for round_ in rounds:
-            check_round(round_, datasets=datasets, ties=ties_of(datasets), pairs=())
+            check_round(round_, datasets=datasets, groups=number_groups(datasets), pairs=())
     else:
         parted = 0
         for round_ in rounds:
             try:
-                check_round(round_, datasets=datasets, ties=ties_of(datasets), pairs=())
+                check_round(round_, datasets=datasets, groups=number_groups(datasets), pairs=())
             except SplitError:
                 parted += 1
         assert parted == len(rounds)
@@ -192,11 +192,11 @@ def test_real_scans_are_cut_as_published(real_data: Path, tmp_path: Path) -> Non
         datasets = protocol.open(real_data)
         assert sum(len(d.records()) for d in datasets.values()) == size
         for round_ in protocol.rounds(datasets):
-            check_round(round_, datasets=datasets, ties=ties_of(datasets), pairs=())
+            check_round(round_, datasets=datasets, groups=number_groups(datasets), pairs=())
     grown = PROTOCOLS.load("paper-like")()
     (round_,) = grown.rounds(grown.open(real_data))
     assert [len(side["busi"]) for side in (round_.train, round_.validation, round_.test)] == [2688, 576, 576]
-    scene = open_scene(grown, data_root=real_data, cache=tmp_path)
-    assert scene.leaking["seed-0/fold-0"] == 1.0
-    blind = open_scene(PROTOCOLS.load("random-split")(), data_root=real_data, cache=tmp_path)
+    context = open_context(grown, data_root=real_data, cache=tmp_path)
+    assert context.leaking["seed-0/fold-0"] == 1.0
+    blind = open_context(PROTOCOLS.load("random-split")(), data_root=real_data, cache=tmp_path)
     assert 0.3 < np.mean(list(blind.leaking.values())) < 0.5

@@ -16,12 +16,12 @@ from sonoseek.datasets import Dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle
 from sonoseek.engine import open_engine
-from sonoseek.evaluate import PROTOCOLS, SYSTEMS, evaluate, open_scene, rescore
+from sonoseek.evaluate import PROTOCOLS, SYSTEMS, evaluate, open_context, rescore
 from sonoseek.evaluate.files import read_about
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.evaluate.reader_marks import LOOSENESS, check_reads_marks, draw_mark, with_marks
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.evaluate.systems.bundle import BundleSystem
 
 
@@ -33,7 +33,7 @@ class MarkedPhantoms:
     description = "Some phantoms, two folds, with a reader's mark."
     exclusions = "nothing"
     guarded = True
-    drops_copies = False
+    drops_near_duplicates = False
     own_archive = True
     reader_marks = True
 
@@ -104,7 +104,7 @@ def test_marks_differ_from_scan_to_scan() -> None:
 def test_a_scan_without_a_mask_has_no_mark() -> None:
     dataset = PhantomDataset(count=40, seed=21)
     samples = [
-        Sample(name=r.case_id, record=replace(r, dataset="phantom"), scan=dataset.load(r.case_id).scans[0])
+        LabelledScan(name=r.case_id, record=replace(r, dataset="phantom"), scan=dataset.load(r.case_id).scans[0])
         for r in dataset.records()
     ]
     marked = with_marks(samples, {"phantom": dataset})
@@ -117,8 +117,8 @@ def test_test_scans_are_read_with_marks_and_nothing_else_is(marking_bundle: Path
     system = BundleSystem(marking_bundle)
     found = {}
     for protocol in (MarkedPhantoms(), PlainPhantoms()):
-        scene = open_scene(protocol, data_root=None, cache=tmp_path / "copies")
-        folder = evaluate(scene, system, runs=tmp_path / "runs", out=tmp_path / "out")
+        context = open_context(protocol, data_root=None, cache=tmp_path / "copies")
+        folder = evaluate(context, system, runs=tmp_path / "runs", out=tmp_path / "out")
         found[protocol.name] = rescore(tmp_path / "out", only=protocol.name)[protocol.name].systems[system.name].results
         about = read_about(folder)["protocol"]
         assert (about["name"], about["title"]) == (protocol.name, protocol.title)
@@ -144,14 +144,14 @@ def test_test_scans_are_read_with_marks_and_nothing_else_is(marking_bundle: Path
 
 
 def test_only_systems_that_read_marks_are_scored(marking_bundle: Path, tmp_path: Path) -> None:
-    scene = open_scene(MarkedPhantoms(), data_root=None, cache=tmp_path / "copies")
+    context = open_context(MarkedPhantoms(), data_root=None, cache=tmp_path / "copies")
     for system in (BundleSystem(load_bundle("fast").path), SYSTEMS.load("nearest-pixels")()):
         with pytest.raises(InvalidValueError, match=rf"'{system.name}' reads no marks.*leave-one-hospital-out"):
-            evaluate(scene, system, runs=tmp_path / "runs", out=tmp_path / "out")
+            evaluate(context, system, runs=tmp_path / "runs", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    check_reads_marks(BundleSystem(marking_bundle), scene.rounds)
+    check_reads_marks(BundleSystem(marking_bundle), context.rounds)
     with pytest.raises(InvalidValueError, match=r"changes the pixels that the reader's marks"):
-        evaluate(scene, BundleSystem(marking_bundle), runs=tmp_path, out=tmp_path / "out", robustness=True)
+        evaluate(context, BundleSystem(marking_bundle), runs=tmp_path, out=tmp_path / "out", robustness=True)
 
 
 def test_a_recipe_reads_marks_where_it_serves_a_close_up(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_recipe_reads_marks_where_it_serves_a_close_up(tmp_path: Path) -> None
 
     text = 'name = "x"\nbackbone = "tiny"\nnetwork = "lesion_pooling"\nCLOSE[[datasets]]\nname = "phantom"\n'
     rounds = MarkedPhantoms().rounds(MarkedPhantoms().open(None))
-    for told, reads in (("close_up = true\n", True), ("", False)):
-        recipe = parse_recipe(text.replace("CLOSE", told))
+    for close_up, reads in (("close_up = true\n", True), ("", False)):
+        recipe = parse_recipe(text.replace("CLOSE", close_up))
         system = RecipeSystem(recipe, data_root=None, weights_root=None, cache=tmp_path)
         assert system.reads_marks(rounds[0]) is reads
         if not reads:

@@ -13,15 +13,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tiny_world import TinyProtocol
+from tiny_archive import TinyProtocol
 
 from sonoseek.core import ResultsError, Scan, SplitError
 from sonoseek.datasets import Dataset, open_dataset
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import Bundle, load_bundle
 from sonoseek.encoder.seen import as_manifest_part, hash_bytes, training_scans
-from sonoseek.evaluate import evaluate, open_scene, rescore
-from sonoseek.evaluate.context import Scene
+from sonoseek.evaluate import evaluate, open_context, rescore
+from sonoseek.evaluate.context import BenchmarkContext
 from sonoseek.evaluate.explaining import explain_rounds
 from sonoseek.evaluate.page import write_page
 from sonoseek.evaluate.protocols.external import External
@@ -63,9 +63,9 @@ def knows(scans: Sequence[Scan], **cases: Sequence[str]) -> Bundle:
     return replace(load_bundle(), training_scans=learnt, training=MappingProxyType({"cases": cases}))
 
 
-def scene_of(table: Path, tmp_path: Path) -> Scene:
+def scene_of(table: Path, tmp_path: Path) -> BenchmarkContext:
     protocol = External(train_on=(), test_on="manifest", paths={"manifest": table})
-    return open_scene(protocol, data_root=None, cache=tmp_path / "near-copies")
+    return open_context(protocol, data_root=None, cache=tmp_path / "near-duplicates")
 
 
 @pytest.fixture(scope="module")
@@ -76,74 +76,74 @@ def scans() -> list[tuple[str, Scan]]:
 class TestDropped:
     def test_copies_under_other_names_are_dropped_and_counted(self, scans, tmp_path: Path) -> None:
         mixed = [(p, copy_of(s) if i < SEEN - 1 else s) for i, (p, s) in enumerate(scans)]
-        scene = scene_of(write_archive(tmp_path / "archive", mixed), tmp_path)
-        left = without_seen(scene, lambda _: knows([s for _, s in scans[:SEEN]]))
+        context = scene_of(write_archive(tmp_path / "archive", mixed), tmp_path)
+        left = without_seen(context, lambda _: knows([s for _, s in scans[:SEEN]]))
         assert left.rounds[0].test == {"manifest": tuple(f"x{i}" for i in range(SEEN, COUNT))}
         assert (left.seen.scans, left.seen.dropped, left.seen.exact) == (COUNT, SEEN, 1)
         assert f"{SEEN} of {COUNT} scans were in the training data of {load_bundle().bundle_id}; dropped" in (
             in_words(vars(left.seen))
         )
-        assert scene.rounds[0].test["manifest"] == tuple(f"x{i}" for i in range(COUNT))
+        assert context.rounds[0].test["manifest"] == tuple(f"x{i}" for i in range(COUNT))
 
     def test_where_none_was_learnt_from_it_says_so(self, scans, tmp_path: Path) -> None:
-        scene = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
-        left = without_seen(scene, lambda _: knows([]))
-        assert left.rounds == scene.rounds
+        context = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
+        left = without_seen(context, lambda _: knows([]))
+        assert left.rounds == context.rounds
         assert in_words(vars(left.seen)).startswith(f"0 of {COUNT} scans")
         assert without_seen(left, lambda _: knows([])) is left
 
     @pytest.mark.parametrize(("learnt", "refused"), [(COUNT // 2, False), (COUNT // 2 + 1, True), (COUNT, True)])
     def test_where_more_than_half_were_no_figure_is_given(self, scans, tmp_path: Path, learnt, refused) -> None:
-        scene = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
+        context = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
         bundle = knows([s for _, s in scans[:learnt]])
         if refused:
             with pytest.raises(SplitError, match=f"{learnt} of {COUNT} scans were in the training data"):
-                without_seen(scene, lambda _: bundle)
+                without_seen(context, lambda _: bundle)
         else:
-            assert len(without_seen(scene, lambda _: bundle).rounds[0].test["manifest"]) == COUNT - learnt
+            assert len(without_seen(context, lambda _: bundle).rounds[0].test["manifest"]) == COUNT - learnt
 
     def test_a_case_goes_with_all_its_scans(self, scans, tmp_path: Path) -> None:
-        scene = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
+        context = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
 
         class TwoViews:
             """Each case with the scan of the last one as its second view."""
 
             def records(self):
-                return scene.datasets["manifest"].records()
+                return context.datasets["manifest"].records()
 
             def load(self, case_id: str, *, masks: bool = True):
-                case = scene.datasets["manifest"].load(case_id, masks=masks)
+                case = context.datasets["manifest"].load(case_id, masks=masks)
                 return SimpleNamespace(scans=(*case.scans, copy_of(Scan(pixels=case.scans[0].pixels[8:]))))
 
-        two = replace(scene, datasets={"manifest": TwoViews()}, _known={}, _listed={})
+        two = replace(context, datasets={"manifest": TwoViews()}, _known={}, _listed={})
         left = without_seen(two, lambda _: knows([scans[0][1]]))
         assert (left.seen.scans, left.seen.dropped) == (2 * COUNT, 2)
         assert "x0" not in left.rounds[0].test["manifest"]
 
     def test_a_patient_goes_with_a_scan_that_was_learnt_from(self, scans, tmp_path: Path) -> None:
-        scene = scene_of(write_archive(tmp_path / "archive", scans, per_patient=2), tmp_path)
-        left = without_seen(scene, lambda _: knows([scans[0][1], scans[5][1]]))
+        context = scene_of(write_archive(tmp_path / "archive", scans, per_patient=2), tmp_path)
+        left = without_seen(context, lambda _: knows([scans[0][1], scans[5][1]]))
         assert left.rounds[0].test == {"manifest": ("x2", "x3", *(f"x{i}" for i in range(6, COUNT)))}
         assert (left.seen.dropped, left.seen.related, left.seen.exact) == (4, 2, 2)
-        told = in_words(vars(left.seen))
-        assert told.startswith(f"2 of {COUNT} scans were in the training data")
-        assert told.endswith("and 2 more are of the same patient, group or case; dropped")
+        sentence = in_words(vars(left.seen))
+        assert sentence.startswith(f"2 of {COUNT} scans were in the training data")
+        assert sentence.endswith("and 2 more are of the same patient, group or case; dropped")
         with pytest.raises(SplitError, match=r"4 of 12 scans .*, and 4 more are of the same patient"):
-            without_seen(scene, lambda _: knows([scans[i][1] for i in (0, 2, 4, 6)]))
+            without_seen(context, lambda _: knows([scans[i][1] for i in (0, 2, 4, 6)]))
 
     def test_protocols_that_train_their_own_networks_are_left_as_they_are(self) -> None:
-        scene: Any = SimpleNamespace(protocol=TinyProtocol())
-        assert without_seen(scene, lambda _: knows([])) is scene
+        context: Any = SimpleNamespace(protocol=TinyProtocol())
+        assert without_seen(context, lambda _: knows([])) is context
 
 
 class TestNames:
     def test_in_one_s_own_archive_pixels_decide(self, scans, tmp_path: Path) -> None:
-        scene = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
+        context = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
         same_names = knows([], manifest=[f"x{i}" for i in range(COUNT)])
-        assert without_seen(scene, lambda _: same_names).seen.dropped == 0
-        check_unseen(same_names, scene.rounds[0].test)
+        assert without_seen(context, lambda _: same_names).seen.dropped == 0
+        check_unseen(same_names, context.rounds[0].test)
         with pytest.raises(SplitError, match="12 cases of the test side"):  # names are all there is
-            check_unseen(replace(same_names, training_scans=None), scene.rounds[0].test)
+            check_unseen(replace(same_names, training_scans=None), context.rounds[0].test)
 
     def test_of_a_published_dataset_the_name_is_enough(self, tmp_path: Path) -> None:
         class Phantoms(External):
@@ -151,19 +151,19 @@ class TestNames:
                 return {"phantom": PhantomDataset(count=COUNT, seed=31)}
 
         protocol = Phantoms(train_on=(), test_on="phantom")
-        scene = open_scene(protocol, data_root=None, cache=tmp_path / "near-copies")
-        names = scene.rounds[0].test["phantom"]
-        left = without_seen(scene, lambda _: knows([], phantom=list(names[:5])))
+        context = open_context(protocol, data_root=None, cache=tmp_path / "near-duplicates")
+        names = context.rounds[0].test["phantom"]
+        left = without_seen(context, lambda _: knows([], phantom=list(names[:5])))
         assert (left.seen.dropped, left.seen.exact) == (5, 5)
         check_unseen(knows([], phantom=list(names[:5])), left.rounds[0].test)
 
     def test_a_bundle_that_cannot_tell_is_refused(self, scans, tmp_path: Path) -> None:
-        scene = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
+        context = scene_of(write_archive(tmp_path / "archive", scans), tmp_path)
         bundle = replace(knows([]), training_scans=None)
         with pytest.raises(SplitError, match="does not carry the hashes"):
-            without_seen(scene, lambda _: bundle)
+            without_seen(context, lambda _: bundle)
         of_phantoms = replace(bundle, training=MappingProxyType({"cases": {"phantom": ["p"]}}))
-        assert without_seen(scene, lambda _: of_phantoms).seen.dropped == 0
+        assert without_seen(context, lambda _: of_phantoms).seen.dropped == 0
 
 
 class TestSidesOfTheirOwn:
@@ -175,20 +175,20 @@ class TestSidesOfTheirOwn:
 
         table = write_archive(tmp_path / "archive", scans)
         protocol = Fixed(train_on=(), test_on="manifest", paths={"manifest": table})
-        scene = open_scene(protocol, data_root=None, cache=tmp_path / "near-copies")
-        check_sides(scene, lambda _: knows([]))
+        context = open_context(protocol, data_root=None, cache=tmp_path / "near-duplicates")
+        check_sides(context, lambda _: knows([]))
         with pytest.raises(SplitError, match=r"1 of 12 test scans .* under other names \(1 as they are\)"):
-            check_sides(scene, lambda _: knows([scans[0][1]]))
+            check_sides(context, lambda _: knows([scans[0][1]]))
         copies = [copy_of(scan) for _, scan in scans]
         with pytest.raises(SplitError, match=r"12 of 12 test scans .* \(0 as they are\)"):
-            check_sides(scene, lambda _: knows(copies))
+            check_sides(context, lambda _: knows(copies))
         refused = BundleSystem(bundle_that_learnt(tmp_path / "bundle", copies))
         for score in (evaluate, explain_rounds):
             with pytest.raises(SplitError, match="under other names"):
-                score(scene, refused, runs=tmp_path / "runs", out=tmp_path / "out")
+                score(context, refused, runs=tmp_path / "runs", out=tmp_path / "out")
         assert not (tmp_path / "out").exists()
         protocol.guarded = False  # a protocol that flatters lets copies cross on purpose
-        check_sides(scene, lambda _: knows(copies))
+        check_sides(context, lambda _: knows(copies))
 
 
 def test_results_and_pages_say_what_was_dropped(scans, tmp_path: Path) -> None:

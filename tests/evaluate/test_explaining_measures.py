@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from sonoseek.encoder import Encoding
 from sonoseek.evaluate.explaining.faithfulness import curves, impute, road, similarity_drops
 from sonoseek.evaluate.explaining.localisation import localise, shadow
-from sonoseek.evaluate.explaining.perturbation import Seen, centre, noise, rank_correlation, ranked
+from sonoseek.evaluate.explaining.perturbation import NetworkInput, centre, noise, rank_correlation, ranked
 from sonoseek.evaluate.explaining.rows import MapRow
 from sonoseek.evaluate.explaining.summary import summarise
 
@@ -22,11 +22,15 @@ def lesion() -> np.ndarray:
     return mask
 
 
-def seen_of(canvas: np.ndarray) -> Seen:
+def input_of(canvas: np.ndarray) -> NetworkInput:
     nothing = np.where(canvas >= 0, np.float32(0.5), canvas).astype(np.float32)
     empty = np.zeros((1, 1), np.float32)
-    encoding = Encoding(logits=empty, embedding=empty, evidence=empty[..., None, None], within=empty[..., None])
-    return Seen(canvas=canvas, nothing=nothing, held=np.flatnonzero(canvas.reshape(-1) >= 0), encoding=encoding)
+    encoding = Encoding(
+        logits=empty, embedding=empty, evidence=empty[..., None, None], spatial_weights=empty[..., None]
+    )
+    return NetworkInput(
+        canvas=canvas, nothing=nothing, scan_pixels=np.flatnonzero(canvas.reshape(-1) >= 0), encoding=encoding
+    )
 
 
 def bright_patch() -> np.ndarray:
@@ -49,8 +53,8 @@ def sees_the_patch(canvases: np.ndarray) -> np.ndarray:
 
 class TestLocalisation:
     def test_a_map_on_the_lesion_is_perfect(self):
-        told = localise(lesion().astype(np.float32), lesion())
-        assert (told.inside, told.with_shadow, told.pointing, told.iou) == (1.0, 1.0, True, 1.0)
+        figures = localise(lesion().astype(np.float32), lesion())
+        assert (figures.inside, figures.with_shadow, figures.pointing, figures.iou) == (1.0, 1.0, True, 1.0)
 
     def test_negative_evidence_does_not_count_as_evidence(self):
         heatmap = np.where(lesion(), 1.0, -5.0)
@@ -58,19 +62,19 @@ class TestLocalisation:
 
     def test_an_empty_or_negative_map_shows_nothing(self):
         for heatmap in (np.zeros((20, 30)), np.full((20, 30), -1.0)):
-            told = localise(heatmap, lesion())
-            assert (told.inside, told.pointing) == (0.0, False)
+            figures = localise(heatmap, lesion())
+            assert (figures.inside, figures.pointing) == (0.0, False)
 
     def test_half_on_the_lesion(self):
         heatmap = np.zeros((20, 30))
         heatmap[5:9, 13:19] = 1.0  # half over the lesion, half right of it
-        told = localise(heatmap, lesion())
-        assert told.inside == pytest.approx(0.5)
-        assert told.iou == pytest.approx(1 / 3)
+        figures = localise(heatmap, lesion())
+        assert figures.inside == pytest.approx(0.5)
+        assert figures.iou == pytest.approx(1 / 3)
 
     def test_an_even_map_scores_the_lesions_share(self):
-        told = localise(np.ones((20, 30)), lesion())
-        assert told.inside == pytest.approx(lesion().mean())
+        figures = localise(np.ones((20, 30)), lesion())
+        assert figures.inside == pytest.approx(lesion().mean())
 
     def test_the_shadow_lies_below_and_is_as_deep_as_the_lesion_is_high(self):
         below = shadow(lesion())
@@ -78,8 +82,8 @@ class TestLocalisation:
         assert below.sum() == 24
         heatmap = np.zeros((20, 30))
         heatmap[9:13, 10:16] = 1.0
-        told = localise(heatmap, lesion())
-        assert (told.inside, told.with_shadow) == (0.0, 1.0)
+        figures = localise(heatmap, lesion())
+        assert (figures.inside, figures.with_shadow) == (0.0, 1.0)
 
     def test_a_shadow_ends_at_the_scans_edge(self):
         mask = np.zeros((10, 10), bool)
@@ -90,14 +94,19 @@ class TestLocalisation:
 class TestFaithfulness:
     def test_the_right_order_beats_every_other(self):
         canvas = bright_patch()
-        seen = seen_of(canvas)
+        network_input = input_of(canvas)
         right = np.zeros((SIDE, SIDE), np.float32)
         right[8:16, 16:24] = 1
         scored = {}
-        for name, cells in (("right", right), ("wrong", -right), ("centre", centre(seen)), ("noise", noise(seen, 1))):
-            order = ranked(cells, seen)
+        for name, cells in (
+            ("right", right),
+            ("wrong", -right),
+            ("centre", centre(network_input)),
+            ("noise", noise(network_input, 1)),
+        ):
+            order = ranked(cells, network_input)
             scored[name] = (
-                *curves(canvas, seen.nothing, order, sees_the_patch),
+                *curves(canvas, network_input.nothing, order, sees_the_patch),
                 road(canvas, order, sees_the_patch, rng=np.random.default_rng(0)),
             )
         insertion, deletion, removal = zip(*scored.values(), strict=True)
@@ -107,22 +116,22 @@ class TestFaithfulness:
         assert scored["wrong"][0] < 0.1
 
     def test_the_floors_say_nothing_of_padding(self):
-        seen = seen_of(bright_patch_on(160))
-        assert not noise(seen, 0)[:, :4].any()
-        assert np.abs(noise(seen, 0)[:, 8:]).min() > 0
+        network_input = input_of(bright_patch_on(160))
+        assert not noise(network_input, 0)[:, :4].any()
+        assert np.abs(noise(network_input, 0)[:, 8:]).min() > 0
 
     def test_padding_is_never_touched(self):
         asked = []
 
-        def ask(canvases):
+        def score_fn(canvases):
             asked.append(canvases.copy())
             return np.zeros(len(canvases))
 
         canvas = bright_patch()
-        seen = seen_of(canvas)
-        order = ranked(centre(seen), seen)
-        curves(canvas, seen.nothing, order, ask)
-        road(canvas, order, ask, rng=np.random.default_rng(0))
+        network_input = input_of(canvas)
+        order = ranked(centre(network_input), network_input)
+        curves(canvas, network_input.nothing, order, score_fn)
+        road(canvas, order, score_fn, rng=np.random.default_rng(0))
         for canvases in asked:
             assert (canvases[:, :, :, :4] == -1).all()
             assert (canvases[:, :, :, 4:] >= 0).all()
@@ -143,11 +152,11 @@ class TestFaithfulness:
 
     def test_a_similarity_falls_where_the_map_says(self):
         canvas = bright_patch()
-        seen = seen_of(canvas)
+        network_input = input_of(canvas)
         right = np.zeros((8, 8), np.float32)
         right[2:4, 4:6] = 1
         chosen, chance = similarity_drops(
-            canvas, seen.nothing, right, 4 / 56, sees_the_patch, draws=20, seed=0
+            canvas, network_input.nothing, right, 4 / 56, sees_the_patch, draws=20, seed=0
         )  # 4 of the 56 cells that hold scan
         assert chosen == pytest.approx(1.0, abs=1e-6)
         assert 0 <= chance < 0.3
@@ -155,25 +164,32 @@ class TestFaithfulness:
 
 class TestSanity:
     def test_rank_correlation_is_spearmans(self):
-        seen = seen_of(np.full((1, SIDE, SIDE), 0.5, np.float32))
+        network_input = input_of(np.full((1, SIDE, SIDE), 0.5, np.float32))
         one, other = (np.random.default_rng(n).normal(size=(SIDE, SIDE)).astype(np.float32) for n in (0, 1))
-        assert rank_correlation(one, other, seen) == pytest.approx(spearmanr(one.ravel(), other.ravel())[0])
-        assert rank_correlation(one, one, seen) == pytest.approx(1)
-        assert rank_correlation(one, np.zeros_like(one), seen) == 0.0
+        assert rank_correlation(one, other, network_input) == pytest.approx(spearmanr(one.ravel(), other.ravel())[0])
+        assert rank_correlation(one, one, network_input) == pytest.approx(1)
+        assert rank_correlation(one, np.zeros_like(one), network_input) == 0.0
 
     def test_padding_makes_no_two_maps_alike(self):
         canvas = bright_patch()
         canvas[:, :, 16:] = -1
         one, other = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.float32)
-        held = canvas[0] >= 0
-        one[held] = np.random.default_rng(0).random(int(held.sum()))
-        other[held] = np.random.default_rng(1).random(int(held.sum()))
-        assert abs(rank_correlation(one, other, seen_of(canvas))) < 0.2
+        scan_pixels = canvas[0] >= 0
+        one[scan_pixels] = np.random.default_rng(0).random(int(scan_pixels.sum()))
+        other[scan_pixels] = np.random.default_rng(1).random(int(scan_pixels.sum()))
+        assert abs(rank_correlation(one, other, input_of(canvas))) < 0.2
 
 
 def row(scan: str, method: str, **values: object) -> MapRow:
-    told = {"fold": 0, "scan": scan, "group": scan, "label": "benign", "verdict": "benign", "target": "verdict"}
-    return MapRow(**(told | {"method": method} | values))  # type: ignore[arg-type]
+    figures = {
+        "fold": 0,
+        "scan": scan,
+        "group": scan,
+        "label": "benign",
+        "prediction": "benign",
+        "target": "prediction",
+    }
+    return MapRow(**(figures | {"method": method} | values))  # type: ignore[arg-type]
 
 
 class TestSummary:
@@ -194,22 +210,22 @@ class TestSummary:
                         error=1e-6 * number if method == "class_evidence" else math.nan,
                     )
                 )
-        told = summarise(rows)
-        own = told["maps"]["verdict"]["class_evidence"]
+        figures = summarise(rows)
+        own = figures["maps"]["prediction"]["class_evidence"]
         assert own["inside"]["mean"] == pytest.approx(np.mean([r.inside for r in rows[::2]]), abs=1e-5)
         assert own["inside"]["low"] < own["inside"]["mean"] < own["inside"]["high"]
         assert own["inside"]["n"] == 40
         assert sum(own["by_size"][size]["inside"]["n"] for size in ("small", "medium", "large")) == 40
-        against = told["against"]["rise"]
+        against = figures["against"]["rise"]
         assert against["inside"]["difference"] == pytest.approx(0.4, abs=1e-5)
         assert against["inside"]["p"] <= 0.001
         assert against["inside"]["better"] is True
         assert against["deletion"]["better"] is True  # lower is better
         assert against["insertion"]["better"] is False  # a tie
-        assert told["exactness"]["class"] == pytest.approx(3.9e-5)
+        assert figures["exactness"]["class"] == pytest.approx(3.9e-5)
 
     def test_scans_of_one_group_are_one_draw(self):
         values = [0.1] * 20 + [0.9] * 20
         one = [row(f"s{n}", "class_evidence", area=0.1, inside=v, group=f"g{n // 20}") for n, v in enumerate(values)]
-        figure = summarise(one)["maps"]["verdict"]["class_evidence"]["inside"]
+        figure = summarise(one)["maps"]["prediction"]["class_evidence"]["inside"]
         assert (figure["low"], figure["high"]) == (0.1, 0.9)

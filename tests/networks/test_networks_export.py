@@ -10,12 +10,12 @@ from sonoseek.networks import BACKBONES, OWN_READERS
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training import export
-from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
+from sonoseek.training.export import BundleMetadata, export_bundle, verify_bundle
 
 QUICK = ("paper-cnn", "tiny", "mobilenet-v2")
 """The others take their time, for the exporter walks through every layer: the long tests have them."""
 
-FACTS = BundleFacts(
+METADATA = BundleMetadata(
     name="x",
     version="1",
     classes=("normal", "benign", "malignant"),
@@ -40,7 +40,7 @@ FACTS = BundleFacts(
 def test_a_bundle_says_what_the_network_says(network, backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "MAX_BYTES", 10**9)  # peers may be larger than what is shipped
     built = make(network, backbone)
-    folder = export_bundle(built, folder=tmp_path, facts=FACTS)  # opens what it wrote and compares, to 1e-4
+    folder = export_bundle(built, folder=tmp_path, metadata=METADATA)  # opens what it wrote and compares, to 1e-4
     with torch.no_grad():
         built.head.bias += 1.0
     with pytest.raises(export.BundleError, match="differs"):
@@ -49,7 +49,7 @@ def test_a_bundle_says_what_the_network_says(network, backbone, tmp_path, monkey
 
 def test_an_lstm_is_one_operator_and_its_gates_are_in_order(tmp_path):
     built = make("rnn_only", "none")
-    export_bundle(ManyViewNetwork(built), folder=tmp_path, facts=FACTS)
+    export_bundle(ManyViewNetwork(built), folder=tmp_path, metadata=METADATA)
     operators = [node.op_type for node in onnx.load(tmp_path / MODEL_FILE).graph.node]
     assert operators.count("LSTM") == 1
     assert not {"Loop", "Scan", "If"} & set(operators)

@@ -40,11 +40,11 @@ def test_the_embedding_is_the_mean_of_the_evidence_and_the_logits_are_linear_in_
     torch.testing.assert_close(out.embedding, out.evidence.mean((2, 3)), atol=1e-6, rtol=1e-5)
     wanted = out.embedding @ network.head.weight.T + network.head.bias
     torch.testing.assert_close(out.logits, wanted, atol=1e-6, rtol=1e-5)
-    assert out.within.shape == (3, 6 * FINE_CELLS, 6 * FINE_CELLS)
-    assert out.within.min() >= 0
-    torch.testing.assert_close(out.within.mean((1, 2)), torch.ones(3))
-    assert (out.within[1, :5] == 0).all()  # 40 pixels of padding: five fine rows of eight
-    assert (out.within[1, 5:19] > 0).all()
+    assert out.spatial_weights.shape == (3, 6 * FINE_CELLS, 6 * FINE_CELLS)
+    assert out.spatial_weights.min() >= 0
+    torch.testing.assert_close(out.spatial_weights.mean((1, 2)), torch.ones(3))
+    assert (out.spatial_weights[1, :5] == 0).all()  # 40 pixels of padding: five fine rows of eight
+    assert (out.spatial_weights[1, 5:19] > 0).all()
 
 
 def test_with_a_share_of_none_it_is_the_plain_network_on_the_smaller_canvas(network):
@@ -93,7 +93,7 @@ def test_a_mark_moves_the_close_up_and_the_evidence_with_it(network, corner):
     with torch.no_grad():
         without, marked = network(given), network(given, marks((top, left, top + 40, left + 40)))
     assert share(marked) > share(without) + 0.15
-    fine = marked.within[0]
+    fine = marked.spatial_weights[0]
     assert fine[12 * (top > 90) :, 12 * (left > 90) :][:12, :12].mean() > 1.5 * fine.mean()
 
 
@@ -121,7 +121,7 @@ def test_the_own_close_up_lies_where_the_lesion_is_estimated(network):
 def test_a_canvas_of_nothing_but_padding_is_finite(network):
     with torch.no_grad():
         out = network(torch.full((2, 1, SIDE, SIDE), -1.0), marks(None, (20, 30, 70, 90)))
-    for field in (out.logits, out.embedding, out.evidence, out.within):
+    for field in (out.logits, out.embedding, out.evidence, out.spatial_weights):
         assert torch.isfinite(field).all()
     assert (out.embedding == 0).all()
 

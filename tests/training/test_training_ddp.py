@@ -17,7 +17,7 @@ from sonoseek.encoder import load_bundle
 from sonoseek.training import Machine, distributed, train
 from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.building import build_network
-from sonoseek.training.figures import read_parts
+from sonoseek.training.calibrate import read_parts
 from sonoseek.training.module import TrainingModule
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import parse_recipe
@@ -61,9 +61,9 @@ def validation_step(self, batch, batch_idx):
 def fit(module, *args, **kwargs):
     fitted(module, *args, **kwargs)
     rank, size = distributed.ranks()
-    found = {name: tensor.contiguous() for name, tensor in module.kept.state_dict().items()}
-    found |= {"learnt": torch.cat(learnt), "validated": torch.cat(validated)}
-    save_file(found, f"{sys.argv[2]}.rank{rank}of{size}")
+    weights = {name: tensor.contiguous() for name, tensor in module.averaged.state_dict().items()}
+    weights |= {"learnt": torch.cat(learnt), "validated": torch.cat(validated)}
+    save_file(weights, f"{sys.argv[2]}.rank{rank}of{size}")
     raise SystemExit
 
 fitted, run.fit = run.fit, fit

@@ -209,7 +209,7 @@ def test_the_real_scans_are_those_of_the_validation_part(watched, tiny_recipe, c
 
     given = []
 
-    def stop(network, *, folder, facts, canvases, **rest):
+    def stop(network, *, folder, metadata, canvases, **rest):
         given.append(canvases)
         raise KeyboardInterrupt
 

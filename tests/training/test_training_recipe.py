@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.networks.two_readings import TwoReadings
 from sonoseek.training.building import as_served, build_network
-from sonoseek.training.recipe import load_recipe, parse_recipe, recipe_to_dict
+from sonoseek.training.recipe import load_recipe, parse_recipe, recipe_digest, recipe_from_dict, recipe_to_dict
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = 'name = "x"\n[[datasets]]\nname = "phantom"\n'
@@ -94,10 +94,13 @@ def test_a_recipe_may_be_another_but_for_what_it_says(tmp_path):
         ("[augmentation]\ngrain = 0.5\n", "grain"),
         ("[optimiser]\nviews = 1\n", "set views = 2 or instance = 0"),
         ("[optimiser]\nviews = 3\n", "must be 1 or 2"),
-        ("[augmentation]\nresolution = 0.7\n", "resolution and shrink must be at most 0.5"),
+        ("[augmentation]\nresolution = 0.7\n", "augmentation.resolution is 0.7; it must lie in 0 … 0.5"),
         ("[loss]\nconflicts = 'forget'\n", "forget"),
         ("[teacher]\nweight = 1.5\n", "must lie in 0 … 1"),
         ("[augmentation]\nclose_up = -0.5\n", "must not be negative"),
+        ("share = 0.0\n", "datasets.share is 0.0; it must be positive"),
+        ("[optimiser]\nbatch = 1\n", "optimiser.batch is 1; it must be at least 2"),
+        ("[optimiser]\nwarmup = 1.0\n", "optimiser.warmup is 1.0; it must lie in 0 … 1, without 1"),
     ],
 )
 def test_switches_that_contradict_each_other_are_refused(text, message):
@@ -113,3 +116,11 @@ def test_a_close_up_is_for_the_network_that_estimates_a_lesion():
     assert isinstance(served, TwoReadings)
     assert (served.stride, served.fine_stride) == (32, 8)
     assert not isinstance(as_served(build_network(recipe), replace(recipe, close_up=False)), TwoReadings)
+
+
+def test_a_recipe_of_an_older_run_reads_and_keeps_its_digest():
+    recipe = load_recipe(RECIPES / "tiny.toml")
+    plain = json.loads(json.dumps(recipe_to_dict(recipe)))
+    older = {("cleaning" if key == "preprocessing" else key): value for key, value in plain.items()}
+    assert recipe_from_dict(older) == recipe_from_dict(plain) == recipe
+    assert recipe_digest(plain) == recipe_digest(older) == "6e0c14880a3d27ea"

@@ -17,8 +17,11 @@ from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.training import export_run, train, train_folds
 from sonoseek.training.building import build_network
 from sonoseek.training.bundle_metadata import _which
-from sonoseek.training.export import BundleFacts, export_bundle, verify_bundle
+from sonoseek.training.calibrate import BATCH, ExportedModel, read_parts
+from sonoseek.training.export import BundleMetadata, export_bundle, verify_bundle
+from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import DatasetChoice, recipe_to_dict
+from sonoseek.training.splits import split_sets
 from sonoseek.training.trainer import CHECKPOINT
 
 
@@ -43,7 +46,7 @@ def with_changes(recipe, **optimiser):
 
 
 def facts_for(recipe):
-    return BundleFacts(
+    return BundleMetadata(
         name="x",
         version="1",
         classes=("normal", "benign", "malignant"),
@@ -82,7 +85,7 @@ def test_a_run_leaves_what_it_promises(finished, tiny_recipe):
     assert json.loads((run / "recipe.json").read_text())["optimiser"]["epochs"] == 2
 
 
-def test_the_bundle_speaks_as_the_network_that_was_trained(finished, tiny_recipe):
+def test_the_bundle_agrees_with_the_network_that_was_trained(finished, tiny_recipe):
     run, folder, _ = finished
     network = build_network(tiny_recipe)
     network.load_state_dict(load_file(run / "network.safetensors"))
@@ -99,6 +102,21 @@ def test_the_bundle_speaks_as_the_network_that_was_trained(finished, tiny_recipe
     evidence = encoder.encode(canvas).evidence
     assert np.all(evidence[:, :, 0] == 0)
     assert np.abs(evidence[:, :, 1:]).max() > 0
+
+
+def test_the_exported_model_reads_parts_as_the_network_does(finished, tiny_recipe, cache):
+    run, folder, _ = finished
+    network = build_network(tiny_recipe)
+    network.load_state_dict(load_file(run / "network.safetensors"))
+    source = prepare(
+        open_choice(tiny_recipe.datasets[0], data_root=None), recipe=tiny_recipe.preprocessing_recipe, cache=cache
+    )
+    parts = split_sets(tiny_recipe, [source], fold=0).test
+    told = read_parts(network, parts)
+    got = read_parts(ExportedModel((folder / "model.onnx").read_bytes()), parts)
+    assert len(got[2]) == len(parts[0]) > BATCH
+    for ours, theirs in zip(got, told, strict=True):
+        assert np.allclose(ours, theirs, atol=1e-4)
 
 
 def test_another_network_is_caught(finished, tiny_recipe):
@@ -207,9 +225,9 @@ def test_the_eight_views_export_with_their_finer_cells(tiny_recipe, tmp_path):
     network = build_network(recipe)
     with torch.no_grad():
         network.rows.speak.weight.normal_(std=0.02)  # as after training
-    folder = export_bundle(ManyViewNetwork(network), folder=tmp_path, facts=facts_for(recipe))
+    folder = export_bundle(ManyViewNetwork(network), folder=tmp_path, metadata=facts_for(recipe))
     bundle = load_bundle(folder)
-    assert bundle.cells == (8, 8)  # of 64 pixels, not 4
+    assert bundle.grid == (8, 8)  # of 64 pixels, not 4
     canvas = np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32)
     canvas[..., :16] = -1
     said, mirrored = (open_encoder(bundle).encode(c) for c in (canvas, np.ascontiguousarray(canvas[..., ::-1])))
@@ -222,7 +240,7 @@ def test_too_large_a_model_is_refused(tiny_recipe, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export, "MAX_BYTES", 1000)
     with pytest.raises(BundleError, match="at most"):
-        export_bundle(build_network(tiny_recipe), folder=tmp_path, facts=facts_for(tiny_recipe))
+        export_bundle(build_network(tiny_recipe), folder=tmp_path, metadata=facts_for(tiny_recipe))
     assert not list(tmp_path.iterdir())
 
 

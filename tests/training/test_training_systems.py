@@ -11,14 +11,14 @@ import torch
 from sonoseek.core import InvalidValueError, NotFoundError, SplitError
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.evaluate import evaluate, open_scene, rescore
+from sonoseek.evaluate import evaluate, open_context, rescore
 from sonoseek.evaluate.protocols import Round
 from sonoseek.evaluate.protocols.busi import repeated_folds
 from sonoseek.training import train
 from sonoseek.training.frozen import START, export_frozen
+from sonoseek.training.module import close_unlearnt
 from sonoseek.training.options import Machine
 from sonoseek.training.recipe import DatasetChoice
-from sonoseek.training.run import close_unlearnt
 from sonoseek.training.splits import given_sets
 from sonoseek.training.systems import RecipeSystem, recipe_for
 from sonoseek.training.trainer import BEST
@@ -32,7 +32,7 @@ class TinyPhantoms:
     description = "Three dozen phantoms, two folds."
     exclusions = "nothing"
     guarded = True
-    drops_copies = False
+    drops_near_duplicates = False
 
     def open(self, data_root):
         return {"phantom": PhantomDataset(count=36, seed=3)}
@@ -54,18 +54,18 @@ def test_a_round_is_trained_in_one_process(tiny_recipe, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_recipe_is_trained_per_round_and_scored(patient_recipe, tmp_path: Path) -> None:
-    scene = open_scene(TinyPhantoms(), data_root=None, cache=tmp_path)
+    context = open_context(TinyPhantoms(), data_root=None, cache=tmp_path)
     machine = Machine(accelerator="cpu", precision="bf16")
     system = RecipeSystem(
         patient_recipe, data_root=None, weights_root=None, cache=tmp_path / "prepared", machine=machine
     )
     told: list[tuple[str, int, int]] = []
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
-    evaluate(scene, system, on_progress=lambda *step: told.append(step), **places)
+    evaluate(context, system, on_progress=lambda *step: told.append(step), **places)
     assert told[0][0] == "learning"
     rounds = rescore(tmp_path / "out")["tiny-phantoms"].systems[system.name].results.rounds
     assert len({row.identity for row in rounds}) == 2
-    for round_ in scene.rounds:
+    for round_ in context.rounds:
         run = tmp_path / "runs" / "tiny-phantoms" / "tiny-system" / round_.label / "training"
         bundle = load_bundle(run / "bundle")
         seen = set(bundle.training["cases"]["phantom"])
@@ -80,7 +80,7 @@ def test_a_recipe_is_trained_per_round_and_scored(patient_recipe, tmp_path: Path
         assert 1 <= len(epochs) <= 3
     # nothing is trained twice
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("metrics.json")}
-    evaluate(scene, system, **places)
+    evaluate(context, system, **places)
     assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("metrics.json")}
 
 
@@ -99,14 +99,14 @@ def test_the_weights_of_the_best_epoch_are_kept(patient_recipe, tmp_path: Path) 
     assert best["epoch"] == int(np.argmin(losses))
 
 
-def test_an_epoch_draws_no_more_than_it_may(tiny_recipe, make_dataset, tmp_path: Path) -> None:
+def test_an_epoch_s_length_is_that_of_the_recipe_not_of_the_side(tiny_recipe, make_dataset, tmp_path: Path) -> None:
     from sonoseek.training.batches import TrainingBatches
     from sonoseek.training.prepare import prepare
     from sonoseek.training.splits import split_sets
 
     source = prepare(make_dataset(), recipe=tiny_recipe.preprocessing_recipe, cache=tmp_path)
     parts = split_sets(tiny_recipe, [source], fold=None).train
-    for limit, wanted in ((0, len(parts[0])), (10, 10), (1_000, len(parts[0]))):
+    for limit, wanted in ((0, len(parts[0])), (10, 10), (200, 200)):
         optimiser = msgspec.structs.replace(tiny_recipe.optimiser, epoch_scans=limit)
         batches = TrainingBatches(parts, msgspec.structs.replace(tiny_recipe, optimiser=optimiser))
         drawn = sum(len(batch.labels) // 2 for batch in batches)

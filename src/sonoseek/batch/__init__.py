@@ -1,11 +1,11 @@
-"""Work on many scans that outlives the process which began it: ask, evaluate or index a folder, row by row.
+"""Batch jobs on many scans that survive a restart: query, evaluate or index a folder, row by row.
 
     store = JobStore("state/jobs.sqlite")
     job = store.create("query", title="monday", total=120)
     BatchRunner(store, engine).start()
 
-A job's files, its rows and how far it is lie on disk; a runner that is killed in the middle goes on where the last row
-was written, and no row is written twice.
+A job's files, rows and progress lie on disk. A runner that is killed in the middle continues after the last row, and no
+row is written twice.
 """
 
 from sonoseek.batch.files import safe_name, without_folder

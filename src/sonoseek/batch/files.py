@@ -1,4 +1,4 @@
-"""Where a job's files lie, and which names are let in."""
+"""A job's files, and which names are accepted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from sonoseek.core import InvalidValueError
 
-LONGEST = 400
-"""Characters of a file's name with its folders."""
-DEEPEST = 12
-"""Folders one in another."""
+MAX_NAME_BYTES = 400
+"""Bytes of a file's name with its folders."""
+MAX_DEPTH = 12
+"""Nested folders."""
 
 
 def safe_name(name: str) -> str:
@@ -21,17 +21,17 @@ def safe_name(name: str) -> str:
         InvalidValueError: it is empty, too long or deep, absolute, climbs upwards, or holds control characters.
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    sound = (
-        0 < len(parts) <= DEEPEST
-        and len(name.encode("utf-8", "replace")) <= LONGEST
+    valid = (
+        0 < len(parts) <= MAX_DEPTH
+        and len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES
         and not any(part in ("", ".", "..", "/") or len(part.encode("utf-8", "replace")) > 240 for part in parts)
         and name.isprintable()
         and ":" not in parts[0]
     )
-    if not sound:
+    if not valid:
         raise InvalidValueError(
             f"{name[:80]!r} is no name of a file within a folder; give it relative, with forward slashes, "
-            f"{LONGEST} bytes and {DEEPEST} folders at most, and without '..'."
+            f"{MAX_NAME_BYTES} bytes and {MAX_DEPTH} folders at most, and without '..'."
         )
     return "/".join(parts)
 
@@ -52,9 +52,9 @@ def _walk(folder: Path, root: Path) -> Iterator[str]:
 
 
 def without_folder(text: str, *folders: Path) -> str:
-    """An error's sentence without where on this machine a folder lies: files are told by their names within it.
+    """An error's text without the path of a folder: files keep their names within it.
 
-    Folders that were named relative to where the program runs tell nothing of the machine, and are left as they are.
+    Folders that were given relative to the working directory reveal nothing of the machine, and stay.
     """
     for folder in folders:
         if folder.is_absolute():
@@ -63,5 +63,5 @@ def without_folder(text: str, *folders: Path) -> str:
 
 
 def remove_folder(folder: Path) -> None:
-    """Take a job's files off the disk; one that is not there is fine."""
+    """Delete a job's files; a missing folder is fine."""
     shutil.rmtree(folder, ignore_errors=True)

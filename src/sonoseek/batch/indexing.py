@@ -1,4 +1,4 @@
-"""A folder put into the gallery; a build that was stopped goes on from what the gallery already has."""
+"""A folder indexed into the gallery; a build that was stopped continues from what the gallery already has."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sonoseek.gallery import open_gallery
 from sonoseek.indexing.build import build_index
 
 MANIFEST = "manifest.csv"
-"""A table of this name at the top of a folder says what is known about its scans."""
+"""A table of this name at the top of a folder has the metadata of its scans."""
 
 
 class StoppedError(Exception):
-    """A person stopped the job."""
+    """A user stopped the job."""
 
 
 class NamedFolder(FolderDataset):
-    """A folder whose cases go by a name of their own, so that two folders never push each other out."""
+    """A folder dataset under a given name, so that cases of two folders never replace each other."""
 
     def __init__(self, root: Path, *, name: str) -> None:
         self._name = name
@@ -33,12 +33,12 @@ class NamedFolder(FolderDataset):
 
     @property
     def name(self) -> str:
-        """As the person named it."""
+        """As the user named it."""
         return self._name
 
 
 class NamedManifest(ManifestDataset):
-    """A table whose rows, where they name no archive, go by a name of their own."""
+    """A manifest whose rows, where they name no dataset, belong to a dataset of a given name."""
 
     def __init__(self, table: Path, *, name: str) -> None:
         self._name = name
@@ -46,7 +46,7 @@ class NamedManifest(ManifestDataset):
 
     @property
     def name(self) -> str:
-        """As the person named it."""
+        """As the user named it."""
         return self._name
 
 
@@ -58,18 +58,18 @@ def index_folder(
     gallery: str,
     folder: Path,
     stopped: Callable[[], bool],
-    taken: Collection[str] = (),
+    existing: Collection[str] = (),
 ) -> Mapping[str, Any]:
-    """Put the folder's cases into the gallery under the job's title.
+    """Index the folder's cases into the gallery under the job's title.
 
     Args:
-        store: takes the progress, and a row for each refused case.
+        store: receives the progress, and a row for each refused case.
         job: of kind "index".
         encoder: of the gallery's bundle.
         gallery: where it lies.
         folder: with one sub-folder per class, or a `manifest.csv`.
-        stopped: asked as the build goes on.
-        taken: datasets that may not be written; a `manifest.csv` may name others than the job's title.
+        stopped: called as the build goes on; true ends it.
+        existing: datasets that may not be written; a `manifest.csv` may name others than the job's title.
 
     Returns:
         How many scans were added, updated, found unchanged and refused, how many the gallery holds now, and warnings
@@ -77,23 +77,23 @@ def index_folder(
 
     Raises:
         DatasetError, GalleryError, TemporaryError: as `build_index`.
-        InvalidValueError: a case belongs to a dataset that is taken; nothing was written.
-        StoppedError: a person stopped it; what was finished is kept.
+        InvalidValueError: a case belongs to an existing dataset; nothing was written.
+        StoppedError: a user stopped it; what was finished is kept.
     """
     source = open_source(folder, name=job.title)
     for name in dict.fromkeys(record.dataset for record in source.records()):
-        check_new(name, taken)
+        check_new(name, existing)
 
-    def tell(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         store.change(job.job_id, done=done, total=total)
         if stopped():
             raise StoppedError
 
     with open_gallery(gallery, mode="w") as target:
-        result = build_index(source, target, encoder, on_progress=tell, workers=1)
+        result = build_index(source, target, encoder, on_progress=on_progress, workers=1)
         total = target.count()
     for refusal in result.refused:
-        store.keep(job.job_id, refusal.source, outcome={}, refused=refusal.reason.replace(f"{folder}/", ""))
+        store.add_row(job.job_id, refusal.source, outcome={}, refused=refusal.reason.replace(f"{folder}/", ""))
     store.change(job.job_id, done=len(source.records()), refused=len(result.refused))
     return {
         "added": result.added,
@@ -106,7 +106,7 @@ def index_folder(
 
 
 def check_name(name: str) -> None:
-    """Hold a dataset's name to its rule: worth asking before the files are sent, not after.
+    """Check a dataset's name; best before the files are sent.
 
     Raises:
         InvalidValueError: a name that a case's "dataset/case" could not be told from.
@@ -118,14 +118,14 @@ def check_name(name: str) -> None:
 
 
 def check_new(name: str, datasets: Collection[str]) -> None:
-    """Hold a dataset's name to those that the archive has.
+    """Check that the archive has no dataset of this name.
 
     Raises:
-        InvalidValueError: it is among them: cases of the same name would push out the older ones.
+        InvalidValueError: it has one: new cases of the same name would replace the old ones.
     """
     if name in datasets:
         raise InvalidValueError(
-            f"the archive has a dataset called {name!r} already, whose cases would be pushed out by cases of the same "
+            f"the archive has a dataset called {name!r} already, whose cases would be replaced by cases of the same "
             "name; choose another name, or say extend."
         )
 
@@ -134,19 +134,19 @@ def open_source(folder: Path, *, name: str) -> Dataset:
     """The folder as a dataset: by its `manifest.csv` if it has one, else by its sub-folders.
 
     Raises:
-        DatasetError: neither is there, or the table is wrong, or it names a file outside the folder.
+        DatasetError: neither is there, or the table is invalid, or it names a file outside the folder.
         InvalidValueError: a name that a case's "dataset/case" could not be told from.
     """
     check_name(name)
     table = folder / MANIFEST
     if not table.is_file():
         return NamedFolder(folder, name=name)
-    listed, inside = NamedManifest(table, name=name), folder.resolve()
-    for record in listed.records():
-        item = listed.files(record.case_id)
+    manifest, inside = NamedManifest(table, name=name), folder.resolve()
+    for record in manifest.records():
+        item = manifest.files(record.case_id)
         for path in (item.scan, *item.masks):
-            if not path.resolve().is_relative_to(inside):  # a table that was sent must not reach into this machine
+            if not path.resolve().is_relative_to(inside):  # an uploaded table must not read other files of this machine
                 raise DatasetError(
                     f"{MANIFEST} names {str(path)!r}, which lies outside its folder; put the file into the folder."
                 )
-    return listed
+    return manifest

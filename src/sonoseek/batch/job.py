@@ -1,11 +1,11 @@
-"""What a batch job is, and what it says of each file."""
+"""A batch job, and its row for each file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from sonoseek.core import InvalidValueError
 
@@ -17,22 +17,22 @@ ENDED: tuple[JobState, ...] = ("done", "stopped", "failed")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A piece of work on many files, as it stands.
+    """A job on many files, and its progress.
 
     Attributes:
-        job_id: 16 hex digits, drawn.
-        kind: "query": every file is asked; "evaluate": the same, scored against the reference
-            standard that the folders' names state; "index": the folder goes into the gallery.
-        state: "receiving" files, "waiting" for its turn, "running"; "done", "stopped" by a person, "failed" as a whole.
-        title: as the person named it; an index job's dataset.
-        folder: on this machine, when the files were not sent; None: they were.
-        options: what the work needs to know: k, where, per_patient, deduplicate; of an index job, extend.
+        job_id: 16 random hex digits.
+        kind: "query": every file is queried; "evaluate": the same, scored against the reference
+            standard that the folders' names state; "index": the folder is indexed into the gallery.
+        state: "receiving" files, "waiting" for its turn, "running"; "done", "stopped" by a user, "failed" as a whole.
+        title: as the user named it; the dataset of an index job.
+        folder: on this machine, where the files were not uploaded; None: they were.
+        options: of the queries: k, where, per_patient, deduplicate; of an index job, extend.
         total: files in all; 0 until it is known.
         done: files that are finished, refused ones among them.
         refused: files that could not be read or kept.
         created, started, finished: UTC; None: not yet.
         error: why it failed; "" otherwise.
-        summary: what came out of the whole: counts, and for "evaluate" the figures.
+        summary: counts, and for "evaluate" the metrics.
     """
 
     job_id: str
@@ -58,13 +58,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What came of one file.
+    """The result for one file.
 
     Attributes:
         number: in the order in which they were finished, from 1.
         name: of the file, within its folder.
         refused: why it was left out, or None.
-        outcome: what was said of it; empty when it was refused.
+        outcome: its prediction and first match, see `batch.query.describe`; empty where it was refused.
     """
 
     number: int
@@ -77,9 +77,8 @@ def check_kind(kind: str) -> JobKind:
     """One of `KINDS`.
 
     Raises:
-        InvalidValueError: another word.
+        InvalidValueError: another kind.
     """
     if kind not in KINDS:
         raise InvalidValueError(f"kind is {kind!r}; a batch job is one of {', '.join(KINDS)}.")
-    found: JobKind = kind  # type: ignore[assignment]  # it is among them
-    return found
+    return cast(JobKind, kind)

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from sonoseek.batch.files import scan_names
 from sonoseek.batch.job import Job, Row
 from sonoseek.batch.store import JobStore
-from sonoseek.core import PATHOLOGIES, GalleryError, InvalidValueError, Report, SonoseekError, TemporaryError
+from sonoseek.core import (
+    PATHOLOGIES,
+    GalleryError,
+    InvalidValueError,
+    Report,
+    SearchOptions,
+    SonoseekError,
+    TemporaryError,
+)
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.bootstrap import group_weights, interval
 from sonoseek.evaluate.metrics import accuracy, auroc
@@ -21,54 +29,56 @@ from sonoseek.io import read_scan
 from sonoseek.reports import phrases
 
 MASK = re.compile(r"_mask(_\d+)?$")
-MOST_SEEN = 0.5
-"""Share of scans with a reference label above which no figure is given, because the bundle has learnt from them."""
-ASKED = {"k": 10, "where": None, "per_patient": True, "deduplicate": True}
-"""Options of a batch question, with what they are where none is given."""
+MAX_SEEN = 0.5
+"""Share of labelled scans in the training data above which no metric is given."""
+OPTIONS = ("k", "where", "per_patient", "deduplicate")
+"""Fields of `SearchOptions` that a job may set."""
 
 
-def ask_files(
+def query_files(
     store: JobStore, job: Job, engine: SearchEngine, *, folder: Path, stopped: Callable[[], bool]
 ) -> Mapping[str, Any]:
-    """Ask every file that has no row yet.
+    """Query every file that has no row yet.
 
     Args:
-        store: takes the rows.
+        store: receives the rows.
         job: of kind "query" or "evaluate".
-        engine: that answers.
+        engine: answers the queries.
         folder: with the files.
-        stopped: asked before each file.
+        stopped: called before each file; true ends the job.
 
     Returns:
-        The summary: predictions counted, and scans that were in the training data; of "evaluate" also the figures of
+        The summary: predictions counted, and scans that were in the training data; of "evaluate" also the metrics of
         `score_rows`.
 
     Raises:
         InvalidValueError: an "evaluate" job of which no file lies in a folder named for a diagnosis.
-        GalleryError, TemporaryError: what every other file would fail of as well.
+        GalleryError, TemporaryError: an error that every other file would meet as well.
     """
     names = without_masks(scan_names(folder))
     if job.kind == "evaluate" and not any(reference_of(name) for name in names):
         raise InvalidValueError(
             f"no file lies in a folder called {', '.join(PATHOLOGIES)}; without a reference standard there is "
-            "nothing to score. Sort the scans into such folders, or ask them without evaluating."
+            "nothing to score. Sort the scans into such folders, or query them without evaluating."
         )
     store.change(job.job_id, total=len(names))
-    known = {row.name for row in store.every_row(job.job_id)}
-    options = {name: job.options.get(name, default) for name, default in ASKED.items()}
+    finished = {row.name for row in store.every_row(job.job_id)}
+    given = {name: job.options[name] for name in OPTIONS if name in job.options}
+    options = SearchOptions(explain_matches=False, **given)
     for name in names:
-        if name in known:
+        if name in finished:
             continue
         if stopped():
             break
-        outcome, refused = _ask(engine, folder / name, options)
-        truth = reference_of(name)
-        store.keep(job.job_id, name, outcome={**outcome, "reference": truth} if truth else outcome, refused=refused)
+        outcome, refused = _query(engine, folder / name, options)
+        reference = reference_of(name)
+        outcome = {**outcome, "reference": reference} if reference else outcome
+        store.add_row(job.job_id, name, outcome=outcome, refused=refused)
     return summarise(tuple(store.every_row(job.job_id)), evaluate=job.kind == "evaluate")
 
 
 def reference_of(name: str) -> str | None:
-    """The reference label that a file's folders state: the innermost one called like a class, or None."""
+    """The reference label by a file's folders: the innermost one that has a class's name, or None."""
     for part in reversed(PurePosixPath(name).parts[:-1]):
         if part.lower() in PATHOLOGIES:
             return part.lower()
@@ -76,33 +86,33 @@ def reference_of(name: str) -> str | None:
 
 
 def summarise(rows: Sequence[Row], *, evaluate: bool) -> dict[str, Any]:
-    """Predictions counted and, if asked for, scored against the reference standard."""
-    asked = [row for row in rows if row.refused is None]
+    """Predictions counted and, for `evaluate`, scored against the reference standard."""
+    answered = [row for row in rows if row.refused is None]
     labels = [
         "no prediction" if row.outcome.get("out_of_distribution") else str(row.outcome["label"] or "not sure")
-        for row in asked
+        for row in answered
     ]
-    told: dict[str, Any] = {
-        "asked": len(asked),
-        "refused": len(rows) - len(asked),
+    summary: dict[str, Any] = {
+        "answered": len(answered),
+        "refused": len(rows) - len(answered),
         "predictions": {
             name: labels.count(name) for name in (*PATHOLOGIES, "not sure", "no prediction") if name in labels
         },
-        "not_ruled_out": sum(bool(row.outcome.get("not_ruled_out")) for row in asked),
-        "seen_in_training": sum(_seen(row) for row in asked),
+        "not_ruled_out": sum(bool(row.outcome.get("not_ruled_out")) for row in answered),
+        "seen_in_training": sum(_seen(row) for row in answered),
     }
-    return {**told, **(score_rows(asked) if evaluate else {})}
+    return {**summary, **(score_rows(answered) if evaluate else {})}
 
 
 def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
     """Accuracy and AUROC of malignant against the rest, with 95 % intervals by resampling scans.
 
-    Scans of one patient are not known to be such here: the intervals are too narrow by an unknown amount. Scans that
-    the bundle has learnt from are left out; where more than half are, no figure is given, and "no_figures" says why.
+    Patients are not known here, so the intervals are too narrow by an unknown amount. Scans of the training data are
+    left out; where more than half are, no metric is given, and "no_figures" says why.
     """
     labelled = [row for row in rows if row.outcome.get("reference")]
     known = [row for row in labelled if not _seen(row)]
-    if (seen := len(labelled) - len(known)) > MOST_SEEN * len(labelled):
+    if (seen := len(labelled) - len(known)) > MAX_SEEN * len(labelled):
         return {
             "scored": 0,
             "no_figures": f"{seen} of {len(labelled)} scans with a reference label were in the training data; where "
@@ -111,22 +121,22 @@ def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
     if not known:
         return {"scored": 0}
     truth = np.array([PATHOLOGIES.index(row.outcome["reference"]) for row in known])
-    chances = np.array([[row.outcome["probabilities"].get(name, 0.0) for name in PATHOLOGIES] for row in known])
-    said = [row.outcome["label"] or "not sure" for row in known]
-    pairs = list(zip((row.outcome["reference"] for row in known), said, strict=True))
+    probabilities = np.array([[row.outcome["probabilities"].get(name, 0.0) for name in PATHOLOGIES] for row in known])
+    predicted = [row.outcome["label"] or "not sure" for row in known]
+    pairs = list(zip((row.outcome["reference"] for row in known), predicted, strict=True))
     confusion = [[pairs.count((one, other)) for other in (*PATHOLOGIES, "not sure")] for one in PATHOLOGIES]
     positive = truth == PATHOLOGIES.index("malignant")
-    score = chances[:, PATHOLOGIES.index("malignant")]
+    score = probabilities[:, PATHOLOGIES.index("malignant")]
     figures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-        "accuracy": lambda weights: accuracy(chances, truth, weights),
+        "accuracy": lambda weights: accuracy(probabilities, truth, weights),
         "auroc_malignant": lambda weights: auroc(score, positive, weights),
     }
-    told: dict[str, Any] = {"scored": len(known), "confusion": confusion}
+    summary: dict[str, Any] = {"scored": len(known), "confusion": confusion}
     for name, figure in figures.items():
         value = float(figure(np.ones((1, len(known))))[0])
         low, high = interval(figure(group_weights(len(known))))
-        told[name] = [value, low, high] if np.isfinite([value, low, high]).all() else None
-    return told
+        summary[name] = [value, low, high] if np.isfinite([value, low, high]).all() else None
+    return summary
 
 
 def _seen(row: Row) -> bool:
@@ -134,20 +144,20 @@ def _seen(row: Row) -> bool:
     return bool(row.outcome.get("seen_in_training"))
 
 
-def _ask(engine: SearchEngine, path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+def _query(engine: SearchEngine, path: Path, options: SearchOptions) -> tuple[dict[str, Any], str | None]:
     try:
-        report = engine.query(read_scan(path), explain_matches=False, **options)
+        report = engine.query(read_scan(path), options)
     except (GalleryError, TemporaryError):
         raise  # every other file would fail as well
     except (SonoseekError, OSError) as error:
         return {}, str(error).replace(str(path.parent) + "/", "") or type(error).__name__
-    except Exception as error:  # one bad file never stops a thousand good ones
+    except Exception as error:  # one bad file must not stop the others
         return {}, f"unexpected {type(error).__name__}: {error}"
     return describe(report), None
 
 
 def describe(report: Report) -> dict[str, Any]:
-    """A report as one line of a table."""
+    """A report as one row of a table."""
     prediction = report.prediction
     best = report.matches[0] if report.matches else None
     return {

@@ -1,4 +1,4 @@
-"""How long the files of a job that has ended stay: a row of its table opens the very scan that was asked."""
+"""How long the files of an ended job are kept, so that a row of its table opens the scan it is about."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from sonoseek.batch.job import Job
 from sonoseek.batch.store import JobStore
 
 
-def let_go(store: JobStore, *, keep: timedelta, most: int) -> None:
-    """Take off the disk the files of ended jobs that are past their time or beyond the room for them.
+def delete_expired_files(store: JobStore, *, retention: timedelta, max_bytes: int) -> None:
+    """Delete the files of ended jobs that are past the retention time or beyond the size limit.
 
-    Files of an index job, and of a job without a row to open, go at once. Of the others those of the jobs that ended
-    last are kept.
+    Files of an index job, and of a job without a row to open, are deleted at once. Of the others those of the jobs that
+    ended last are kept.
 
     Args:
         store: of the jobs.
-        keep: after the end of a job; zero keeps nothing.
-        most: bytes of all kept files together.
+        retention: time after the end of a job; zero keeps nothing.
+        max_bytes: of all kept files together.
     """
-    now, left = datetime.now(UTC), most
+    now, left = datetime.now(UTC), max_bytes
     ended = [job for job in store.list() if job.ended and store.files(job.job_id).is_dir()]
     for job in sorted(ended, key=lambda job: job.finished or job.created, reverse=True):
         folder = store.files(job.job_id)
         size = _bytes(folder)
-        if not _opens(job) or now - (job.finished or job.created) >= keep or size > left:
+        if not _has_rows_to_open(job) or now - (job.finished or job.created) >= retention or size > left:
             remove_folder(folder)
         else:
             left -= size
 
 
-def _opens(job: Job) -> bool:
+def _has_rows_to_open(job: Job) -> bool:
     return job.kind != "index" and job.done > job.refused
 
 

@@ -1,4 +1,4 @@
-"""One thread that works the jobs off, in the order in which they were begun."""
+"""One thread that runs the jobs, in the order in which they were created."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Any
 from sonoseek.batch.files import remove_folder, without_folder
 from sonoseek.batch.indexing import StoppedError, index_folder
 from sonoseek.batch.job import ENDED, Job
-from sonoseek.batch.query import ask_files
-from sonoseek.batch.retention import let_go
+from sonoseek.batch.query import query_files
+from sonoseek.batch.retention import delete_expired_files
 from sonoseek.batch.store import JobStore
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
 from sonoseek.engine import SearchEngine
 
 log = logging.getLogger(__name__)
 ABANDONED = timedelta(days=1)
-"""A job that has received no file for longer is nobody's: it is stopped, and its files are taken off the disk."""
+"""A job that has received no file for longer is stopped, and its files are deleted."""
 PAUSE_S = 5.0
-"""Seconds after which a thread that met trouble, a full disk say, tries again."""
-SWEEP_S = 600.0
-"""Seconds between looks for abandoned jobs, and for files that have had their time."""
+"""Seconds after which the thread retries after an error such as a full disk."""
+CLEANUP_S = 600.0
+"""Seconds between two checks for abandoned jobs and expired files."""
 
 
 class BatchRunner:
-    """Works on a store's jobs, one at a time, in a thread of its own."""
+    """Runs a store's jobs, one at a time, in a thread of its own."""
 
     def __init__(
         self,
@@ -39,51 +39,52 @@ class BatchRunner:
         *,
         writable: bool = False,
         on_index: Callable[[], None] | None = None,
-        keep: timedelta = timedelta(0),
-        keep_bytes: int = 0,
+        retention: timedelta = timedelta(0),
+        retention_bytes: int = 0,
     ) -> None:
-        """Get ready; `start` begins.
+        """Prepare; `start` starts the thread.
 
         Args:
             store: of the jobs.
-            engine: that answers; its gallery is the one that index jobs write to.
+            engine: answers the queries; index jobs write to its gallery.
             writable: whether index jobs may run.
             on_index: called when one has changed the gallery.
-            keep: how long the files of a job stay after it has ended, so that its rows can be opened; zero: not at all.
-            keep_bytes: of all such files together, at most.
+            retention: how long the files of a job are kept after its end, so that its rows can be opened; zero: not at
+                all.
+            retention_bytes: of all such files together, at most.
         """
         self._store = store
         self._engine = engine
         self._writable = writable
         self._on_index = on_index
-        self._keep, self._keep_bytes = keep, keep_bytes
+        self._retention, self._retention_bytes = retention, retention_bytes
         self._wake = threading.Event()
         self._end = threading.Event()
-        self._troubled = False
+        self._failing = False
         self._thread = threading.Thread(target=self._work, name="sonoseek-batch", daemon=True)
 
     def start(self) -> None:
-        """Take up what a process that ended left, and whatever comes."""
-        self._take_up()
+        """Resume the jobs of a process that ended, and wait for new ones."""
+        self._resume()
         self._thread.start()
         self._wake.set()
 
     @property
     def alive(self) -> bool:
-        """Whether there is anybody to work on jobs."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     @property
-    def troubled(self) -> bool:
-        """Whether jobs wait because their list cannot be written, on a full disk say; tried again every few seconds."""
-        return self._troubled
+    def failing(self) -> bool:
+        """Whether jobs wait because their list cannot be written, such as on a full disk; retried every few seconds."""
+        return self._failing
 
     def submit(self, job_id: str) -> Job:
-        """All files are there: let the job wait for its turn.
+        """All files are there: queue the job.
 
         Raises:
             NotFoundError: no such job.
-            InvalidValueError: it is not receiving files any more; it has none; or it would write and must not.
+            InvalidValueError: it is not receiving; it has no files; or it would write to a read-only archive.
         """
         job = self._store.get(job_id)
         if job.state not in ("receiving", "waiting"):
@@ -97,11 +98,11 @@ class BatchRunner:
         return self._store.get(job_id)
 
     def wake(self) -> None:
-        """A job is waiting: look now, not in a second."""
+        """Check for waiting jobs now."""
         self._wake.set()
 
     def stop_job(self, job_id: str) -> Job:
-        """End a job where it is; what was finished is kept.
+        """Stop a job; what was finished is kept.
 
         Raises:
             NotFoundError: no such job.
@@ -110,49 +111,49 @@ class BatchRunner:
         if not job.ended:
             self._store.change(job_id, state="stopped", finished=datetime.now(UTC), unless=ENDED)
             if job.state != "running":
-                self._let_go()
+                self._delete_expired()
         return self._store.get(job_id)
 
     def close(self, *, timeout_s: float = 10.0) -> None:
-        """Finish the file at hand and end; the job goes on when a runner starts again."""
+        """Finish the present file and end; the job continues when a runner starts again."""
         self._end.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _work(self) -> None:
-        """Until the end, whatever happens: had it died of a full disk, every later job would wait for ever."""
-        swept = time.monotonic()
+        """Run until the end, whatever the error: a full disk must not end the thread."""
+        cleaned = time.monotonic()
         while not self._end.is_set():
             try:
-                if self._troubled:
-                    self._take_up()
-                    self._troubled = False
-                if time.monotonic() - swept > SWEEP_S:
-                    self._take_up()
-                    swept = time.monotonic()
+                if self._failing:
+                    self._resume()
+                    self._failing = False
+                if time.monotonic() - cleaned > CLEANUP_S:
+                    self._resume()
+                    cleaned = time.monotonic()
                 if (job := self._store.next_waiting()) is not None:
                     self._run(job)
                     continue
             except Exception:
-                log.exception("the batch thread met trouble and tries again in %g s", PAUSE_S)
-                self._troubled = True
+                log.exception("the batch thread failed and retries in %g s", PAUSE_S)
+                self._failing = True
                 self._end.wait(PAUSE_S)
                 continue
             self._wake.wait(timeout=1.0)
             self._wake.clear()
 
-    def _take_up(self) -> None:
-        """What nobody works on waits for its turn again; what nobody sends any more ends."""
+    def _resume(self) -> None:
+        """Queue interrupted jobs again; stop abandoned ones."""
         for job in self._store.list():
             if job.state == "running":
                 self._store.change(job.job_id, state="waiting", unless=ENDED)
             if job.state == "receiving" and datetime.now(UTC) - self._store.last_sent(job) > ABANDONED:
                 self.stop_job(job.job_id)
-        self._let_go()
+        self._delete_expired()
 
-    def _let_go(self) -> None:
-        let_go(self._store, keep=self._keep, most=self._keep_bytes)
+    def _delete_expired(self) -> None:
+        delete_expired_files(self._store, retention=self._retention, max_bytes=self._retention_bytes)
 
     def _run(self, job: Job) -> None:
         if not self._store.change(
@@ -160,36 +161,36 @@ class BatchRunner:
         ):
             return
         folder = self._store.files(job.job_id) if job.folder is None else Path(job.folder)
-        ended: dict[str, Any] = {}
+        end: dict[str, Any] = {}
         try:
-            summary = self._do(job, folder)
+            summary = self._run_job(job, folder)
             if not self._end.is_set():
-                ended = {"state": "done", "summary": summary}
+                end = {"state": "done", "summary": summary}
         except StoppedError:
             pass
-        except sqlite3.Error:  # the list of jobs cannot be written, so neither can an end of this one: try again later
+        except sqlite3.Error:  # the list of jobs cannot be written, so the end of this job cannot either: retry later
             raise
         except (SonoseekError, OSError) as error:
-            ended = {
+            end = {
                 "state": "failed",
-                "error": without_folder(str(error), folder, *self._places()) or type(error).__name__,
+                "error": without_folder(str(error), folder, *self._private_folders()) or type(error).__name__,
             }
         except Exception as error:
-            log.exception("a batch job broke")
-            told = f"unexpected {type(error).__name__}: {error}"
-            ended = {"state": "failed", "error": without_folder(told, folder, *self._places())}
-        if ended:
-            self._store.change(job.job_id, finished=datetime.now(UTC), unless=ENDED, **ended)
-        if self._over(job):
-            if not self._known(job):
-                remove_folder(self._store.files(job.job_id))  # of a file that was written while the job was deleted
-            self._let_go()
+            log.exception("a batch job failed")
+            text = f"unexpected {type(error).__name__}: {error}"
+            end = {"state": "failed", "error": without_folder(text, folder, *self._private_folders())}
+        if end:
+            self._store.change(job.job_id, finished=datetime.now(UTC), unless=ENDED, **end)
+        if self._has_ended(job):
+            if not self._exists(job):
+                remove_folder(self._store.files(job.job_id))  # a file may have been written while the job was deleted
+            self._delete_expired()
 
-    def _do(self, job: Job, folder: Path) -> Mapping[str, Any]:
+    def _run_job(self, job: Job, folder: Path) -> Mapping[str, Any]:
         if not folder.is_dir():
-            raise InvalidValueError("the folder is not there any more; begin the job anew.")
+            raise InvalidValueError("the folder is not there any more; create the job again.")
         if job.kind != "index":
-            return ask_files(self._store, job, self._engine, folder=folder, stopped=lambda: self._stopped(job))
+            return query_files(self._store, job, self._engine, folder=folder, stopped=lambda: self._stopped(job))
         if not self._writable or self._engine.gallery is None:
             raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
         try:
@@ -200,35 +201,37 @@ class BatchRunner:
                 gallery=self._engine.gallery.location,
                 folder=folder,
                 stopped=lambda: self._stopped(job),
-                taken=self._taken(job),
+                existing=self._existing(job),
             )
         finally:
             if self._on_index is not None:
                 self._on_index()
 
-    def _taken(self, job: Job) -> Collection[str]:
-        """Datasets of the archive that a job may not write; asked as it begins, for much may have come since."""
+    def _existing(self, job: Job) -> Collection[str]:
+        """Datasets of the archive that a job may not write; read when it starts."""
         gallery = self._engine.gallery
-        if gallery is None or job.started is not None or job.options.get("extend"):  # it goes on, or is meant to
+        if (
+            gallery is None or job.started is not None or job.options.get("extend")
+        ):  # it continues a build, or may extend
             return ()
         gallery.refresh()
         return gallery.info().by_dataset.keys()
 
-    def _places(self) -> tuple[Path, ...]:
-        """Folders that no error's sentence may name, besides a job's own."""
+    def _private_folders(self) -> tuple[Path, ...]:
+        """Folders that no error's text may name, besides a job's own."""
         location = "" if self._engine.gallery is None else self._engine.gallery.location
         return () if "://" in location else (Path(location).parent,)
 
     def _stopped(self, job: Job) -> bool:
-        return self._end.is_set() or self._over(job)
+        return self._end.is_set() or self._has_ended(job)
 
-    def _over(self, job: Job) -> bool:
-        """Whether nobody wants it any more: it has ended, or a person stopped it and then deleted it meanwhile."""
+    def _has_ended(self, job: Job) -> bool:
+        """Whether it has ended, or was deleted."""
         try:
             return self._store.get(job.job_id).ended
         except NotFoundError:
             return True
 
-    def _known(self, job: Job) -> bool:
-        """Whether it was not deleted meanwhile."""
+    def _exists(self, job: Job) -> bool:
+        """Whether it was not deleted."""
         return any(each.job_id == job.job_id for each in self._store.list())

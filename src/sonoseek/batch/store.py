@@ -1,4 +1,4 @@
-"""Jobs and their rows in one SQLite file: what a killed process had finished is there when the next one looks."""
+"""Jobs and their rows in one SQLite file: what a killed process had finished is there for the next one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIELDS = tuple(item.name for item in fields(Job))
 
 
 class JobStore:
-    """Jobs on disk. Safe for several threads; one process at a time looks after a folder."""
+    """Jobs on disk. Safe for several threads; one process at a time uses a folder."""
 
     def __init__(self, folder: Path | str) -> None:
         """Open or make the store.
@@ -75,11 +75,11 @@ class JobStore:
         folder: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Begin a job: "receiving" its files, or, where a folder on this machine is named, "waiting".
+        """Create a job: "receiving" its files, or, where a folder on this machine is given, "waiting".
 
         Raises:
             InvalidValueError: no such kind; an unprintable or overlong title; a negative total; an index job whose
-                dataset another one is about to write, unless its options say `extend`.
+                dataset an unfinished job writes, unless its options have `extend`.
         """
         checked = check_kind(kind)
         if not title.strip() or len(title) > 200 or not title.isprintable():
@@ -97,10 +97,10 @@ class JobStore:
             created=datetime.now(UTC),
         )
         with self._writing() as connection:
-            if job.kind == "index" and not job.options.get("extend") and self._is_begun(job.title):
+            if job.kind == "index" and not job.options.get("extend") and self._is_being_written(job.title):
                 raise InvalidValueError(
                     f"a job that puts a dataset called {job.title!r} into the archive has not ended yet, and its cases "
-                    "would be pushed out by cases of the same name; choose another name, or stop it, or say extend."
+                    "would be replaced by cases of the same name; choose another name, or stop it, or set extend."
                 )
             connection.execute(
                 f"INSERT INTO jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})",  # noqa: S608  # ours
@@ -109,33 +109,33 @@ class JobStore:
         return job
 
     def get(self, job_id: str) -> Job:
-        """A job as it stands.
+        """A job with its progress.
 
         Raises:
             NotFoundError: no such job.
         """
         with self._lock:
-            found = self._connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        if found is None:
+            row = self._connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        if row is None:
             raise NotFoundError(f"there is no job {job_id[:40]!r}; it may have been deleted. List the jobs.")
-        return _job(found)
+        return _job(row)
 
     def list(self) -> tuple[Job, ...]:
         """Every job, the newest first."""
         with self._lock:
-            found = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
-        return tuple(_job(row) for row in found)
+            rows = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
+        return tuple(_job(row) for row in rows)
 
     def next_waiting(self) -> Job | None:
-        """The job whose turn it is: of those that wait, the one that was begun first."""
+        """The waiting job that was created first."""
         with self._lock:
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT * FROM jobs WHERE state = 'waiting' ORDER BY created, rowid LIMIT 1"
             ).fetchone()
-        return None if found is None else _job(found)
+        return None if row is None else _job(row)
 
     def change(self, job_id: str, *, unless: Sequence[JobState] = (), **values: Any) -> bool:
-        """Set fields of a job, unless it is in one of these states; says whether it was done."""
+        """Set fields of a job, unless it is in one of these states; returns whether they were set."""
         names = ", ".join(f"{name} = ?" for name in values)
         barred = ", ".join("?" * len(unless))
         with self._writing() as connection:
@@ -145,8 +145,8 @@ class JobStore:
             )
             return changed.rowcount > 0
 
-    def keep(self, job_id: str, name: str, *, outcome: Mapping[str, Any], refused: str | None = None) -> bool:
-        """Write one file's row and count it, in one step; False when it has one already, or the job was deleted."""
+    def add_row(self, job_id: str, name: str, *, outcome: Mapping[str, Any], refused: str | None = None) -> bool:
+        """Write one file's row and count it, atomically; False where it has one already, or the job was deleted."""
         with self._writing() as connection:
             written = connection.execute(
                 """INSERT OR IGNORE INTO rows
@@ -165,10 +165,10 @@ class JobStore:
     def rows(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> tuple[Row, ...]:
         """Rows with a number above `after`, in order, at most `limit`."""
         with self._lock:
-            found = self._connection.execute(
+            rows = self._connection.execute(
                 "SELECT * FROM rows WHERE job_id = ? AND number > ? ORDER BY number LIMIT ?", (job_id, after, limit)
             ).fetchall()
-        return tuple(map(_row, found))
+        return tuple(map(_row, rows))
 
     def rows_by_malignancy(
         self, job_id: str, *, skip: int = 0, limit: int = 1_000, refused_only: bool = False
@@ -184,14 +184,14 @@ class JobStore:
             refused_only: of refused files alone.
         """
         with self._lock:
-            found = self._connection.execute(
+            rows = self._connection.execute(
                 f"""SELECT * FROM rows WHERE job_id = ? {"AND refused IS NOT NULL" if refused_only else ""}
                 ORDER BY refused IS NOT NULL, coalesce(json_extract(outcome, '$.out_of_distribution'), 0),
                     json_extract(outcome, '$.probabilities.malignant') DESC, number
                 LIMIT ? OFFSET ?""",  # noqa: S608  # our own words
                 (job_id, limit, skip),
             ).fetchall()
-        return tuple(map(_row, found))
+        return tuple(map(_row, rows))
 
     def row(self, job_id: str, number: int) -> Row:
         """One row by its number.
@@ -201,33 +201,33 @@ class JobStore:
         """
         self.get(job_id)
         with self._lock:
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT * FROM rows WHERE job_id = ? AND number = ?", (job_id, number)
             ).fetchone()
-        if found is None:
+        if row is None:
             raise NotFoundError(f"job {job_id!r} has no row {number}; its rows are counted from 1. List them.")
-        return _row(found)
+        return _row(row)
 
     def every_row(self, job_id: str) -> Iterator[Row]:
         """All rows, in order, a thousand at a time."""
         last = 0
-        while found := self.rows(job_id, after=last):
-            yield from found
-            last = found[-1].number
+        while page := self.rows(job_id, after=last):
+            yield from page
+            last = page[-1].number
 
     def files(self, job_id: str) -> Path:
         """Folder of a job's own files; it need not be there."""
         return self.folder / "files" / job_id
 
     def source(self, job: Job, name: str) -> Path | None:
-        """Where the file of a row lies: among the job's own, or in the folder on this machine that it worked on.
+        """Path of a row's file: among the job's own files, or in the folder on this machine that it was run on.
 
         Args:
             job: the job.
-            name: as the row has it.
+            name: of the row.
 
         Returns:
-            Its path; None: it is not there any more, or it is a link that leads out of the folder.
+            Its path; None: it is not there any more, or it is a link out of the folder.
         """
         root = self.files(job.job_id) if job.folder is None else Path(job.folder)
         path = root / name
@@ -238,17 +238,17 @@ class JobStore:
         return (self.files(job.job_id) if job.folder is None else Path(job.folder)).is_dir()
 
     def last_sent(self, job: Job) -> datetime:
-        """When a file of a job was last begun to be sent, UTC; without files, when the job was begun."""
+        """When the last upload of a file of a job began, UTC; without files, when the job was created."""
         try:
             return datetime.fromtimestamp(self.files(job.job_id).stat().st_mtime, UTC)
         except FileNotFoundError:
             return job.created
 
-    def place(self, job_id: str, name: str) -> Path:
-        """Where a file of this name belongs, its folder made.
+    def make_path(self, job_id: str, name: str) -> Path:
+        """Path for a file of this name; its folder is made.
 
         Raises:
-            InvalidValueError: a name that is not let in; a file where a folder of this name is, or the other way.
+            InvalidValueError: a name that is not accepted; a file where a folder of this name is, or the reverse.
         """
         path = self.files(job_id) / safe_name(name)
         try:
@@ -263,7 +263,7 @@ class JobStore:
         return path
 
     def delete(self, job_id: str) -> None:
-        """Forget a job, its rows and its files.
+        """Delete a job, its rows and its files.
 
         Raises:
             NotFoundError: no such job.
@@ -276,17 +276,17 @@ class JobStore:
         remove_folder(self.files(job_id))
 
     def close(self) -> None:
-        """Let go of the file. Closing twice is fine."""
+        """Close the file. Closing twice is fine."""
         with self._lock:
             self._connection.close()
 
-    def _is_begun(self, title: str) -> bool:
+    def _is_being_written(self, title: str) -> bool:
         ended = ", ".join("?" * len(ENDED))
-        found = self._connection.execute(
+        unfinished = self._connection.execute(
             f"SELECT 1 FROM jobs WHERE kind = 'index' AND title = ? AND state NOT IN ({ended})",  # noqa: S608  # ours
             (title, *ENDED),
         )
-        return found.fetchone() is not None
+        return unfinished.fetchone() is not None
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -294,9 +294,9 @@ class JobStore:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
-                self._connection.execute("COMMIT")  # a full disk may be met as late as here
+                self._connection.execute("COMMIT")  # a full disk may show as late as here
             except BaseException:
-                if self._connection.in_transaction:  # SQLite has ended it itself after some errors
+                if self._connection.in_transaction:  # after some errors SQLite has ended it itself
                     self._connection.execute("ROLLBACK")
                 raise
 

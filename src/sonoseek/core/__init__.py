@@ -37,6 +37,7 @@ from sonoseek.core.results import (
     View,
 )
 from sonoseek.core.scan import Scan
+from sonoseek.core.search_options import SearchKeywords, SearchOptions
 from sonoseek.core.settings import Settings
 from sonoseek.core.upsampling import Upsampling
 
@@ -64,6 +65,8 @@ __all__ = [
     "View",
     "Report",
     "DISCLAIMER",
+    "SearchOptions",
+    "SearchKeywords",
     "Settings",
     "LazyTable",
     "require_extra",

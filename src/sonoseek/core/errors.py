@@ -1,11 +1,27 @@
-"""The errors of sonoseek. Each is a `SonoseekError` and also the builtin a caller would expect.
+"""The errors of sonoseek, `ss.errors`. Each is a `SonoseekError` and also the builtin error a caller would expect.
 
-A message says three things: the value that was met, the rule it breaks, and the remedy.
+    SonoseekError                      Exception
+    ├── InvalidValueError              ValueError       an argument breaks a rule of the interface
+    ├── NotFoundError                  LookupError      no such name, id or path
+    ├── MissingExtraError              ImportError      an optional dependency is not installed
+    ├── ScanReadError                  ValueError       a file cannot be read as a scan
+    │   └── ScanTooLargeError          ValueError       a file exceeds the limits of `Settings`
+    ├── DatasetError                   ValueError       a dataset does not have its published layout
+    ├── SplitError                     ValueError       a split would separate a group, or cannot be made
+    ├── ResultsError                   ValueError       files of results are incomplete or contradict each other
+    ├── TrainingError                  RuntimeError     a training run diverged, or its processes disagree
+    ├── BundleError                    ValueError       a bundle is incomplete, damaged or of an unknown version
+    ├── BundleMismatchError            ValueError       another bundle filled the gallery
+    ├── GalleryError                   RuntimeError     a gallery is damaged, of another schema, or used wrongly
+    ├── WhereError                     ValueError       a `where` filter does not parse
+    └── TemporaryError                 ConnectionError  a locked gallery, a silent server: try again
+
+Each message gives the value, the rule that it breaks, and the remedy.
 """
 
 
 class SonoseekError(Exception):
-    """Base of every error that sonoseek raises on purpose."""
+    """Base class of every error that sonoseek raises on purpose."""
 
 
 class InvalidValueError(SonoseekError, ValueError):
@@ -13,7 +29,7 @@ class InvalidValueError(SonoseekError, ValueError):
 
 
 class NotFoundError(SonoseekError, LookupError):
-    """A name, an id or a path that is not there."""
+    """There is no such name, id or path."""
 
 
 class MissingExtraError(SonoseekError, ImportError):
@@ -21,7 +37,7 @@ class MissingExtraError(SonoseekError, ImportError):
 
     @classmethod
     def for_package(cls, *packages: str, extra: str) -> "MissingExtraError":
-        """Say which extra brings `packages`."""
+        """Name the extra that installs `packages`."""
         named = ", ".join(map(repr, packages))
         one = len(packages) == 1
         return cls(
@@ -32,44 +48,44 @@ class MissingExtraError(SonoseekError, ImportError):
 
 
 class ScanReadError(SonoseekError, ValueError):
-    """A file that cannot be read as a scan: truncated, not an image, empty, a directory, unsupported."""
+    """A file cannot be read as a scan: it is truncated, not an image, empty, a directory or unsupported."""
 
 
 class ScanTooLargeError(ScanReadError):
-    """A file that is, or claims to be, larger than the limits in `Settings`."""
+    """A file, or the image that its header announces, is larger than the limits in `Settings`."""
 
 
 class DatasetError(SonoseekError, ValueError):
-    """A dataset folder that does not have the layout its source publishes."""
+    """A dataset folder does not have the layout that its source publishes."""
 
 
 class SplitError(SonoseekError, ValueError):
-    """A split that would part a group, or cannot be made."""
+    """A split would separate the scans of one group, or cannot be made."""
 
 
 class ResultsError(SonoseekError, ValueError):
-    """Files of an evaluation's results that are incomplete, damaged or contradict each other."""
+    """Files of an evaluation's results are incomplete, damaged or contradict each other."""
 
 
 class TrainingError(SonoseekError, RuntimeError):
-    """A training run that went wrong on the way: its loss diverged, or its processes hold different weights."""
+    """A training run failed: its loss diverged, or its processes hold different weights."""
 
 
 class BundleError(SonoseekError, ValueError):
-    """A bundle that is incomplete, damaged or of an unknown version."""
+    """A bundle is incomplete, damaged or of an unknown version."""
 
 
 class BundleMismatchError(SonoseekError, ValueError):
-    """A gallery filled by another bundle than the one that asks."""
+    """The gallery was filled by another bundle than the one in use."""
 
 
 class GalleryError(SonoseekError, RuntimeError):
-    """A gallery file that is damaged, of another schema, or used wrongly."""
+    """A gallery is damaged, of another schema version, or used wrongly."""
 
 
 class WhereError(SonoseekError, ValueError):
-    """A `where` filter that does not parse or names an unknown column."""
+    """A `where` filter does not parse or names an unknown column."""
 
 
 class TemporaryError(SonoseekError, ConnectionError):
-    """Trouble that may pass: a locked gallery, a server that does not answer. Trying again is sensible."""
+    """A temporary failure: a locked gallery, or a server that does not answer. The same call may succeed later."""

@@ -4,12 +4,12 @@ from sonoseek.encoder.archive_calibration import ArchiveCalibration, calibrated
 from sonoseek.encoder.bundle import bundle_folder, is_bundle, load_bundle, shipped_bundle
 from sonoseek.encoder.canvas_input import PADDING, to_input
 from sonoseek.encoder.ensemble_encoder import EnsembleEncoder, open_encoder, typical_norm
-from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import NO_MARK, Encoder, Encoding, OnnxEncoder, encode_scan, encode_scans
 from sonoseek.encoder.ood import ood_score
-from sonoseek.encoder.packed import KeptEvidence, evidence_problem, pack_evidence, unpack_evidence
+from sonoseek.encoder.packed import StoredEvidence, evidence_problem, pack_evidence, unpack_evidence
 from sonoseek.encoder.prediction import predict
 from sonoseek.encoder.seen import SeenScan, TrainingScans
-from sonoseek.encoder.values import Bundle, Member, Novelty
+from sonoseek.encoder.values import Bundle, Member, OODModel
 from sonoseek.encoder.write_ensemble import write_ensemble
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "ArchiveCalibration",
     "calibrated",
     "Member",
-    "Novelty",
+    "OODModel",
     "SeenScan",
     "TrainingScans",
     "load_bundle",
@@ -27,6 +27,8 @@ __all__ = [
     "Encoder",
     "Encoding",
     "OnnxEncoder",
+    "encode_scan",
+    "encode_scans",
     "EnsembleEncoder",
     "open_encoder",
     "typical_norm",
@@ -35,7 +37,7 @@ __all__ = [
     "pack_evidence",
     "unpack_evidence",
     "evidence_problem",
-    "KeptEvidence",
+    "StoredEvidence",
     "PADDING",
     "NO_MARK",
     "predict",

@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, Scan
 from sonoseek.encoder.bundle import load_bundle
-from sonoseek.encoder.canvas_input import to_input
-from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder, encode_scan
 from sonoseek.encoder.values import Bundle
-from sonoseek.preprocessing import preprocess
 
 
-class EnsembleEncoder:
+class EnsembleEncoder(Encoder):
     """The members' networks, one after the other. Safe for several threads at once."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
@@ -34,11 +32,11 @@ class EnsembleEncoder:
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle that speaks for all."""
+        """The bundle that joins the members."""
         return self._bundle
 
     def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
-        """Run the networks and join what they say.
+        """Run the networks and join their outputs.
 
         A member with fewer cells has each of them repeated, which leaves its mean as it is.
 
@@ -49,35 +47,35 @@ class EnsembleEncoder:
         Raises:
             InvalidValueError: another type, shape or range, or not finite; marks where no member reads them.
         """
-        rows, columns = self._bundle.cells
-        embeddings, evidences, withins = [], [], []
-        some_read = self._bundle.reads_marks
+        rows, columns = self._bundle.grid
+        embeddings, evidences, weights = [], [], []
+        any_reads_marks = self._bundle.reads_marks
         for encoder, member in zip(self._encoders, self._bundle.members, strict=True):
-            said, scale, (own_rows, own_columns) = (
-                encoder.encode(canvases, marks=None if some_read and not encoder.bundle.reads_marks else marks),
+            output, scale, (own_rows, own_columns) = (
+                encoder.encode(canvases, marks=None if any_reads_marks and not encoder.bundle.reads_marks else marks),
                 np.float32(member.scale),
-                encoder.bundle.cells,
+                encoder.bundle.grid,
             )
-            embeddings.append(said.embedding * scale)
-            evidence = said.evidence * scale
+            embeddings.append(output.embedding * scale)
+            evidence = output.evidence * scale
             evidences.append(evidence.repeat(rows // own_rows, axis=2).repeat(columns // own_columns, axis=3))
-            withins.append(_on_common_cells(said.within, self._bundle))
+            weights.append(_on_common_grid(output.spatial_weights, self._bundle))
         embedding = np.concatenate(embeddings, axis=1)
         return Encoding(
             logits=embedding @ self._bundle.head_weight.T + self._bundle.head_bias,
             embedding=embedding,
             evidence=np.concatenate(evidences, axis=1),
-            within=np.mean(withins, axis=0, dtype=np.float32),
+            spatial_weights=np.mean(weights, axis=0, dtype=np.float32),
         )
 
 
-def _on_common_cells(within: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
-    """A member's `within` on the ensemble's fine cells, of mean 1, so that every member has the same say."""
-    fine_rows, fine_columns = joint.fine_cells
-    _, own_rows, own_columns = within.shape
-    if own_rows > fine_rows or own_columns > fine_columns:  # too many to join: the ensemble tells nothing apart
-        return np.ones((len(within), fine_rows, fine_columns), np.float32)
-    finer = within.repeat(fine_rows // own_rows, axis=1).repeat(fine_columns // own_columns, axis=2)
+def _on_common_grid(weights: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
+    """A member's spatial weights on the ensemble's fine grid, of mean 1, so that every member counts the same."""
+    fine_rows, fine_columns = joint.fine_grid
+    _, own_rows, own_columns = weights.shape
+    if own_rows > fine_rows or own_columns > fine_columns:  # too many to join: the ensemble has no spatial weights
+        return np.ones((len(weights), fine_rows, fine_columns), np.float32)
+    finer = weights.repeat(fine_rows // own_rows, axis=1).repeat(fine_columns // own_columns, axis=2)
     finer = finer / np.maximum(finer.mean(axis=(1, 2), keepdims=True), np.float32(1e-9))
     return np.asarray(finer, np.float32)
 
@@ -106,11 +104,7 @@ def typical_norm(encoder: Encoder, scans: Sequence[Scan]) -> float:
     Raises:
         InvalidValueError: no scan, or no embedding with a direction.
     """
-    recipe = encoder.bundle.recipe
-    norms = [
-        float(np.linalg.norm(encoder.encode(to_input(preprocess(scan, recipe))[np.newaxis]).embedding))
-        for scan in scans
-    ]
+    norms = [float(np.linalg.norm(encode_scan(encoder, scan)[1].embedding)) for scan in scans]
     norm = float(np.median(norms)) if norms else 0.0
     if not norm > 0:
         raise InvalidValueError(

@@ -14,23 +14,37 @@ from sonoseek.encoder.perceptual_hash import BYTES
 from sonoseek.encoder.perceptual_hash import FORMAT as HASH_FORMAT
 from sonoseek.encoder.seen import DIGEST
 
-FORMAT = 1
-"""Version of the layout. A reader refuses every other."""
+FORMAT = 2
+"""Version of the layout. Format 1 is read too; a reader refuses every other."""
+RECIPE_KEYS = {"cleaning": "preprocessing"}
+"""Keys of a training recipe, old name → name."""
+FORMAT_1_KEYS: Mapping[tuple[str, ...], Mapping[str, str]] = {
+    (): {
+        "cleaning": "preprocessing",
+        "same_scan": "duplicate_threshold",
+        "cells": "grid",
+        "fine_cells": "fine_grid",
+        "novelty": "ood",
+    },
+    ("ood",): {"centre": "mean", "directions": "components", "rest": "residual_variance", "scans": "counts"},
+    ("training", "recipe"): RECIPE_KEYS,
+}
+"""Where a key of format 1 has another name in format 2: table → old name → name. Values are the same in both."""
 
 
-class NoveltyPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The key "novelty": fields as in `values.Novelty`, arrays as base64 of little-endian float32, row by row.
+class OODPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The key "ood": fields as in `values.OODModel`, arrays as base64 of little-endian float32, row by row.
 
-    `scans` says how many were fitted on: "training", "validation".
+    `counts` gives the scans that were fitted on: "training", "validation".
     """
 
-    centre: bytes
-    directions: bytes
+    mean: bytes
+    components: bytes
     variances: list[float]
-    rest: float
+    residual_variance: float
     threshold: float
     level: float
-    scans: dict[str, int]
+    counts: dict[str, int]
 
 
 class TrainingScansPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,8 +70,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         classes: in the order of the logits, and of `PATHOLOGIES`.
         preprocessing: the preprocessing recipe that the network was trained behind.
         embedding_dim: D.
-        cells: (h, w) of the evidence map.
-        fine_cells: of the output `within`, whole multiples of `cells`; bundles without that output do not say.
+        grid: (h, w) of the evidence map.
+        fine_grid: (f·h, g·w) of the spatial weights, whole multiples of `grid`; None where the network has none.
         head_weight: (C, D), exact float32. head_bias: (C,).
         temperature: the logits are divided by it before the softmax.
         abstain_below: largest probability under which no label is given.
@@ -65,12 +79,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         operating_points: name → threshold and what it was measured to give.
         training: data names, counts, content hash, protocol, figures, origin of the start weights.
         licences: of the bundle and of what it was made from.
-        novelty: what tells scans unlike those of the training; bundles of earlier versions have none.
-        duplicate_threshold: cosine from which on two scans are likely one; earlier versions do not say.
-        training_scans: sha256 and perceptual hashes of every scan that was learnt from; bundles without it cannot tell
-            whether a scan was among them.
-        class_bias: of each class, added to logits / temperature before the softmax; others do not say: none.
-        reads_marks: whether the network takes a reader's mark of the lesion as a second input; others do not say.
+        ood: the out-of-distribution model; None: out-of-distribution scans are not recognised.
+        duplicate_threshold: cosine from which on two scans are near-duplicates; None: `values.DUPLICATE_THRESHOLD`.
+        training_scans: sha256 and perceptual hashes of every training scan; None: whether a scan was among them is
+            not known.
+        class_bias: of each class, added to logits / temperature before the softmax; empty: zeros.
+        reads_marks: whether the network takes a reader's mark of the lesion as a second input.
     """
 
     format: int
@@ -81,7 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     classes: list[str]
     preprocessing: dict[str, Any]
     embedding_dim: int
-    cells: tuple[int, int]
+    grid: tuple[int, int]
     head_weight: list[list[float]]
     head_bias: list[float]
     temperature: float
@@ -90,9 +104,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     operating_points: dict[str, dict[str, float]]
     training: dict[str, Any]
     licences: dict[str, str]
-    novelty: NoveltyPart | None = None
+    ood: OODPart | None = None
     duplicate_threshold: float | None = None
-    fine_cells: tuple[int, int] | None = None
+    fine_grid: tuple[int, int] | None = None
     training_scans: TrainingScansPart | None = None
     reads_marks: bool = False
     class_bias: list[float] = []
@@ -115,11 +129,11 @@ def check_format(content: bytes, wanted: int, *, where: str, remedy: str) -> Non
         BundleError: another format.
         msgspec.DecodeError: no such JSON.
     """
-    found = msgspec.json.decode(content, type=_FormatOnly).format
-    if found != wanted:
+    stored_format = msgspec.json.decode(content, type=_FormatOnly).format
+    if stored_format != wanted:
         raise BundleError(
-            f"{where} has format {found}; this sonoseek reads format {wanted}. "
-            f"{'Update sonoseek' if found > wanted else remedy}."
+            f"{where} has format {stored_format}; this sonoseek reads format {wanted}. "
+            f"{'Update sonoseek' if stored_format > wanted else remedy}."
         )
 
 
@@ -158,7 +172,7 @@ def calibration_faults(
 
 
 def decode_manifest(content: bytes, *, where: str) -> Manifest:
-    """Read and check `bundle.json`.
+    """Read and check `bundle.json`, of this format or of format 1.
 
     Args:
         content: of the file.
@@ -168,13 +182,43 @@ def decode_manifest(content: bytes, *, where: str) -> Manifest:
         BundleError: not JSON, another format, a key missing or unknown, numbers that contradict each other.
     """
     try:
-        check_format(content, FORMAT, where=where, remedy="Export the bundle again")
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.convert(manifest_dict(content, where=where), Manifest)
     except msgspec.DecodeError as error:
         raise BundleError(f"{where} does not read as a bundle: {error}. Export or copy the bundle again.") from error
     for wrong in _contradictions(manifest):
         raise BundleError(f"{where}: {wrong}. Export the bundle again.")
     return manifest
+
+
+def manifest_dict(content: bytes, *, where: str) -> dict[str, Any]:
+    """The keys and values of `bundle.json`, under the names of this format.
+
+    Args:
+        content: of the file, of this format or of format 1.
+        where: the path, for messages.
+
+    Raises:
+        BundleError: another format.
+        msgspec.DecodeError: no such JSON.
+    """
+    manifest: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
+    if manifest.get("format") == 1:
+        for path, names in FORMAT_1_KEYS.items():
+            table: Any = manifest
+            for key in path:
+                table = table.get(key) if isinstance(table, dict) else None
+            if isinstance(table, dict):
+                renamed = renamed_keys(table, names)
+                table.clear()
+                table.update(renamed)
+        return {**manifest, "format": FORMAT}
+    check_format(content, FORMAT, where=where, remedy="Export the bundle again")
+    return manifest
+
+
+def renamed_keys(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of `table` in its order, with the keys in `names` under their new names."""
+    return {names.get(key, key): value for key, value in table.items()}
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
@@ -195,14 +239,14 @@ def _contradictions(manifest: Manifest) -> list[str]:
             f"head_bias has {len(manifest.head_bias)} numbers, not {len(classes)}",
         ),
         (
-            manifest.fine_cells is None
+            manifest.fine_grid is None
             or all(
                 cells > 0 and fine > 0 and fine % cells == 0
-                for fine, cells in zip(manifest.fine_cells, manifest.cells, strict=True)
+                for fine, cells in zip(manifest.fine_grid, manifest.grid, strict=True)
             ),
-            f"fine_cells are {manifest.fine_cells}; they must be whole multiples of the cells {manifest.cells}",
+            f"fine_grid is {manifest.fine_grid}; it must be a whole multiple of the grid {manifest.grid}",
         ),
-        (dim > 0 and min(manifest.cells) > 0, f"embedding_dim {dim} and cells {manifest.cells} must be positive"),
+        (dim > 0 and min(manifest.grid) > 0, f"embedding_dim {dim} and grid {manifest.grid} must be positive"),
         (
             len(manifest.class_bias) in (0, len(classes))
             and all(math.isfinite(each) and abs(each) <= MOST_BIAS for each in manifest.class_bias),
@@ -221,7 +265,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
             conformal=manifest.conformal,
             operating_points=manifest.operating_points,
         ),
-        *([] if manifest.novelty is None else _novelty_faults(manifest.novelty, dim=dim)),
+        *([] if manifest.ood is None else _ood_faults(manifest.ood, dim=dim)),
         *([] if manifest.training_scans is None else _training_scans_faults(manifest.training_scans)),
     ]
 
@@ -249,24 +293,24 @@ def _training_scans_faults(part: TrainingScansPart) -> list[str]:
     return [message for holds, message in checks if not holds]
 
 
-def _novelty_faults(part: NoveltyPart, *, dim: int) -> list[str]:
+def _ood_faults(part: OODPart, *, dim: int) -> list[str]:
     """What no honest fit gives."""
     count = len(part.variances)
     checks = (
-        (len(part.centre) == 4 * dim, f"novelty: centre has {len(part.centre)} bytes, not 4 × {dim}"),
+        (len(part.mean) == 4 * dim, f"ood: mean has {len(part.mean)} bytes, not 4 × {dim}"),
         (
-            0 < count <= dim and len(part.directions) == 4 * count * dim,
-            f"novelty: directions have {len(part.directions)} bytes for {count} variances, not 4 × {count} × {dim}",
+            0 < count <= dim and len(part.components) == 4 * count * dim,
+            f"ood: components have {len(part.components)} bytes for {count} variances, not 4 × {count} × {dim}",
         ),
         (
-            (len(part.centre) + len(part.directions)) % 4 == 0
-            and bool(np.isfinite(np.frombuffer(part.centre + part.directions, "<f4")).all()),
-            "novelty: centre and directions must be finite float32 numbers",
+            (len(part.mean) + len(part.components)) % 4 == 0
+            and bool(np.isfinite(np.frombuffer(part.mean + part.components, "<f4")).all()),
+            "ood: mean and components must be finite float32 numbers",
         ),
         (
-            all(math.isfinite(each) and each > 0 for each in (*part.variances, part.rest, part.threshold)),
-            "novelty: variances, rest and threshold must be positive",
+            all(math.isfinite(each) and each > 0 for each in (*part.variances, part.residual_variance, part.threshold)),
+            "ood: variances, residual_variance and threshold must be positive",
         ),
-        (0 < part.level <= 1, f"novelty: level is {part.level}; it must lie in 0 … 1"),
+        (0 < part.level <= 1, f"ood: level is {part.level}; it must lie in 0 … 1"),
     )
     return [message for holds, message in checks if not holds]

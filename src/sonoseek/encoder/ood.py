@@ -1,8 +1,9 @@
-"""Is a scan like those that the network was trained on? Said from its embedding alone.
+"""The out-of-distribution score of a scan, from its embedding alone.
 
 The score is the Mahalanobis distance to one Gaussian over the training scans' embeddings, each brought to length 1. One
-Gaussian tells strangers apart better than nearest neighbours or prototypes do, and a Gaussian per class no better
-(`docs/results/strangers.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its noise.
+Gaussian detects out-of-distribution scans better than nearest neighbours or prototypes do, and a Gaussian per class no
+better (`docs/results/out-of-distribution.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its
+noise.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError
-from sonoseek.encoder.values import Bundle, Novelty
+from sonoseek.encoder.values import Bundle, OODModel
 
 FARTHEST = 1000.0
-"""What a scan without any evidence gets: its embedding has no direction, and is like nothing."""
+"""What a scan without any evidence gets: its embedding has no direction, and is like no training scan."""
 
 
-def distances(novelty: Novelty, embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+def distances(model: OODModel, embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
     """Mahalanobis distances to the training scans.
 
     Args:
-        novelty: of a bundle.
+        model: of a bundle.
         embeddings: (N, D), not normalised, finite.
 
     Returns:
@@ -29,25 +30,25 @@ def distances(novelty: Novelty, embeddings: NDArray[np.floating]) -> NDArray[np.
     """
     values = np.asarray(embeddings, np.float64)
     lengths = np.linalg.norm(values, axis=1)
-    away = values / np.where(lengths > 0, lengths, 1)[:, None] - novelty.centre
-    along = away @ novelty.directions.astype(np.float64).T
+    away = values / np.where(lengths > 0, lengths, 1)[:, None] - model.mean
+    along = away @ model.components.astype(np.float64).T
     beside = np.maximum((away**2).sum(1) - (along**2).sum(1), 0)
-    squared = (along**2 / novelty.variances).sum(1) + beside / novelty.rest
+    squared = (along**2 / model.variances).sum(1) + beside / model.residual_variance
     result: NDArray[np.float64] = np.where(lengths > 0, np.sqrt(squared), np.inf)
     return result
 
 
 def ood_score(bundle: Bundle, embedding: NDArray[np.floating]) -> float | None:
-    """How far a scan lies from those that the bundle was trained on, in units of the border between like and unlike.
+    """How far a scan lies from those that the bundle was trained on, in units of the threshold.
 
-    For an ensemble: the mean over the members that can say.
+    For an ensemble: the mean over the members with an out-of-distribution model.
 
     Args:
         bundle: that made the embedding.
         embedding: (D,), not normalised, as in `Encoding`.
 
     Returns:
-        0 … `FARTHEST`; above 1: unlike anything the network was trained on. None: the bundle cannot say.
+        0 … `FARTHEST`; above 1: out-of-distribution. None: the bundle has no such model.
 
     Raises:
         InvalidValueError: another shape, or not finite.
@@ -58,8 +59,8 @@ def ood_score(bundle: Bundle, embedding: NDArray[np.floating]) -> float | None:
             f"the embedding is {values.dtype} {values.shape}; bundle {bundle.bundle_id!r} gives "
             f"({bundle.embedding_dim},) finite numbers. Pass one row of Encoding.embedding."
         )
-    if bundle.novelty is not None:
-        score = float(distances(bundle.novelty, values[np.newaxis])[0]) / bundle.novelty.threshold
+    if bundle.ood is not None:
+        score = float(distances(bundle.ood, values[np.newaxis])[0]) / bundle.ood.threshold
         return min(score, FARTHEST)
     scores, start = [], 0
     for member in bundle.members:

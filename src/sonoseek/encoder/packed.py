@@ -1,6 +1,6 @@
-"""A scan's evidence in some 15 kB: what a gallery keeps so that a match can be explained on its own pixels.
+"""A scan's evidence in some 15 kB: what a gallery stores so that a match can be explained on its own pixels.
 
-The network need not look at a match again, and its file need not be at hand: what it said is kept in eight bits per
+The network need not look at a match again, and its file need not be at hand: its evidence is stored in eight bits per
 number. The mean of what comes back is set to the embedding that the gallery serves, so a pair map still sums to the
 served cosine, exactly; its cells are right to about half a percent of the largest number in them.
 """
@@ -36,30 +36,32 @@ class _Pack(msgspec.Struct, frozen=True, array_like=True):
     canvas_size: int
     scale: bytes
     evidence: bytes
-    within: bytes
+    spatial_weights: bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KeptEvidence:
-    """What the network said of a scan, as `Encoding` has it, and the scan's way to the canvas.
+class StoredEvidence:
+    """The evidence of a scan, as in `Encoding`, and the mapping from scan to canvas.
 
     Attributes:
         evidence: float32 (D, h, w); its mean over cells is the embedding it was unpacked with.
-        within: float32 (f·h, g·w), 0 … 1: in proportion to what was packed.
+        spatial_weights: float32 (f·h, g·w), 0 … 1: in proportion to what was packed.
         mapping: of the scan.
     """
 
     evidence: NDArray[np.float32]
-    within: NDArray[np.float32]
+    spatial_weights: NDArray[np.float32]
     mapping: CanvasMapping
 
 
-def pack_evidence(evidence: NDArray[np.float32], within: NDArray[np.float32], *, mapping: CanvasMapping) -> bytes:
+def pack_evidence(
+    evidence: NDArray[np.float32], spatial_weights: NDArray[np.float32], *, mapping: CanvasMapping
+) -> bytes:
     """Pack one scan's evidence.
 
     Args:
         evidence: float32 (D, h, w), of `Encoding`.
-        within: float32 (f·h, g·w), of the same encoding.
+        spatial_weights: float32 (f·h, g·w), of the same encoding.
         mapping: of the preprocessed scan.
 
     Raises:
@@ -72,28 +74,28 @@ def pack_evidence(evidence: NDArray[np.float32], within: NDArray[np.float32], *,
         raise InvalidValueError("the evidence holds NaN or infinity; a bundle gives finite numbers. Export it again.")
     scale = largest / np.float32(127)
     bits = np.rint(flat / np.where(scale > 0, scale, np.float32(1))).astype(np.int8)
-    most = float(within.max(initial=0.0))
-    shares = np.rint(np.sqrt(within / np.float32(most or 1.0)) * 255).astype(
+    most = float(spatial_weights.max(initial=0.0))
+    shares = np.rint(np.sqrt(spatial_weights / np.float32(most or 1.0)) * 255).astype(
         np.uint8
     )  # the root keeps small shares apart
     crop = mapping.crop
     pack = _Pack(
         version=VERSION,
         shape=(depth, rows, columns),
-        fine=(within.shape[0], within.shape[1]),
+        fine=(spatial_weights.shape[0], spatial_weights.shape[1]),
         crop=(round(crop.top), round(crop.left), round(crop.bottom), round(crop.right)),
         canvas_size=mapping.canvas_size,
         scale=scale.astype("<f4").tobytes(),
         # Cell by cell: a cell without evidence is a run of zeros.
         evidence=zlib.compress(np.ascontiguousarray(bits.T).tobytes(), LEVEL),
-        within=zlib.compress(shares.tobytes(), LEVEL),
+        spatial_weights=zlib.compress(shares.tobytes(), LEVEL),
     )
     content = msgspec.msgpack.encode(pack)
     return zlib.crc32(content).to_bytes(_CHECK, "little") + content
 
 
 def evidence_problem(packed: bytes) -> str | None:
-    """What is wrong with a kept pack, at a glance; None where its checksum is right."""
+    """What is wrong with a stored pack, at a glance; None where its checksum is right."""
     return None if zlib.crc32(packed[_CHECK:]) == int.from_bytes(packed[:_CHECK], "little") else "is damaged"
 
 
@@ -103,7 +105,7 @@ def unpack_evidence(
     embedding: NDArray[np.float32],
     scan_shape: tuple[int, int],
     spacing_mm: tuple[float, float] | None,
-) -> KeptEvidence:
+) -> StoredEvidence:
     """Unpack what `pack_evidence` made.
 
     Args:
@@ -122,7 +124,7 @@ def unpack_evidence(
         pack = msgspec.msgpack.decode(content, type=_Pack)
         depth, rows, columns = pack.shape
         bits = _numbers(pack.evidence, np.int8, (rows * columns, depth)).T
-        shares = _numbers(pack.within, np.uint8, pack.fine)
+        shares = _numbers(pack.spatial_weights, np.uint8, pack.fine)
         scale = np.frombuffer(pack.scale, "<f4", rows * columns)
         top, left, bottom, right = pack.crop
         mapping = fit_to_canvas(
@@ -133,11 +135,11 @@ def unpack_evidence(
         )
     except (msgspec.DecodeError, ValueError, zlib.error, MemoryError) as error:
         raise InvalidValueError(
-            f"the kept evidence does not read ({error}); it is damaged. Build the gallery's case again."
+            f"the stored evidence does not read ({error}); it is damaged. Build the gallery's case again."
         ) from error
     if pack.version != VERSION or embedding.shape != (depth,):
         raise InvalidValueError(
-            f"the kept evidence has version {pack.version} and {depth} numbers per cell; expected are {VERSION} and "
+            f"the stored evidence has version {pack.version} and {depth} numbers per cell; expected are {VERSION} and "
             f"{embedding.shape[0]}. Build the gallery anew with this sonoseek and bundle."
         )
     evidence = bits * scale
@@ -145,10 +147,10 @@ def unpack_evidence(
     weight = scale / scale.mean() if scale.any() else np.ones_like(scale)
     lost = embedding.astype(np.float64) - evidence.mean(axis=1, dtype=np.float64)
     evidence += lost[:, None].astype(np.float32) * weight
-    within = np.square(shares.astype(np.float32) / np.float32(255))
-    return KeptEvidence(
+    spatial_weights = np.square(shares.astype(np.float32) / np.float32(255))
+    return StoredEvidence(
         evidence=evidence.reshape(depth, rows, columns),
-        within=within,
+        spatial_weights=spatial_weights,
         mapping=mapping,
     )
 

@@ -1,4 +1,4 @@
-"""What a bundle's folder says, as values: no file is read here."""
+"""The values of a bundle: no file is read here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DUPLICATE_THRESHOLD = 0.93
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bundle:
-    """What a bundle folder says; the network itself stays in its file until an encoder opens it.
+    """The metadata of a bundle; the network itself stays in its file until an encoder opens it.
 
     Attributes:
         path: the folder.
@@ -41,13 +41,13 @@ class Bundle:
         conformal_level: coverage of the prediction sets, 0 … 1.
         operating_points: name → threshold and what it was measured to give.
         training: data names, counts, hashes, protocol and figures.
-        embedding_dim: D. cells: (h, w) of the evidence map.
-        fine_cells: (f·h, g·w) of `Encoding.within`: how finely cells are told apart; `cells` where they are not.
-        novelty: what tells a scan unlike those it was trained on, or None: then it never abstains for that reason.
-        duplicate_threshold: cosine from which on two scans are likely one scan, re-saved, scaled or slightly turned.
-        training_scans: what tells whether a scan was in the training data, or None: then that is not known.
+        embedding_dim: D. grid: (h, w) of the evidence map.
+        fine_grid: (f·h, g·w) of `Encoding.spatial_weights`; `grid` where the network gives none.
+        ood: the out-of-distribution model; None: no scan is recognised as out-of-distribution.
+        duplicate_threshold: cosine from which on two scans are near-duplicates: re-saved, scaled or slightly turned.
+        training_scans: what tells whether a scan was in the training data, or None: that is not known.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
-        reads_marks: whether its network can be told where the lesion lies.
+        reads_marks: whether its network takes a reader's mark of the lesion.
         class_bias: of each class, added to logits / temperature before the softmax; () stands for zeros.
         calibration: whose cases temperature, biases and thresholds were fitted on.
     """
@@ -67,9 +67,9 @@ class Bundle:
     operating_points: Mapping[str, Mapping[str, float]]
     training: Mapping[str, Any]
     embedding_dim: int
-    cells: tuple[int, int]
-    fine_cells: tuple[int, int]
-    novelty: Novelty | None = None
+    grid: tuple[int, int]
+    fine_grid: tuple[int, int]
+    ood: OODModel | None = None
     duplicate_threshold: float = DUPLICATE_THRESHOLD
     training_scans: TrainingScans | None = None
     members: tuple[Member, ...] = ()
@@ -108,28 +108,28 @@ class Bundle:
         if self.members:
             raise BundleError(
                 f"{self.bundle_id} is an ensemble of {len(self.members)} bundles and has no network file of its own. "
-                "Open it with open_encoder, or ask each of bundle.members."
+                "Open it with open_encoder, or use each of bundle.members."
             )
         return self.path / MODEL_FILE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Novelty:
-    """Where the embeddings of the training scans lie, brought to length 1: one Gaussian, its widest directions kept.
+class OODModel:
+    """One Gaussian over the training scans' embeddings, each scaled to length 1, by its principal components.
 
     Attributes:
-        centre: float32 (D,), their mean.
-        directions: float32 (r, D), orthonormal rows, the widest first.
-        variances: float64 (r,) along them, positive.
-        rest: variance along every other direction, positive.
-        threshold: Mahalanobis distance above which a scan counts as unlike the training scans, positive.
+        mean: float32 (D,).
+        components: float32 (r, D), orthonormal rows, the largest variance first.
+        variances: float64 (r,) along the components, positive.
+        residual_variance: along every other direction, positive.
+        threshold: Mahalanobis distance above which a scan is out-of-distribution, positive.
         level: share of validation scans within `threshold`, 0 … 1.
     """
 
-    centre: NDArray[np.float32]
-    directions: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    components: NDArray[np.float32]
     variances: NDArray[np.float64]
-    rest: float
+    residual_variance: float
     threshold: float
     level: float
 

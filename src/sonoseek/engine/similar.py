@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import LabelCounts, Match
+from sonoseek.core import LabelCounts, Match, SearchOptions
 from sonoseek.core.patients import PatientShare
 from sonoseek.engine.near_duplicates import find_copy
 from sonoseek.engine.query_vector import QueryVector, build_query
@@ -41,14 +41,12 @@ class SimilarCases:
 
 def count_similar(
     gallery: Gallery | None,
-    question: QueryVector,
+    query: QueryVector,
     matches: Sequence[Match],
     *,
-    k: int,
-    where: str | None,
+    options: SearchOptions,
     own: Exclusion,
     exclude: Exclusion,
-    independent: bool,
     duplicate_threshold: float,
 ) -> SimilarCases:
     """Count the labels of the `k` cases most similar to the whole scan: one per patient or group, copies counted once.
@@ -58,21 +56,20 @@ def count_similar(
 
     Args:
         gallery: that was searched, or None.
-        question: that it was searched with.
-        matches: that were found under the reader's own options, with their pictures.
-        k: how many matches were asked for; at most `COUNTED` are counted.
-        where: the reader's filter; it hides cases from the list, not from the count.
+        query: that it was searched with.
+        matches: that were found under `options`, with their pictures.
+        options: of the search. At most `COUNTED` of its k are counted; its filter hides cases from the list, not from
+            the count.
         own: the scan itself, its patient and its group.
         exclude: what was kept from the list.
-        independent: whether `matches` are one per patient, without near-duplicates.
         duplicate_threshold: cosine from which on two scans are near-duplicates.
     """
-    readings = question.readings
-    moved = question.moved
-    whole = build_query(readings) if moved else question
-    wanted = min(k, COUNTED)
+    views = query.views
+    moved = query.moved
+    whole = build_query(views) if moved else query
+    wanted = min(options.k, COUNTED)
     if gallery is None or not wanted or not whole.embedding.any():
-        return SimilarCases(labels=NOTHING, hidden=None if where is None else NOTHING)
+        return SimilarCases(labels=NOTHING, hidden=None if options.where is None else NOTHING)
 
     def search(embedding: NDArray[np.float32], excluded: Exclusion, where: str | None = None) -> tuple[Match, ...]:
         return gallery.search(
@@ -85,18 +82,18 @@ def count_similar(
             duplicate_threshold=duplicate_threshold,
         ).matches
 
-    as_listed = where is None and independent and not moved and exclude == own
+    as_listed = options.where is None and options.independent and not moved and exclude == own
     nearest = tuple(matches)[:wanted] if as_listed else search(whole.embedding, own)
-    copies = [match for match in nearest if match.similarity >= duplicate_threshold] if len(readings) == 1 else []
-    if len(readings) == 1 and (rank := find_copy(readings[0].scan, nearest)) is not None:
+    copies = [match for match in nearest if match.similarity >= duplicate_threshold] if len(views) == 1 else []
+    if len(views) == 1 and (rank := find_copy(views[0].scan, nearest)) is not None:
         copies.insert(0, nearest[rank - 1])
     same = {owner(match) for match in copies}
     hidden = None
-    if where is not None:
+    if options.where is not None:
         # a list of copies is full before it shows all that the filter lets pass
-        passing = matches if independent else search(question.embedding, exclude, where)
+        passing = matches if options.independent else search(query.embedding, exclude, options.where)
         shown = {owner(match) for match in passing}
-        listed = search(question.embedding, exclude) if moved else nearest
+        listed = search(query.embedding, exclude) if moved else nearest
         hidden = _labels([match for match in listed if owner(match) not in shown | same])
     labels = _labels([match for match in nearest if owner(match) not in same])
     return SimilarCases(

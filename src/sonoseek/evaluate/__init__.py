@@ -1,7 +1,7 @@
-"""The benchmark: protocols, systems, metrics, comparisons, timings. It walks the same engine that serves.
+"""The benchmark: protocols, systems, metrics, comparisons, timings. It runs the same engine that serves.
 
-    scene = open_scene(PROTOCOLS.load("busi-grouped")(), data_root=data, cache=runs / "near-copies")
-    folder = evaluate(scene, SYSTEMS.load("radiomics")(), runs=runs, out=Path("docs/results"))
+    context = open_context(PROTOCOLS.load("busi-grouped")(), data_root=data, cache=runs / "near-duplicates")
+    folder = evaluate(context, SYSTEMS.load("radiomics")(), runs=runs, out=Path("docs/results"))
     rescore(Path("docs/results"))
 
 Importing this package is cheap; the first call brings numpy's friends (extra `evaluate`).
@@ -41,15 +41,15 @@ SYSTEMS = LazyTable(
 """Peers that need no torch: name → what makes one, with a folder as `cache`. Networks come from `training.systems`."""
 
 _WHERE = {
-    "open_scene": "sonoseek.evaluate.context",
+    "open_context": "sonoseek.evaluate.context",
     "evaluate": "sonoseek.evaluate.run",
     "rescore": "sonoseek.evaluate.rescoring",
 }
 
-__all__ = ["PROTOCOLS", "SYSTEMS", "open_scene", "evaluate", "rescore"]
+__all__ = ["PROTOCOLS", "SYSTEMS", "open_context", "evaluate", "rescore"]
 
 if TYPE_CHECKING:
-    from sonoseek.evaluate.context import open_scene as open_scene
+    from sonoseek.evaluate.context import open_context as open_context
     from sonoseek.evaluate.rescoring import rescore as rescore
     from sonoseek.evaluate.run import evaluate as evaluate
 

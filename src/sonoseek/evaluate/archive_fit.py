@@ -1,16 +1,13 @@
 """A bundle's calibration refitted on an archive's own cases, cross-validated by patient; no torch, no SciPy.
 
-The model is softmax(logits / temperature + bias), vector scaling with one temperature for all classes (Guo et al. 2017,
-arXiv:1706.04599), fitted by maximum a posteriori: the logarithm of the temperature has a normal prior around that of
-the bundle's temperature, each bias one around 0. So few cases move little. Scans of one group are not independent: the
-likelihood counts as much as there are groups. Thresholds, abstention and conformal quantile are fitted as for a bundle
-(`evaluate.calibrate`).
+Temperature and biases are fitted by `evaluate.archive_scaling`; thresholds, abstention and conformal quantile as for a
+bundle (`evaluate.calibrate`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +22,7 @@ from sonoseek.datasets import stratified_group_folds
 from sonoseek.encoder import Bundle
 from sonoseek.encoder.archive_calibration import ArchiveCalibration, Figure, FigurePair
 from sonoseek.evaluate.archive_cases import ArchiveCases, Progress, collect_cases
+from sonoseek.evaluate.archive_scaling import Flags, Floats, carried_threshold, fit_scaling
 from sonoseek.evaluate.bootstrap import group_weights, interval
 from sonoseek.evaluate.calibrate import (
     LEVEL,
@@ -38,8 +36,6 @@ from sonoseek.evaluate.calibrate import (
 from sonoseek.evaluate.metrics import auroc, expected_calibration_error, weighted_share
 from sonoseek.gallery import Gallery
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Points = Mapping[str, Mapping[str, float]]
 
 FEWEST_CASES = 100
@@ -50,10 +46,6 @@ FEWEST_GROUPS = 20
 """Patients or groups; fewer give no interval that one may trust."""
 FEWEST_GROUPS_OF_KIND = 10
 """Of either kind: two for each fold."""
-TEMPERATURE_SD = 0.5
-"""Standard deviation of the prior of log(temperature / the bundle's temperature)."""
-BIAS_SD = 1.0
-"""Standard deviation of the prior of each class's bias."""
 FOLDS = 5
 REPEATS = 5
 """Cross-validations, each with folds of its own; their figures are averaged."""
@@ -64,8 +56,8 @@ RATES = {f"sensitivity_{100 * rate:.0f}": rate for rate in SENSITIVITIES} | {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fitted:
-    """What turns logits into a prediction; fields as in `ArchiveCalibration`."""
+class FittedCalibration:
+    """A calibration; fields as in `ArchiveCalibration`."""
 
     temperature: float
     class_bias: Floats
@@ -133,7 +125,7 @@ def calibrate_cases(
     check_enough(cases, malignant=malignant)
     shift = bundle.temperature * np.array(bundle.class_bias or (0.0,) * len(bundle.classes))
     cases = replace(cases, logits=cases.logits + shift)  # the bundle's own bias is where the fit starts
-    own = Fitted(
+    own = FittedCalibration(
         temperature=bundle.temperature,
         class_bias=np.zeros(len(bundle.classes)),
         abstain_below=bundle.abstain_below,
@@ -176,7 +168,7 @@ def check_enough(cases: ArchiveCases, *, malignant: int) -> None:
         malignant: index of the class.
 
     Raises:
-        InvalidValueError: says how many there are, how many it takes, and what was left out.
+        InvalidValueError: with the numbers there are, the numbers needed, and what was left out.
     """
     positive = cases.labels == malignant
     counts = [cases.count(), cases.count(positive), cases.count(~positive)]
@@ -206,84 +198,6 @@ def left_out_in_words(left_out: Mapping[str, int]) -> str:
     return f"Left out: {', '.join(listed)}. " if listed else ""
 
 
-def fit_scaling(
-    logits: Floats, labels: NDArray[np.int64], *, temperature: float, classes: Sequence[int], weight: float
-) -> tuple[float, Floats]:
-    """Temperature and biases of the highest posterior.
-
-    With two or more `classes`, only their scans are fitted on, and only against each other; the biases of these classes
-    sum to 0, and the others have none: what an archive hardly holds is not talked down. With fewer, the temperature
-    alone is fitted, on all scans.
-
-    Args:
-        logits: (n, C).
-        labels: (n,), index into the C classes.
-        temperature: of the bundle: centre of the prior.
-        classes: indices of those that get a bias.
-        weight: of each scan in the likelihood, above 0.
-
-    Returns:
-        Temperature; biases (C,).
-    """
-    count = logits.shape[1]
-    chosen = np.array(classes if len(classes) > 1 else range(count))
-    rows = np.isin(labels, chosen)
-    scaled = logits[rows][:, chosen] / temperature
-    truth = np.searchsorted(chosen, labels[rows])
-    # orthonormal columns that sum to 0: the biases are basis @ x, and |biases| = |x|
-    basis = np.linalg.qr(np.eye(len(chosen)) - 1 / len(chosen))[0][:, : len(chosen) - 1 if len(classes) > 1 else 0]
-    prior = np.array([TEMPERATURE_SD**-2, *([BIAS_SD**-2] * basis.shape[1])])
-    one_hot = np.eye(len(chosen))[truth]
-
-    def spread(x: Floats) -> Floats:
-        values: Floats = scaled * math.exp(-x[0]) + basis @ x[1:]
-        return values
-
-    def cost(x: Floats) -> float:
-        p = softmax(spread(x))[np.arange(len(truth)), truth]
-        return float(-weight * np.log(np.maximum(p, 1e-300)).sum() + (prior * x**2).sum() / 2)
-
-    x = np.zeros(1 + basis.shape[1])
-    for _ in range(100):  # Fisher scoring; it takes about five steps
-        values = spread(x)
-        p = softmax(values)
-        slopes = np.concatenate(  # (n, k, m): of each class's score by each parameter
-            [-(scaled * math.exp(-x[0]))[:, :, None], np.broadcast_to(basis, (len(truth), *basis.shape))], axis=2
-        )
-        gradient = weight * np.einsum("nk,nkm->m", p - one_hot, slopes) + prior * x
-        mean = np.einsum("nk,nkm->nm", p, slopes)
-        information = weight * (np.einsum("nk,nkm,nkl->ml", p, slopes, slopes) - mean.T @ mean) + np.diag(prior)
-        step = np.linalg.solve(information, gradient)
-        share, before = 1.0, cost(x)
-        while cost(x - share * step) > before and share > 1e-6:
-            share /= 2
-        x = x - share * step
-        if np.abs(share * step).max() < 1e-9:
-            break
-    bias = np.zeros(count)
-    bias[chosen] = basis @ x[1:]
-    return temperature * math.exp(x[0]), bias
-
-
-def carried_threshold(before: Floats, after: Floats, positive: Flags, *, threshold: float) -> float:
-    """A threshold of one calibration, on the scale of another.
-
-    The highest at or above which as many scans, and as many malignant ones, lie as with the first.
-
-    Args:
-        before: (n,), likelihood of malignancy with the calibration that the threshold is of.
-        after: (n,), of the same scans with the other.
-        positive: (n,), which scans are malignant.
-        threshold: on `before`.
-    """
-    found = [1.0]
-    for which in (np.ones(len(before), np.bool_), positive):
-        count = int((before[which] >= threshold).sum())
-        if count:
-            found.append(float(np.sort(after[which])[-count]))
-    return min(found)
-
-
 def _plan(cases: ArchiveCases, *, malignant: int, classes: int) -> _Plan:
     positive = cases.labels == malignant
     of_kind = {"sensitivity": cases.count(positive), "specificity": cases.count(~positive)}
@@ -299,7 +213,9 @@ def _kind(point: str) -> str:
     return point.partition("_")[0]
 
 
-def _fit(cases: ArchiveCases, own: Fitted, plan: _Plan, *, which: Flags, malignant: int) -> Fitted:
+def _fit(
+    cases: ArchiveCases, own: FittedCalibration, plan: _Plan, *, which: Flags, malignant: int
+) -> FittedCalibration:
     """Fit on the scans that `which` marks."""
     logits, labels = cases.logits[which], cases.labels[which]
     temperature, bias = fit_scaling(
@@ -330,7 +246,7 @@ def _fit(cases: ArchiveCases, own: Fitted, plan: _Plan, *, which: Flags, maligna
             if _kind(name) == "sensitivity":  # a higher sensitivity never has the higher threshold
                 carried = min(carried, lowest)
             points[name] = {**own.points[name], "threshold": carried}
-    return Fitted(
+    return FittedCalibration(
         temperature=temperature,
         class_bias=bias,
         abstain_below=fit_abstention(p, labels),
@@ -349,7 +265,7 @@ class _Predicted:
     called: Mapping[str, Flags]
 
 
-def _predict(fitted: Fitted, logits: Floats, *, malignant: int) -> _Predicted:
+def _predict(fitted: FittedCalibration, logits: Floats, *, malignant: int) -> _Predicted:
     p = fitted.probabilities(logits)
     top = np.arange(p.shape[1]) == p.argmax(axis=1)[:, None]
     return _Predicted(
@@ -360,7 +276,9 @@ def _predict(fitted: Fitted, logits: Floats, *, malignant: int) -> _Predicted:
     )
 
 
-def _cross_validated(cases: ArchiveCases, own: Fitted, plan: _Plan, *, malignant: int, seed: int) -> _Predicted:
+def _cross_validated(
+    cases: ArchiveCases, own: FittedCalibration, plan: _Plan, *, malignant: int, seed: int
+) -> _Predicted:
     """Each scan by what was fitted on the other folds."""
     records = [
         CaseRecord(case_id=str(number), dataset="archive", pathology=name, group=str(group))
@@ -389,7 +307,7 @@ def _strata(positive: Flags) -> list[str]:
 
 
 def _figures(
-    cases: ArchiveCases, own: Fitted, plan: _Plan, *, malignant: int, seed: int, on_progress: Progress | None
+    cases: ArchiveCases, own: FittedCalibration, plan: _Plan, *, malignant: int, seed: int, on_progress: Progress | None
 ) -> tuple[dict[str, FigurePair], Figure]:
     """Each figure before and after, with intervals; and the change of the log loss."""
     drawn = group_weights(cases.count_groups())[:, np.unique(cases.groups, return_inverse=True)[1]]

@@ -19,7 +19,7 @@ MALIGNANT = PATHOLOGIES.index("malignant")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Cuts:
+class ScanThresholds:
     """Thresholds of each row's round, each (n,); NaN where they could not be fitted."""
 
     abstain_below: Floats
@@ -27,9 +27,9 @@ class Cuts:
     sensitivity_90: Floats
     specificity_90: Floats
 
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Cuts:
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> ScanThresholds:
         """Those of some rows."""
-        return Cuts(
+        return ScanThresholds(
             abstain_below=self.abstain_below[rows],
             conformal_quantile=self.conformal_quantile[rows],
             sensitivity_90=self.sensitivity_90[rows],
@@ -39,11 +39,11 @@ class Cuts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
-    """Everything one seed said, in the order of its predictions.
+    """The predictions and searches of one seed, in the order of its rows.
 
     Attributes:
         scans: names. probabilities: (n, 3). truth, fold, group: (n,); `group` indexes the protocol's tested groups.
-        cuts: thresholds of each row's round.
+        thresholds: thresholds of each row's round.
         searches, chance: figure → (n,), of each scan as a query; empty without a gallery.
     """
 
@@ -52,7 +52,7 @@ class Block:
     truth: NDArray[np.int64]
     fold: NDArray[np.int64]
     group: NDArray[np.int64]
-    cuts: Cuts
+    thresholds: ScanThresholds
     searches: Mapping[str, Floats]
     chance: Mapping[str, Floats]
 
@@ -64,7 +64,7 @@ class Block:
             truth=self.truth[rows],
             fold=self.fold[rows],
             group=self.group[rows],
-            cuts=self.cuts.take(rows),
+            thresholds=self.thresholds.take(rows),
             searches={name: values[rows] for name, values in self.searches.items()},
             chance={name: values[rows] for name, values in self.chance.items()},
         )
@@ -82,21 +82,21 @@ def group_numbers(cases: Mapping[str, CaseRow]) -> dict[str, int]:
 
 
 def blocks(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[int, Block]:
-    """Seed → what it said."""
+    """Seed → its predictions and searches."""
     numbers = group_numbers(cases)
-    cuts = {(r.seed, r.fold): _cuts(r, results.validation) for r in results.rounds}
-    found: dict[int, Block] = {}
+    thresholds = {(r.seed, r.fold): _thresholds_of(r, results.validation) for r in results.rounds}
+    by_seed: dict[int, Block] = {}
     for seed in sorted({row.seed for row in results.predictions}):
         rows = [row for row in results.predictions if row.seed == seed]
         queries = rows if results.searched else []
-        each = np.array([cuts.get((seed, row.fold), (math.nan,) * 4) for row in rows])
-        found[seed] = Block(
+        each = np.array([thresholds.get((seed, row.fold), (math.nan,) * 4) for row in rows])
+        by_seed[seed] = Block(
             scans=tuple(row.scan for row in rows),
             probabilities=np.array([row.probabilities for row in rows]),
             truth=truth_of(rows),
             fold=np.array([row.fold for row in rows], dtype=np.int64),
             group=np.array([numbers[row.group] for row in rows], dtype=np.int64),
-            cuts=Cuts(
+            thresholds=ScanThresholds(
                 abstain_below=each[:, 0],
                 conformal_quantile=each[:, 1],
                 sensitivity_90=each[:, 2],
@@ -105,7 +105,7 @@ def blocks(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[int, Bl
             searches=search_figures(queries, cases),
             chance=search_chance(queries, cases, results.rounds) if queries else {},
         )
-    return found
+    return by_seed
 
 
 def truth_of(rows: Sequence[ScanRow]) -> NDArray[np.int64]:
@@ -113,7 +113,7 @@ def truth_of(rows: Sequence[ScanRow]) -> NDArray[np.int64]:
     return np.array([PATHOLOGIES.index(row.label) for row in rows], dtype=np.int64)
 
 
-def _cuts(round_: RoundRow, validation: Sequence[ScanRow]) -> tuple[float, float, float, float]:
+def _thresholds_of(round_: RoundRow, validation: Sequence[ScanRow]) -> tuple[float, float, float, float]:
     """The round's own thresholds, or those fitted on its validation side."""
     if not math.isnan(round_.abstain_below):
         return (round_.abstain_below, round_.conformal_quantile, round_.sensitivity_90, round_.specificity_90)

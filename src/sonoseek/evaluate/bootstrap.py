@@ -71,7 +71,7 @@ def paired_difference(one: Floats, other: Floats, *, value: float) -> Difference
     if not differences.size:
         return Difference(value=value, low=float("nan"), high=float("nan"), p=float("nan"))
     low, high = interval(differences)
-    # machines round sums in other orders: what differs by less than that is a tie, on both sides
+    # machines round sums in other orders: what differs by less than that counts as equal, on both sides
     smaller = min(float(np.mean(differences <= TIE)), float(np.mean(differences >= -TIE)))
     return Difference(value=value, low=low, high=high, p=min(1.0, max(2 * smaller, 1 / differences.size)))
 

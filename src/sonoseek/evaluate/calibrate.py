@@ -1,6 +1,6 @@
-"""What turns logits into a verdict, fitted on validation scans: temperature, abstention, quantile, thresholds.
+"""Calibration fitted on validation scans: temperature, abstention, conformal quantile, thresholds.
 
-The lab calibrates bundles with it, the benchmark every system.
+Training calibrates bundles with it, the benchmark every system.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ LEVEL = 0.9
 WANTED_ACCURACY = 0.9
 """Among the scans that get a label."""
 MIN_COVERAGE = 0.7
-"""Share of scans that get a label at least: a reader who never gets one learns to look away."""
+"""Share of scans that get a label at least: fewer labels would be ignored."""
 SENSITIVITIES = (0.90, 0.95, 0.98)
 SPECIFICITIES = (0.90,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Fields as in `BundleFacts`; `class_bias` as in `encoder.Bundle`."""
+    """Fields as in `BundleMetadata`; `class_bias` as in `encoder.Bundle`."""
 
     temperature: float
     abstain_below: float
@@ -82,7 +82,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, 
 
 
 def conformal_quantile(p: Floats, labels: NDArray[np.int64], *, level: float = LEVEL) -> float:
-    """Quantile of 1 − p(true class), with the finite-sample correction; 1 where there are too few scans to say."""
+    """Quantile of 1 − p(true class), with the finite-sample correction; 1 with too few scans."""
     scores = np.sort(1.0 - p[np.arange(len(labels)), labels])
     rank = math.ceil((len(scores) + 1) * level)
     return float(min(1.0, scores[rank - 1])) if rank <= len(scores) else 1.0
@@ -130,13 +130,13 @@ def threshold_for(
     sensitivity: float | None = None,
     specificity: float | None = None,
 ) -> float:
-    """The cut (positive at or above it) that just reaches a sensitivity, or a specificity, on these scans.
+    """The threshold (positive at or above it) that just reaches a sensitivity, or a specificity, on these scans.
 
     Args:
         score: (n,).
         positive: (n,).
-        sensitivity: 0 … 1; the largest cut that reaches it. Give this or the next.
-        specificity: 0 … 1; the smallest cut that reaches it.
+        sensitivity: 0 … 1; the largest threshold that reaches it. Give this or the next.
+        specificity: 0 … 1; the smallest threshold that reaches it.
 
     Returns:
         NaN where the kind that is counted is absent.

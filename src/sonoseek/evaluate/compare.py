@@ -23,7 +23,7 @@ def comparisons(scored: Mapping[str, Scored]) -> list[dict[str, Any]]:
     Returns:
         One dict per pair: one, other, seeds; figure → difference (one − other), low, high, p; mcnemar_p.
     """
-    found = []
+    rows = []
     ordered = sorted(scored, key=lambda name: (-_auroc(scored[name]), name))
     for one, other in combinations(ordered, 2):
         a, b = scored[one], scored[other]
@@ -37,8 +37,8 @@ def comparisons(scored: Mapping[str, Scored]) -> list[dict[str, Any]]:
                 )
                 row["figures"][name] = {key: round(value, 6) for key, value in vars(difference).items()}
         row["mcnemar_p"] = round(mcnemar(a.right, b.right), 6)
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def _auroc(scored: Scored) -> float:

@@ -1,4 +1,4 @@
-"""A protocol opened: its datasets, its guarded rounds, its scans, and what ties them."""
+"""A protocol opened: its datasets, its guarded rounds, its scans, and their groups."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError, SonoseekError, require_extra
 from sonoseek.datasets import Dataset
-from sonoseek.evaluate.leakage import Ties, check_round, leaking_share, ties_of, without_copies
+from sonoseek.evaluate.leakage import GroupNumbers, check_round, leaking_share, number_groups, without_near_duplicates
 from sonoseek.evaluate.near_duplicates import near_duplicates
 from sonoseek.evaluate.protocols.base import CaseSet, Key, Protocol, Round, true_records
 from sonoseek.evaluate.rows import CaseRow
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 
 Progress = Callable[[int, int], None]
 
@@ -26,7 +26,8 @@ class SeenInTraining:
         bundle: its bundle_id, or those of the rounds with commas between.
         scans: on the test sides before any was dropped.
         dropped: scans that were dropped.
-        related: of those dropped, scans that were not found themselves, but share patient, group or case with one.
+        related: of those dropped, scans that are not in the training data themselves, but share patient, group or case
+            with one.
         exact: of those dropped, scans that were learnt from pixel for pixel, or under the same name of a published
             dataset.
     """
@@ -39,16 +40,16 @@ class SeenInTraining:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scene:
+class BenchmarkContext:
     """What every system of a protocol is scored on.
 
     Attributes:
         protocol: its name, rules and words.
         datasets: name → dataset.
-        rounds: guarded; near-copies of test scans are off the training sides where the protocol says so.
+        rounds: guarded; near-duplicates of test scans are off the training sides where the protocol drops them.
         dropped: round label → cases that were taken off its training side.
         leaking: round label → share of test cases with a copy on the training side; 0 under a guarded protocol.
-        ties: of each case, the hidden ones included.
+        groups: number of each case's group, the hidden ones included.
         refused: "dataset/case_id" → why its scan could not be read.
         seen: what `evaluate.seen.without_seen` dropped; None: nothing was looked for.
     """
@@ -58,23 +59,23 @@ class Scene:
     rounds: tuple[Round, ...]
     dropped: Mapping[str, int]
     leaking: Mapping[str, float]
-    ties: Ties
+    groups: GroupNumbers
     refused: dict[str, str] = field(default_factory=dict)
     seen: SeenInTraining | None = None
-    _known: dict[Key, list[Sample]] = field(default_factory=dict, repr=False)
+    _known: dict[Key, list[LabelledScan]] = field(default_factory=dict, repr=False)
     _listed: dict[str, dict[str, CaseRecord]] = field(default_factory=dict, repr=False)
 
-    def samples(self, side: CaseSet) -> list[Sample]:
+    def samples(self, side: CaseSet) -> list[LabelledScan]:
         """The scans of a side, read once; a case that cannot be read is left out and listed in `refused`."""
-        found: list[Sample] = []
+        samples: list[LabelledScan] = []
         for name, ids in side.items():
             records = self._records(name)
             for case_id in ids:
                 key = (name, case_id)
                 if key not in self._known:
                     self._known[key] = self._read(name, records[case_id])
-                found += self._known[key]
-        return found
+                samples += self._known[key]
+        return samples
 
     def forget(self) -> None:
         """Let go of all pixels."""
@@ -82,24 +83,24 @@ class Scene:
 
     def classes(self, side: CaseSet) -> tuple[str, ...]:
         """Pathologies on a side, in the order of `PATHOLOGIES`."""
-        found = {self._records(name)[case_id].pathology for name, ids in side.items() for case_id in ids}
-        return tuple(name for name in PATHOLOGIES if name in found)
+        present = {self._records(name)[case_id].pathology for name, ids in side.items() for case_id in ids}
+        return tuple(name for name in PATHOLOGIES if name in present)
 
     def name_of(self, key: Key) -> str:
         """How a case is called in the files: its dataset stands before it where there are several."""
         return key[1] if len(self.datasets) == 1 else f"{key[0]}/{key[1]}"
 
-    def tie_of_sample(self, samples: Sequence[Sample]) -> dict[str, int]:
+    def group_number_of(self, samples: Sequence[LabelledScan]) -> dict[str, int]:
         """Scan name → number of its tie."""
-        return {s.name: self.ties[s.record.dataset, s.record.case_id] for s in samples}
+        return {s.name: self.groups[s.record.dataset, s.record.case_id] for s in samples}
 
-    def group_of(self, samples: Sequence[Sample]) -> dict[str, str]:
+    def group_of(self, samples: Sequence[LabelledScan]) -> dict[str, str]:
         """Scan name → name of its group, as in `cases.csv.bz2`."""
         names = self._group_names()
-        return {s.name: names[self.ties[s.record.dataset, s.record.case_id]] for s in samples}
+        return {s.name: names[self.groups[s.record.dataset, s.record.case_id]] for s in samples}
 
     def cases(self, rounds: Sequence[Round]) -> list[CaseRow]:
-        """Every scan that is tested or may answer in these rounds."""
+        """Every scan that is tested or may be found in these rounds."""
         tested = {(name, case_id) for r in rounds for name, ids in r.test.items() for case_id in ids}
         others = {(n, c) for r in rounds for side in (r.train, r.validation) for n, ids in side.items() for c in ids}
         true = {(n, r.case_id): r for n, dataset in self.datasets.items() for r in true_records(dataset)}
@@ -112,7 +113,7 @@ class Scene:
                     CaseRow(
                         scan=sample.name,
                         dataset=key[0],
-                        group=group[self.ties[key]],
+                        group=group[self.groups[key]],
                         patient=record.patient_id or "",
                         label=record.pathology,
                         birads=record.birads or "",
@@ -144,10 +145,10 @@ class Scene:
         names: dict[int, str] = {}
         for key in sorted(records):
             record = records[key]
-            names.setdefault(self.ties[key], record.group or record.patient_id or self.name_of(key))
+            names.setdefault(self.groups[key], record.group or record.patient_id or self.name_of(key))
         return names
 
-    def _read(self, name: str, record: CaseRecord) -> list[Sample]:
+    def _read(self, name: str, record: CaseRecord) -> list[LabelledScan]:
         try:
             case = self.datasets[name].load(record.case_id, masks=False)
         except (SonoseekError, OSError) as error:
@@ -156,20 +157,20 @@ class Scene:
         base = self.name_of((name, record.case_id))
         record = replace(record, dataset=name)
         return [
-            Sample(name=base if i == 0 else f"{base} #{i + 1}", record=record, scan=scan)
+            LabelledScan(name=base if i == 0 else f"{base} #{i + 1}", record=record, scan=scan)
             for i, scan in enumerate(case.scans)
         ]
 
 
-def open_scene(
+def open_context(
     protocol: Protocol,
     *,
     data_root: Path | None,
     cache: Path,
     seeds: Sequence[int] | None = None,
-    narrow: Callable[[Scene], Scene] | None = None,
+    narrow: Callable[[BenchmarkContext], BenchmarkContext] | None = None,
     on_progress: Progress | None = None,
-) -> Scene:
+) -> BenchmarkContext:
     """Open a protocol's datasets and hold its rounds to its rules, before anything is learnt.
 
     Args:
@@ -182,29 +183,31 @@ def open_scene(
 
     Raises:
         MissingExtraError: a package of the extra `evaluate` is not installed; nothing was read.
-        SplitError: a group, a patient or a near-copy crosses in a guarded protocol.
+        SplitError: a group, a patient or a near-duplicate crosses in a guarded protocol.
         InvalidValueError: none of `seeds` is the protocol's.
         DatasetError: a dataset is not there.
     """
     require_extra("evaluate")
     datasets = protocol.open(data_root)
-    ties = ties_of(datasets)
+    groups = number_groups(datasets)
     rounds = protocol.rounds(datasets)
     known = sorted({r.seed for r in rounds})
     if seeds is not None:
         rounds = tuple(r for r in rounds if r.seed in set(seeds))
     if not rounds:
         raise InvalidValueError(f"seeds are {list(seeds or ())}; {protocol.name} has {known}. Take some of them.")
-    scene = Scene(protocol=protocol, datasets=datasets, rounds=rounds, dropped={}, leaking={}, ties=ties)
+    context = BenchmarkContext(
+        protocol=protocol, datasets=datasets, rounds=rounds, dropped={}, leaking={}, groups=groups
+    )
     if narrow is not None:
-        scene = narrow(scene)
+        context = narrow(context)
     pairs = near_duplicates(datasets, cache=cache, on_progress=on_progress) if protocol.guarded else ()
     guarded, dropped, leaking = [], {}, {}
-    for round_ in scene.rounds:
-        kept, gone = without_copies(round_, pairs) if protocol.drops_copies else (round_, ())
+    for round_ in context.rounds:
+        checked, gone = without_near_duplicates(round_, pairs) if protocol.drops_near_duplicates else (round_, ())
         if protocol.guarded:
-            check_round(kept, datasets=datasets, ties=ties, pairs=pairs)
-        guarded.append(kept)
-        dropped[kept.label] = len(gone)
-        leaking[kept.label] = leaking_share(kept, ties=ties)
-    return replace(scene, rounds=tuple(guarded), dropped=dropped, leaking=leaking)
+            check_round(checked, datasets=datasets, groups=groups, pairs=pairs)
+        guarded.append(checked)
+        dropped[checked.label] = len(gone)
+        leaking[checked.label] = leaking_share(checked, groups=groups)
+    return replace(context, rounds=tuple(guarded), dropped=dropped, leaking=leaking)

@@ -1,4 +1,4 @@
-"""What the conditions look like, on a phantom."""
+"""The corruption sheet: one phantom under each corruption."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sonoseek.core import Scan
+from sonoseek.core.files import open_atomically
 from sonoseek.datasets.phantom import make_phantom
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 
 TILE = (200, 200)
 COLUMNS = 5
 LABEL = 24
 
 
-def draw_strip(path: Path) -> None:
-    """One phantom with a lesion, as it is and under each condition, with names; PNG, replaced in one step."""
+def draw_corruption_sheet(path: Path) -> None:
+    """One phantom with a lesion, as it is and under each corruption, with names; PNG, replaced in one step."""
     scan = make_phantom(21, pathology="malignant").scans[0]
-    named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CONDITIONS)]
+    named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CORRUPTIONS)]
     tiles = [_tile(name, each.pixels) for name, each in named]
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
-    part = path.with_suffix(".part.png")
-    Image.fromarray(np.vstack(rows)).save(part, optimize=True)
-    part.replace(path)
+    with open_atomically(path) as file:
+        Image.fromarray(np.vstack(rows)).save(file, "PNG", optimize=True)
 
 
 def _tile(name: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What another room does to a scan: the conditions under which the same test folds are asked again."""
+"""Corruptions of a scan, under which the same test folds are scored again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class Corruption:
     """One way to change a scan before it is read; the same scan is changed in the same way every time.
 
     Attributes:
@@ -29,7 +29,7 @@ class Condition:
     change: Callable[[Pixels, np.random.Generator], Pixels]
 
     def apply(self, scan: Scan) -> Scan:
-        """The changed scan; its spacing is dropped, because some conditions change it."""
+        """The changed scan; its spacing is dropped, because some corruptions change it."""
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), int(scan.scan_id[:8], 16)))
         pixels = np.ascontiguousarray(self.change(scan.pixels, rng), dtype=np.uint8)
         return Scan(
@@ -79,7 +79,7 @@ def _jpeg(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _caliper(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Two crosses and the dots between them, anywhere: where the lesion is, nobody has said."""
+    """Two crosses and the dots between them, anywhere: not necessarily on the lesion."""
     marked = pixels.copy()
     height, width = pixels.shape
     arm = max(3, min(height, width) // 50)
@@ -105,28 +105,28 @@ def _aspect(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     return np.asarray(cv2.resize(pixels, (round(1.25 * width), height)), dtype=np.uint8)
 
 
-CONDITIONS = (
-    Condition(name="gain-up", description="brighter by 40 %", change=_gain_up),
-    Condition(name="gain-down", description="darker by 40 %", change=_gain_down),
-    Condition(name="contrast", description="contrast lower by 40 %", change=_contrast),
-    Condition(name="blur", description="Gaussian blur, deviation 1/250 of the longer side", change=_blur),
-    Condition(name="speckle", description="multiplied noise, deviation 30 %, grain of 2 pixels", change=_speckle),
-    Condition(name="jpeg", description="saved as JPEG of quality 20", change=_jpeg),
-    Condition(name="caliper", description="a caliper burned in at a random place", change=_caliper),
-    Condition(name="crop", description="5–12 % cut off each edge", change=_crop),
-    Condition(name="aspect", description="wider by 25 %", change=_aspect),
+CORRUPTIONS = (
+    Corruption(name="gain-up", description="brighter by 40 %", change=_gain_up),
+    Corruption(name="gain-down", description="darker by 40 %", change=_gain_down),
+    Corruption(name="contrast", description="contrast lower by 40 %", change=_contrast),
+    Corruption(name="blur", description="Gaussian blur, deviation 1/250 of the longer side", change=_blur),
+    Corruption(name="speckle", description="multiplied noise, deviation 30 %, grain of 2 pixels", change=_speckle),
+    Corruption(name="jpeg", description="saved as JPEG of quality 20", change=_jpeg),
+    Corruption(name="caliper", description="a caliper burned in at a random place", change=_caliper),
+    Corruption(name="crop", description="5–12 % cut off each edge", change=_crop),
+    Corruption(name="aspect", description="wider by 25 %", change=_aspect),
 )
 """In the order of the tables."""
 UNCHANGED = "unchanged"
 
 
-def condition(name: str) -> Condition:
+def corruption(name: str) -> Corruption:
     """By name.
 
     Raises:
-        InvalidValueError: no such condition.
+        InvalidValueError: no such corruption.
     """
-    for each in CONDITIONS:
+    for each in CORRUPTIONS:
         if each.name == name:
             return each
-    raise InvalidValueError(f"no condition is called {name!r}; there are: {', '.join(c.name for c in CONDITIONS)}.")
+    raise InvalidValueError(f"no corruption is called {name!r}; there are: {', '.join(c.name for c in CORRUPTIONS)}.")

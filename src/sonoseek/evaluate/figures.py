@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, Block, blocks, learnt_classes
 
@@ -26,9 +27,9 @@ Floats = NDArray[np.float64]
 SIZE = (13.2, 3.0)
 INK, ACCENT, QUIET = "#1b2733", "#b45309", "#94a3b8"
 SERIES = ("#b45309", "#0f766e", "#6d28d9", "#1d4ed8", "#be123c")
-"""Told apart in grey and by colour-blind readers as well; as many systems are drawn."""
+"""Distinct in grey and for colour-blind readers as well; as many systems are drawn."""
 STEPS = 80
-"""Points of a curve at most: more cannot be told apart at this size."""
+"""Points of a curve at most: more cannot be distinguished at this size."""
 SPARE = re.compile(r"(\d\.\d\d)\d\d+|^ +|<!-- .*? -->\n", re.MULTILINE)
 """What no reader of a drawing sees: digits of places behind the second, indentation, comments."""
 
@@ -46,8 +47,8 @@ def draw_curves(protocol: ScoredProtocol, systems: Sequence[ScoredSystem]) -> Pa
     shown: dict[str, Block] = {}
     for system in systems[: len(SERIES)]:
         learnt = learnt_classes(system.results.rounds)
-        found = blocks(system.results, protocol.cases)
-        block = found[min(found)]
+        by_seed = blocks(system.results, protocol.cases)
+        block = by_seed[min(by_seed)]
         shown[system.metrics["system"]["title"]] = block.take(learnt[block.truth])
     drawings: list[Any] = [_confusion, _roc, _reliability, _risk_coverage]
     if any(block.searches for block in shown.values()):
@@ -95,15 +96,13 @@ def panels(path: Path, *, size: tuple[float, float], count: int) -> Iterator[Seq
         yield [figure.add_subplot(1, count, 1 + number) for number in range(count)]
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "sonoseek"})
-        part = path.with_suffix(".part.svg")
-        part.write_text(SPARE.sub(r"\1", drawn.getvalue()), encoding="utf-8")
-        part.replace(path)
+        write_atomically(path, SPARE.sub(r"\1", drawn.getvalue()))
 
 
 def _confusion(ax: Axes, shown: Mapping[str, Block]) -> None:
     title, block = next(iter(shown.items()))
-    said = block.probabilities.argmax(axis=1)
-    counts = metrics.confusion(said, block.truth, np.ones((1, len(said))), classes=len(PATHOLOGIES))[0]
+    predicted = block.probabilities.argmax(axis=1)
+    counts = metrics.confusion(predicted, block.truth, np.ones((1, len(predicted))), classes=len(PATHOLOGIES))[0]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     ax.pcolormesh(shares, cmap="YlOrBr", vmin=0, vmax=1)
     ax.set_aspect("equal")
@@ -141,8 +140,8 @@ def _reliability(ax: Axes, shown: Mapping[str, Block]) -> None:
     for colour, (title, block) in zip(SERIES, shown.items(), strict=False):
         top = block.probabilities.max(axis=1)
         correct = block.probabilities.argmax(axis=1) == block.truth
-        said, right, _ = metrics.reliability(top, correct)
-        ax.plot(said, right, color=colour, linewidth=1, marker="o", markersize=3, label=title)
+        predicted, right, _ = metrics.reliability(top, correct)
+        ax.plot(predicted, right, color=colour, linewidth=1, marker="o", markersize=3, label=title)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("probability of the likeliest class")
@@ -158,7 +157,7 @@ def _risk_coverage(ax: Axes, shown: Mapping[str, Block]) -> None:
     ax.set_xlim(0, 1)
     ax.set_ylim(0, None)
     ax.set_xlabel("share of scans answered, surest first")
-    ax.set_ylabel("share of answers that are wrong")
+    ax.set_ylabel("share of predictions that are wrong")
 
 
 def _precision_at_k(ax: Axes, shown: Mapping[str, Block]) -> None:

@@ -1,7 +1,7 @@
 """Results as files: one table of rows a protocol, from which every figure can be computed again.
 
-A protocol's folder holds `cases.csv.bz2` (who was tested, who could answer), `rows.csv.bz2` (what each system predicted
-and found for each scan), `rounds.csv.bz2` (sizes and thresholds) and `about.json` (what was scored, by which command);
+A protocol's folder holds `cases.csv.bz2` (which scans were tested, which could be found), `rows.csv.bz2` (predictions
+and searches of each system and scan), `rounds.csv.bz2` (sizes, thresholds), `about.json` (what was scored, how);
 then `scores.json` and `curves.svg`, which come from them.
 """
 
@@ -31,14 +31,14 @@ def read_cases(path: Path) -> dict[str, CaseRow]:
     Raises:
         ResultsError: missing, not a table of cases, a scan twice, an unknown class.
     """
-    found: dict[str, CaseRow] = {}
+    cases: dict[str, CaseRow] = {}
     for line, row in enumerate(read_table(path, CaseRow), start=2):
-        if row.scan in found:
+        if row.scan in cases:
             raise ResultsError(
                 f"{path}, line {line}: scan {row.scan!r} stands twice; each stands once. Evaluate again."
             )
-        found[row.scan] = row
-    return found
+        cases[row.scan] = row
+    return cases
 
 
 def place_results(folder: Path, results: SystemResults, *, system: str) -> None:
@@ -66,7 +66,7 @@ def place_about(folder: Path, *, protocol: Mapping[str, Any], name: str, about: 
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What no row can tell: "protocol", and "systems": name → what each is and what made its rows.
+    """What is in no row: "protocol", and "systems": name → what each is and what made its rows.
 
     Raises:
         ResultsError: missing, or without these keys.
@@ -74,7 +74,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     content = read_json(folder / ABOUT)
     if not isinstance(content, dict) or not {"protocol", "systems"} <= content.keys():
         raise ResultsError(
-            f"{folder / ABOUT} lacks 'protocol' or 'systems'; it says what was scored and how. Evaluate again."
+            f"{folder / ABOUT} lacks 'protocol' or 'systems'; it describes what was scored and how. Evaluate again."
         )
     return content
 
@@ -86,7 +86,8 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
         folder: of a protocol, or of a round under way.
         cases: of the protocol.
         complete: every tested scan must have been predicted, by every system that `about.json` lists, and by no
-            other; False for a single round under way.
+            other; of a system that is unfinished there, every tested scan of the archives that it was tested on. False
+            for a single round under way.
 
     Raises:
         ResultsError: a table is missing; a row is missing, repeated, holds NaN or probabilities that do not sum to 1,
@@ -94,7 +95,8 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
             a round without rows, a system without rows, and the reverse.
     """
     rounds = read_systems(folder / ROUNDS, RoundRow)
-    found = {}
+    by_system = {}
+    about = read_about(folder)["systems"] if complete else {}
     for name, rows in read_systems(folder / ROWS, ScanRow).items():
         results = SystemResults(rows=tuple(rows), rounds=tuple(rounds.get(name, ())))
         where = f"{folder / ROWS}, {name}"
@@ -102,7 +104,7 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
         for row in rows:
             _check(f"{where}, seed {row.seed}, {row.side} scan {row.scan!r}", row, cases, seen)
         if complete:
-            _check_complete(where, results.predictions, cases)
+            _check_complete(where, results.predictions, cases, unfinished="unfinished" in about.get(name, {}))
         for kind in ("search", "own_archive"):
             lacking = [row.scan for row in results.predictions if getattr(row, kind) is None]
             if 0 < len(lacking) < len(results.predictions):
@@ -114,12 +116,12 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
             raise ResultsError(
                 f"{where}: seed and fold {min(stray)} stand in {ROWS} or {ROUNDS} but not in both. Evaluate again."
             )
-        found[name] = results
-    if complete and (odd := found.keys() ^ read_about(folder)["systems"].keys()):
+        by_system[name] = results
+    if complete and (odd := by_system.keys() ^ about.keys()):
         raise ResultsError(
             f"{folder}: the system {min(odd)!r} stands in {ROWS} or {ABOUT} but not in both. Evaluate it again."
         )
-    return found
+    return by_system
 
 
 def _check(where: str, row: ScanRow, cases: Mapping[str, CaseRow], seen: set[tuple[object, ...]]) -> None:
@@ -151,12 +153,14 @@ def _check_matches(where: str, scan: str, search: Search, cases: Mapping[str, Ca
         raise ResultsError(f"{where}: a match stands twice, or is the query itself. Evaluate again.")
 
 
-def _check_complete(where: str, rows: Sequence[ScanRow], cases: Mapping[str, CaseRow]) -> None:
+def _check_complete(where: str, rows: Sequence[ScanRow], cases: Mapping[str, CaseRow], *, unfinished: bool) -> None:
     wanted = {case.scan for case in cases.values() if case.tested}
     if not rows:
         raise ResultsError(f"{where} holds no predictions; nothing can be scored. Evaluate again.")
     for seed in sorted({row.seed for row in rows}):
-        missing = wanted - {row.scan for row in rows if row.seed == seed}
+        predicted = {row.scan for row in rows if row.seed == seed}
+        archives = {cases[scan].dataset for scan in predicted}
+        missing = {scan for scan in wanted if not unfinished or cases[scan].dataset in archives} - predicted
         if missing:
             raise ResultsError(
                 f"{where}: {len(missing)} test scans have no prediction for seed {seed}, {min(missing)!r} first; every "

@@ -40,7 +40,7 @@ COVERAGE = 0.8
 """Share of scans, surest first, among which errors are counted as well."""
 DEPTH = 5
 BIASED = ("ece", "ece_refitted")
-"""Figures that grow by the very noise of a resample; their interval is shifted back by the mean growth."""
+"""Figures that resampling noise raises; their interval is shifted back by the mean growth."""
 WORSE_WHEN_HIGH = ("ece", "ece_refitted", "aurc", f"error_at_{COVERAGE:.0%}_coverage")
 
 
@@ -58,28 +58,38 @@ def hospital_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> di
     names = sorted({cases[row.scan].dataset for row in results.predictions})
     if len(names) < 2:
         return {}
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     drawn: dict[str, dict[str, Floats]] = {}
     sizes: dict[str, int] = {}
     for number, name in enumerate(names):
-        found[name], drawn[name] = _one(results, cases, name, seed=number)
+        figures[name], drawn[name] = _one(results, cases, name, seed=number)
         sizes[name] = sum(case.tested and case.dataset == name for case in cases.values())
-    shared = [figure for figure in found[names[0]] if all(figure in found[name] for name in names)]
-    found["mean"] = {}
+    shared = [figure for figure in figures[names[0]] if all(figure in figures[name] for name in names)]
+    figures["mean"] = {}
     for figure in shared:
-        value = float(np.mean([found[name][figure]["value"] for name in names]))
-        found["mean"][figure] = {
+        value = float(np.mean([figures[name][figure]["value"] for name in names]))
+        figures["mean"][figure] = {
             "value": value,
             **_ends(figure, np.mean([drawn[name][figure] for name in names], axis=0), value),
-            "seeds": np.mean([found[name][figure]["seeds"] for name in names], axis=0).tolist(),
+            "seeds": np.mean([figures[name][figure]["seeds"] for name in names], axis=0).tolist(),
         }
-    found["worst"] = {
-        figure: (max if figure in WORSE_WHEN_HIGH else min)(names, key=lambda name: found[name][figure]["value"])
+    figures["worst"] = {
+        figure: (max if figure in WORSE_WHEN_HIGH else min)(names, key=lambda name: figures[name][figure]["value"])
         for figure in shared
     }
     for name, size in (*sizes.items(), ("mean", sum(sizes.values()))):
-        found[name]["scans"] = size
-    return found
+        figures[name]["scans"] = size
+    return figures
+
+
+def finished_round_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[str, Any]:
+    """Hospital → figure → value, interval and each seed's value, of a system some of whose rounds are lacking.
+
+    As `hospital_figures`, without mean and worst; of one hospital alone nothing can be fitted in others, and figures
+    that need it are left out.
+    """
+    names = sorted({cases[row.scan].dataset for row in results.predictions})
+    return {name: _one(results, cases, name, seed=number)[0] for number, name in enumerate(names)}
 
 
 def _one(
@@ -94,11 +104,11 @@ def _one(
     for number in sorted({row.seed for row in results.predictions}):
         rows = [row for row in results.predictions if row.seed == number and cases[row.scan].dataset == name]
         group = np.array([place[row.group] for row in rows])
-        held = [row for row in results.predictions if row.seed == number and cases[row.scan].dataset != name]
+        others = [row for row in results.predictions if row.seed == number and cases[row.scan].dataset != name]
         for source in (np.ones((1, len(rows))), weights[:, group]):
-            figures = {**two_way(rows, source, held=held)}
-            for prefix, found in (("", "search"), ("own_archive_", "own_archive")):
-                figures |= searching(rows, [getattr(row, found) for row in rows], cases, source, prefix=prefix)
+            figures = {**two_way(rows, source, others=others)}
+            for prefix, column in (("", "search"), ("own_archive_", "own_archive")):
+                figures |= searching(rows, [getattr(row, column) for row in rows], cases, source, prefix=prefix)
             for figure, value in figures.items():
                 if len(source) == 1:
                     values.setdefault(figure, []).append(float(value[0]))
@@ -113,19 +123,19 @@ def _one(
     return summary, {figure: means[figure] for figure in known}
 
 
-def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]) -> dict[str, Floats]:
+def two_way(rows: Sequence[ScanRow], weights: Floats, *, others: Sequence[ScanRow]) -> dict[str, Floats]:
     """Figures of malignant against benign, and against all others where there are normal scans.
 
     Args:
         rows: n scans of one hospital.
         weights: (B, n).
-        held: scans of the other hospitals, predicted by networks that had not seen those; empty: no figure that needs
+        others: scans of the other hospitals, predicted by networks that had not seen those; empty: no figure that needs
             something fitted.
 
     Returns:
         Figure → (B,): auroc (malignant : benign), auroc_against_all, ece and aurc (of the likelier of the two),
         error_at_80%_coverage; accuracy, sensitivity and specificity at the threshold of best accuracy on the
-        held scans; sensitivity and specificity at each threshold that reaches a wanted one there; ece_refitted (with
+        those scans; sensitivity and specificity at each threshold that reaches a wanted one there; ece_refitted (with
         the temperature fitted there) and coverage (share of prediction sets, fitted there, that hold the class).
     """
     score, positive, lesion = _lesions(rows)
@@ -143,10 +153,10 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]
     if not lesion.all():
         malignancy = np.array([row.probabilities[MALIGNANT] for row in rows])
         figures["auroc_against_all"] = metrics.auroc(malignancy, positive, weights)
-    if held:
-        figures |= _refitted(rows, weights, held=held)
-    for name, cut in _cuts(held).items():
-        called = score_lesion >= cut
+    if others:
+        figures |= _refitted(rows, weights, others=others)
+    for name, threshold in _thresholds(others).items():
+        called = score_lesion >= threshold
         if name == "accuracy":
             figures["accuracy"] = metrics.weighted_share(called == positive_lesion, weights_lesion)
         suffix = "" if name == "accuracy" else f"_at_{name}"
@@ -155,9 +165,9 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]
     return figures
 
 
-def _refitted(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRow]) -> dict[str, Floats]:
+def _refitted(rows: Sequence[ScanRow], weights: Floats, *, others: Sequence[ScanRow]) -> dict[str, Floats]:
     """What a temperature and a conformal quantile give that were fitted on other hospitals' lesions."""
-    own, other = (_log_probabilities(some) for some in (rows, held))
+    own, other = (_log_probabilities(some) for some in (rows, others))
     if not len(other.labels):
         return {}
     temperature = fit_temperature(other.values, other.labels)
@@ -167,10 +177,10 @@ def _refitted(rows: Sequence[ScanRow], weights: Floats, *, held: Sequence[ScanRo
     pair = softmax(own.values[:, [BENIGN, MALIGNANT]] / temperature)[:, 1]
     positive = own.labels == MALIGNANT
     sure, right = np.maximum(pair, 1 - pair), (pair >= 0.5) == positive
-    held_in_set = p[np.arange(len(p)), own.labels] >= 1 - quantile
+    in_set = p[np.arange(len(p)), own.labels] >= 1 - quantile
     return {
         "ece_refitted": metrics.expected_calibration_error(sure, right, of_lesions),
-        "coverage": metrics.weighted_share(held_in_set, of_lesions),
+        "coverage": metrics.weighted_share(in_set, of_lesions),
     }
 
 
@@ -203,24 +213,24 @@ def travelling_calibration(rows: Sequence[ScanRow], validation: Sequence[ScanRow
         validation: validation sides of the same rounds; without a normal scan among them there is no bias.
 
     Returns:
-        Its temperature is the factor by which one fitted on a validation part has to grow; bias, thresholds and
-        quantile are for logits under the grown temperature.
+        Its temperature is the factor by which one fitted on a validation part has to be raised; bias, thresholds and
+        quantile are for logits under the raised temperature.
 
     Raises:
         InvalidValueError: no benign or no malignant scan among the rows.
     """
-    found = _log_probabilities(rows)
-    if {BENIGN, MALIGNANT} - set(found.labels.tolist()):
+    lesions = _log_probabilities(rows)
+    if {BENIGN, MALIGNANT} - set(lesions.labels.tolist()):
         raise InvalidValueError(
-            f"{len(found.labels)} scans with a lesion are given; a calibration needs benign and malignant ones. Give "
+            f"{len(lesions.labels)} scans with a lesion are given; a calibration needs benign and malignant ones. Give "
             "the results of a protocol that leaves hospitals out."
         )
     bias = np.array([_bias_of_normal(rows, validation), 0.0, 0.0])
     # the bias is added after the division by the temperature; both are fitted in turn
     temperature = 1.0
     for _ in range(3):
-        temperature = fit_temperature(found.values + temperature * bias, found.labels)
-    fitted = calibrate(found.values + temperature * bias, found.labels)
+        temperature = fit_temperature(lesions.values + temperature * bias, lesions.labels)
+    fitted = calibrate(lesions.values + temperature * bias, lesions.labels)
     return replace(fitted, class_bias=tuple(bias.tolist()) if bias.any() else ())
 
 
@@ -242,31 +252,33 @@ def _bias_of_normal(rows: Sequence[ScanRow], validation: Sequence[ScanRow]) -> f
     return float(minimize_scalar(cost, bounds=(-LARGEST_BIAS, 0.0), method="bounded").x)
 
 
-def _cuts(held: Sequence[ScanRow]) -> dict[str, float]:
-    """Name → cut on the two-way score, fitted on other hospitals' scans; empty without both kinds."""
-    if not held:
+def _thresholds(others: Sequence[ScanRow]) -> dict[str, float]:
+    """Name → threshold on the two-way score, fitted on other hospitals' scans; empty without both kinds."""
+    if not others:
         return {}
-    score, positive, lesion = _lesions(held)
+    score, positive, lesion = _lesions(others)
     score, positive = score[lesion], positive[lesion]
     if positive.all() or not positive.any():
         return {}
-    cuts = {"accuracy": most_accurate_cut(score, positive)}
-    cuts |= {f"sensitivity_{w * 100:.0f}": threshold_for(score, positive, sensitivity=w) for w in SENSITIVITIES}
-    return cuts | {f"specificity_{w * 100:.0f}": threshold_for(score, positive, specificity=w) for w in SPECIFICITIES}
+    thresholds = {"accuracy": most_accurate_threshold(score, positive)}
+    thresholds |= {f"sensitivity_{w * 100:.0f}": threshold_for(score, positive, sensitivity=w) for w in SENSITIVITIES}
+    return thresholds | {
+        f"specificity_{w * 100:.0f}": threshold_for(score, positive, specificity=w) for w in SPECIFICITIES
+    }
 
 
-def most_accurate_cut(score: Floats, positive: NDArray[np.bool_]) -> float:
-    """The cut (positive at or above it) that is right most often; of several, the one in their middle.
+def most_accurate_threshold(score: Floats, positive: NDArray[np.bool_]) -> float:
+    """The threshold (positive at or above it) that is right most often; of several, the one in their middle.
 
     Args:
         score: (n,), n ≥ 1.
         positive: (n,).
     """
     values = np.unique(score)
-    cuts = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, [np.nextafter(values[-1], np.inf)]])
-    right = ((score[None, :] >= cuts[:, None]) == positive).sum(axis=1)
+    thresholds = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, [np.nextafter(values[-1], np.inf)]])
+    right = ((score[None, :] >= thresholds[:, None]) == positive).sum(axis=1)
     best = np.flatnonzero(right == right.max())
-    return float(cuts[best[len(best) // 2]])
+    return float(thresholds[best[len(best) // 2]])
 
 
 def searching(
@@ -286,17 +298,17 @@ def searching(
         weights: (B, n).
         prefix: of the figures' names.
     """
-    asked = np.array([search is not None and search.relevant > 0 for search in searches], dtype=np.bool_)
-    if not asked.any():
+    has_relevant = np.array([search is not None and search.relevant > 0 for search in searches], dtype=np.bool_)
+    if not has_relevant.any():
         return {}
     precision, average = np.zeros(len(rows)), np.zeros(len(rows))
     for i, (row, search) in enumerate(zip(rows, searches, strict=True)):
-        if search is not None and asked[i]:
+        if search is not None and has_relevant[i]:
             precision[i] = np.mean([cases[match].label == row.label for match in search.matches[:DEPTH]])
             average[i] = search.average_precision
     return {
-        f"{prefix}precision@{DEPTH}": metrics.weighted_share(precision, weights * asked),
-        f"{prefix}map": metrics.weighted_share(average, weights * asked),
+        f"{prefix}precision@{DEPTH}": metrics.weighted_share(precision, weights * has_relevant),
+        f"{prefix}map": metrics.weighted_share(average, weights * has_relevant),
     }
 
 

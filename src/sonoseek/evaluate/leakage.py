@@ -1,4 +1,4 @@
-"""The guard: no group, no patient and no near-copy on both sides of a round. It fails the run; it never repairs it."""
+"""Leakage: a group, a patient or a near-duplicate on both sides of a round fails the run; nothing is repaired."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from sonoseek.datasets import Dataset, components
 from sonoseek.evaluate.near_duplicates import Pair
 from sonoseek.evaluate.protocols.base import CaseSet, Key, Round, true_records
 
-Ties = Mapping[Key, int]
+GroupNumbers = Mapping[Key, int]
 """(dataset, case_id) → number of the component of cases that must never part."""
 
 
-def ties_of(datasets: Mapping[str, Dataset]) -> dict[Key, int]:
+def number_groups(datasets: Mapping[str, Dataset]) -> dict[Key, int]:
     """Components over shared group and shared patient, within each dataset, the hidden ones included."""
-    found: dict[Key, int] = {}
+    numbers: dict[Key, int] = {}
     for name, dataset in datasets.items():
-        base = len(found)
+        base = len(numbers)
         for number, ids in enumerate(components(true_records(dataset))):
-            found.update({(name, case_id): base + number for case_id in ids})
-    return found
+            numbers.update({(name, case_id): base + number for case_id in ids})
+    return numbers
 
 
-def without_copies(round_: Round, pairs: Iterable[Pair]) -> tuple[Round, tuple[Key, ...]]:
-    """Take near-copies of test scans off the training side.
+def without_near_duplicates(round_: Round, pairs: Iterable[Pair]) -> tuple[Round, tuple[Key, ...]]:
+    """Take near-duplicates of test scans off the training side.
 
     Returns:
         The round, and who was taken off.
@@ -33,18 +33,18 @@ def without_copies(round_: Round, pairs: Iterable[Pair]) -> tuple[Round, tuple[K
     test = _keys(round_.test)
     partners = {other for a, b in pairs for one, other in ((a, b), (b, a)) if one in test}
     dropped = partners & (_keys(round_.train) | _keys(round_.validation))
-    kept = [
+    sides = [
         {name: tuple(case_id for case_id in ids if (name, case_id) not in dropped) for name, ids in side.items()}
         for side in (round_.train, round_.validation)
     ]
-    return replace(round_, train=kept[0], validation=kept[1]), tuple(sorted(dropped))
+    return replace(round_, train=sides[0], validation=sides[1]), tuple(sorted(dropped))
 
 
-def check_round(round_: Round, *, datasets: Mapping[str, Dataset], ties: Ties, pairs: Sequence[Pair]) -> None:
+def check_round(round_: Round, *, datasets: Mapping[str, Dataset], groups: GroupNumbers, pairs: Sequence[Pair]) -> None:
     """Refuse a round in which anything crosses between two of its three sides.
 
     Raises:
-        SplitError: says which pair crosses, why, how many do, and the remedy.
+        SplitError: with the pair that crosses, why, how many do, and the remedy.
     """
     sides = {"train": round_.train, "validation": round_.validation, "test": round_.test}
     if not _keys(round_.test):
@@ -58,10 +58,10 @@ def check_round(round_: Round, *, datasets: Mapping[str, Dataset], ties: Ties, p
             )
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
-            crossing = crossings(sides[one], sides[other], records=records, ties=ties, pairs=pairs)
-            # near-copies inside the training side flatter the validation, not the test: groups and patients only
+            crossing = crossings(sides[one], sides[other], records=records, groups=groups, pairs=pairs)
+            # near-duplicates inside the training side flatter the validation, not the test: groups and patients only
             if "test" not in (one, other):
-                crossing = [item for item in crossing if item[2] != "near-copy"]
+                crossing = [item for item in crossing if item[2] != "near-duplicate"]
             if crossing:
                 a, b, why = crossing[0]
                 raise SplitError(
@@ -71,32 +71,32 @@ def check_round(round_: Round, *, datasets: Mapping[str, Dataset], ties: Ties, p
 
 
 def crossings(
-    one: CaseSet, other: CaseSet, *, records: Mapping[Key, CaseRecord], ties: Ties, pairs: Sequence[Pair]
+    one: CaseSet, other: CaseSet, *, records: Mapping[Key, CaseRecord], groups: GroupNumbers, pairs: Sequence[Pair]
 ) -> list[tuple[Key, Key, str]]:
-    """What stands on both sides: the same case, cases that are tied, near-copies.
+    """What stands on both sides: the same case, cases that are tied, near-duplicates.
 
     Returns:
         (case of `one`, case of `other`, why), one per case of `other` and reason, in a stable order.
     """
     left, right = _keys(one), _keys(other)
-    found: list[tuple[Key, Key, str]] = [(key, key, "the same case") for key in sorted(left & right)]
+    crossing: list[tuple[Key, Key, str]] = [(key, key, "the same case") for key in sorted(left & right)]
     first: dict[int, Key] = {}
     for key in sorted(left):
-        first.setdefault(ties[key], key)
-    found += [
+        first.setdefault(groups[key], key)
+    crossing += [
         (partner, key, _tie_in_words(records[partner], records[key]))
         for key in sorted(right - left)
-        if (partner := first.get(ties[key])) is not None
+        if (partner := first.get(groups[key])) is not None
     ]
-    found += [(x, y, "near-copy") for a, b in pairs for x, y in ((a, b), (b, a)) if x in left and y in right]
-    return found
+    crossing += [(x, y, "near-duplicate") for a, b in pairs for x, y in ((a, b), (b, a)) if x in left and y in right]
+    return crossing
 
 
-def leaking_share(round_: Round, *, ties: Ties) -> float:
+def leaking_share(round_: Round, *, groups: GroupNumbers) -> float:
     """Share of test cases of which a copy, or another case of the same group, is on the training side; 0 … 1."""
-    learnt = {ties[key] for key in _keys(round_.gallery)}
+    learnt = {groups[key] for key in _keys(round_.gallery)}
     test = sorted(_keys(round_.test))
-    return sum(ties[key] in learnt for key in test) / len(test)
+    return sum(groups[key] in learnt for key in test) / len(test)
 
 
 def _tie_in_words(a: CaseRecord, b: CaseRecord) -> str:

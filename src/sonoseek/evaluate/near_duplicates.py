@@ -1,4 +1,4 @@
-"""Which scans show the same picture again: found in the pixels, whatever the groups say."""
+"""Which scans show the same picture again: by their pixels, whatever the groups are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sonoseek.core import SonoseekError
+from sonoseek.core.files import write_atomically
 from sonoseek.datasets import Dataset
 from sonoseek.datasets.audit.duplicates import Subject, find_duplicates
 from sonoseek.datasets.audit.features import fingerprint
@@ -22,10 +23,10 @@ Pair = tuple[Key, Key]
 def near_duplicates(
     datasets: Mapping[str, Dataset], *, cache: Path, on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[Pair, ...]:
-    """Compare all scans of all datasets with each other, or take what an earlier run found for the same files.
+    """Compare all scans of all datasets with each other, or read the result of an earlier run on the same files.
 
     Exact and near copies count (shifted, cropped, rescaled, mirrored, marked, saved anew); neighbouring frames of one
-    sweep do not. Takes about 60 ms a scan and core; unreadable cases are passed over: whoever reads them next says so.
+    sweep do not. Takes about 60 ms a scan and core; unreadable cases are skipped: reading them later raises.
 
     Args:
         datasets: name → dataset.
@@ -35,10 +36,10 @@ def near_duplicates(
     Returns:
         Pairs of (dataset, case_id), each sorted, without repeats.
     """
-    file = cache / f"near-copies-{_key(datasets)}.json"
+    file = cache / f"near-duplicates-{_key(datasets)}.json"
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return tuple(((a, b), (c, d)) for a, b, c, d in found["pairs"])
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return tuple(((a, b), (c, d)) for a, b, c, d in stored["pairs"])
     keys = [(name, r.case_id) for name, dataset in datasets.items() for r in dataset.records()]
     steps = 2 * len(keys)
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
@@ -69,9 +70,7 @@ def near_duplicates(
         on_progress(steps, steps)
     pairs = sorted({_sorted(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies})
     cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({"pairs": [[*a, *b] for a, b in pairs]}) + "\n", encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, json.dumps({"pairs": [[*a, *b] for a, b in pairs]}) + "\n")
     return tuple(pairs)
 
 

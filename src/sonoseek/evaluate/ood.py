@@ -1,4 +1,4 @@
-"""What tells a scan unlike anything a network was trained on, fitted on embeddings at export."""
+"""The out-of-distribution score, fitted on embeddings at export."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, MissingExtraError
-from sonoseek.encoder import Novelty
+from sonoseek.core.arrays import unit_rows
+from sonoseek.encoder import OODModel
 from sonoseek.encoder.ood import distances
-from sonoseek.evaluate.ranking import unit
 
 LEVEL = 0.99
-"""Share of validation scans that must count as familiar: what abstaining on the others may cost."""
+"""Share of validation scans that must count as in distribution: what abstaining on the others may cost."""
 DIRECTIONS = 96
-"""Directions whose variance is kept: as good as all 256 (`docs/results/strangers.md`), in a third of the space."""
+"""Directions whose variance is kept: as good as all 256 (docs/results/out-of-distribution.md), a third of the space."""
 LEAST_VARIANCE = 1e-9
-"""Scans that are all alike vary in no direction; dividing by 0 would call every other one infinitely far."""
+"""Scans that are all alike vary in no direction; dividing by 0 would put every other one infinitely far."""
 FEWEST = 8
-"""Scans on either side without which nothing can be said."""
+"""Fewest scans on either side."""
 
 
 def fit_duplicate_threshold(
@@ -32,53 +32,53 @@ def fit_duplicate_threshold(
     gallery: NDArray[np.floating],
     gallery_groups: NDArray[np.int64],
 ) -> float:
-    """The cosine from which on two scans are likely one: what 99 % of scans do not reach with any that is not theirs.
+    """The cosine from which on two scans are near-duplicates: 99 % of scans reach it with none of another group.
 
     Args:
         embeddings: (m, D) of scans that were not learnt from.
-        groups: (m,), the number of each one's group: scans that show the same.
+        groups: (m,), the number of each one's group of near-duplicates.
         gallery: (n, D) of all scans.
         gallery_groups: (n,), in the same numbers.
 
     Returns:
-        0.8 … 0.9995: below, copies would hardly be missed and other scans taken for them; above, half precision rounds.
+        0.8 … 0.9995: below, other scans would be taken for near-duplicates; above, half precision rounds.
 
     Raises:
         InvalidValueError: fewer than 8 scans.
     """
     if len(embeddings) < FEWEST:
         raise InvalidValueError(f"{len(embeddings)} scans; a border needs at least {FEWEST}. Give more of them.")
-    cosines = unit(embeddings) @ unit(gallery).T
+    cosines = unit_rows(embeddings) @ unit_rows(gallery).T
     cosines[groups[:, None] == gallery_groups[None, :]] = -1.0
     return float(np.clip(np.quantile(cosines.max(axis=1), LEVEL), 0.8, 0.9995))
 
 
-def fit_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:
-    """Fit what a bundle says of its training scans; as `find_novelty`, in the words of `bundle.json`.
+def fit_ood(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> dict[str, Any]:
+    """Fit the out-of-distribution score of a bundle; as `fit_ood_model`, as written to `bundle.json`.
 
     Args:
         train_embeddings: (n, D) of the scans that were learnt from, as they are, not augmented; n ≥ 8.
         validation_embeddings: (m, D) of others like them; m ≥ 8. By the network that is exported, on both sides.
 
     Returns:
-        The key "novelty" of `bundle.json`, plain values for JSON; give it to `BundleFacts(novelty=...)`.
+        The key "ood" of `bundle.json`, plain values for JSON.
 
     Raises:
-        InvalidValueError, MissingExtraError: as `find_novelty`.
+        InvalidValueError, MissingExtraError: as `fit_ood_model`.
     """
-    found = find_novelty(train_embeddings, validation_embeddings)
+    fitted = fit_ood_model(train_embeddings, validation_embeddings)
     return {
-        "centre": _packed(found.centre),
-        "directions": _packed(found.directions),
-        "variances": found.variances.tolist(),
-        "rest": found.rest,
-        "threshold": found.threshold,
-        "level": found.level,
-        "scans": {"training": len(train_embeddings), "validation": len(validation_embeddings)},
+        "mean": _packed(fitted.mean),
+        "components": _packed(fitted.components),
+        "variances": fitted.variances.tolist(),
+        "residual_variance": fitted.residual_variance,
+        "threshold": fitted.threshold,
+        "level": fitted.level,
+        "counts": {"training": len(train_embeddings), "validation": len(validation_embeddings)},
     }
 
 
-def find_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> Novelty:
+def fit_ood_model(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> OODModel:
     """Lay one Gaussian over the training scans' embeddings, and a border by the validation scans'.
 
     The covariance is shrunk (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), because there are hardly more
@@ -87,8 +87,8 @@ def find_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: 
     refused on average. With fewer than 99 of them it is the farthest one, and more may be.
 
     Args:
-        train_embeddings: as for `fit_novelty`.
-        validation_embeddings: as for `fit_novelty`.
+        train_embeddings: as for `fit_ood`.
+        validation_embeddings: as for `fit_ood`.
 
     Raises:
         InvalidValueError: too few scans, not finite, or of different dimensions; nothing but zeros.
@@ -105,17 +105,17 @@ def find_novelty(train_embeddings: NDArray[np.floating], validation_embeddings: 
             f"training embeddings have {train.shape[1]} numbers, validation embeddings {validation.shape[1]}; both "
             "must come from one network. Read both with the one that is exported."
         )
-    units = train / np.linalg.norm(train, axis=1, keepdims=True)
+    units = unit_rows(train)
     centre = units.mean(0).astype(np.float32)
     covariance, _ = ledoit_wolf(units - centre, assume_centered=True)
     variances, vectors = np.linalg.eigh(covariance)
     variances, vectors = np.maximum(variances[::-1], LEAST_VARIANCE), vectors[:, ::-1]
-    kept = min(DIRECTIONS, len(variances))
-    fitted = Novelty(
-        centre=centre,
-        directions=np.ascontiguousarray(vectors[:, :kept].T, np.float32),
-        variances=variances[:kept],
-        rest=float(variances[kept:].mean()) if kept < len(variances) else float(variances[-1]),
+    count = min(DIRECTIONS, len(variances))
+    fitted = OODModel(
+        mean=centre,
+        components=np.ascontiguousarray(vectors[:, :count].T, np.float32),
+        variances=variances[:count],
+        residual_variance=float(variances[count:].mean()) if count < len(variances) else float(variances[-1]),
         threshold=1.0,
         level=LEVEL,
     )

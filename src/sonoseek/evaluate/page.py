@@ -1,4 +1,4 @@
-"""One page that puts all systems and protocols side by side, and says in plain words what they can be compared by."""
+"""One page that puts all systems and protocols side by side, and what they can be compared by."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import jinja2
 
 import sonoseek
 from sonoseek.core import DISCLAIMER
-from sonoseek.evaluate.corruption_sheet import draw_strip
+from sonoseek.core.files import write_atomically
+from sonoseek.evaluate.corruption_sheet import draw_corruption_sheet
 from sonoseek.evaluate.figures import CURVES, axes, draw_curves
 from sonoseek.evaluate.files import ABOUT, CASES, ROUNDS, ROWS, SCORES
 from sonoseek.evaluate.metrics import ECE_BINS
 from sonoseek.evaluate.page_hospitals import hospital_tables
 from sonoseek.evaluate.page_parts import (
     compared_rows,
-    hardship_blocks,
-    searches,
+    prediction_table,
+    robustness_tables,
+    search_table,
     subset_tables,
     unlearnt_lines,
-    verdicts,
 )
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.seen import in_words
 
-PAGE, INFLATION, STRIP = "index.html", "inflation.svg", "conditions.png"
+PAGE, INFLATION, CORRUPTION_SHEET = "index.html", "inflation.svg", "conditions.png"
 OWN = ("hybrid", "outline", "teacher", "small-square", "b4")
 """Systems with one of these in their name are the project's own, but for peers of a comparison."""
 PEER = "peer-"
 OF_ONE_QUESTION = ("outline", "small-square-hybrid", "bundles-small-square")
-"""Shown beside those that were asked several questions, though they were asked one."""
+"""Shown beside those of several protocols, though they have one."""
 ORDER = (
     "busi-grouped",
     "random-split",
@@ -55,13 +56,13 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         root: folder of results.
         scored: every protocol in it, as `rescore` gives them.
     """
-    protocols = [scored[name] for name in sorted(scored, key=_place)]
+    protocols = [scored[name] for name in sorted(scored, key=_place) if scored[name].systems]
     inflation = inflation_table(scored)
     if inflation:
         draw_inflation(root / INFLATION, inflation)
-    strip = any("robustness" in system.metrics for p in protocols for system in p.systems.values())
-    if strip:
-        draw_strip(root / STRIP)
+    corrupted = any("robustness" in system.metrics for p in protocols for system in p.systems.values())
+    if corrupted:
+        draw_corruption_sheet(root / CORRUPTION_SHEET)
     loader = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = resources.files("sonoseek.evaluate").joinpath("templates/results.html.j2").read_text(encoding="utf-8")
     text = loader.from_string(template).render(
@@ -69,16 +70,12 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         inflation=inflation,
         leak_random=_leak(scored.get("random-split")),
         leak_paper=_leak(scored.get("paper-like")),
-        strip=strip,
+        corruption_sheet=corrupted,
         ece_bins=ECE_BINS,
         disclaimer=DISCLAIMER,
         version=sonoseek.__version__,
     )
-    path = root / PAGE
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-    return path
+    return write_atomically(root / PAGE, text)
 
 
 def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
@@ -144,9 +141,9 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
     about = protocol.about
     systems = _ordered(protocol)
     counts = systems[0].metrics["counts"]
-    verdict_heads, verdict_rows = verdicts(systems, "classification", own=_own)
-    patient_heads, patient_rows = verdicts(systems, "patients", own=_own)
-    search_heads, search_rows, chance = searches(systems, own=_own)
+    prediction_heads, prediction_rows = prediction_table(systems, "classification", own=_own)
+    patient_heads, patient_rows = prediction_table(systems, "patients", own=_own)
+    search_heads, search_rows, chance = search_table(systems, own=_own)
     heads, compared, tests = compared_rows(protocol)
     return {
         "name": about["name"],
@@ -158,8 +155,8 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "groups": counts["groups"],
         "patients": counts["patients"],
         "leaking": f"{100 * counts['leaking_share']:.0f} %" if counts["leaking_share"] else "",
-        "verdict_heads": verdict_heads,
-        "verdicts": verdict_rows,
+        "prediction_heads": prediction_heads,
+        "predictions": prediction_rows,
         "patient_heads": patient_heads,
         "patient_rows": patient_rows,
         "search_heads": search_heads,
@@ -167,12 +164,12 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "chance": chance,
         "unlearnt": unlearnt_lines(systems),
         "seen": list(dict.fromkeys(in_words(s) for s in _seen(systems))),
-        "hardships": hardship_blocks(systems),
+        "robustness": robustness_tables(systems),
         "compared_heads": heads,
         "compared": compared,
         "tests": tests,
         "bonferroni": f"{0.05 / max(1, tests):.4f}",
-        "subsets": [*hospital_tables(systems), *subset_tables(systems)],
+        "subsets": [*hospital_tables(systems, protocol.unfinished), *subset_tables(systems)],
         "curves": f"{protocol.folder.name}/{CURVES}" if (protocol.folder / CURVES).is_file() else "",
         "files": [
             {"href": f"{protocol.folder.name}/{name}", "name": name}
@@ -210,8 +207,8 @@ def _made(system: ScoredSystem) -> dict[str, str]:
 
 def _seen(systems: Sequence[ScoredSystem]) -> list[Mapping[str, Any]]:
     """What was dropped from the test side because a bundle has learnt from it."""
-    found = [system.metrics["made"].get("seen_in_training") for system in systems]
-    return [each for each in found if each is not None]
+    overlaps = [system.metrics["made"].get("seen_in_training") for system in systems]
+    return [each for each in overlaps if each is not None]
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sonoseek.evaluate.rescoring import ScoredSystem
@@ -28,8 +29,13 @@ BRIEF = ("auroc", "accuracy", "sensitivity_at_sensitivity_98", "ece_refitted", "
 TITLE = "hospital that was left out"
 
 
-def hospital_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
-    """One table, systems by hospitals and their mean; none where no system has such figures."""
+def hospital_tables(
+    systems: Sequence[ScoredSystem], unfinished: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """One table, systems by hospitals and their mean; none where no system has such figures.
+
+    `unfinished` ones (of `ScoredProtocol`) follow, with the figures that they have.
+    """
     have = [system for system in systems if system.metrics.get("hospitals")]
     if not have:
         return []
@@ -41,24 +47,42 @@ def hospital_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
         }
         for system in have
     ]
+    rows += [
+        {
+            "title": f"{part['system']['title']} ({finished_rounds(part)})",
+            "cells": [_lines(part["hospitals"].get(name, {})) for name in names],
+        }
+        for part in unfinished.values()
+    ]
     heads = [{"value": name, "scans": have[0].metrics["hospitals"][name]["scans"]} for name in names]
     return [{"title": TITLE, "heads": heads, "rows": rows}]
 
 
-def hospital_rows(systems: Sequence[ScoredSystem]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def finished_rounds(part: Mapping[str, Any]) -> str:
+    """How many rounds of an unfinished system stand: "1 of 3 rounds"."""
+    return f"{part['unfinished']['rounds']} of {part['unfinished']['of']} rounds"
+
+
+def hospital_rows(
+    systems: Sequence[ScoredSystem], unfinished: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Headings and rows for the command line: one row per system and hospital, then the mean."""
     rows = []
     for system in systems:
-        found = system.metrics.get("hospitals") or {}
-        for name in _columns(found) if found else ():
-            cells = (_cell(found[name].get(figure)) for figure in BRIEF)
+        by_hospital = system.metrics.get("hospitals") or {}
+        for name in _columns(by_hospital) if by_hospital else ():
+            cells = (_cell(by_hospital[name].get(figure)) for figure in BRIEF)
             rows.append((system.metrics["system"]["name"], name, *cells))
+    for system_name, part in unfinished.items():
+        for name, figures in part["hospitals"].items():
+            cells = (_cell(figures.get(figure)) for figure in BRIEF)
+            rows.append((f"{system_name}, {finished_rounds(part)}", name, *cells))
     return ("", TITLE, *(HEADS[figure] for figure in BRIEF)), rows
 
 
-def _columns(found: Mapping[str, Any]) -> list[str]:
+def _columns(by_hospital: Mapping[str, Any]) -> list[str]:
     """Hospitals, the mean last."""
-    return [*(name for name in found if name not in ("mean", "worst")), "mean"]
+    return [*(name for name in by_hospital if name not in ("mean", "worst")), "mean"]
 
 
 def _lines(part: Mapping[str, Any]) -> list[str]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate.compare import COMPARED
-from sonoseek.evaluate.corruptions import CONDITIONS, UNCHANGED
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 
 Own = Callable[[ScoredSystem], bool]
-VERDICTS = (
+PREDICTION_COLUMNS = (
     ("accuracy", "accuracy", 1),
     ("balanced acc.", "balanced_accuracy", 1),
     ("macro-F1", "macro_f1", 1),
@@ -23,10 +23,10 @@ VERDICTS = (
     ("AURC", "aurc", -1),
     ("set coverage", "set_coverage", 0),
     ("set size", "set_size", 0),
-    ("said a class that is not there", "said_absent_class", -1),
+    ("predicted a class that is absent", "predicted_absent_class", -1),
 )
 """(heading, figure, +1 higher is better, −1 lower is, 0 neither)."""
-SEARCHES = (
+SEARCH_COLUMNS = (
     ("P@1", "precision@1"),
     ("P@5", "precision@5"),
     ("P@10", "precision@10"),
@@ -47,10 +47,10 @@ HEADS = {
 }
 
 
-def verdicts(systems: Sequence[ScoredSystem], part: str, *, own: Own) -> tuple[list[str], list[dict[str, Any]]]:
+def prediction_table(systems: Sequence[ScoredSystem], part: str, *, own: Own) -> tuple[list[str], list[dict[str, Any]]]:
     """Headings and rows of a table of predictions; `part` is "classification" or "patients"; empty where it is not."""
     have = [s for s in systems if part in s.metrics]
-    shown = [column for column in VERDICTS if any(_value(s, part, column[1]) is not None for s in have)]
+    shown = [column for column in PREDICTION_COLUMNS if any(_value(s, part, column[1]) is not None for s in have)]
     heads = [*(title for title, _, _ in shown), "sens. / spec. at 90 % sens.", "sens. / spec. at 90 % spec."]
     best = {name: _best(have, part, name, sign) for _, name, sign in shown}
     rows = []
@@ -62,10 +62,10 @@ def verdicts(systems: Sequence[ScoredSystem], part: str, *, own: Own) -> tuple[l
     return (heads, rows) if rows else ([], [])
 
 
-def searches(systems: Sequence[ScoredSystem], *, own: Own) -> tuple[list[str], list[dict[str, Any]], list[str]]:
+def search_table(systems: Sequence[ScoredSystem], *, own: Own) -> tuple[list[str], list[dict[str, Any]], list[str]]:
     """Headings, rows, and the level of chance of each column."""
     have = [s for s in systems if "retrieval" in s.metrics]
-    shown = [(t, n) for t, n in SEARCHES if any(_value(s, "retrieval", n) is not None for s in have)]
+    shown = [(t, n) for t, n in SEARCH_COLUMNS if any(_value(s, "retrieval", n) is not None for s in have)]
     best = {name: _best(have, "retrieval", name, 1) for _, name in shown}
     rows = [
         _row(s, [_cell(s.metrics["retrieval"].get(name), best=best[name]) for _, name in shown], own=own) for s in have
@@ -75,29 +75,31 @@ def searches(systems: Sequence[ScoredSystem], *, own: Own) -> tuple[list[str], l
 
 
 def unlearnt_lines(systems: Sequence[ScoredSystem]) -> list[str]:
-    """What each system said of scans of a class that it could not learn."""
+    """What each system predicted for scans of a class that it could not learn."""
     lines = []
     for system in systems:
-        for name, said in system.metrics["unlearnt"].items():
+        for name, figures in system.metrics["unlearnt"].items():
             shares = ", ".join(
-                f"{100 * said[f'called_{other}']:.0f} % {other}" for other in PATHOLOGIES if said[f"called_{other}"]
+                f"{100 * figures[f'called_{other}']:.0f} % {other}"
+                for other in PATHOLOGIES
+                if figures[f"called_{other}"]
             )
-            lines.append(f"{system.metrics['system']['title']} calls the {said['scans']} {name} scans {shares}")
+            lines.append(f"{system.metrics['system']['title']} calls the {figures['scans']} {name} scans {shares}")
     return lines
 
 
-def hardship_blocks(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
-    """One table per system that was asked changed scans."""
-    words = {UNCHANGED: "as it is", **{c.name: c.description for c in CONDITIONS}}
+def robustness_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
+    """One table per system that was scored on corrupted scans."""
+    words = {UNCHANGED: "as it is", **{c.name: c.description for c in CORRUPTIONS}}
     blocks = []
     for system in systems:
-        found: Mapping[str, Any] = system.metrics.get("robustness", {})
-        if not found:
+        by_corruption: Mapping[str, Any] = system.metrics.get("robustness", {})
+        if not by_corruption:
             continue
-        names = list(found[UNCHANGED])
+        names = list(by_corruption[UNCHANGED])
         rows = [
             {"name": name, "description": words[name], "cells": [_changed(figures[n]) for n in names]}
-            for name, figures in found.items()
+            for name, figures in by_corruption.items()
         ]
         blocks.append({"title": system.metrics["system"]["title"], "heads": [HEADS[n] for n in names], "rows": rows})
     return blocks
@@ -137,17 +139,17 @@ def subset_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
     """One table per property: class, BI-RADS category, scanner."""
     tables = []
     for kind, title in TITLES.items():
-        found: dict[str, Any] = systems[0].metrics["subsets"].get(kind, {})
-        if len(found) < 2:
+        subsets: dict[str, Any] = systems[0].metrics["subsets"].get(kind, {})
+        if len(subsets) < 2:
             continue
         rows = [
             {
                 "title": s.metrics["system"]["title"],
-                "cells": [_lines(s.metrics["subsets"].get(kind, {}).get(value, {})) for value in found],
+                "cells": [_lines(s.metrics["subsets"].get(kind, {}).get(value, {})) for value in subsets],
             }
             for s in systems
         ]
-        heads = [{"value": value, "scans": part["scans"]} for value, part in found.items()]
+        heads = [{"value": value, "scans": part["scans"]} for value, part in subsets.items()]
         tables.append({"title": title, "heads": heads, "rows": rows})
     return tables
 

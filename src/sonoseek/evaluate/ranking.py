@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core.arrays import unit_rows
 from sonoseek.evaluate.metrics.retrieval import (
     DEPTH,
     average_precision_full,
@@ -15,23 +16,16 @@ from sonoseek.evaluate.metrics.retrieval import (
     r_precision,
 )
 from sonoseek.evaluate.rows import Search
-from sonoseek.evaluate.systems.base import Sample
-
-
-def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; a row of zeros stays one, and is like nothing."""
-    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    rows: NDArray[np.float32] = embeddings / np.maximum(length, 1e-12)
-    return rows
+from sonoseek.evaluate.systems.base import LabelledScan
 
 
 def rank(
-    queries: Sequence[Sample],
+    queries: Sequence[LabelledScan],
     embeddings: NDArray[np.float32],
     *,
-    gallery: Sequence[Sample],
+    gallery: Sequence[LabelledScan],
     gallery_embeddings: NDArray[np.float32],
-    ties: Mapping[str, int] | None,
+    groups: Mapping[str, int] | None,
 ) -> list[Search]:
     """Rank the gallery for each query by cosine; equal ones in the order of the gallery.
 
@@ -40,19 +34,19 @@ def rank(
         embeddings: float32 (n, D), theirs.
         gallery: N scans.
         gallery_embeddings: float32 (N, D), theirs.
-        ties: scan name → number of the cases that must never part: they do not answer for each other. None: all may,
+        groups: scan name → number of the cases that must never part: they are not matches of each other. None: all may,
             as under a protocol that flatters.
     """
-    cosines = unit(embeddings) @ unit(gallery_embeddings).T
+    cosines = unit_rows(embeddings) @ unit_rows(gallery_embeddings).T
     names = np.array([s.name for s in gallery])
     labels = np.array([s.record.pathology for s in gallery])
     birads = np.array([s.record.birads or "" for s in gallery])
-    member = None if ties is None else np.array([ties[s.name] for s in gallery])
+    member = None if groups is None else np.array([groups[s.name] for s in gallery])
     rows = []
     for query, similar in zip(queries, cosines, strict=True):
         order = np.argsort(-similar, kind="stable")
-        if member is not None and ties is not None:
-            order = order[member[order] != ties[query.name]]
+        if member is not None and groups is not None:
+            order = order[member[order] != groups[query.name]]
         relevant = labels[order] == query.record.pathology
         gains = birads_gain(query.record.birads, birads[order])
         ndcg, chance = (np.nan, np.nan) if gains is None or not gains.any() else ndcg_at(gains, k=DEPTH)

@@ -1,4 +1,4 @@
-"""Marks as a reader would draw them, made from drawn masks; and which systems can be asked with them."""
+"""Marks as a reader would draw them, made from drawn masks; and which systems can read them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sonoseek.core import Box, InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate.protocols.base import Protocol, Round
-from sonoseek.evaluate.systems.base import Sample, System
+from sonoseek.evaluate.systems.base import LabelledScan, System
 
 LOOSENESS = 0.15
 """Largest move of a mark's centre, in sides of the lesion's box, and largest relative change of each side."""
@@ -24,11 +24,11 @@ def gives_marks(protocol: Protocol) -> bool:
 
 
 def check_reads_marks(system: System, rounds: Sequence[Round]) -> None:
-    """Refuse a system whose network cannot be told where the lesion lies.
+    """Refuse a system whose network does not read marks.
 
     Args:
-        system: reads marks where its method `reads_marks(round_)` says so; systems without one read none.
-        rounds: that it is to speak in.
+        system: reads marks where its method `reads_marks(round_)` returns True; systems without one read none.
+        rounds: that it is to predict in.
 
     Raises:
         InvalidValueError: it reads no marks, in one of the rounds.
@@ -43,7 +43,7 @@ def check_reads_marks(system: System, rounds: Sequence[Round]) -> None:
         )
 
 
-def with_marks(samples: Sequence[Sample], datasets: Mapping[str, Dataset]) -> list[Sample]:
+def with_marks(samples: Sequence[LabelledScan], datasets: Mapping[str, Dataset]) -> list[LabelledScan]:
     """The samples, each with a mark where a mask was drawn; the same mark every time.
 
     Args:
@@ -76,8 +76,8 @@ def draw_mark(mask: NDArray[np.bool_], *, name: str) -> Box:
     """
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     shift, scale = rng.uniform(-LOOSENESS, LOOSENESS, 2), 1 + rng.uniform(-LOOSENESS, LOOSENESS, 2)
-    found = (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
-    low, high = np.array([[each[0], each[-1] + 1] for each in found], np.float64).T
+    indices = (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
+    low, high = np.array([[each[0], each[-1] + 1] for each in indices], np.float64).T
     centre, half = (low + high) / 2 + shift * (high - low), scale * (high - low) / 2
     (top, left), (bottom, right) = np.maximum(centre - half, 0), np.minimum(centre + half, mask.shape)
     return Box(top=float(top), left=float(left), bottom=float(bottom), right=float(right))

@@ -1,4 +1,4 @@
-"""What is kept of an evaluation: one struct per row of its tables (`tables` says how they are written)."""
+"""The rows of an evaluation: one struct per row of its tables (`tables` writes them)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class CaseRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         scan: its name, unique within the protocol.
         dataset, patient, label, birads, device: as in `CaseRecord`; "" where unknown.
-        group: names the scans that must never part: a near-copy, a patient, or the scan alone.
-        tested: whether it is ever asked about.
+        group: names the scans that stay on one side: a near-duplicate, a patient, or the scan alone.
+        tested: whether it is ever tested.
     """
 
     scan: str
@@ -40,10 +40,10 @@ class CaseRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """What a search brought for one scan.
+    """The search of one scan.
 
     Attributes:
-        gallery: scans that may answer. relevant: those of the query's reference class.
+        gallery: scans that may be found. relevant: those of the query's reference class.
         average_precision, r_precision: over the whole ranked gallery.
         ndcg, ndcg_chance: at 10, by BI-RADS; NaN where the query has none.
         matches: the first ten, best first.
@@ -59,7 +59,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One scan in one round: what was predicted, and what was found.
+    """One scan in one round: its prediction and its search.
 
     Attributes:
         seed, fold: of the round.
@@ -69,7 +69,7 @@ class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
         normal, benign, malignant: predicted probabilities, as written; `probabilities` are to be counted with.
         relevant_of_5: of a changed scan, how many of its first five matches are relevant; −1: not searched.
         search: among the training side, which the validation side is part of; None: nothing was searched.
-        own_archive: among the other groups of the scan's own, tested archive; None: the protocol does not ask for it.
+        own_archive: among the other groups of the scan's own, tested archive; None: not part of the protocol.
     """
 
     seed: Count
@@ -100,7 +100,7 @@ class RoundRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         seed, fold: of the round.
         train, validation, test: cases on each side.
-        gallery_normal, gallery_benign, gallery_malignant: scans of each class that may answer.
+        gallery_normal, gallery_benign, gallery_malignant: scans of each class that may be found.
         leaking_share: of the test scans that have a copy on the training side.
         dropped: training cases taken off because a test case is a copy of them.
         identity: of the bundle or the fitted system.
@@ -148,7 +148,7 @@ class SystemResults:
 
     @cached_property
     def changed(self) -> tuple[ScanRow, ...]:
-        """Of the test sides, changed scans; empty where that was not asked for."""
+        """Of the test sides, changed scans; empty where that was not measured."""
         return tuple(row for row in self.rows if row.condition)
 
     @property

@@ -1,4 +1,4 @@
-"""Walk a protocol with a system: round by round, kept as they finish, taken up where they stopped."""
+"""Run a protocol with a system, round by round; finished rounds are kept, and a stopped run is continued."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from numpy.typing import NDArray
 
 import sonoseek
 from sonoseek.core import PATHOLOGIES, InvalidValueError, ResultsError, require_extra
-from sonoseek.evaluate.context import Scene
-from sonoseek.evaluate.corruptions import CONDITIONS
+from sonoseek.evaluate.context import BenchmarkContext
+from sonoseek.evaluate.corruptions import CORRUPTIONS
 from sonoseek.evaluate.files import CASES, ROWS, place_about, place_results, read_cases, read_results, write_cases
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
 from sonoseek.evaluate.rows import TEST, VALIDATION, RoundRow, ScanRow, Search, SystemResults
 from sonoseek.evaluate.seen import check_sides, without_seen
-from sonoseek.evaluate.systems.base import Answers, Fitted, Sample, System, Task
-from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
+from sonoseek.evaluate.systems.base import Fitted, LabelledScan, Predictions, System, Task
+from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
 from sonoseek.evaluate.tables import locked, write_json
 
 DONE = "round.json"
-Report = Callable[[str, int, int], None]
+StepProgress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
 
 
 def evaluate(
-    scene: Scene,
+    context: BenchmarkContext,
     system: System,
     *,
     runs: Path,
     out: Path,
     robustness: bool = False,
+    finished: bool = False,
     command: str = "",
-    on_progress: Report | None = None,
+    on_progress: StepProgress | None = None,
 ) -> Path:
     """Score a system on every round of a protocol and put its rows into the protocol's tables.
 
@@ -50,11 +51,13 @@ def evaluate(
     once, after everything is fitted. Rows of other systems stay: several systems may be scored at once.
 
     Args:
-        scene: the protocol, opened and guarded.
-        system: what learns and speaks.
+        context: the protocol, opened and guarded.
+        system: what learns and predicts.
         runs: folder for the rounds while they are under way: `runs/<protocol>/<system>/seed-0/fold-0` ….
         out: folder for results: `out/<protocol>/`.
-        robustness: ask the first seed's test scans again under every condition of `corruptions`.
+        robustness: score the first seed's test scans again under every corruption of `corruptions`.
+        finished: score the rounds whose training has ended, and train none. Where some are lacking, `about.json` says
+            how many stand ("unfinished"); only for protocols whose rounds each test a whole archive.
         command: that made this, for `about.json`.
         on_progress: (what, done, total).
 
@@ -67,44 +70,52 @@ def evaluate(
             what was scored.
         SplitError: more than half of the test scans of another archive are scans that the bundle has learnt from.
         SplitError, BundleError: as systems raise them.
-        InvalidValueError: the protocol gives a reader's mark, and the system reads none, or `robustness` is asked for.
+        InvalidValueError: the protocol gives a reader's mark, and the system reads none, or `robustness` is asked for;
+            `finished`, and no round is, or the protocol's rounds each test a part of an archive.
     """
     require_extra("evaluate")
-    if gives_marks(scene.protocol):
+    if gives_marks(context.protocol):
         if robustness:
             raise InvalidValueError(
-                f"robustness is asked for under {scene.protocol.name!r}; it changes the pixels that the reader's marks "
-                "lie on. Leave it out, or take the protocol leave-one-hospital-out."
+                f"robustness is wanted under {context.protocol.name!r}; it changes the pixels that the reader's "
+                "marks lie on. Leave it out, or take the protocol leave-one-hospital-out."
             )
-        check_reads_marks(system, scene.rounds)
-    tell = on_progress or _silent
+        check_reads_marks(system, context.rounds)
+    progress = on_progress or _no_progress
     if isinstance(system, BundleSystem):
-        check_sides(scene, system.bundle_of)
-        scene = without_seen(scene, system.bundle_of)
-    folder = runs / scene.protocol.name / system.name
-    tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
-    waiting = [t for t in tasks if not _finished(scene, t, system, robustness=_asked_again(t, robustness))]
+        check_sides(context, system.bundle_of)
+        context = without_seen(context, system.bundle_of)
+    folder = runs / context.protocol.name / system.name
+    tasks = [_task(context, round_, folder) for round_ in context.rounds]
+    if finished:
+        tasks = _trained(context, system, tasks)
+    waiting = [t for t in tasks if not _finished(context, t, system, robustness=_with_robustness(t, robustness))]
     if waiting:
-        system.prepare(waiting, on_progress=lambda done, total: tell("learning", done, total))
-    cases = {case.scan: case for case in scene.cases(scene.rounds)}
-    _check_cases(out / scene.protocol.name / CASES, list(cases.values()))  # now, rather than after the scoring
+        system.prepare(waiting, on_progress=lambda done, total: progress("learning", done, total))
+    cases = {case.scan: case for case in context.cases(context.rounds)}
+    _check_cases(out / context.protocol.name / CASES, list(cases.values()))  # now, rather than after the scoring
     merged: list[SystemResults] = []
     for number, task in enumerate(tasks):
-        again = _asked_again(task, robustness)
+        again = _with_robustness(task, robustness)
         if task in waiting:
-            _walk(scene, system, task, robustness=again, tell=tell)
-        tell("rounds", number + 1, len(tasks))
+            _run_round(context, system, task, robustness=again, progress=progress)
+        progress("rounds", number + 1, len(tasks))
         merged.append(read_results(task.folder, cases, complete=False)[system.name])
-    target = out / scene.protocol.name
+    target = out / context.protocol.name
     about = {
         "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
         "made": {
             "command": command,
-            "data": scene.data_hash(scene.rounds),
+            "data": context.data_hash(context.rounds),
             "versions": versions(),
-            "refused": dict(sorted(scene.refused.items())),
-            **seen_in_training(scene),
+            "refused": dict(sorted(context.refused.items())),
+            **seen_in_training(context),
         },
+        **(
+            {"unfinished": {"rounds": len(tasks), "of": len(context.rounds)}}
+            if len(tasks) < len(context.rounds)
+            else {}
+        ),
     }
     results = SystemResults(
         rows=tuple(row for part in merged for row in part.rows),
@@ -113,120 +124,153 @@ def evaluate(
     with locked(target):
         _place_cases(target / CASES, list(cases.values()))
         place_results(target, results, system=system.name)
-        place_about(target, protocol=_about_protocol(scene), name=system.name, about=about)
+        place_about(target, protocol=_about_protocol(context), name=system.name, about=about)
     return target
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+def _no_progress(what: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 def versions() -> dict[str, str]:
     """Of what a figure depends on."""
     names = ("numpy", "scipy", "scikit-learn", "scikit-image", "onnxruntime", "opencv-python-headless")
-    found = {"sonoseek": sonoseek.__version__, "python": platform.python_version()}
+    installed = {"sonoseek": sonoseek.__version__, "python": platform.python_version()}
     for name in names:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except ModuleNotFoundError:  # an optional one
             continue
-    return found
+    return installed
 
 
-def seen_in_training(scene: Scene) -> dict[str, Any]:
-    """The key "seen_in_training" of `about.json`, where a bundle was asked which test scans it has learnt from."""
-    return {} if scene.seen is None else {"seen_in_training": asdict(scene.seen)}
+def seen_in_training(context: BenchmarkContext) -> dict[str, Any]:
+    """The key "seen_in_training" of `about.json`, where test scans were looked for in the training data."""
+    return {} if context.seen is None else {"seen_in_training": asdict(context.seen)}
 
 
-def _about_protocol(scene: Scene) -> dict[str, Any]:
+def _about_protocol(context: BenchmarkContext) -> dict[str, Any]:
     names = ("name", "title", "description", "exclusions", "guarded")
-    return {name: getattr(scene.protocol, name) for name in names}
+    return {name: getattr(context.protocol, name) for name in names}
 
 
-def _task(scene: Scene, round_: Round, folder: Path) -> Task:
+def _task(context: BenchmarkContext, round_: Round, folder: Path) -> Task:
     return Task(
         round_=round_,
-        datasets=scene.datasets,
-        classes=scene.classes(round_.train),
+        datasets=context.datasets,
+        classes=context.classes(round_.train),
         folder=folder / round_.label,
-        read=scene.samples,
+        read=context.samples,
     )
 
 
-def _asked_again(task: Task, robustness: bool) -> bool:
+def _trained(context: BenchmarkContext, system: System, tasks: Sequence[Task]) -> list[Task]:
+    """The rounds whose training has ended; all of a system without `is_trained`."""
+    is_trained = getattr(system, "is_trained", None)
+    trained = [task for task in tasks if is_trained is None or is_trained(task)]
+    if not trained:
+        raise InvalidValueError(
+            f"of {len(tasks)} rounds of {system.name!r} none is trained; nothing can be scored. Leave --finished out, "
+            "which trains them, or name the folder of their runs (--runs)."
+        )
+    if len(trained) < len(tasks) and not getattr(context.protocol, "own_archive", False):
+        raise InvalidValueError(
+            f"of {len(tasks)} rounds of {system.name!r} {len(trained)} are trained; under {context.protocol.name!r} "
+            "each tests a part of an archive, and a part is not scored alone. Leave --finished out: the rest trains."
+        )
+    return trained
+
+
+def _with_robustness(task: Task, robustness: bool) -> bool:
     return robustness and task.round_.seed == 0
 
 
-def _finished(scene: Scene, task: Task, system: System, *, robustness: bool) -> bool:
+def _finished(context: BenchmarkContext, task: Task, system: System, *, robustness: bool) -> bool:
     """Whether this round was finished by this very system on these very sides and pixels."""
     file = task.folder / DONE
     if not (file.is_file() and (task.folder / ROWS).is_file()):
         return False
     done = json.loads(file.read_text(encoding="utf-8"))
-    asked = {"round": task.round_.digest, "system": system.identity, "data": scene.data_hash([task.round_])}
-    same = all(done.get(name) == value for name, value in asked.items())
+    expected = {"round": task.round_.digest, "system": system.identity, "data": context.data_hash([task.round_])}
+    same = all(done.get(name) == value for name, value in expected.items())
     return bool(same and (done["robustness"] or not robustness))
 
 
-def _walk(scene: Scene, system: System, task: Task, *, robustness: bool, tell: Report) -> None:
-    """One round: learn, answer, rank, keep."""
+def _run_round(
+    context: BenchmarkContext, system: System, task: Task, *, robustness: bool, progress: StepProgress
+) -> None:
+    """One round: fit, predict, rank, write."""
     round_ = task.round_
     fitted = system.fit(task)
     classes = np.array([name in task.classes for name in PATHOLOGIES]) if task.classes else np.ones(3, dtype=np.bool_)
-    gallery, validation = scene.samples(round_.gallery), scene.samples(round_.validation)
-    known = _said(fitted, gallery, classes, tell, f"{round_.label}: gallery")
-    held = {s.name for s in validation}
-    test = scene.samples(round_.test)  # touched here for the first time
-    asked = with_marks(test, scene.datasets) if gives_marks(scene.protocol) else test
-    said = _said(fitted, asked, classes, tell, f"{round_.label}: test")
-    ties = scene.tie_of_sample([*gallery, *test]) if scene.protocol.guarded else None
-    ask = partial(rank, gallery=gallery, gallery_embeddings=known.embeddings, ties=ties)
-    searches = ask(test, said.embeddings) if gallery else []
+    gallery, validation = context.samples(round_.gallery), context.samples(round_.validation)
+    gallery_predictions = _predict(fitted, gallery, classes, progress, f"{round_.label}: gallery")
+    validation_names = {s.name for s in validation}
+    test = context.samples(round_.test)  # touched here for the first time
+    queries = with_marks(test, context.datasets) if gives_marks(context.protocol) else test
+    test_predictions = _predict(fitted, queries, classes, progress, f"{round_.label}: test")
+    groups = context.group_number_of([*gallery, *test]) if context.protocol.guarded else None
+    search = partial(rank, gallery=gallery, gallery_embeddings=gallery_predictions.embeddings, groups=groups)
+    searches = search(test, test_predictions.embeddings) if gallery else []
     own: list[Search] = []
-    if getattr(scene.protocol, "own_archive", False):
+    if getattr(context.protocol, "own_archive", False):
         # an archive is read without marks
-        archive = said if asked is test else _said(fitted, test, classes, tell, f"{round_.label}: own archive")
-        ties_within = scene.tie_of_sample(test)
-        own = rank(test, said.embeddings, gallery=test, gallery_embeddings=archive.embeddings, ties=ties_within)
-    if isinstance(fitted, BundleSpeaks) and gallery and scene.protocol.guarded:
-        fitted.check_served(gallery, known.embeddings, queries=asked, ranked=searches)
-    rows = _rows(scene, round_, test, said.probabilities, side=TEST, searches=searches, own=own)
-    kept = [row for row, sample in enumerate(gallery) if sample.name in held]
-    rows += _rows(scene, round_, [gallery[i] for i in kept], known.probabilities[kept], side=VALIDATION)
+        archive = (
+            test_predictions
+            if queries is test
+            else _predict(fitted, test, classes, progress, f"{round_.label}: own archive")
+        )
+        own_groups = context.group_number_of(test)
+        own = rank(
+            test, test_predictions.embeddings, gallery=test, gallery_embeddings=archive.embeddings, groups=own_groups
+        )
+    if isinstance(fitted, FittedBundle) and gallery and context.protocol.guarded:
+        fitted.check_served(gallery, gallery_predictions.embeddings, queries=queries, ranked=searches)
+    rows = _rows(context, round_, test, test_predictions.probabilities, side=TEST, searches=searches, own=own)
+    validation_rows = [row for row, sample in enumerate(gallery) if sample.name in validation_names]
+    rows += _rows(
+        context,
+        round_,
+        [gallery[i] for i in validation_rows],
+        gallery_predictions.probabilities[validation_rows],
+        side=VALIDATION,
+    )
     if robustness:
         labels = {s.name: s.record.pathology for s in (*gallery, *test)}
-        for number, condition in enumerate(CONDITIONS, start=1):
+        for number, condition in enumerate(CORRUPTIONS, start=1):
             samples = [replace(sample, scan=condition.apply(sample.scan)) for sample in test]
-            answers = _said(fitted, samples, classes, _silent, "")
-            tell(f"{round_.label}: changed scans", number, len(CONDITIONS))
-            found = ask(samples, answers.embeddings) if gallery else [None] * len(samples)
-            changed = _rows(scene, round_, samples, answers.probabilities, side=TEST, condition=condition.name)
+            predictions = _predict(fitted, samples, classes, _no_progress, "")
+            progress(f"{round_.label}: changed scans", number, len(CORRUPTIONS))
+            matches = search(samples, predictions.embeddings) if gallery else [None] * len(samples)
+            changed = _rows(context, round_, samples, predictions.probabilities, side=TEST, condition=condition.name)
             rows += [
                 msgspec.structs.replace(row, relevant_of_5=relevant_among(search, row.label, labels))
-                for row, search in zip(changed, found, strict=True)
+                for row, search in zip(changed, matches, strict=True)
             ]
-    results = SystemResults(rows=tuple(rows), rounds=(_round_row(scene, round_, fitted, gallery),))
+    results = SystemResults(rows=tuple(rows), rounds=(_round_row(context, round_, fitted, gallery),))
     (task.folder / ROWS).unlink(missing_ok=True)  # of another system of this name, perhaps
     place_results(task.folder, results, system=system.name)
-    done = {"round": round_.digest, "system": system.identity, "data": scene.data_hash([round_])}
+    done = {"round": round_.digest, "system": system.identity, "data": context.data_hash([round_])}
     write_json(task.folder / DONE, {**done, "robustness": robustness})
 
 
-def _said(fitted: Fitted, samples: Sequence[Sample], classes: NDArray[np.bool_], tell: Report, what: str) -> Answers:
-    """A system's answers, held to the classes that its training side holds."""
+def _predict(
+    fitted: Fitted, samples: Sequence[LabelledScan], classes: NDArray[np.bool_], progress: StepProgress, what: str
+) -> Predictions:
+    """A system's predictions, restricted to the classes of its training side."""
     if not samples:
-        return Answers(probabilities=np.zeros((0, len(PATHOLOGIES))), embeddings=np.zeros((0, 1), np.float32))
-    answers = fitted.answer(samples, on_progress=lambda done, total: tell(what, done, total))
-    p = answers.probabilities * classes
+        return Predictions(probabilities=np.zeros((0, len(PATHOLOGIES))), embeddings=np.zeros((0, 1), np.float32))
+    predictions = fitted.predict(samples, on_progress=lambda done, total: progress(what, done, total))
+    p = predictions.probabilities * classes
     total = p.sum(axis=1, keepdims=True)
     even = classes / classes.sum()
-    return replace(answers, probabilities=np.where(total > 0, p / np.maximum(total, 1e-12), even))
+    return replace(predictions, probabilities=np.where(total > 0, p / np.maximum(total, 1e-12), even))
 
 
 def _rows(
-    scene: Scene,
+    context: BenchmarkContext,
     round_: Round,
-    samples: Sequence[Sample],
+    samples: Sequence[LabelledScan],
     probabilities: NDArray[np.float64],
     *,
     side: str,
@@ -234,7 +278,7 @@ def _rows(
     searches: Sequence[Search] = (),
     own: Sequence[Search] = (),
 ) -> list[ScanRow]:
-    groups = scene.group_of(samples)
+    groups = context.group_of(samples)
     return [
         ScanRow(
             seed=round_.seed,
@@ -254,7 +298,7 @@ def _rows(
     ]
 
 
-def _round_row(scene: Scene, round_: Round, fitted: Fitted, gallery: Sequence[Sample]) -> RoundRow:
+def _round_row(context: BenchmarkContext, round_: Round, fitted: Fitted, gallery: Sequence[LabelledScan]) -> RoundRow:
     labels = [sample.record.pathology for sample in gallery]
     own = fitted.thresholds
     thresholds = {} if own is None else {name: getattr(own, name) for name in own.__dataclass_fields__}
@@ -265,15 +309,15 @@ def _round_row(scene: Scene, round_: Round, fitted: Fitted, gallery: Sequence[Sa
         validation=sum(map(len, round_.validation.values())),
         test=sum(map(len, round_.test.values())),
         **{f"gallery_{name}": labels.count(name) for name in PATHOLOGIES},
-        leaking_share=scene.leaking[round_.label],
-        dropped=scene.dropped[round_.label],
+        leaking_share=context.leaking[round_.label],
+        dropped=context.dropped[round_.label],
         identity=fitted.identity,
         **thresholds,
     )
 
 
 def _check_cases(path: Path, cases: Sequence[Any]) -> None:
-    """See that the protocol's cases that stand in the results, if any do, are the same."""
+    """Check that the protocol's cases in the results, if any, are the same."""
     if path.is_file() and read_cases(path) != {case.scan: case for case in cases}:
         raise ResultsError(
             f"{path} lists other cases than are scored here: of other data, or less what another bundle has learnt "
@@ -283,7 +327,7 @@ def _check_cases(path: Path, cases: Sequence[Any]) -> None:
 
 
 def _place_cases(path: Path, cases: Sequence[Any]) -> None:
-    """Write the protocol's cases, or see that the ones that stand there are the same."""
+    """Write the protocol's cases, or check that the ones there are the same."""
     _check_cases(path, cases)
     if path.is_file():
         return

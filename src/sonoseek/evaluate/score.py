@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Figures = dict[str, Floats]
 SUBSET_SEARCHES = ("precision@5", "map_full", "majority_vote@5")
 BIASED = ("ece",)
-"""Figures that grow by the very noise of a resample; their interval is shifted back by the mean growth."""
+"""Figures that resampling noise raises; their interval is shifted back by the mean growth."""
 FEWEST = 20
 """Scans. A BI-RADS category or a scanner with fewer is not scored on its own."""
 
@@ -35,7 +35,7 @@ class Scored:
         pooled: figure → its value over all scans, mean over seeds. resampled: figure → (resamples,), for paired
             comparisons; row b is the same draw of groups for every system of a protocol.
         by_seed: seed → (pooled, resampled) of that seed alone.
-        right: (n,) of the first seed, in the order of scan names: whether each verdict is right; for McNemar.
+        right: (n,) of the first seed, in the order of scan names: whether each prediction is right; for McNemar.
     """
 
     summary: dict[str, Any]
@@ -54,8 +54,8 @@ class Scored:
 def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
     """Every figure of one system.
 
-    Scans of a class that no training side holds are not scored as verdicts (no system could be right); what was said of
-    them stands in "unlearnt".
+    Scans of a class that no training side holds are not scored (no system could be right); what was
+    predicted for them stands in "unlearnt".
 
     Args:
         results: of the system.
@@ -66,11 +66,11 @@ def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
     seeds = {seed: block.take(learnt[block.truth]) for seed, block in every.items()}
     weights = group_weights(len(group_numbers(cases)))
     summary: dict[str, Any] = {"counts": _counts(results, cases, seeds)}
-    verdicts = _figures_by_seed(seeds, classification, weights)
-    summary["classification"] = _summary(verdicts)
-    found = _figures_by_seed(seeds, searching, weights) if results.searched else {}
-    if found:
-        summary["retrieval"] = _with_chance(_summary(found), seeds)
+    classified = _figures_by_seed(seeds, classification, weights)
+    summary["classification"] = _summary(classified)
+    searched = _figures_by_seed(seeds, searching, weights) if results.searched else {}
+    if searched:
+        summary["retrieval"] = _with_chance(_summary(searched), seeds)
     summary["subsets"] = _subsets(seeds, cases, weights)
     if patients := _by_patient(seeds, cases):
         summary["patients"] = _summary(_figures_by_seed(patients, classification, weights))
@@ -79,8 +79,8 @@ def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
     right = (first.probabilities.argmax(axis=1) == first.truth)[np.argsort(np.array(first.scans))]
     by_seed = {
         seed: (
-            {**verdicts[seed].pooled, **(found[seed].pooled if found else {})},
-            {**verdicts[seed].resampled, **(found[seed].resampled if found else {})},
+            {**classified[seed].pooled, **(searched[seed].pooled if searched else {})},
+            {**classified[seed].resampled, **(searched[seed].resampled if searched else {})},
         )
         for seed in seeds
     }
@@ -96,15 +96,15 @@ def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
 
 
 def classification(block: Block, weights: Floats) -> Figures:
-    """Figures of verdicts, for each row of `weights` (B, n): name → (B,)."""
+    """Figures of predictions, for each row of `weights` (B, n): name → (B,)."""
     p, truth = block.probabilities, block.truth
-    said, top = p.argmax(axis=1), p.max(axis=1)
-    correct, positive, malignancy = said == truth, truth == MALIGNANT, p[:, MALIGNANT]
-    counts = metrics.from_confusion(metrics.confusion(said, truth, weights, classes=len(PATHOLOGIES)))
+    predicted, top = p.argmax(axis=1), p.max(axis=1)
+    correct, positive, malignancy = predicted == truth, truth == MALIGNANT, p[:, MALIGNANT]
+    counts = metrics.from_confusion(metrics.confusion(predicted, truth, weights, classes=len(PATHOLOGIES)))
     present = [c for c in range(len(PATHOLOGIES)) if (truth == c).any()]
     aurocs = {c: metrics.auroc(p[:, c], truth == c, weights) for c in present}
-    sure = top >= block.cuts.abstain_below
-    included = (1 - p <= block.cuts.conformal_quantile[:, None]) | (np.arange(p.shape[1]) == said[:, None])
+    sure = top >= block.thresholds.abstain_below
+    included = (1 - p <= block.thresholds.conformal_quantile[:, None]) | (np.arange(p.shape[1]) == predicted[:, None])
     figures = {
         "accuracy": metrics.weighted_share(correct, weights),
         "balanced_accuracy": counts["balanced_accuracy"],
@@ -123,12 +123,15 @@ def classification(block: Block, weights: Floats) -> Figures:
         "set_size": metrics.weighted_share(included.sum(axis=1).astype(np.float64), weights),
     }
     if absent := [c for c in range(len(PATHOLOGIES)) if c not in present]:
-        figures["said_absent_class"] = metrics.weighted_share(np.isin(said, absent), weights)
-    for name, cut in (("sensitivity_90", block.cuts.sensitivity_90), ("specificity_90", block.cuts.specificity_90)):
-        called, fitted = malignancy >= cut, np.isfinite(cut)
+        figures["predicted_absent_class"] = metrics.weighted_share(np.isin(predicted, absent), weights)
+    for name, threshold in (
+        ("sensitivity_90", block.thresholds.sensitivity_90),
+        ("specificity_90", block.thresholds.specificity_90),
+    ):
+        called, fitted = malignancy >= threshold, np.isfinite(threshold)
         figures[f"sensitivity_at_{name}"] = metrics.weighted_share(called, weights * (positive & fitted))
         figures[f"specificity_at_{name}"] = metrics.weighted_share(~called, weights * (~positive & fitted))
-    if np.isnan(block.cuts.abstain_below).all():
+    if np.isnan(block.thresholds.abstain_below).all():
         for name in ("coverage", "accuracy_when_sure", "set_coverage", "set_size"):
             figures[name] = np.full(len(weights), np.nan)
     return figures
@@ -146,7 +149,7 @@ class _OneSeed:
 def _figures_by_seed(
     seeds: Mapping[int, Block], figures_of: Callable[[Block, Floats], Figures], weights: Floats
 ) -> dict[int, _OneSeed]:
-    found = {}
+    by_seed = {}
     for seed, block in seeds.items():
         folds: dict[str, list[float]] = {}
         for fold in np.unique(block.fold):
@@ -154,22 +157,22 @@ def _figures_by_seed(
             for name, value in figures_of(part, np.ones((1, len(part.truth)))).items():
                 folds.setdefault(name, []).append(float(value[0]))
         whole = figures_of(block, np.ones((1, len(block.truth))))
-        found[seed] = _OneSeed(
+        by_seed[seed] = _OneSeed(
             folds=folds,
             pooled={name: float(value[0]) for name, value in whole.items()},
             resampled=figures_of(block, weights[:, block.group]),
         )
-    return found
+    return by_seed
 
 
-def _summary(found: Mapping[int, _OneSeed]) -> dict[str, Any]:
+def _summary(by_seed: Mapping[int, _OneSeed]) -> dict[str, Any]:
     """Figure → mean and deviation over all folds of all seeds; value over all scans and its interval over groups."""
     summary: dict[str, Any] = {}
-    for name in next(iter(found.values())).pooled:
-        folds = [value for seed in found.values() for value in seed.folds.get(name, ())]
+    for name in next(iter(by_seed.values())).pooled:
+        folds = [value for seed in by_seed.values() for value in seed.folds.get(name, ())]
         known = [value for value in folds if math.isfinite(value)]
-        pooled = float(np.mean([seed.pooled[name] for seed in found.values()]))
-        drawn = np.mean([seed.resampled[name] for seed in found.values()], axis=0)
+        pooled = float(np.mean([seed.pooled[name] for seed in by_seed.values()]))
+        drawn = np.mean([seed.resampled[name] for seed in by_seed.values()], axis=0)
         low, high = interval(drawn, around=pooled if name in BIASED else None)
         summary[name] = {
             "mean": float(np.mean(known)) if known else math.nan,
@@ -193,19 +196,19 @@ def searching(block: Block, weights: Floats) -> Figures:
     return dict(zip(block.searches, means.T, strict=True))
 
 
-def _with_chance(found: dict[str, Any], seeds: Mapping[int, Block]) -> dict[str, Any]:
+def _with_chance(summary: dict[str, Any], seeds: Mapping[int, Block]) -> dict[str, Any]:
     """Put the level of chance beside each figure."""
-    for name, figure in found.items():
+    for name, figure in summary.items():
         levels = [
             np.nanmean(b.chance[name]) for b in seeds.values() if name in b.chance and np.isfinite(b.chance[name]).any()
         ]
         figure["chance"] = float(np.mean(levels)) if levels else math.nan
-    return found
+    return summary
 
 
 def _subsets(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow], weights: Floats) -> dict[str, Any]:
     """Class, BI-RADS category, scanner → value → a few figures, where there are enough scans to say anything."""
-    found: dict[str, Any] = {}
+    subsets: dict[str, Any] = {}
     for kind in ("label", "birads", "device"):
         of_scan = {case.scan: getattr(case, kind) for case in cases.values() if case.tested}
         values = sorted({value for value in of_scan.values() if value})
@@ -215,18 +218,18 @@ def _subsets(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow], weights: 
             parts = {s: b.take(np.array([of_scan[name] == value for name in b.scans])) for s, b in seeds.items()}
             size = len(next(iter(parts.values())).scans)
             if size >= FEWEST:
-                found.setdefault(kind, {})[value] = {"scans": size, **_subset(parts, weights)}
-    return found
+                subsets.setdefault(kind, {})[value] = {"scans": size, **_subset(parts, weights)}
+    return subsets
 
 
 def _subset(parts: Mapping[int, Block], weights: Floats) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for name, figures_of in (("verdict", _brief), ("search", searching)):
+    for name, figures_of in (("prediction", _brief), ("search", searching)):
         drawn: dict[str, list[Floats]] = {}
         whole: dict[str, list[float]] = {}
         for block in parts.values():
             for figure, values in figures_of(block, weights[:, block.group]).items():
-                if name == "verdict" or figure in SUBSET_SEARCHES:
+                if name == "prediction" or figure in SUBSET_SEARCHES:
                     drawn.setdefault(figure, []).append(values)
             for figure, values in figures_of(block, np.ones((1, len(block.truth)))).items():
                 whole.setdefault(figure, []).append(float(values[0]))
@@ -249,8 +252,8 @@ def _brief(block: Block, weights: Floats) -> Figures:
 
 
 def _by_patient(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow]) -> dict[int, Block]:
-    """One row per patient: mean probabilities over the scans, the worst proven class; empty where none has two."""
-    found: dict[int, Block] = {}
+    """One row per patient: mean probabilities over the scans, the worst reference class; empty where none has two."""
+    by_seed: dict[int, Block] = {}
     for seed, block in seeds.items():
         names = [cases[scan].patient or f"alone:{scan}" for scan in block.scans]
         patients, first, member = np.unique(names, return_index=True, return_inverse=True)
@@ -258,30 +261,33 @@ def _by_patient(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow]) -> dic
             continue
         truth = np.zeros(len(patients), dtype=np.int64)
         np.maximum.at(truth, member, block.truth)
-        found[seed] = Block(
+        by_seed[seed] = Block(
             scans=tuple(map(str, patients)),
             probabilities=np.array([block.probabilities[member == i].mean(axis=0) for i in range(len(patients))]),
             truth=truth,
             fold=block.fold[first],
             group=block.group[first],
-            cuts=block.cuts.take(first),
+            thresholds=block.thresholds.take(first),
             searches={},
             chance={},
         )
-    return found
+    return by_seed
 
 
 def _unlearnt(every: Mapping[int, Block], learnt: NDArray[np.bool_]) -> dict[str, Any]:
-    """What is said of scans of a class that no training side holds: how many, and how often each class."""
-    found: dict[str, Any] = {}
+    """Predictions for scans of a class that no training side holds: how many scans, and the share of each class."""
+    unlearnt: dict[str, Any] = {}
     for c in np.flatnonzero(~learnt):
-        said = [b.probabilities[b.truth == c].argmax(axis=1) for b in every.values()]
-        if len(said[0]):
-            found[PATHOLOGIES[c]] = {
-                "scans": len(said[0]),
-                **{f"called_{name}": float(np.mean(np.concatenate(said) == i)) for i, name in enumerate(PATHOLOGIES)},
+        predicted = [b.probabilities[b.truth == c].argmax(axis=1) for b in every.values()]
+        if len(predicted[0]):
+            unlearnt[PATHOLOGIES[c]] = {
+                "scans": len(predicted[0]),
+                **{
+                    f"called_{name}": float(np.mean(np.concatenate(predicted) == i))
+                    for i, name in enumerate(PATHOLOGIES)
+                },
             }
-    return found
+    return unlearnt
 
 
 def _counts(results: SystemResults, cases: Mapping[str, CaseRow], seeds: Mapping[int, Block]) -> dict[str, Any]:

@@ -31,19 +31,19 @@ def search_figures(rows: Sequence[ScanRow], cases: Mapping[str, CaseRow]) -> dic
     precision@k, hit_rate@k, map@k_found, map@k_possible (see `metrics.retrieval`), majority_vote@5, map_full and
     r_precision over the whole gallery, ndcg@10_birads. Those deeper than any ranking are left out.
     """
-    found = [row.search for row in rows if row.search is not None]
-    if not found:
+    searches = [row.search for row in rows if row.search is not None]
+    if not searches:
         return {}
     own = np.array([PATHOLOGIES.index(cases[row.scan].label) for row in rows])
-    depth = max(len(search.matches) for search in found)
+    depth = max(len(search.matches) for search in searches)
     labels = np.full((len(rows), depth), -1, dtype=np.int64)
-    for i, search in enumerate(found):
+    for i, search in enumerate(searches):
         labels[i, : len(search.matches)] = [PATHOLOGIES.index(cases[name].label) for name in search.matches]
-    hits, total = labels == own[:, None], np.array([search.relevant for search in found])
+    hits, total = labels == own[:, None], np.array([search.relevant for search in searches])
     figures = {
-        "map_full": np.array([search.average_precision for search in found]),
-        "r_precision": np.array([search.r_precision for search in found]),
-        "ndcg@10_birads": np.array([search.ndcg for search in found]),
+        "map_full": np.array([search.average_precision for search in searches]),
+        "r_precision": np.array([search.r_precision for search in searches]),
+        "ndcg@10_birads": np.array([search.ndcg for search in searches]),
     }
     for k in (k for k in CURVE if k <= depth):
         figures[f"precision@{k}"] = precision_at(hits, k=k)
@@ -62,9 +62,9 @@ def search_chance(
 ) -> dict[str, Floats]:
     """The same figures for a random order of the same gallery, (n,) each."""
     gallery = {(r.seed, r.fold): r.gallery for r in rounds}
-    found = [_levels(gallery[row.seed, row.fold], PATHOLOGIES.index(cases[row.scan].label)) for row in rows]
-    names = dict.fromkeys(name for levels in found for name in levels)
-    figures = {name: np.array([levels.get(name, np.nan) for levels in found]) for name in names}
+    levels_of_row = [_levels(gallery[row.seed, row.fold], PATHOLOGIES.index(cases[row.scan].label)) for row in rows]
+    names = dict.fromkeys(name for levels in levels_of_row for name in levels)
+    figures = {name: np.array([levels.get(name, np.nan) for levels in levels_of_row]) for name in names}
     figures["ndcg@10_birads"] = np.array([row.search.ndcg_chance for row in rows if row.search is not None])
     return figures
 

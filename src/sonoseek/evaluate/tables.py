@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from sonoseek.core import ResultsError
+from sonoseek.core.files import write_atomically
 
 SYSTEM = "system"
 """First column of a table that holds several systems."""
@@ -70,8 +71,8 @@ def place_rows(path: Path, kind: type[Row], rows: Iterable[Row], *, system: str)
         ResultsError: a table stands there that has other columns or does not read.
     """
     heads = (SYSTEM, *columns(kind))
-    kept = [cells for cells in _read(path, heads) if cells[0] != system] if path.is_file() else []
-    _write(path, heads, sorted([*kept, *([system, *_cells(kind, row)] for row in rows)], key=lambda cells: cells[0]))
+    others = [cells for cells in _read(path, heads) if cells[0] != system] if path.is_file() else []
+    _write(path, heads, sorted([*others, *([system, *_cells(kind, row)] for row in rows)], key=lambda cells: cells[0]))
 
 
 def read_systems(path: Path, kind: type[Row]) -> dict[str, list[Row]]:
@@ -80,10 +81,10 @@ def read_systems(path: Path, kind: type[Row]) -> dict[str, list[Row]]:
     Raises:
         ResultsError: as `read_table`.
     """
-    found: dict[str, list[tuple[int, list[str]]]] = {}
+    lines_of: dict[str, list[tuple[int, list[str]]]] = {}
     for line, (system, *cells) in enumerate(_read(path, (SYSTEM, *columns(kind))), start=2):
-        found.setdefault(system, []).append((line, cells))
-    return {system: _decode(path, kind, lines) for system, lines in found.items()}
+        lines_of.setdefault(system, []).append((line, cells))
+    return {system: _decode(path, kind, lines) for system, lines in lines_of.items()}
 
 
 def columns(kind: type[msgspec.Struct]) -> tuple[str, ...]:
@@ -105,20 +106,20 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Any, *, depth: int = 2) -> None:
     """Replace a JSON file in one step; objects down to `depth` have a line for each key, what is deeper shares it."""
-    _replace(path, (_lines(content, depth) + "\n").encode())
+    write_atomically(path, (_lines(content, depth) + "\n").encode())
 
 
 @cache
 def _columns(kind: type[msgspec.Struct]) -> tuple[_Column, ...]:
-    found: list[_Column] = []
+    listed: list[_Column] = []
     for field in msgspec.structs.fields(kind):
         types = (field.type, *get_args(field.type))
         inner = next((t for t in types if isinstance(t, type) and issubclass(t, msgspec.Struct)), None)
         if inner is None:
-            found.append(_Column((field.name,), field.required, get_origin(field.type) is tuple))
+            listed.append(_Column((field.name,), field.required, get_origin(field.type) is tuple))
         else:
-            found += [column._replace(path=(field.name, *column.path), required=False) for column in _columns(inner)]
-    return tuple(found)
+            listed += [column._replace(path=(field.name, *column.path), required=False) for column in _columns(inner)]
+    return tuple(listed)
 
 
 def _cells(kind: type[Row], row: Row) -> list[str]:
@@ -147,9 +148,9 @@ def _decode(path: Path, kind: type[Row], lines: Sequence[tuple[int, list[str]]])
         rule, _, where = str(error).partition(" - at ")
         place, name = re.fullmatch(r"`\$\[(\d+)\]\.?([\w.]*)(?:\[\.\.\.\])?`", where).groups()  # type: ignore[union-attr]
         line, cells = lines[int(place)]
-        found = dict(zip(columns(kind), cells, strict=True)).get(column := name.replace(".", "_"))
-        said = f"{column}:" if found is None else f"{column} is {found!r};"
-        raise ResultsError(f"{path}, line {line}: {said} {rule[0].lower()}{rule[1:]}. Evaluate again.") from error
+        cell = dict(zip(columns(kind), cells, strict=True)).get(column := name.replace(".", "_"))
+        problem = f"{column}:" if cell is None else f"{column} is {cell!r};"
+        raise ResultsError(f"{path}, line {line}: {problem} {rule[0].lower()}{rule[1:]}. Evaluate again.") from error
 
 
 def _content(kind: type[Row], cells: Sequence[str]) -> dict[str, Any]:
@@ -180,17 +181,11 @@ def _read(path: Path, heads: Sequence[str]) -> list[list[str]]:
 
 
 def _write(path: Path, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    held = io.StringIO(newline="")
-    writer = csv.writer(held, lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heads)
     writer.writerows(rows)
-    _replace(path, bz2.compress(held.getvalue().encode()))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_atomically(path, bz2.compress(text.getvalue().encode()))
 
 
 def _lines(content: Any, depth: int) -> str:

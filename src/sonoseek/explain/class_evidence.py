@@ -40,8 +40,8 @@ def class_evidence(
         bias: the head's bias for the class; no pixel contributes to it.
         mapping: between scan and canvas coordinates.
         target: the class's name.
-        spatial_weights: (f·h, g·w), how the evidence is distributed within each cell (`Encoding.within[i]`); None:
-            evenly.
+        spatial_weights: (f·h, g·w), how the evidence is distributed within each cell
+            (`Encoding.spatial_weights[i]`); None: evenly.
 
     Returns:
         Signed heatmap on the scan's own grid: positive pixels are evidence for the class; in logits per pixel. Its sum

@@ -40,8 +40,8 @@ def pair_evidence(
         other_embedding: (D,) of the other scan, of any length.
         mapping: between that scan's and the canvas' coordinates.
         target: the other scan: "match:<scan_id>", or "query:<scan_id>" on a match's pixels.
-        spatial_weights: (f·h, g·w), how the evidence is distributed within each cell (`Encoding.within[i]`); None:
-            evenly.
+        spatial_weights: (f·h, g·w), how the evidence is distributed within each cell
+            (`Encoding.spatial_weights[i]`); None: evenly.
         embedding: (D,) of the scan itself, the mean of `evidence`; None: it is computed.
 
     Returns:

@@ -46,7 +46,7 @@ def query_evidence(
         share: (f·h, g·w), 0 … 1, how much of each place lies in the region; None: all.
         mapping: between scan and canvas coordinates.
         target: the match: "match:<scan_id>".
-        spatial_weights: (f·h, g·w), how the evidence is distributed within each cell (`Encoding.within[i]`).
+        spatial_weights: (f·h, g·w), how the evidence is distributed within each cell (`Encoding.spatial_weights[i]`).
 
     Returns:
         Signed heatmap on the scan's own grid; its sum plus `bias` is the cosine (`value`), to 1e-4. All 0 where the

@@ -15,7 +15,7 @@ def apply_spatial_weights(
 
     Args:
         evidence_map: (h, w), any sign.
-        spatial_weights: (f·h, g·w), ≥ 0, as `Encoding.within[i]`; None: the map is returned as it is.
+        spatial_weights: (f·h, g·w), ≥ 0, as `Encoding.spatial_weights[i]`; None: the map is returned as it is.
 
     Returns:
         float64 (f·h, g·w), of the same sum, cell by cell.
@@ -33,7 +33,7 @@ def apply_spatial_weights(
     if fine_height % height or fine_width % width or not (low >= 0.0 and high < np.inf):
         raise InvalidValueError(
             f"spatial_weights are {spatial_weights.shape} for a grid {evidence_map.shape}; they must be a whole "
-            "multiple of the grid a side, finite and never negative. Pass Encoding.within[i] of the same encoding."
+            "multiple of the grid a side, finite and never negative. Pass those of the same Encoding."
         )
     down, across = fine_height // height, fine_width // width
     blocks = spatial_weights.astype(np.float64).reshape(height, down, width, across)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonoseek.core import GalleryError
+from sonoseek.core.files import sync_folder, write_atomically
 from sonoseek.gallery.base import Gallery
-from sonoseek.gallery.sqlite.database import database_path, explained, sync_folder
+from sonoseek.gallery.sqlite.database import database_path, explained
 
 if TYPE_CHECKING:
     from sonoseek.encoder import ArchiveCalibration
@@ -41,7 +40,7 @@ def calibration_path(location: str | Path) -> Path:
 def read_calibration(gallery: Gallery) -> ArchiveCalibration | None:
     """The calibration that lies beside a gallery, checked; None where there is none, or no place for one.
 
-    Its `bundle_id` may be another than the gallery's: the caller says what follows from that.
+    Its `bundle_id` may be another than the gallery's: the caller decides what follows from that.
 
     Raises:
         GalleryError: it is damaged, of another format, or was fitted on another gallery.
@@ -79,18 +78,8 @@ def write_calibration(location: str | Path, calibration: ArchiveCalibration) -> 
     from sonoseek.encoder.archive_calibration import encode_calibration
 
     path = calibration_path(location)
-    draft = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     with explained(path):
-        try:
-            with draft.open("xb") as file:
-                file.write(encode_calibration(calibration))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            sync_folder(path.parent)
-        finally:
-            draft.unlink(missing_ok=True)
-    return path
+        return write_atomically(path, encode_calibration(calibration))
 
 
 def remove_calibration(location: str | Path) -> bool:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -21,14 +19,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
 from sonoseek.io.dicom.files import shown
+from sonoseek.io.png import bit_depth, checked_png
 from sonoseek.io.sniff import Kind
+from sonoseek.io.tiff import PAGES_LIMIT
 
-JPEG_SCANS_LIMIT = 64
-"""A progressive JPEG has about ten scans. Each is a pass over the whole picture: thousands are an attack."""
 SEQUENTIAL_LIMIT = 8
 """Frame n of a GIF or an animated PNG takes n + 1 decodings: at most this many times `max_megapixels` in all."""
-TIFF_PAGES_LIMIT = 4096
-"""Page n of a TIFF is reached through all before it, and a small file can chain any number: no more are read."""
 RLE_PIXELS_LIMIT = 4_000_000
 """Pillow unpacks a run-length encoded BMP in Python, a pixel or a run at a time: about 1 s for this many."""
 RLE_BYTES_LIMIT = 2 * RLE_PIXELS_LIMIT + (1 << 20)
@@ -59,19 +55,25 @@ def open_picture(path: Path, kind: Kind, *, frame: int, settings: Settings, chan
         ScanReadError: truncated or damaged.
         ScanTooLargeError: the header claims more than the limits.
     """
-    try:
-        with path.open("rb") as file, _plugin(kind)(file) as picture:
-            if kind == "png":
-                _check_png(file)
+    with translated_errors(path, kind), path.open("rb") as file:
+        source = checked_png(file) if kind == "png" else file
+        with _plugin(kind)(source) as picture:
             _check_size(picture, settings, channels=channels)
             if kind == "bmp":
                 _check_rle(picture, file)
+            if kind == "png":
+                _scale_transparency(picture, bit_depth(file))
             if frame:
                 _seek(picture, frame, most=SEQUENTIAL_LIMIT * settings.max_megapixels * 1e6)
                 _check_size(picture, settings, channels=channels)
-            if picture.info.get("progressive"):
-                _check_scans(file)
             yield picture
+
+
+@contextmanager
+def translated_errors(path: Path, kind: Kind) -> Iterator[None]:
+    """Whatever is raised inside the block leaves it as one of sonoseek's errors, the path in front."""
+    try:
+        yield
     except (InvalidValueError, ScanReadError) as error:
         raise type(error)(f"{shown(path)}: {error}") from error.__cause__
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -87,10 +89,17 @@ def open_picture(path: Path, kind: Kind, *, frame: int, settings: Settings, chan
         ) from error
 
 
+def _scale_transparency(picture: Image.Image, bits: int) -> None:
+    """Pillow spreads grey of 1, 2 and 4 bits over 0 … 255, but not the level that is transparent."""
+    level = picture.info.get("transparency")
+    if bits < 8 and isinstance(level, int) and picture.mode in ("1", "L"):
+        picture.info["transparency"] = level * 255 // ((1 << bits) - 1)
+
+
 def count_frames(picture: Image.Image) -> int:
-    """Frames of an open picture; of a TIFF `TIFF_PAGES_LIMIT` at most."""
+    """Frames of an open picture; of a TIFF `PAGES_LIMIT` at most."""
     if isinstance(picture, TiffImageFile):
-        return min(_walk(picture, TIFF_PAGES_LIMIT - 1), TIFF_PAGES_LIMIT)
+        return min(_walk(picture, PAGES_LIMIT - 1), PAGES_LIMIT)
     return int(getattr(picture, "n_frames", 1))
 
 
@@ -163,34 +172,21 @@ def _check_size(picture: Image.Image, settings: Settings, *, channels: int) -> N
 
 
 def _seek(picture: Image.Image, frame: int, *, most: float) -> None:
-    """Go to a frame.
+    """Go to a frame; a page of a TIFF is known to be there.
 
     Raises:
-        InvalidValueError: no such frame; the message names the count, or for a TIFF the limit.
+        InvalidValueError: no such frame.
         ScanTooLargeError: too many frames have to be decoded before it.
     """
     width, height = picture.size
-    tiff = isinstance(picture, TiffImageFile)
-    if not tiff and frame * width * height > most:
+    if not isinstance(picture, TiffImageFile) and frame * width * height > most:
         raise ScanTooLargeError(
             f"frame {frame} of an animation is reached by decoding all before it, {frame} × {height} × {width} pixels; "
             f"at most {most / 1e6:g} megapixels are decoded for it. Save the frame as a PNG."
         )
-    last = TIFF_PAGES_LIMIT - 1
-    if tiff:
-        count = _walk(picture, frame if 0 < frame < last else last)
-    elif frame < 0:
-        count = int(getattr(picture, "n_frames", 1))
-    else:
-        count = _walk(picture, frame)
-    if 0 < frame < count:
-        return
-    if tiff and count > last:
-        raise InvalidValueError(
-            f"frame is {frame}; of a TIFF only the first {TIFF_PAGES_LIMIT} pages are read, counted from 0. Choose "
-            f"0 … {last}, or save the page as a file of its own."
-        )
-    raise InvalidValueError(f"frame is {frame}; the file has {count}, counted from 0. Choose 0 … {count - 1}.")
+    count = int(getattr(picture, "n_frames", 1)) if frame < 0 else _walk(picture, frame)
+    if not 0 < frame < count:
+        raise InvalidValueError(f"frame is {frame}; the file has {count}, counted from 0. Choose 0 … {count - 1}.")
 
 
 def _walk(picture: Image.Image, frame: int) -> int:
@@ -222,42 +218,4 @@ def _check_rle(picture: Image.Image, file: BinaryIO) -> None:
         raise ScanTooLargeError(
             f"the BMP is run-length encoded (RLE) and takes {size} bytes for {height} × {width} pixels; at most "
             f"{RLE_BYTES_LIMIT} bytes of this kind are read. If it is sound, save it as PNG."
-        )
-
-
-def _check_png(file: BinaryIO) -> None:
-    """Hold every chunk to its checksum (PNG 5.3), and leave `file` where it was: Pillow leaves those of pixels out.
-
-    Without this, damaged pixels can decode to a picture that is black from some row on.
-    """
-    place = file.tell()
-    file.seek(8)
-    name = b""
-    while name != b"IEND":
-        head = file.read(8)
-        if len(head) < 8:
-            raise ScanReadError("the PNG has no end; it is truncated. Fetch it again from its source.")
-        (length,), name = struct.unpack(">L", head[:4]), head[4:]
-        checksum = zlib.crc32(name)
-        while length and (piece := file.read(min(length, 1 << 20))):
-            checksum = zlib.crc32(piece, checksum)
-            length -= len(piece)
-        if file.read(4) != struct.pack(">L", checksum):
-            raise ScanReadError(
-                f"the PNG's chunk {name.decode('latin-1')!r} fails its checksum; it is truncated or damaged. Fetch it "
-                "again from its source."
-            )
-    file.seek(place)
-
-
-def _check_scans(file: BinaryIO) -> None:
-    """Count the scans of a progressive JPEG, and leave `file` where it was."""
-    place = file.tell()
-    file.seek(0)
-    scans = sum(chunk.count(b"\xff\xda") for chunk in iter(lambda: file.read(1 << 20), b""))
-    file.seek(place)
-    if scans > JPEG_SCANS_LIMIT:
-        raise ScanTooLargeError(
-            f"the progressive JPEG has {scans} scans; sound ones have about ten, at most {JPEG_SCANS_LIMIT} are read. "
-            "If it is sound, save it as PNG."
         )

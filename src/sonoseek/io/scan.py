@@ -12,9 +12,10 @@ from sonoseek.core.scan import MIN_SIDE
 from sonoseek.io.dicom import frame_count as dicom_frames
 from sonoseek.io.dicom import read_dicom
 from sonoseek.io.dicom.files import checked_file, checked_frame, shown
-from sonoseek.io.grey import grey_pixels, mask_pixels, rgb_pixels
-from sonoseek.io.image import count_frames, frames_if_sound, open_picture
-from sonoseek.io.sniff import Kind, sniff
+from sonoseek.io.grey import grey_of_samples, grey_pixels, mask_pixels, rgb_of_samples, rgb_pixels, upright
+from sonoseek.io.image import count_frames, frames_if_sound, open_picture, translated_errors
+from sonoseek.io.sniff import Kind, sniff, unread_kind
+from sonoseek.io.tiff import PAGES_LIMIT, DeepPage, count_pages, read_tiff
 
 _READS = "sonoseek reads PNG, JPEG, BMP, TIFF, GIF and DICOM"
 
@@ -44,12 +45,17 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
     """
     frame = checked_frame(frame)
     settings = settings or Settings.from_environment()
-    place, kind = _told(path)
+    place, kind = _checked(path)
     if kind == "dicom":
         return read_dicom(place, frame=frame, settings=settings)
-    with open_picture(place, kind, frame=frame, settings=settings) as picture:
-        pixels = grey_pixels(picture, place)
-        frames = frames_if_sound(picture)
+    frames: int | None
+    if deep := _deep_page(place, kind, frame=frame, settings=settings):
+        with translated_errors(place, kind):
+            pixels, frames = grey_of_samples(deep.samples, deep.turned), deep.pages
+    else:
+        with open_picture(place, kind, frame=frame, settings=settings) as picture:
+            pixels = grey_pixels(picture, place)
+            frames = frames_if_sound(picture)
     if min(pixels.shape) < MIN_SIDE:
         raise ScanReadError(
             f"{shown(place)}: the picture has {pixels.shape[0]} × {pixels.shape[1]} pixels; a scan has at least "
@@ -68,16 +74,19 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
 def frame_count(path: str | Path, *, settings: Settings | None = None) -> int:
     """How many frames a file has, so that one may be chosen: of a DICOM cine, pages of a TIFF, frames of a GIF.
 
-    Of a TIFF as many as are read at most (`reading.picture.TIFF_PAGES_LIMIT`). No frame is decoded, but those of an
+    Of a TIFF as many as are read at most (`sonoseek.io.tiff.PAGES_LIMIT`). No frame is decoded, but those of an
     animation up to the last.
 
     Raises:
         NotFoundError, ScanReadError, ScanTooLargeError, TemporaryError: as `read_scan`.
     """
     settings = settings or Settings.from_environment()
-    place, kind = _told(path)
+    place, kind = _checked(path)
     if kind == "dicom":
         return dicom_frames(place, settings)
+    if kind == "tiff":
+        with translated_errors(place, kind):
+            return min(count_pages(place), PAGES_LIMIT)
     with open_picture(place, kind, frame=0, settings=settings) as picture:
         return count_frames(picture)
 
@@ -85,7 +94,7 @@ def frame_count(path: str | Path, *, settings: Settings | None = None) -> int:
 def is_scan_file(path: str | Path) -> bool:
     """Whether `path` is a file that starts like one that `read_scan` reads; cheap, opens it once, never raises."""
     try:
-        _told(path)
+        _checked(path)
     except (NotFoundError, ScanReadError):
         return False
     return True
@@ -104,8 +113,11 @@ def read_mask(path: str | Path, *, settings: Settings | None = None) -> NDArray[
     """
     settings = settings or Settings.from_environment()
     place, kind = _picture(path)
+    if deep := _deep_page(place, kind, frame=0, settings=settings):
+        there = np.nan_to_num(deep.samples) != 0
+        return upright(there if there.ndim == 2 else there.any(axis=2), deep.turned)
     with open_picture(place, kind, frame=0, settings=settings) as picture:
-        return mask_pixels(picture)
+        return mask_pixels(picture, place)
 
 
 def read_rgb(path: str | Path, *, settings: Settings | None = None) -> NDArray[np.uint8]:
@@ -119,23 +131,33 @@ def read_rgb(path: str | Path, *, settings: Settings | None = None) -> NDArray[n
     """
     settings = settings or Settings.from_environment()
     place, kind = _picture(path)
+    if deep := _deep_page(place, kind, frame=0, settings=settings):
+        with translated_errors(place, kind):
+            return rgb_of_samples(deep.samples, deep.turned)
     with open_picture(place, kind, frame=0, settings=settings, channels=3) as picture:
-        return rgb_pixels(picture)
+        return rgb_pixels(picture, place)
 
 
-def _told(path: str | Path) -> tuple[Path, Kind]:
+def _deep_page(place: Path, kind: Kind, *, frame: int, settings: Settings) -> DeepPage | None:
+    """A TIFF's page, its compressed data checked; None where Pillow reads it, and of other formats."""
+    if kind != "tiff":
+        return None
+    with translated_errors(place, kind):
+        return read_tiff(place, frame=frame, settings=settings)
+
+
+def _checked(path: str | Path) -> tuple[Path, Kind]:
     """The file, checked, and its kind."""
     place = checked_file(path)
     kind = sniff(place)
     if kind is None:
-        raise ScanReadError(
-            f"{shown(place)}: by its first bytes this is no picture; {_READS}. Convert it to one of these."
-        )
+        other, remedy = unread_kind(place) or ("no picture", "Convert it to one of these.")
+        raise ScanReadError(f"{shown(place)}: by its first bytes this is {other}; {_READS}. {remedy}")
     return place, kind
 
 
 def _picture(path: str | Path) -> tuple[Path, Kind]:
-    place, kind = _told(path)
+    place, kind = _checked(path)
     if kind == "dicom":
         raise ScanReadError(
             f"{shown(place)}: this is a DICOM file; masks are read from pictures. Save the mask as PNG."

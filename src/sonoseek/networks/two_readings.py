@@ -27,7 +27,7 @@ nothing."""
 SHARE = 0.5
 """Weight of the close-up in the joint evidence; the whole scan has the rest."""
 FINE_CELLS = 4
-"""Fine cells of `within` per cell, each way."""
+"""Fine cells of `spatial_weights` per cell, each way."""
 
 
 class _Read(NamedTuple):
@@ -79,7 +79,7 @@ class TwoReadings(nn.Module):
                 `NO_MARK` in all four, or None for all: the network's own estimate is used.
 
         Returns:
-            As `EvidenceNetwork`, with `within` at `fine_stride`.
+            As `EvidenceNetwork`, with `spatial_weights` at `fine_stride`.
         """
         side = canvas.shape[-1]
         if mark is None:
@@ -96,10 +96,10 @@ class TwoReadings(nn.Module):
             whole.weight[:, None], (fine, fine), mode="bilinear"
         ) + self.share * spread_over(close.weight[:, None], centre, half, side=side, cells=fine)
         scanned = functional.avg_pool2d((canvas >= 0).to(canvas.dtype), self.fine_stride)
-        within = (weight * scanned)[:, 0].clamp(min=0)
-        within = within / within.mean((1, 2), keepdim=True).clamp(min=1e-6)
+        spatial_weights = (weight * scanned)[:, 0].clamp(min=0)
+        spatial_weights = spatial_weights / spatial_weights.mean((1, 2), keepdim=True).clamp(min=1e-6)
         embedding = evidence.mean((2, 3))
-        return NetworkOutput(self.head(embedding), embedding, evidence, None, within)
+        return NetworkOutput(self.head(embedding), embedding, evidence, None, spatial_weights)
 
     def _read(self, canvas: Tensor) -> _Read:
         count = canvas.shape[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sonoseek.core import InvalidValueError, LazyTable, NotFoundError, Report
-from sonoseek.reports.atomic import write_atomically
+from sonoseek.core.files import write_atomically
 from sonoseek.reports.index import IndexEntry, write_index_page
 from sonoseek.reports.json import SCHEMA_VERSION, decode_evidence_map, decode_heatmap, render_json, report_schema
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sonoseek.core import DISCLAIMER, InvalidValueError, NotFoundError, Report
+from sonoseek.core.files import write_atomically
 from sonoseek.reports import phrases
-from sonoseek.reports.atomic import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)

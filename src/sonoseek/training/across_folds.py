@@ -1,4 +1,4 @@
-"""What the runs of all folds say together: their figures, and the predictions on scans that were not learnt from."""
+"""The runs of all folds together: their figures, and the predictions on scans that were not trained on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ import numpy as np
 
 from sonoseek.core import InvalidValueError
 from sonoseek.training.provenance import write_json
-
-RECIPE_FILE = "recipe.json"
-METRICS_FILE = "metrics.json"
-PREDICTIONS_FILE = "test_predictions.npz"
+from sonoseek.training.run_folder import METRICS_FILE, PREDICTIONS_FILE, stored_recipe
 
 
 def summarise(run_dir: Path, *, folds: int) -> dict[str, Any]:
@@ -61,5 +58,5 @@ def summary_of(cross_validation: Path | None) -> dict[str, Any]:
     if cross_validation is None:
         return {}
     summary: dict[str, Any] = json.loads((cross_validation / "summary.json").read_text())
-    summary["recipe"] = json.loads((cross_validation / "fold-0" / RECIPE_FILE).read_text())
+    summary["recipe"] = stored_recipe(cross_validation / "fold-0")
     return summary

@@ -59,7 +59,7 @@ class TrainingBatches:
         if recipe.loss.conflicts == "drop":
             self._expected *= np.concatenate(clear)
         if recipe.optimiser.epoch_scans:
-            self._expected *= min(1.0, recipe.optimiser.epoch_scans / float(self._expected.sum()))
+            self._expected *= recipe.optimiser.epoch_scans / float(self._expected.sum())
         self._known = [
             np.array([name in part.choice.classes for name in PATHOLOGIES], dtype=np.bool_) for part in self._parts
         ]
@@ -175,8 +175,8 @@ def draw(expected: NDArray[np.float64], *, rng: np.random.Generator) -> NDArray[
     order = rng.permutation(len(expected))
     edges = np.cumsum(expected[order])
     ticks = np.arange(max(1, round(float(edges[-1])))) + rng.random()
-    found = order[np.searchsorted(edges, np.minimum(ticks, edges[-1] * (1 - 1e-12)), side="right")]
-    return np.asarray(rng.permutation(found), dtype=np.int64)
+    drawn = order[np.searchsorted(edges, np.minimum(ticks, edges[-1] * (1 - 1e-12)), side="right")]
+    return np.asarray(rng.permutation(drawn), dtype=np.int64)
 
 
 class PlainBatches:

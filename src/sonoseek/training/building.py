@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sonoseek.core import PATHOLOGIES, BundleError
+from sonoseek.core import PATHOLOGIES, BundleError, InvalidValueError
 from sonoseek.networks import BACKBONES, NETWORKS, NO_BACKBONE
 from sonoseek.networks.evidence import EvidenceNetwork
 from sonoseek.networks.many_views import ManyViewNetwork
-from sonoseek.networks.start_weights import load_start_weights
+from sonoseek.networks.start_weights import load_start_weights, start_weights_path
 from sonoseek.networks.two_readings import Served, TwoReadings
-from sonoseek.training.across_folds import RECIPE_FILE
-from sonoseek.training.recipe import Recipe
-from sonoseek.training.run_export import BUNDLE_FOLDER, WEIGHTS_FILE
+from sonoseek.training.recipe import Recipe, recipe_from_dict
+from sonoseek.training.run_folder import BUNDLE_FOLDER, RECIPE_FILE, WEIGHTS_FILE, stored_recipe
 
 _NOT_OF_A_RECIPE = ("fold", "round")
 """What a run's `recipe.json` says beside its recipe."""
@@ -43,6 +41,41 @@ def build_network(recipe: Recipe) -> EvidenceNetwork:
     return built
 
 
+def start_network(recipe: Recipe, *, weights_root: Path | None) -> EvidenceNetwork:
+    """The recipe's network with its start weights, its first blocks frozen where the recipe says so.
+
+    Raises:
+        NotFoundError, InvalidValueError: as `build_network` and `load_start_weights`; weights of another network.
+    """
+    network = build_network(recipe)
+    if recipe.start.weights != "random":
+        path = start_weights_path(recipe.start.weights, root=weights_root)
+        weights = load_start_weights(path, sha256=recipe.start.sha256)
+        if any(key.startswith("backbone.") for key in weights):
+            _take_over(network, weights, path)
+        else:
+            load = getattr(network.backbone, "load_start")  # noqa: B009 - every backbone of the table has it
+            load(weights)
+        if recipe.start.frozen:
+            freeze = getattr(network.backbone, "freeze")  # noqa: B009 - the recipe allows it for those that have it
+            freeze(recipe.start.frozen)
+    return network
+
+
+def _take_over(network: EvidenceNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Start from all of another run's network, its `network.safetensors`, but for parts that are left out here."""
+    left_out = {name for name, part in vars(network).items() if part is None} | {
+        name for name, part in network._modules.items() if part is None
+    }
+    try:
+        network.load_state_dict({key: value for key, value in weights.items() if key.split(".")[0] not in left_out})
+    except RuntimeError as error:
+        raise InvalidValueError(
+            f"{path} holds another network than the recipe's ({error}). Give both recipes the same network, backbone "
+            "and embedding_dim."
+        ) from error
+
+
 def trained_beside(bundle: Path) -> Path | None:
     """The run's folder that `bundle` still lies in, with the weights it was exported from; None: a bundle alone."""
     run = bundle.parent
@@ -52,8 +85,8 @@ def trained_beside(bundle: Path) -> Path | None:
 
 def recipe_of(run_dir: Path) -> Recipe:
     """The recipe that a run was made by."""
-    said = json.loads((run_dir / RECIPE_FILE).read_text(encoding="utf-8"))
-    return msgspec.convert({key: value for key, value in said.items() if key not in _NOT_OF_A_RECIPE}, Recipe)
+    stored = stored_recipe(run_dir)
+    return recipe_from_dict({key: value for key, value in stored.items() if key not in _NOT_OF_A_RECIPE})
 
 
 def load_trained(run_dir: Path) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a bundle will say of how it came about."""
+"""The metadata of a bundle: how it was trained, on what, and with which result."""
 
 from __future__ import annotations
 
@@ -11,41 +11,33 @@ import torch
 from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.encoder.seen import TrainingScans, as_manifest_part, training_scans
-from sonoseek.evaluate.calibrate import Calibration
 from sonoseek.evaluate.protocols import Round
-from sonoseek.training.export import BundleFacts
+from sonoseek.training.calibrate import Figures, Fitted
+from sonoseek.training.export import BundleMetadata
 from sonoseek.training.recipe import Recipe, recipe_to_dict
 from sonoseek.training.splits import Split
 
-Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
 
-
-def bundle_facts(
+def bundle_metadata(
     recipe: Recipe,
     split: Split,
-    calibration: Calibration,
+    fitted: Fitted,
     *,
     fold: int | None,
     round_: Round | None,
-    figures: Figures,
     cross_validation: Mapping[str, Any],
-    novelty: Mapping[str, Any] | None = None,
-    duplicate_threshold: float | None = None,
     teachers: Sequence[str] = (),
-) -> BundleFacts:
+) -> BundleMetadata:
     """Gather manifest and card.
 
     Args:
         recipe: of the run.
         split: who learnt, who calibrated.
-        calibration: fitted on the latter.
+        fitted: calibration, figures and borders.
         fold: that was held out, or None.
         round_: of a protocol, whose test side was held out and not read, or None.
-        figures: side → dataset → name → value, as in `metrics.json`.
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
-        novelty: as `fit_novelty` gives it, or None.
-        duplicate_threshold: as `fit_duplicate_threshold` gives it, or None.
-        teachers: bundle ids of the networks whose word was learnt too.
+        teachers: bundle ids of the networks whose predictions were targets too.
     """
     licences = {"bundle": "Apache-2.0"}
     if recipe.start.licence:
@@ -64,15 +56,15 @@ def bundle_facts(
             }
         )
         licences[f"data: {source.name}"] = source.licence or "not stated by its source"
-    return BundleFacts(
+    return BundleMetadata(
         name=recipe.name,
         version=recipe.version,
         classes=PATHOLOGIES,
         preprocessing=recipe.preprocessing_recipe,
-        temperature=calibration.temperature,
-        abstain_below=calibration.abstain_below,
-        conformal=calibration.conformal,
-        operating_points=calibration.operating_points,
+        temperature=fitted.calibration.temperature,
+        abstain_below=fitted.calibration.abstain_below,
+        conformal=fitted.calibration.conformal,
+        operating_points=fitted.calibration.operating_points,
         training={
             "datasets": datasets,
             "cases": {
@@ -90,7 +82,7 @@ def bundle_facts(
                 folds_recipe=cross_validation.get("recipe"),
                 teachers=teachers,
             ),
-            "figures": _flat(figures, cross_validation),
+            "figures": _flat(fitted.figures, cross_validation),
             "recipe": recipe_to_dict(recipe),
             "fold": fold,
             "round": None if round_ is None else {"label": round_.label, "digest": round_.digest},
@@ -99,8 +91,8 @@ def bundle_facts(
         },
         licences=licences,
         training_scans=as_manifest_part(_training_scans(split)),
-        novelty=novelty,
-        duplicate_threshold=duplicate_threshold,
+        ood=fitted.ood,
+        duplicate_threshold=fitted.duplicate_threshold,
     )
 
 
@@ -159,7 +151,7 @@ def _masks(recipe: Recipe) -> str:
 
 
 def _which(folds_recipe: Mapping[str, Any], recipe: Recipe) -> str:
-    """Say whether the folds were trained as the bundle was; a name and a version change no network."""
+    """Whether the folds were trained as the bundle was, in words; a name and a version change no network."""
     own = json.loads(json.dumps(recipe_to_dict(recipe)))
     unnamed = [{k: v for k, v in each.items() if k not in ("name", "version", "fold")} for each in (own, folds_recipe)]
     if unnamed[0] == unnamed[1]:

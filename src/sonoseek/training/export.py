@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 import sonoseek
 from sonoseek.core import BundleError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
-from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, WITHIN, OnnxEncoder
+from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, SPATIAL_WEIGHTS, OnnxEncoder
 from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training.logging import quiet_loggers
@@ -30,17 +31,17 @@ from sonoseek.training.model_card import model_card
 OPSET = 18
 TOLERANCE = 1e-4
 MAX_BYTES = 200_000_000
-"""Of a model: what ONNX Runtime still opens at once. The bundle that ships is held to a tenth by a test."""
+"""Of a model: what ONNX Runtime still opens at once. The bundle that ships is at most a tenth, which a test checks."""
 COMPARED = 32
-"""Most scans of the validation part on which the exported model must say what the network says."""
+"""Most scans of the validation part on which the exported model must agree with the network."""
 AT_ONCE = 8
 """Real canvases per comparison."""
 _NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BundleFacts:
-    """What a bundle says of itself beside its network; the fields are those of `encoder.manifest.Manifest`."""
+class BundleMetadata:
+    """The metadata of a bundle; the fields are those of `encoder.manifest.Manifest`."""
 
     name: str
     version: str
@@ -52,7 +53,7 @@ class BundleFacts:
     operating_points: Mapping[str, Mapping[str, float]]
     training: Mapping[str, Any]
     licences: Mapping[str, str]
-    novelty: Mapping[str, Any] | None = None
+    ood: Mapping[str, Any] | None = None
     duplicate_threshold: float | None = None
     training_scans: Mapping[str, Any] | None = None
 
@@ -61,7 +62,8 @@ def export_bundle(
     network: Served,
     *,
     folder: Path,
-    facts: BundleFacts,
+    metadata: BundleMetadata,
+    model: bytes | None = None,
     canvases: NDArray[np.float32] | None = None,
     command: str = "",
 ) -> Path:
@@ -70,8 +72,9 @@ def export_bundle(
     Args:
         network: trained; it is left in evaluation mode.
         folder: made if need be; an older bundle in it is replaced.
-        facts: what the manifest and the card say. The manifest's training facts also get "onnx_vs_torch": the largest
+        metadata: for manifest and card. The manifest's "training" also gets "onnx_vs_torch": the largest
             difference met, as `verify_bundle` gives it.
+        model: `onnx_bytes` of the network, where they are at hand; None: they are made.
         canvases: float32 (n, 1, S, S) of real scans to compare on, beside random ones.
         command: that made it, for the card alone: the manifest, and with it the bundle's id, is the same wherever and
             however often a run was started.
@@ -84,35 +87,31 @@ def export_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
-    model = onnx_bytes(network, canvas_size=facts.preprocessing.canvas_size)
+    model = onnx_bytes(network, canvas_size=metadata.preprocessing.canvas_size) if model is None else model
     if len(model) > MAX_BYTES:
         raise BundleError(f"the model takes {len(model)} bytes; a bundle's is at most {MAX_BYTES}. Take a smaller one.")
     weight = network.head.weight.detach().numpy()
-    cells = facts.preprocessing.canvas_size // network.stride
+    cells, fine = (metadata.preprocessing.canvas_size // stride for stride in (network.stride, network.fine_stride))
     manifest = {
         "format": FORMAT,
-        **{key: value for key, value in asdict(facts).items() if key != "preprocessing" and value is not None},
-        "preprocessing": facts.preprocessing.to_dict(),
+        **{key: value for key, value in asdict(metadata).items() if key != "preprocessing" and value is not None},
+        "preprocessing": metadata.preprocessing.to_dict(),
         "sonoseek": sonoseek.__version__,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
-        "cells": [cells, cells],
+        "grid": [cells, cells],
         **({"reads_marks": True} if _reads_marks(network) else {}),
-        **(
-            {"fine_cells": [facts.preprocessing.canvas_size // network.fine_stride] * 2}
-            if _tells_apart(network)
-            else {}
-        ),
+        **({"fine_grid": [fine, fine]} if _has_spatial_weights(network) else {}),
         "head_weight": weight.tolist(),
         "head_bias": network.head.bias.detach().numpy().tolist(),
     }
-    write_whole(folder / MODEL_FILE, model)
-    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
+    write_atomically(folder / MODEL_FILE, model)
+    write_atomically(folder / MANIFEST_FILE, manifest_json(manifest))
     parameters = sum(p.numel() for p in network.parameters())
-    write_whole(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
+    write_atomically(folder / CARD_FILE, model_card(manifest, parameters=parameters, command=command).encode())
     worst = verify_bundle(network, folder=folder, canvases=canvases)
-    manifest["training"] = {**facts.training, "onnx_vs_torch": float(f"{worst:.2e}")}
-    write_whole(folder / MANIFEST_FILE, manifest_json(manifest))
+    manifest["training"] = {**metadata.training, "onnx_vs_torch": float(f"{worst:.2e}")}
+    write_atomically(folder / MANIFEST_FILE, manifest_json(manifest))
     load_bundle(folder)
     return folder
 
@@ -127,8 +126,8 @@ def onnx_bytes(network: Served, *, canvas_size: int) -> bytes:
     return graph_bytes(network, canvas_size=canvas_size, outputs=_outputs(network), mark=_reads_marks(network))
 
 
-def _tells_apart(network: Served) -> bool:
-    """Whether the network says how its evidence lies within a cell."""
+def _has_spatial_weights(network: Served) -> bool:
+    """Whether the network gives spatial weights."""
     return network.fine_stride != network.stride
 
 
@@ -137,8 +136,13 @@ def _reads_marks(network: Served) -> bool:
     return isinstance(network, TwoReadings)
 
 
+def _field(output: str) -> str:
+    """The field of `NetworkOutput` and `Encoding` that an output of the model holds."""
+    return "spatial_weights" if output == SPATIAL_WEIGHTS else output
+
+
 def _outputs(network: Served) -> tuple[str, ...]:
-    return (*OUTPUTS, WITHIN) if _tells_apart(network) else OUTPUTS
+    return (*OUTPUTS, SPATIAL_WEIGHTS) if _has_spatial_weights(network) else OUTPUTS
 
 
 def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str], mark: bool = False) -> bytes:
@@ -164,7 +168,7 @@ def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str],
             opset_version=OPSET,
             verbose=False,
         )
-    if program is None:  # only where the exporter is told to write files itself
+    if program is None:  # only where the exporter writes files itself
         raise BundleError(
             "the ONNX exporter returned nothing; torch is of an untested version. Install the pinned one."
         )
@@ -192,8 +196,8 @@ class _Served(nn.Module):
         self._outputs = tuple(outputs)
 
     def forward(self, canvas: Tensor, mark: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
-        told = self.network(canvas) if mark is None else self.network(canvas, mark)
-        return told if isinstance(told, Tensor) else tuple(getattr(told, name) for name in self._outputs)
+        out = self.network(canvas) if mark is None else self.network(canvas, mark)
+        return out if isinstance(out, Tensor) else tuple(getattr(out, _field(name)) for name in self._outputs)
 
 
 def verify_bundle(network: Served, *, folder: Path, canvases: NDArray[np.float32] | None = None) -> float:
@@ -253,27 +257,20 @@ def _difference(
     *,
     marks: NDArray[np.float32] | None = None,
 ) -> float:
-    """The largest one; infinite where either says something that is no number."""
+    """The largest one; infinite where either gives a number that is not finite."""
     bundle = encoder.bundle
     got = encoder.encode(canvases, marks=marks)
     with torch.inference_mode():
         given = torch.from_numpy(canvases)
-        told = network(given) if marks is None else network(given, torch.from_numpy(marks))
+        out = network(given) if marks is None else network(given, torch.from_numpy(marks))
     pairs = [
-        *((getattr(got, name), getattr(told, name).numpy()) for name in _outputs(network)),
-        (got.within.clip(min=0), got.within),
+        *((getattr(got, _field(name)), getattr(out, _field(name)).numpy()) for name in _outputs(network)),
+        (got.spatial_weights.clip(min=0), got.spatial_weights),
         (got.embedding, got.evidence.mean((2, 3))),
         (got.logits, got.embedding @ bundle.head_weight.T + bundle.head_bias),
     ]
-    found = [float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in pairs]
-    return max(found) if np.isfinite(found).all() else float("inf")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    differences = [float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in pairs]
+    return max(differences) if np.isfinite(differences).all() else float("inf")
 
 
 @contextmanager

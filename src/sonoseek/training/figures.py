@@ -1,46 +1,23 @@
-"""Figures of a trained network on one side of a split, by torchmetrics and plain counting."""
+"""Figures of predictions and of a search, by torchmetrics and plain counting."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_calibration_error
 
 from sonoseek.core import PATHOLOGIES
+from sonoseek.core.arrays import unit_rows
 from sonoseek.evaluate.calibrate import softmax
-from sonoseek.training.batches import PlainBatches
-from sonoseek.training.splits import Part
 
 MALIGNANT = PATHOLOGIES.index("malignant")
 
 
-def read_parts(
-    network: nn.Module, parts: Sequence[Part], *, batch: int = 32
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """Logits (n, C), embeddings (n, D) and labels (n,) of every row, unaugmented, in order."""
-    logits, embeddings, labels = [], [], []
-    network.eval()
-    device = next(network.parameters()).device
-    # a GPU's matrix units round to ten bits unless told not to: too coarse for figures
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        for canvases, truth in PlainBatches(parts, batch=batch):
-            out = network(canvases.to(device).contiguous(memory_format=torch.channels_last))
-            logits.append(out.logits.cpu().numpy())
-            embeddings.append(out.embedding.cpu().numpy())
-            labels.append(truth.numpy())
-    if not logits:
-        return np.zeros((0, len(PATHOLOGIES)), np.float32), np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
-    return np.concatenate(logits), np.concatenate(embeddings), np.concatenate(labels)
-
-
-def verdict_figures(
+def prediction_figures(
     logits: NDArray[np.float32], labels: NDArray[np.int64], *, temperature: float, abstain_below: float, quantile: float
 ) -> dict[str, float]:
-    """Of the calibrated verdict.
+    """Figures of calibrated predictions.
 
     Returns:
         scans, accuracy, balanced_accuracy, auroc_malignant (against the rest), ece (15 bins), coverage and
@@ -49,19 +26,19 @@ def verdict_figures(
     """
     p = softmax(logits / temperature)
     scores, truth = torch.from_numpy(p), torch.from_numpy(labels)
-    said, top = p.argmax(axis=1), p.max(axis=1)
+    likeliest, top = p.argmax(axis=1), p.max(axis=1)
     labelled = top >= abstain_below
-    included = (1 - p <= quantile) | (np.arange(p.shape[1]) == said[:, None])
+    included = (1 - p <= quantile) | (np.arange(p.shape[1]) == likeliest[:, None])
     positive = truth == MALIGNANT
     both = 0 < int(positive.sum()) < len(labels)
     figures = {
         "scans": len(labels),
         "accuracy": float(multiclass_accuracy(scores, truth, num_classes=p.shape[1], average="micro")),
-        "balanced_accuracy": float(np.mean([np.mean(said[labels == c] == c) for c in np.unique(labels)])),
+        "balanced_accuracy": float(np.mean([np.mean(likeliest[labels == c] == c) for c in np.unique(labels)])),
         "auroc_malignant": float(binary_auroc(scores[:, MALIGNANT], positive.long())) if both else float("nan"),
         "ece": float(multiclass_calibration_error(scores, truth, num_classes=p.shape[1], n_bins=15)),
         "coverage": float(labelled.mean()),
-        "accuracy_when_labelled": float(np.mean(said[labelled] == labels[labelled]))
+        "accuracy_when_labelled": float(np.mean(likeliest[labelled] == labels[labelled]))
         if labelled.any()
         else float("nan"),
         "set_coverage": float(included[np.arange(len(labels)), labels].mean()),
@@ -79,12 +56,6 @@ def precision_at(
     k: int = 5,
 ) -> float:
     """Mean share of the k nearest gallery scans (cosine) that carry the query's class, 0 … 1."""
-    similarity = _unit(queries) @ _unit(gallery).T
+    similarity = unit_rows(queries) @ unit_rows(gallery).T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(gallery))]
     return float((gallery_labels[nearest] == query_labels[:, None]).mean())
-
-
-def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    result: NDArray[np.float32] = embeddings / np.maximum(length, 1e-12)
-    return result

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from sonoseek.core import NotFoundError
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate.systems.frozen import frozen
 from sonoseek.evaluate.systems.linear import LinearSystem
 from sonoseek.networks import BACKBONES
@@ -90,7 +91,4 @@ def export_frozen(backbone: str, *, weights_root: Path | None, cache: Path) -> P
     network.load_start(load_start_weights(weights_root / start.file, sha256=start.sha256))
     content = graph_bytes(_MeanFeatures(network).eval(), canvas_size=CANVAS, outputs=("features",))
     cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return path
+    return write_atomically(path, content)

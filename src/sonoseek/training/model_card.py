@@ -87,7 +87,7 @@ _NOT_INTENDED = (
 
 
 def _what(manifest: Mapping[str, Any], *, parameters: int) -> tuple[str, ...]:
-    rows, columns = manifest["cells"]
+    rows, columns = manifest["grid"]
     return (
         f"A network that reads one B-mode scan of the breast: probabilities of {', '.join(manifest['classes'])}, an "
         f"embedding of {manifest['embedding_dim']} numbers for finding similar scans, and an evidence map of "
@@ -181,23 +181,23 @@ def _limits(manifest: Mapping[str, Any]) -> str:
             "- BUSI has no patient ids; near-identical scans are kept together in every split, scans of one patient "
             "that look different are not known to be.",
             "- A heatmap shows what the network rests on, not where a lesion is.",
-            _out_of_distribution(manifest.get("novelty")),
+            _out_of_distribution(manifest.get("ood")),
         )
     )
 
 
-def _out_of_distribution(novelty: Mapping[str, Any] | None) -> str:
-    if novelty is None:
+def _out_of_distribution(ood: Mapping[str, Any] | None) -> str:
+    if ood is None:
         return (
             "- Scans that are no B-mode breast ultrasound get a prediction too: heed the report's novelty and the "
             "abstention."
         )
     return (
         "- Scans that are no B-mode breast ultrasound mostly get no prediction: one farther from the training scans "
-        f"than {novelty['level']:.0%} of the validation scans is called out-of-distribution, and the report says so. "
+        f"than {ood['level']:.0%} of the validation scans is called out-of-distribution, and the report says so. "
         "Not all are: breast scans that are inverted or upside down pass about every other time, and scans of a "
         "scanner that it has not learnt from are out-of-distribution more often than others "
-        "(docs/results/strangers.md)."
+        "(docs/results/out-of-distribution.md)."
     )
 
 

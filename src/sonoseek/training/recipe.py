@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from sonoseek.core import PATHOLOGIES, InvalidValueError, NotFoundError
+from sonoseek.encoder.manifest import RECIPE_KEYS, renamed_keys
 from sonoseek.preprocessing import PreprocessingRecipe
 
 Pathology = Literal["normal", "benign", "malignant"]
+NonNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+Half = Annotated[float, Meta(ge=0, le=0.5)]
+Edge = Annotated[float, Meta(ge=0, le=0.4)]
+Count = Annotated[int, Meta(ge=1)]
+CountOrNone = Annotated[int, Meta(ge=0)]
+AtLeastTwo = Annotated[int, Meta(ge=2)]
 LESION_NETWORKS = ("outline", "lesion_pooling")
 """Networks that estimate where a lesion lies, which masks can teach."""
 
@@ -39,11 +52,11 @@ class DatasetChoice(_Part, frozen=True):
 
     name: str
     root: str = ""
-    count: int = 600
+    count: Count = 600
     seed: int = 0
     folded: bool = True
     classes: tuple[Pathology, ...] = ("normal", "benign", "malignant")
-    share: float = 1.0
+    share: Positive = 1.0
 
 
 class Start(_Part, frozen=True):
@@ -61,7 +74,7 @@ class Start(_Part, frozen=True):
 
     weights: str = "random"
     sha256: str = ""
-    frozen: int = 0
+    frozen: CountOrNone = 0
     origin: str = "Random."
     licence: str = ""
 
@@ -75,24 +88,25 @@ class Optimiser(_Part, frozen=True):
         lr: peak, of the layers that start at random. backbone_lr: peak, of the start weights.
         weight_decay: of AdamW.
         warmup: share of all steps in which the rate rises; then it falls along a cosine.
-        average: decay per step of the running mean of the weights that is kept; 0 keeps the last weights.
+        average: decay per step of the running mean of the weights that is exported; 0 exports the last weights.
         patience: epochs without a lower loss on the validation part after which training stops; then the weights of
-            the best epoch are kept. 0: never, the last epoch's weights are kept.
-        epoch_scans: most scans drawn per epoch, so that a larger archive gets the same budget; 0: no limit.
+            the best epoch are used. 0: never, the last epoch's weights are used.
+        epoch_scans: scans drawn per epoch, however many the training side holds, so that every side gets the same
+            budget; a small side's scans are drawn more than once. 0: as many as the side holds.
         clip: largest norm of the gradient.
     """
 
-    epochs: int = 14
-    batch: int = 24
-    views: int = 2
-    lr: float = 1e-3
-    backbone_lr: float = 2e-4
+    epochs: Count = 14
+    batch: AtLeastTwo = 24
+    views: Annotated[int, Meta(ge=1, le=2, description="it must be 1 or 2")] = 2
+    lr: Positive = 1e-3
+    backbone_lr: Positive = 2e-4
     weight_decay: float = 0.02
-    warmup: float = 0.15
-    average: float = 0.98
-    patience: int = 0
-    epoch_scans: int = 0
-    clip: float = 5.0
+    warmup: BelowOne = 0.15
+    average: BelowOne = 0.98
+    patience: CountOrNone = 0
+    epoch_scans: CountOrNone = 0
+    clip: Positive = 5.0
 
 
 class Augmentation(_Part, frozen=True):
@@ -119,27 +133,27 @@ class Augmentation(_Part, frozen=True):
             tell nothing.
     """
 
-    mirror: float = 0.5
-    rotate: float = 12.0
-    crop: float = 0.12
-    aspect: float = 0.1
-    shrink: float = 0.0
-    gain: float = 0.2
-    contrast: float = 0.25
-    gamma: float = 0.3
-    tgc: float = 0.3
-    curve: float = 0.0
-    speckle: float = 0.12
-    grain: float = 3.0
-    shadow: float = 0.0
-    style: float = 0.0
-    mix_style: float = 0.0
-    resolution: float = 0.0
-    close_up: float = 0.0
-    blur: float = 0.25
-    downsample: float = 0.0
-    jpeg: float = 0.3
-    marks: float = 0.25
+    mirror: NonNegative = 0.5
+    rotate: Annotated[float, Meta(ge=0, le=45, description="it must lie in 0 … 45 degrees: rows are depth")] = 12.0
+    crop: Edge = 0.12
+    aspect: Edge = 0.1
+    shrink: Half = 0.0
+    gain: NonNegative = 0.2
+    contrast: NonNegative = 0.25
+    gamma: NonNegative = 0.3
+    tgc: NonNegative = 0.3
+    curve: Share = 0.0
+    speckle: NonNegative = 0.12
+    grain: Annotated[float, Meta(ge=1)] = 3.0
+    shadow: NonNegative = 0.0
+    style: NonNegative = 0.0
+    mix_style: NonNegative = 0.0
+    resolution: Half = 0.0
+    close_up: NonNegative = 0.0
+    blur: NonNegative = 0.25
+    downsample: NonNegative = 0.0
+    jpeg: NonNegative = 0.3
+    marks: NonNegative = 0.25
 
 
 class Loss(_Part, frozen=True):
@@ -150,7 +164,7 @@ class Loss(_Part, frozen=True):
         supervised: weight of the term that draws scans of one class together.
         instance: weight of the term that draws the views of one scan together, and apart from all others.
         contrast_temperature: of both.
-        lesion: weight of the side task: say of each cell whether it holds lesion, taught by the drawn masks. It needs
+        lesion: weight of the side task: estimate for each cell whether it holds lesion, from the drawn masks. It needs
             the network "outline" or "lesion_pooling".
         evidence: weight of the share of a scan's positive evidence for its own class that lies outside of the drawn
             lesion and a cell around it.
@@ -160,32 +174,32 @@ class Loss(_Part, frozen=True):
         archive_balance: the same for archives, within one epoch's number of scans.
     """
 
-    smoothing: float = 0.05
-    supervised: float = 0.3
-    instance: float = 0.2
-    contrast_temperature: float = 0.1
-    balance: float = 0.5
-    archive_balance: float = 0.0
-    lesion: float = 0.0
-    evidence: float = 0.0
+    smoothing: BelowOne = 0.05
+    supervised: NonNegative = 0.3
+    instance: NonNegative = 0.2
+    contrast_temperature: Positive = 0.1
+    balance: Share = 0.5
+    archive_balance: Share = 0.0
+    lesion: NonNegative = 0.0
+    evidence: NonNegative = 0.0
     conflicts: Literal["keep", "soften", "drop"] = "keep"
 
 
 class Teacher(_Part, frozen=True):
-    """Whose word is learnt beside the labels (knowledge distillation, Hinton et al. 2015, arXiv:1503.02531).
+    """Knowledge distillation (Hinton et al. 2015, arXiv:1503.02531): networks whose predictions are targets too.
 
     Attributes:
         systems: recipes trained before; in an evaluation the bundles of the same round are the teachers, so that none
-            has seen a test scan. `sonoseek train` is told its teachers' bundles (`--teacher`).
-        weight: of the teachers' mean word; the labels keep 1 − weight.
+            has seen a test scan. `sonoseek train` takes its teachers' bundles (`--teacher`).
+        weight: of the teachers' mean prediction; the labels have 1 − weight.
         similarity: weight of the difference between the student's and the teachers' cosines within a batch.
-        temperature: of both sides' words.
+        temperature: of both sides.
     """
 
     systems: tuple[str, ...] = ()
-    weight: float = 0.5
-    similarity: float = 1.0
-    temperature: float = 2.0
+    weight: Share = 0.5
+    similarity: NonNegative = 1.0
+    temperature: Positive = 2.0
 
 
 class Recipe(_Part, frozen=True):
@@ -212,14 +226,14 @@ class Recipe(_Part, frozen=True):
     version: str = "0.1.0"
     network: str = "hybrid"
     backbone: str = "squeezenet"
-    embedding_dim: int = 256
+    embedding_dim: AtLeastTwo = 256
     row_context: bool = True
-    outline_floor: float = 0.1
+    outline_floor: Annotated[float, Meta(gt=0, le=1)] = 0.1
     many_views: bool = False
     close_up: bool = False
     seed: int = 0
-    folds: int = 5
-    validation: float = 0.125
+    folds: AtLeastTwo = 5
+    validation: Annotated[float, Meta(gt=0, le=0.5)] = 0.125
     preprocessing: dict[str, Any] = {}  # msgspec copies empty defaults
     start: Start = Start()
     optimiser: Optimiser = Optimiser()
@@ -228,7 +242,7 @@ class Recipe(_Part, frozen=True):
     teacher: Teacher = Teacher()
 
     def __post_init__(self) -> None:
-        for wrong in _out_of_range(self):
+        for wrong in _contradictions(self):
             raise InvalidValueError(f"recipe {self.name!r}: {wrong}. Correct the recipe.")
 
     @property
@@ -259,10 +273,10 @@ def parse_recipe(text: str, *, where: str = "the recipe", folder: Path | None = 
     key, everything else, lists included, replaces.
     """
     raw = _resolved(text, where=where, folder=folder, seen=())
-    for place, key, known in _unknown_keys(raw, Recipe):
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
-        raise InvalidValueError(f"{where}: no key is called {place + key!r}.{hint}")
+    for path, value, hint in _checked_fields(raw, Recipe, where=where):
+        rule = next((each for each in get_args(hint) if isinstance(each, Meta)), None)
+        if rule is not None and isinstance(value, int | float) and _out_of_range(value, rule):
+            raise InvalidValueError(f"{where}: {path} is {value}; {_range_text(rule)}. Correct it.")
     try:
         recipe = msgspec.convert(raw, Recipe)
         _ = recipe.preprocessing_recipe
@@ -306,19 +320,65 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     return plain
 
 
-def _unknown_keys(raw: Mapping[str, Any], struct: Any, place: str = "") -> Iterator[tuple[str, str, list[str]]]:
-    """(place, key, known keys) for each key that `struct` does not have, tables inside it included."""
-    hints = get_type_hints(struct)
+def recipe_from_dict(plain: Mapping[str, Any]) -> Recipe:
+    """What `recipe_to_dict` wrote, in a run folder or a bundle; keys of older versions are read by their new names.
+
+    Raises:
+        msgspec.ValidationError: an unknown key, a wrong type or range.
+    """
+    return msgspec.convert(renamed_keys(plain, RECIPE_KEYS), Recipe)
+
+
+def recipe_digest(plain: Mapping[str, Any]) -> str:
+    """16 hex digits over a recipe's values, as `recipe_to_dict` writes them.
+
+    Renamed keys are hashed under their first name, so that runs and results keep their digest.
+    """
+    first = renamed_keys(plain, {name: old for old, name in RECIPE_KEYS.items()})
+    return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _checked_fields(
+    raw: Mapping[str, Any], struct: Any, *, where: str, place: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """(path, value, type hint) of each key, tables inside included.
+
+    Raises:
+        InvalidValueError: `struct` has no such key.
+    """
+    hints = get_type_hints(struct, include_extras=True)
     for key, value in raw.items():
         if key not in hints:
-            yield place, key, list(hints)
-            continue
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(hints)}."
+            raise InvalidValueError(f"{where}: no key is called {place + key!r}.{hint}")
+        yield place + key, value, hints[key]
         inner = _struct_in(hints[key])
-        if inner is None:
-            continue
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, dict):
-                yield from _unknown_keys(item, inner, f"{place}{key}.")
+            if inner is not None and isinstance(item, dict):
+                yield from _checked_fields(item, inner, where=where, place=f"{place}{key}.")
+
+
+def _out_of_range(value: float, rule: Meta) -> bool:
+    return (
+        (rule.ge is not None and value < rule.ge)
+        or (rule.gt is not None and value <= rule.gt)
+        or (rule.le is not None and value > rule.le)
+        or (rule.lt is not None and value >= rule.lt)
+    )
+
+
+def _range_text(rule: Meta) -> str:
+    """The range in words."""
+    if rule.description:
+        return rule.description
+    if rule.le is None and rule.lt is None:
+        if rule.gt is not None:
+            return "it must be positive"
+        return f"it must be at least {rule.ge}" if rule.ge else "it must not be negative"
+    low = rule.ge if rule.gt is None else rule.gt
+    without = f", without {low}" if rule.gt is not None else f", without {rule.lt}" if rule.lt is not None else ""
+    return f"it must lie in {low} … {rule.lt if rule.le is None else rule.le}{without}"
 
 
 def _struct_in(hint: Any) -> Any:
@@ -328,22 +388,15 @@ def _struct_in(hint: Any) -> Any:
     return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None
 
 
-def _out_of_range(recipe: Recipe) -> list[str]:
-    optimiser, loss, augmentation = recipe.optimiser, recipe.loss, recipe.augmentation
+def _contradictions(recipe: Recipe) -> list[str]:
+    """What no single value shows; ranges stand beside the fields."""
+    optimiser, loss, start = recipe.optimiser, recipe.loss, recipe.start
     checks = [
         (bool(recipe.datasets), "datasets is empty; name at least one"),
         (any(d.folded for d in recipe.datasets), "no dataset is folded; at least one must be, or nothing calibrates"),
         (len({(d.name, d.root) for d in recipe.datasets}) == len(recipe.datasets), "a dataset stands twice"),
-        (all(d.share > 0 and d.count > 0 for d in recipe.datasets), "share and count must be positive"),
         (all(len(set(d.classes)) >= 2 for d in recipe.datasets), f"classes must name two or more of {PATHOLOGIES}"),
         (bool(recipe.name) and recipe.name.replace("-", "").isalnum(), "name must be letters, digits and hyphens"),
-        (recipe.embedding_dim >= 2, f"embedding_dim is {recipe.embedding_dim}; it must be at least 2"),
-        (recipe.folds >= 2, f"folds is {recipe.folds}; it must be at least 2"),
-        (0 < recipe.validation <= 0.5, f"validation is {recipe.validation}; it must lie in 0 … 0.5"),
-        (optimiser.epochs >= 1 and optimiser.batch >= 2, "epochs must be at least 1 and batch at least 2"),
-        (min(optimiser.patience, optimiser.epoch_scans) >= 0, "patience and epoch_scans must not be negative"),
-        (min(optimiser.lr, optimiser.backbone_lr, optimiser.clip) > 0, "lr, backbone_lr and clip must be positive"),
-        (optimiser.views in (1, 2), f"views is {optimiser.views}; it must be 1 or 2"),
         (
             optimiser.views == 2 or loss.instance == 0,
             "instance draws two views together; set views = 2 or instance = 0",
@@ -354,42 +407,17 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             f"set network to one of {', '.join(LESION_NETWORKS)}, or lesion = 0",
         ),
         (
-            0 < recipe.outline_floor <= 1,
-            f"outline_floor is {recipe.outline_floor}; it must be above 0, at most 1",
-        ),
-        (
             recipe.network == "outline" or recipe.row_context,
             f"row_context = false is for the network 'outline', not {recipe.network!r}",
         ),
         (
-            recipe.start.frozen == 0
-            or (recipe.start.frozen > 0 and recipe.backbone == "efficientnet-b4" and recipe.start.weights != "random"),
-            f"start.frozen is {recipe.start.frozen}; it must be 0, or the number of first blocks of the backbone "
+            start.frozen == 0 or (recipe.backbone == "efficientnet-b4" and start.weights != "random"),
+            f"start.frozen is {start.frozen}; it must be 0, or the number of first blocks of the backbone "
             "'efficientnet-b4' that keep their start weights",
-        ),
-        (0 <= optimiser.warmup < 1 and 0 <= optimiser.average < 1, "warmup and average must lie in 0 … 1"),
-        (
-            0 <= loss.smoothing < 1 and 0 <= loss.balance <= 1 and 0 <= loss.archive_balance <= 1,
-            "smoothing, balance and archive_balance must lie in 0 … 1",
-        ),
-        (
-            min(loss.supervised, loss.instance, loss.lesion, loss.evidence) >= 0,
-            "the weights of the losses must not be negative",
-        ),
-        (loss.contrast_temperature > 0, "contrast_temperature must be positive"),
-        (
-            all(getattr(augmentation, name) >= 0 for name in augmentation.__struct_fields__),
-            "augmentations must not be negative",
         ),
         (
             not recipe.close_up or recipe.network == "lesion_pooling",
             f"close_up is for the network 'lesion_pooling', not {recipe.network!r}",
         ),
-        (augmentation.rotate <= 45, "rotate must be at most 45 degrees: rows are depth"),
-        (max(augmentation.resolution, augmentation.shrink) <= 0.5, "resolution and shrink must be at most 0.5"),
-        (augmentation.curve <= 1 <= augmentation.grain, "curve must be at most 1, and grain at least 1 pixel"),
-        (0 <= recipe.teacher.weight <= 1 and recipe.teacher.similarity >= 0, "teacher.weight must lie in 0 … 1"),
-        (recipe.teacher.temperature > 0, "teacher.temperature must be positive"),
-        (max(augmentation.crop, augmentation.aspect) <= 0.4, "crop and aspect must be at most 0.4"),
     ]
     return [message for holds, message in checks if not holds]

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
-
 from sonoseek.core import BundleError
-from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, load_bundle
-from sonoseek.encoder.onnx_encoder import OnnxEncoder
-from sonoseek.evaluate.calibrate import calibrate
+from sonoseek.core.files import write_atomically
+from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
+from sonoseek.encoder.manifest import manifest_dict
 from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.preprocessing.recipe import RECIPE_VERSION
-from sonoseek.training.batches import PlainBatches
-from sonoseek.training.export import manifest_json, write_whole
-from sonoseek.training.figures import precision_at, verdict_figures
+from sonoseek.training.calibrate import ExportedModel, fit_calibration, read_split
+from sonoseek.training.export import manifest_json
 from sonoseek.training.model_card import model_card
 from sonoseek.training.prepare import open_choice, prepare
-from sonoseek.training.recipe import Recipe
-from sonoseek.training.run import fit_borders
-from sonoseek.training.splits import Part, Split, split_sets
+from sonoseek.training.recipe import recipe_from_dict
+from sonoseek.training.splits import Split, split_sets
 
 REFITTED_SECTIONS = ("Figures of the training", "Calibration")
 """Of the card; the others do not depend on the preprocessing."""
-_Read = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def refit_bundle(folder: Path, *, data_root: Path, cache: Path) -> None:
     """Set a bundle to today's preprocessing and fit on its own parts what depends on it; the network stays as it is.
 
-    The recipe in the bundle says who was learnt from and who was kept for validation, so the parts are the same as in
-    the training. Fitted anew: temperature, abstention, conformal quantile and operating points (validation part),
-    novelty and same-scan border (both parts), the validation figures, and the hashes of the prepared scans. All other
-    keys of `bundle.json` stay as they are. `onnx_vs_torch` is a property of the network and stays too.
+    The recipe in the bundle says who was trained on and who was kept for validation, so the parts are the same as in
+    the training. Fitted anew: temperature, abstention, conformal quantile and operating points (validation part), the
+    out-of-distribution model and the duplicate threshold (both parts), the validation figures, and the hashes of the
+    prepared scans. All other keys of `bundle.json` stay, `onnx_vs_torch` among them: it is a property of the network.
 
     Args:
         folder: of a bundle without a test fold, changed in place.
@@ -50,14 +42,14 @@ def refit_bundle(folder: Path, *, data_root: Path, cache: Path) -> None:
         NotFoundError, DatasetError: data that is not there.
     """
     path = folder / MANIFEST_FILE
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    manifest = manifest_dict(path.read_bytes(), where=str(path))
     training = manifest["training"]
     if training["fold"] is not None or training["round"] is not None or training["calibrated_on"] != "validation part":
         raise BundleError(
             f"{folder} was calibrated on {training['calibrated_on']} (fold {training['fold']}); only a bundle that was "
             "calibrated on its own validation part can be refitted. Train it again."
         )
-    recipe = msgspec.convert(training["recipe"], Recipe)
+    recipe = recipe_from_dict(training["recipe"])
     manifest["preprocessing"] = {**manifest["preprocessing"], "version": RECIPE_VERSION}
     preprocessing = PreprocessingRecipe.from_dict(manifest["preprocessing"])
     sets = [
@@ -66,39 +58,22 @@ def refit_bundle(folder: Path, *, data_root: Path, cache: Path) -> None:
     ]
     split = split_sets(recipe, sets, fold=None)
     _check_parts(split, training["datasets"], folder=folder)
-    write_whole(path, manifest_json(manifest))  # a bundle of an older version does not open
-    encoder = OnnxEncoder(load_bundle(folder), threads=1)
-    learnt, held = ([_read(encoder, part) for part in side] for side in (split.train, split.validation))
-    folded = [number for number, part in enumerate(split.validation) if part.choice.folded]
-    calibration = calibrate(
-        np.concatenate([held[number][0] for number in folded]),
-        np.concatenate([split.validation[number].labels for number in folded]),
-    )
+    write_atomically(path, manifest_json(manifest))  # a bundle of an older version does not open
+    load_bundle(folder)
+    fitted = fit_calibration(read_split(ExportedModel((folder / MODEL_FILE).read_bytes()), split))
     manifest.update(
-        temperature=calibration.temperature,
-        abstain_below=calibration.abstain_below,
-        conformal=calibration.conformal,
-        operating_points=calibration.operating_points,
-        **fit_borders(split, [embedded for _, embedded in learnt], np.concatenate([embedded for _, embedded in held])),
+        temperature=fitted.calibration.temperature,
+        abstain_below=fitted.calibration.abstain_below,
+        conformal=fitted.calibration.conformal,
+        operating_points=fitted.calibration.operating_points,
+        ood=fitted.ood,
+        duplicate_threshold=fitted.duplicate_threshold,
     )
-    figures = training["figures"]
-    for validation, train, (logits, embeddings), (_, gallery) in zip(
-        split.validation, split.train, held, learnt, strict=True
-    ):
-        measured = verdict_figures(
-            logits,
-            validation.labels,
-            temperature=calibration.temperature,
-            abstain_below=calibration.abstain_below,
-            quantile=calibration.conformal["quantile"],
-        )
-        measured["precision_at_5"] = precision_at(
-            embeddings, validation.labels, gallery=gallery, gallery_labels=train.labels
-        )
-        figures.update({f"{validation.source.name}, validation: {name}": value for name, value in measured.items()})
+    for dataset, figures in fitted.figures["validation"].items():
+        training["figures"].update({f"{dataset}, validation: {name}": value for name, value in figures.items()})
     for entry, part in zip(training["datasets"], split.train, strict=True):
         entry["content_hash"] = part.source.content_hash
-    write_whole(path, manifest_json(manifest))
+    write_atomically(path, manifest_json(manifest))
     load_bundle(folder)
     card = folder / CARD_FILE
     card.write_text(refitted_card(card.read_text(encoding="utf-8"), model_card(manifest, parameters=0)), "utf-8")
@@ -111,15 +86,9 @@ def refitted_card(old: str, new: str) -> str:
         section = pattern.search(new)
         if section is None or not pattern.search(old):
             raise BundleError(f"the model card has no section {title!r}. Export the bundle again.")
-        found = section.group().rstrip() + "\n\n"
-        old = pattern.sub(lambda _, found=found: found, old)  # type: ignore[misc]
+        replacement = section.group().rstrip() + "\n\n"
+        old = pattern.sub(lambda _, text=replacement: text, old)  # type: ignore[misc]
     return old.rstrip() + "\n"
-
-
-def _read(encoder: OnnxEncoder, part: Part) -> _Read:
-    """Logits (n, C) and embeddings (n, D) of a part, unaugmented, in order."""
-    told = [encoder.encode(canvases.numpy()) for canvases, _ in PlainBatches([part], batch=8)]
-    return np.concatenate([each.logits for each in told]), np.concatenate([each.embedding for each in told])
 
 
 def _check_parts(split: Split, entries: Sequence[dict[str, Any]], *, folder: Path) -> None:

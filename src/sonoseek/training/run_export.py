@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,19 +12,20 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
+from sonoseek.encoder.manifest import manifest_dict
 from sonoseek.evaluate.files import CASES, read_cases, read_results
 from sonoseek.evaluate.hospitals import travelling_calibration
-from sonoseek.training.across_folds import METRICS_FILE
 from sonoseek.training.card_failures import failures_section, find_failures
 from sonoseek.training.card_results import read_card_results, results_section
-from sonoseek.training.export import manifest_json, write_whole
+from sonoseek.training.export import manifest_json
 from sonoseek.training.model_card import model_card
 from sonoseek.training.provenance import command_of
+from sonoseek.training.recipe import recipe_digest
+from sonoseek.training.run_folder import BUNDLE_FOLDER, METRICS_FILE, WEIGHTS_FILE
 
-BUNDLE_FOLDER = "bundle"
-WEIGHTS_FILE = "network.safetensors"
 _NOT_WEIGHTS = ("running_mean", "running_var", "num_batches_tracked")
 """Ends of names in a network's file that are state, not weights."""
 
@@ -51,7 +50,7 @@ def export_run(
         calibrate_on: a protocol of `results` that leaves hospitals out, such as "leave-one-hospital-out": temperature,
             abstention, conformal quantile and operating points are fitted on what the system's networks predicted in
             hospitals that they had not seen, since that is where a bundle is used. Model stays, manifest and id change.
-        on_progress: (done, total) phantoms asked.
+        on_progress: (done, total) phantoms.
 
     Raises:
         NotFoundError: the run has not finished; no results, or none of that system.
@@ -61,9 +60,9 @@ def export_run(
     """
     if not (run_dir / METRICS_FILE).is_file():
         raise NotFoundError(f"{run_dir} holds no finished run; train it, or go on with resume=True, first.")
-    if results is None and (asked := system or calibrate_on) is not None:
+    if results is None and (wanted := system or calibrate_on) is not None:
         raise InvalidValueError(
-            f"{asked!r} is asked for, and no folder of results is named in which to look for it. Name one, such as "
+            f"{wanted!r} is wanted, and no folder of results is named in which to look for it. Name one, such as "
             "docs/results (--results)."
         )
     source = run_dir / BUNDLE_FOLDER
@@ -78,28 +77,28 @@ def export_run(
             shutil.copyfile(source / name, made / name)
         if results is not None:
             if calibrate_on is not None:
-                write_whole(made / MANIFEST_FILE, _calibrated(source, results / calibrate_on, system=system))
+                write_atomically(made / MANIFEST_FILE, _calibrated(source, results / calibrate_on, system=system))
             card = _completed_card(run_dir, made, results, system=system, on_progress=on_progress)
             (made / CARD_FILE).write_text(card, encoding="utf-8")
         load_bundle(made)
         out.mkdir(parents=True, exist_ok=True)
         for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
-            write_whole(out / name, (made / name).read_bytes())
+            write_atomically(out / name, (made / name).read_bytes())
     load_bundle(out)
     return out
 
 
 def _calibrated(bundle: Path, protocol: Path, *, system: str | None) -> bytes:
     """The bundle's manifest, calibrated on hospitals left out; see `evaluate.hospitals.travelling_calibration`."""
-    trained = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
+    trained = manifest_dict((bundle / MANIFEST_FILE).read_bytes(), where=str(bundle / MANIFEST_FILE))
     name = system or trained["training"]["recipe"]["name"]
-    found = read_results(protocol, read_cases(protocol / CASES))
-    if name not in found:
+    scored = read_results(protocol, read_cases(protocol / CASES))
+    if name not in scored:
         raise NotFoundError(
-            f"{protocol} has no rows of a system called {name!r}; it has {', '.join(found)}. Evaluate it there first."
+            f"{protocol} has no rows of a system called {name!r}; it has {', '.join(scored)}. Evaluate it there first."
         )
-    rows = found[name].predictions
-    fitted = travelling_calibration(rows, found[name].validation)
+    rows = scored[name].predictions
+    fitted = travelling_calibration(rows, scored[name].validation)
     manifest = {
         **trained,
         "temperature": trained["temperature"] * fitted.temperature,
@@ -126,13 +125,13 @@ def _completed_card(
 ) -> str:
     """The card with everything that training could not know."""
     bundle = load_bundle(made)
-    manifest = json.loads((bundle.path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest = manifest_dict((bundle.path / MANIFEST_FILE).read_bytes(), where=str(bundle.path / MANIFEST_FILE))
     recipe: Mapping[str, Any] = bundle.training.get("recipe", {})
-    found = read_card_results(results, system=system or recipe.get("name", bundle.name))
+    measured = read_card_results(results, system=system or recipe.get("name", bundle.name))
     known = {
-        hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]: (
+        recipe_digest(recipe): (
             "this bundle's recipe, trained anew on the training side of each round: none of those networks had seen a "
-            "scan that it was asked about, and none of them is this bundle's"
+            "scan that it predicted, and none of them is this bundle's"
         ),
         bundle.bundle_id: "this very bundle",
     }
@@ -140,7 +139,7 @@ def _completed_card(
         manifest,
         parameters=_parameters(run_dir / WEIGHTS_FILE),
         command=command_of(run_dir),
-        measured=results_section(found, identities=known),
+        measured=results_section(measured, identities=known),
         failures=failures_section(find_failures(bundle.path, on_progress=on_progress)),
     )
 

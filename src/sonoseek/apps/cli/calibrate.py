@@ -59,15 +59,15 @@ def _fit(location: str, bundle: Path | None, *, store: bool, force: bool) -> Non
     calibration_path(location)  # a gallery on a server is refused now, rather than after the fit
     with open_gallery(location) as gallery:
         with progress_bars() as on_progress:
-            found = calibrate_archive(
+            calibration = calibrate_archive(
                 gallery, load_bundle(bundle or shipped_bundle(gallery.bundle_id)), on_progress=on_progress
             )
         used = _in_use(gallery)
-    _show(found)
+    _show(calibration)
     if not store:
         typer.echo(f"nothing is stored (--dry-run); {used}")
-    elif found.improved_by or force:
-        path = write_calibration(location, found)
+    elif calibration.improved_by or force:
+        path = write_calibration(location, calibration)
         typer.echo(f"stored: {path}; queries of this gallery use it from now on, a server from its next start")
     else:
         typer.echo(f"nothing is stored; {used}. Store it nevertheless with --force")
@@ -87,57 +87,57 @@ def _in_use(gallery: OpenGallery) -> str:
     return f"the calibration of {earlier.fitted}, on {earlier.cases} cases, stays in use"
 
 
-def _show(found: ArchiveCalibration) -> None:
+def _show(calibration: ArchiveCalibration) -> None:
     from sonoseek.apps.cli.show import table
     from sonoseek.evaluate.archive_fit import left_out_in_words
 
-    classes = ", ".join(f"{count} {name}" for name, count in found.class_cases.items())
+    classes = ", ".join(f"{count} {name}" for name, count in calibration.class_cases.items())
     typer.echo(
-        f"{found.cases} cases ({classes}), {found.scans} scans, {found.patients} patients or groups. "
-        f"{left_out_in_words(found.left_out)}".rstrip()
+        f"{calibration.cases} cases ({classes}), {calibration.scans} scans, {calibration.patients} patients or groups. "
+        f"{left_out_in_words(calibration.left_out)}".rstrip()
     )
-    figures = found.figures
-    rows = [(text, *(_number(each) for each in _pair(found, name))) for name, text in NUMBERS]
-    rows += [(text, *(_share(each) for each in _pair(found, name))) for name, text in SHARES]
-    for name in found.operating_points:
-        whose = " (the bundle's)" if name in found.bundle_points else ""
+    figures = calibration.figures
+    rows = [(text, *(_number(each) for each in _pair(calibration, name))) for name, text in NUMBERS]
+    rows += [(text, *(_share(each) for each in _pair(calibration, name))) for name, text in SHARES]
+    for name in calibration.operating_points:
+        whose = " (the bundle's)" if name in calibration.bundle_points else ""
         for rate in ("sensitivity", "specificity"):
             if f"{name}:{rate}" in figures:
-                shares = (_share(each) for each in _pair(found, f"{name}:{rate}"))
+                shares = (_share(each) for each in _pair(calibration, f"{name}:{rate}"))
                 rows.append((f"{rate} at the {_point(name)} threshold{whose}", *shares))
     table(
         ("", "bundle's calibration", "this archive's"),
         rows,
         title="95 % intervals over patients or groups; the right column is cross-validated",
     )
-    biases = ", ".join(f"{name} {bias:+.2f}" for name, bias in found.class_bias.items())
-    typer.echo(f"temperature {found.temperature:.2f}; biases: {biases}")
-    points = found.operating_points.items()
+    biases = ", ".join(f"{name} {bias:+.2f}" for name, bias in calibration.class_bias.items())
+    typer.echo(f"temperature {calibration.temperature:.2f}; biases: {biases}")
+    points = calibration.operating_points.items()
     typer.echo("thresholds: " + ", ".join(f"{_point(name)} {100 * each['threshold']:.1f} %" for name, each in points))
-    if found.bundle_points:
-        few = ", ".join(map(_point, found.bundle_points))
+    if calibration.bundle_points:
+        few = ", ".join(map(_point, calibration.bundle_points))
         typer.echo(f"too few cases to refit the threshold of {few}: the bundle's is carried over to this scale")
-    typer.echo(_judgement(found))
+    typer.echo(_comparison(calibration))
 
 
-def _judgement(found: ArchiveCalibration) -> str:
-    change = found.log_loss_change
-    told = f"the log loss changes by {_number(change, signed=True)}"
-    if found.improved_by == "log_loss":
-        return f"better beyond chance: {told}"
-    if found.improved_by:
-        before, after = _pair(found, f"{found.improved_by}:sensitivity")
+def _comparison(calibration: ArchiveCalibration) -> str:
+    change = calibration.log_loss_change
+    change_text = f"the log loss changes by {_number(change, signed=True)}"
+    if calibration.improved_by == "log_loss":
+        return f"better beyond chance: {change_text}"
+    if calibration.improved_by:
+        before, after = _pair(calibration, f"{calibration.improved_by}:sensitivity")
         return (
-            f"{told}, not beyond chance; but the bundle's {_point(found.improved_by)} threshold finds "
+            f"{change_text}, not beyond chance; but the bundle's {_point(calibration.improved_by)} threshold finds "
             f"{_share(before)} of the malignant scans here, this archive's {_share(after)}"
         )
     if change.low is not None and change.low > 0:
-        return f"worse: {told}"
-    return f"no better beyond chance: {told}"
+        return f"worse: {change_text}"
+    return f"no better beyond chance: {change_text}"
 
 
-def _pair(found: ArchiveCalibration, name: str) -> tuple[Figure, Figure]:
-    return found.figures[name].before, found.figures[name].after
+def _pair(calibration: ArchiveCalibration, name: str) -> tuple[Figure, Figure]:
+    return calibration.figures[name].before, calibration.figures[name].after
 
 
 def _point(name: str) -> str:

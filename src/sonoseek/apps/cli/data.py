@@ -20,8 +20,8 @@ FINDINGS = {
     "groups": "groups of two or more copies",
     "cross_label_groups": "groups with two labels",
     "unstated_pairs": "pairs that no stated group covers",
-    "crossing": "pairs that the split parts",
-    "marked": "scans with burned-in marks",
+    "crossing": "pairs that the split separates",
+    "marked": "scans with burned-in annotations",
     "marked_inside": "of them, away from the edges",
     "unreadable": "unreadable cases",
     "dominant_patients": "patients who hold more than half of a dataset",
@@ -32,7 +32,7 @@ FINDINGS = {
 FOLDS = 5
 """That an audit looks into, where the archive has as many groups."""
 
-Name = Annotated[str, typer.Argument(help="A dataset's name; see `data list`.")]
+Name = Annotated[str, typer.Argument(help="Name of a dataset; see `data list`.")]
 Data = Annotated[Path | None, typer.Option(help="Where the dataset lies.")]
 
 
@@ -68,7 +68,7 @@ def get(
 
 @app.command()
 def check(name: Name, data: Data = None) -> None:
-    """Open every case; count what is there and list what cannot be read."""
+    """Open every case; count classes, scans and masks; list what cannot be read."""
     from sonoseek.apps.cli.show import progress_bar, refusals, table, warnings
     from sonoseek.core.patients import patient_warnings
     from sonoseek.datasets import check_dataset, components, open_dataset
@@ -79,15 +79,18 @@ def check(name: Name, data: Data = None) -> None:
     refusals(list(result.refused.items()))
     rows: list[tuple[str, object]] = [("cases", result.cases), *result.classes.items()]
     rows += [
-        ("groups that never part", len(components(dataset.records()))),
-        ("cases with the very same pixels", sum(len(cases) for cases in result.repeated.values())),
+        ("groups that a split keeps together", len(components(dataset.records()))),
+        ("cases with identical pixels", sum(len(cases) for cases in result.repeated.values())),
         ("lesions without a mask", len(result.without_mask)),
         ("refused", len(result.refused)),
         *((f"known defect of {case}", what) for case, what in result.known.items()),
     ]
     table(("", name), rows)
     warnings(patient_warnings(result.largest_patients, result.placeholders))
-    if result.refused:
+    warnings([f"{place} is left out: {why}" for place, why in result.left_out.items()])
+    if not result.cases:
+        warnings([f"no scan of {name} is there; nothing was checked."])
+    if result.refused or result.left_out or not result.cases:
         raise typer.Exit(2)
 
 
@@ -99,11 +102,11 @@ def audit(
     folds: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Also look for pairs that so many folds would part; 0: none. 5 where there are enough."
+            min=0, help="Also count pairs that so many folds would separate; 0: none. Default: 5 if there are enough."
         ),
     ] = None,
 ) -> None:
-    """Find copies, conflicting labels, marks and masks that tell; write a page with the pairs side by side."""
+    """Find duplicates, conflicting labels, burned-in annotations and revealing masks; write a page of them."""
     import json
 
     from sonoseek.apps.cli.show import progress_bar, table, warnings
@@ -140,7 +143,7 @@ def split(
     official: Annotated[bool, typer.Option(help="The dataset's own folds.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV: case_id, pathology, group, fold.")] = None,
 ) -> None:
-    """Make folds that never part a group, and say how balanced they are."""
+    """Make folds that keep each group together, and show how balanced they are."""
     from sonoseek.apps.cli.show import table
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.splits import check_split, official_folds, stratified_group_folds
@@ -165,9 +168,9 @@ def split(
 def _fold_rows(records: tuple[CaseRecord, ...], where: dict[str, int], *, folds: int) -> list[tuple[int, ...]]:
     rows = []
     for fold in range(folds):
-        held = [r for r in records if where.get(r.case_id) == fold]
-        shares = [sum(r.pathology == p for r in held) for p in PATHOLOGIES]
-        rows.append((fold, len(held), *shares, len({r.group or r.case_id for r in held})))
+        in_fold = [r for r in records if where.get(r.case_id) == fold]
+        shares = [sum(r.pathology == p for r in in_fold) for p in PATHOLOGIES]
+        rows.append((fold, len(in_fold), *shares, len({r.group or r.case_id for r in in_fold})))
     return rows
 
 

@@ -13,7 +13,7 @@ import typer
 from sonoseek.core import CaseRecord, InvalidValueError
 
 QUERY_SEED = 90_001
-"""Phantoms that are asked come from another seed than those in the archive: none of them is in it."""
+"""Query phantoms come from another seed than those of the archive: none of them is in it."""
 
 
 IDLE_S = 45.0
@@ -25,20 +25,20 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="A real dataset's folder instead of phantoms.")] = None,
     dataset: Annotated[str, typer.Option(help="Which dataset --data holds.")] = "busi",
     count: Annotated[int, typer.Option(min=20, help="Phantoms in the archive.")] = 600,
-    queries: Annotated[int, typer.Option(min=1, help="How many scans are asked.")] = 10,
+    queries: Annotated[int, typer.Option(min=1, help="Number of query scans.")] = 10,
     k: Annotated[int, typer.Option("-k", min=1, help="Matches per report.")] = 10,
     bundle: Annotated[
         Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    serve: Annotated[bool, typer.Option(help="End in the reading room: the page to ask and compare on.")] = True,
+    serve: Annotated[bool, typer.Option(help="Open the reading room at the end.")] = True,
     port: Annotated[int, typer.Option(help="Of the reading room; if it is taken, any that is free.")] = 8765,
 ) -> None:
-    """Build an archive, ask it about scans, write a page of reports, and open the reading room on them.
+    """Build an archive, query it, write a page of reports, and open the reading room on them.
 
-    With phantoms the scans asked are new ones. With --data they are the dataset's own; each one's own copies, group and
-    patient are left out of its matches. The reading room stays open until Ctrl+C; where nobody sits at a terminal, it
-    ends when nobody has asked it anything for 45 s.
+    With phantoms the query scans are new. With --data they are the dataset's own; the scan itself, its group and its
+    patient are never matches. The reading room stays open until Ctrl+C; without a terminal it stops when there was no
+    request for 45 s.
     """
     from PIL import Image
 
@@ -53,9 +53,9 @@ def demo(
     from sonoseek.reports import IndexEntry, write_index_page, write_report
 
     source = PhantomDataset(count=count, seed=0) if data is None else open_dataset(dataset, data)
-    asked = PhantomDataset(count=3 * queries, seed=QUERY_SEED) if data is None else source
+    query_source = PhantomDataset(count=3 * queries, seed=QUERY_SEED) if data is None else source
     if bundle is None and data is None:
-        bundle = FAST_BUNDLE  # phantoms were among the scans that it learnt from
+        bundle = FAST_BUNDLE  # its training data include phantoms
     encoder = open_encoder(bundle, threads=1)
     network = encoder.bundle
     gallery = out / f"gallery-{source.name}"
@@ -68,19 +68,19 @@ def demo(
     ) as target:
         with progress_bar(f"archive of {source.name}") as on_progress:
             result = build_index(source, target, encoder, on_progress=on_progress)
-        held = target.count()
-        typer.echo(f"gallery: {gallery} ({held} scans)")
+        gallery_size = target.count()
+        typer.echo(f"gallery: {gallery} ({gallery_size} scans)")
     refusals([(r.source, r.reason) for r in result.refused])
     engine = open_engine(gallery, bundle=bundle)
     entries, right = [], 0
     examples = out / "scans"
     examples.mkdir(parents=True, exist_ok=True)
     bad = {refusal.source for refusal in result.refused}
-    records = spread(tuple(r for r in asked.records() if f"{r.dataset}/{r.case_id}" not in bad), queries)
-    learnt = set(encoder.bundle.training.get("cases", {}).get(asked.name, ())) & {r.case_id for r in records}
+    records = spread(tuple(r for r in query_source.records() if f"{r.dataset}/{r.case_id}" not in bad), queries)
+    seen = set(encoder.bundle.training.get("cases", {}).get(query_source.name, ())) & {r.case_id for r in records}
     with progress_bar("queries", unit="reports") as on_progress:
         for done, record in enumerate(records, start=1):
-            scan = asked.load(record.case_id, masks=False).scans[0]
+            scan = query_source.load(record.case_id, masks=False).scans[0]
             Image.fromarray(scan.pixels).save(examples / f"{done:02d}-{record.pathology}.png")
             report = engine.query(scan, k=k)
             page = out / f"report-{done:02d}.html"
@@ -89,14 +89,14 @@ def demo(
             right += report.prediction.label == record.pathology
             on_progress(done, len(records))
     index = out / "index.html"
-    title = f"{len(entries)} scans, asked of an archive of {held} ({source.name})"
-    if learnt:
-        title += f"; the network has learnt from {len(learnt)} of them: no measure of how good it is"
+    title = f"{len(entries)} query scans, archive of {gallery_size} scans ({source.name})"
+    if seen:
+        title += f"; {len(seen)} of them are training scans of the network: no measure of its accuracy"
     write_index_page(entries, index, title=title)
     unsure = sum(entry.report.prediction.label is None for entry in entries)
     typer.echo(f"predictions: the class is the reference standard in {right} of {len(entries)}; {unsure} not sure")
-    if learnt:
-        typer.echo(f"the network has learnt from {len(learnt)} of these scans: this is no measure of how good it is")
+    if seen:
+        typer.echo(f"{len(seen)} of these scans are training scans of the network: this is no measure of its accuracy")
     typer.echo(f"reports: {index.resolve().as_uri()}")
     if serve:
         engine.close()

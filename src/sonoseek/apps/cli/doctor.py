@@ -1,4 +1,4 @@
-"""`sonoseek doctor`: is this installation fit to work?"""
+"""`sonoseek doctor`: check this installation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from sonoseek import __version__
 from sonoseek.core import Settings
+from sonoseek.core.version import __version__
 
 PARTS = {
     "search, explain, report": ("numpy", "onnxruntime", "opencv-python-headless", "pillow"),
@@ -32,9 +32,11 @@ def doctor(
 
     rows: list[tuple[str, str, str]] = [("ok", "sonoseek", __version__), ("ok", "python", platform.python_version())]
     for part, packages in PARTS.items():
-        told, missing = _versions(packages)
+        installed, missing = _versions(packages)
         mark = "ok" if not missing else "-" if part in OPTIONAL else "FAILS"
-        rows.append((mark, part, "; ".join(filter(None, (told, f"missing: {', '.join(missing)}" if missing else "")))))
+        rows.append(
+            (mark, part, "; ".join(filter(None, (installed, f"missing: {', '.join(missing)}" if missing else ""))))
+        )
     for name, check in (
         ("settings", _settings),
         ("DICOM decoders", _decoders),
@@ -48,19 +50,19 @@ def doctor(
 
 
 def _versions(packages: tuple[str, ...]) -> tuple[str, list[str]]:
-    found, missing = [], []
+    installed, missing = [], []
     for package in packages:
         try:
-            found.append(f"{package} {version(package)}")
+            installed.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             missing.append(package)
-    return ", ".join(found), missing
+    return ", ".join(installed), missing
 
 
 def _try(name: str, check: Callable[[], str]) -> tuple[str, str, str]:
     try:
         return "ok", name, check()
-    except Exception as error:  # a doctor names every illness and goes on
+    except Exception as error:  # every failure is listed
         return "FAILS", name, f"{type(error).__name__}: {error}"
 
 
@@ -90,7 +92,7 @@ def _bundle(path: Path | None) -> str:
     from sonoseek.encoder import load_bundle
 
     bundle = load_bundle(path)
-    size = f"canvas {bundle.recipe.canvas_size}, embedding {bundle.embedding_dim}"
+    size = f"model input {bundle.recipe.canvas_size} px, embedding {bundle.embedding_dim}"
     return f"{bundle.bundle_id}: {', '.join(bundle.classes)}; {size}"
 
 
@@ -106,5 +108,5 @@ def _query(path: Path | None) -> str:
     start = time.perf_counter()
     report = engine.query(scan, k=0)
     took = 1e3 * (time.perf_counter() - start)
-    told = report.prediction.label or "not sure"
-    return f"ran from end to end in {took:.0f} ms (a malignant phantom; the prediction: {told})"
+    label = report.prediction.label or "not sure"
+    return f"ran from end to end in {took:.0f} ms (a malignant phantom; the prediction: {label})"

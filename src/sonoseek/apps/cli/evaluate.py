@@ -1,4 +1,4 @@
-"""`sonoseek evaluate`: honest figures by a named protocol (needs the extra `evaluate`)."""
+"""`sonoseek evaluate`: score systems by a named protocol (needs the extra `evaluate`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sonoseek.apps.cli.explanations import EXPLANATIONS, explained_folds, measur
 from sonoseek.core import InvalidValueError, NotFoundError, Settings, require_extra
 
 if TYPE_CHECKING:
-    from sonoseek.evaluate.context import Scene
+    from sonoseek.evaluate.context import BenchmarkContext
     from sonoseek.evaluate.protocols import Protocol
     from sonoseek.evaluate.rescoring import ScoredProtocol
     from sonoseek.evaluate.systems.base import System
@@ -59,9 +59,13 @@ def evaluate(
     precision: Annotated[
         str, typer.Option(help="Of a recipe's layers in training: `32`, `bf16`, or `16` on a GPU.")
     ] = "32",
-    robustness: Annotated[bool, typer.Option(help="Ask the test scans again, changed in nine ways.")] = False,
+    finished: Annotated[
+        bool,
+        typer.Option(help="Score the rounds whose training has ended, train none, and say how many of them stand."),
+    ] = False,
+    robustness: Annotated[bool, typer.Option(help="Also score the test scans under nine image corruptions.")] = False,
     train_on: Annotated[
-        str | None, typer.Option(help="`external`: datasets to learn from, NAME or NAME=PATH, comma between.")
+        str | None, typer.Option(help="`external`: training datasets, NAME or NAME=PATH, separated by commas.")
     ] = None,
     test_on: Annotated[str | None, typer.Option(help="`external`: dataset to test on, NAME or NAME=PATH.")] = None,
     thorough: Annotated[
@@ -72,12 +76,12 @@ def evaluate(
         typer.Option("--figures/--no-figures", help="Draw the figures; not done by --rescore unless asked."),
     ] = None,
 ) -> None:
-    """Score systems on scans they have not seen, by a protocol that cannot flatter. A stopped run goes on."""
+    """Score systems on scans outside their training data, by a named protocol. A stopped run continues."""
     require_extra("evaluate")  # now, rather than after hours of scoring
     from sonoseek.apps.cli.show import progress_bars
     from sonoseek.encoder.bundle import SHIPPED, bundle_folder
-    from sonoseek.evaluate import evaluate as walk
-    from sonoseek.evaluate import open_scene
+    from sonoseek.evaluate import evaluate as run_protocol
+    from sonoseek.evaluate import open_context
     from sonoseek.evaluate import rescore as score_again
     from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks
     from sonoseek.evaluate.seen import check_sides, without_seen
@@ -89,9 +93,9 @@ def evaluate(
         rescore_heatmaps(rescore)
         return
     if protocol is None:
-        raise InvalidValueError("no protocol is named; say --protocol NAME, or --rescore DIR for results that exist.")
+        raise InvalidValueError("no protocol is named; give --protocol NAME, or --rescore DIR for results that exist.")
     if not system and bundle is None:
-        raise InvalidValueError("nothing is named to be scored; say --system NAME, a recipe, or --bundle PATH.")
+        raise InvalidValueError("nothing is named to be scored; give --system NAME, a recipe, or --bundle PATH.")
     if bundle is not None:
         bundle = bundle_folder(None if bundle == Path("default") and not bundle.exists() else bundle)
     if bundle is not None and not bundle.is_dir():
@@ -112,54 +116,55 @@ def evaluate(
     options = getattr(chosen, "options", ("--train-on",))
     if "--train-on" not in options and (learning := [made.name for made in systems if made is not tested]):
         raise InvalidValueError(
-            f"{learning[0]!r} learns from scans, and none are at hand: what the bundle has learnt from does not lie in "
-            "the data folder. Name scans with --train-on, or score the bundle alone."
+            f"{learning[0]!r} needs training scans, and there are none: the datasets that the bundle learnt from are "
+            "not in the data folder. Name scans with --train-on, or score the bundle alone."
         )
-    with progress_bars() as tell:
+    with progress_bars() as on_step:
 
-        def narrow(scene: Scene) -> Scene:
+        def narrow(context: BenchmarkContext) -> BenchmarkContext:
             """For all systems alike: they are scored on the same scans."""
-            for made in systems if gives_marks(scene.protocol) else ():
-                check_reads_marks(made, scene.rounds)
+            for made in systems if gives_marks(context.protocol) else ():
+                check_reads_marks(made, context.rounds)
             if tested is None:
-                return scene
-            check_sides(scene, tested.bundle_of)  # before all scans are compared with all, which takes minutes
-            return without_seen(scene, tested.bundle_of, on_progress=lambda *steps: tell("training scans", *steps))
+                return context
+            check_sides(context, tested.bundle_of)  # before all scans are compared with all, which takes minutes
+            return without_seen(context, tested.bundle_of, on_progress=lambda *steps: on_step("training scans", *steps))
 
-        scene = open_scene(
+        context = open_context(
             chosen,
             data_root=root,
-            cache=runs / "near-copies",
+            cache=runs / "near-duplicates",
             seeds=only,
             narrow=narrow,
-            on_progress=lambda done, total: tell("comparing all scans with all", done, total),
+            on_progress=lambda done, total: on_step("comparing all scans with all", done, total),
         )
         if protocol == EXPLANATIONS:
             for made in systems:
-                measure_heatmaps(scene, made, runs=runs, out=out, per_class=thorough, bundle=bundle, tell=tell)
-            _say_seen(scene)
+                measure_heatmaps(context, made, runs=runs, out=out, per_class=thorough, bundle=bundle, on_step=on_step)
+            _show_seen(context)
             return
         for made in systems:
-            walk(
-                scene,
+            run_protocol(
+                context,
                 made,
                 runs=runs,
                 out=out,
                 robustness=robustness,
+                finished=finished,
                 command=_command(protocol, chosen, made.name, seeds=seeds, robustness=robustness, bundle=bundle),
-                on_progress=lambda what, done, total, made=made: tell(f"{made.name}, {what}", done, total),  # type: ignore[misc]
+                on_progress=lambda what, done, total, made=made: on_step(f"{made.name}, {what}", done, total),  # type: ignore[misc]
             )
-    _say_seen(scene)
-    for source, why in sorted(scene.refused.items()):
+    _show_seen(context)
+    for source, why in sorted(context.refused.items()):
         typer.echo(f"left out: {source}: {why}", err=True)
     _show(score_again(out), out=out, drawn=() if figures is False else (chosen.name,), shown=chosen.name)
 
 
-def _say_seen(scene: Scene) -> None:
+def _show_seen(context: BenchmarkContext) -> None:
     from sonoseek.evaluate.seen import in_words
 
-    if scene.seen is not None:
-        typer.echo(in_words(asdict(scene.seen)), err=True)
+    if context.seen is not None:
+        typer.echo(in_words(asdict(context.seen)), err=True)
 
 
 def _protocol(
@@ -183,7 +188,7 @@ def _protocol(
     names = [_named(part, paths) for part in train_on.split(",")] if train_on else None
     tested = _named(test_on or "busbra", paths)
     if names is None:
-        names = _learnt_by(bundle, data_root, without=tested) if bundle is not None else ["busi"]
+        names = _trained_on(bundle, data_root, without=tested) if bundle is not None else ["busi"]
     external: Protocol = kind(train_on=names, test_on=tested, paths=paths)
     return external
 
@@ -196,14 +201,16 @@ def _named(part: str, paths: dict[str, Path]) -> str:
     return name
 
 
-def _learnt_by(bundle: Path, data_root: Path | None, *, without: str) -> list[str]:
+def _trained_on(bundle: Path, data_root: Path | None, *, without: str) -> list[str]:
     """Datasets that a single bundle learnt from and that are at hand: its gallery."""
     from sonoseek.encoder import is_bundle, load_bundle
 
     if not is_bundle(bundle):
         return ["busi"]
-    learnt = load_bundle(bundle).training.get("cases", {})
-    return [n for n in learnt if n not in ("phantom", without) and data_root is not None and (data_root / n).is_dir()]
+    trained_on = load_bundle(bundle).training.get("cases", {})
+    return [
+        n for n in trained_on if n not in ("phantom", without) and data_root is not None and (data_root / n).is_dir()
+    ]
 
 
 def _systems(
@@ -223,13 +230,13 @@ def _systems(
         if name in SYSTEMS:
             made.append(SYSTEMS.load(name)(cache=runs / "features"))
         else:
-            made.append(_lab_system(name, data_root=data_root, weights_root=weights_root, runs=runs, where=where))
+            made.append(_trained_system(name, data_root=data_root, weights_root=weights_root, runs=runs, where=where))
     if bundle is not None:
         made.append(BundleSystem(bundle))
     return made
 
 
-def _lab_system(
+def _trained_system(
     name: str, *, data_root: Path | None, weights_root: Path | None, runs: Path, where: tuple[str, str]
 ) -> System:
     """A frozen backbone or a recipe; both need the extra `train`."""
@@ -280,7 +287,7 @@ def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...
     from sonoseek.evaluate.page import draw_figures, write_page
     from sonoseek.evaluate.page_hospitals import TITLE, hospital_rows
 
-    for name in drawn:
+    for name in (name for name in drawn if scored[name].systems):
         draw_figures(scored[name])
     page = write_page(out, scored)
     for name, protocol in scored.items():
@@ -293,7 +300,7 @@ def _show(scored: dict[str, ScoredProtocol], *, out: Path, drawn: tuple[str, ...
                 for s in protocol.systems.values()
             ]
             table(("", *(title for title, _, _ in SHOWN)), rows, title=str(protocol.about["description"]))
-            heads, hospitals = hospital_rows(list(protocol.systems.values()))
+            heads, hospitals = hospital_rows(list(protocol.systems.values()), protocol.unfinished)
             if hospitals:
                 table(heads, hospitals, title=f"By the {TITLE}; thresholds are those of the others")
     typer.echo(f"written: {page}", err=not sys.stdout.isatty())

@@ -10,9 +10,10 @@ import typer
 
 from sonoseek.apps.cli.query import Bundle, Gallery, Lesion, parse_box
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.core.files import write_atomically
 
 if TYPE_CHECKING:
-    from sonoseek.core import Contour, Explanation, Match
+    from sonoseek.core import Contour, Explanation, Match, Report
     from sonoseek.engine import EncodedScan, SearchEngine
 
 
@@ -45,98 +46,104 @@ def explain(
         raise NotFoundError(f"no method is called {method!r}; there are: {', '.join(METHODS)}.")
     if gallery is None and (match is not None or method in ("pair_evidence", "sbsm")):
         raise InvalidValueError(f"--method {method} and --match explain a match; name the --gallery to look in.")
-    pairs = gallery is not None and method != "class_evidence"
-    if pairs and target is not None:
+    explains_class = gallery is None or method == "class_evidence"
+    if not explains_class and target is not None:
         raise InvalidValueError("--target names a class, and a match is to be explained; leave one of the two out.")
-    mark = None if lesion is None else parse_box("--lesion", lesion)
-    asked = read_scan(scan, frame=frame)
+    box = None if lesion is None else parse_box("--lesion", lesion)
+    pixels = read_scan(scan, frame=frame)
     with open_engine(gallery, bundle=bundle, calibration=calibration) as engine:
-        reading = engine.read(asked, lesion=mark)
+        encoded = engine.read(pixels, lesion=box)
         out.mkdir(parents=True, exist_ok=True)
-        if not pairs:
-            told = _with_bar(engine, reading, method=method, target=target)
-            outline = draw_contour(told, spacing_mm=asked.spacing_mm)
-            said = reading.prediction.probabilities.get(told.target, 0.0)
-            _write_map(out, told, reading=reading, engine=engine, contour=outline, caption=percent(said))
-        if gallery is not None and method in ("class_evidence", *_OF_PAIRS):
-            how = "pair_evidence" if method == "class_evidence" else method
-            for found in _matches(engine, reading, k=k, rank=match):
-                _write_pair(out, engine, reading, found, method=how)
+        if explains_class:
+            explanation = _with_bar(engine, encoded, method=method, target=target)
+            contour = draw_contour(explanation, spacing_mm=pixels.spacing_mm)
+            caption = percent(encoded.prediction.probabilities.get(explanation.target, 0.0))
+            _write_class(out, explanation, encoded=encoded, engine=engine, contour=contour, caption=caption)
+        if gallery is not None:
+            method = "pair_evidence" if method == "class_evidence" else method
+            report = engine.query(encoded, k=max(k, match or 0), explain_matches=method == "pair_evidence")
+            for each in _chosen(report, rank=match):
+                _write_match(out, engine, encoded, report, each, method=method)
 
 
-_OF_PAIRS = ("pair_evidence", "sbsm", "occlusion", "rise")
-
-
-def _with_bar(engine: SearchEngine, reading: EncodedScan, **wanted: Any) -> Explanation:
+def _with_bar(engine: SearchEngine, encoded: EncodedScan, **options: Any) -> Explanation:
     from sonoseek.apps.cli.show import progress_bar
     from sonoseek.explain import EXACT
 
-    if wanted["method"] in EXACT:
-        return engine.explain(reading, **wanted)
-    with progress_bar(wanted["method"], unit="questions") as bar:
-        return engine.explain(reading, **wanted, on_progress=bar)
+    if options["method"] in EXACT:
+        return engine.explain(encoded, **options)
+    with progress_bar(options["method"], unit="perturbed scans") as bar:
+        return engine.explain(encoded, **options, on_progress=bar)
 
 
-def _matches(engine: SearchEngine, reading: EncodedScan, *, k: int, rank: int | None) -> list[Match]:
-    report = engine.query(reading, k=max(k, rank or 0))
+def _chosen(report: Report, *, rank: int | None) -> tuple[Match, ...]:
+    """All matches, or the one of a rank."""
     if rank is None:
-        return list(report.matches)
+        return report.matches
     if rank > len(report.matches):
         raise NotFoundError(f"there is no match {rank}: the search found {len(report.matches)}. Give a lower --match.")
-    return [report.matches[rank - 1]]
+    return (report.matches[rank - 1],)
 
 
-def _write_map(
-    out: Path, told: Explanation, *, reading: EncodedScan, engine: SearchEngine, contour: Contour | None, caption: str
+def _write_class(
+    out: Path,
+    explanation: Explanation,
+    *,
+    encoded: EncodedScan,
+    engine: SearchEngine,
+    contour: Contour | None,
+    caption: str,
 ) -> None:
     from sonoseek.reports.overlay import Panel, overlay_png
     from sonoseek.reports.phrases import signed
 
-    name = f"{told.method}-{told.target}"
+    name = f"{explanation.method}-{explanation.target}"
     panel = Panel(
-        pixels=reading.scan.pixels,
-        explanation=told,
-        title=f"{told.target}, {caption}: {told.method.replace('_', ' ')}",
+        pixels=encoded.scan.pixels,
+        explanation=explanation,
+        title=f"{explanation.target}, {caption}: {explanation.method.replace('_', ' ')}",
         contour=contour,
-        spacing_mm=reading.scan.spacing_mm,
+        spacing_mm=encoded.scan.spacing_mm,
     )
-    split = f"pixels sum to {signed(told.value - told.bias)}, with the bias {signed(told.bias)} the logit"
-    judged = "asked from outside: a judgement, not a sum"
-    caption = f"{split if told.exact else judged}; dashed: outline of the evidence, an estimate"
+    pixel_sum = f"pixels sum to {signed(explanation.value - explanation.bias)}"
+    exact = f"{pixel_sum}, with the bias {signed(explanation.bias)} the logit"
+    estimated = "by perturbation: an estimate, not a sum"
+    caption = f"{exact if explanation.exact else estimated}; dashed: outline of the evidence, an estimate"
     _write(out / f"{name}.png", overlay_png(panel, caption=caption))
-    _write_numbers(out / f"{name}.npz", told, reading=reading, engine=engine)
+    _write_numbers(out / f"{name}.npz", explanation, encoded=encoded, engine=engine)
     if contour is not None:
         _write(out / f"{name}.contour.json", (json.dumps(_plain(contour), indent=1) + "\n").encode())
 
 
-def _write_pair(out: Path, engine: SearchEngine, reading: EncodedScan, match: Match, *, method: str) -> None:
-    """Query and match side by side; the match's side where the gallery keeps what it needs, and the method is exact."""
+def _write_match(
+    out: Path, engine: SearchEngine, encoded: EncodedScan, report: Report, match: Match, *, method: str
+) -> None:
+    """Query and match side by side; the match's side if the gallery stores its evidence and the method is exact."""
     import cv2
     import numpy as np
 
     from sonoseek.reports.overlay import Panel, overlay_png
     from sonoseek.reports.phrases import signed
 
-    if engine.gallery is None:  # for the type checker: the caller has looked
+    entry = None if engine.gallery is None else engine.gallery.get(match.scan_id)
+    if entry is None:  # another process has removed it since the search
         return
-    entry = engine.gallery.get(match.scan_id)
-    if entry is None:
-        return
-    told = _with_bar(engine, reading, method=method, match=entry)
+    pair = report.pair(match.rank) if method == "pair_evidence" else None  # the report has both sides already
+    on_scan, on_match = pair or (_with_bar(engine, encoded, method=method, match=entry), None)
     panels = [
         Panel(
-            pixels=reading.scan.pixels,
-            explanation=told,
+            pixels=encoded.scan.pixels,
+            explanation=on_scan,
             title=f"this scan: like match {match.rank}",
-            spacing_mm=reading.scan.spacing_mm,
+            spacing_mm=encoded.scan.spacing_mm,
         )
     ]
-    if match.explanation is not None and entry.picture is not None and method == "pair_evidence":
+    if on_match is not None and entry.picture is not None:
         picture = cv2.imdecode(np.frombuffer(entry.picture, np.uint8), cv2.IMREAD_GRAYSCALE)
         panels.append(
             Panel(
                 pixels=np.asarray(picture, np.uint8),
-                explanation=match.explanation,
+                explanation=on_match,
                 title=f"match {match.rank}, {match.label}: like this scan",
                 spacing_mm=entry.spacing_mm,
             )
@@ -144,50 +151,53 @@ def _write_pair(out: Path, engine: SearchEngine, reading: EncodedScan, match: Ma
     name = f"{method}-match-{match.rank:02d}"
     caption = f"similarity {signed(match.similarity).lstrip('+')}, {match.dataset} / {match.case_id}"
     _write(out / f"{name}.png", overlay_png(*panels, caption=caption))
-    _write_numbers(out / f"{name}.npz", told, reading=reading, engine=engine, other=match.explanation)
+    _write_numbers(out / f"{name}.npz", on_scan, encoded=encoded, engine=engine, on_match=on_match)
 
 
 def _write_numbers(
-    path: Path, told: Explanation, *, reading: EncodedScan, engine: SearchEngine, other: Explanation | None = None
+    path: Path,
+    explanation: Explanation,
+    *,
+    encoded: EncodedScan,
+    engine: SearchEngine,
+    on_match: Explanation | None = None,
 ) -> None:
-    """Everything raw: `heatmap` float32 (H, W) on the scan's grid, `cells`, and what they are of."""
+    """Raw numbers: `heatmap` float32 (H, W) on the scan's grid, `cells`, and their scan, target and bundle."""
     import io
 
     import numpy as np
 
-    held = io.BytesIO()
-    spacing = reading.scan.spacing_mm
-    beside: dict[str, Any] = {}
-    if other is not None:
-        beside = {"match_heatmap": other.heatmap, "match_cells": other.evidence_map}
+    content = io.BytesIO()
+    spacing = encoded.scan.spacing_mm
+    match_maps: dict[str, Any] = {}
+    if on_match is not None:
+        match_maps = {"match_heatmap": on_match.heatmap, "match_cells": on_match.evidence_map}
     np.savez_compressed(
-        held,
-        heatmap=told.heatmap,
-        cells=told.evidence_map,
-        value=told.value,
-        bias=told.bias,
-        exact=told.exact,
-        method=told.method,
-        target=told.target,
-        scan_id=reading.scan.scan_id,
+        content,
+        heatmap=explanation.heatmap,
+        cells=explanation.evidence_map,
+        value=explanation.value,
+        bias=explanation.bias,
+        exact=explanation.exact,
+        method=explanation.method,
+        target=explanation.target,
+        scan_id=encoded.scan.scan_id,
         spacing_mm=np.array(spacing if spacing is not None else (np.nan, np.nan)),
         bundle_id=engine.bundle.bundle_id,
-        **beside,
+        **match_maps,
     )
-    _write(path, held.getvalue())
+    _write(path, content.getvalue())
 
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_atomically(path, content)
     typer.echo(f"written: {path}", err=True)
 
 
 def _plain(contour: Contour) -> dict[str, Any]:
     from dataclasses import asdict
 
-    told = {name: value for name, value in asdict(contour).items() if name != "points"}
+    fields = {name: value for name, value in asdict(contour).items() if name != "points"}
     points = [[round(float(row), 2), round(float(column), 2)] for row, column in contour.points]
-    return {"estimate": True, **told, "taller_than_wide": contour.taller_than_wide, "points": points}
+    return {"estimate": True, **fields, "taller_than_wide": contour.taller_than_wide, "points": points}

@@ -1,4 +1,4 @@
-"""`sonoseek evaluate --protocol explanations`: heatmaps, measured (needs the extra `evaluate`)."""
+"""`sonoseek evaluate --protocol explanations`: measure heatmaps (needs the extra `evaluate`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from sonoseek.evaluate.context import Scene
+    from sonoseek.evaluate.context import BenchmarkContext
     from sonoseek.evaluate.explaining.perturbation import OpenPeers
     from sonoseek.evaluate.protocols import Protocol
     from sonoseek.evaluate.systems.base import System
@@ -38,33 +38,33 @@ def explained_folds() -> Protocol:
 
 
 def measure_heatmaps(
-    scene: Scene,
+    context: BenchmarkContext,
     system: System,
     *,
     runs: Path,
     out: Path,
     per_class: int,
     bundle: Path | None,
-    tell: Callable[[str, int, int], None],
+    on_step: Callable[[str, int, int], None],
 ) -> None:
     """Measure, write rows, table and figures, and show the table."""
     from sonoseek.evaluate.explaining import explain_rounds
 
     named = ["--system", system.name] if bundle is None else ["--bundle", bundle.name]
-    options = [*getattr(scene.protocol, "options", ())]
+    options = [*getattr(context.protocol, "options", ())]
     command = shlex.join(
         ["sonoseek", "evaluate", "--protocol", EXPLANATIONS, *options, *named]
         + ([] if per_class == 12 else ["--thorough", str(per_class)])
     )
     folder = explain_rounds(
-        scene,
+        context,
         system,
         runs=runs,
         out=out,
         per_class=per_class,
         open_peers=_peers(),
         command=command,
-        on_progress=lambda what, done, total: tell(f"{system.name}, {what}", done, total),
+        on_progress=lambda what, done, total: on_step(f"{system.name}, {what}", done, total),
     )
     _show(out, f"{folder.name}/{system.name}")
 
@@ -79,7 +79,7 @@ def rescore_heatmaps(root: Path) -> None:
 
 
 def _peers() -> OpenPeers | None:
-    """Gradient methods of others, where the lab and Captum are installed."""
+    """Gradient methods of others, where torch and Captum are installed."""
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("torch", "captum")):
@@ -100,7 +100,7 @@ def _show(root: Path, name: str) -> None:
     page = write_explanation_page(root / EXPLANATIONS / name, content)
     rows = [
         (TITLES.get(method, method), *(cell(figures.get(key)) for key, _ in SHOWN))
-        for method, figures in content["maps"]["verdict"].items()
+        for method, figures in content["maps"]["prediction"].items()
     ]
     table(("", *(head for _, head in SHOWN)), rows, title=f"Heatmaps of {content['system']['title']}")
     typer.echo(f"written: {page}", err=not sys.stdout.isatty())

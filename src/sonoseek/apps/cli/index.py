@@ -1,4 +1,4 @@
-"""`sonoseek index`: fill and look after a gallery."""
+"""`sonoseek index`: build and maintain a gallery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sonoseek.core import DatasetError, GalleryError, InvalidValueError, SonoseekError
+from sonoseek.core import GalleryError, InvalidValueError, NotFoundError
 
 if TYPE_CHECKING:
     from sonoseek.gallery import Gallery as OpenGallery
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COPIED = 512
 """Scans per write of a copy: some 40 MB."""
 
-app = typer.Typer(help="Fill and look after a gallery.", no_args_is_help=True)
+app = typer.Typer(help="Build and maintain a gallery.", no_args_is_help=True)
 
 Gallery = Annotated[
     str, typer.Option("--gallery", "-g", help="Folder or file of the gallery, or milvus://HOST:PORT/NAME.")
@@ -24,18 +24,6 @@ Gallery = Annotated[
 Bundle = Annotated[
     Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
 ]
-
-
-def _filled_by(gallery: str) -> Path | None:
-    """The shipped bundle that filled a gallery; None for a new gallery, or one of another bundle."""
-    from sonoseek.encoder import shipped_bundle
-    from sonoseek.gallery import open_gallery
-
-    try:
-        with open_gallery(gallery) as found:
-            return shipped_bundle(found.bundle_id)
-    except SonoseekError:  # none yet, or one that the build will refuse by its own words
-        return None
 
 
 @app.command()
@@ -46,45 +34,22 @@ def build(
         Path | None, typer.Option(help="Where the dataset lies (a folder; for `manifest` the CSV).")
     ] = None,
     bundle: Bundle = None,
-    workers: Annotated[int, typer.Option(min=0, help="At once; 0: as many as there are cores.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Parallel workers; 0: one per core.")] = 0,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Embed on this Ray cluster: HOST:PORT, `auto`, or `local`."),
     ] = None,
 ) -> None:
-    """Embed a dataset into a gallery. Stopped builds continue; a bad file is listed and never stops the rest."""
+    """Embed a dataset into a gallery. A stopped build continues; a file that cannot be read is listed and skipped."""
     from sonoseek.apps.cli.show import progress_bar, refusals, warnings
     from sonoseek.datasets import open_dataset
-    from sonoseek.encoder import open_encoder
-    from sonoseek.gallery.fresh import gallery_to_fill
-    from sonoseek.indexing.build import build_index
+    from sonoseek.indexing import build_gallery
 
-    source = open_dataset(dataset, data)
-    if not source.records():  # which also reads the tables: a wrong one is refused before a gallery is made
-        raise DatasetError(
-            f"{data or source.name} lists no scan; a gallery is built from one at least. "
-            f"`sonoseek data check {source.name} --data …` says what is found there."
+    with progress_bar(f"index {dataset}") as on_progress:
+        result = build_gallery(
+            dataset, gallery, data=data, bundle=bundle, workers=workers, ray=ray, on_progress=on_progress
         )
-    # the workers share it: two of them keep two cores busy
-    encoder = open_encoder(bundle or _filled_by(gallery), threads=1)
-    network = encoder.bundle
-    with gallery_to_fill(
-        gallery,
-        bundle_id=network.bundle_id,
-        dimension=network.embedding_dim,
-        duplicate_threshold=network.duplicate_threshold,
-    ) as target:
-        with progress_bar(f"index {source.name}") as on_progress:
-            if ray is None:
-                result = build_index(source, target, encoder, on_progress=on_progress, workers=workers)
-            else:
-                from sonoseek.indexing.ray import build_index_on_ray
-
-                result = build_index_on_ray(
-                    dataset, data, target, bundle, address=ray, workers=workers, on_progress=on_progress
-                )
-        target.refresh()  # now, rather than while somebody waits for the first answer
-        total = target.count()
+    total = _count(gallery)
     refusals([(r.source, r.reason) for r in result.refused])
     warnings(result.warnings)
     rate = (result.added + result.updated) / result.seconds if result.seconds else 0.0
@@ -95,6 +60,21 @@ def build(
     if result.refused and not total:
         typer.echo("no scan could be embedded, the gallery would be empty; mend what is listed and try again", err=True)
         raise typer.Exit(2)
+    left_out: dict[str, str] = getattr(open_dataset(dataset, data), "left_out", {})
+    warnings([f"{place} is left out: {why}" for place, why in left_out.items()])
+    if left_out:
+        raise typer.Exit(2)
+
+
+def _count(gallery: str) -> int:
+    """Scans in a gallery; 0 where a build put nothing into a new one and so left none."""
+    from sonoseek.gallery import open_gallery
+
+    try:
+        with open_gallery(gallery) as opened:
+            return opened.count()
+    except NotFoundError:
+        return 0
 
 
 @app.command()
@@ -107,7 +87,7 @@ def add(
     ] = None,
     dataset: Annotated[str, typer.Option(help="Name of your archive.")] = "local",
     patient: Annotated[str | None, typer.Option(help="Pseudonym of the patient.")] = None,
-    group: Annotated[str | None, typer.Option(help="Scans of one group never answer for each other.")] = None,
+    group: Annotated[str | None, typer.Option(help="Scans of one group are never matches of each other.")] = None,
     birads: Annotated[str | None, typer.Option(help="0-6, 4A-4C.")] = None,
     histology: Annotated[str | None, typer.Option()] = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of multi-frame files, from 0.")] = 0,
@@ -122,13 +102,14 @@ def add(
     from sonoseek.core.patients import is_placeholder, patient_warnings
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
-    from sonoseek.indexing.build import make_entry
+    from sonoseek.indexing import make_entry
+    from sonoseek.indexing.gallery import filling_bundle
     from sonoseek.io import read_scan
 
     scans = tuple(read_scan(file, frame=frame) for file in files)
     placeholder = patient if patient and is_placeholder(patient) else scans[0].patient_placeholder
     known = patient if patient and not is_placeholder(patient) else scans[0].patient_id
-    encoder = open_encoder(bundle or _filled_by(gallery))
+    encoder = open_encoder(bundle or filling_bundle(gallery))
     added = Case(
         # Scanners call every export IMG0001: a name alone would let one case push out another.
         case_id=case or f"{files[0].stem}-{scans[0].scan_id[:12]}",
@@ -169,7 +150,7 @@ def remove(
     from sonoseek.gallery import open_gallery
 
     if not scan and not case:
-        raise InvalidValueError("nothing is named; say --scan SCAN_ID or --case DATASET/CASE.")
+        raise InvalidValueError("nothing is named; give --scan SCAN_ID or --case DATASET/CASE.")
     cases = [tuple(name.split("/", 1)) for name in case or []]
     if bad := [name for name, parts in zip(case or [], cases, strict=True) if len(parts) != 2]:
         raise InvalidValueError(f"{bad[0]!r} names no case; write DATASET/CASE, as `query` prints it.")
@@ -185,32 +166,32 @@ def remove(
 
 @app.command()
 def info(gallery: Gallery) -> None:
-    """Say what a gallery holds."""
+    """Show what a gallery contains."""
     from sonoseek.apps.cli.show import table, warnings
     from sonoseek.core import DESCRIPTORS
     from sonoseek.core.patients import patient_warnings
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
-        told, words, shares = target.info(), target.words(), target.largest_patients()
-        calibration = _calibration(target, cases=told.cases)
+        info, words, shares = target.info(), target.descriptor_counts(), target.largest_patients()
+        calibration = _calibration(target, cases=info.cases)
     counts = {
-        "by diagnosis": told.by_label,
-        "by dataset": told.by_dataset,
-        "by BI-RADS": told.by_birads,
-        "by device": told.by_device,
+        "by diagnosis": info.by_label,
+        "by dataset": info.by_dataset,
+        "by BI-RADS": info.by_birads,
+        "by device": info.by_device,
         "described": {feature: words[feature][""] for feature in DESCRIPTORS if feature in words},
     }
     rows = [
-        ("gallery", told.gallery_id),
-        ("filled by bundle", told.bundle_id),
-        ("embedding", f"{told.dimension} numbers a scan"),
-        ("scans / cases", f"{told.scans} / {told.cases}"),
-        ("size", f"{told.bytes / 2**20:.1f} MiB"),
-        ("searched", told.index),
-        ("search cache", f"{told.cache_bytes / 2**20:.1f} MiB"),
-        ("schema", told.schema_version),
-        ("created", told.created),
+        ("gallery", info.gallery_id),
+        ("filled by bundle", info.bundle_id),
+        ("embedding", f"{info.dimension} numbers a scan"),
+        ("scans / cases", f"{info.scans} / {info.cases}"),
+        ("size", f"{info.bytes / 2**20:.1f} MiB"),
+        ("searched", info.index),
+        ("search cache", f"{info.cache_bytes / 2**20:.1f} MiB"),
+        ("schema", info.schema_version),
+        ("created", info.created),
         ("calibration", calibration),
         *((name, ", ".join(f"{key} {n}" for key, n in by.items())) for name, by in counts.items() if by),
     ]
@@ -225,19 +206,21 @@ def _calibration(gallery: OpenGallery, *, cases: int) -> str:
     if "://" in gallery.location or not calibration_path(gallery.location).exists():
         return "the bundle's"
     try:
-        found = read_calibration(gallery)
+        calibration = read_calibration(gallery)
     except GalleryError as error:
         return f"not usable: {error}"
-    if found is None or found.bundle_id != gallery.bundle_id:
+    if calibration is None or calibration.bundle_id != gallery.bundle_id:
         return "the bundle's; the file beside the gallery is of another bundle: run `sonoseek calibrate` again"
-    changed = "" if found.gallery_state == gallery.state() else f"; the gallery has changed since, to {cases} cases"
-    return f"on {found.cases} cases of {found.patients} patients or groups, {found.fitted}{changed}"
+    changed = (
+        "" if calibration.gallery_state == gallery.state() else f"; the gallery has changed since, to {cases} cases"
+    )
+    return f"on {calibration.cases} cases of {calibration.patients} patients or groups, {calibration.fitted}{changed}"
 
 
 @app.command()
 def verify(
     gallery: Gallery,
-    sample: Annotated[int, typer.Option(min=0, help="So many scans are embedded again; 0: none.")] = 32,
+    sample: Annotated[int, typer.Option(min=0, help="Number of scans to embed again; 0: none.")] = 32,
     dataset: Annotated[
         str | None,
         typer.Option(help="Where the scans came from: the sample is read from its files, not from pictures."),
@@ -276,12 +259,14 @@ def verify(
 
 
 @app.command()
-def backup(gallery: Gallery, to: Annotated[str, typer.Argument(help="Folder or file of the copy; new.")]) -> None:
+def backup(
+    gallery: Gallery, to: Annotated[str, typer.Argument(help="Folder or file of the copy; must not exist.")]
+) -> None:
     """Copy one state of a gallery, of any engine, into a new SQLite gallery, while it is in use."""
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as source:
-        source.snapshot(to)
+        source.copy_to(to)
     with open_gallery(to) as copy:
         _copy_calibration(gallery, to)
         typer.echo(f"{gallery} -> {copy.location}: {copy.count()} scans, {copy.info().bytes / 2**20:.1f} MiB")
@@ -297,19 +282,20 @@ def _copy_calibration(gallery: str, to: str) -> None:
         if "://" in source.location or not calibration_path(source.location).exists():
             return
         try:
-            found = read_calibration(source)
+            calibration = read_calibration(source)
         except GalleryError as error:
             warnings([f"the calibration is not copied: {error}"])
             return
-    if found is not None:
-        write_calibration(to, found)
+    if calibration is not None:
+        write_calibration(to, calibration)
 
 
 @app.command()
 def copy(
-    gallery: Gallery, to: Annotated[str, typer.Argument(help="Gallery of any engine; made if need be, else added to.")]
+    gallery: Gallery,
+    to: Annotated[str, typer.Argument(help="Gallery of any engine; created if there is none, else added to.")],
 ) -> None:
-    """Put every scan of a gallery into another one: how an archive moves to another engine."""
+    """Copy every scan of a gallery into another one, of any engine."""
     from itertools import islice
 
     from sonoseek.apps.cli.show import progress_bar
@@ -347,5 +333,5 @@ def optimise(gallery: Gallery) -> None:
     with open_gallery(gallery, mode="w") as target:
         before = target.info().bytes
         target.optimise()
-        told = target.info()
-    typer.echo(f"{gallery}: {before / 2**20:.1f} MiB -> {told.bytes / 2**20:.1f} MiB; searched {told.index}")
+        info = target.info()
+    typer.echo(f"{gallery}: {before / 2**20:.1f} MiB -> {info.bytes / 2**20:.1f} MiB; searched {info.index}")

@@ -1,4 +1,4 @@
-"""The command `sonoseek`: gathers the verbs and turns errors into sentences."""
+"""The command `sonoseek`: collects the verbs and prints errors as sentences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from sonoseek import __version__
 from sonoseek.apps.cli import (
     bench,
     calibrate,
@@ -24,6 +23,7 @@ from sonoseek.apps.cli import (
     train,
 )
 from sonoseek.core import DISCLAIMER, SonoseekError, TemporaryError
+from sonoseek.core.version import __version__
 
 EXIT_ERROR = 2
 EXIT_STOPPED = 130
@@ -51,8 +51,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(is_given: bool) -> None:
+    if is_given:
         typer.echo(f"sonoseek {__version__}")
         raise typer.Exit
 
@@ -60,7 +60,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Take the options that stand before a verb."""
@@ -74,21 +74,21 @@ def main() -> None:
     try:
         app()
     except TemporaryError as error:
-        _say(error)
+        _print_error(error)
         sys.exit(EXIT_TEMPORARY)
     except SonoseekError as error:
-        _say(error)
+        _print_error(error)
         sys.exit(EXIT_ERROR)
-    except OSError as error:  # a folder that is not there, a full disk: no one's defect but worth a sentence
+    except OSError as error:  # a missing folder, a full disk
         typer.echo(
             f"sonoseek: {error.strerror or error}: {error.filename or 'no file named'}; name another place.", err=True
         )
         sys.exit(EXIT_ERROR)
     except SystemExit as end:
         if end.code == EXIT_STOPPED:  # Typer has turned the keyboard's interrupt into this
-            typer.echo("stopped; what was finished is kept, and the same command goes on from there", err=True)
+            typer.echo("stopped; finished work is stored, and the same command continues from there", err=True)
         raise
 
 
-def _say(error: SonoseekError) -> None:
+def _print_error(error: SonoseekError) -> None:
     typer.echo(f"sonoseek: {error}", err=True)

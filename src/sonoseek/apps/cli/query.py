@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sonoseek.core import Box, InvalidValueError, NotFoundError
+from sonoseek.core import Box, InvalidValueError, NotFoundError, SearchOptions
 
 
 class Format(StrEnum):
@@ -30,7 +30,7 @@ Lesion = Annotated[
     str | None,
     typer.Option(
         metavar="TOP,LEFT,BOTTOM,RIGHT",
-        help="The reader's mark: a box around the lesion, in the scan's pixels; for bundles that read marks.",
+        help="The reader's mark: a box around the lesion, in the scan's pixels; for bundles that take one.",
     ),
 ]
 
@@ -46,51 +46,58 @@ def query(
         str | None, typer.Option(help="Filter, e.g. \"birads >= '4A' and device = 'GE Logiq 7'\".")
     ] = None,
     include_same: Annotated[
-        bool, typer.Option(help="Let the scan itself, its patient and its group be matches.")
+        bool, typer.Option(help="Also list the scan itself, its patient and its group as matches.")
     ] = False,
     case: Annotated[
-        str | None, typer.Option(help="DATASET/CASE of the gallery: ask with a case that it holds, not with a file.")
+        str | None, typer.Option(help="DATASET/CASE: query with a case of the gallery instead of a file.")
     ] = None,
     per_patient: Annotated[bool, typer.Option(help="One match per patient or group (else per case).")] = True,
-    deduplicate: Annotated[bool, typer.Option(help="Near-duplicates stand behind the better match.")] = True,
+    deduplicate: Annotated[
+        bool, typer.Option(help="Near-duplicates of a match are counted with it, not listed.")
+    ] = True,
     region: Annotated[
         str | None,
         typer.Option(
-            metavar="TOP,LEFT,BOTTOM,RIGHT", help="Search with the evidence in this box alone, in the scan's pixels."
+            metavar="TOP,LEFT,BOTTOM,RIGHT",
+            help="Search by the evidence map inside this box only, in the scan's pixels.",
         ),
     ] = None,
     crop: Annotated[
         str | None,
         typer.Option(
             metavar="TOP,LEFT,BOTTOM,RIGHT",
-            help="The ultrasound picture in the file, where preprocessing finds it wrongly.",
+            help="The scan area in the file, where preprocessing finds a wrong one.",
         ),
     ] = None,
     lesion: Lesion = None,
     like: Annotated[
         list[str] | None, typer.Option(help="Move the search towards this match: scan_id or DATASET/CASE.")
     ] = None,
-    dislike: Annotated[list[str] | None, typer.Option(help="Move it away from this one, which is left out.")] = None,
+    dislike: Annotated[
+        list[str] | None, typer.Option(help="Move the search away from this match, which is left out.")
+    ] = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
     form: Annotated[
         Format | None,
         typer.Option(
-            "--format", "-f", help="Form of the report; else as --out ends, .json, .html or .pdf; else table."
+            "--format",
+            "-f",
+            help="Format of the report; by default the ending of --out (.json, .html, .pdf), else a table.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
-    heatmaps: Annotated[bool, typer.Option(help="json: put the full heatmaps in.")] = False,
+    heatmaps: Annotated[bool, typer.Option(help="json: include the full heatmaps.")] = False,
     calibration: Annotated[
         bool,
         typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
     ] = True,
     bundle: Bundle = None,
 ) -> None:
-    """Ask: what does this scan most likely show, and which past cases look like it?"""
+    """Predict the class of one scan and list the most similar cases of a gallery."""
+    from sonoseek.core.files import write_atomically
     from sonoseek.engine import open_engine
     from sonoseek.io import read_scan
     from sonoseek.reports import render, render_json, render_pdf
-    from sonoseek.reports.atomic import write_atomically
 
     form = _form(form, out)
     if out is not None and not out.parent.is_dir():
@@ -100,36 +107,36 @@ def query(
             f"--heatmaps is for --format json, not {form.value}; the html and the pdf report draw them."
         )
     if bool(scans) == (case is not None):
-        raise InvalidValueError("ask with files or with --case, one of the two; `sonoseek query --help` shows how.")
+        raise InvalidValueError("give files or --case, one of the two; `sonoseek query --help` shows how.")
     if crop is not None and (not scans or len(scans) > 1):
-        raise InvalidValueError("--crop is of one file; ask with that file alone.")
+        raise InvalidValueError("--crop applies to one file; give that file alone.")
     if lesion is not None and scans is None:
         raise InvalidValueError(
-            "--lesion marks the pixels of a scan, and the gallery keeps none of --case; ask with the scan's file."
+            "--lesion marks the pixels of a scan, and the gallery stores none of --case; give the scan's file."
         )
     if lesion is not None and len(scans or ()) > 1:
-        raise InvalidValueError("--lesion is of one file; ask with that file alone.")
+        raise InvalidValueError("--lesion applies to one file; give that file alone.")
     dataset, slash, case_id = (case or "").partition("/")
     if case is not None and not (dataset and slash and case_id):
         raise InvalidValueError(f"--case is {case!r}; write DATASET/CASE, as `query` prints it.")
-    options: dict[str, Any] = {
-        "k": k,
-        "where": where,
-        "include_same": include_same,
-        "per_patient": per_patient,
-        "deduplicate": deduplicate,
-        "region": None if region is None else parse_box("--region", region),
-        "liked": like or (),
-        "disliked": dislike or (),
-    }
+    options = SearchOptions(
+        k=k,
+        where=where,
+        include_same=include_same,
+        per_patient=per_patient,
+        deduplicate=deduplicate,
+        region=None if region is None else parse_box("--region", region),
+        liked=tuple(like or ()),
+        disliked=tuple(dislike or ()),
+    )
     engine = open_engine(gallery, bundle=bundle, calibration=calibration)
     if scans:
         area = None if crop is None else parse_box("--crop", crop)
-        mark = None if lesion is None else parse_box("--lesion", lesion)
-        readings = [engine.read(read_scan(file, frame=frame), crop=area, lesion=mark) for file in scans]
-        report = engine.query(readings, **options)
+        box = None if lesion is None else parse_box("--lesion", lesion)
+        encoded = [engine.read(read_scan(file, frame=frame), crop=area, lesion=box) for file in scans]
+        report = engine.query(encoded, options)
     else:
-        report = engine.query_case(dataset, case_id, **options)
+        report = engine.query_case(dataset, case_id, options)
     content: str | bytes
     if form is Format.json:
         content = render_json(report, heatmaps=heatmaps)
@@ -148,7 +155,7 @@ def query(
 
 
 def _form(form: Format | None, out: Path | None) -> Format:
-    """What --format says, else what the file's name asks for; a table where neither does."""
+    """The --format, else the ending of the file's name, else a table."""
     suffix = "" if out is None else out.suffix.lower().removeprefix(".")
     named = Format(suffix) if suffix in (Format.json, Format.html, Format.pdf) else None
     if form is None:

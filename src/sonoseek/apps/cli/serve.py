@@ -26,19 +26,21 @@ def serve(
         Path | None, typer.Option(help=f"File with the token that readers give; else ${TOKEN}.")
     ] = None,
     writable: Annotated[bool, typer.Option(help="Let batch jobs add to the archive.")] = False,
-    folders: Annotated[Path | None, typer.Option(help="Folder here whose sub-folders batch jobs may read.")] = None,
-    examples: Annotated[Path | None, typer.Option(help="Folder of scans that the empty page offers to try.")] = None,
+    folders: Annotated[
+        Path | None, typer.Option(help="Folder on this machine whose sub-folders batch jobs may read.")
+    ] = None,
+    examples: Annotated[Path | None, typer.Option(help="Folder of example scans on the empty page.")] = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder for batch jobs; by default `serve` beside a gallery's file.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one per core.")] = 0,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="MiB of one request.")] = 128,
     max_batch_mb: Annotated[int, typer.Option(min=1, help="MiB of one batch job's files.")] = 8192,
-    hold_minutes: Annotated[float, typer.Option(help="How long a scan can be asked again without sending it.")] = 240,
-    keep_batch_hours: Annotated[
+    cache_minutes: Annotated[float, typer.Option(help="How long a scan can be asked again without sending it.")] = 240,
+    batch_retention_hours: Annotated[
         float, typer.Option(min=0, help="How long a batch job's files stay after its end; 0: they go with it.")
     ] = 24,
-    keep_batch_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
+    batch_retention_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
     bundle: Annotated[
         Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
     ] = None,
@@ -48,9 +50,9 @@ def serve(
     ] = True,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
-    idle: Annotated[float | None, typer.Option(help="End after so many seconds in which nobody asks.")] = None,
+    idle: Annotated[float | None, typer.Option(help="Stop after so many seconds without a request.")] = None,
 ) -> None:
-    """Open the reading room: a page to ask, compare and argue, and a programming interface beside it."""
+    """Start the reading room: a web page for queries and batch jobs, with an HTTP API."""
     from sonoseek.apps.web.settings import WebSettings
 
     settings = WebSettings(
@@ -66,9 +68,9 @@ def serve(
         workers=workers,
         max_upload_mb=max_upload_mb,
         max_batch_mb=max_batch_mb,
-        hold_minutes=hold_minutes,
-        keep_batch_hours=keep_batch_hours,
-        keep_batch_mb=keep_batch_mb,
+        cache_minutes=cache_minutes,
+        batch_retention_hours=batch_retention_hours,
+        batch_retention_mb=batch_retention_mb,
     )
     run(
         gallery,
@@ -91,17 +93,17 @@ def run(
     quiet: bool = False,
     idle: float | None = None,
 ) -> None:
-    """Serve a gallery until told to end; `settings` are a `WebSettings`."""
+    """Serve a gallery until interrupted; `settings` is a `WebSettings`."""
     import logging
 
     from sonoseek.apps.web.app import create_app
-    from sonoseek.apps.web.logging_metrics import log_to
+    from sonoseek.apps.web.logging_metrics import configure_logging
     from sonoseek.apps.web.server import serve as serve_app
     from sonoseek.apps.web.settings import WebSettings
     from sonoseek.engine import open_engine
 
     assert isinstance(settings, WebSettings)  # noqa: S101  # typed as object so that parsing stays light
-    log_to(level=logging.WARNING if quiet else logging.INFO)
+    configure_logging(level=logging.WARNING if quiet else logging.INFO)
     app = create_app(open_engine(gallery, bundle=bundle, threads=1, calibration=calibration), settings)
 
     def ready(address: str) -> None:

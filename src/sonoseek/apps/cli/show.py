@@ -50,7 +50,7 @@ def progress_bar(title: str, *, unit: str = "scans") -> Iterator[Callable[[int, 
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Bars for work in several pieces, each with count and time left; yields a callable (what, done, total).
 
-    Where stderr is no terminal, each piece is said once when it is finished.
+    Where stderr is no terminal, each piece is printed once when it is finished.
     """
     from rich.console import Console
     from rich.progress import (
@@ -73,7 +73,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     )
     with Progress(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
-        said: set[str] = set()
+        printed: set[str] = set()
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -81,8 +81,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
             if done >= total:
                 bar.update(tasks[what], visible=len(tasks) < 2)
-                if not console.is_terminal and what not in said:
-                    said.add(what)
+                if not console.is_terminal and what not in printed:
+                    printed.add(what)
                     typer.echo(f"{what}: {done} of {total}", err=True)
 
         yield advance
@@ -107,7 +107,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: s
 
 
 def warnings(texts: Sequence[str]) -> None:
-    """Print what a person should know before going on, on stderr."""
+    """Print warnings, on stderr."""
     for text in texts:
         typer.echo(f"warning: {text}", err=True)
 

@@ -29,9 +29,11 @@ def train(
     ] = None,
     teacher: Annotated[
         list[Path] | None,
-        typer.Option(help="Bundle whose word is learnt beside the labels, as the recipe's [teacher] says; repeatable."),
+        typer.Option(
+            help="Bundle whose probabilities are learnt beside the labels, as the recipe's [teacher] says; repeatable."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Continue where the run was stopped, in mid-epoch too.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue where the run was stopped, within an epoch too.")] = False,
     accelerator: Annotated[str, typer.Option(help="`auto` (a GPU where there is one), `cpu` or `gpu`.")] = "auto",
     devices: Annotated[
         int, typer.Option(help="Processes on this machine, a GPU each; every batch is split over all.")
@@ -39,7 +41,8 @@ def train(
     nodes: Annotated[int, typer.Option(help="Machines; more than one are started by torchrun.")] = 1,
     precision: Annotated[str, typer.Option(help="Of the layers in training: `32`, `bf16`, or `16` on a GPU.")] = "32",
     checkpoint_minutes: Annotated[
-        float, typer.Option(help="Minutes between checkpoints within an epoch; each epoch's end is kept as well.")
+        float,
+        typer.Option(help="Minutes between checkpoints within an epoch; the end of each epoch is stored as well."),
     ] = 10.0,
     checkpoint_steps: Annotated[int, typer.Option(help="The same in steps; 0: by the clock alone.")] = 0,
     log_steps: Annotated[int, typer.Option(help="Steps between rows of metrics.csv within an epoch.")] = 10,
@@ -59,7 +62,7 @@ def train(
         raise InvalidValueError(f"--folds is {folds!r}; it must be `all` or a fold's number from 0.")
     if teacher and folds is not None:
         raise InvalidValueError(
-            "--teacher and --folds: a finished bundle may have learnt from the fold that is tested. Let `sonoseek "
+            "--teacher and --folds: a finished bundle may have been trained on the test fold. Let `sonoseek "
             "evaluate --system RECIPE` train a teacher per fold, or leave one of the two out."
         )
     settings = Settings.from_environment()
@@ -122,7 +125,7 @@ def export(
         typer.Option(help="RUN: folder of `evaluate`; its figures, and failures on phantoms, complete MODEL_CARD.md."),
     ] = None,
     results_of: Annotated[
-        str | None, typer.Option(help="--results: system whose figures; the one called as the recipe by default.")
+        str | None, typer.Option(help="--results: system whose figures; by default the one with the recipe's name.")
     ] = None,
     calibrate_on: Annotated[
         str | None,
@@ -131,7 +134,7 @@ def export(
 ) -> None:
     """Write a run's bundle anew (model.onnx, bundle.json, MODEL_CARD.md), or an ensemble of bundles (no torch)."""
     if out is None:
-        raise InvalidValueError("no folder is named to write to; say --out DIR.")
+        raise InvalidValueError("no folder is named to write to; give --out DIR.")
     if (run is None) == (not ensemble):
         raise InvalidValueError("name either a finished run, RUN, or the members of an ensemble, --ensemble BUNDLE … .")
     if results_of is not None and results is None:

@@ -1,4 +1,4 @@
-"""The server put together."""
+"""The ASGI application: routes, middlewares, lifespan."""
 
 from __future__ import annotations
 
@@ -8,123 +8,88 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 import sonoseek
 from sonoseek.apps.web import (
     errors,
+    openapi,
     routes_archive,
     routes_jobs,
     routes_pictures,
     routes_query,
     routes_system,
 )
-from sonoseek.apps.web.logging_metrics import Observe
-from sonoseek.apps.web.page import page_router
-from sonoseek.apps.web.security import Guard
+from sonoseek.apps.web.head_requests import HeadMiddleware
+from sonoseek.apps.web.logging_metrics import RequestLog
+from sonoseek.apps.web.page import page_route
+from sonoseek.apps.web.security import SecurityMiddleware
 from sonoseek.apps.web.settings import WebSettings
-from sonoseek.apps.web.state import Room
-from sonoseek.apps.web.upload_limits import Intake
-from sonoseek.core import DISCLAIMER
+from sonoseek.apps.web.state import AppState
+from sonoseek.apps.web.upload_limits import UploadLimitsMiddleware
 from sonoseek.engine import SearchEngine
-from sonoseek.reports import report_schema
 
-TIDY_S = 60.0
-DESCRIPTION = f"A search engine for breast ultrasound. {DISCLAIMER.capitalize()}."
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": told, "content": {"application/problem+json": {"schema": errors.PROBLEM}}}
-    for status, told in (
-        (400, "The request is not sound HTTP, or is for another host."),
-        (401, "The server's token is missing."),
-        (403, "Sent by another site's page."),
-        (404, "Not there, or not at hand any more."),
-        (405, "Not with this method."),
-        (408, "Sent too slowly."),
-        (409, "Another bundle's."),
-        (413, "Too long, or a picture too large."),
-        (415, "No form."),
-        (422, "A value breaks a rule, or a file is no scan."),
-        (503, "Too much at once; try again."),
-        (507, "No room on the server's disk."),
-    )
-}
+EXPIRE_S = 60.0
+"""Seconds between two evictions of what is past its time."""
 
 
 def create_app(engine: SearchEngine, settings: WebSettings | None = None) -> FastAPI:
     """The reading room's server as an ASGI application.
 
     Args:
-        engine: with a gallery, opened with one thread: the server's workers share it. Closed when the application ends.
-        settings: of the server; None: the default.
+        engine: with a gallery, opened with one thread: the worker pool shares it. Closed when the application ends.
+        settings: of the server; None: the defaults.
 
     Raises:
         InvalidValueError: the engine has no gallery.
         SonoseekError: another server uses the state folder.
     """
     settings = settings or WebSettings()
-    room = Room(engine, settings)
+    app_state = AppState(engine, settings)
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(room.warm_up)
-        tidying = asyncio.create_task(_tidy(room))
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(app_state.warm_up)
+        expiring = asyncio.create_task(_expire(app_state))
         try:
             yield
         finally:
-            tidying.cancel()
-            await asyncio.to_thread(room.close)
+            expiring.cancel()
+            await asyncio.to_thread(app_state.close)
 
-    app = FastAPI(
-        title="sonoseek",
-        version=sonoseek.__version__,
-        description=DESCRIPTION,
-        lifespan=life,
-        responses=PROBLEMS,
-        docs_url=None,  # it would load its script from elsewhere
-        redoc_url=None,
-        separate_input_output_schemas=False,
-    )
-    app.state.room = room
+    app = create_api(lifespan=lifespan)
+    app.state.app_state = app_state
     errors.install(app)
-    for routes in (routes_query, routes_pictures, routes_archive, routes_jobs, routes_system):
-        app.include_router(routes.router)
-    app.include_router(page_router())
-    app.add_middleware(Intake, settings=settings, on_refusal=lambda reason: room.metrics.refused.labels(reason).inc())
-    app.add_middleware(Guard, settings=settings, sessions=room.sessions)
-    app.add_middleware(Observe, metrics=room.metrics)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.router.routes.append(page_route())
+    refused = app_state.metrics.refused
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(
+        UploadLimitsMiddleware, settings=settings, on_refusal=lambda reason: refused.labels(reason).inc()
+    )
+    app.add_middleware(SecurityMiddleware, settings=settings, sessions=app_state.sessions)
+    app.add_middleware(RequestLog, metrics=app_state.metrics)
     return app
 
 
-async def _tidy(room: Room) -> None:
-    """Nothing that was sent outlives its time by more than a minute, however idle the server is."""
+def create_api(**options: Any) -> FastAPI:
+    """The REST API's routes and OpenAPI document, without anything that answers; `options` are FastAPI's."""
+    api = FastAPI(
+        title="sonoseek",
+        version=sonoseek.__version__,
+        description=openapi.DESCRIPTION,
+        responses=openapi.PROBLEM_RESPONSES,
+        docs_url=None,  # it would load its script from elsewhere
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        **options,
+    )
+    for routes in (routes_query, routes_pictures, routes_archive, routes_jobs, routes_system):
+        api.include_router(routes.router)
+    api.openapi = lambda: openapi.document(api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    return api
+
+
+async def _expire(app_state: AppState) -> None:
+    """Evict once a minute, however idle the server is."""
     while True:
-        await asyncio.sleep(TIDY_S)
-        await asyncio.to_thread(room.tidy)
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the report's published schema among its parts."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
-        )
-        parts = document.setdefault("components", {}).setdefault("schemas", {})
-        report = report_schema()
-        for name, part in report.pop("$defs", {}).items():
-            parts[f"Report-{name}"] = _relocated(part)
-        parts["Report"] = _relocated({key: value for key, value in report.items() if key not in ("$schema", "$id")})
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _relocated(part: Any) -> Any:
-    """References within the report's schema, as references within the document."""
-    if isinstance(part, dict):
-        return {
-            key: value.replace("#/$defs/", "#/components/schemas/Report-")
-            if key == "$ref" and isinstance(value, str)
-            else _relocated(value)
-            for key, value in part.items()
-        }
-    return [_relocated(each) for each in part] if isinstance(part, list) else part
+        await asyncio.sleep(EXPIRE_S)
+        await asyncio.to_thread(app_state.expire)

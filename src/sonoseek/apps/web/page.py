@@ -1,96 +1,53 @@
-"""The page's own files: read once, kept compressed, sent with a policy that lets nothing in from elsewhere."""
+"""The built page: static files, compressed, with long-lived caching of the hashed assets."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import mimetypes
-from dataclasses import dataclass
-from importlib import resources
+import os
 from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
-BUILT = "page"
-"""Folder beside this file into which `frontend/` is built."""
-TYPES = {
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-    ".html": "text/html",
-    ".ico": "image/x-icon",
-}
-LASTING = "public, max-age=31536000, immutable"
-"""Of files whose names change with their content."""
-A_DAY = "public, max-age=86400"
+FOLDER = Path(__file__).with_name("page")
+"""`frontend/` is built into it."""
+IMMUTABLE = "public, max-age=31536000, immutable"
+"""Of files whose names contain a hash of their content."""
+ONE_DAY = "public, max-age=86400"
 """Of the icon: a browser asks for it whenever the address changes."""
 NOT_BUILT = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sonoseek</title></head><body>
 <h1>sonoseek</h1><p>The page is not part of this installation. With Node 20 or newer, <code>make page</code> builds it.
-The programming interface is here all the same: <a href="openapi.json">openapi.json</a>.</p>
+The REST API works without it: <a href="openapi.json">openapi.json</a>.</p>
 <p>Research use only, not for diagnosis.</p></body></html>"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asset:
-    """A file of the page.
+class PageFiles(StaticFiles):
+    """The page's files, each with its `Cache-Control`."""
 
-    Attributes:
-        body: as it is. packed: gzip, where that is smaller. media: its type. etag: changes with the body.
-        cache: how long a browser may keep it without asking.
-    """
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """See `StaticFiles.get_response`; a note where the page was not built."""
+        try:
+            return await super().get_response(path, scope)
+        except HTTPException:
+            if path == "." and not (FOLDER / "index.html").is_file():
+                return HTMLResponse(NOT_BUILT, headers={"Cache-Control": "no-cache"})
+            raise
 
-    body: bytes
-    packed: bytes | None
-    media: str
-    etag: str
-    cache: str
-
-
-def page_router() -> APIRouter:
-    """Routes of the page."""
-    router = APIRouter(include_in_schema=False)
-    assets = read_assets()
-
-    @router.api_route("/{name:path}", methods=["GET", "HEAD"])
-    async def asset(request: Request, name: str) -> Response:
-        found = assets.get(name or "index.html")
-        if found is None:
-            raise HTTPException(404)
-        headers = {
-            "ETag": found.etag,
-            "Vary": "Accept-Encoding",
-            "Cache-Control": found.cache,
-        }
-        if request.headers.get("if-none-match") == found.etag:
-            return Response(status_code=304, headers=headers)
-        if found.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-            headers["Content-Encoding"] = "gzip"
-            return Response(found.packed, media_type=found.media, headers=headers)
-        return Response(found.body, media_type=found.media, headers=headers)
-
-    return router
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """See `StaticFiles.file_response`."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        path = Path(full_path)
+        cache = IMMUTABLE if path.parent.name == "assets" else ONE_DAY if path.suffix == ".svg" else "no-cache"
+        response.headers["Cache-Control"] = cache
+        return response
 
 
-def read_assets() -> dict[str, Asset]:
-    """Every built file by its path below the page."""
-    folder = Path(str(resources.files("sonoseek.apps.web").joinpath(BUILT)))
-    if not (folder / "index.html").is_file():
-        return {"index.html": _asset(Path("index.html"), NOT_BUILT.encode())}
-    return {
-        path.relative_to(folder).as_posix(): _asset(path, path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _asset(path: Path, body: bytes) -> Asset:
-    media = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    packed = gzip.compress(body, 9, mtime=0)
-    return Asset(
-        body=body,
-        packed=packed if len(packed) < len(body) else None,
-        media=f"{media}; charset=utf-8" if media.startswith("text/") else media,
-        etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"',
-        cache=LASTING if path.parent.name == "assets" else A_DAY if path.suffix == ".svg" else "no-cache",
-    )
+def page_route() -> Route:
+    """The route of every path that no other route has."""
+    files = PageFiles(directory=FOLDER, html=True, check_dir=False)
+    return Route("/{path:path}", endpoint=GZipMiddleware(files), methods=["GET"], include_in_schema=False)

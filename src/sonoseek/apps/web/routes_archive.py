@@ -1,88 +1,89 @@
-"""The archive: what it holds, its overview, its cases."""
+"""The archive: its counts, its projection, its cases."""
 
 from __future__ import annotations
 
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import msgspec
 from fastapi import APIRouter, Path, Response
 from starlette.responses import FileResponse
 
 import sonoseek
-from sonoseek.apps.web.query_form import MOST_K, MOST_VIEWS
-from sonoseek.apps.web.routes_query import TheRoom
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.query_form import MAX_K, MAX_VIEWS
+from sonoseek.apps.web.routes_query import StateDep
+from sonoseek.apps.web.schemas import About, Archive, ArchivedCase, ArchivedScan, ArchiveProjection, Descriptor, Label
+from sonoseek.apps.web.state import AppState
 from sonoseek.core import DISCLAIMER, PATHOLOGIES, NotFoundError
 from sonoseek.gallery import GalleryEntry
 from sonoseek.reports import phrases
 
 router = APIRouter(prefix="/api", tags=["archive"])
-MOST_EXAMPLES = 24
-SUFFIXES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+MAX_EXAMPLES = 24
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 Dataset = Annotated[str, Path(min_length=1, max_length=200)]
 CaseId = Annotated[str, Path(min_length=1, max_length=500)]
 
 
 @router.get("/about")
-async def about(room: TheRoom) -> dict[str, Any]:
-    """Who answers here: versions, bundle, archive, and what may be asked of it."""
-    state, info = await room.workers.run(room.info)
-    settings = room.settings
-    return {
-        "disclaimer": DISCLAIMER,
-        "version": sonoseek.__version__,
-        "bundle_id": room.engine.bundle.bundle_id,
-        "classes": list(room.engine.bundle.classes),
-        "reads_marks": room.engine.bundle.reads_marks,
-        "calibration": phrases.calibration(room.engine.bundle.calibration),
-        "abstain_below": room.engine.bundle.abstain_below,
-        "gallery_id": info.gallery_id,
-        "gallery_state": state,
-        "scans": info.scans,
-        "cases": info.cases,
-        "writable": settings.writable,
-        "folders": settings.folders is not None,
-        "max_upload_bytes": settings.max_upload_mb << 20,
-        "max_batch_bytes": settings.max_batch_mb << 20,
-        "max_k": MOST_K,
-        "max_views": MOST_VIEWS,
-        "hold_minutes": settings.hold_minutes,
-        "keep_batch_hours": settings.keep_batch_hours,
-    }
+async def about(app_state: StateDep) -> About:
+    """Versions, bundle and archive, and the server's limits."""
+    gallery_state, info = await app_state.pool.run(app_state.info)
+    settings, bundle = app_state.settings, app_state.engine.bundle
+    return About(
+        disclaimer=DISCLAIMER,
+        version=sonoseek.__version__,
+        bundle_id=bundle.bundle_id,
+        classes=list(bundle.classes),
+        reads_marks=bundle.reads_marks,
+        calibration=phrases.calibration(bundle.calibration),
+        abstain_below=bundle.abstain_below,
+        gallery_id=info.gallery_id,
+        gallery_state=gallery_state,
+        scans=info.scans,
+        cases=info.cases,
+        writable=settings.writable,
+        folders=settings.folders is not None,
+        max_upload_bytes=settings.max_upload_mb << 20,
+        max_batch_bytes=settings.max_batch_mb << 20,
+        max_k=MAX_K,
+        max_views=MAX_VIEWS,
+        cache_minutes=settings.cache_minutes,
+        batch_retention_hours=settings.batch_retention_hours,
+    )
 
 
 @router.get("/archive")
-async def archive(room: TheRoom) -> dict[str, Any]:
-    """What the archive holds, counted by diagnosis, BI-RADS, device and dataset, and how it is searched."""
-    state, info = await room.workers.run(room.info)
-    words = await room.workers.run(room.gallery.words)
-    return {
-        "gallery_id": info.gallery_id,
-        "gallery_state": state,
-        "scans": info.scans,
-        "cases": info.cases,
-        "by_label": info.by_label,
-        "by_birads": info.by_birads,
-        "by_device": info.by_device,
-        "by_dataset": info.by_dataset,
-        "described": {feature: dict(counts) for feature, counts in words.items()},
-        "index": info.index,
-        "bytes": info.bytes,
-        "created": info.created.isoformat(),
-    }
+async def archive(app_state: StateDep) -> Archive:
+    """The archive's scans, counted by diagnosis, BI-RADS, device and dataset, and how it is searched."""
+    gallery_state, info = await app_state.pool.run(app_state.info)
+    counts = await app_state.pool.run(app_state.gallery.descriptor_counts)
+    return Archive(
+        gallery_id=info.gallery_id,
+        gallery_state=gallery_state,
+        scans=info.scans,
+        cases=info.cases,
+        by_label=dict(info.by_label),
+        by_birads=dict(info.by_birads),
+        by_device=dict(info.by_device),
+        by_dataset=dict(info.by_dataset),
+        descriptor_counts={feature: dict(by_descriptor) for feature, by_descriptor in counts.items()},
+        index=info.index,
+        bytes=info.bytes,
+        created=info.created.isoformat(),
+    )
 
 
-@router.get("/archive/map")
-async def archive_map(room: TheRoom) -> Response:
-    """The archive in the plane: places in the order of dataset and case; a sample where there are too many scans."""
-    return Response(await room.workers.run(_map, room), media_type="application/json")
+@router.get("/archive/projection", responses={200: {"model": ArchiveProjection}}, response_class=Response)
+async def archive_projection(app_state: StateDep) -> Response:
+    """The archive in the plane, in the order of dataset and case; a sample where there are too many scans."""
+    return Response(await app_state.pool.run(_projection, app_state), media_type="application/json")
 
 
 @router.get("/cases/{dataset}/{case_id:path}", responses={404: {"description": "The archive holds no such case."}})
-async def case(dataset: Dataset, case_id: CaseId, room: TheRoom) -> dict[str, Any]:
-    """A case of the archive: what is known about it, and its scans."""
-    entries = await room.workers.run(room.gallery.entries, cases=[(dataset, case_id)])
+async def case(dataset: Dataset, case_id: CaseId, app_state: StateDep) -> ArchivedCase:
+    """A case of the archive: its metadata, and its scans."""
+    entries = await app_state.pool.run(app_state.gallery.entries, cases=[(dataset, case_id)])
     if not entries:
         raise NotFoundError(
             f"the archive holds no case {case_id[:80]!r} of {dataset[:80]!r}; matches name what it holds."
@@ -91,9 +92,9 @@ async def case(dataset: Dataset, case_id: CaseId, room: TheRoom) -> dict[str, An
 
 
 @router.get("/examples")
-async def examples(room: TheRoom) -> list[str]:
-    """Scans that the server offers to try, by name; see `/api/examples/{number}`."""
-    return [path.name for path in _examples(room)]
+async def examples(app_state: StateDep) -> list[str]:
+    """Names of example scans; see `/api/examples/{number}`."""
+    return [path.name for path in _examples(app_state)]
 
 
 @router.get(
@@ -101,35 +102,35 @@ async def examples(room: TheRoom) -> list[str]:
     responses={200: {"content": {"image/png": {}, "image/jpeg": {}}}},
     response_class=FileResponse,
 )
-async def example(number: Annotated[int, Path(ge=0, lt=MOST_EXAMPLES)], room: TheRoom) -> FileResponse:
+async def example(number: Annotated[int, Path(ge=0, lt=MAX_EXAMPLES)], app_state: StateDep) -> FileResponse:
     """One of them, as a file."""
-    found = _examples(room)
-    if number >= len(found):
-        raise NotFoundError(f"there is no example {number}; there are {len(found)}, counted from 0.")
-    path = found[number]
-    return FileResponse(path, media_type=SUFFIXES[path.suffix.lower()], headers={"Cache-Control": "no-cache"})
+    paths = _examples(app_state)
+    if number >= len(paths):
+        raise NotFoundError(f"there is no example {number}; there are {len(paths)}, counted from 0.")
+    path = paths[number]
+    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix.lower()], headers={"Cache-Control": "no-cache"})
 
 
-def _examples(room: Room) -> list[FilePath]:
-    folder = room.settings.examples
+def _examples(app_state: AppState) -> list[FilePath]:
+    folder = app_state.settings.examples
     if folder is None or not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:MOST_EXAMPLES]
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in MEDIA_TYPES)[:MAX_EXAMPLES]
 
 
-def _map(room: Room) -> bytes:
-    drawn = room.map()
-    records = [entry.record for entry in drawn.entries]
+def _projection(app_state: AppState) -> bytes:
+    projection = app_state.projection()
+    records = [entry.record for entry in projection.entries]
     datasets = sorted({record.dataset for record in records})
     return msgspec.json.encode(
         {
-            "state": drawn.gallery_state,
-            "total": drawn.total,
-            "explained": list(drawn.explained),
+            "state": projection.gallery_state,
+            "total": projection.total,
+            "explained_variance_ratio": list(projection.explained),
             "labels": list(PATHOLOGIES),
             "datasets": datasets,
-            "x": [round(float(x), 4) for x in drawn.places[:, 0]],
-            "y": [round(float(y), 4) for y in drawn.places[:, 1]],
+            "x": [round(float(x), 4) for x in projection.places[:, 0]],
+            "y": [round(float(y), 4) for y in projection.places[:, 1]],
             "label": [PATHOLOGIES.index(record.pathology) for record in records],
             "dataset": [datasets.index(record.dataset) for record in records],
             "case_id": [record.case_id for record in records],
@@ -137,32 +138,32 @@ def _map(room: Room) -> bytes:
     )
 
 
-def _case(entries: tuple[GalleryEntry, ...]) -> dict[str, Any]:
+def _case(entries: tuple[GalleryEntry, ...]) -> ArchivedCase:
     record = entries[0].record
-    return {
-        "dataset": record.dataset,
-        "case_id": record.case_id,
-        "label": record.pathology,
-        "birads": record.birads,
-        "histology": record.histology,
-        "device": record.device,
-        "patient_id": record.patient_id,
-        "group": record.group,
-        "age_years": record.age_years,
-        "acquired": None if record.acquired is None else record.acquired.isoformat(),
-        "licence": record.licence,
-        "descriptors": [{"feature": feature, "descriptor": word} for feature, word in record.descriptors],
-        "scans": [
-            {
-                "scan_id": entry.scan_id,
-                "height": entry.scan_shape[0],
-                "width": entry.scan_shape[1],
-                "spacing_mm": None if entry.spacing_mm is None else list(entry.spacing_mm),
-                "laterality": entry.laterality,
-                "view": entry.view,
-                "picture": entry.picture is not None,
-                "explained": entry.evidence is not None,
-            }
+    return ArchivedCase(
+        dataset=record.dataset,
+        case_id=record.case_id,
+        label=cast(Label, record.pathology),
+        birads=record.birads,
+        histology=record.histology,
+        device=record.device,
+        patient_id=record.patient_id,
+        group=record.group,
+        age_years=record.age_years,
+        acquired=None if record.acquired is None else record.acquired.isoformat(),
+        licence=record.licence,
+        descriptors=[Descriptor(feature=feature, descriptor=name) for feature, name in record.descriptors],
+        scans=[
+            ArchivedScan(
+                scan_id=entry.scan_id,
+                height=entry.scan_shape[0],
+                width=entry.scan_shape[1],
+                spacing_mm=entry.spacing_mm,
+                laterality=entry.laterality,
+                view=entry.view,
+                has_picture=entry.picture is not None,
+                has_evidence=entry.evidence is not None,
+            )
             for entry in entries
         ],
-    }
+    )

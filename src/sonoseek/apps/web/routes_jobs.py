@@ -1,11 +1,10 @@
-"""Batch jobs: sent file by file, worked off one by one, watched as they go."""
+"""Batch jobs: uploaded file by file, run one after the other, with events of their progress."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import io
-import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -17,18 +16,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from sonoseek.apps.web.errors import RefusedError
-from sonoseek.apps.web.routes_query import TheRoom
-from sonoseek.apps.web.state import Room
+from sonoseek.apps.web.query_form import MAX_K, MAX_WHERE
+from sonoseek.apps.web.routes_query import StateDep, upload_model
+from sonoseek.apps.web.schemas import BatchJob, JobOptions, JobRow, OpenedRow, RowOutcome
+from sonoseek.apps.web.state import AppState
 from sonoseek.batch import Job, JobKind, Row, check_name, check_new
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.gallery.filter.grammar import parse_where
 
 router = APIRouter(prefix="/api/jobs", tags=["batch"])
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
-LOOK_S = 0.25
-"""Seconds between looks at a job that is watched."""
-BEAT_S = 15.0
-"""Seconds without news after which a watcher is told that the line is alive."""
+POLL_S = 0.25
+"""Seconds between two reads of a job for its event stream."""
+HEARTBEAT_S = 15.0
+"""Seconds without an event after which a comment keeps the connection open."""
 COLUMNS = (
     *("number", "name", "refused", "headline", "label", "malignancy_not_ruled_out"),
     *("normal", "benign", "malignant", "reference", "seen_in_training", "agreement"),
@@ -37,7 +38,7 @@ MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warning
 
 
 class NewJob(BaseModel):
-    """What a batch job is begun with."""
+    """A new batch job."""
 
     model_config = ConfigDict(extra="forbid")
     kind: JobKind
@@ -46,91 +47,91 @@ class NewJob(BaseModel):
     folder: str | None = Field(
         default=None,
         max_length=1000,
-        description="On the server, below the folder that it was started with; else sent.",
+        description="On the server, below the folder that it was started with; without it the files are sent.",
     )
     extend: bool = Field(default=False, description="index: add to a dataset that the archive has under this name.")
-    k: int = Field(default=10, ge=0, le=200)
-    where: str | None = Field(default=None, max_length=2000)
+    k: int = Field(default=10, ge=0, le=MAX_K)
+    where: str | None = Field(default=None, max_length=MAX_WHERE)
     per_patient: bool = True
     deduplicate: bool = True
 
 
 @router.post("", status_code=201)
-async def create(new: NewJob, room: TheRoom) -> dict[str, Any]:
-    """Begin a job. Send its files with PUT, then start it; one on a folder of the server starts by itself."""
-    return _job(room, await room.workers.run(_create, room, new))
+async def create(new: NewJob, app_state: StateDep) -> BatchJob:
+    """Create a job. Send its files with PUT, then start it; one on a folder of the server starts by itself."""
+    return _job(app_state, await app_state.pool.run(_create, app_state, new))
 
 
 @router.get("")
-async def every(room: TheRoom) -> list[dict[str, Any]]:
+async def list_jobs(app_state: StateDep) -> list[BatchJob]:
     """All jobs, the newest first."""
-    return [_job(room, job) for job in await room.workers.run(room.jobs.list)]
+    return [_job(app_state, job) for job in await app_state.pool.run(app_state.jobs.list)]
 
 
 @router.get("/{job_id}")
-async def one(job_id: JobId, room: TheRoom) -> dict[str, Any]:
-    """A job as it stands."""
-    return _job(room, await room.workers.run(room.jobs.get, job_id))
+async def get_job(job_id: JobId, app_state: StateDep) -> BatchJob:
+    """A job with its progress."""
+    return _job(app_state, await app_state.pool.run(app_state.jobs.get, job_id))
 
 
 @router.put("/{job_id}/files/{name:path}", status_code=204)
-async def put_file(request: Request, job_id: JobId, name: str, room: TheRoom) -> Response:
+async def put_file(request: Request, job_id: JobId, name: str, app_state: StateDep) -> Response:
     """Send one file, its bytes as the body; the same name again replaces it."""
-    _receiving(room, job_id)
-    target = room.jobs.place(job_id, name)
-    await room.workers.run(room.weight, job_id)
-    limit = (room.settings.max_batch_mb << 20) + _size(target)  # which this one replaces
-    beside = target.with_name(f".{secrets.token_hex(8)}.part")  # the file's own name may be as long as names can be
+    _check_receiving(app_state, job_id)
+    target = app_state.jobs.make_path(job_id, name)
+    await app_state.pool.run(app_state.count_job_bytes, job_id)
+    limit = (app_state.settings.max_batch_mb << 20) + _size(target)  # of the file that this one replaces
+    part = target.with_name(f".{secrets.token_hex(8)}.part")  # the file's own name may have the greatest length
     size = 0
     try:
-        with beside.open("wb") as out:
+        with part.open("wb") as out:
             async for chunk in request.stream():
                 size += len(chunk)
-                room.weights[job_id] += len(chunk)  # as it comes: other files of the job are on their way too
-                if room.weights[job_id] > limit:
+                app_state.job_bytes[job_id] += len(chunk)  # at once: other files of the job may be arriving too
+                if app_state.job_bytes[job_id] > limit:
                     raise RefusedError(
                         413,
-                        f"the job has more than {room.settings.max_batch_mb} MiB of files, the limit here; "
+                        f"the job has more than {app_state.settings.max_batch_mb} MiB of files, the limit here; "
                         "send a smaller folder, or raise --max-batch-mb.",
                     )
                 out.write(chunk)
-        _receiving(room, job_id)  # still: it may have been started, stopped or deleted meanwhile
+        _check_receiving(app_state, job_id)  # it may have been started, stopped or deleted meanwhile
         replaced = _size(target)
-        beside.replace(target)
-        room.weights[job_id] -= replaced
+        part.replace(target)
+        app_state.job_bytes[job_id] -= replaced
         size = 0
     except FileNotFoundError:
-        _receiving(room, job_id)
+        _check_receiving(app_state, job_id)
         raise
     finally:
-        room.weights[job_id] -= size
-        beside.unlink(missing_ok=True)
+        app_state.job_bytes[job_id] -= size
+        part.unlink(missing_ok=True)
     return Response(status_code=204)
 
 
 @router.post("/{job_id}/start")
-async def start(job_id: JobId, room: TheRoom) -> dict[str, Any]:
-    """All files are there: begin, or wait for the jobs before it."""
-    return _job(room, await room.workers.run(room.runner.submit, job_id))
+async def start(job_id: JobId, app_state: StateDep) -> BatchJob:
+    """All files are there: run the job after those that wait already."""
+    return _job(app_state, await app_state.pool.run(app_state.runner.submit, job_id))
 
 
 @router.post("/{job_id}/stop")
-async def stop(job_id: JobId, room: TheRoom) -> dict[str, Any]:
-    """End a job where it is; what was finished is kept."""
-    return _job(room, await room.workers.run(room.runner.stop_job, job_id))
+async def stop(job_id: JobId, app_state: StateDep) -> BatchJob:
+    """Stop a job; what was finished is kept."""
+    return _job(app_state, await app_state.pool.run(app_state.runner.stop_job, job_id))
 
 
 @router.delete("/{job_id}", status_code=204)
-async def delete(job_id: JobId, room: TheRoom) -> Response:
-    """Forget a job, its rows and its files; what it added to the archive stays there."""
-    await room.workers.run(room.jobs.delete, job_id)
+async def delete(job_id: JobId, app_state: StateDep) -> Response:
+    """Delete a job, its rows and its files; what it added to the archive stays there."""
+    await app_state.pool.run(app_state.jobs.delete, job_id)
     return Response(status_code=204)
 
 
-@router.get("/{job_id}/rows")
+@router.get("/{job_id}/rows", response_model_exclude_unset=True)
 async def rows(
     job_id: JobId,
-    room: TheRoom,
+    app_state: StateDep,
     after: Annotated[int, Query(ge=0, le=1 << 31, description="order=finished: rows with a number above it.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     order: Annotated[
@@ -142,72 +143,69 @@ async def rows(
     ] = "finished",
     skip: Annotated[int, Query(ge=0, le=1 << 31, description="order=malignancy: rows that are left out.")] = 0,
     refused: Annotated[bool, Query(description="order=malignancy: refused files alone.")] = False,
-) -> list[dict[str, Any]]:
-    """What came of each file, in the order in which they were finished or by the likelihood of malignancy."""
-    room.jobs.get(job_id)
+) -> list[JobRow]:
+    """The result for each file, in the order in which they were finished or by the likelihood of malignancy."""
+    app_state.jobs.get(job_id)
     if order == "finished":
-        found = await room.workers.run(room.jobs.rows, job_id, after=after, limit=limit)
+        page = await app_state.pool.run(app_state.jobs.rows, job_id, after=after, limit=limit)
     else:
-        found = await room.workers.run(
-            room.jobs.rows_by_malignancy, job_id, skip=skip, limit=limit, refused_only=refused
+        page = await app_state.pool.run(
+            app_state.jobs.rows_by_malignancy, job_id, skip=skip, limit=limit, refused_only=refused
         )
-    return [_row(row) for row in found]
+    return [
+        JobRow(number=row.number, name=row.name, refused=row.refused, outcome=RowOutcome.model_validate(row.outcome))
+        for row in page
+    ]
 
 
-@router.post("/{job_id}/rows/{number}/open")
-async def open_row(job_id: JobId, number: Annotated[int, Path(ge=1, le=1 << 31)], room: TheRoom) -> dict[str, Any]:
-    """Bring the very scan of a row to hand; asked as `upload` with the `options`, it gives the answer of the row."""
-    job = await room.workers.run(room.jobs.get, job_id)
-    row = await room.workers.run(room.jobs.row, job_id, number)
-    upload = await room.workers.run_first(room.open_row, job, row)
-    return {
-        "upload_id": upload.upload_id,
-        "name": upload.name,
-        "bytes": upload.size,
-        "frames": upload.frames,
-        "options": dict(job.options),
-    }
+@router.post("/{job_id}/rows/{number}/open", response_model_exclude_unset=True)
+async def open_row(job_id: JobId, number: Annotated[int, Path(ge=1, le=1 << 31)], app_state: StateDep) -> OpenedRow:
+    """Load the scan of a row; as `upload` with the `options`, a query gives the result of the row."""
+    job = await app_state.pool.run(app_state.jobs.get, job_id)
+    row = await app_state.pool.run(app_state.jobs.row, job_id, number)
+    upload = upload_model(await app_state.pool.run_priority(app_state.open_row, job, row))
+    return OpenedRow(**upload.model_dump(), options=JobOptions.model_validate(job.options))
 
 
 @router.get("/{job_id}/rows.csv", responses={200: {"content": {"text/csv": {}}}}, response_class=Response)
-async def table(job_id: JobId, room: TheRoom) -> Response:
+async def table(job_id: JobId, app_state: StateDep) -> Response:
     """The same as a table, for a spreadsheet."""
-    room.jobs.get(job_id)
-    text = await room.workers.run(lambda: "".join(_csv(room.jobs.every_row(job_id))))
+    app_state.jobs.get(job_id)
+    text = await app_state.pool.run(lambda: "".join(_csv(app_state.jobs.every_row(job_id))))
     headers = {"Content-Disposition": f'attachment; filename="sonoseek-{job_id}.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/{job_id}/events", responses={200: {"content": {"text/event-stream": {}}}}, response_class=Response)
-async def events(request: Request, job_id: JobId, room: TheRoom) -> Response:
+async def events(request: Request, job_id: JobId, app_state: StateDep) -> Response:
     """A job's progress as server-sent events, until it has ended."""
-    room.jobs.get(job_id)
-    headers = {"X-Accel-Buffering": "no"}  # a proxy must not save it up
-    return StreamingResponse(_watched(request, room, job_id), media_type="text/event-stream", headers=headers)
+    app_state.jobs.get(job_id)
+    headers = {"X-Accel-Buffering": "no"}  # a proxy must not buffer it
+    return StreamingResponse(_events(request, app_state, job_id), media_type="text/event-stream", headers=headers)
 
 
-async def _watched(request: Request, room: Room, job_id: str) -> AsyncIterator[str]:
-    last, quiet = "", 0.0
-    while not await request.is_disconnected() and not room.closing.is_set():
+async def _events(request: Request, app_state: AppState, job_id: str) -> AsyncIterator[str]:
+    last, idle_s = "", 0.0
+    while not await request.is_disconnected() and not app_state.closing.is_set():
         try:
-            job = await asyncio.to_thread(room.jobs.get, job_id)
-        except NotFoundError:  # deleted while it is watched: the line ends, it does not break
+            job = await asyncio.to_thread(app_state.jobs.get, job_id)
+        except NotFoundError:  # deleted meanwhile: the stream ends without an error
             return
-        told = json.dumps(_job(room, job))
-        if told != last:
-            last, quiet = told, 0.0
-            yield f"event: progress\ndata: {told}\n\n"
+        data = _job(app_state, job).model_dump_json()
+        if data != last:
+            last, idle_s = data, 0.0
+            yield f"event: progress\ndata: {data}\n\n"
         if job.ended:
             return
-        if quiet >= BEAT_S:
-            quiet = 0.0
+        if idle_s >= HEARTBEAT_S:
+            idle_s = 0.0
             yield ": still here\n\n"
-        await asyncio.sleep(LOOK_S)
-        quiet += LOOK_S
+        await asyncio.sleep(POLL_S)
+        idle_s += POLL_S
 
 
-def _receiving(room: Room, job_id: str) -> None:
-    job = room.jobs.get(job_id)
+def _check_receiving(app_state: AppState, job_id: str) -> None:
+    job = app_state.jobs.get(job_id)
     if job.state != "receiving":
         raise InvalidValueError(f"job {job_id!r} is {job.state}; files are sent before it is started.")
 
@@ -216,108 +214,99 @@ def _size(path: FilePath) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _create(room: Room, new: NewJob) -> Job:
+def _create(app_state: AppState, new: NewJob) -> Job:
     if new.where:
         parse_where(new.where)
-    if new.kind == "index" and not room.settings.writable:
+    if new.kind == "index" and not app_state.settings.writable:
         raise InvalidValueError("this archive is open for reading only; start the server with --writable to add.")
     if new.kind == "index":
         check_name(new.title.strip())
         if not new.extend:
-            check_new(new.title.strip(), room.info()[1].by_dataset)
-    folder = None if new.folder is None else str(_inside(room, new.folder))
+            check_new(new.title.strip(), app_state.info()[1].by_dataset)
+    folder = None if new.folder is None else str(_find_folder(app_state, new.folder))
     if new.kind == "index":
         options: dict[str, Any] = {"extend": new.extend}
     else:
-        options = {
-            "k": new.k,
-            "where": new.where or None,
-            "per_patient": new.per_patient,
-            "deduplicate": new.deduplicate,
-        }
-    job = room.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
-    if folder is not None:  # it waits from the first: the runner may have begun with it, or be done, by now
-        room.runner.wake()
+        options = new.model_dump(include={"k", "per_patient", "deduplicate"}) | {"where": new.where or None}
+    job = app_state.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
+    if folder is not None:  # it is queued from the first: the runner may have started or finished it by now
+        app_state.runner.wake()
     return job
 
 
-def _inside(room: Room, named: str) -> FilePath:
-    root = room.settings.folders
+def _find_folder(app_state: AppState, name: str) -> FilePath:
+    root = app_state.settings.folders
     if root is None:
         raise InvalidValueError("this server reads no folders of its own; start it with --folders, or send the files.")
     try:
-        folder = (root / named).resolve()
-        found = folder.is_relative_to(root.resolve()) and folder.is_dir()
+        folder = (root / name).resolve()
+        valid = folder.is_relative_to(root.resolve()) and folder.is_dir()
     except (OSError, ValueError):
-        found = False
-    if not found:
-        raise InvalidValueError(f"{named[:80]!r} is no folder below the one that this server may read; name one of it.")
+        valid = False
+    if not valid:
+        raise InvalidValueError(f"{name[:80]!r} is no folder below the one that this server may read; name one of it.")
     return folder
 
 
-def _job(room: Room, job: Job) -> dict[str, Any]:
-    return {
-        "job_id": job.job_id,
-        "kind": job.kind,
-        "state": job.state,
-        "title": job.title,
-        "total": job.total,
-        "done": job.done,
-        "refused": job.refused,
-        "seconds_left": _seconds_left(job),
-        "created": job.created.isoformat(),
-        "started": None if job.started is None else job.started.isoformat(),
-        "finished": None if job.finished is None else job.finished.isoformat(),
-        "error": job.error,
-        "summary": dict(job.summary),
-        "openable": room.jobs.openable(job),
-    }
+def _job(app_state: AppState, job: Job) -> BatchJob:
+    return BatchJob(
+        job_id=job.job_id,
+        kind=job.kind,
+        state=job.state,
+        title=job.title,
+        total=job.total,
+        done=job.done,
+        refused=job.refused,
+        seconds_left=_seconds_left(job),
+        created=job.created.isoformat(),
+        started=None if job.started is None else job.started.isoformat(),
+        finished=None if job.finished is None else job.finished.isoformat(),
+        error=job.error,
+        summary=dict(job.summary),
+        openable=app_state.jobs.openable(job),
+    )
 
 
 def _seconds_left(job: Job) -> float | None:
     if job.state != "running" or job.started is None or not 0 < job.done <= job.total:
         return None
-    gone = (datetime.now(UTC) - job.started).total_seconds()
-    return round(gone / job.done * (job.total - job.done), 1)
+    elapsed = (datetime.now(UTC) - job.started).total_seconds()
+    return round(elapsed / job.done * (job.total - job.done), 1)
 
 
-def _row(row: Row) -> dict[str, Any]:
-    return {"number": row.number, "name": row.name, "refused": row.refused, "outcome": dict(row.outcome)}
-
-
-def _csv(found: Iterator[Row]) -> Iterator[str]:
+def _csv(every_row: Iterator[Row]) -> Iterator[str]:
     def line(values: list[Any]) -> str:
-        held = io.StringIO()
-        csv.writer(held).writerow([_plain(value) for value in values])
-        return held.getvalue()
+        text = io.StringIO()
+        csv.writer(text).writerow([_cell(value) for value in values])
+        return text.getvalue()
 
     yield line([*COLUMNS, *MATCH_COLUMNS])
-    for row in found:
-        told = row.outcome
-        chances, match = told.get("probabilities", {}), told.get("match") or {}
+    for row in every_row:
+        outcome = row.outcome
+        probabilities, match = outcome.get("probabilities", {}), outcome.get("match") or {}
         yield line(
             [
                 row.number,
                 row.name,
                 row.refused or "",
-                told.get("headline", ""),
-                told.get("label") or "",
-                "yes" if told.get("not_ruled_out") else "",
-                *(chances.get(name, "") for name in ("normal", "benign", "malignant")),
-                told.get("reference", ""),
-                "yes" if told.get("seen_in_training") else "",
-                told.get("agreement"),
+                outcome.get("headline", ""),
+                outcome.get("label") or "",
+                "yes" if outcome.get("not_ruled_out") else "",
+                *(probabilities.get(name, "") for name in ("normal", "benign", "malignant")),
+                outcome.get("reference", ""),
+                "yes" if outcome.get("seen_in_training") else "",
+                outcome.get("agreement"),
                 f"{match['dataset']}/{match['case_id']}" if match else "",
                 match.get("label", ""),
                 match.get("similarity", ""),
-                told.get("novelty"),
-                " | ".join(told.get("warnings", ())),
-                told.get("calibration", ""),
+                outcome.get("novelty"),
+                " | ".join(outcome.get("warnings", ())),
+                outcome.get("calibration", ""),
             ]
         )
 
 
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     """A spreadsheet must not take a file's name for a formula."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"

@@ -1,4 +1,4 @@
-"""Pictures at the size asked for: scans, canvases, heatmaps, and the archive's own."""
+"""Pictures at a requested size: scans, model inputs, heatmaps, and scans of the archive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from sonoseek.apps.web.routes_query import ReportId, TheRoom, UploadId
+from sonoseek.apps.web.routes_query import ReportId, StateDep, UploadId
 from sonoseek.core import Explanation, NotFoundError
 from sonoseek.gallery import Gallery, decode_picture
 from sonoseek.reports.pictures import Side, heat_image, scan_image
@@ -24,8 +24,8 @@ Reference = Annotated[
     ),
 ]
 ScanId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of a scan of the archive.")]
-HELD = "private, no-cache"
-"""Of a scan that was sent: kept by nobody without asking here."""
+UPLOADED = "private, no-cache"
+"""Of an uploaded scan: a browser asks again each time."""
 ARCHIVED = "private, max-age=3600"
 PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}, "image/webp": {}, "image/jpeg": {}}, "description": "The picture."},
@@ -35,27 +35,29 @@ PICTURE: dict[int | str, dict[str, Any]] = {
 
 @router.get("/reports/{report_id}/scan", responses=PICTURE, response_class=Response)
 async def scan(
-    request: Request, report_id: ReportId, room: TheRoom, view: View = 0, size: Size = 2048, form: Form = "png"
+    request: Request, report_id: ReportId, app_state: StateDep, view: View = 0, size: Size = 2048, form: Form = "png"
 ) -> Response:
-    """The scan that was asked about, in its own pixels unless `size` is smaller."""
-    reading = _nth(room.reports.get(report_id).readings, view, "view")
-    tag = f"{reading.scan.scan_id}/{size}/{form}"
-    return await _sent(
-        request, room, tag, HELD, form, lambda: scan_image(reading.scan.pixels, longest=size, format=form)
+    """The query's scan, in its own pixels unless `size` is smaller."""
+    encoded = _nth(app_state.reports.get(report_id).encoded_scans, view, "view")
+    tag = f"{encoded.scan.scan_id}/{size}/{form}"
+    return await _respond(
+        request, app_state, tag, UPLOADED, form, lambda: scan_image(encoded.scan.pixels, longest=size, format=form)
     )
 
 
 @router.get("/reports/{report_id}/canvas", responses=PICTURE, response_class=Response)
 async def canvas(
-    request: Request, report_id: ReportId, room: TheRoom, view: View = 0, size: Size = 2048, form: Form = "png"
+    request: Request, report_id: ReportId, app_state: StateDep, view: View = 0, size: Size = 2048, form: Form = "png"
 ) -> Response:
-    """What the network saw of the scan: cropped, marks painted over, contrast set."""
-    reading = _nth(room.reports.get(report_id).readings, view, "view")
-    if reading.preprocessed is None:
-        raise NotFoundError("the archive keeps no canvas of its scans; ask with the scan's file to see one.")
-    pixels = reading.preprocessed.canvas
+    """The model input: the scan cropped, burned-in annotations painted over, contrast normalised."""
+    encoded = _nth(app_state.reports.get(report_id).encoded_scans, view, "view")
+    if encoded.preprocessed is None:
+        raise NotFoundError("the archive keeps no model input of its scans; query with the scan's file to see one.")
+    pixels = encoded.preprocessed.canvas
     tag = f"{report_id}/canvas/{view}/{size}/{form}"
-    return await _sent(request, room, tag, HELD, form, lambda: scan_image(pixels, longest=size, format=form))
+    return await _respond(
+        request, app_state, tag, UPLOADED, form, lambda: scan_image(pixels, longest=size, format=form)
+    )
 
 
 @router.get("/reports/{report_id}/heatmaps/{number}/{side}", responses=PICTURE, response_class=Response)
@@ -64,18 +66,18 @@ async def heatmap(
     report_id: ReportId,
     number: Annotated[int, Path(ge=0, le=10_000)],
     side: Side,
-    room: TheRoom,
+    app_state: StateDep,
     view: View = 0,
     size: Size = 640,
     reference: Reference = None,
     form: Form = "png",
 ) -> Response:
     """A layer of one of the report's `explanations` (of a further view: of that view's), on the scan's own grid."""
-    report = room.reports.get(report_id).report
-    told = report.explanations if view == 0 else _nth(report.views, view - 1, "view").explanations
-    explanation = _nth(told, number, "explanation")
+    report = app_state.reports.get(report_id).report
+    explanations = report.explanations if view == 0 else _nth(report.views, view - 1, "view").explanations
+    explanation = _nth(explanations, number, "explanation")
     tag = f"{report_id}/{view}/{number}/{side}/{size}/{reference}/{form}"
-    return await _heat(request, room, tag, explanation, side, size, reference, form)
+    return await _heat(request, app_state, tag, explanation, side, size, reference, form)
 
 
 @router.get("/reports/{report_id}/matches/{rank}/{side}", responses=PICTURE, response_class=Response)
@@ -84,17 +86,17 @@ async def match_heatmap(
     report_id: ReportId,
     rank: Annotated[int, Path(ge=1, le=10_000)],
     side: Side,
-    room: TheRoom,
+    app_state: StateDep,
     size: Size = 640,
     reference: Reference = None,
     form: Form = "png",
 ) -> Response:
-    """A layer of a match's own heatmap: where it is like the scan, on its own grid."""
-    match = _nth(room.reports.get(report_id).report.matches, rank - 1, "match")
+    """A layer of a match's own heatmap: where it resembles the scan, on its own grid."""
+    match = _nth(app_state.reports.get(report_id).report.matches, rank - 1, "match")
     if match.explanation is None:
         raise NotFoundError("the archive keeps no evidence of this match; build its case again to have it explained.")
     tag = f"{report_id}/match/{rank}/{side}/{size}/{reference}/{form}"
-    return await _heat(request, room, tag, match.explanation, side, size, reference, form)
+    return await _heat(request, app_state, tag, match.explanation, side, size, reference, form)
 
 
 @router.get("/uploads/{upload_id}/frames/{frame}", responses=PICTURE, response_class=Response)
@@ -102,37 +104,41 @@ async def upload_frame(
     request: Request,
     upload_id: UploadId,
     frame: Annotated[int, Path(ge=0, le=100_000)],
-    room: TheRoom,
+    app_state: StateDep,
     size: Size = 160,
     form: Form = "webp",
 ) -> Response:
-    """A picture of a file that was sent: for a cine strip."""
-    upload = room.uploads.get(upload_id)
+    """A frame of an uploaded file: for a cine strip."""
+    upload = app_state.uploads.get(upload_id)
 
     def draw() -> bytes:
-        return scan_image(room.scan(upload, frame=frame).pixels, longest=size, format=form)
+        return scan_image(app_state.load_scan(upload, frame=frame).pixels, longest=size, format=form)
 
-    return await _sent(request, room, f"{upload_id}/{frame}/{size}/{form}", HELD, form, draw)
+    return await _respond(request, app_state, f"{upload_id}/{frame}/{size}/{form}", UPLOADED, form, draw)
 
 
 @router.get("/pictures/{scan_id}", responses=PICTURE, response_class=Response)
-async def picture(request: Request, scan_id: ScanId, room: TheRoom, size: Size = 512, form: Form = "webp") -> Response:
-    """A scan of the archive, as it is kept there: 512 pixels at most."""
+async def picture(
+    request: Request, scan_id: ScanId, app_state: StateDep, size: Size = 512, form: Form = "webp"
+) -> Response:
+    """A scan of the archive, 512 pixels at most."""
     tag = f"{scan_id}/{size}/{form}"
-    return await _sent(request, room, tag, ARCHIVED, form, lambda: _archived(room.gallery, scan_id, size, form))
+    return await _respond(
+        request, app_state, tag, ARCHIVED, form, lambda: _archived(app_state.gallery, scan_id, size, form)
+    )
 
 
 def _archived(gallery: Gallery, scan_id: str, size: int, form: Form) -> bytes:
-    found = gallery.entries(scan_ids=[scan_id], evidence=False)
-    kept = next((entry.picture for entry in found if entry.picture is not None), None)
-    if kept is None:
+    entries = gallery.entries(scan_ids=[scan_id], evidence=False)
+    picture = next((entry.picture for entry in entries if entry.picture is not None), None)
+    if picture is None:
         raise NotFoundError(f"the archive holds no picture of scan {scan_id[:16]!r}; it may have been removed.")
-    return scan_image(decode_picture(kept), longest=size, format=form)
+    return scan_image(decode_picture(picture), longest=size, format=form)
 
 
 async def _heat(
     request: Request,
-    room: TheRoom,
+    app_state: StateDep,
     tag: str,
     explanation: Explanation,
     side: Side,
@@ -143,22 +149,22 @@ async def _heat(
     def draw() -> bytes:
         return heat_image(explanation, side=side, longest=size, reference=reference, format=form)
 
-    return await _sent(request, room, tag, HELD, "png" if form == "jpeg" else form, draw)
+    return await _respond(request, app_state, tag, UPLOADED, "png" if form == "jpeg" else form, draw)
 
 
-async def _sent(
-    request: Request, room: TheRoom, tag: str, cache: str, form: Form, draw: Callable[[], bytes]
+async def _respond(
+    request: Request, app_state: StateDep, tag: str, cache: str, form: Form, draw: Callable[[], bytes]
 ) -> Response:
-    """A picture under its tag; drawn only when the reader has another."""
+    """A picture with its ETag; drawn only where the client does not have it."""
     etag = f'"{hashlib.sha256(tag.encode()).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": cache}
-    known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
-    if etag in known or "*" in known:
+    etags = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
+    if etag in etags or "*" in etags:
         return Response(status_code=304, headers=headers)
-    return Response(await room.workers.run(draw), media_type=f"image/{form}", headers=headers)
+    return Response(await app_state.pool.run(draw), media_type=f"image/{form}", headers=headers)
 
 
-def _nth(things: tuple[Any, ...], number: int, what: str) -> Any:
-    if number >= len(things):
-        raise NotFoundError(f"there is no {what} {number}; there are {len(things)}, counted from 0.")
-    return things[number]
+def _nth(items: tuple[Any, ...], number: int, what: str) -> Any:
+    if number >= len(items):
+        raise NotFoundError(f"there is no {what} {number}; there are {len(items)}, counted from 0.")
+    return items[number]

@@ -1,36 +1,38 @@
-"""Questions and reports."""
+"""Queries, uploads and reports."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from sonoseek.apps.web.cache import HeldReport, Upload
+from sonoseek.apps.web import schemas
+from sonoseek.apps.web.cached_report import CachedReport
 from sonoseek.apps.web.errors import RefusedError
-from sonoseek.apps.web.query_form import MOST_VIEWS, Asked, answer, form_schema, parse_form
-from sonoseek.apps.web.state import Room
-from sonoseek.core import Box
+from sonoseek.apps.web.query_form import MAX_VIEWS, QueryForm, answer, form_schema, parse_form
+from sonoseek.apps.web.state import AppState
+from sonoseek.apps.web.upload_store import Upload
 from sonoseek.engine import EncodedScan
 from sonoseek.reports import phrases, render
 from sonoseek.reports.json import encode_json
 
-router = APIRouter(prefix="/api", tags=["questions"])
-ReportId = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="Of the `Content-Location` of a question.")]
-UploadId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="sha256 of a file that was sent.")]
+router = APIRouter(prefix="/api", tags=["queries"])
+ReportId = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="Of the `Content-Location` of a query.")]
+UploadId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="sha256 of an uploaded file.")]
 
 
-async def the_room(request: Request) -> Room:
-    """The server's things; a coroutine, for FastAPI calls a plain function in a thread, at every request."""
-    room: Room = request.app.state.room
-    return room
+async def get_app_state(request: Request) -> AppState:
+    """The application state. A coroutine, since FastAPI calls a plain function in a thread at every request."""
+    app_state: AppState = request.app.state.app_state
+    return app_state
 
 
-TheRoom = Annotated[Room, Depends(the_room)]
+StateDep = Annotated[AppState, Depends(get_app_state)]
 FORM: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form_schema()}}}
 }
@@ -39,7 +41,7 @@ REPORT: dict[int | str, dict[str, Any]] = {
         "description": "The report, as `sonoseek query --format json` writes it.",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Report"}}},
         "headers": {
-            "Content-Location": {"schema": {"type": "string"}, "description": "Of the report, while it is at hand."},
+            "Content-Location": {"schema": {"type": "string"}, "description": "Of the report, while it is cached."},
             "Sonoseek-Uploads": {"schema": {"type": "string"}, "description": "sha256 of the files, with commas."},
             "Sonoseek-Frames": {"schema": {"type": "integer"}, "description": "Pictures in the first file."},
             "Server-Timing": {"schema": {"type": "string"}, "description": "Milliseconds in the server."},
@@ -48,72 +50,71 @@ REPORT: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/query", responses=REPORT, openapi_extra=FORM)
-async def query(request: Request, room: TheRoom) -> Response:
-    """Ask: what does this scan most likely show, and which past cases look like it?
+@router.post("/query", responses=REPORT, openapi_extra=FORM, response_class=Response)
+async def query(request: Request, app_state: StateDep) -> Response:
+    """Predict what a scan shows, and find the most similar past cases.
 
     With files, or with a case of the archive. The report's pictures lie below its `Content-Location`.
     """
     started = time.perf_counter()
-    asked = await _received(request, room)
+    form = await _receive(request, app_state)
     received = time.perf_counter()
-    name, held, body = await room.workers.run_first(_answered, room, asked)
+    report_id, cached, body = await app_state.pool.run_priority(_answer, app_state, form)
     done = time.perf_counter()
     headers = {
-        "Content-Location": f"{request.scope.get('root_path', '')}/api/reports/{name}",
+        "Content-Location": f"{request.scope.get('root_path', '')}/api/reports/{report_id}",
         "Server-Timing": f"receive;dur={(received - started) * 1e3:.1f}, answer;dur={(done - received) * 1e3:.1f}",
     }
-    shown = held.uploads
-    if shown:
-        headers["Sonoseek-Uploads"] = ",".join(upload.upload_id for upload in shown)
-        headers["Sonoseek-Frames"] = str(shown[0].frames)
+    if cached.uploads:
+        headers["Sonoseek-Uploads"] = ",".join(upload.upload_id for upload in cached.uploads)
+        headers["Sonoseek-Frames"] = str(cached.uploads[0].frames)
     return Response(body, media_type="application/json", headers=headers)
 
 
 @router.post("/uploads", status_code=201, openapi_extra=FORM)
-async def upload(request: Request, room: TheRoom) -> list[dict[str, Any]]:
-    """Send files without asking yet: to choose a frame of a cine first."""
+async def upload(request: Request, app_state: StateDep) -> list[schemas.Upload]:
+    """Send files without a query: to choose a frame of a cine first."""
     async with _form(request, max_fields=8) as form:
-        files = _files(form)
-        if not files:
-            raise RefusedError(422, "no file is sent; send at least one in a field called 'file'.")
-        kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for part in files]
-    return [_upload(each) for each in kept]
+        uploads = await _save_files(form, app_state)
+    if not uploads:
+        raise RefusedError(422, "no file is sent; send at least one in a field called 'file'.")
+    return [upload_model(each) for each in uploads]
 
 
 @router.get("/uploads/{upload_id}")
-async def get_upload(upload_id: UploadId, room: TheRoom) -> dict[str, Any]:
-    """Whether a file is still at hand, its name, and how many pictures it holds."""
-    return _upload(room.uploads.get(upload_id))
+async def get_upload(upload_id: UploadId, app_state: StateDep) -> schemas.Upload:
+    """An uploaded file, while it is cached: its name, and how many pictures it holds."""
+    return upload_model(app_state.uploads.get(upload_id))
 
 
 @router.delete("/uploads/{upload_id}", status_code=204)
-async def delete_upload(upload_id: UploadId, room: TheRoom) -> Response:
-    """Take a file off the server now rather than later, and every report that was made of it."""
-    await room.workers.run(room.forget, room.uploads.get(upload_id))
+async def delete_upload(upload_id: UploadId, app_state: StateDep) -> Response:
+    """Delete a file from the server now, and every report that was made of it."""
+    await app_state.pool.run(app_state.delete_upload, app_state.uploads.get(upload_id))
     return Response(status_code=204)
 
 
-@router.get("/reports/{report_id}", responses=REPORT)
-async def get_report(report_id: ReportId, room: TheRoom, heatmaps: bool = False) -> Response:
-    """A report that is at hand, as JSON; with `heatmaps`, every heatmap's pixels too."""
-    held = room.reports.get(report_id)
-    return Response(await room.workers.run(_document, held, heatmaps=heatmaps), media_type="application/json")
+@router.get("/reports/{report_id}", responses=REPORT, response_class=Response)
+async def get_report(report_id: ReportId, app_state: StateDep, heatmaps: bool = False) -> Response:
+    """A cached report as JSON; with `heatmaps`, every heatmap's pixels too."""
+    report = app_state.reports.get(report_id).report
+    body = await app_state.pool.run(encode_json, report, heatmaps=heatmaps)
+    return Response(body, media_type="application/json")
 
 
-@router.get("/reports/{report_id}/said")
-async def get_said(report_id: ReportId, room: TheRoom) -> dict[str, Any]:
-    """The report in the sentences that every format carries, and what preprocessing made of each view."""
-    return _said(room.reports.get(report_id))
+@router.get("/reports/{report_id}/text")
+async def get_text(report_id: ReportId, app_state: StateDep) -> schemas.ReportText:
+    """The report in the sentences that every format shares, and how each view was preprocessed."""
+    return _text(app_state.reports.get(report_id))
 
 
-@router.get("/reports/{report_id}/place")
-async def get_place(report_id: ReportId, room: TheRoom) -> dict[str, float | str]:
-    """Where the scan would lie on the archive's map."""
-    held = room.reports.get(report_id)
-    drawn = await room.workers.run(room.map)
-    x, y = drawn.place(held.readings[0].embedding)
-    return {"x": x, "y": y, "state": drawn.gallery_state}
+@router.get("/reports/{report_id}/projection")
+async def get_projection(report_id: ReportId, app_state: StateDep) -> schemas.ProjectedPoint:
+    """The scan in the archive's projection."""
+    cached = app_state.reports.get(report_id)
+    projection = await app_state.pool.run(app_state.projection)
+    x, y = projection.place(cached.encoded_scans[0].embedding)
+    return schemas.ProjectedPoint(x=x, y=y, state=projection.gallery_state)
 
 
 @router.get(
@@ -124,39 +125,41 @@ async def get_place(report_id: ReportId, room: TheRoom) -> dict[str, float | str
 async def download(
     report_id: ReportId,
     form: Literal["pdf", "html", "json"],
-    room: TheRoom,
-    rank: Annotated[int | None, Query(ge=1, description="pdf: also why this match is alike.")] = None,
+    app_state: StateDep,
+    rank: Annotated[int | None, Query(ge=1, description="pdf: also why this match is similar.")] = None,
 ) -> Response:
-    """A report to keep: PDF, one HTML file, or JSON with heatmaps."""
-    held = room.reports.get(report_id)
-    body, media = await room.workers.run(_rendered, held, form, rank)
-    name = f"sonoseek-{held.report.scan_id[:12]}.{form}"
+    """The report as a file: PDF, one HTML file, or JSON with heatmaps."""
+    cached = app_state.reports.get(report_id)
+    body, media_type = await app_state.pool.run(_render, cached, form, rank)
+    name = f"sonoseek-{cached.report.scan_id[:12]}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    if form == "html":  # its own policy stands in it; here it must neither reach this server nor be reached
+    if form == "html":  # the file has its own policy; served from here it must not reach this server
         headers["Content-Security-Policy"] = "sandbox allow-scripts; frame-ancestors 'none'"
-    return Response(body, media_type=media, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
 
 
-async def _received(request: Request, room: Room) -> Asked:
-    """The form, its files kept."""
+def upload_model(upload: Upload) -> schemas.Upload:
+    """An upload as the API describes it."""
+    return schemas.Upload(upload_id=upload.upload_id, name=upload.name, bytes=upload.size, frames=upload.frames)
+
+
+async def _receive(request: Request, app_state: AppState) -> QueryForm:
     async with _form(request, max_fields=128) as form:
-        files = _files(form)
-        kept = [await room.workers.run_first(room.keep, part.file, part.filename or "scan") for part in files]
-        return parse_form(form, uploads=kept)
+        return parse_form(form, uploads=await _save_files(form, app_state))
 
 
 @asynccontextmanager
 async def _form(request: Request, *, max_fields: int) -> AsyncIterator[FormData]:
-    """The request's form; its files are let go at the end.
+    """The request's form; its temporary files are closed at the end.
 
     Raises:
-        RefusedError: 415, it is no form; 400, its texts are in no character set.
+        RefusedError: 415, it is no form; 400, its texts cannot be decoded.
     """
-    kind = request.headers.get("content-type", "").lower()
-    if not kind.startswith(("multipart/form-data", "application/x-www-form")):
+    media_type = request.headers.get("content-type", "").lower()
+    if not media_type.startswith(("multipart/form-data", "application/x-www-form")):
         raise RefusedError(415, "send a form (multipart/form-data) with the scan in a field called 'file'.")
     try:
-        form = await request.form(max_files=MOST_VIEWS, max_fields=max_fields, max_part_size=64 << 10)
+        form = await request.form(max_files=MAX_VIEWS, max_fields=max_fields, max_part_size=64 << 10)
     except UnicodeError:
         raise RefusedError(400, "the form's texts are not in the character set that it names; send UTF-8.") from None
     try:
@@ -165,90 +168,82 @@ async def _form(request: Request, *, max_fields: int) -> AsyncIterator[FormData]
         await form.close()
 
 
-def _files(form: FormData) -> list[UploadFile]:
-    """A form's files, all of them in the field 'file'."""
+async def _save_files(form: FormData, app_state: AppState) -> list[Upload]:
+    """Store a form's files; all of them are in the field 'file'."""
+    files = []
     for name, part in form.multi_items():
-        if isinstance(part, UploadFile) and name != "file":
-            raise RefusedError(422, f"a file is sent in the field {name[:40]!r}; files go into 'file'.")
-        if name == "file" and not isinstance(part, UploadFile):
+        if isinstance(part, UploadFile):
+            if name != "file":
+                raise RefusedError(422, f"a file is sent in the field {name[:40]!r}; files go into 'file'.")
+            files.append(part)
+        elif name == "file":
             raise RefusedError(422, "the field 'file' holds a text; send a file in it, with a file's name.")
-    return [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    save = app_state.save_upload
+    return [await app_state.pool.run_priority(save, part.file, part.filename or "scan") for part in files]
 
 
-def _answered(room: Room, asked: Asked) -> tuple[str, HeldReport, bytes]:
-    name, held = answer(room, asked)
-    return name, held, _document(held)
+def _answer(app_state: AppState, form: QueryForm) -> tuple[str, CachedReport, bytes]:
+    report_id, cached = answer(app_state, form)
+    return report_id, cached, encode_json(cached.report)
 
 
-def _document(held: HeldReport, *, heatmaps: bool = False) -> bytes:
-    return encode_json(held.report, heatmaps=heatmaps)
-
-
-def _rendered(held: HeldReport, form: str, rank: int | None) -> tuple[bytes, str]:
+def _render(cached: CachedReport, form: str, rank: int | None) -> tuple[bytes, str]:
     if form == "pdf":
         from sonoseek.reports.pdf.report import render_pdf
 
-        return render_pdf(held.report, rank=rank), "application/pdf"
+        return render_pdf(cached.report, rank=rank), "application/pdf"
     if form == "html":
-        return render(held.report, "html").encode(), "text/html"
-    return _document(held, heatmaps=True), "application/json"
+        return render(cached.report, "html").encode(), "text/html"
+    return encode_json(cached.report, heatmaps=True), "application/json"
 
 
-def _upload(upload: Upload) -> dict[str, Any]:
-    return {"upload_id": upload.upload_id, "name": upload.name, "bytes": upload.size, "frames": upload.frames}
-
-
-def _said(held: HeldReport) -> dict[str, Any]:
-    report = held.report
-    told = report.explanations
-    return {
-        "headline": phrases.headline(report.prediction),
-        "short_headline": phrases.short_headline(report.prediction),
-        "tone": phrases.display_class(report.prediction),
-        "likeliest": phrases.likeliest(report.prediction),
-        "prediction_set": phrases.prediction_set(report.prediction),
-        "thresholds": phrases.thresholds(report.prediction),
-        "calibration": phrases.calibration(report.prediction.calibration),
-        "similar_cases": phrases.similar_cases(report),
-        "filtered": phrases.filtered(report),
-        "left_out": phrases.left_out(report),
-        "no_matches": phrases.no_matches(report),
-        "novelty": phrases.novelty(report),
-        "size": phrases.size(report.scan),
-        "contour": None if report.contour is None else phrases.contour(report.contour),
-        "shared_descriptors": [phrases.shared_descriptor(each) for each in report.shared_descriptors],
-        "region": None if report.region is None else phrases.region(report.region),
-        "crop": None if report.crop is None else phrases.crop(report.crop),
-        "lesion": None if report.lesion is None else phrases.lesion(report.lesion),
-        "refined": phrases.refined(report) if report.liked or report.disliked else None,
-        "titles": [phrases.evidence_title(each.method, each.target, report) for each in told],
-        "preprocessing": [_preprocessing(reading) for reading in held.readings],
-        "name": held.uploads[0].name if held.uploads else report.scan.source,
-        "frames": held.uploads[0].frames if held.uploads else 1,
-        "frame": held.frame,
-        "views": [
-            {
-                "name": phrases.name(view.scan),
-                "size": phrases.size(view.scan),
-                "headline": phrases.headline(view.prediction),
-            }
+def _text(cached: CachedReport) -> schemas.ReportText:
+    report = cached.report
+    first = cached.uploads[0] if cached.uploads else None
+    return schemas.ReportText(
+        headline=phrases.headline(report.prediction),
+        short_headline=phrases.short_headline(report.prediction),
+        tone=cast(Any, phrases.display_class(report.prediction)),
+        likeliest=phrases.likeliest(report.prediction),
+        prediction_set=phrases.prediction_set(report.prediction),
+        thresholds=phrases.thresholds(report.prediction),
+        calibration=phrases.calibration(report.prediction.calibration),
+        similar_cases=phrases.similar_cases(report),
+        filtered=phrases.filtered(report),
+        left_out=phrases.left_out(report),
+        no_matches=phrases.no_matches(report),
+        novelty=phrases.novelty(report),
+        size=phrases.size(report.scan),
+        contour=None if report.contour is None else phrases.contour(report.contour),
+        shared_descriptors=[phrases.shared_descriptor(each) for each in report.shared_descriptors],
+        region=None if report.region is None else phrases.region(report.region),
+        crop=None if report.crop is None else phrases.crop(report.crop),
+        lesion=None if report.lesion is None else phrases.lesion(report.lesion),
+        refined=phrases.refined(report) if report.liked or report.disliked else None,
+        titles=[phrases.evidence_title(each.method, each.target, report) for each in report.explanations],
+        preprocessing=[_preprocessing(encoded) for encoded in cached.encoded_scans],
+        name=first.name if first else report.scan.source,
+        frames=first.frames if first else 1,
+        frame=cached.frame,
+        views=[
+            schemas.ViewText(
+                name=phrases.name(view.scan),
+                size=phrases.size(view.scan),
+                headline=phrases.headline(view.prediction),
+            )
             for view in report.views
         ],
-    }
+    )
 
 
-def _preprocessing(reading: EncodedScan) -> dict[str, Any]:
-    mapping, preprocessed = reading.mapping, reading.preprocessed
-    return {
-        "crop": _box(mapping.crop),
-        "drawn": reading.crop is not None,
-        "canvas": mapping.canvas_size,
-        "content": _box(mapping.content),
-        "marks": reading.marks,
-        "archived": preprocessed is None,
-        "warnings": [] if preprocessed is None else list(preprocessed.warnings),
-    }
-
-
-def _box(box: Box) -> dict[str, float]:
-    return {name: float(getattr(box, name)) for name in ("top", "left", "bottom", "right")}
+def _preprocessing(encoded: EncodedScan) -> schemas.Preprocessing:
+    mapping, preprocessed = encoded.mapping, encoded.preprocessed
+    return schemas.Preprocessing(
+        crop=schemas.BoxModel(**asdict(mapping.crop)),
+        manual_crop=encoded.crop is not None,
+        canvas=mapping.canvas_size,
+        content=schemas.BoxModel(**asdict(mapping.content)),
+        burned_in_annotations=encoded.marks,
+        archived=preprocessed is None,
+        warnings=[] if preprocessed is None else list(preprocessed.warnings),
+    )

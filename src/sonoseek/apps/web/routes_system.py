@@ -1,75 +1,81 @@
-"""For those who run the server: health, readiness, metrics; and signing in."""
+"""Health, readiness and metrics for monitoring; and signing in."""
 
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from sonoseek.apps.web.errors import RefusedError
-from sonoseek.apps.web.routes_query import TheRoom
+from sonoseek.apps.web.routes_query import StateDep
+from sonoseek.apps.web.schemas import Readiness, Status
 from sonoseek.apps.web.security import COOKIE
 from sonoseek.core import GalleryError
 
 router = APIRouter(tags=["system"])
-MOST_SESSIONS = 10_000
+MAX_SESSIONS = 10_000
 
 
 class SignIn(BaseModel):
-    """What a reader gives."""
+    """The token."""
 
     model_config = ConfigDict(extra="forbid")
     token: str = Field(max_length=1000)
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process lives."""
-    return {"status": "alive"}
+async def healthz() -> Status:
+    """The process is alive."""
+    return Status(status="alive")
 
 
 @router.get("/readyz", responses={503: {"description": "The archive cannot be read now, or batch jobs cannot run."}})
-async def readyz(room: TheRoom) -> dict[str, Any]:
+async def readyz(app_state: StateDep) -> Readiness:
     """The archive can be searched and the network is loaded.
 
     `batch` is "working", or "in trouble" while jobs wait because their list cannot be written: see the log.
     """
     try:
-        state = await room.workers.run(room.gallery.state)
-    except GalleryError as error:  # as said above; elsewhere it is this server's error, here it is the answer
+        gallery_state = await app_state.pool.run(app_state.gallery.state)
+    except GalleryError as error:  # elsewhere a 500, here the expected answer
         raise RefusedError(503, str(error)) from error
-    if not room.runner.alive:
-        raise RefusedError(503, "the thread that works on batch jobs has ended; its reason is in the log. Start anew.")
-    batch = "in trouble" if room.runner.troubled else "working"
-    return {"status": "ready", "bundle_id": room.engine.bundle.bundle_id, "gallery_state": state, "batch": batch}
+    if not app_state.runner.alive:
+        raise RefusedError(
+            503, "the thread that runs batch jobs has ended; the log has the reason. Restart the server."
+        )
+    return Readiness(
+        status="ready",
+        bundle_id=app_state.engine.bundle.bundle_id,
+        gallery_state=gallery_state,
+        batch="in trouble" if app_state.runner.failing else "working",
+    )
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
-async def metrics(room: TheRoom) -> Response:
-    """For Prometheus."""
-    return Response(generate_latest(room.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+async def metrics(app_state: StateDep) -> Response:
+    """Metrics for Prometheus."""
+    return Response(generate_latest(app_state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.post("/api/session", status_code=204)
-async def sign_in(request: Request, given: SignIn, room: TheRoom) -> Response:
-    """Give the token once; a cookie stands for it from then on, until the server ends."""
-    token = room.settings.token
-    if token is None or not secrets.compare_digest(given.token.encode(), token.encode()):
+async def create_session(request: Request, sign_in: SignIn, app_state: StateDep) -> Response:
+    """Exchange the token for a session cookie, valid until the server ends."""
+    token = app_state.settings.token
+    if token is None or not secrets.compare_digest(sign_in.token.encode(), token.encode()):
         raise RefusedError(401, "this is not the server's token; ask whoever runs it.")
-    if len(room.sessions) >= MOST_SESSIONS:
-        room.sessions.clear()
+    if len(app_state.sessions) >= MAX_SESSIONS:
+        app_state.sessions.clear()
     session = secrets.token_urlsafe(32)
-    room.sessions.add(session)
-    answer = Response(status_code=204)
-    answer.set_cookie(
+    app_state.sessions.add(session)
+    response = Response(status_code=204)
+    response.set_cookie(
         COOKIE,
         session,
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",
-        path=room.settings.root_path or "/",
+        path=app_state.settings.root_path or "/",
     )
-    return answer
+    return response

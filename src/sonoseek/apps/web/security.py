@@ -1,8 +1,8 @@
-"""Who is let in, and what every answer carries: one ASGI layer around everything else.
+"""Access control and security headers: one ASGI middleware around everything else.
 
-Against the pages of other sites, which a browser would let speak to this machine: the name in Host must be one of
-ours (DNS rebinding), and a request that changes something must come from our own page (Origin). Against strangers: a
-token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets.
+Against pages of other sites, which a browser would let send requests to this machine: the name in Host must be one of
+ours (DNS rebinding), and a request that changes something must come from our own page (Origin). Against other users:
+a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sonoseek.apps.web.errors import problem
 from sonoseek.apps.web.settings import LOOPBACK_NAMES, WebSettings, is_loopback
 
 COOKIE = "sonoseek"
-OPEN = ("/healthz", "/readyz", "/api/session")
-"""Paths that are answered without a token; so are the page's own files, which hold no data."""
+PUBLIC = ("/healthz", "/readyz", "/api/session")
+"""Paths that need no token; the page's own files hold no data and need none either."""
 SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -35,16 +35,16 @@ HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """See the module."""
 
     def __init__(self, app: ASGIApp, *, settings: WebSettings, sessions: set[str]) -> None:
         """Wrap `app`.
 
         Args:
-            app: what is guarded.
-            settings: token, names and prefix.
-            sessions: cookies that were given out; shared with the route that gives them.
+            app: the application.
+            settings: token, allowed hosts and prefix.
+            sessions: values of session cookies; shared with the route that issues them.
         """
         self._app = app
         self._settings = settings
@@ -52,17 +52,17 @@ class Guard:
         self._names = {*LOOPBACK_NAMES, *(host.lower() for host in settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it with 400, 401 or 403."""
+        """Pass a request on, or answer it with 400, 401 or 403."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         prefix = self._settings.root_path
-        if prefix:  # a proxy may strip it or not: either way the routes see it once
+        if prefix:  # a proxy may strip it or not: the routes see it once either way
             path = scope["path"]
             whole = path if path == prefix or path.startswith(prefix + "/") else prefix + path
             scope["root_path"], scope["path"] = prefix, whole
 
-        async def dressed(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -71,14 +71,14 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refused = self._refusal(scope)
-        if refused is None:
-            await self._app(scope, receive, dressed)
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._app(scope, receive, with_headers)
             return
-        status, detail = refused
+        status, detail = refusal
         extra = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-        answer = problem(status, detail, request_id=scope.get("request_id", ""), headers=extra)
-        await answer(scope, receive, dressed)
+        response = problem(status, detail, request_id=scope.get("request_id", ""), headers=extra)
+        await response(scope, receive, with_headers)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
@@ -92,17 +92,17 @@ class Guard:
         origin = headers.get("origin")
         if scope["method"] not in SAFE and origin is not None and _parts(origin).netloc.lower() != host.lower():
             return 403, f"the request comes from a page of {origin[:80]!r}; only this server's own page may send it."
-        if self._settings.token is None or self._is_open(scope):
+        if self._settings.token is None or self._is_public(scope):
             return None
-        if self._knows(HTTPConnection(scope)):
+        if self._is_signed_in(HTTPConnection(scope)):
             return None
         return 401, "this server asks for its token; send it as 'Authorization: Bearer TOKEN', or sign in on the page."
 
-    def _is_open(self, scope: Scope) -> bool:
+    def _is_public(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(self._settings.root_path)
-        return path in OPEN or not (path.startswith("/api") or path in ("/metrics", "/openapi.json", "/docs"))
+        return path in PUBLIC or not (path.startswith("/api") or path in ("/metrics", "/openapi.json", "/docs"))
 
-    def _knows(self, request: HTTPConnection) -> bool:
+    def _is_signed_in(self, request: HTTPConnection) -> bool:
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), (self._settings.token or "").encode()):
             return True
@@ -110,7 +110,7 @@ class Guard:
 
 
 def _parts(address: str) -> SplitResult:
-    """An address taken apart; one that is none, such as "http://[", has no parts and so is nobody's."""
+    """The parts of a URL; all empty where it is none, such as "http://["."""
     try:
         return urlsplit(address)
     except ValueError:

@@ -1,45 +1,45 @@
-"""What a server may turn: frozen, and checked once."""
+"""The server's settings: frozen, and validated once."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sonoseek.core import InvalidValueError
+from sonoseek.core.cores import available_cores
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-SHORTEST_TOKEN = 16
-"""Characters: a token that can be guessed is none."""
-LONGEST_KEPT_H = 87_600
+MIN_TOKEN_LENGTH = 16
+"""Characters; a shorter token could be guessed."""
+MAX_RETENTION_H = 87_600
 """Hours, ten years."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
-    """How the server listens, whom it lets in, and what it keeps.
+    """Network, access, limits and retention of the server.
 
     Attributes:
         host: address to listen on; one that is not loopback needs a token.
         port: 0: any that is free.
         root_path: prefix of every path behind a reverse proxy, "/sonoseek"; "" for none.
-        token: what a reader must give; None: nothing, on loopback alone.
+        token: that a reader must give; None: none, on loopback only.
         allowed_hosts: names by which the server is reached besides those of loopback, such as a proxy's.
         writable: whether batch jobs may add to the archive.
         folders: a folder of this machine whose sub-folders batch jobs may read; None: none.
-        examples: a folder of scans that the empty page offers to try, PNG or JPEG; None: none.
-        state: folder for batch jobs and for files at hand; None: a temporary one, gone with the server.
+        examples: a folder of example scans for the start page, PNG or JPEG; None: none.
+        state: folder for batch jobs and uploads; None: a temporary one, deleted with the server.
         workers: threads for the network and for drawing; 0: one per core.
         max_upload_mb: MiB of one request's files.
         max_batch_mb: MiB of one batch job's files.
-        upload_timeout_s: seconds that sending one request may take; 30 without a byte end it as well.
-        uploads_at_once: requests with files that are received at a time; others wait.
-        hold_minutes: how long a scan that was asked about can be asked again without sending it.
-        hold_mb: MiB of such scans' files, at most; the oldest go first.
-        keep_batch_hours: how long the files of a batch job stay after it has ended, so that a row of its table opens
-            its scan; 0: they go with its end; ten years at most.
-        keep_batch_mb: MiB of such files, at most; those of the jobs that ended first go first.
+        upload_timeout_s: seconds that one request may take; 30 without a byte end it as well.
+        uploads_at_once: requests with files that are received at once; others wait.
+        cache_minutes: after its last use, how long an uploaded scan stays on the server.
+        cache_mb: MiB of uploaded scans at most; the least recently used is evicted first.
+        batch_retention_hours: after its end, how long the files of a batch job stay, so that a row of its table opens
+            its scan; 0: they are deleted with its end; ten years at most.
+        batch_retention_mb: MiB of such files at most; those of the jobs that ended first are deleted first.
     """
 
     host: str = "127.0.0.1"
@@ -56,10 +56,10 @@ class WebSettings:
     max_batch_mb: int = 8192
     upload_timeout_s: float = 120.0
     uploads_at_once: int = 16
-    hold_minutes: float = 240.0
-    hold_mb: int = 1024
-    keep_batch_hours: float = 24.0
-    keep_batch_mb: int = 8192
+    cache_minutes: float = 240.0
+    cache_mb: int = 1024
+    batch_retention_hours: float = 24.0
+    batch_retention_mb: int = 8192
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.token:
@@ -67,30 +67,29 @@ class WebSettings:
                 f"host is {self.host!r}, which others can reach, and there is no token; whoever can reach the page "
                 "could read the archive. Set SONOSEEK_TOKEN, or listen on 127.0.0.1."
             )
-        if self.token is not None and (len(self.token) < SHORTEST_TOKEN or not self.token.isascii()):
+        if self.token is not None and (len(self.token) < MIN_TOKEN_LENGTH or not self.token.isascii()):
             raise InvalidValueError(
-                f"the token has {len(self.token)} characters; it must have {SHORTEST_TOKEN} ASCII ones at least. "
+                f"the token has {len(self.token)} characters; it must have {MIN_TOKEN_LENGTH} ASCII ones at least. "
                 'Make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
         if self.root_path and not (self.root_path.startswith("/") and not self.root_path.endswith("/")):
             raise InvalidValueError(
                 f"root path is {self.root_path!r}; it begins with a slash and ends with none: /sonoseek. '' for none."
             )
-        numbers = (self.max_upload_mb, self.max_batch_mb, self.upload_timeout_s, self.uploads_at_once, self.hold_mb)
-        if min(*numbers, self.hold_minutes) <= 0 or self.workers < 0 or not 0 <= self.port < 65_536:
+        numbers = (self.max_upload_mb, self.max_batch_mb, self.upload_timeout_s, self.uploads_at_once, self.cache_mb)
+        if min(*numbers, self.cache_minutes) <= 0 or self.workers < 0 or not 0 <= self.port < 65_536:
             raise InvalidValueError(f"{self}: limits must be above 0, workers 0 or more, and the port 0 … 65535.")
-        if not 0 <= self.keep_batch_hours <= LONGEST_KEPT_H or self.keep_batch_mb < 0:
+        if not 0 <= self.batch_retention_hours <= MAX_RETENTION_H or self.batch_retention_mb < 0:
             raise InvalidValueError(
-                f"files of ended batch jobs are kept for {self.keep_batch_hours} hours and {self.keep_batch_mb} MiB; "
-                f"these are 0 … {LONGEST_KEPT_H} hours, and 0 MiB or more. 0 hours keep none."
+                f"files of ended batch jobs are kept for {self.batch_retention_hours} hours and "
+                f"{self.batch_retention_mb} MiB; these are 0 … {MAX_RETENTION_H} hours, and 0 MiB or more. "
+                "0 hours keep none."
             )
 
     @property
     def cores(self) -> int:
         """Threads for the network."""
-        if self.workers:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or available_cores()
 
 
 def is_loopback(host: str) -> bool:

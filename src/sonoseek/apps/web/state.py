@@ -1,4 +1,4 @@
-"""Everything that the routes share: one server's engine, shelves, workers and jobs."""
+"""The application state: one server's engine, caches, worker pool and batch jobs, shared by all routes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sonoseek.apps.web.cache import (
-    READINGS,
-    READINGS_MB,
-    REPORTS,
-    REPORTS_MB,
-    HeldReport,
-    Shelf,
-    Spool,
-    Upload,
-    reading_bytes,
+from sonoseek.apps.web.cached_report import (
+    MAX_ENCODED_SCANS,
+    MAX_ENCODED_SCANS_MB,
+    MAX_REPORTS,
+    MAX_REPORTS_MB,
+    CachedReport,
+    encoded_scan_bytes,
     report_bytes,
 )
 from sonoseek.apps.web.logging_metrics import Metrics
 from sonoseek.apps.web.settings import WebSettings
-from sonoseek.apps.web.thread_pool import Workers
+from sonoseek.apps.web.thread_pool import WorkerPool
+from sonoseek.apps.web.ttl_cache import TTLCache
+from sonoseek.apps.web.upload_store import Upload, UploadStore
 from sonoseek.batch import BatchRunner, Job, JobStore, Row, without_folder
 from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
 from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
-from sonoseek.indexing.projection import ArchiveMap, draw_map
+from sonoseek.indexing.projection import Projection, project_gallery
 from sonoseek.io import frame_count, read_scan
 
 
-class Room:
-    """One server's things. Its methods block: routes call them through `workers`."""
+class AppState:
+    """One server's shared objects. Its methods block: routes call them through `pool`."""
 
     def __init__(self, engine: SearchEngine, settings: WebSettings) -> None:
-        """Open the state's folder and begin the batch thread.
+        """Open the state folder and start the batch thread.
 
         Args:
             engine: with a gallery; closed by `close`.
@@ -56,27 +55,31 @@ class Room:
         self.gallery: Gallery = engine.gallery
         self.settings = settings
         self.metrics = Metrics()
-        self.workers = Workers(settings.cores, metrics=self.metrics)
+        self.pool = WorkerPool(settings.cores, metrics=self.metrics)
         self.sessions: set[str] = set()
-        self._own_state = None if settings.state else tempfile.TemporaryDirectory(prefix="sonoseek-")
-        folder = settings.state or Path(self._own_state.name if self._own_state else "")
+        self._temporary = None if settings.state else tempfile.TemporaryDirectory(prefix="sonoseek-")
+        folder = settings.state or Path(self._temporary.name if self._temporary else "")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock_file = self._alone(folder)
-        seconds = settings.hold_minutes * 60
-        self.spool = Spool(folder / "spool")
-        self.uploads: Shelf[Upload] = Shelf(
+        self._lock_file = self._lock(folder)
+        ttl_s = settings.cache_minutes * 60
+        self.upload_store = UploadStore(folder / "uploads")
+        self.uploads: TTLCache[Upload] = TTLCache(
             "scan",
-            count=4096,
-            seconds=seconds,
-            most=settings.hold_mb << 20,
-            size=lambda upload: upload.size,
-            on_leave=lambda upload: Spool.remove(upload.path),
+            max_entries=4096,
+            ttl_s=ttl_s,
+            max_size=settings.cache_mb << 20,
+            size_of=lambda upload: upload.size,
+            on_evict=lambda upload: UploadStore.remove(upload.path),
         )
-        self.readings: Shelf[EncodedScan] = Shelf(
-            "scan", count=READINGS, seconds=seconds, most=READINGS_MB << 20, size=reading_bytes
+        self.encoded_scans: TTLCache[EncodedScan] = TTLCache(
+            "scan",
+            max_entries=MAX_ENCODED_SCANS,
+            ttl_s=ttl_s,
+            max_size=MAX_ENCODED_SCANS_MB << 20,
+            size_of=encoded_scan_bytes,
         )
-        self.reports: Shelf[HeldReport] = Shelf(
-            "report", count=REPORTS, seconds=seconds, most=REPORTS_MB << 20, size=report_bytes
+        self.reports: TTLCache[CachedReport] = TTLCache(
+            "report", max_entries=MAX_REPORTS, ttl_s=ttl_s, max_size=MAX_REPORTS_MB << 20, size_of=report_bytes
         )
         self.jobs = JobStore(folder)
         self.runner = BatchRunner(
@@ -84,207 +87,207 @@ class Room:
             engine,
             writable=settings.writable,
             on_index=self.gallery.refresh,
-            keep=timedelta(hours=settings.keep_batch_hours),
-            keep_bytes=settings.keep_batch_mb << 20,
+            retention=timedelta(hours=settings.batch_retention_hours),
+            retention_bytes=settings.batch_retention_mb << 20,
         )
         self.runner.start()
-        self.weights: dict[str, int] = {}
-        self._map: ArchiveMap | None = None
+        self.job_bytes: dict[str, int] = {}
+        self._projection: Projection | None = None
         self._info: tuple[str, GalleryInfo] | None = None
-        self._looking = threading.Lock()
-        self._keeping = threading.Lock()
+        self._gallery_lock = threading.Lock()
+        self._upload_lock = threading.Lock()
         self.closing = threading.Event()
 
-    def keep(self, file: BinaryIO, name: str) -> Upload:
-        """Take in a file that was sent, and see how many frames it has. The same bytes sent again are kept once.
+    def save_upload(self, file: BinaryIO, name: str) -> Upload:
+        """Store an uploaded file and count its frames. The same bytes sent again are stored once.
 
         Raises:
-            ScanReadError: it is no scan; nothing is kept.
+            ScanReadError: it is no scan; nothing is stored.
         """
-        upload_id, path = self.spool.keep(file, name)
+        upload_id, path = self.upload_store.save(file, name)
         try:
-            with self._unplaced(path):
+            with self._without_folder(path):
                 frames = frame_count(path)
         except BaseException:
-            Spool.remove(path)
+            UploadStore.remove(path)
             raise
         upload = Upload(upload_id=upload_id, name=path.name, path=path, size=path.stat().st_size, frames=frames)
-        with self._keeping:
-            held = self.uploads.find(upload_id)
-            if held is None:
+        with self._upload_lock:
+            known = self.uploads.find(upload_id)
+            if known is None:
                 return self.uploads.put(upload_id, upload)
-        Spool.remove(path)  # the same bytes are here already, perhaps being read
-        return held
+        UploadStore.remove(path)  # the same bytes are stored already, and may be in use
+        return known
 
     def open_row(self, job: Job, row: Row) -> Upload:
-        """Bring the scan that a row of a batch job was made of to hand, as if it had been sent now.
+        """Load the scan of a batch job's row, as if it had been uploaded now.
 
         Raises:
             InvalidValueError: the file was refused: there is no scan to open.
-            NotFoundError: the file is not there any more, or another one lies in its place.
+            NotFoundError: the file was deleted, or another one lies in its place.
         """
         if row.refused is not None:
             raise InvalidValueError(f"{row.name!r} was refused, so there is no scan to open: {row.refused}")
         upload = None
-        with suppress(FileNotFoundError, NotADirectoryError):  # taken away between the two calls
+        with suppress(FileNotFoundError, NotADirectoryError):  # deleted between the two calls
             if (path := self.jobs.source(job, row.name)) is not None:
                 with path.open("rb") as file:
-                    upload = self.keep(file, path.name)
+                    upload = self.save_upload(file, path.name)
         if upload is None:
             raise NotFoundError(
                 f"{row.name!r} is not on this server any more; the files of a batch job stay for "
-                f"{self.settings.keep_batch_hours:g} hours after its end, {self.settings.keep_batch_mb} MiB in all. "
-                "Drop the file on the page to ask about it again."
+                f"{self.settings.batch_retention_hours:g} hours after its end, {self.settings.batch_retention_mb} MiB "
+                "in all. Drop the file on the page to query it again."
             )
-        if self.scan(upload, frame=0).scan_id != row.outcome.get("scan_id"):
+        if self.load_scan(upload, frame=0).scan_id != row.outcome.get("scan_id"):
             raise NotFoundError(
-                f"{row.name!r} has changed since the job asked about it; the row is of the scan that it was. Drop the "
-                "file on the page to ask about it as it is now."
+                f"{row.name!r} has changed since the job queried it; the row is of the scan that it was. Drop the "
+                "file on the page to query it as it is now."
             )
         return upload
 
-    def read(self, upload: Upload, *, frame: int, crop: Box | None, lesion: Box | None = None) -> EncodedScan:
-        """What the network makes of one frame of a file; remembered for a while.
+    def encode(self, upload: Upload, *, frame: int, crop: Box | None, lesion: Box | None = None) -> EncodedScan:
+        """One frame of an upload, preprocessed and run through the network; cached.
 
         Raises:
             ScanReadError, InvalidValueError: as `read_scan` and `SearchEngine.read`.
         """
         key = f"{upload.upload_id}/{frame}/{crop}/{lesion}"
-        held = self.readings.find(key)
-        if held is not None:
-            return held
-        made = self.engine.read(self.scan(upload, frame=frame), crop=crop, lesion=lesion)
-        reading = self.readings.put(key, made)
-        self.check_wanted(upload)
-        return reading
+        cached = self.encoded_scans.find(key)
+        if cached is not None:
+            return cached
+        made = self.engine.read(self.load_scan(upload, frame=frame), crop=crop, lesion=lesion)
+        encoded = self.encoded_scans.put(key, made)
+        self.check_not_deleted(upload)
+        return encoded
 
-    def scan(self, upload: Upload, *, frame: int) -> Scan:
-        """One frame of a file, as it was sent. A file of one frame that does not read is let go: it never will.
+    def load_scan(self, upload: Upload, *, frame: int) -> Scan:
+        """One frame of an upload, in its own pixels. A file of one frame that cannot be read is deleted.
 
         Raises:
-            NotFoundError: it was taken away meanwhile.
+            NotFoundError: it was deleted meanwhile.
             ScanReadError, InvalidValueError: as `read_scan`.
         """
         try:
-            with self._unplaced(upload.path):
+            with self._without_folder(upload.path):
                 return read_scan(upload.path, frame=frame)
-        except NotFoundError:  # its file has left, as one that was deleted or had its time does
-            self.uploads.drop(upload.upload_id)
+        except NotFoundError:  # the file was deleted, or evicted
+            self.uploads.remove(upload.upload_id)
             self.uploads.get(upload.upload_id)
             raise
         except ScanReadError:
             if upload.frames == 1:
-                self.uploads.drop(upload.upload_id)
+                self.uploads.remove(upload.upload_id)
             raise
 
-    def forget(self, upload: Upload) -> None:
-        """Take a file away, and all that was made of it."""
+    def delete_upload(self, upload: Upload) -> None:
+        """Delete an upload, and everything computed from it."""
         upload.deleted.set()
         if self.uploads.find(upload.upload_id) is upload:  # not the same scan, sent again meanwhile
-            self.uploads.drop(upload.upload_id)
-        self.readings.drop_all(lambda key, _: key.startswith(f"{upload.upload_id}/"))
-        self.reports.drop_all(lambda _, held: any(each.upload_id == upload.upload_id for each in held.uploads))
+            self.uploads.remove(upload.upload_id)
+        self.encoded_scans.remove_if(lambda key, _: key.startswith(f"{upload.upload_id}/"))
+        self.reports.remove_if(lambda _, cached: any(each.upload_id == upload.upload_id for each in cached.uploads))
 
-    def check_wanted(self, *uploads: Upload) -> None:
-        """Hold what was just made of files against what was taken away while it was made.
+    def check_not_deleted(self, *uploads: Upload) -> None:
+        """Remove what was just computed from uploads that were deleted meanwhile.
 
         Raises:
-            NotFoundError: one of them was; nothing that was made of it is at hand any more.
+            NotFoundError: one of them was deleted; nothing computed from it is cached.
         """
         for upload in uploads:
             if upload.deleted.is_set():
-                self.forget(upload)
+                self.delete_upload(upload)
                 raise NotFoundError(f"{upload.name!r} was deleted while it was read; send it again.")
 
-    def tidy(self) -> None:
-        """Let go of what has had its time."""
-        for shelf in (self.reports, self.readings, self.uploads):
-            shelf.tidy()
+    def expire(self) -> None:
+        """Evict what is past its time from all caches."""
+        for cache in (self.reports, self.encoded_scans, self.uploads):
+            cache.expire()
 
     @contextmanager
-    def _unplaced(self, path: Path) -> Iterator[None]:
-        """Counts what cannot be read, and says so without naming this machine's folders."""
+    def _without_folder(self, path: Path) -> Iterator[None]:
+        """Count files that cannot be read, and take this machine's folders out of the error's text."""
         try:
             yield
         except SonoseekError as error:
             self.metrics.unread.inc()
             raise type(error)(str(error).replace(f"{path.parent}/", "")) from error
 
-    def unplaced(self, text: str) -> str:
-        """An error's sentence without this machine's folders: of the state, and of the archive."""
+    def without_folders(self, text: str) -> str:
+        """An error's text without the folders of the state and of the archive."""
         location = self.gallery.location
-        places = () if "://" in location else (Path(location).parent,)
-        return without_folder(text.replace(f"the gallery {location}", "the archive"), self.jobs.folder, *places)
+        folders = () if "://" in location else (Path(location).parent,)
+        return without_folder(text.replace(f"the gallery {location}", "the archive"), self.jobs.folder, *folders)
 
-    def report_id(self, question: Mapping[str, Any], state: str) -> str:
-        """Names a question to one state of the archive: the same question has the same name."""
-        told = json.dumps(
+    def report_id(self, query: Mapping[str, Any], gallery_state: str) -> str:
+        """24 hex digits; the same query to the same state of the archive has the same id."""
+        key = json.dumps(
             [
-                dict(question),
+                dict(query),
                 self.engine.bundle.bundle_id,
                 str(self.engine.bundle.calibration),
                 self.gallery.gallery_id,
-                state,
+                gallery_state,
             ],
             sort_keys=True,
             default=str,
         )
-        return hashlib.sha256(told.encode()).hexdigest()[:24]
+        return hashlib.sha256(key.encode()).hexdigest()[:24]
 
-    def weight(self, job_id: str) -> int:
-        """Bytes of a job's files; counted once, then kept up by whoever sends more."""
-        found = self.weights.get(job_id)
-        if found is None:
+    def count_job_bytes(self, job_id: str) -> int:
+        """Bytes of a job's files; counted once, then updated by the route that receives more."""
+        size = self.job_bytes.get(job_id)
+        if size is None:
             folder = self.jobs.files(job_id)
-            found = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-        return self.weights.setdefault(job_id, found)
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+        return self.job_bytes.setdefault(job_id, size)
 
-    def map(self) -> ArchiveMap:
-        """The overview of the archive as it is now; drawn again when the archive has changed."""
-        state = self.gallery.state()
-        with self._looking:
-            if self._map is None or self._map.gallery_state != state:
-                self._map = draw_map(self.gallery)
-            return self._map
+    def projection(self) -> Projection:
+        """The archive's projection; computed again when the archive has changed."""
+        gallery_state = self.gallery.state()
+        with self._gallery_lock:
+            if self._projection is None or self._projection.gallery_state != gallery_state:
+                self._projection = project_gallery(self.gallery)
+            return self._projection
 
     def info(self) -> tuple[str, GalleryInfo]:
-        """The archive's state and what it holds; counted again when it has changed."""
-        state = self.gallery.state()
-        with self._looking:
-            if self._info is None or self._info[0] != state:
-                self._info = state, self.gallery.info()
+        """The archive's state and its counts; counted again when it has changed."""
+        gallery_state = self.gallery.state()
+        with self._gallery_lock:
+            if self._info is None or self._info[0] != gallery_state:
+                self._info = gallery_state, self.gallery.info()
                 self.metrics.scans.set(self._info[1].scans)
             return self._info
 
     def warm_up(self) -> None:
-        """Do once what the first reader would otherwise wait for."""
+        """Compute in advance what the first request would otherwise wait for."""
         self.gallery.refresh()
         self.info()
-        self.map()
+        self.projection()
 
     def close(self) -> None:
-        """Finish what runs, and leave nothing that was sent on the disk."""
+        """Finish what runs, and delete every upload."""
         self.closing.set()
         self.runner.close()
-        self.workers.close()
-        for shelf in (self.reports, self.readings, self.uploads):
-            shelf.clear()
-        self.spool.close()
+        self.pool.close()
+        for cache in (self.reports, self.encoded_scans, self.uploads):
+            cache.clear()
+        self.upload_store.close()
         self.jobs.close()
         self.engine.close()
         self._lock_file.close()
-        if self._own_state is not None:
-            self._own_state.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     @staticmethod
-    def _alone(folder: Path) -> Any:
+    def _lock(folder: Path) -> Any:
         lock = (folder / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
             raise SonoseekError(
-                f"another server uses the folder {folder}; one server looks after a state folder. Stop it, or name "
+                f"another server uses the folder {folder}; one server at a time uses a state folder. Stop it, or name "
                 "another folder with --state."
             ) from None
         return lock

@@ -15,80 +15,81 @@ from sonoseek.core import TemporaryError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-LINE = 128
-"""Calls per worker that may wait; more are turned away, so that nobody waits for minutes in silence."""
-IN_A_ROW = 3
-"""Questions that go before a picture that waits."""
+MAX_QUEUE = 128
+"""Calls per worker that may wait; more are refused at once, so that nobody waits for minutes without an answer."""
+MAX_PRIORITY_RUN = 3
+"""Priority calls in a row while another call waits."""
 Call = tuple[Future[Any], Callable[[], Any]]
 
 
-class Workers:
-    """As many threads as there are cores, and a line of bounded length before them.
+class WorkerPool:
+    """As many threads as there are cores, with two bounded queues.
 
-    Questions go before pictures: each answer is followed by a dozen of them, and behind those of all other readers a
-    question would wait for many times what it takes. Nothing starves: after a few questions in a row the rest has a
-    turn.
+    Queries have priority over pictures: each answer is followed by a dozen pictures, and behind those of all other
+    readers a query would wait many times its own duration. To avoid starvation, after a few priority calls in a row
+    another call has its turn.
     """
 
     def __init__(self, size: int, *, metrics: Metrics) -> None:
         self._pool = ThreadPoolExecutor(max_workers=size, thread_name_prefix="sonoseek-web")
-        self._most = size * LINE
+        self._max_waiting = size * MAX_QUEUE
         self._waiting = 0
         self._metrics = metrics
-        self._first: deque[Call] = deque()
+        self._priority: deque[Call] = deque()
         self._others: deque[Call] = deque()
-        self._row = 0
-        self._choosing = threading.Lock()
+        self._priority_run = 0
+        self._lock = threading.Lock()
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call in a worker and wait for it, the loop being free meanwhile.
+        """Call in a worker and await the result.
 
         Raises:
             TemporaryError: too many calls are waiting; and whatever the call raises.
         """
         return await self._run(self._others, partial(call, *args, **kwargs))
 
-    async def run_first(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same, before all calls of `run` that still wait.
+    async def run_priority(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same, before all waiting calls of `run`.
 
         Raises:
             TemporaryError: as `run`.
         """
-        return await self._run(self._first, partial(call, *args, **kwargs))
+        return await self._run(self._priority, partial(call, *args, **kwargs))
 
-    async def _run(self, line: deque[Call], call: Callable[[], T]) -> T:
-        if self._waiting >= self._most:
+    async def _run(self, queue: deque[Call], call: Callable[[], T]) -> T:
+        if self._waiting >= self._max_waiting:
             raise TemporaryError(
-                f"{self._waiting} calls are waiting for {self._most // LINE} workers; try again in a few seconds."
+                f"{self._waiting} calls are waiting for {self._max_waiting // MAX_QUEUE} workers; try again in a few "
+                "seconds."
             )
         self._waiting += 1
         self._metrics.waiting.set(self._waiting)
         future: Future[T] = Future()
         try:
-            line.append((future, call))
-            self._pool.submit(self._work)  # whichever call is first by then, not this one
+            queue.append((future, call))
+            self._pool.submit(self._work)  # runs whichever call is next by then, not this one
             return await asyncio.wrap_future(future)
         finally:
             self._waiting -= 1
             self._metrics.waiting.set(self._waiting)
 
     def _work(self) -> None:
-        with self._choosing:  # there are as many calls as turns: one of the two lines is not empty
-            first = bool(self._first) and (self._row < IN_A_ROW or not self._others)
-            self._row = self._row + 1 if first else 0
-            future, call = (self._first if first else self._others).popleft()
+        with self._lock:  # there are as many calls as submissions: one of the two queues is not empty
+            priority = bool(self._priority) and (self._priority_run < MAX_PRIORITY_RUN or not self._others)
+            self._priority_run = self._priority_run + 1 if priority else 0
+            future, call = (self._priority if priority else self._others).popleft()
         if not future.set_running_or_notify_cancel():
             return
         try:
             result = call()
-        except BaseException as error:  # whoever waits has it
+        except BaseException as error:  # raised again where the result is awaited
             future.set_exception(error)
         else:
             future.set_result(result)
 
     def close(self) -> None:
-        """Finish what runs, and take no more."""
+        """Finish what runs, and accept no more calls."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for line in (self._first, self._others):
-            for future, _ in line:
+        for queue in (self._priority, self._others):
+            for future, _ in queue:
                 future.cancel()

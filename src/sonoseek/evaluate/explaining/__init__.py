@@ -1,4 +1,4 @@
-"""Heatmaps, measured: do they lie on the lesion, does the verdict rest where they say, would a broken network show?
+"""Heatmaps, measured: localisation, faithfulness and sanity.
 
 Masks are used here alone, to score; no method sees one.
 """

@@ -11,42 +11,42 @@ import numpy as np
 
 from sonoseek.encoder import Encoder
 from sonoseek.engine import SearchEngine
-from sonoseek.evaluate.explaining.perturbation import Peers, see
+from sonoseek.evaluate.explaining.perturbation import Peers, network_input_of
 from sonoseek.explain import PERTURBATION, class_evidence, pair_evidence
 
 if TYPE_CHECKING:
-    from sonoseek.evaluate.explaining.scan import Case
+    from sonoseek.evaluate.explaining.scan import MeasuredScan
 
 ROUNDS = 40
 RISE_MASKS, RISE_TIMED = 1000, 96
 """Masks of RISE, and how many of them are timed."""
 PAIRS = 10
-"""Matches that are explained beside the verdict."""
+"""Matches that are explained beside the prediction."""
 
 
-def measure_cost(encoder: Encoder, cases: Sequence[Case], peers: Peers | None) -> dict[str, float]:
+def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers | None) -> dict[str, float]:
     """Time methods beside plain runs of the same network, each the median of several.
 
     Args:
         encoder: with as many threads as the caller gave it.
-        cases: the first is asked about.
+        cases: the first is timed.
         peers: gradient methods on torch; compared with a plain run of the same network there.
 
     Returns:
-        `plain_ms`; `class_and_10_pairs`: run, verdict and ten matches on the cells, over a plain run;
+        `plain_ms`; `class_and_10_pairs`: run, prediction and ten matches on the cells, over a plain run;
         `class_and_10_pairs_on_pixels`: the same with all eleven drawn on the scan's pixels; then each method's ratio.
     """
     engine = SearchEngine(encoder)
-    reading = engine.read(cases[0].sample.scan)
-    seen = see(encoder, reading.canvas)
-    others = np.random.default_rng(0).normal(size=(PAIRS, reading.embedding.size)).astype(np.float32)
-    target = int(reading.logits.argmax())
-    bundle, mapping = encoder.bundle, reading.mapping
+    encoded = engine.read(cases[0].sample.scan)
+    network_input = network_input_of(encoder, encoded.canvas)
+    others = np.random.default_rng(0).normal(size=(PAIRS, encoded.embedding.size)).astype(np.float32)
+    target = int(encoded.logits.argmax())
+    bundle, mapping = encoder.bundle, encoded.mapping
 
-    def explained() -> list[Any]:
-        said = encoder.encode(seen.canvas[np.newaxis])
-        evidence, within = said.evidence[0], said.within[0]
-        verdict = class_evidence(
+    def class_and_pairs() -> list[Any]:
+        encoding = encoder.encode(network_input.canvas[np.newaxis])
+        evidence, within = encoding.evidence[0], encoding.spatial_weights[0]
+        class_map = class_evidence(
             evidence,
             weight=bundle.head_weight[target],
             bias=float(bundle.head_bias[target]),
@@ -54,19 +54,19 @@ def measure_cost(encoder: Encoder, cases: Sequence[Case], peers: Peers | None) -
             target=bundle.classes[target],
             spatial_weights=within,
         )
-        own = said.embedding[0]
+        own = encoding.embedding[0]
         pairs = [
             pair_evidence(evidence, each, mapping=mapping, target="match:", spatial_weights=within, embedding=own)
             for each in others
         ]
-        return [verdict, *pairs]
+        return [class_map, *pairs]
 
     plain, both, drawn = _alternating(
-        lambda: encoder.encode(seen.canvas[np.newaxis]),
-        explained,
-        lambda: [each.heatmap for each in explained()],
+        lambda: encoder.encode(network_input.canvas[np.newaxis]),
+        class_and_pairs,
+        lambda: [each.heatmap for each in class_and_pairs()],
     )
-    found = {
+    ratios = {
         "plain_ms": 1e3 * plain,
         "class_and_10_pairs": both / plain,
         "class_and_10_pairs_on_pixels": drawn / plain,
@@ -74,19 +74,21 @@ def measure_cost(encoder: Encoder, cases: Sequence[Case], peers: Peers | None) -
     for name in PERTURBATION:
         options, times = ({"masks": RISE_TIMED}, RISE_MASKS / RISE_TIMED) if name == "rise" else ({}, 1.0)
         started = time.perf_counter()
-        PERTURBATION.load(name)(seen.canvas, lambda canvases: encoder.encode(canvases).logits[:, target], **options)
-        found[name] = (time.perf_counter() - started) * times / plain
+        PERTURBATION.load(name)(
+            network_input.canvas, lambda canvases: encoder.encode(canvases).logits[:, target], **options
+        )
+        ratios[name] = (time.perf_counter() - started) * times / plain
     if peers is not None:
-        slow = peers.plain(seen.canvas)
+        slow = peers.plain(network_input.canvas)
         for name in peers.names:
-            peers.explain(name, seen.canvas, target, nothing=seen.nothing)
+            peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
             taken = []
             for _ in range(5):
                 started = time.perf_counter()
-                peers.explain(name, seen.canvas, target, nothing=seen.nothing)
+                peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
                 taken.append(time.perf_counter() - started)
-            found[name] = statistics.median(taken) / slow
-    return {name: round(value, 4) for name, value in found.items()}
+            ratios[name] = statistics.median(taken) / slow
+    return {name: round(value, 4) for name, value in ratios.items()}
 
 
 def _alternating(*works: Callable[[], Any]) -> list[float]:
@@ -95,8 +97,8 @@ def _alternating(*works: Callable[[], Any]) -> list[float]:
         work()
     times: list[list[float]] = [[] for _ in works]
     for _ in range(ROUNDS):
-        for kept, work in zip(times, works, strict=True):
+        for durations, work in zip(times, works, strict=True):
             started = time.perf_counter()
             work()
-            kept.append(time.perf_counter() - started)
+            durations.append(time.perf_counter() - started)
     return [statistics.median(each) for each in times]

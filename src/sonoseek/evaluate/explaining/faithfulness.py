@@ -1,8 +1,8 @@
-"""Does the verdict rest where a map says? Pixels go, or come back, in the map's order, and the network is asked.
+"""Does the prediction rest where a map says? Pixels are removed or restored in the map's order, and scored.
 
 Sources: insertion and deletion, Petsiuk et al. 2018 (arXiv:1806.07421), here with a blurred scan as "nothing" both
 ways; ROAD, Rong et al. 2022 (arXiv:2202.00449): removed pixels are filled by noisy linear imputation, so that the shape
-of what was removed tells the network nothing.
+of what was removed carries no information.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 Canvas = NDArray[np.float32]
-Ask = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+ScoreFn = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """(N, 1, S, S) canvases → (N,) score."""
 STEPS = 25
 """Steps of insertion and of deletion: each changes 4 % of the scan."""
@@ -25,14 +25,14 @@ NOISE = 0.01
 """Standard deviation of ROAD's noise, in grey values 0 … 1, as its authors' code has it."""
 
 
-def curves(canvas: Canvas, nothing: Canvas, order: NDArray[np.intp], ask: Ask) -> tuple[float, float]:
+def curves(canvas: Canvas, nothing: Canvas, order: NDArray[np.intp], score_fn: ScoreFn) -> tuple[float, float]:
     """Areas under the insertion and the deletion curve.
 
     Args:
         canvas: (1, S, S).
         nothing: the same scan without what could be seen (blurred), padding as it was.
         order: flat indices of the pixels that hold scan, the most important first.
-        ask: what is scored, a probability.
+        score_fn: what is scored, a probability.
 
     Returns:
         (insertion, deletion), each the mean score by the trapezoid rule over the share of pixels, 0 … 1.
@@ -43,12 +43,12 @@ def curves(canvas: Canvas, nothing: Canvas, order: NDArray[np.intp], ask: Ask) -
         canvases[step], canvases[STEPS + 1 + step] = nothing, canvas
         canvases[step].reshape(-1)[chosen] = canvas.reshape(-1)[chosen]
         canvases[STEPS + 1 + step].reshape(-1)[chosen] = nothing.reshape(-1)[chosen]
-    scores = np.asarray(ask(canvases), np.float64)
+    scores = np.asarray(score_fn(canvases), np.float64)
     insertion, deletion = scores[: STEPS + 1], scores[STEPS + 1 :]
     return float(np.trapezoid(insertion, dx=1 / STEPS)), float(np.trapezoid(deletion, dx=1 / STEPS))
 
 
-def road(canvas: Canvas, order: NDArray[np.intp], ask: Ask, *, rng: np.random.Generator) -> float:
+def road(canvas: Canvas, order: NDArray[np.intp], score_fn: ScoreFn, *, rng: np.random.Generator) -> float:
     """Score that is left when the most important pixels are gone, minus that when the least important ones are.
 
     The mean over `REMOVED`: ROAD's combined score, with its sign turned so that lower is better (a good map's most
@@ -57,7 +57,7 @@ def road(canvas: Canvas, order: NDArray[np.intp], ask: Ask, *, rng: np.random.Ge
     Args:
         canvas: (1, S, S).
         order: flat indices of the pixels that hold scan, the most important first.
-        ask: what is scored, a probability.
+        score_fn: what is scored, a probability.
         rng: of the noise.
     """
     canvases = np.empty((2 * len(REMOVED), *canvas.shape), np.float32)
@@ -65,7 +65,7 @@ def road(canvas: Canvas, order: NDArray[np.intp], ask: Ask, *, rng: np.random.Ge
         count = max(1, round(order.size * share))
         canvases[2 * number] = impute(canvas, order[:count], rng=rng)
         canvases[2 * number + 1] = impute(canvas, order[-count:], rng=rng)
-    scores = np.asarray(ask(canvases), np.float64)
+    scores = np.asarray(score_fn(canvases), np.float64)
     return float((scores[::2] - scores[1::2]).mean())
 
 
@@ -101,8 +101,8 @@ def impute(canvas: Canvas, removed: NDArray[np.intp], *, rng: np.random.Generato
             counts = inside & (grey[row, column] >= 0)
             weights += weight * counts
             hidden = counts & gone[row, column]
-            seen = counts & ~gone[row, column]
-            known += weight * np.where(seen, grey[row, column], 0.0)
+            visible = counts & ~gone[row, column]
+            known += weight * np.where(visible, grey[row, column], 0.0)
             entries.append((here[hidden], place[row, column][hidden], np.full(int(hidden.sum()), -weight)))
     alone = weights == 0
     weights[alone] = 1.0
@@ -119,14 +119,21 @@ def impute(canvas: Canvas, removed: NDArray[np.intp], *, rng: np.random.Generato
 
 
 def similarity_drops(
-    canvas: Canvas, nothing: Canvas, blocks: NDArray[np.floating], share: float, ask: Ask, *, draws: int, seed: int
+    canvas: Canvas,
+    nothing: Canvas,
+    blocks: NDArray[np.floating],
+    share: float,
+    score_fn: ScoreFn,
+    *,
+    draws: int,
+    seed: int,
 ) -> tuple[float, float]:
     """How far a similarity falls when a map's strongest cells are blurred away, and when as many random cells are.
 
     Args:
         canvas: (1, S, S).
         nothing: the same scan without what could be seen.
-        ask: what is scored, a cosine.
+        score_fn: what is scored, a cosine.
         blocks: (h, w) map on cells that tile the canvas.
         share: of the cells that hold scan, 0 … 1.
         draws: random choices, of which the mean is taken.
@@ -139,16 +146,16 @@ def similarity_drops(
     height, width = blocks.shape
     down, across = side // height, side // width
     scanned = (canvas.reshape(height, down, width, across) >= 0).mean(axis=(1, 3)) >= 0.5
-    held = np.flatnonzero(scanned)
-    count = max(1, round(held.size * share))
+    scan_cells = np.flatnonzero(scanned)
+    count = max(1, round(scan_cells.size * share))
     rng = np.random.default_rng(seed)
-    choices = [held[np.argsort(-blocks.ravel()[held], kind="stable")[:count]]]
-    choices += [rng.choice(held, count, replace=False) for _ in range(draws)]
+    choices = [scan_cells[np.argsort(-blocks.ravel()[scan_cells], kind="stable")[:count]]]
+    choices += [rng.choice(scan_cells, count, replace=False) for _ in range(draws)]
     canvases = np.repeat(canvas[None], len(choices) + 1, axis=0)
     for number, cells in enumerate(choices):
         chosen = np.zeros(height * width, np.bool_)
         chosen[cells] = True
         pixels = chosen.reshape(height, width).repeat(down, 0).repeat(across, 1)
         canvases[number, 0][pixels] = nothing[0][pixels]
-    scores = np.asarray(ask(canvases), np.float64)
+    scores = np.asarray(score_fn(canvases), np.float64)
     return float(scores[-1] - scores[0]), float(scores[-1] - scores[1:-1].mean())

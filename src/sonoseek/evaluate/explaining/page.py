@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sonoseek.core.files import write_atomically
 from sonoseek.evaluate.explaining.summary import OWN, OWN_PAIR, SIZES, figure_of
 from sonoseek.evaluate.figures import ACCENT, INK, QUIET, SERIES, axes
 from sonoseek.evaluate.seen import in_words
@@ -49,7 +50,7 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
         f"Mean over scans, 95 % interval by drawing groups. `{content['made']['command']}`",
         *(["", f"{in_words(seen)}."] if (seen := content["made"].get("seen_in_training")) else []),
         "",
-        *_maps(content, "verdict", "The prediction's map: the likeliest class, right or wrong"),
+        *_maps(content, "prediction", "The prediction's map: the likeliest class, right or wrong"),
         *_maps(content, "truth", "The reference class's map"),
         *_against(content),
         *_by(content),
@@ -57,10 +58,7 @@ def write_explanation_page(folder: Path, content: Mapping[str, Any]) -> Path:
         *_rest(content),
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / TABLE
-    part = path.with_name(f"{TABLE}.part")
-    part.write_text("\n".join(lines), encoding="utf-8")
-    part.replace(path)
+    path = write_atomically(folder / TABLE, "\n".join(lines))
     _draw_methods(folder, content)
     _draw_sizes(folder, content)
     return path
@@ -74,16 +72,16 @@ def cell(figure: Mapping[str, Any] | None, *, digits: int = 3) -> str:
 
 
 def _maps(content: Mapping[str, Any], target: str, title: str) -> list[str]:
-    told = content["maps"].get(target)
-    if not told:
+    methods = content["maps"].get(target)
+    if not methods:
         return []
-    shown = [(key, head) for key, head in COLUMNS if any(key in figures for figures in told.values())]
+    shown = [(key, head) for key, head in COLUMNS if any(key in figures for figures in methods.values())]
     lines = [f"## {title}", "", f"| method | {' | '.join(head for _, head in shown)} | cost |"]
     lines.append(f"|---|{'---|' * (len(shown) + 1)}")
-    for method, figures in told.items():
+    for method, figures in methods.items():
         cells = " | ".join(cell(figures.get(key)) for key, _ in shown)
         lines.append(f"| {TITLES.get(method, method)} | {cells} | {_cost(content, method)} |")
-    own = told.get(OWN, {})
+    own = methods.get(OWN, {})
     counts = [figure["n"] for figure in (own.get("inside"), own.get("insertion")) if figure]
     on = f"On {counts[0]} scans with a lesion" if counts else ""
     return [
@@ -100,13 +98,13 @@ def _cost(content: Mapping[str, Any], method: str) -> str:
 
 
 def _against(content: Mapping[str, Any]) -> list[str]:
-    told = {method: figures for method, figures in content["against"].items() if figures}
-    if not told:
+    differences = {method: figures for method, figures in content["against"].items() if figures}
+    if not differences:
         return []
     names = [
         key
         for key in ("inside", "pointing", "iou", "insertion", "deletion", "road")
-        if any(key in f for f in told.values())
+        if any(key in f for f in differences.values())
     ]
     lines = [
         "## Ours minus theirs, on the same scans",
@@ -114,7 +112,7 @@ def _against(content: Mapping[str, Any]) -> list[str]:
         f"| against | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
     ]
-    for method, figures in told.items():
+    for method, figures in differences.items():
         cells = [
             "–"
             if key not in figures
@@ -134,7 +132,7 @@ def _p(value: float) -> str:
 
 
 def _by(content: Mapping[str, Any]) -> list[str]:
-    own = figure_of(content, "maps", "verdict", OWN)
+    own = figure_of(content, "maps", "prediction", OWN)
     if own is None:
         return []
     low, high = content["size_limits"]
@@ -165,24 +163,24 @@ def _pairs(content: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for side, methods in content["pairs"].items():
-        for method, told in methods.items():
+        for method, figures in methods.items():
             lines.append(
-                f"| {side} | {TITLES.get(method, method)} | {cell(told['chosen'])} | {cell(told['random'])} | "
-                f"{cell(told['ratio'], digits=1)} |"
+                f"| {side} | {TITLES.get(method, method)} | {cell(figures['chosen'])} | {cell(figures['random'])} | "
+                f"{cell(figures['ratio'], digits=1)} |"
             )
     return [*lines, ""]
 
 
 def _rest(content: Mapping[str, Any]) -> list[str]:
-    own = figure_of(content, "maps", "verdict", OWN) or {}
+    own = figure_of(content, "maps", "prediction", OWN) or {}
     lines = ["## Exactness, stability, cost, outline", ""]
-    for key, said in (("class", "pixels + bias − logit"), ("pair", "pixels − cosine")):
+    for key, what in (("class", "pixels + bias − logit"), ("pair", "pixels − cosine")):
         worst = content["exactness"].get(key)
         if worst is not None:
-            lines.append(f"- largest |{said}|: {worst:.1e}")
-    for key, said in (("shifted", "shifted by six pixels"), ("gained", "10 % brighter")):
+            lines.append(f"- largest |{what}|: {worst:.1e}")
+    for key, what in (("shifted", "shifted by six pixels"), ("gained", "10 % brighter")):
         if own.get(key):
-            lines.append(f"- correlation with the map of the scan {said}: {cell(own[key])}")
+            lines.append(f"- correlation with the map of the scan {what}: {cell(own[key])}")
     if cost := content["cost"]:
         lines.append(
             f"- prediction and ten pairs over a plain run ({cost['plain_ms']:.1f} ms): "
@@ -194,7 +192,7 @@ def _rest(content: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"- outline, an estimate: drawn on {outline['drawn']} of {outline['n']} scans; Dice with the mask "
             f"{cell(outline.get('dice'))}; median error of the longest diameter {errors['longest']}, of the shortest "
-            f"{errors['shortest']}, of the area {errors['area']}; taller-than-wide as the mask says in "
+            f"{errors['shortest']}, of the area {errors['area']}; taller-than-wide as in the mask in "
             f"{outline['taller']['mean'] * 100:.0f} %"
         )
     return [*lines, ""]
@@ -202,8 +200,8 @@ def _rest(content: Mapping[str, Any]) -> list[str]:
 
 def _draw_methods(folder: Path, content: Mapping[str, Any]) -> None:
     """Share inside, pointing and IoU of every method, with intervals."""
-    told = content["maps"]["verdict"]
-    names = [name for name in told if "inside" in told[name]]
+    methods = content["maps"]["prediction"]
+    names = [name for name in methods if "inside" in methods[name]]
     if not names:
         return
     with axes(folder / "methods.svg", size=(6.4, 0.42 * len(names) + 1.0)) as ax:
@@ -211,10 +209,10 @@ def _draw_methods(folder: Path, content: Mapping[str, Any]) -> None:
             (("inside", "evidence in the lesion"), ("pointing", "pointing game"), ("iou", "IoU"))
         ):
             places = [row + 0.24 * (offset - 1) for row in range(len(names))]
-            values = [told[name][key]["mean"] for name in names]
+            values = [methods[name][key]["mean"] for name in names]
             errors = [
-                [value - told[name][key]["low"] for name, value in zip(names, values, strict=True)],
-                [told[name][key]["high"] - value for name, value in zip(names, values, strict=True)],
+                [value - methods[name][key]["low"] for name, value in zip(names, values, strict=True)],
+                [methods[name][key]["high"] - value for name, value in zip(names, values, strict=True)],
             ]
             ax.barh(
                 places,
@@ -233,14 +231,14 @@ def _draw_methods(folder: Path, content: Mapping[str, Any]) -> None:
 
 def _draw_sizes(folder: Path, content: Mapping[str, Any]) -> None:
     """Share inside over lesion size, ours and the peers'."""
-    told = content["maps"]["verdict"]
-    names = [name for name in told if any("inside" in figures for figures in told[name]["by_size"].values())]
+    methods = content["maps"]["prediction"]
+    names = [name for name in methods if any("inside" in figures for figures in methods[name]["by_size"].values())]
     if not names:
         return
     ends: dict[str, float] = {}
     with axes(folder / "sizes.svg", size=(4.2, 3.0)) as ax:
         for name in names:
-            values = [figure_of(told[name]["by_size"], size, "inside") for size in SIZES]
+            values = [figure_of(methods[name]["by_size"], size, "inside") for size in SIZES]
             ys = [float("nan") if value is None else value["mean"] for value in values]
             own = name == OWN
             ax.plot(

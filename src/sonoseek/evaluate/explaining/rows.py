@@ -14,7 +14,7 @@ class MapRow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         fold, scan, group, label: of the scan.
-        verdict: the likeliest class. target: "verdict" or "truth": which of the two classes the map explains.
+        prediction: the likeliest class. target: "prediction" or "truth": which of the two classes the map explains.
         method: in the table of methods, or "centre" and "random", the floors.
         area: share of the scan that the mask covers.
         inside, with_shadow, pointing, iou: as `Localisation`.
@@ -29,7 +29,7 @@ class MapRow(msgspec.Struct, frozen=True, kw_only=True):
     scan: str
     group: str
     label: str
-    verdict: str
+    prediction: str
     target: str
     method: str
     area: float = NAN
@@ -73,10 +73,10 @@ class PairRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutlineRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The outline of one verdict's evidence beside the drawn mask; lengths as ratios, estimate over truth.
+    """The outline of one prediction's evidence beside the drawn mask; lengths as ratios, estimate over truth.
 
     Attributes:
-        fold, scan, group, label, verdict: of the scan.
+        fold, scan, group, label, prediction: of the scan.
         drawn: 1 where there was anything to outline.
         dice: overlap. longest, shortest, area: estimate over mask.
         depth: estimate minus mask, as a share of the scan's height.
@@ -87,7 +87,7 @@ class OutlineRow(msgspec.Struct, frozen=True, kw_only=True):
     scan: str
     group: str
     label: str
-    verdict: str
+    prediction: str
     drawn: float
     dice: float = NAN
     longest: float = NAN

@@ -1,4 +1,4 @@
-"""Walk a protocol's rounds and measure every test scan's heatmaps; kept as they finish, taken up where it stopped."""
+"""Measure every test scan's heatmaps in every round of a protocol; a stopped run is continued."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,21 @@ import msgspec
 import numpy as np
 
 from sonoseek.core import ResultsError
+from sonoseek.core.arrays import unit_rows
+from sonoseek.core.cores import available_cores
+from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.evaluate.context import Scene
+from sonoseek.evaluate.context import BenchmarkContext
 from sonoseek.evaluate.explaining.cost import measure_cost
 from sonoseek.evaluate.explaining.perturbation import OpenPeers
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
-from sonoseek.evaluate.explaining.scan import Case, Examiner, Found, pick_thorough
+from sonoseek.evaluate.explaining.scan import MapEvaluator, MeasuredScan, ScanMeasures, pick_thorough
 from sonoseek.evaluate.explaining.summary import FOLDER, MAPS, OUTLINES, PAIRS, rescore_explanations
 from sonoseek.evaluate.files import place_about
-from sonoseek.evaluate.ranking import unit
-from sonoseek.evaluate.run import Report, _silent, _task, seen_in_training, versions
+from sonoseek.evaluate.run import StepProgress, _no_progress, _task, seen_in_training, versions
 from sonoseek.evaluate.seen import check_sides, without_seen
-from sonoseek.evaluate.systems.base import Sample, System, Task
-from sonoseek.evaluate.systems.bundle import BundleSpeaks, BundleSystem
+from sonoseek.evaluate.systems.base import LabelledScan, System, Task
+from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
 from sonoseek.evaluate.tables import locked, place_rows, write_json
 
 COST = "cost.json"
@@ -39,7 +41,7 @@ CHUNK = 6
 
 
 def explain_rounds(
-    scene: Scene,
+    context: BenchmarkContext,
     system: System,
     *,
     runs: Path,
@@ -48,20 +50,20 @@ def explain_rounds(
     rise_masks: int = 1000,
     open_peers: OpenPeers | None = None,
     command: str = "",
-    on_progress: Report | None = None,
+    on_progress: StepProgress | None = None,
 ) -> Path:
     """Measure the heatmaps of every round's network on that round's test scans.
 
-    Masks are read here, to score; what is scored never sees them. A round's network is the one that the scene's own
+    Masks are read here, to score; what is scored never sees them. A round's network is the one that the context's own
     protocol trains: `runs/<protocol>/<system>/…`, shared with `evaluate`.
 
     Args:
-        scene: the protocol, opened and guarded.
+        context: the protocol, opened and guarded.
         system: that trains, or opens, one bundle per round.
         runs: folder for what is under way.
         out: folder for results: `out/explanations/<protocol>/`.
-        per_class: scans per class and round on which the slow measures are taken (asking methods, insertion, deletion,
-            ROAD, sanity of peers, pairs); 0: none.
+        per_class: scans per class and round on which the slow measures are taken (perturbation methods, insertion,
+            deletion, ROAD, sanity of peers, pairs); 0: none.
         rise_masks: masks of RISE.
         open_peers: gives the gradient methods of a bundle's network; None: without them.
         command: that made this, for `about.json`.
@@ -75,85 +77,93 @@ def explain_rounds(
         SplitError: more than half of the test scans of another archive are scans that the bundle has learnt from.
         SplitError, BundleError, …: as the system raises them.
     """
-    tell = on_progress or _silent
+    progress = on_progress or _no_progress
     if isinstance(system, BundleSystem):
-        check_sides(scene, system.bundle_of)
-        scene = without_seen(scene, system.bundle_of)
-    folder = runs / scene.protocol.name / system.name
-    tasks = [_task(scene, round_, folder) for round_ in scene.rounds]
-    system.prepare(tasks, on_progress=lambda done, total: tell("learning", done, total))
+        check_sides(context, system.bundle_of)
+        context = without_seen(context, system.bundle_of)
+    folder = runs / context.protocol.name / system.name
+    tasks = [_task(context, round_, folder) for round_ in context.rounds]
+    system.prepare(tasks, on_progress=lambda done, total: progress("learning", done, total))
     opened = []
-    found: list[Found] = []
+    measures: list[ScanMeasures] = []
     identities: list[str] = []
     cost: dict[str, float] = {}
     for task in tasks:
         fitted = system.fit(task)
-        if not isinstance(fitted, BundleSpeaks):
+        if not isinstance(fitted, FittedBundle):
             raise ResultsError(
-                f"{system.name} answers without a bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
+                f"{system.name} has no bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
             )
-        cases = _cases(scene, task, fitted, per_class=per_class, tell=tell)
+        cases = _cases(context, task, fitted, per_class=per_class, progress=progress)
         opened.append((task, fitted, [replace(case, rise_masks=rise_masks) for case in cases]))
     if not any(case.mask is not None for _, _, cases in opened for case in cases):
-        raise ResultsError(f"no test scan of {scene.protocol.name} has a lesion mask; heatmaps cannot be scored on it.")
+        raise ResultsError(
+            f"no test scan of {context.protocol.name} has a lesion mask; heatmaps cannot be scored on it."
+        )
     for task, fitted, cases in opened:
-        place = runs / FOLDER / scene.protocol.name / system.name / task.round_.label
-        said = f"{task.round_.label}: explaining"
-        found += _examined(cases, fitted, place=place, open_peers=open_peers, tell=lambda d, t, s=said: tell(s, d, t))  # type: ignore[misc]
+        place = runs / FOLDER / context.protocol.name / system.name / task.round_.label
+        step = f"{task.round_.label}: explaining"
+        measures += _measured(cases, fitted, place=place, open_peers=open_peers, progress=partial(progress, step))
         identities.append(fitted.identity)
         if not cost:
             cost = _cost(place / COST, cases, fitted, open_peers)
-    target = out / FOLDER / scene.protocol.name
+    target = out / FOLDER / context.protocol.name
     about = {
         "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
         "made": {
             "command": command,
-            "data": scene.data_hash(scene.rounds),
+            "data": context.data_hash(context.rounds),
             "versions": versions(),
-            "refused": dict(sorted(scene.refused.items())),
+            "refused": dict(sorted(context.refused.items())),
             "bundles": identities,
             "thorough_per_class": per_class,
-            **seen_in_training(scene),
+            **seen_in_training(context),
         },
         "cost": cost,
     }
-    protocol = {name: getattr(scene.protocol, name) for name in ("name", "title", "description", "exclusions")}
+    protocol = {name: getattr(context.protocol, name) for name in ("name", "title", "description", "exclusions")}
     with locked(target):
-        place_rows(target / MAPS, MapRow, (row for each in found for row in each.maps), system=system.name)
-        place_rows(target / PAIRS, PairRow, (row for each in found for row in each.pairs), system=system.name)
-        place_rows(target / OUTLINES, OutlineRow, (row for each in found for row in each.outlines), system=system.name)
+        place_rows(target / MAPS, MapRow, (row for each in measures for row in each.maps), system=system.name)
+        place_rows(target / PAIRS, PairRow, (row for each in measures for row in each.pairs), system=system.name)
+        place_rows(
+            target / OUTLINES, OutlineRow, (row for each in measures for row in each.outlines), system=system.name
+        )
         place_about(target, protocol=protocol, name=system.name, about=about)
-    rescore_explanations(out, only=scene.protocol.name)
+    rescore_explanations(out, only=context.protocol.name)
     return target
 
 
-def _cost(file: Path, cases: Sequence[Case], fitted: BundleSpeaks, open_peers: OpenPeers | None) -> dict[str, float]:
+def _cost(
+    file: Path, cases: Sequence[MeasuredScan], fitted: FittedBundle, open_peers: OpenPeers | None
+) -> dict[str, float]:
     """Measured once per bundle, while nothing else runs here."""
     of = {"bundle": fitted.identity, "peers": open_peers is not None}
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["of"] == of:
-            return {str(name): float(ratio) for name, ratio in kept["cost"].items()}
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored["of"] == of:
+            return {str(name): float(ratio) for name, ratio in stored["cost"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = measure_cost(fitted.encoder, cases, open_peers and open_peers(fitted.bundle.path))
-    write_json(file, {"of": of, "cost": found})
-    return found
+    ratios = measure_cost(fitted.encoder, cases, open_peers and open_peers(fitted.bundle.path))
+    write_json(file, {"of": of, "cost": ratios})
+    return ratios
 
 
-def _cases(scene: Scene, task: Task, fitted: BundleSpeaks, *, per_class: int, tell: Report) -> list[Case]:
+def _cases(
+    context: BenchmarkContext, task: Task, fitted: FittedBundle, *, per_class: int, progress: StepProgress
+) -> list[MeasuredScan]:
     """The test side, with masks to score by and, for some, the best match of the training side."""
     round_ = task.round_
-    test = scene.samples(round_.test)
-    groups = scene.group_of(test)
+    test = context.samples(round_.test)
+    groups = context.group_of(test)
     slow = pick_thorough(test, per_class=per_class)
-    matches = _best_matches(scene, task, fitted, [s for s in test if s.name in slow], tell=tell)
+    matches = _best_matches(context, task, fitted, [s for s in test if s.name in slow], progress=progress)
     return [
-        Case(
+        MeasuredScan(
             fold=round_.fold,
             sample=sample,
             group=groups[sample.name],
-            mask=_mask(scene, sample),
+            mask=_mask(context, sample),
             thorough=sample.name in slow,
             match=matches.get(sample.name),
         )
@@ -161,8 +171,8 @@ def _cases(scene: Scene, task: Task, fitted: BundleSpeaks, *, per_class: int, te
     ]
 
 
-def _mask(scene: Scene, sample: Sample):  # type: ignore[no-untyped-def]
-    case = scene.datasets[sample.record.dataset].load(sample.record.case_id)
+def _mask(context: BenchmarkContext, sample: LabelledScan):  # type: ignore[no-untyped-def]
+    case = context.datasets[sample.record.dataset].load(sample.record.case_id)
     for scan, mask in zip(case.scans, case.lesion_masks, strict=True):
         if scan.scan_id == sample.scan.scan_id:
             return mask if mask is not None and mask.any() else None
@@ -170,48 +180,55 @@ def _mask(scene: Scene, sample: Sample):  # type: ignore[no-untyped-def]
 
 
 def _best_matches(
-    scene: Scene, task: Task, fitted: BundleSpeaks, queries: Sequence[Sample], *, tell: Report
-) -> dict[str, Sample]:
-    gallery = scene.samples(task.round_.gallery)
+    context: BenchmarkContext,
+    task: Task,
+    fitted: FittedBundle,
+    queries: Sequence[LabelledScan],
+    *,
+    progress: StepProgress,
+) -> dict[str, LabelledScan]:
+    gallery = context.samples(task.round_.gallery)
     if not gallery or not queries:
         return {}
     label = task.round_.label
-    known = unit(fitted.answer(gallery, on_progress=lambda d, t: tell(f"{label}: gallery", d, t)).embeddings)
-    asked = unit(fitted.answer(queries).embeddings)
-    best = np.argmax(asked @ known.T, axis=1)
+    gallery_units = unit_rows(
+        fitted.predict(gallery, on_progress=lambda d, t: progress(f"{label}: gallery", d, t)).embeddings
+    )
+    query_units = unit_rows(fitted.predict(queries).embeddings)
+    best = np.argmax(query_units @ gallery_units.T, axis=1)
     return {query.name: gallery[int(row)] for query, row in zip(queries, best, strict=True)}
 
 
-def _examined(
-    cases: Sequence[Case],
-    fitted: BundleSpeaks,
+def _measured(
+    cases: Sequence[MeasuredScan],
+    fitted: FittedBundle,
     *,
     place: Path,
     open_peers: OpenPeers | None,
-    tell: Callable[[int, int], None],
-) -> list[Found]:
+    progress: Callable[[int, int], None],
+) -> list[ScanMeasures]:
     """Measure in pieces, on all cores; finished pieces of the same bundle are read instead."""
     pieces = [cases[start : start + CHUNK] for start in range(0, len(cases), CHUNK)]
     place.mkdir(parents=True, exist_ok=True)
     files = [place / f"piece-{number:04d}.json" for number in range(len(pieces))]
     marks = [_mark(piece, fitted.identity, peers=open_peers is not None) for piece in pieces]
-    kept = [_kept(file, mark) for file, mark in zip(files, marks, strict=True)]
-    done = sum(len(piece) for piece, found in zip(pieces, kept, strict=True) if found is not None)
-    tell(done, len(cases))
-    waiting = [number for number, found in enumerate(kept) if found is None]
+    results = [_stored_piece(file, mark) for file, mark in zip(files, marks, strict=True)]
+    done = sum(len(piece) for piece, measures in zip(pieces, results, strict=True) if measures is not None)
+    progress(done, len(cases))
+    waiting = [number for number, measures in enumerate(results) if measures is None]
     if waiting:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = available_cores()
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context, initializer=_begin) as pool:
             futures = {
                 number: pool.submit(_piece, fitted.bundle.path, open_peers, pieces[number]) for number in waiting
             }
             for number, future in futures.items():
-                kept[number] = future.result()
-                _keep(files[number], marks[number], kept[number] or [])
+                results[number] = future.result()
+                _store_piece(files[number], marks[number], results[number] or [])
                 done += len(pieces[number])
-                tell(done, len(cases))
-    return [found for piece in kept for found in piece or []]
+                progress(done, len(cases))
+    return [measures for piece in results for measures in piece or []]
 
 
 def _begin() -> None:
@@ -223,16 +240,18 @@ def _begin() -> None:
 
 
 @lru_cache(maxsize=1)
-def _examiner(bundle: Path, open_peers: OpenPeers | None) -> Examiner:
-    return Examiner(open_encoder(load_bundle(bundle), threads=1), None if open_peers is None else open_peers(bundle))
+def _map_evaluator(bundle: Path, open_peers: OpenPeers | None) -> MapEvaluator:
+    return MapEvaluator(
+        open_encoder(load_bundle(bundle), threads=1), None if open_peers is None else open_peers(bundle)
+    )
 
 
-def _piece(bundle: Path, open_peers: OpenPeers | None, cases: Sequence[Case]) -> list[Found]:
-    examiner = _examiner(bundle, open_peers)
-    return [examiner.examine(case) for case in cases]
+def _piece(bundle: Path, open_peers: OpenPeers | None, cases: Sequence[MeasuredScan]) -> list[ScanMeasures]:
+    evaluator = _map_evaluator(bundle, open_peers)
+    return [evaluator.measure(case) for case in cases]
 
 
-def _mark(cases: Sequence[Case], identity: str, *, peers: bool) -> dict[str, Any]:
+def _mark(cases: Sequence[MeasuredScan], identity: str, *, peers: bool) -> dict[str, Any]:
     """What a finished piece must be of."""
     return {
         "bundle": identity,
@@ -244,18 +263,16 @@ def _mark(cases: Sequence[Case], identity: str, *, peers: bool) -> dict[str, Any
     }
 
 
-def _keep(file: Path, mark: dict[str, Any], found: Sequence[Found]) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps({"of": mark, "found": msgspec.to_builtins(found)}), encoding="utf-8")  # with NaN
-    part.replace(file)
+def _store_piece(file: Path, mark: dict[str, Any], measures: Sequence[ScanMeasures]) -> None:
+    write_atomically(file, json.dumps({"of": mark, "measures": msgspec.to_builtins(measures)}))  # with NaN
 
 
-def _kept(file: Path, mark: dict[str, Any]) -> list[Found] | None:
+def _stored_piece(file: Path, mark: dict[str, Any]) -> list[ScanMeasures] | None:
     """A finished piece; None where there is none, or one of something else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["of"] != mark:
             return None
-        return msgspec.convert(content["found"], list[Found])
+        return msgspec.convert(content["measures"], list[ScanMeasures])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -16,15 +16,24 @@ from sonoseek.encoder import Encoder
 from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.evaluate.explaining.faithfulness import curves, road, similarity_drops
 from sonoseek.evaluate.explaining.localisation import localise
-from sonoseek.evaluate.explaining.perturbation import Cells, Peers, Seen, centre, noise, rank_correlation, ranked, see
+from sonoseek.evaluate.explaining.perturbation import (
+    Cells,
+    NetworkInput,
+    Peers,
+    centre,
+    network_input_of,
+    noise,
+    rank_correlation,
+    ranked,
+)
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
-from sonoseek.evaluate.systems.base import Sample
+from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.explain import PERTURBATION, draw_contour, pair_evidence
 from sonoseek.explain.upsample import plan
 
 OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 CHEAP = ("grad-cam", "hirescam")
-"""Peers that are asked about every scan; the others only about the thorough ones."""
+"""Peers that explain every scan; the others only the thorough ones."""
 SHIFT = 6
 """Pixels, down and across, by which a scan is shifted to see whether its map follows."""
 GAIN = 1.1
@@ -38,29 +47,29 @@ SQUARE = (1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
+class MeasuredScan:
     """What is measured of.
 
     Attributes:
         fold: of the round. sample: the scan. group: of the scan.
         mask: bool (H, W) on its grid, to score with; None where none was drawn, or nothing is in it.
-        thorough: also take the slow measures: methods that ask the network a thousand times, insertion, deletion, ROAD,
+        thorough: also take the slow measures: methods that run the network a thousand times, insertion, deletion, ROAD,
             sanity, pairs.
         match: the best match in the round's gallery, for a thorough case; None: no pair is measured.
         rise_masks: masks of RISE.
     """
 
     fold: int
-    sample: Sample
+    sample: LabelledScan
     group: str
     mask: NDArray[np.bool_] | None
     thorough: bool
-    match: Sample | None = None
+    match: LabelledScan | None = None
     rise_masks: int = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class ScanMeasures:
     """Rows of one scan."""
 
     maps: tuple[MapRow, ...]
@@ -68,8 +77,8 @@ class Found:
     outlines: tuple[OutlineRow, ...] = ()
 
 
-class Examiner:
-    """One round's network, asked about one scan after the other. Not safe for several threads."""
+class MapEvaluator:
+    """Measures the maps of one round's network, one scan after the other. Not safe for several threads."""
 
     def __init__(self, encoder: Encoder, peers: Peers | None) -> None:
         """Open.
@@ -83,122 +92,132 @@ class Examiner:
         self._peers = peers
         self._random = None if peers is None else SearchEngine(peers.randomised(0))
 
-    def examine(self, case: Case) -> Found:
+    def measure(self, case: MeasuredScan) -> ScanMeasures:
         """Measure one scan."""
-        reading = self._engine.read(case.sample.scan)
-        seen = see(self._encoder, reading.canvas)
-        verdict, second = np.argsort(-reading.logits)[:2]
-        found = [self._maps(case, reading, seen, int(verdict), int(second))]
+        encoded = self._engine.read(case.sample.scan)
+        network_input = network_input_of(self._encoder, encoded.canvas)
+        predicted, second = np.argsort(-encoded.logits)[:2]
+        map_rows = [self._maps(case, encoded, network_input, int(predicted), int(second))]
         truth = PATHOLOGIES.index(case.sample.record.pathology)
         classes = self._engine.bundle.classes
         if case.mask is not None and PATHOLOGIES[truth] in classes:
-            found.append(self._of_the_truth(case, reading, seen, classes.index(PATHOLOGIES[truth])))
-        return Found(
-            maps=tuple(row for rows in found for row in rows),
-            pairs=tuple(self._pairs(case, reading, seen)) if case.thorough and case.match is not None else (),
-            outlines=() if case.mask is None else (self._outline(case, reading),),
+            map_rows.append(self._of_the_truth(case, encoded, network_input, classes.index(PATHOLOGIES[truth])))
+        return ScanMeasures(
+            maps=tuple(row for rows in map_rows for row in rows),
+            pairs=tuple(self._pairs(case, encoded, network_input)) if case.thorough and case.match is not None else (),
+            outlines=() if case.mask is None else (self._outline(case, encoded),),
         )
 
     # Maps
 
-    def _maps(self, case: Case, reading: EncodedScan, seen: Seen, target: int, second: int) -> list[MapRow]:
-        """The verdict's map, by every method."""
-        ask = self._probability(target)
+    def _maps(
+        self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput, target: int, second: int
+    ) -> list[MapRow]:
+        """The predicted class's map, by every method."""
+        score_fn = self._probability(target)
         rows = []
-        for method, cells in self._by_method(case, reading, seen, target).items():
-            row = self._row(case, reading, method, "verdict")
-            row = _localised(row, cells, case.mask, reading)
+        for method, cells in self._by_method(case, encoded, network_input, target).items():
+            row = self._row(case, encoded, method, "prediction")
+            row = _localised(row, cells, case.mask, encoded)
             if case.thorough:
-                order = ranked(cells, seen)
-                insertion, deletion = curves(seen.canvas, seen.nothing, order, ask)
+                order = ranked(cells, network_input)
+                insertion, deletion = curves(network_input.canvas, network_input.nothing, order, score_fn)
                 row = replace(
                     row,
                     insertion=insertion,
                     deletion=deletion,
-                    road=road(seen.canvas, order, ask, rng=np.random.default_rng(_seed(case.sample.name))),
+                    road=road(
+                        network_input.canvas, order, score_fn, rng=np.random.default_rng(_seed(case.sample.name))
+                    ),
                 )
             rows.append(row)
         own = rows[0]
-        logit = float(reading.logits[target])
-        told = self._engine.explain_class(reading, self._engine.bundle.classes[target])
-        error = abs(float(told.heatmap.sum(dtype=np.float64)) + told.bias - logit)
-        rows[0] = replace(own, error=error, **self._sanity(reading, seen, target, second))
-        return self._peers_sanity(rows, seen, target, second) if case.thorough else rows
+        logit = float(encoded.logits[target])
+        explanation = self._engine.explain_class(encoded, self._engine.bundle.classes[target])
+        error = abs(float(explanation.heatmap.sum(dtype=np.float64)) + explanation.bias - logit)
+        rows[0] = replace(own, error=error, **self._sanity(encoded, network_input, target, second))
+        return self._peers_sanity(rows, network_input, target, second) if case.thorough else rows
 
-    def _by_method(self, case: Case, reading: EncodedScan, seen: Seen, target: int) -> dict[str, Cells]:
-        maps: dict[str, Cells] = {OWN: self._own(reading, target)}
+    def _by_method(
+        self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput, target: int
+    ) -> dict[str, Cells]:
+        maps: dict[str, Cells] = {OWN: self._own(encoded, target)}
         if self._peers is not None:
             for name in self._peers.names if case.thorough else CHEAP:
-                maps[name] = self._peers.explain(name, seen.canvas, target, nothing=seen.nothing)
+                maps[name] = self._peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
         if case.thorough:
-            ask = self._logit(target)
+            score_fn = self._logit(target)
             for name in ("occlusion", "rise"):
                 options = {"masks": case.rise_masks} if name == "rise" else {}
-                maps[name] = PERTURBATION.load(name)(seen.canvas, ask, **options)
-        maps["centre"] = centre(seen)
-        maps["random"] = noise(seen, _seed(case.sample.name))
+                maps[name] = PERTURBATION.load(name)(network_input.canvas, score_fn, **options)
+        maps["centre"] = centre(network_input)
+        maps["random"] = noise(network_input, _seed(case.sample.name))
         return maps
 
-    def _of_the_truth(self, case: Case, reading: EncodedScan, seen: Seen, target: int) -> list[MapRow]:
-        """The proven class's map, by the methods that cost little: does it lie on the lesion, whatever the verdict?"""
-        maps = {OWN: self._own(reading, target)}
+    def _of_the_truth(
+        self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput, target: int
+    ) -> list[MapRow]:
+        """The reference class's map, by the methods that cost little: does it lie on the lesion, right or wrong?"""
+        maps = {OWN: self._own(encoded, target)}
         if self._peers is not None:
             for name in CHEAP:
-                maps[name] = self._peers.explain(name, seen.canvas, target, nothing=seen.nothing)
+                maps[name] = self._peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
         return [
-            _localised(self._row(case, reading, method, "truth"), cells, case.mask, reading)
+            _localised(self._row(case, encoded, method, "truth"), cells, case.mask, encoded)
             for method, cells in maps.items()
         ]
 
-    def _own(self, reading: EncodedScan, target: int) -> Cells:
-        return self._engine.explain_class(reading, self._engine.bundle.classes[target]).evidence_map
+    def _own(self, encoded: EncodedScan, target: int) -> Cells:
+        return self._engine.explain_class(encoded, self._engine.bundle.classes[target]).evidence_map
 
-    def _sanity(self, reading: EncodedScan, seen: Seen, target: int, second: int) -> dict[str, float]:
-        own = self._own(reading, target)
-        found = {"other_class": rank_correlation(own, self._own(reading, second), seen)}
+    def _sanity(self, encoded: EncodedScan, network_input: NetworkInput, target: int, second: int) -> dict[str, float]:
+        own = self._own(encoded, target)
+        checks = {"other_class": rank_correlation(own, self._own(encoded, second), network_input)}
         if self._random is not None:
-            found["randomised"] = rank_correlation(own, self._own_at_random(reading.scan, target), seen)
-        pixels = self._heatmap(reading, target)
-        shifted = self._heatmap(self._engine.read(_shifted(reading.scan)), target)
-        brighter = Scan(pixels=np.clip(reading.scan.pixels * GAIN, 0, 255).astype(np.uint8))
-        found["shifted"] = _correlation(pixels, _shifted_back(shifted))
-        found["gained"] = _correlation(pixels, self._heatmap(self._engine.read(brighter), target))
-        return found
+            checks["randomised"] = rank_correlation(own, self._own_at_random(encoded.scan, target), network_input)
+        pixels = self._heatmap(encoded, target)
+        shifted = self._heatmap(self._engine.read(_shifted(encoded.scan)), target)
+        brighter = Scan(pixels=np.clip(encoded.scan.pixels * GAIN, 0, 255).astype(np.uint8))
+        checks["shifted"] = _correlation(pixels, _shifted_back(shifted))
+        checks["gained"] = _correlation(pixels, self._heatmap(self._engine.read(brighter), target))
+        return checks
 
     def _own_at_random(self, scan: Scan, target: int) -> Cells:
         if self._random is None:  # the caller has looked
             raise AssertionError
         return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).evidence_map
 
-    def _heatmap(self, reading: EncodedScan, target: int) -> NDArray[np.float32]:
-        return self._engine.explain_class(reading, self._engine.bundle.classes[target]).heatmap
+    def _heatmap(self, encoded: EncodedScan, target: int) -> NDArray[np.float32]:
+        return self._engine.explain_class(encoded, self._engine.bundle.classes[target]).heatmap
 
-    def _peers_sanity(self, rows: list[MapRow], seen: Seen, target: int, second: int) -> list[MapRow]:
+    def _peers_sanity(self, rows: list[MapRow], network_input: NetworkInput, target: int, second: int) -> list[MapRow]:
         if self._peers is None:
             return rows
         checked = []
         for row in rows:
             if row.method in CHEAP:
-                told, other = (
-                    self._peers.explain(row.method, seen.canvas, index, nothing=seen.nothing)
+                own, other = (
+                    self._peers.explain(row.method, network_input.canvas, index, nothing=network_input.nothing)
                     for index in (target, second)
                 )
-                blind = self._peers.explain_randomised(row.method, seen.canvas, target, nothing=seen.nothing, seed=0)
+                randomised = self._peers.explain_randomised(
+                    row.method, network_input.canvas, target, nothing=network_input.nothing, seed=0
+                )
                 row = replace(
                     row,
-                    other_class=rank_correlation(told, other, seen),
-                    randomised=rank_correlation(told, blind, seen),
+                    other_class=rank_correlation(own, other, network_input),
+                    randomised=rank_correlation(own, randomised, network_input),
                 )
             checked.append(row)
         return checked
 
-    def _row(self, case: Case, reading: EncodedScan, method: str, target: str) -> MapRow:
+    def _row(self, case: MeasuredScan, encoded: EncodedScan, method: str, target: str) -> MapRow:
         return MapRow(
             fold=case.fold,
             scan=case.sample.name,
             group=case.group,
             label=case.sample.record.pathology,
-            verdict=self._engine.bundle.classes[int(reading.logits.argmax())],
+            prediction=self._engine.bundle.classes[int(encoded.logits.argmax())],
             target=target,
             method=method,
         )
@@ -206,41 +225,49 @@ class Examiner:
     def _probability(self, target: int):  # type: ignore[no-untyped-def]
         temperature = self._engine.bundle.temperature
 
-        def ask(canvases: NDArray[np.float32]) -> NDArray[np.float64]:
+        def score(canvases: NDArray[np.float32]) -> NDArray[np.float64]:
             logits = self._encoder.encode(canvases).logits.astype(np.float64) / temperature
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
             return np.asarray(shares[:, target] / shares.sum(axis=1))
 
-        return ask
+        return score
 
     def _logit(self, target: int):  # type: ignore[no-untyped-def]
         return lambda canvases: self._encoder.encode(canvases).logits[:, target]
 
     # Pairs
 
-    def _pairs(self, case: Case, reading: EncodedScan, seen: Seen) -> list[PairRow]:
+    def _pairs(self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput) -> list[PairRow]:
         """The cosine of a scan and its best match, taken apart on both."""
         if case.match is None:
             return []
         other = self._engine.read(case.match.scan)
-        other_seen = see(self._encoder, other.canvas)
+        other_input = network_input_of(self._encoder, other.canvas)
         rows = []
-        for side, (one, one_seen, far) in {
-            "query": (reading, seen, other.embedding),
-            "match": (other, other_seen, reading.embedding),
+        for side, (one, one_input, far) in {
+            "query": (encoded, network_input, other.embedding),
+            "match": (other, other_input, encoded.embedding),
         }.items():
-            ask = self._cosine(far)
-            told = pair_evidence(one.evidence, far, mapping=one.mapping, target="pair", spatial_weights=one.within)
+            score_fn = self._cosine(far)
+            pair_map = pair_evidence(
+                one.evidence, far, mapping=one.mapping, target="pair", spatial_weights=one.spatial_weights
+            )
             maps: Mapping[str, Cells] = {
-                OWN_PAIR: told.evidence_map,
-                "sbsm": PERTURBATION.load("sbsm")(one_seen.canvas, ask),
-                "centre": centre(one_seen),
+                OWN_PAIR: pair_map.evidence_map,
+                "sbsm": PERTURBATION.load("sbsm")(one_input.canvas, score_fn),
+                "centre": centre(one_input),
             }
             for method, cells in maps.items():
-                resized = cv2.resize(cells, told.evidence_map.shape[::-1], interpolation=cv2.INTER_LINEAR)
+                resized = cv2.resize(cells, pair_map.evidence_map.shape[::-1], interpolation=cv2.INTER_LINEAR)
                 grid = np.asarray(resized, np.float32)
                 chosen, chance = similarity_drops(
-                    one_seen.canvas, one_seen.nothing, grid, SHARE, ask, draws=DRAWS, seed=_seed(case.sample.name)
+                    one_input.canvas,
+                    one_input.nothing,
+                    grid,
+                    SHARE,
+                    score_fn,
+                    draws=DRAWS,
+                    seed=_seed(case.sample.name),
                 )
                 rows.append(
                     PairRow(
@@ -251,11 +278,14 @@ class Examiner:
                         match=case.match.name,
                         side=side,
                         method=method,
-                        similarity=float(ask(one_seen.canvas[np.newaxis])[0]),
+                        similarity=float(score_fn(one_input.canvas[np.newaxis])[0]),
                         chosen=chosen,
                         random=chance,
                         error=(
-                            abs(float(told.heatmap.sum(dtype=np.float64)) - float(ask(one_seen.canvas[np.newaxis])[0]))
+                            abs(
+                                float(pair_map.heatmap.sum(dtype=np.float64))
+                                - float(score_fn(one_input.canvas[np.newaxis])[0])
+                            )
                             if method == OWN_PAIR
                             else float("nan")
                         ),
@@ -266,20 +296,26 @@ class Examiner:
     def _cosine(self, far: NDArray[np.float32]):  # type: ignore[no-untyped-def]
         unit = far / max(float(np.linalg.norm(far)), 1e-30)
 
-        def ask(canvases: NDArray[np.float32]) -> NDArray[np.float64]:
+        def score(canvases: NDArray[np.float32]) -> NDArray[np.float64]:
             near = self._encoder.encode(canvases).embedding.astype(np.float64)
             return np.asarray(near @ unit / np.maximum(np.linalg.norm(near, axis=1), 1e-30))
 
-        return ask
+        return score
 
     # Outline
 
-    def _outline(self, case: Case, reading: EncodedScan) -> OutlineRow:
-        """The outline of the verdict's evidence beside the mask's own."""
+    def _outline(self, case: MeasuredScan, encoded: EncodedScan) -> OutlineRow:
+        """The outline of the prediction's evidence beside the mask's own."""
         label = case.sample.record.pathology
-        verdict = self._engine.bundle.classes[int(reading.logits.argmax())]
-        common = {"fold": case.fold, "scan": case.sample.name, "group": case.group, "label": label, "verdict": verdict}
-        drawn = draw_contour(self._engine.explain_class(reading), spacing_mm=SQUARE)
+        prediction = self._engine.bundle.classes[int(encoded.logits.argmax())]
+        common = {
+            "fold": case.fold,
+            "scan": case.sample.name,
+            "group": case.group,
+            "label": label,
+            "prediction": prediction,
+        }
+        drawn = draw_contour(self._engine.explain_class(encoded), spacing_mm=SQUARE)
         if drawn is None or case.mask is None:
             return OutlineRow(**common, drawn=0.0)  # type: ignore[arg-type]
         truth = _measured(case.mask)
@@ -298,17 +334,17 @@ class Examiner:
         )
 
 
-def _localised(row: MapRow, cells: Cells, mask: NDArray[np.bool_] | None, reading: EncodedScan) -> MapRow:
+def _localised(row: MapRow, cells: Cells, mask: NDArray[np.bool_] | None, encoded: EncodedScan) -> MapRow:
     if mask is None:
         return row
-    found = localise(plan(reading.mapping, cells.shape).spread(cells), mask)
+    localisation = localise(plan(encoded.mapping, cells.shape).spread(cells), mask)
     return replace(
         row,
         area=float(mask.mean()),
-        inside=found.inside,
-        with_shadow=found.with_shadow,
-        pointing=float(found.pointing),
-        iou=found.iou,
+        inside=localisation.inside,
+        with_shadow=localisation.with_shadow,
+        pointing=float(localisation.pointing),
+        iou=localisation.iou,
     )
 
 
@@ -333,16 +369,16 @@ def _measured(mask: NDArray[np.bool_]) -> Contour:
     """A drawn mask, measured as an outline is: the largest part of it, in pixels."""
     from sonoseek.explain.contour import outline_of
 
-    found = outline_of(mask, spacing_mm=SQUARE)
-    if found is None:  # one or two pixels
+    outline = outline_of(mask, spacing_mm=SQUARE)
+    if outline is None:  # one or two pixels
         rows, columns = np.nonzero(mask)
         top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
-        grown = np.zeros(mask.shape, np.bool_)
-        grown[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
-        found = outline_of(grown, spacing_mm=SQUARE)
-    if found is None:
+        dilated = np.zeros(mask.shape, np.bool_)
+        dilated[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
+        outline = outline_of(dilated, spacing_mm=SQUARE)
+    if outline is None:
         raise AssertionError
-    return found
+    return outline
 
 
 def _ratio(estimate: float | None, truth: float | None) -> float:
@@ -353,7 +389,7 @@ def _seed(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def pick_thorough(samples: Sequence[Sample], *, per_class: int) -> set[str]:
+def pick_thorough(samples: Sequence[LabelledScan], *, per_class: int) -> set[str]:
     """Names of the scans on which the slow measures are taken: so many of each class, by a hash of their names."""
     picked: set[str] = set()
     for label in PATHOLOGIES:

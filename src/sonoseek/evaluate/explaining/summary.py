@@ -16,7 +16,7 @@ from sonoseek.evaluate.files import ABOUT, SCORES, read_about
 from sonoseek.evaluate.tables import locked, read_systems, write_json
 
 FOLDER = "explanations"
-"""Of its results, and of what is kept while it is under way."""
+"""Of its results, and of its files while it is under way."""
 MAPS, PAIRS, OUTLINES = "maps.csv.bz2", "pairs.csv.bz2", "outlines.csv.bz2"
 OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 ON_LESIONS = ("inside", "with_shadow", "pointing", "iou")
@@ -42,7 +42,7 @@ def rescore_explanations(root: Path, *, only: str = "*") -> dict[str, dict[str, 
     Raises:
         ResultsError: files that are missing, do not read, or contradict each other.
     """
-    found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     for folder in [file.parent for file in sorted(root.glob(f"{FOLDER}/{only}/{MAPS}"))]:
         with locked(folder):
             about = read_about(folder)
@@ -57,8 +57,8 @@ def rescore_explanations(root: Path, *, only: str = "*") -> dict[str, dict[str, 
                 for name, rows in maps.items()
             }
             write_json(folder / SCORES, {"protocol": about["protocol"], "systems": systems}, depth=6)
-        found |= {f"{folder.name}/{n}": {"protocol": about["protocol"], **told} for n, told in systems.items()}
-    return found
+        scores |= {f"{folder.name}/{n}": {"protocol": about["protocol"], **figures} for n, figures in systems.items()}
+    return scores
 
 
 def summarise(
@@ -81,7 +81,7 @@ def summarise(
         }
     return {
         "maps": by_target,
-        "against": _against([row for row in maps if row.target == "verdict"]),
+        "against": _against([row for row in maps if row.target == "prediction"]),
         "pairs": _of_pairs(pairs),
         "outlines": _of_outlines(outlines),
         "exactness": {
@@ -94,26 +94,26 @@ def summarise(
 
 def _of_method(rows: Sequence[MapRow], limits: tuple[float, float]) -> dict[str, Any]:
     names = (*ON_LESIONS, *ON_THE_NETWORK)
-    found: dict[str, Any] = _figures(rows, names)
-    found["by_label"] = {
+    figures: dict[str, Any] = _figures(rows, names)
+    figures["by_label"] = {
         label: _figures([row for row in rows if row.label == label], names)
         for label in PATHOLOGIES
         if any(row.label == label for row in rows)
     }
-    found["by_size"] = {
+    figures["by_size"] = {
         size: _figures([row for row in rows if row.area > 0 and _size(row.area, limits) == size], ON_LESIONS)
         for size in SIZES
     }
-    return found
+    return figures
 
 
 def _figures(rows: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
-    found = {}
+    figures = {}
     for name in names:
         values = np.array([getattr(row, name) for row in rows], np.float64)
         if (figure := _mean(values, [row.group for row in rows])) is not None:
-            found[name] = figure
-    return found
+            figures[name] = figure
+    return figures
 
 
 def _mean(values: Floats, groups: Sequence[str]) -> Any:
@@ -121,8 +121,8 @@ def _mean(values: Floats, groups: Sequence[str]) -> Any:
     known = np.isfinite(values)
     if not known.any():
         return None
-    values, kept = values[known], [group for group, is_known in zip(groups, known, strict=True) if is_known]
-    low, high = interval(_resampled(values, kept))
+    values, known_groups = values[known], [group for group, is_known in zip(groups, known, strict=True) if is_known]
+    low, high = interval(_resampled(values, known_groups))
     return {"mean": _round(values.mean()), "low": _round(low), "high": _round(high), "n": int(values.size)}
 
 
@@ -139,9 +139,9 @@ def _resampled(values: Floats, groups: Sequence[str]) -> Floats:
 def _against(rows: Sequence[MapRow]) -> dict[str, Any]:
     """Our map minus each other method's on the same scans; p by drawing groups, two-sided."""
     own = {row.scan: row for row in rows if row.method == OWN}
-    found: dict[str, Any] = {}
+    differences: dict[str, Any] = {}
     for method in dict.fromkeys(row.method for row in rows if row.method != OWN):
-        told: dict[str, Any] = {}
+        by_figure: dict[str, Any] = {}
         for figure, higher in HIGHER.items():
             both = [
                 (getattr(own[row.scan], figure), getattr(row, figure), row.group)
@@ -155,7 +155,7 @@ def _against(rows: Sequence[MapRow]) -> dict[str, Any]:
             difference = paired_difference(
                 _resampled(ours, groups), _resampled(theirs, groups), value=float(ours.mean() - theirs.mean())
             )
-            told[figure] = {
+            by_figure[figure] = {
                 "difference": _round(difference.value),
                 "low": _round(difference.low),
                 "high": _round(difference.high),
@@ -163,15 +163,15 @@ def _against(rows: Sequence[MapRow]) -> dict[str, Any]:
                 "better": bool((difference.value > 0) == higher and difference.value != 0),
                 "n": len(both),
             }
-        found[method] = told
-    return found
+        differences[method] = by_figure
+    return differences
 
 
 def _of_pairs(rows: Sequence[PairRow]) -> dict[str, Any]:
     """The fall of the similarity by the map's choice, by chance, and how many times larger the first is."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for side in dict.fromkeys(row.side for row in rows):
-        found[side] = {}
+        figures[side] = {}
         for method in dict.fromkeys(row.method for row in rows if row.side == side):
             those = [row for row in rows if row.side == side and row.method == method]
             groups = [row.group for row in those]
@@ -179,12 +179,12 @@ def _of_pairs(rows: Sequence[PairRow]) -> dict[str, Any]:
             ratios = _resampled(chosen, groups) / np.maximum(_resampled(chance, groups), 1e-9)
             low, high = interval(ratios)
             ratio = float(chosen.mean() / max(float(chance.mean()), 1e-9))
-            found[side][method] = {
+            figures[side][method] = {
                 "chosen": _mean(chosen, groups),
                 "random": _mean(chance, groups),
                 "ratio": {"mean": _round(ratio), "low": _round(low), "high": _round(high), "n": len(those)},
             }
-    return found
+    return figures
 
 
 def _of_outlines(rows: Sequence[OutlineRow]) -> dict[str, Any]:
@@ -192,20 +192,20 @@ def _of_outlines(rows: Sequence[OutlineRow]) -> dict[str, Any]:
     if not rows:
         return {}
     drawn = [row for row in rows if row.drawn > 0]
-    found: dict[str, Any] = {"n": len(rows), "drawn": len(drawn), **_figures(drawn, ("dice", "taller"))}
+    figures: dict[str, Any] = {"n": len(rows), "drawn": len(drawn), **_figures(drawn, ("dice", "taller"))}
     for name in ("longest", "shortest", "area"):
         ratios = np.array([getattr(row, name) for row in drawn], np.float64)
         ratios = ratios[np.isfinite(ratios)]
         if ratios.size:
-            found[name] = {
+            figures[name] = {
                 "median_ratio": _round(np.median(ratios)),
                 "median_error": _round(np.median(np.abs(ratios - 1))),
                 "within_a_quarter": _round(np.mean(np.abs(ratios - 1) <= 0.25)),
             }
     depth = np.array([row.depth for row in drawn], np.float64)
     if depth.size:
-        found["depth"] = {"median_error": _round(np.median(np.abs(depth)))}
-    return found
+        figures["depth"] = {"median_error": _round(np.median(np.abs(depth)))}
+    return figures
 
 
 def _size_limits(rows: Sequence[MapRow]) -> tuple[float, float]:
@@ -230,10 +230,10 @@ def _round(value: Any) -> float:
 
 
 def figure_of(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any] | None:
-    """A figure deep in `summarise`'s answer, or None."""
-    told: Any = content
+    """A figure deep in the result of `summarise`, or None."""
+    value: Any = content
     for key in keys:
-        if not isinstance(told, Mapping) or key not in told:
+        if not isinstance(value, Mapping) or key not in value:
             return None
-        told = told[key]
-    return told if isinstance(told, Mapping) else None
+        value = value[key]
+    return value if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""How often a verdict is right, and how well a probability ranks."""
+"""How often a prediction is right, and how well a probability ranks."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def weighted_share(flags: NDArray[np.bool_] | Floats, weights: Floats) -> Floats
 
 
 def accuracy(probabilities: Floats, truth: NDArray[np.int64], weights: Floats) -> Floats:
-    """Share of scans whose likeliest class is the proven one: (n, C), (n,), (B, n) → (B,)."""
+    """Share of scans whose likeliest class is the reference class: (n, C), (n,), (B, n) → (B,)."""
     return weighted_share(probabilities.argmax(axis=1) == truth, weights)
 
 
-def confusion(said: NDArray[np.int64], truth: NDArray[np.int64], weights: Floats, *, classes: int) -> Floats:
-    """Counts (B, C, C): row = proven, column = said."""
+def confusion(predicted: NDArray[np.int64], truth: NDArray[np.int64], weights: Floats, *, classes: int) -> Floats:
+    """Counts (B, C, C): row = reference class, column = prediction."""
     cells = np.zeros((len(truth), classes * classes))
-    cells[np.arange(len(truth)), truth * classes + said] = 1.0
+    cells[np.arange(len(truth)), truth * classes + predicted] = 1.0
     counts: Floats = (weights @ cells).reshape(-1, classes, classes)
     return counts
 
 
 def from_confusion(counts: Floats) -> dict[str, Floats]:
-    """What the counts say, over the classes that occur in the truth.
+    """Figures of the counts, over the classes that occur in the truth.
 
     Args:
         counts: (B, C, C).
@@ -42,12 +42,12 @@ def from_confusion(counts: Floats) -> dict[str, Floats]:
         sensitivity, (B,). macro_f1: unweighted mean of F1 over the classes that occur, (B,).
     """
     hits = np.diagonal(counts, axis1=1, axis2=2)
-    proven, said, total = counts.sum(axis=2), counts.sum(axis=1), counts.sum(axis=(1, 2))[:, None]
+    of_class, predicted, total = counts.sum(axis=2), counts.sum(axis=1), counts.sum(axis=(1, 2))[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        sensitivity = hits / proven
-        specificity = (total - proven - said + hits) / (total - proven)
-        f1 = 2 * hits / (proven + said)
-    occurs = proven > 0
+        sensitivity = hits / of_class
+        specificity = (total - of_class - predicted + hits) / (total - of_class)
+        f1 = 2 * hits / (of_class + predicted)
+    occurs = of_class > 0
     count = occurs.sum(axis=1)
     return {
         "sensitivity": np.where(occurs, sensitivity, np.nan),
@@ -80,9 +80,9 @@ def average_precision(score: Floats, positive: NDArray[np.bool_], weights: Float
     ordered = weights[:, order]
     hits = _summed(ordered * positive[order], starts)
     called = np.cumsum(_summed(ordered, starts), axis=1)
-    found = np.cumsum(hits, axis=1)
+    true_positives = np.cumsum(hits, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(called > 0, found / called, 0.0)
+        precision = np.where(called > 0, true_positives / called, 0.0)
         area: Floats = (hits * precision).sum(axis=1) / hits.sum(axis=1)
     return area
 

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says, and what is gained by keeping silent.
+"""Calibration of probabilities, and the error among the scans that get a label.
 
 Sources: Guo et al., On Calibration of Modern Neural Networks, ICML 2017; Geifman and El-Yaniv, Selective
 Classification, NeurIPS 2017 (risk–coverage).
@@ -25,7 +25,7 @@ def expected_calibration_error(
 
 
 def brier(probabilities: Floats, truth: NDArray[np.int64], weights: Floats) -> Floats:
-    """Mean over scans of the squared distance to the proven class, summed over classes: 0 … 2. → (B,)."""
+    """Mean over scans of the squared distance to the reference class, summed over classes: 0 … 2. → (B,)."""
     one_hot = np.eye(probabilities.shape[1])[truth]
     total: Floats = weights @ ((probabilities - one_hot) ** 2).sum(axis=1) / weights.sum(axis=1)
     return total
@@ -42,7 +42,7 @@ def reliability(
 
 
 def risk_coverage(confidence: Floats, correct: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
-    """Error among the scans that are answered, as more and more are, surest first; equally sure ones together.
+    """Error among the scans that get a label, as more and more do, surest first; equally sure ones together.
 
     Returns:
         coverage, risk: (B, n) each, at the place of every scan in falling order of confidence.

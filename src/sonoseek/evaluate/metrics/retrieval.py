@@ -1,4 +1,4 @@
-"""How many of the cases that a search brings are relevant: of the query's proven class.
+"""How many of the cases that a search brings are relevant: of the query's reference class.
 
 Hits are ranked by the search and only then judged: a cosine below 0 is a rank like any other.
 
@@ -19,9 +19,9 @@ from sonoseek.core import InvalidValueError
 
 Floats = NDArray[np.float64]
 DEPTH = 10
-"""Ranks that are kept of every query."""
+"""Ranks that are stored of every query."""
 GRADES = {"1": 1.0, "2": 2.0, "3": 3.0, "4": 4.0, "4A": 4.0, "4B": 4.0, "4C": 4.0, "5": 5.0, "6": 5.0}
-"""BI-RADS as a grade of suspicion; 0 is "incomplete", no grade; 6 is proven, as suspicious as 5; 4 undivided."""
+"""BI-RADS as a grade of suspicion; 0 is "incomplete", no grade; 6 is biopsy-proven, as suspicious as 5; 4 undivided."""
 FULL_GAIN = 3.0
 SIMULATED = 4_000
 VOTERS = 5
@@ -116,14 +116,14 @@ def chance_levels(
     """What a random ranking of the same gallery gives a query: by formula where there is one, else from 4,000 draws.
 
     Args:
-        composition: class → cases of it that may answer.
+        composition: class → cases of it that may be found.
         label: the query's class.
         ks: depths; those deeper than the gallery are left out.
         curve: depths of precision@k.
 
     Returns:
         Figure → mean; the names are those of `score`. Empty for an empty gallery. The same gallery has the same level
-        wherever it is asked about.
+        in every protocol.
     """
     total = sum(composition.values())
     relevant = composition.get(label, 0)

@@ -1,6 +1,6 @@
-"""A dataset grown before it is split: every scan again, rotated, flipped, zoomed, with another contrast.
+"""A dataset augmented before it is split: every scan again, rotated, flipped, zoomed, with another contrast.
 
-The paper grows 548 scans to 3,840, which is seven pictures of each, one way of altering at a time.
+The paper augments 548 scans to 3,840, which is seven pictures of each, one way of altering at a time.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ WAYS: tuple[Way, ...] = ("rotate", "mirror", "zoom", "contrast", "flip")
 class AugmentedDataset:
     """`count` pictures: the scans themselves, then altered ones in turn, "benign (1) #1", "benign (1) #2".
 
-    No group says that they belong together: that is the mistake which this shows. `true_records` tells.
+    No group holds them together: that is the mistake which this shows. `true_records` keeps the groups.
     """
 
     def __init__(self, dataset: Dataset, *, count: int, seed: int) -> None:
-        """Grow a dataset; nothing is drawn yet.
+        """Augment a dataset; nothing is drawn yet.
 
         Args:
             dataset: of single-scan cases.
@@ -44,7 +44,9 @@ class AugmentedDataset:
         """
         base = dataset.records()
         if count < len(base):
-            raise InvalidValueError(f"count is {count}, {dataset.name} has {len(base)} cases; growing never drops any.")
+            raise InvalidValueError(
+                f"count is {count}, {dataset.name} has {len(base)} cases; augmenting never drops any."
+            )
         self._dataset, self._seed = dataset, seed
         self._origin: dict[str, tuple[str, int]] = {}
         records, true = [], []

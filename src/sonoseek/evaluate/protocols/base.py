@@ -1,4 +1,4 @@
-"""What a protocol is: which scans, who learns, who validates, who is tested. One protocol per file."""
+"""What a protocol is: which scans, training, validation and test side. One protocol per file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CaseSet = Mapping[str, tuple[str, ...]]
 Key = tuple[str, str]
 """(dataset name, case_id)."""
 VALIDATION = 0.125
-"""Share of a training side that stops the training early, sets temperature and thresholds; cut by group as well."""
+"""Share of a training side that stops the training early, sets temperature and thresholds; split by group as well."""
 FOLDS = 5
 OWN_ARCHIVES = ("folder", "manifest")
-"""Datasets whose case names are their owner's: the same name in two of them says nothing, the pixels do."""
+"""Datasets whose case names are their owner's: the same name in two of them proves nothing, the pixels do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,13 @@ class Round:
 
     @property
     def gallery(self) -> CaseSet:
-        """Who may answer a test query: everything that is not tested."""
+        """The gallery of a test query: everything that is not tested."""
         names = dict.fromkeys((*self.train, *self.validation))
         return {name: (*self.train.get(name, ()), *self.validation.get(name, ())) for name in names}
 
     @property
     def digest(self) -> str:
-        """16 hex digits over who stands where: a run that resumes must be of the same round."""
+        """16 hex digits over the sides: a run that resumes must be of the same round."""
         sides = {
             side: {name: sorted(ids) for name, ids in sorted(cases.items())}
             for side, cases in (("train", self.train), ("validation", self.validation), ("test", self.test))
@@ -69,14 +69,14 @@ class Protocol(typing.Protocol):
         title: a few words for people.
         description: one or two sentences for the head of a table.
         exclusions: what is left out, and why; "nothing" where nothing is.
-        guarded: True where a group, a patient or a near-copy on both sides fails the run. False marks a protocol that
-            flatters, kept to show by how much: what crosses is counted, and a scan's own copies may answer for it.
-        drops_copies: near-copies of a test scan that no group names are taken off the training side, instead of failing
-            the run; for published folds, whose test sides must stay as they are.
+        guarded: True where a group, a patient or a near-duplicate on both sides fails the run. False marks a protocol
+            that flatters, included to show by how much: what crosses is counted, and near-duplicates may be matches.
+        drops_near_duplicates: near-duplicates of a test scan that no group names are taken off the training side,
+            instead of failing the run; for published folds, whose test sides must stay as they are.
 
     A protocol may have `own_archive = True`: then each test scan is also a query to its own test side, groups and
     patients kept apart, and figures are given for each archive that is tested. One with `reader_marks = True` gives a
-    reader's mark with each test scan (`evaluate.reader_marks`), and says so in its name, title and description.
+    reader's mark with each test scan (`evaluate.reader_marks`), and states so in its name, title and description.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Protocol(typing.Protocol):
     description: str
     exclusions: str
     guarded: bool
-    drops_copies: bool
+    drops_near_duplicates: bool
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         """Open its datasets under the folder that holds all of them: name → dataset."""
@@ -94,14 +94,14 @@ class Protocol(typing.Protocol):
 
 
 class HidesGroups(typing.Protocol):
-    """A dataset that a flattering protocol has stripped of what ties its cases."""
+    """A dataset whose groups and patients a flattering protocol hides."""
 
     def true_records(self) -> tuple[CaseRecord, ...]:
-        """The records of its cases with the ties that `records` hides."""
+        """The records of its cases with the groups and patients that `records` hides."""
 
 
 def true_records(dataset: Dataset) -> tuple[CaseRecord, ...]:
-    """A dataset's records with every tie that is known, also where a protocol hides them."""
+    """A dataset's records with every known group and patient, also where a protocol hides them."""
     hidden: tuple[CaseRecord, ...] | None = None
     if hasattr(dataset, "true_records"):
         hidden = typing.cast(HidesGroups, dataset).true_records()
@@ -110,5 +110,5 @@ def true_records(dataset: Dataset) -> tuple[CaseRecord, ...]:
 
 def classes_of(records: typing.Iterable[CaseRecord]) -> tuple[str, ...]:
     """Pathologies that occur, in the order of `PATHOLOGIES`."""
-    found = {record.pathology for record in records}
-    return tuple(name for name in PATHOLOGIES if name in found)
+    present = {record.pathology for record in records}
+    return tuple(name for name in PATHOLOGIES if name in present)

@@ -17,18 +17,18 @@ class BusbraOfficial:
     title = "BUS-BRA, published folds"
     description = "BUS-BRA, 2 classes, the 5 folds its authors published: patients never part."
     exclusions = (
-        "nothing from the test sides; near-copies of a test scan that stand under another patient are taken off its "
-        "training side (the published folds part four such pairs)"
+        "nothing from the test sides; near-duplicates of a test scan that stand under another patient are taken off "
+        "its training side (the published folds part four such pairs)"
     )
     guarded = True
-    drops_copies = True
+    drops_near_duplicates = True
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         """BUS-BRA under `data_root`/busbra."""
         return {"busbra": open_dataset("busbra", folder_of(data_root) / "busbra")}
 
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
-        """The published test folds; the validation part is cut by patient, not by the authors' inner columns."""
+        """The published test folds; the validation part is split by patient, not by the authors' inner columns."""
         dataset = datasets["busbra"]
         records = dataset.records()
         rounds = []

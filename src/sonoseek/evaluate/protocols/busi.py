@@ -28,7 +28,7 @@ def folder_of(data_root: Path | None) -> Path:
 
 
 def repeated_folds(dataset: Dataset, *, seeds: Sequence[int], folds: int = FOLDS) -> tuple[Round, ...]:
-    """`folds` rounds per seed; near-equal shares of each class, no component parts, validation cut by group too."""
+    """`folds` rounds per seed; near-equal shares of each class, no component parts, validation split by group too."""
     records: tuple[CaseRecord, ...] = dataset.records()
     rounds = []
     for seed in seeds:
@@ -50,7 +50,7 @@ class BusiFolds:
     """BUSI in repeated folds by group; the protocols differ in the scans they keep."""
 
     guarded = True
-    drops_copies = False
+    drops_near_duplicates = False
     seeds: tuple[int, ...] = (0,)
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
@@ -58,7 +58,7 @@ class BusiFolds:
         return {"busi": self.keep(open_busi(data_root))}
 
     def keep(self, dataset: Dataset) -> Dataset:
-        """All of it, unless a protocol says otherwise."""
+        """All of it, unless a protocol keeps less."""
         return dataset
 
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:

@@ -1,4 +1,4 @@
-"""The 450 scans that others' curation of BUSI kept."""
+"""The 450 scans of Curated BUSI."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class BusiCurated(BusiFolds):
     def keep(self, dataset: Dataset) -> Dataset:
         """Those on the curators' list."""
         text = package_files("sonoseek.evaluate.protocols").joinpath("busi_curated.csv").read_text(encoding="utf-8")
-        kept = set(text.splitlines()[1:])
-        present = [record.case_id for record in dataset.records() if record.case_id in kept]
+        curated = set(text.splitlines()[1:])
+        present = [record.case_id for record in dataset.records() if record.case_id in curated]
         return Subset(dataset, present)

@@ -18,7 +18,7 @@ class External:
     """
 
     guarded = True
-    drops_copies = True
+    drops_near_duplicates = True
     drops_seen = True
     """Test scans that a finished bundle has learnt from are dropped, whatever they are called."""
 
@@ -54,8 +54,8 @@ class External:
         self.title = f"{learnt} → {test_on}"
         self.description = f"Another hospital: learnt from {learnt}, frozen, tested on all of {test_on}."
         self.exclusions = (
-            "near-copies of a test scan on the training side; test scans that a finished bundle has learnt from; cases "
-            f"of {test_on} whose class the training side lacks are reported apart"
+            "near-duplicates of a test scan on the training side; test scans that a finished bundle has learnt from; "
+            f"cases of {test_on} whose class the training side lacks are reported apart"
         )
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:

@@ -16,7 +16,7 @@ FOLDERS = {"bus-uc": ("bus-uc", "bus_uc")}
 
 
 class LeaveOneHospitalOut:
-    """BUSI, BUS-BRA and BUS_UC: one is tested on, the others train and validate; three seeds of the validation cut.
+    """BUSI, BUS-BRA and BUS_UC: one is tested on, the others train and validate; three seeds of the validation split.
 
     Attributes:
         own_archive: True: each test scan is also a query to the other groups and patients of its own hospital.
@@ -28,11 +28,11 @@ class LeaveOneHospitalOut:
         "BUSI, BUS-BRA and BUS_UC, each once the hospital that was never seen; what is fitted is fitted in the others."
     )
     exclusions = (
-        "near-copies of a test scan on the training side; BUS_UC without the nine scans of one lesion that lie under "
-        "both labels; BUSI's normal scans are tested, but the other two hospitals have none to learn from"
+        "near-duplicates of a test scan on the training side; BUS_UC without the nine scans of one lesion that lie "
+        "under both labels; BUSI's normal scans are tested, but the other two hospitals have none to learn from"
     )
     guarded = True
-    drops_copies = True
+    drops_near_duplicates = True
     own_archive = True
     seeds: tuple[int, ...] = (0, 1, 2)
 

@@ -1,4 +1,4 @@
-"""What the paper reports, as far as its summary says: grow the set first, split it afterwards."""
+"""What the paper reports, as far as its summary states: augment the set first, split it afterwards."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ TEST_PARTS = VALIDATION_PARTS = 3
 
 
 class PaperLike:
-    """BUSI grown to 3,840 pictures by rotation, flips, zoom and contrast; then 70 % train, 15 % validation, 15 % test.
+    """BUSI augmented to 3,840 pictures by rotation, flips, zoom, contrast; then 70 % train, 15 % validation, 15 % test.
 
-    Fawzy et al. 2026 grow "from 548 to 3,840", seven pictures of each; 548 is 70 % of BUSI. Whether they split first
+    Fawzy et al. 2026 augment "from 548 to 3,840", seven pictures of each; 548 is 70 % of BUSI. Whether they split first
     cannot be read from what is at hand. This is the order in which figures of 99 % come about.
     """
 
     name = "paper-like"
-    title = "BUSI, grown before the split"
+    title = "BUSI, augmented before the split"
     description = (
-        "BUSI grown to 3,840 pictures by rotation, flips, zoom and contrast, then split at random 70/15/15: the test "
-        "side holds altered copies of what was learnt. Kept to show what that does."
+        "BUSI augmented to 3,840 pictures by rotation, flips, zoom and contrast, then split at random 70/15/15: the "
+        "test side holds altered copies of what was learnt. Kept to show what that does."
     )
     exclusions = "nothing"
     guarded = False
-    drops_copies = False
+    drops_near_duplicates = False
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
-        """BUSI, grown."""
+        """BUSI, augmented."""
         return {"busi": AugmentedDataset(open_busi(data_root), count=SIZE, seed=0)}
 
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
         """One random split, stratified by class."""
         dataset = datasets["busi"]
         parts: tuple[Fold, ...] = stratified_group_folds(dataset.records(), folds=PARTS, seed=0)
-        cut = TEST_PARTS + VALIDATION_PARTS
+        held_out = TEST_PARTS + VALIDATION_PARTS
         sides = [
             tuple(case_id for part in chosen for case_id in part.test)
-            for chosen in (parts[cut:], parts[TEST_PARTS:cut], parts[:TEST_PARTS])
+            for chosen in (parts[held_out:], parts[TEST_PARTS:held_out], parts[:TEST_PARTS])
         ]
         train, validation, test = ({"busi": side} for side in sides)
         return (Round(seed=0, fold=0, train=train, validation=validation, test=test),)

@@ -1,4 +1,4 @@
-"""What most papers do: BUSI cut at random, copies of one scan on both sides."""
+"""What most papers do: BUSI split at random, copies of one scan on both sides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sonoseek.evaluate.protocols.without_groups import WithoutGroups
 
 
 class RandomSplit:
-    """As `busi-grouped`, blind to groups. It flatters."""
+    """As `busi-grouped`, blind to groups. Its figures are too high."""
 
     name = "random-split"
     title = "BUSI, random split"
@@ -21,7 +21,7 @@ class RandomSplit:
     )
     exclusions = "nothing"
     guarded = False
-    drops_copies = False
+    drops_near_duplicates = False
 
     def open(self, data_root: Path | None) -> Mapping[str, Dataset]:
         """BUSI with its groups hidden."""

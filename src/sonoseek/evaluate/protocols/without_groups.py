@@ -1,4 +1,4 @@
-"""A dataset as a careless reader sees it: no group, no patient."""
+"""A dataset without group and patient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sonoseek.datasets import Dataset
 
 
 class WithoutGroups:
-    """Hides what ties cases, so that a split parts them; `true_records` still tells."""
+    """Hides groups and patients, so that a split separates them; `true_records` keeps them."""
 
     def __init__(self, dataset: Dataset) -> None:
         """Wrap a dataset; its pixels are not touched."""

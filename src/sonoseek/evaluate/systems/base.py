@@ -1,4 +1,4 @@
-"""What is scored: anything that learns from a training side and then speaks about scans."""
+"""What is scored: anything that learns from a training side and then predicts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """One scan with what is proven of its case.
+class LabelledScan:
+    """One scan with the reference standard of its case.
 
     Attributes:
         name: the case_id; "#2", "#3" … is added for the further scans of a case that holds several.
@@ -35,8 +35,8 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """What a system says of N scans.
+class Predictions:
+    """Predictions and embeddings of N scans.
 
     Attributes:
         probabilities: float64 (N, 3), in the order of `PATHOLOGIES`, rows sum to 1; 0 for a class that the training
@@ -68,14 +68,14 @@ class Fitted(Protocol):
     """A system that has learnt."""
 
     identity: str
-    """Names the exact artefact that speaks: a bundle_id, or a hash of what was fitted."""
+    """Names the exact artefact that predicts: a bundle_id, or a hash of what was fitted."""
 
     @property
     def thresholds(self) -> Thresholds | None:
         """Its own, or None: they are fitted on the round's validation side."""
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
-        """Speak about scans."""
+    def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
+        """Predict scans."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +85,7 @@ class Task:
     Attributes:
         round_: who learns and who validates; its test side is not to be touched.
         datasets: name → dataset.
-        train, validation: the samples of those sides, read when first asked for.
+        train, validation: the samples of those sides, read at first use.
         classes: pathologies of the training side.
         folder: the round's own, for whatever the system keeps to resume.
     """
@@ -94,21 +94,21 @@ class Task:
     datasets: Mapping[str, Dataset]
     classes: tuple[str, ...]
     folder: Path
-    read: Callable[[Mapping[str, tuple[str, ...]]], list[Sample]] = field(repr=False)
+    read: Callable[[Mapping[str, tuple[str, ...]]], list[LabelledScan]] = field(repr=False)
 
     @property
-    def train(self) -> list[Sample]:
+    def train(self) -> list[LabelledScan]:
         """The training side's scans."""
         return self.read(self.round_.train)
 
     @property
-    def validation(self) -> list[Sample]:
+    def validation(self) -> list[LabelledScan]:
         """The validation side's scans."""
         return self.read(self.round_.validation)
 
 
 class System(Protocol):
-    """A way to get from a training side to verdicts and neighbours.
+    """A way to get from a training side to predictions and neighbours.
 
     Attributes:
         name: of its folder among the results.

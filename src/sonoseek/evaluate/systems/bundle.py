@@ -12,23 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError, SplitError
+from sonoseek.core.arrays import unit_rows
+from sonoseek.core.cores import available_cores
 from sonoseek.encoder import Bundle, is_bundle, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, Round
-from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.rows import Search
-from sonoseek.evaluate.systems.base import Answers, Fitted, Progress, Sample, Task, Thresholds
-from sonoseek.evaluate.systems.features import cores
+from sonoseek.evaluate.systems.base import Fitted, LabelledScan, Predictions, Progress, Task, Thresholds
 from sonoseek.gallery import GalleryEntry, create_gallery, encode_picture
 
 CHECKED = 20
-"""Queries per round that are asked of a real gallery as well."""
+"""Queries per round that are searched in a real gallery as well."""
 ROUNDING = 3e-3
 """Of a cosine, by the half precision in which a gallery keeps embeddings."""
 
 
-class BundleSpeaks:
-    """A bundle, asked through `SearchEngine.read`: preprocessing, network, temperature, as for any user."""
+class FittedBundle:
+    """A bundle as a fitted system: preprocessing, network and temperature of `SearchEngine.read`, as for any user."""
 
     def __init__(self, bundle: Bundle, *, own_thresholds: bool = False) -> None:
         """Open its network.
@@ -56,41 +56,41 @@ class BundleSpeaks:
             specificity_90=points.get("specificity_90", {}).get("threshold", float("nan")),
         )
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
+    def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
         """Read each scan, one per core at a time."""
         probabilities = np.zeros((len(samples), len(PATHOLOGIES)))
         embeddings = np.zeros((len(samples), self.bundle.embedding_dim), np.float32)
-        with ThreadPoolExecutor(cores()) as pool:
-            readings = pool.map(lambda sample: self._engine.read(sample.scan, lesion=sample.lesion), samples)
-            for row, reading in enumerate(readings):
-                said = reading.prediction.probabilities
-                probabilities[row] = [said.get(name, 0.0) for name in PATHOLOGIES]
-                embeddings[row] = reading.embedding
+        with ThreadPoolExecutor(available_cores()) as pool:
+            encoded_scans = pool.map(lambda sample: self._engine.read(sample.scan, lesion=sample.lesion), samples)
+            for row, encoded in enumerate(encoded_scans):
+                likelihoods = encoded.prediction.probabilities
+                probabilities[row] = [likelihoods.get(name, 0.0) for name in PATHOLOGIES]
+                embeddings[row] = encoded.embedding
                 if on_progress is not None:
                     on_progress(row + 1, len(samples))
-        return Answers(probabilities=probabilities, embeddings=embeddings)
+        return Predictions(probabilities=probabilities, embeddings=embeddings)
 
     def check_served(
         self,
-        gallery: Sequence[Sample],
+        gallery: Sequence[LabelledScan],
         embeddings: NDArray[np.float32],
         *,
-        queries: Sequence[Sample],
+        queries: Sequence[LabelledScan],
         ranked: Sequence[Search],
     ) -> None:
-        """See that a real gallery, asked through `SearchEngine.query`, gives the neighbours that are scored.
+        """Check that a real gallery, searched through `SearchEngine.query`, gives the neighbours that are scored.
 
         Args:
-            gallery: who may answer.
-            embeddings: float32 (N, D), as `answer` read them.
-            queries: who asked.
-            ranked: what was found for them, in their order.
+            gallery: scans that may be found.
+            embeddings: float32 (N, D), as `predict` gave them.
+            queries: scans that were searched for.
+            ranked: their ranked galleries, in their order.
 
         Raises:
             ResultsError: an engine's matches differ by more than the rounding of stored embeddings explains.
         """
         cosine = {s.name: i for i, s in enumerate(gallery)}
-        units = unit(embeddings)
+        units = unit_rows(embeddings)
         names = {(s.record.dataset, s.scan.scan_id): s.name for s in gallery}
         picked = np.linspace(0, len(queries) - 1, min(CHECKED, len(queries))).astype(int)
         with (
@@ -103,7 +103,7 @@ class BundleSpeaks:
             engine = SearchEngine(self.encoder, store)
             for i in picked:
                 query, row = queries[i], ranked[i]
-                own = unit(self.answer([query]).embeddings)[0]
+                own = unit_rows(self.predict([query]).embeddings)[0]
                 report = engine.query(
                     replace(query.scan, patient_id=None),
                     k=len(row.matches),
@@ -112,19 +112,19 @@ class BundleSpeaks:
                     deduplicate=False,
                 )
                 expected = [float(units[cosine[name]] @ own) for name in row.matches]
-                found = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
-                self._compare(query, expected, found)
+                served = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
+                self._compare(query, expected, served)
 
-    def _compare(self, query: Sample, expected: Sequence[float], found: Sequence[float]) -> None:
-        if len(found) != len(expected) or not np.allclose(expected, found, atol=ROUNDING):
+    def _compare(self, query: LabelledScan, expected: Sequence[float], served: Sequence[float]) -> None:
+        if len(served) != len(expected) or not np.allclose(expected, served, atol=ROUNDING):
             raise ResultsError(
-                f"{query.name}: the engine serves similarities {np.round(found, 4).tolist()}, scored were "
+                f"{query.name}: the engine serves similarities {np.round(served, 4).tolist()}, scored were "
                 f"{np.round(expected, 4).tolist()}; both must agree to {ROUNDING}. Bundle {self.identity} or its "
                 "gallery is not what was scored: export it again."
             )
 
 
-def _entry(sample: Sample, embedding: NDArray[np.float32]) -> GalleryEntry:
+def _entry(sample: LabelledScan, embedding: NDArray[np.float32]) -> GalleryEntry:
     return GalleryEntry(
         record=sample.record,
         scan_id=sample.scan.scan_id,
@@ -173,14 +173,14 @@ class BundleSystem:
         bundle = self.bundle_of(task.round_)
         check_unseen(bundle, task.round_.test)
         fitted_here = bool(sum(map(len, task.round_.validation.values()))) and self._single is None
-        return BundleSpeaks(bundle, own_thresholds=not fitted_here)
+        return FittedBundle(bundle, own_thresholds=not fitted_here)
 
     def reads_marks(self, round_: Round) -> bool:
         """Whether the round's bundle reads a reader's mark; errors as `bundle_of`."""
         return self.bundle_of(round_).reads_marks
 
     def bundle_of(self, round_: Round) -> Bundle:
-        """The bundle that speaks in a round.
+        """The bundle that predicts in a round.
 
         Raises:
             NotFoundError: there is none.
@@ -205,7 +205,7 @@ class BundleSystem:
 def check_unseen(bundle: Bundle, test: Mapping[str, Sequence[str]]) -> None:
     """Refuse a bundle that was trained on a case of the test side, or does not say what it was trained on.
 
-    In one's own archives (`OWN_ARCHIVES`) the same name says nothing; there `without_seen` compares the pixels.
+    In one's own archives (`OWN_ARCHIVES`) the same name proves nothing; there `without_seen` compares the pixels.
 
     Args:
         bundle: as its maker described it.

@@ -1,8 +1,7 @@
-"""Numbers computed once per scan and remembered, on all cores."""
+"""Features computed once per scan and cached, on all cores."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,21 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Scan
-from sonoseek.evaluate.systems.base import Progress, Sample
+from sonoseek.core.cores import available_cores
+from sonoseek.core.files import open_atomically
+from sonoseek.evaluate.systems.base import LabelledScan, Progress
 
 Describe = Callable[[Scan], NDArray[np.float32]]
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class FeatureStore:
-    """Remembers what `describe` says of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
+    """Caches the features of each scan, by its pixels: folds, seeds and protocols use the same ones."""
 
     def __init__(self, describe: Describe, *, cache: Path | None = None) -> None:
-        """Remember what an earlier run has kept.
+        """Read what an earlier run has cached.
 
         Args:
             describe: scan → float32 (D,).
@@ -34,25 +30,25 @@ class FeatureStore:
         self._describe = describe
         self._cache = cache
         self._known: dict[str, NDArray[np.float32]] = {}
-        self._kept: set[str] = set()
+        self._cached: set[str] = set()
         if cache is not None and cache.is_file():
             with cache.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 self._known = dict(zip(map(str, arrays["scans"]), arrays["features"], strict=True))
-            self._kept = set(self._known)
+            self._cached = set(self._known)
 
     def of(
-        self, samples: Sequence[Sample], *, keep: bool = False, on_progress: Progress | None = None
+        self, samples: Sequence[LabelledScan], *, keep: bool = False, on_progress: Progress | None = None
     ) -> NDArray[np.float32]:
         """float32 (N, D), in order; with `keep`, what is new goes to the cache as well."""
         missing = {s.scan.scan_id: s.scan for s in samples if s.scan.scan_id not in self._known}
-        with ThreadPoolExecutor(cores()) as pool:
-            found = pool.map(self._describe, missing.values())
-            for done, (scan_id, features) in enumerate(zip(missing, found, strict=True), start=1):
+        with ThreadPoolExecutor(available_cores()) as pool:
+            described = pool.map(self._describe, missing.values())
+            for done, (scan_id, features) in enumerate(zip(missing, described, strict=True), start=1):
                 self._known[scan_id] = features
                 if on_progress is not None:
                     on_progress(len(samples) - len(missing) + done, len(samples))
-        if keep and self._cache is not None and not {s.scan.scan_id for s in samples} <= self._kept:
-            self._kept |= {s.scan.scan_id for s in samples}
+        if keep and self._cache is not None and not {s.scan.scan_id for s in samples} <= self._cached:
+            self._cached |= {s.scan.scan_id for s in samples}
             self._save()
         return np.stack([self._known[s.scan.scan_id] for s in samples])
 
@@ -61,8 +57,6 @@ class FeatureStore:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        scans = sorted(self._kept)
-        with part.open("wb") as stream:
+        scans = sorted(self._cached)
+        with open_atomically(path) as stream:
             np.savez(stream, scans=np.array(scans), features=np.stack([self._known[scan] for scan in scans]))
-        part.replace(path)

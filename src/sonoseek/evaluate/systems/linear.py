@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, MissingExtraError
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import Answers, Progress, Sample, Task
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import Describe, FeatureStore
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -43,7 +43,7 @@ class LinearSystem:
             identity: as in `System`.
             standardise: take the cosine between standardised features, for numbers of unlike units; otherwise between
                 the features as they are.
-            cache: folder in which features of training scans are kept; None: memory alone.
+            cache: folder in which features of training scans are cached; None: memory alone.
         """
         self.name, self.title, self.description, self.identity = name, title, description, identity
         self._store = FeatureStore(describe, cache=None if cache is None else cache / f"{name}-{identity}.npz")
@@ -70,20 +70,20 @@ class LinearSystem:
         scaler = StandardScaler()
         features = scaler.fit_transform(self._store.of(train).astype(np.float64))
         labels, truth = _labels(train), _labels(validation)
-        held = scaler.transform(self._store.of(validation).astype(np.float64)) if validation else None
+        validation_features = scaler.transform(self._store.of(validation).astype(np.float64)) if validation else None
         best: tuple[float, Any] | None = None
         for strength in STRENGTHS:
             model = LogisticRegression(C=strength, max_iter=500)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # weak penalties do not converge fully; the validation side judges
                 model.fit(features, labels)
-            cost = 0.0 if held is None else _log_loss(_logits(model, held), truth)
+            cost = 0.0 if validation_features is None else _log_loss(_logits(model, validation_features), truth)
             if best is None or cost < best[0]:
                 best = (cost, model)
         model = best[1] if best else None
         fitted = _FittedLinear(self._store, scaler, model, identity=self.identity, standardise=self._standardise)
-        if held is not None:
-            fitted.temperature = fit_temperature(_logits(model, held).astype(np.float32), truth)
+        if validation_features is not None:
+            fitted.temperature = fit_temperature(_logits(model, validation_features).astype(np.float32), truth)
         return fitted
 
 
@@ -98,12 +98,14 @@ class _FittedLinear:
         self.identity = identity
         self.temperature = 1.0
 
-    def answer(self, samples: Sequence[Sample], *, on_progress: Progress | None = None) -> Answers:
-        """Describe and judge."""
+    def predict(self, samples: Sequence[LabelledScan], *, on_progress: Progress | None = None) -> Predictions:
+        """Predict by the regression."""
         features = self._store.of(samples, on_progress=on_progress)
         scaled = self._scaler.transform(features.astype(np.float64))
         embeddings = scaled.astype(np.float32) if self._standardise else features
-        return Answers(probabilities=softmax(_logits(self._model, scaled) / self.temperature), embeddings=embeddings)
+        return Predictions(
+            probabilities=softmax(_logits(self._model, scaled) / self.temperature), embeddings=embeddings
+        )
 
 
 def _logits(model: Any, features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,5 +123,5 @@ def _log_loss(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
     return float(-np.log(np.maximum(p, 1e-300)).mean())
 
 
-def _labels(samples: Sequence[Sample]) -> NDArray[np.int64]:
+def _labels(samples: Sequence[LabelledScan]) -> NDArray[np.int64]:
     return np.array([PATHOLOGIES.index(s.record.pathology) for s in samples], dtype=np.int64)

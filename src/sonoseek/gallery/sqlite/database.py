@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
-from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, SonoseekError, TemporaryError
-from sonoseek.gallery.deduplicate import check_duplicate_threshold
+from sonoseek.core import GalleryError, NotFoundError, SonoseekError, TemporaryError
+from sonoseek.core.files import sync_folder
+from sonoseek.core.version import __version__
+from sonoseek.gallery.base import check_new_gallery
 
 SCHEMA_VERSION = 4
 APPLICATION_ID = 0x534F4E4F
@@ -122,12 +123,7 @@ def create_database(
         InvalidValueError: an empty bundle_id, a dimension below 1, or a threshold that is no cosine.
         GalleryError: something is there already, or the folder cannot be written.
     """
-    if not bundle_id or dimension < 1:
-        raise InvalidValueError(
-            f"bundle_id={bundle_id!r}, dimension={dimension}; a gallery needs a named bundle and at least one number "
-            "per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
-        )
-    check_duplicate_threshold(duplicate_threshold)
+    check_new_gallery(bundle_id=bundle_id, dimension=dimension, duplicate_threshold=duplicate_threshold)
     _check_sqlite()
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with explained(path):
@@ -143,7 +139,7 @@ def create_database(
                     "bundle_id": bundle_id,
                     "dimension": dimension,
                     "created": datetime.now(UTC).isoformat(),
-                    "sonoseek_version": version("sonoseek"),
+                    "sonoseek_version": __version__,
                 }
                 if duplicate_threshold is not None:
                     meta["duplicate_threshold"] = float(duplicate_threshold)
@@ -277,13 +273,3 @@ def _explain(error: sqlite3.Error, path: Path) -> GalleryError | TemporaryError:
     if isinstance(error, sqlite3.ProgrammingError):
         return GalleryError(f"{path} was closed while in use ({error}). Open it again.")
     return GalleryError(f"{path}: {error}; " + remedies.get(code, "run `sonoseek index verify` on it."))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a power cut, where the system can."""
-    with suppress(OSError):  # Windows opens no folders
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

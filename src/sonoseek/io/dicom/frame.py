@@ -1,25 +1,26 @@
 """One frame of pixel data → grey picture. Runs in the child.
 
-Who decodes what: pydicom itself uncompressed and RLE; Pillow JPEG baseline and JPEG 2000; gdcm JPEG lossless, and
-JPEG 2000 colour beyond 8 bits; pyjpegls JPEG-LS. The decoder is named, not tried: a second decoder that is lenient
-would turn a damaged frame into a picture.
+Who decodes what: numpy uncompressed; pydicom RLE; libjpeg-turbo (`simplejpeg`, Pillow) JPEG baseline; Pillow JPEG 2000;
+gdcm JPEG lossless, and JPEG 2000 colour beyond 8 bits; pyjpegls JPEG-LS. The codestream says which of them it is, the
+transfer syntax only where it is RLE. The decoder is named, not tried: a second decoder that is lenient would turn a
+damaged frame into a picture.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
     JPEG2000,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
+    UID,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -30,26 +31,23 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from sonoseek.core import InvalidValueError, ScanReadError
-from sonoseek.io.dicom.fragments import Codestream, read_codestream
+from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError
+from sonoseek.io.dicom.fragments import Codestream, Part, read_codestream
 from sonoseek.io.dicom.grey import to_grey
 from sonoseek.io.dicom.header import Header
-from sonoseek.io.dicom.jpeg import ends_early
+from sonoseek.io.dicom.jpeg import strict_luma
 
-_DECODERS = {
-    ImplicitVRLittleEndian: "",
-    ExplicitVRLittleEndian: "",
-    ExplicitVRBigEndian: "",
-    RLELossless: "pydicom",
-    JPEGBaseline8Bit: "pillow",
-    JPEGExtended12Bit: "pillow",  # 8-bit ones; no permissively licensed decoder here reads 12 bits
-    JPEGLossless: "gdcm",
-    JPEGLosslessSV1: "gdcm",
-    JPEGLSLossless: "pyjpegls",
-    JPEGLSNearLossless: "pyjpegls",
-    JPEG2000Lossless: "pillow",
-    JPEG2000: "pillow",
-}
+_CODESTREAMS = frozenset(
+    {
+        *(JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1),
+        *(JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000),
+    }
+)
+_DECODERS = {"jpeg-lossless": (JPEGLosslessSV1, "gdcm"), "jpeg-ls": (JPEGLSLossless, "pyjpegls")}
+"""Codec → transfer syntax to decode it by (any of its kind), and pydicom's name of the decoder."""
+_VIDEO = ("MPEG", "HEVC", "SMPTE")
+_TAIL = 4
+"""Bytes of entropy-coded data that no sound codestream does without."""
 
 
 def read_frame(header: Header, index: int) -> NDArray[np.uint8]:
@@ -66,55 +64,129 @@ def read_frame(header: Header, index: int) -> NDArray[np.uint8]:
         raise InvalidValueError(
             f"frame is {index}; the file has {header.frames}, counted from 0. Choose 0 … {header.frames - 1}."
         )
+    if header.parts is None:
+        return to_grey(_native(header, index), header, photometric=header.photometric)
     syntax = header.transfer_syntax
-    if syntax not in _DECODERS:
-        raise ScanReadError(
-            f"its transfer syntax is {syntax.name!r} ({str(syntax)[:64]}); sonoseek reads uncompressed, deflated, RLE, "
-            "JPEG baseline, JPEG lossless, JPEG-LS and JPEG 2000. Convert it, for example with gdcmconv or dcmdjpeg."
-        )
-    if not syntax.is_encapsulated:
-        return _decoded(header, index, plugin="")
-    plugin = _DECODERS[syntax]
+    if syntax.is_encapsulated and syntax != RLELossless and syntax not in _CODESTREAMS:
+        raise _unsupported(syntax)
+    data = _joined(header, header.parts[index])
     if syntax == RLELossless:
-        return _decoded(header, index, plugin=plugin)
-    data = _encoded(header, index)
-    codestream = _checked_codestream(data, header, index=index)
-    if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
-        if codestream.precision != 8:
-            raise ScanReadError(
-                f"frame {index} is lossy JPEG of {codestream.precision} bits; 8 are read. Convert it: gdcmconv --raw."
-            )
-        try:
-            return _jpeg_grey(data, header, codestream=codestream)
-        except OSError as error:  # Pillow's, for a truncated stream
-            raise _damaged(header, index) from error
-    if syntax in (JPEG2000, JPEG2000Lossless) and header.samples == 3 and header.bits_stored > 8:
-        plugin = "gdcm"
-    return _decoded(header, index, plugin=plugin)
+        pixels = _decoded(header, index, data, RLELossless, "pydicom", bits=header.bits_allocated)
+        return to_grey(pixels, header, photometric=header.photometric)
+    stream = _checked_codestream(data, header, index=index)
+    if stream.codec == "jpeg":
+        return _jpeg_grey(stream, header, index=index)
+    if stream.codec == "jpeg-2000":
+        return _jpeg_2000_grey(stream, header, index=index)
+    pixels = _decoded(header, index, stream.data, *_DECODERS[stream.codec], bits=stream.precision)
+    if stream.codec == "jpeg-lossless":
+        _check_end(pixels, stream, header, index=index)
+    return to_grey(pixels, header, photometric=header.photometric, precision=stream.precision)
 
 
-def _decoded(header: Header, index: int, *, plugin: str) -> NDArray[np.uint8]:
-    """Decode through pydicom, without its colour conversion: grey needs the luma alone."""
-    header.stream.seek(header.pixels_at)
-    options = as_pixel_options(header.dataset)
-    options |= {"pixel_keyword": "PixelData", "pixel_vr": "OW" if header.bits_allocated > 8 else "OB"}
-    options["number_of_frames"] = header.frames
-    if not plugin:
-        options["view_only"] = True  # no second copy of an uncompressed frame
-    try:
-        pixels, found = get_decoder(header.transfer_syntax).as_array(
-            header.stream, index=index, raw=True, decoding_plugin=plugin, **options
+def _unsupported(syntax: UID) -> ScanReadError:
+    if any(word in syntax.name for word in _VIDEO):
+        return ScanReadError(
+            f"its transfer syntax is {syntax.name[:64]!r}, a video; sonoseek reads still pictures and cines of still "
+            "pictures. Convert it: export a frame as PNG, for example with ffmpeg, or the cine as JPEG."
         )
-    except (RuntimeError, ValueError) as error:
+    return ScanReadError(
+        f"its transfer syntax is {syntax.name!r} ({str(syntax)[:64]}); sonoseek reads uncompressed, deflated, RLE, "
+        "JPEG baseline, JPEG lossless, JPEG-LS and JPEG 2000. Convert it, for example with gdcmconv or dcmdjpeg."
+    )
+
+
+def _native(header: Header, index: int) -> NDArray[np.generic]:
+    """The samples of an uncompressed frame, as stored: (rows, columns) or (rows, columns, 3)."""
+    size = header.native_frame_bytes
+    start = index * size
+    odd = start % 2 if header.swapped else 0
+    header.stream.seek(header.pixels_at + start - odd)
+    data = header.stream.read(size + (2 if header.swapped else 0))
+    if header.swapped:  # PS3.5 A.3: samples of 8 bits in words of 16, high byte first
+        data += b"\0" * (len(data) % 2)
+        data = np.frombuffer(data, ">u2").astype("<u2").tobytes()[odd : odd + size]
+    kind = np.uint8 if header.bits_allocated == 8 else np.dtype(f"{header.order}u2")
+    samples = np.frombuffer(data[:size], kind)
+    rows, columns = header.rows, header.columns
+    if header.photometric == "YBR_FULL_422":  # Y, Y, Cb, Cr of two pixels
+        luma = samples.reshape(-1, 4)[:, :2].reshape(rows, columns)
+        return np.repeat(luma[..., None], 3, axis=2) if columns % 2 else luma[..., None]
+    if header.samples == 1:
+        return samples.reshape(rows, columns)
+    if header.planar:
+        return samples.reshape(3, rows, columns).transpose(1, 2, 0)
+    return samples.reshape(rows, columns, 3)
+
+
+def _decoded(
+    header: Header, index: int, data: bytes, syntax: UID, plugin: str, *, bits: int, signed: bool = False
+) -> NDArray[np.generic]:
+    """Decode a frame through pydicom as it lies there: no colour conversion, no sign but the codestream's own."""
+    try:
+        with decoder_messages() as messages:
+            pixels, _ = get_decoder(syntax).as_array(
+                encapsulate([data]),
+                index=0,
+                raw=True,
+                decoding_plugin=plugin,
+                rows=header.rows,
+                columns=header.columns,
+                number_of_frames=1,
+                samples_per_pixel=header.samples,
+                photometric_interpretation="MONOCHROME2" if header.samples == 1 else "RGB",
+                planar_configuration=0,  # a codestream says itself how it is laid out
+                bits_allocated=8 if bits <= 8 else 16,
+                bits_stored=bits,
+                pixel_representation=int(signed),
+                pixel_keyword="PixelData",
+                pixel_vr="OB",
+            )
+    except (RuntimeError, ValueError, NotImplementedError) as error:
         raise _damaged(header, index) from error
-    return to_grey(pixels, header, photometric=str(found["photometric_interpretation"]))
+    if messages:
+        raise _damaged(header, index)
+    return pixels
 
 
-def _encoded(header: Header, index: int) -> bytes:
-    header.stream.seek(header.pixels_at)
-    tables = header.dataset.get("ExtendedOffsetTable"), header.dataset.get("ExtendedOffsetTableLengths")
-    offsets = (tables[0], tables[1]) if tables[0] and tables[1] else None
-    return get_frame(header.stream, index, number_of_frames=header.frames, extended_offsets=offsets)
+@contextlib.contextmanager
+def decoder_messages() -> Iterator[list[bytes]]:
+    """Collects what decoders write to standard error: gdcm's warnings of damaged data reach nobody otherwise.
+
+    For a process with one thread.
+    """
+    found: list[bytes] = []
+    reader, writer = os.pipe()
+    own = os.dup(2)
+    os.set_blocking(writer, False)  # more than a pipe holds is dropped, not waited for
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        yield found
+    finally:
+        os.dup2(own, 2)  # closes the last writing end, so that reading ends
+        os.close(own)
+        with os.fdopen(reader, "rb") as pipe:
+            found += [text] if (text := pipe.read()) else []
+
+
+def _check_end(pixels: NDArray[np.generic], stream: Codestream, header: Header, *, index: int) -> None:
+    """A sound stream is needed to its last byte: without its tail it decodes to another picture, or not at all."""
+    shortened = stream.data[: -2 - _TAIL].rstrip(b"\xff") + b"\xff\xd9"
+    try:
+        again = _decoded(header, index, shortened, *_DECODERS[stream.codec], bits=stream.precision)
+    except ScanReadError:
+        return
+    if np.array_equal(again, pixels):
+        raise _damaged(header, index)
+
+
+def _joined(header: Header, parts: Sequence[Part]) -> bytes:
+    pieces = []
+    for offset, length in parts:
+        header.stream.seek(offset)
+        pieces.append(header.stream.read(length))
+    return b"".join(pieces)
 
 
 def _checked_codestream(data: bytes, header: Header, *, index: int) -> Codestream:
@@ -127,8 +199,7 @@ def _checked_codestream(data: bytes, header: Header, *, index: int) -> Codestrea
             f"frame {index} {says}, but the header says {wanted[0]} × {wanted[1]} × {wanted[2]} (rows, columns, "
             "samples). The file is damaged or lies: fetch it again from its source."
         )
-    # What follows the end marker is padding. OpenJPEG knows a cut JPEG 2000 stream by itself; gdcm and libjpeg do not.
-    if header.transfer_syntax not in (JPEG2000, JPEG2000Lossless) and b"\xff\xd9" not in data[-64:]:
+    if not found.complete:  # OpenJPEG knows a cut JPEG 2000 stream by itself; gdcm and libjpeg do not
         raise ScanReadError(f"frame {index} has no end marker; the file is truncated. Fetch it again from its source.")
     return found
 
@@ -140,35 +211,51 @@ def _damaged(header: Header, index: int) -> ScanReadError:
     )
 
 
-def _check_end(grey: NDArray[np.uint8], data: bytes) -> None:
-    if ends_early(grey, lambda: data):
-        raise OSError("the stream ends before the last rows")
+def _jpeg_2000_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.uint8]:
+    """JPEG 2000: its own colour transform goes before the header; a sign must be the header's."""
+    if stream.signed != header.signed:
+        kinds = ("unsigned", "signed")
+        raise ScanReadError(
+            f"frame {index} holds {kinds[stream.signed]} samples, but PixelRepresentation says {kinds[header.signed]}. "
+            "Correct the header, or fetch the file again from its source."
+        )
+    plugin = "gdcm" if header.samples == 3 and stream.precision > 8 else "pillow"
+    pixels = _decoded(header, index, stream.data, JPEG2000, plugin, bits=stream.precision, signed=stream.signed)
+    photometric = header.photometric
+    if header.samples == 3 and (stream.colour_transform or stream.subsampled):
+        photometric = "RGB"
+    return to_grey(pixels, header, photometric=photometric, precision=stream.precision)
 
 
-def _jpeg_grey(data: bytes, header: Header, *, codestream: Codestream) -> NDArray[np.uint8]:
-    """JPEG baseline: the luma, straight from libjpeg.
+def _jpeg_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.uint8]:
+    """JPEG baseline and progressive: the luma, straight from libjpeg.
 
     Not through pydicom: for streams with an Adobe marker Pillow hands it RGB, which it would convert once more. What
     the stream says of its colours goes before what the header says: Adobe marker, then JFIF (always YCbCr), then
     component names "RGB", then subsampled chroma (YCbCr, though gdcm leaves RGB in the header), then the header.
     """
-    picture = JpegImageFile(io.BytesIO(data))
+    if stream.precision != 8:
+        raise ScanReadError(
+            f"frame {index} is lossy JPEG of {stream.precision} bits; 8 are read. Convert it: gdcmconv --raw."
+        )
+    try:
+        luma = strict_luma(stream.data)
+    except ScanTooLargeError as error:
+        raise ScanTooLargeError(f"frame {index}: {error}") from error
+    except ScanReadError as error:
+        raise _damaged(header, index) from error
     if header.samples == 1:
-        grey = np.asarray(picture)
-        _check_end(grey, data)
-        return to_grey(grey, header, photometric=header.photometric)
-    named = codestream.component_ids in ((82, 71, 66), (114, 103, 98))
-    if codestream.adobe_transform is not None:
-        rgb = codestream.adobe_transform == 0
-    elif codestream.jfif:
+        return to_grey(luma, header, photometric=header.photometric, precision=8)
+    named = stream.component_ids in ((82, 71, 66), (114, 103, 98))
+    if stream.adobe_transform is not None:
+        rgb = stream.adobe_transform == 0
+    elif stream.jfif:
         rgb = False
     else:
-        rgb = named or (header.photometric == "RGB" and not codestream.subsampled)
-    if not rgb:
-        picture.draft("L", picture.size)  # libjpeg then gives the luma alone
-        grey = np.array(picture.convert("L"))
-        _check_end(grey, data)
-        return grey
-    if codestream.adobe_transform is None and not named:
+        rgb = named or (header.photometric == "RGB" and not stream.subsampled)
+    if not rgb and not named:
+        return luma
+    picture = JpegImageFile(io.BytesIO(stream.data))
+    if stream.adobe_transform is None and not named:
         picture.draft("YCbCr", picture.size)  # "no conversion": libjpeg takes an unmarked stream for YCbCr
-    return to_grey(np.asarray(picture), header, photometric="RGB")
+    return to_grey(np.asarray(picture), header, photometric="RGB", precision=8)

@@ -14,22 +14,37 @@ TWO_DIMENSIONAL = 1
 TISSUE = 1
 COLOUR_FLOW = 2
 """RegionDataType (0018,6014): 1 is tissue (B-mode), 2 is colour flow. C.8.5.5.1.2."""
+PLAUSIBLE_MM = (0.005, 2.0)
+"""A breast scan has 0.02 … 1 mm; this leaves some room on either side."""
 
 
-def spacing_mm(dataset: Dataset) -> tuple[float, float] | None:
-    """(row, column) distance of pixel centres in millimetres, or None.
+def spacing_mm(dataset: Dataset, frame: int = 0) -> tuple[float, float] | None:
+    """(row, column) distance of pixel centres of a frame in millimetres, or None.
 
     The source is SequenceOfUltrasoundRegions (0018,6011): the 2D region whose units are centimetres in both directions.
     Of several, tissue goes before colour flow (whose box lies in the same B-mode picture), then the largest. Its deltas
     are in cm, and signed (a direction): |delta| × 10 is millimetres. Failing that PixelSpacing (0028,0030), which is in
-    mm, row distance first. ImagerPixelSpacing (0018,1164) speaks of a detector, not of the body: it is never used.
+    mm, row distance first; failing that the PixelSpacing of the frame's or the shared Pixel Measures (0028,9110), as
+    enhanced objects have it. ImagerPixelSpacing (0018,1164) is that of a detector, not of the body: it is never used.
+    What lies outside `PLAUSIBLE_MM` is taken as unknown: the header must have meant another unit.
     """
-    usable = [found for region in _regions(dataset) if (found := _region(region)) is not None]
+    regions = _items(dataset, "SequenceOfUltrasoundRegions")
+    usable = [found for region in regions if (found := _region(region)) is not None]
     if usable:
         _, _, row, column = max(usable, key=lambda found: found[:2])
         return row, column
-    row, column = _numbers(dataset, "PixelSpacing", 2)
-    return (row, column) if _positive(row, column) else None
+    for source in (dataset, *_pixel_measures(dataset, frame)):
+        row, column = _numbers(source, "PixelSpacing", 2)
+        if _plausible(row, column):
+            return row, column
+    return None
+
+
+def _pixel_measures(dataset: Dataset, frame: int) -> Iterable[Dataset]:
+    """Of the frame, then of all frames. PS3.3 C.7.6.16.2.1."""
+    for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        for group in _items(dataset, groups)[index : index + 1]:
+            yield from _items(group, "PixelMeasuresSequence")[:1]
 
 
 def _region(region: Dataset) -> tuple[bool, float, float, float] | None:
@@ -40,7 +55,7 @@ def _region(region: Dataset) -> tuple[bool, float, float, float] | None:
         return None
     row = abs(_number(region, "PhysicalDeltaY")) * 10.0
     column = abs(_number(region, "PhysicalDeltaX")) * 10.0
-    if units != (CENTIMETRES, CENTIMETRES) or not _positive(row, column):
+    if units != (CENTIMETRES, CENTIMETRES) or not _plausible(row, column):
         return None
     width = _number(region, "RegionLocationMaxX1") - _number(region, "RegionLocationMinX0")
     height = _number(region, "RegionLocationMaxY1") - _number(region, "RegionLocationMinY0")
@@ -48,13 +63,17 @@ def _region(region: Dataset) -> tuple[bool, float, float, float] | None:
     return kind == TISSUE, area, row, column
 
 
-def _regions(dataset: Dataset) -> Iterable[Dataset]:
-    found = dataset.get("SequenceOfUltrasoundRegions")
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    found = dataset.get(keyword)
     return [item for item in found if isinstance(item, Dataset)] if isinstance(found, Iterable) else []
 
 
 def _positive(*values: float) -> bool:
     return all(math.isfinite(value) and value > 0 for value in values)
+
+
+def _plausible(*values: float) -> bool:
+    return all(PLAUSIBLE_MM[0] <= value <= PLAUSIBLE_MM[1] for value in values)
 
 
 def _number(dataset: Dataset, keyword: str) -> float:

@@ -67,7 +67,7 @@ def serve(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]:
                 return {"frames": header.frames}, None
             pixels = read_frame(header, request["frame"])
             rows, columns = pixels.shape
-            found = {"rows": rows, "columns": columns, "frames": header.frames, **header.facts()}
+            found = {"rows": rows, "columns": columns, "frames": header.frames, **header.facts(request["frame"])}
             return found, pixels.data
     except (InvalidValueError, ScanReadError) as error:
         return {"error": type(error).__name__, "message": str(error)}, None

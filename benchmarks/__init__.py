@@ -1,0 +1,1 @@
+"""Measurements that no hospital needs: they are not in the wheel. Run them from the repository's root."""

@@ -1,0 +1,116 @@
+"""Atomic writes: a file is replaced whole, or stays as it was, also across a power cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+"""Names of streams that are already open: a file behind them is written into, never replaced."""
+
+
+def write_atomically(path: str | Path, content: str | bytes) -> Path:
+    """Write a whole file; see `open_atomically`.
+
+    Args:
+        path: of the file.
+        content: a str is written as UTF-8, its line ends as they are.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OSError: as `open_atomically`.
+    """
+    with open_atomically(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+    return Path(path)
+
+
+@contextmanager
+def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing; it gets its new content, flushed to disk, when the block ends without an error.
+
+    The content is written into a draft in the same folder, which then replaces the file. A file that is replaced keeps
+    its mode and, where the system allows it, its owner. A symbolic link stays, and the file that it names is replaced.
+    Pipes and devices are written into directly, and stay.
+
+    Args:
+        path: of the file; its folder exists.
+
+    Yields:
+        The draft, open for writing in binary mode.
+
+    Raises:
+        OSError: it cannot be written; `filename` is `path`, not the draft's. The old file is still there.
+    """
+    named = os.fspath(path)
+    draft: Path | None = None
+    try:
+        if _is_written_directly(named):
+            with Path(named).open("wb") as file:
+                yield file
+            return
+        target = Path(named).resolve()
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), named)
+        # A name has 255 bytes at most; the draft's begins like it and has room for the rest.
+        begin = os.fsencode(target.name)[:80].decode("utf-8", "ignore")
+        draft = target.with_name(f".{begin}.{uuid.uuid4().hex[:12]}.part")
+        with draft.open("xb") as file:
+            yield file
+            file.flush()
+            _take_over(target, file.fileno())
+            os.fsync(file.fileno())
+        draft.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, named, None if draft is None else os.fspath(draft)):
+            error.filename, error.filename2 = named, None
+        raise
+    finally:
+        if draft is not None:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a power cut, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _is_written_directly(named: str) -> bool:
+    """Whether a path names an open stream, a pipe or a device."""
+    if named.startswith(_STREAMS):
+        return True
+    try:
+        mode = Path(named).stat().st_mode
+    except OSError:  # nothing there yet; whatever else is wrong is met when the draft is opened
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _take_over(target: Path, draft: int) -> None:
+    """Give the open draft the owner and mode of the file that it replaces, if there is one."""
+    try:
+        before = target.stat()
+    except FileNotFoundError:
+        return
+    if not hasattr(os, "fchown"):  # Windows
+        return
+    now = os.fstat(draft)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        with suppress(PermissionError):  # only root may give a file away
+            os.fchown(draft, before.st_uid, before.st_gid)
+    os.fchmod(draft, stat.S_IMODE(before.st_mode))

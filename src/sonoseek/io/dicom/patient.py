@@ -1,0 +1,77 @@
+"""PatientID → a pseudonym, the same for one patient however a file spells its character set. Runs in the child."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from pydicom import config
+from pydicom.charset import decode_bytes, python_encoding
+from pydicom.dataset import Dataset
+
+_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D}
+"""Control characters that reset a code extension. PS3.5 6.1.2.5.3."""
+_CODECS = {re.sub(r"[^A-Z0-9]", "", name.upper()): codec for name, codec in python_encoding.items() if name}
+_ASCII = ("ISOIR6", "ISO2022IR6", "")
+
+
+def patient_text(dataset: Dataset) -> str | bytes:
+    """PatientID as text, or its bytes where the character set that the file names cannot be theirs.
+
+    A character set counts whatever its capitals, spaces and signs ("iso-ir 100"). Bytes beyond ASCII without a
+    character set are taken for UTF-8 if they can be, else for Latin-1. Text is composed (Unicode NFC).
+    """
+    raw = dataset.get_item("PatientID").value if "PatientID" in dataset else b""
+    if not isinstance(raw, bytes):  # a sequence or a number in its place
+        return str(raw or "").strip()
+    raw = raw.strip(b"\0 ")
+    encodings = [_codec(name) for name in _named(dataset)]
+    text = _decoded(raw, encodings)
+    return raw if text is None else unicodedata.normalize("NFC", text).strip("\0 ")
+
+
+def pseudonym(text: str | bytes) -> str:
+    """Give "p-" and 16 hex digits of the sha256 of the text in UTF-8, or of the bytes as they are."""
+    return "p-" + hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8")).hexdigest()[:16]
+
+
+def _decoded(raw: bytes, encodings: list[str | None]) -> str | None:
+    """None where `raw` is no text of these encodings."""
+    if encodings == [""]:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return raw.decode("latin-1")
+    if None in encodings:
+        return None
+    mode = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.RAISE
+    try:
+        return decode_bytes(raw, [encoding or "ascii" for encoding in encodings], _DELIMITERS)
+    except (UnicodeError, LookupError):
+        return None
+    finally:
+        config.settings.reading_validation_mode = mode
+
+
+def _named(dataset: Dataset) -> list[str]:
+    """Values of SpecificCharacterSet, [""] where there is none."""
+    value = dataset.get("SpecificCharacterSet")
+    names = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    return [str(name or "") for name in names] or [""]
+
+
+def _codec(name: str) -> str | None:
+    """Python's codec of a DICOM character set; "" of ASCII, None of an unknown one."""
+    plain = re.sub(r"[^A-Z0-9]", "", name.upper())
+    if plain in _ASCII:
+        return ""
+    if plain in _CODECS:
+        return _CODECS[plain]
+    try:
+        return codecs.lookup(name.strip()).name
+    except (LookupError, ValueError):
+        return None
