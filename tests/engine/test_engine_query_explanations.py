@@ -15,7 +15,7 @@ from sonoseek.core import (
     NotFoundError,
 )
 from sonoseek.engine import SearchEngine
-from sonoseek.explain import ASKED, METHODS, pair_evidence
+from sonoseek.explain import METHODS, PERTURBATION, pair_evidence
 from sonoseek.gallery import Gallery
 from sonoseek.indexing.build import make_entry
 
@@ -109,7 +109,7 @@ class TestExplanations:
         with pytest.raises(InvalidValueError, match="bundle"):
             engine.explain(engine.read(make_scan(500)), method=method, match=entry)
 
-    @pytest.mark.parametrize("method", ASKED)
+    @pytest.mark.parametrize("method", PERTURBATION)
     def test_asking_tells_how_far_it_is(self, encoder: Any, gallery: Gallery, make_scan: MakeScan, method: str) -> None:
         engine = SearchEngine(encoder, gallery)
         told: list[tuple[int, int]] = []
