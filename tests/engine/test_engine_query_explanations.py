@@ -45,7 +45,11 @@ class TestExplanations:
         match = next(match for match in report.matches if match.scan_id == scan.scan_id)
         reading, asked = engine.read(scan), engine.read(make_scan(500))
         whole = pair_evidence(
-            reading.evidence, asked.embedding, mapping=reading.mapping, target="", within=reading.within
+            reading.evidence,
+            asked.embedding,
+            mapping=reading.mapping,
+            target="",
+            spatial_weights=reading.spatial_weights,
         )
         assert match.explanation is not None
         assert match.explanation.evidence_map == pytest.approx(
