@@ -2,6 +2,6 @@ import { mount } from "svelte";
 import "./app.css";
 import App from "./App.svelte";
 
-const target = document.getElementById("room");
-if (!target) throw new Error("index.html has lost its #room");
+const target = document.getElementById("app");
+if (!target) throw new Error("index.html has no #app");
 mount(App, { target });

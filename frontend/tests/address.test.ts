@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { caseAddress, format, NOTHING, parse, type Address } from "../src/lib/address";
+import { caseAddress, format, EMPTY_QUERY, parse, type Address } from "../src/lib/address";
 
 const UPLOAD = "ab".repeat(32);
 
 describe("an address", () => {
   const all: Address[] = [
-    NOTHING,
+    EMPTY_QUERY,
     { view: "archive" },
     { view: "batch" },
     { view: "case", name: "folder/benign/a b?c#d%25 ü.png" },
@@ -21,14 +21,14 @@ describe("an address", () => {
       compare: 3,
       at: "64c09870/11-fb6a5e",
     },
-    { ...NOTHING, case: "busi/benign (1)" },
-    { ...NOTHING, row: "0123456789abcdef/12" },
+    { ...EMPTY_QUERY, case: "busi/benign (1)" },
+    { ...EMPTY_QUERY, row: "0123456789abcdef/12" },
   ];
   it.each(all)("comes back as it was", (address) => expect(parse(format(address))).toEqual(address));
 
   it("of anything else is the empty page", () => {
     for (const hash of ["", "#", "#/", "#/nowhere?x=1", "#/read?u=nonsense&s=zz&m=-1", "#/read?m=1.5"]) {
-      expect(parse(hash)).toEqual(NOTHING);
+      expect(parse(hash)).toEqual(EMPTY_QUERY);
     }
   });
 

@@ -11,7 +11,7 @@ describe("a filter", () => {
     [{ ...NO_FILTER, more: "age < 40 or age > 70" }, "age < 40 or age > 70"],
     [{ ...NO_FILTER, birads: "3", more: "age < 40 or age > 70" }, "birads >= '3' and (age < 40 or age > 70)"],
   ];
-  it.each(all)("is said in the filter language", (filter, where) => expect(toWhere(filter)).toBe(where));
+  it.each(all)("is written in the filter language", (filter, where) => expect(toWhere(filter)).toBe(where));
   it.each(all)("is read back into its controls", (filter, where) => {
     const labels = [...filter.labels].sort();
     const back = fromWhere(where);

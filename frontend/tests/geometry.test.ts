@@ -3,35 +3,35 @@ import {
   aspectOf,
   boxBetween,
   measure,
-  MOST_ZOOM,
+  MAX_ZOOM,
   nudge,
   panBy,
   scaleBar,
   toPicture,
-  WHOLE,
+  FULL_VIEW,
   windowing,
   zoomAt,
 } from "../src/lib/geometry";
 
-describe("sight", () => {
+describe("viewport", () => {
   it("keeps the point under the pointer where it is", () => {
     const at = { x: 0.7, y: 0.4 };
-    const before = toPicture(WHOLE, at);
-    const after = toPicture(zoomAt(WHOLE, 3, at), at);
+    const before = toPicture(FULL_VIEW, at);
+    const after = toPicture(zoomAt(FULL_VIEW, 3, at), at);
     expect(after.x).toBeCloseTo(before.x, 9);
     expect(after.y).toBeCloseTo(before.y, 9);
   });
 
   it("never leaves the picture and never zooms without end", () => {
-    let sight = zoomAt(WHOLE, 1e6, { x: 0, y: 1 });
-    expect(sight.zoom).toBe(MOST_ZOOM);
-    sight = panBy(sight, 50, -50);
-    const [low, high] = [toPicture(sight, { x: 0, y: 0 }), toPicture(sight, { x: 1, y: 1 })];
+    let viewport = zoomAt(FULL_VIEW, 1e6, { x: 0, y: 1 });
+    expect(viewport.zoom).toBe(MAX_ZOOM);
+    viewport = panBy(viewport, 50, -50);
+    const [low, high] = [toPicture(viewport, { x: 0, y: 0 }), toPicture(viewport, { x: 1, y: 1 })];
     for (const value of [low.x, low.y, high.x, high.y]) {
       expect(value).toBeGreaterThanOrEqual(-1e-9);
       expect(value).toBeLessThanOrEqual(1 + 1e-9);
     }
-    expect(zoomAt(sight, 1e-6, { x: 0.5, y: 0.5 })).toEqual(WHOLE);
+    expect(zoomAt(viewport, 1e-6, { x: 0.5, y: 0.5 })).toEqual(FULL_VIEW);
   });
 });
 

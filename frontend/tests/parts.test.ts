@@ -1,11 +1,12 @@
 import { cleanup, render, screen } from "@testing-library/svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { duration, layers, percent, reference, signed } from "../src/lib/heat";
+import { duration, percent, signed } from "../src/lib/format";
+import { layers, reference } from "../src/lib/heat";
 import type { Job, Match } from "../src/lib/types";
-import Card from "../src/parts/Card.svelte";
+import MatchCard from "../src/parts/MatchCard.svelte";
 import Counts from "../src/parts/Counts.svelte";
 import JobCard from "../src/parts/JobCard.svelte";
-import Problem from "../src/parts/Problem.svelte";
+import ErrorMessage from "../src/parts/ErrorMessage.svelte";
 
 afterEach(cleanup);
 
@@ -16,6 +17,7 @@ const MATCH: Match = {
   dataset: "busi",
   label: "benign",
   similarity: 0.8764,
+  distance: 0.1236,
   birads: "4A",
   histology: "<b>fibroadenoma</b>",
   device: null,
@@ -30,8 +32,8 @@ const MATCH: Match = {
 
 function card(extra: Partial<Record<string, unknown>> = {}) {
   const calls = { onopen: vi.fn(), onlike: vi.fn(), ondislike: vi.fn(), onfocus: vi.fn() };
-  const props = { match: MATCH, place: "/api/reports/x", heat: true, opacity: 50, mark: null, current: true, tabindex: 0 };
-  render(Card, { ...props, ...calls, ...extra } as never);
+  const props = { match: MATCH, reportUrl: "/api/reports/x", heat: true, opacity: 50, mark: null, current: true, tabindex: 0 };
+  render(MatchCard, { ...props, ...calls, ...extra } as never);
   return calls;
 }
 
@@ -41,7 +43,7 @@ describe("a similar case", () => {
     expect(screen.getByRole("article").getAttribute("aria-label")).toBe("Match 2: benign");
     expect(screen.getByText("0.876")).toBeTruthy();
     expect(screen.getByText("BI-RADS 4A")).toBeTruthy();
-    expect(document.querySelector(".told b")).toBeNull();
+    expect(document.querySelector(".details b")).toBeNull();
     expect(screen.getByText("3 near-duplicates, 1 more of the patient")).toBeTruthy();
     expect(screen.getByRole("link").getAttribute("href")).toBe("#/case/busi/benign%20(1)");
   });
@@ -67,9 +69,9 @@ describe("counts", () => {
   });
 });
 
-it("a problem is said aloud and can be closed", () => {
+it("an error is announced and can be closed", () => {
   const onclose = vi.fn();
-  render(Problem, { text: "k is 'x'; it must be a whole number.", onclose });
+  render(ErrorMessage, { text: "k is 'x'; it must be a whole number.", onclose });
   expect(screen.getByRole("alert").textContent).toContain("k is 'x'");
   screen.getByRole("button", { name: "Close this message" }).click();
   expect(onclose).toHaveBeenCalledOnce();
@@ -87,7 +89,7 @@ describe("numbers", () => {
     expect(layers("/x", 0.4, 320).warm).toBe("/x/warm?size=320&reference=0.400000");
   });
 
-  it("are said as a reader wants them", () => {
+  it("are written as a reader wants them", () => {
     expect([0, 0.004, 0.5, 0.996, 1].map(percent)).toEqual(["0 %", "< 1 %", "50 %", "> 99 %", "100 %"]);
     expect([0.12345, -0.5, -0.0001].map((value) => signed(value, 3))).toEqual(["+0.123", "−0.500", "0.000"]);
     expect([0.2, 59, 61, 7300].map(duration)).toEqual(["1 s", "59 s", "1 min", "2 h 2 min"]);
@@ -105,6 +107,8 @@ describe("a batch job", () => {
     refused: 0,
     seconds_left: null,
     created: "2026-01-01T00:00:00Z",
+    started: null,
+    finished: null,
     error: "",
     summary: {
       predictions: { benign: 3, "not sure": 2 },

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { add, decode, describe as words, encode, fold, parseBox, type Step } from "../src/lib/steps";
+import { add, decode, describe as words, encode, toSearch, parseBox, type Step } from "../src/lib/steps";
 
 const BOX = { top: 10, left: 20, bottom: 110.5, right: 220 };
 const ALL: Step[] = [
@@ -32,8 +32,8 @@ describe("a step in an address", () => {
 });
 
 describe("steps", () => {
-  it("fold into a search, the later over the earlier", () => {
-    const search = fold([
+  it("make a search, the later over the earlier", () => {
+    const search = toSearch([
       { kind: "like", name: "a/1" },
       { kind: "like", name: "a/2" },
       { kind: "dislike", name: "a/1" },
@@ -46,7 +46,7 @@ describe("steps", () => {
   });
 
   it("let boxes go with another frame: they were drawn on another picture", () => {
-    const search = fold([
+    const search = toSearch([
       { kind: "region", box: BOX },
       { kind: "crop", box: BOX },
       { kind: "lesion", box: BOX },
@@ -74,9 +74,9 @@ describe("steps", () => {
   });
 
   it("undone one by one lead back to the beginning", () => {
-    const nothing = fold([]);
-    for (let count = ALL.length; count >= 0; count--) fold(ALL.slice(0, count));
-    expect(fold([])).toEqual(nothing);
+    const nothing = toSearch([]);
+    for (let count = ALL.length; count >= 0; count--) toSearch(ALL.slice(0, count));
+    expect(toSearch([])).toEqual(nothing);
   });
 });
 

@@ -16,9 +16,12 @@ from PIL import Image
 
 from sonoseek.apps.cli.data import write_phantoms
 
-if TYPE_CHECKING:  # most tests here need no browser
+if TYPE_CHECKING:  # most tests here need neither a browser nor a server
+    from fastapi.testclient import TestClient
     from playwright.sync_api import Browser
     from web_pages import Reader
+
+    from sonoseek.engine import SearchEngine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 KINDS = ("normal", "benign", "malignant")
@@ -115,6 +118,35 @@ def copies(archive: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) ->
 def scan(archive: Path) -> Path:
     """One scan of the archive."""
     return sorted(f for f in (archive / "malignant").glob("*.png") if "_mask" not in f.name)[0]
+
+
+@pytest.fixture(scope="module")
+def scans(archive: Path) -> list[Path]:
+    """The archive's scans."""
+    return sorted(path for path in archive.glob("*/*.png") if "_mask" not in path.name)
+
+
+@pytest.fixture(scope="module")
+def engine(gallery: Path) -> Iterator[SearchEngine]:
+    """An engine on the archive."""
+    from sonoseek.engine import open_engine
+
+    with open_engine(gallery, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of a server on the archive."""
+    from fastapi.testclient import TestClient
+
+    from sonoseek.apps.web.app import create_app
+    from sonoseek.apps.web.settings import WebSettings
+    from sonoseek.engine import open_engine
+
+    app = create_app(open_engine(gallery, threads=1), WebSettings(state=tmp_path_factory.mktemp("state")))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

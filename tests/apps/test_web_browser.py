@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 from web_pages import Reader, order, settled, violations
 
-sys.path.append(str(Path(__file__).parents[1] / "dicom"))
+sys.path.append(str(Path(__file__).parents[1] / "io/dicom"))
 from dicom_files import save, us_dataset
 
 pytestmark = pytest.mark.peer
@@ -50,7 +50,7 @@ class TestAsk:
         data = list(asked[1].read_bytes())
         for event in ("drop", "paste"):
             reader.page.goto(reader.address + "#/read")
-            reader.page.wait_for_selector("text=Ask about a scan")
+            reader.page.wait_for_selector("text=Open a scan")
             reader.page.evaluate(
                 """([kind, bytes]) => {
                   const held = new DataTransfer();
@@ -191,8 +191,8 @@ class TestArgue:
 
     def test_the_scan_area_is_corrected(self, reader: Reader, asked: list[Path]) -> None:
         page = reader.pick(asked[0])
-        page.get_by_role("button", name="Network view").click()
-        expect(page.locator(".hint")).to_contain_text("What the network saw")
+        page.get_by_role("button", name="Model input n").click()
+        expect(page.locator(".hint")).to_contain_text("The model input: cropped")
         page.get_by_role("button", name="Area", exact=False).click()
         page.keyboard.press("Shift+ArrowRight")
         page.keyboard.press("Enter")

@@ -36,7 +36,7 @@ class TestArchive:
         page = reader.pick(asked[0])
         page.get_by_role("link", name="Archive").click()
         expect(page.locator(".side")).to_contain_text("30 scans of 30 cases")
-        expect(page.locator(".legend")).to_contain_text("the scan that is asked about")
+        expect(page.locator(".legend")).to_contain_text("the query scan")
         plane = page.locator(".plane")
         plane.focus()
         plane.press("ArrowRight")
@@ -44,10 +44,10 @@ class TestArchive:
         plane.press("Enter")
         expect(page.locator("h1")).to_have_text(re.compile(r"^\s*(Normal|Benign|Malignant)\b"))
         expect(page.locator(".scans img").first).to_be_visible()
-        page.get_by_role("button", name="Ask with this case").click()
+        page.get_by_role("button", name="Query with this case").click()
         page.wait_for_selector(".card")
         assert "case=" in page.url
-        expect(page.get_by_role("button", name="Network view")).to_have_count(0)
+        expect(page.get_by_role("button", name="Model input n")).to_have_count(0)
 
     def test_a_case_that_is_not_there(self, browser: Browser, room: str) -> None:
         reader = Reader(browser, room)
@@ -168,7 +168,7 @@ class TestKeyboardAlone:
 
     def test_ask_read_refine_compare(self, reader: Reader, asked: list[Path]) -> None:
         page = reader.page
-        page.wait_for_selector("text=Ask about a scan")
+        page.wait_for_selector("text=Open a scan")
         with page.expect_file_chooser() as waiting:
             page.keyboard.press("o")
         waiting.value.set_files(str(asked[0]))
@@ -213,7 +213,7 @@ class TestKeyboardAlone:
 
     def test_archive_help_theme_and_batch(self, reader: Reader) -> None:
         page = reader.page
-        page.wait_for_selector("text=Ask about a scan")
+        page.wait_for_selector("text=Open a scan")
         page.keyboard.press("?")
         expect(page.get_by_role("dialog")).to_be_visible()
         assert violations(page) == []
@@ -233,7 +233,7 @@ class TestKeyboardAlone:
         with page.expect_file_chooser():
             page.keyboard.press("Enter")
         page.keyboard.press("1")
-        page.wait_for_selector("text=Ask about a scan")
+        page.wait_for_selector("text=Open a scan")
 
 
 class TestLooks:
@@ -253,7 +253,7 @@ class TestLooks:
     ) -> None:
         reader = Reader(browser, room, width=width, height=height)
         page = reader.page
-        page.wait_for_selector("text=Ask about a scan")
+        page.wait_for_selector("text=Open a scan")
         if theme == "light":
             page.keyboard.press("t")
         seen = {"welcome": violations(page)}
@@ -273,7 +273,7 @@ class TestLooks:
         page.keyboard.press("ArrowUp")
         seen["archive"] = violations(page)
         page.goto(f"{room}#/case/{name}")
-        page.wait_for_selector("text=Ask with this case")
+        page.wait_for_selector("text=Query with this case")
         seen["case"] = violations(page)
         page.goto(f"{room}#/batch")
         page.wait_for_selector("text=Many scans at once")
@@ -286,7 +286,7 @@ class TestLooks:
     def test_the_page_is_light_and_nothing_jumps(self, browser: Browser, room: str, asked: list[Path]) -> None:
         reader = Reader(browser, room)
         page = reader.page
-        page.wait_for_selector("text=Ask about a scan")
+        page.wait_for_selector("text=Open a scan")
         weight = page.evaluate(
             """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
               .filter(e => !e.name.includes("/api/")).reduce((sum, e) => sum + e.transferSize, 0)"""
@@ -317,9 +317,9 @@ class TestToken:
             assert violations(page) == []
             page.get_by_label("The server's token").fill("a-long-enough-token")
             page.get_by_role("button", name="Sign in").click()
-            page.wait_for_selector("text=Ask about a scan")
+            page.wait_for_selector("text=Open a scan")
             page.reload()
-            page.wait_for_selector("text=Ask about a scan")
+            page.wait_for_selector("text=Open a scan")
             for view, shown in (("Archive", "The archive"), ("Batch", "Many scans at once")):
                 reader.context.clear_cookies()  # as a server that was started anew does, which knows no session
                 page.get_by_role("link", name=view, exact=True).click()

@@ -273,7 +273,7 @@ class TestViews:
             page.keyboard.press(key)
             expect(page.locator(".hint")).to_contain_text(f"{what}, and this question has 2 views")
         page.get_by_role("button", name="View 2").click()
-        page.get_by_role("button", name="Ask with view 2 alone").click()
+        page.get_by_role("button", name="Query with view 2 alone").click()
         expect(page.get_by_role("button", name="View 2")).to_have_count(0)
         settled(page)
         assert page.url.split("u=")[1][:64] == second

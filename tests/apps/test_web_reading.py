@@ -65,7 +65,7 @@ class TestSubject:
         page.locator(".card .foot a").first.click()
         held: list[Route] = []
         page.route("**/api/query", lambda route: held.append(route))
-        page.get_by_role("button", name="Ask with this case").click()
+        page.get_by_role("button", name="Query with this case").click()
         page.wait_for_selector("[aria-busy=true]")
         expect(page.locator(".prediction:visible")).to_have_count(0)
         held[0].continue_()
@@ -133,8 +133,8 @@ class TestTools:
         page = reader.pick(asked[4])
         tools = page.locator(".tools [aria-pressed=true]")
         page.keyboard.press("r")
-        page.get_by_role("button", name="Network view").click()
-        expect(tools).to_have_text(["Network view n"])
+        page.get_by_role("button", name="Model input n").click()
+        expect(tools).to_have_text(["Model input n"])
         expect(page.get_by_role("button", name=re.compile("^Search"))).to_have_count(0)
         page.get_by_role("button", name=re.compile("^Evidence")).click()
         expect(tools).to_have_text(["Evidence h"])
@@ -238,7 +238,7 @@ class TestBatch:
         page.get_by_role("radio", name="Evaluate").check()
         page.get_by_role("button", name="Cancel").click()
         page.set_input_files("input[webkitdirectory]", str(tmp_path / "loose"))
-        expect(page.get_by_role("radio", name="Ask each")).to_be_checked()
+        expect(page.get_by_role("radio", name="Query each")).to_be_checked()
 
 
 class TestRestart:

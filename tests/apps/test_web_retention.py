@@ -195,7 +195,7 @@ class TestLog:
     @pytest.fixture
     def lines(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         """The program's own way to log, into a string; what it changed is put back."""
-        root, held = logging.getLogger(), {name: logging.getLogger(name) for name in ("", *logging_metrics.OURS)}
+        root, held = logging.getLogger(), {name: logging.getLogger(name) for name in ("", *logging_metrics.LOGGERS)}
         before = {name: (log.handlers, log.level, log.propagate) for name, log in held.items()}
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
         out = io.StringIO()

@@ -323,7 +323,7 @@ class TestNoRoom:
         job = store.create("query", title="a", folder=str(tmp_path / "scans"))
         with Full(store):
             runner.start()
-            wait_until(lambda: len(tried) > 2)
+            wait_until(lambda: len(tried) > 2 and runner.failing)
             assert (runner.alive, runner.failing) == (True, True)
             assert not store.get(job.job_id).ended
         wait_until(lambda: store.get(job.job_id).state == "done")

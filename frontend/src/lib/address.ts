@@ -1,7 +1,7 @@
-/** What stands in the address: which view, what is asked about, and how it came to be asked so. */
+/** The page's address: its view, and the query with its steps. */
 import { decode, encode, type Step } from "./steps";
 
-export interface Read {
+export interface QueryAddress {
   view: "read";
   uploads: string[];
   case: string;
@@ -14,9 +14,9 @@ export interface Read {
   at: string;
 }
 
-export type Address = Read | { view: "archive" } | { view: "case"; name: string } | { view: "batch" };
+export type Address = QueryAddress | { view: "archive" } | { view: "case"; name: string } | { view: "batch" };
 
-export const NOTHING: Read = { view: "read", uploads: [], case: "", row: "", steps: [], compare: 0, at: "" };
+export const EMPTY_QUERY: QueryAddress = { view: "read", uploads: [], case: "", row: "", steps: [], compare: 0, at: "" };
 
 export function parse(hash: string): Address {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
@@ -56,7 +56,7 @@ export function format(address: Address): string {
 }
 
 export function rowAddress(job: string, number: number): string {
-  return format({ ...NOTHING, row: `${job}/${number}` });
+  return format({ ...EMPTY_QUERY, row: `${job}/${number}` });
 }
 
 export function caseAddress(name: string): string {
@@ -71,12 +71,12 @@ function safeDecode(text: string): string {
   }
 }
 
-/** What the answer depends on: two addresses of one key are one question. */
-export function keyOf(read: Read): string {
+/** What the report depends on: two addresses of one key are one query. */
+export function keyOf(read: QueryAddress): string {
   return JSON.stringify([read.uploads, read.case, read.row, read.steps]);
 }
 
-/** What the question is about. */
-export function subjectOf(read: Read): string {
+/** The scan or case of a query. */
+export function subjectOf(read: QueryAddress): string {
   return JSON.stringify([read.uploads, read.case, read.row]);
 }

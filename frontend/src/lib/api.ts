@@ -1,9 +1,9 @@
 /** The server, over HTTP. Addresses are relative to the page: it may lie behind any prefix. */
-import type { About, Archive, ArchiveMap, CaseInfo, Job, JobKind, JobOptions, JobRow, Report, Said, Upload } from "./types";
+import type { About, Archive, ArchiveProjection, ArchivedCase, Job, JobKind, JobRow, OpenedRow, Report, ReportText, Upload } from "./types";
 import type { Search } from "./steps";
 import { boxText } from "./steps";
 
-/** An error in the server's own words. */
+/** A problem document of the server, as an error. */
 export class Problem extends Error {
   constructor(
     readonly status: number,
@@ -15,19 +15,19 @@ export class Problem extends Error {
 
 export interface Answer {
   report: Report;
-  /** Address of the report, for its pictures. */
-  place: string;
+  /** URL of the report, below which its pictures are. */
+  reportUrl: string;
   uploads: string[];
   frames: number;
 }
 
-const UNREACHABLE = "The server does not answer. Look whether it runs and the line is up, then try again.";
+const UNREACHABLE = "The server does not answer. ScanPanel whether it runs and the line is up, then try again.";
 
-let locked = () => {};
+let tokenRequired = () => {};
 
-/** What to do when the server asks for its token. */
-export function whenLocked(act: () => void): void {
-  locked = act;
+/** Call `act` when the server requires its token. */
+export function onTokenRequired(act: () => void): void {
+  tokenRequired = act;
 }
 
 export async function call(path: string, init?: RequestInit): Promise<Response> {
@@ -39,13 +39,13 @@ export async function call(path: string, init?: RequestInit): Promise<Response> 
     throw new Problem(0, UNREACHABLE);
   }
   if (answer.ok) return answer;
-  if (answer.status === 401) locked();
+  if (answer.status === 401) tokenRequired();
   let detail = `The server answered ${answer.status}.`;
   try {
-    const told: unknown = await answer.json();
-    if (told && typeof told === "object" && "detail" in told) detail = String(told.detail);
+    const body: unknown = await answer.json();
+    if (body && typeof body === "object" && "detail" in body) detail = String(body.detail);
   } catch {
-    // not a problem document: a proxy spoke
+    // not a problem document: from a proxy
   }
   throw new Problem(answer.status, detail);
 }
@@ -55,7 +55,7 @@ async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await answer.json()) as T;
 }
 
-/** What is asked about: files sent now, files that the server has, a case of its archive, or a row of a batch job. */
+/** What a query is about: new files, files that the server has, a case of its archive, or a row of a batch job. */
 export interface Source {
   files?: File[];
   uploads?: string[];
@@ -63,13 +63,13 @@ export interface Source {
   row?: string;
 }
 
-/** Of an address: the files that it names, the row, or the case. */
+/** The source that an address names. */
 export function sourceOf(read: { uploads: string[]; row: string; case: string }): Source {
   if (read.uploads.length) return { uploads: read.uploads };
   return read.row ? { row: read.row } : { case: read.case };
 }
 
-export async function ask(source: Source, search: Search, signal?: AbortSignal): Promise<Answer> {
+export async function query(source: Source, search: Search, signal?: AbortSignal): Promise<Answer> {
   const form = new FormData();
   if (source.uploads?.length) for (const id of source.uploads) form.append("upload", id);
   else if (source.case) form.append("case", source.case);
@@ -88,13 +88,13 @@ export async function ask(source: Source, search: Search, signal?: AbortSignal):
   const uploads = answer.headers.get("Sonoseek-Uploads");
   return {
     report: (await answer.json()) as Report,
-    place: answer.headers.get("Content-Location") ?? "",
+    reportUrl: answer.headers.get("Content-Location") ?? "",
     uploads: uploads ? uploads.split(",") : [],
     frames: Number(answer.headers.get("Sonoseek-Frames") ?? 1),
   };
 }
 
-/** Save what an address gives as a file, under the name that the server gives it. */
+/** Download a file, under the name that the server gives it. */
 export async function save(address: string): Promise<void> {
   const answer = await call(address);
   const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? "sonoseek";
@@ -105,12 +105,12 @@ export async function save(address: string): Promise<void> {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-export const said = (place: string, signal?: AbortSignal) => get<Said>(`${place}/text`, signal);
+export const reportText = (reportUrl: string, signal?: AbortSignal) => get<ReportText>(`${reportUrl}/text`, signal);
 export const about = () => get<About>("api/about");
 export const archive = () => get<Archive>("api/archive");
-export const archiveMap = () => get<ArchiveMap>("api/archive/projection");
-export const placeOnMap = (place: string) => get<{ x: number; y: number }>(`${place}/projection`);
-export const getCase = (name: string) => get<CaseInfo>(casePath(name));
+export const archiveProjection = () => get<ArchiveProjection>("api/archive/projection");
+export const projectedPoint = (reportUrl: string) => get<{ x: number; y: number }>(`${reportUrl}/projection`);
+export const getCase = (name: string) => get<ArchivedCase>(casePath(name));
 export const examples = () => get<string[]>("api/examples");
 export const jobs = () => get<Job[]>("api/jobs");
 export const job = (id: string) => get<Job>(`api/jobs/${id}`);
@@ -119,15 +119,13 @@ export const job = (id: string) => get<Job>(`api/jobs/${id}`);
 export const rows = (id: string, limit: number, refused: boolean) =>
   get<JobRow[]>(`api/jobs/${id}/rows?order=malignancy&limit=${limit}&refused=${refused}`);
 
-/** Bring the scan of a row, "JOB/NUMBER", to hand. */
-export async function openRow(row: string, signal: AbortSignal): Promise<Upload & { options: JobOptions }> {
+/** Load the scan of a row, "JOB/NUMBER". */
+export async function openRow(row: string, signal: AbortSignal): Promise<OpenedRow> {
   const [id, number] = row.split("/");
-  return (await (await call(`api/jobs/${id}/rows/${number}/open`, { method: "POST", signal })).json()) as Upload & {
-    options: JobOptions;
-  };
+  return (await (await call(`api/jobs/${id}/rows/${number}/open`, { method: "POST", signal })).json()) as OpenedRow;
 }
 
-/** Send files without asking yet. */
+/** Send files without a query. */
 export async function upload(files: File[]): Promise<Upload[]> {
   const form = new FormData();
   for (const file of files) form.append("file", file, file.name);
@@ -163,7 +161,7 @@ export function casePath(name: string): string {
   return `api/cases/${name.split("/").map(encodeURIComponent).join("/")}`;
 }
 
-/** A scan of the archive; JPEG is the quickest to make, and what the archive keeps. */
+/** A scan of the archive; JPEG is the quickest to make, and what the archive stores. */
 export function picture(scanId: string, size: number): string {
   return `api/pictures/${scanId}?size=${size}&form=jpeg`;
 }

@@ -1,22 +1,22 @@
 /** Files of a folder that was dropped or chosen, with their names below it. */
 
-export interface Named {
+export interface NamedFile {
   name: string;
   file: File;
 }
 
 export interface Folder {
   name: string;
-  files: Named[];
+  files: NamedFile[];
 }
 
 /** What a drop holds: single files, or the first folder with all that lies in it. */
-export async function dropped(items: DataTransferItemList): Promise<{ files: File[]; folder: Folder | null }> {
+export async function readDrop(items: DataTransferItemList): Promise<{ files: File[]; folder: Folder | null }> {
   // Entries must be taken before anything is awaited: the list is emptied then.
   const given = [...items].filter((item) => item.kind === "file");
   const files = given.filter((item) => !item.webkitGetAsEntry()).flatMap((item) => item.getAsFile() ?? []);
   const entries = given.map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  const found: Named[] = [];
+  const found: NamedFile[] = [];
   let name = "";
   for (const entry of entries) {
     if (entry.isDirectory) {
@@ -29,7 +29,7 @@ export async function dropped(items: DataTransferItemList): Promise<{ files: Fil
 }
 
 /** What an input with `webkitdirectory` holds. */
-export function chosen(list: FileList): Folder {
+export function fromInput(list: FileList): Folder {
   const files = [...list].map((file) => ({ name: file.webkitRelativePath || file.name, file }));
   const top = files[0]?.name.split("/")[0] ?? "scans";
   const within = files.every((each) => each.name.startsWith(`${top}/`));
@@ -45,7 +45,7 @@ function hidden(name: string): boolean {
   return name.split("/").some((part) => part.startsWith("."));
 }
 
-async function walk(folder: FileSystemDirectoryEntry, prefix: string, found: Named[]): Promise<void> {
+async function walk(folder: FileSystemDirectoryEntry, prefix: string, found: NamedFile[]): Promise<void> {
   const reader = folder.createReader();
   for (;;) {
     const entries = await new Promise<FileSystemEntry[]>((done, fail) => reader.readEntries(done, fail));
@@ -63,15 +63,15 @@ function fileOf(entry: FileSystemFileEntry): Promise<File> {
 }
 
 /** Files that were not dropped as a folder, as one. */
-export function loose(files: readonly File[]): Folder {
+export function asFolder(files: readonly File[]): Folder {
   return { name: "scans", files: files.map((file) => ({ name: file.name, file })) };
 }
 
 /**
- * Why files cannot be sent at once, or "". Said before they are sent: a server that refuses in the middle of a long
+ * Why files cannot be sent at once, or "". ReportText before they are sent: a server that refuses in the middle of a long
  * upload is not heard.
  */
-export function tooHeavy(files: readonly File[], limit = Infinity): string {
+export function tooLarge(files: readonly File[], limit = Infinity): string {
   const mebibytes = (bytes: number) => Math.ceil(bytes / 1048576).toLocaleString("en");
   const weight = files.reduce((sum, file) => sum + file.size, 0);
   if (weight <= limit) return "";

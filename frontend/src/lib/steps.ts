@@ -40,7 +40,7 @@ const LETTERS = {
   deduplicate: "v",
 } as const;
 
-export function fold(steps: readonly Step[]): Search {
+export function toSearch(steps: readonly Step[]): Search {
   const search: Search = {
     frame: 0,
     crop: null,
@@ -94,23 +94,23 @@ export function fold(steps: readonly Step[]): Search {
 }
 
 /**
- * The list with one step more. "More matches" twice in a row is one step, not two; another frame takes away what was
- * drawn on the one before.
+ * The list with one step more. "More matches" twice in a row is one step, not two; another frame removes drawings
+ * on the one before.
  */
 export function add(before: readonly Step[], step: Step): Step[] {
-  const steps = step.kind === "frame" ? undrawn(before) : before;
+  const steps = step.kind === "frame" ? withoutDrawings(before) : before;
   const last = steps.at(-1);
   const replaces = last?.kind === step.kind && (step.kind === "k" || step.kind === "frame");
   return [...(replaces ? steps.slice(0, -1) : steps), step];
 }
 
-/** The steps without what was drawn on one scan, where that scan is one no more. */
-export function undrawn(steps: readonly Step[]): Step[] {
+/** The steps without drawings on one scan. */
+export function withoutDrawings(steps: readonly Step[]): Step[] {
   return steps.filter((step) => step.kind !== "region" && step.kind !== "crop" && step.kind !== "lesion");
 }
 
-/** What of a search is lost with another view or frame, in words; "" where nothing was drawn. */
-export function lossWords(search: Search, added: "view" | "frame"): string {
+/** Which drawings are removed with another view or frame, as a sentence; "" where nothing was drawn. */
+export function lossText(search: Search, added: "view" | "frame"): string {
   const drawn = [search.region ? "region" : "", search.crop ? "area" : "", search.lesion ? "mark" : ""].filter(Boolean);
   if (!drawn.length) return "";
   const what = `The ${drawn.join(" and the ")} ${drawn.length > 1 ? "were" : "was"} taken away`;
@@ -119,13 +119,13 @@ export function lossWords(search: Search, added: "view" | "frame"): string {
     : `${what} as another frame was chosen: what is drawn is of one frame.`;
 }
 
-/** The options of a batch job as steps, so that its rows are asked as the job asked them. */
+/** The options of a batch job as steps, so that its rows are queried as the job did. */
 export function stepsOf(options: JobOptions): Step[] {
   const steps: Step[] = [];
   if (options.where) steps.push({ kind: "where", text: options.where });
   if (options.per_patient === false) steps.push({ kind: "perPatient", on: false });
   if (options.deduplicate === false) steps.push({ kind: "deduplicate", on: false });
-  if (options.k !== undefined && options.k !== FIRST_K) steps.push({ kind: "k", k: options.k });
+  if (options.k != null && options.k !== FIRST_K) steps.push({ kind: "k", k: options.k });
   return steps;
 }
 
@@ -134,11 +134,11 @@ export function describe(step: Step): string {
     case "frame":
       return `Frame ${step.frame + 1}`;
     case "crop":
-      return step.box ? `Scan area drawn: ${boxWords(step.box)}` : "Scan area found by preprocessing again";
+      return step.box ? `Scan area drawn: ${describeBox(step.box)}` : "Scan area found by preprocessing again";
     case "lesion":
-      return step.box ? `Lesion marked: ${boxWords(step.box)}` : "Read without a mark";
+      return step.box ? `Lesion marked: ${describeBox(step.box)}` : "Read without a mark";
     case "region":
-      return step.box ? `Region: ${boxWords(step.box)}` : "Region left out";
+      return step.box ? `Region: ${describeBox(step.box)}` : "Region left out";
     case "like":
       return `More like ${step.name}`;
     case "dislike":
@@ -158,7 +158,7 @@ export function encode(step: Step): string {
   return `${LETTERS[step.kind]}:${valueOf(step)}`;
 }
 
-/** A step as it stands in an address, or null: an address is typed by anybody. */
+/** A step of an address, or null where it is invalid. */
 export function decode(text: string): Step | null {
   const value = text.slice(2);
   if (text[1] !== ":") return null;
@@ -201,7 +201,7 @@ export function parseBox(text: string): Box | null {
   return top < bottom && left < right ? { top, left, bottom, right } : null;
 }
 
-function boxWords(box: Box): string {
+function describeBox(box: Box): string {
   const [top, left, bottom, right] = [box.top, box.left, box.bottom, box.right].map(Math.round);
   return `rows ${top} to ${bottom}, columns ${left} to ${right}`;
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from sonoseek.core import InvalidValueError
 
@@ -81,5 +81,4 @@ def check_kind(kind: str) -> JobKind:
     """
     if kind not in KINDS:
         raise InvalidValueError(f"kind is {kind!r}; a batch job is one of {', '.join(KINDS)}.")
-    found: JobKind = kind  # type: ignore[assignment]  # it is among them
-    return found
+    return cast(JobKind, kind)

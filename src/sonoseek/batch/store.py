@@ -100,7 +100,7 @@ class JobStore:
             if job.kind == "index" and not job.options.get("extend") and self._is_being_written(job.title):
                 raise InvalidValueError(
                     f"a job that puts a dataset called {job.title!r} into the archive has not ended yet, and its cases "
-                    "would be replaced by cases of the same name; choose another name, or stop it, or say extend."
+                    "would be replaced by cases of the same name; choose another name, or stop it, or set extend."
                 )
             connection.execute(
                 f"INSERT INTO jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})",  # noqa: S608  # ours
@@ -115,24 +115,24 @@ class JobStore:
             NotFoundError: no such job.
         """
         with self._lock:
-            found = self._connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        if found is None:
+            row = self._connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        if row is None:
             raise NotFoundError(f"there is no job {job_id[:40]!r}; it may have been deleted. List the jobs.")
-        return _job(found)
+        return _job(row)
 
     def list(self) -> tuple[Job, ...]:
         """Every job, the newest first."""
         with self._lock:
-            found = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
-        return tuple(_job(row) for row in found)
+            rows = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
+        return tuple(_job(row) for row in rows)
 
     def next_waiting(self) -> Job | None:
         """The waiting job that was created first."""
         with self._lock:
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT * FROM jobs WHERE state = 'waiting' ORDER BY created, rowid LIMIT 1"
             ).fetchone()
-        return None if found is None else _job(found)
+        return None if row is None else _job(row)
 
     def change(self, job_id: str, *, unless: Sequence[JobState] = (), **values: Any) -> bool:
         """Set fields of a job, unless it is in one of these states; returns whether they were set."""
@@ -165,10 +165,10 @@ class JobStore:
     def rows(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> tuple[Row, ...]:
         """Rows with a number above `after`, in order, at most `limit`."""
         with self._lock:
-            found = self._connection.execute(
+            rows = self._connection.execute(
                 "SELECT * FROM rows WHERE job_id = ? AND number > ? ORDER BY number LIMIT ?", (job_id, after, limit)
             ).fetchall()
-        return tuple(map(_row, found))
+        return tuple(map(_row, rows))
 
     def rows_by_malignancy(
         self, job_id: str, *, skip: int = 0, limit: int = 1_000, refused_only: bool = False
@@ -184,14 +184,14 @@ class JobStore:
             refused_only: of refused files alone.
         """
         with self._lock:
-            found = self._connection.execute(
+            rows = self._connection.execute(
                 f"""SELECT * FROM rows WHERE job_id = ? {"AND refused IS NOT NULL" if refused_only else ""}
                 ORDER BY refused IS NOT NULL, coalesce(json_extract(outcome, '$.out_of_distribution'), 0),
                     json_extract(outcome, '$.probabilities.malignant') DESC, number
                 LIMIT ? OFFSET ?""",  # noqa: S608  # our own words
                 (job_id, limit, skip),
             ).fetchall()
-        return tuple(map(_row, found))
+        return tuple(map(_row, rows))
 
     def row(self, job_id: str, number: int) -> Row:
         """One row by its number.
@@ -201,19 +201,19 @@ class JobStore:
         """
         self.get(job_id)
         with self._lock:
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT * FROM rows WHERE job_id = ? AND number = ?", (job_id, number)
             ).fetchone()
-        if found is None:
+        if row is None:
             raise NotFoundError(f"job {job_id!r} has no row {number}; its rows are counted from 1. List them.")
-        return _row(found)
+        return _row(row)
 
     def every_row(self, job_id: str) -> Iterator[Row]:
         """All rows, in order, a thousand at a time."""
         last = 0
-        while found := self.rows(job_id, after=last):
-            yield from found
-            last = found[-1].number
+        while page := self.rows(job_id, after=last):
+            yield from page
+            last = page[-1].number
 
     def files(self, job_id: str) -> Path:
         """Folder of a job's own files; it need not be there."""
@@ -282,11 +282,11 @@ class JobStore:
 
     def _is_being_written(self, title: str) -> bool:
         ended = ", ".join("?" * len(ENDED))
-        found = self._connection.execute(
+        unfinished = self._connection.execute(
             f"SELECT 1 FROM jobs WHERE kind = 'index' AND title = ? AND state NOT IN ({ended})",  # noqa: S608  # ours
             (title, *ENDED),
         )
-        return found.fetchone() is not None
+        return unfinished.fetchone() is not None
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BundleMismatchError, Scan
+from sonoseek.core import Scan
+from sonoseek.core.arrays import unit_rows
 from sonoseek.encoder import Bundle, SeenScan, TrainingScans, ood_score
 from sonoseek.evaluate.seen import learnt_from
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
@@ -70,12 +71,7 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
         SplitError: the bundle does not carry the hashes that show whether it was trained on a scan.
         GalleryError: the gallery, or a stored picture, is damaged.
     """
-    if gallery.bundle_id != bundle.bundle_id:
-        raise BundleMismatchError(
-            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, and {bundle.bundle_id!r} is "
-            "to be calibrated; its logits follow from its own embeddings alone. Name the bundle that filled the "
-            "gallery with --bundle."
-        )
+    gallery.check_bundle(bundle.bundle_id)
     state = gallery.state()
     entries = gallery.sample(MOST_SCANS)
     if not entries:
@@ -141,7 +137,7 @@ def group_scans(
         for kind, name in named:
             if name is not None:
                 parent[find(number)] = find(first.setdefault((kind, record.dataset, name), number))
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = unit_rows(embeddings)
     for start in range(0, len(unit), _CHUNK):
         rows, columns = np.nonzero(unit[start : start + _CHUNK] @ unit.T >= duplicate_threshold)
         for row, column in zip((rows + start).tolist(), columns.tolist(), strict=True):

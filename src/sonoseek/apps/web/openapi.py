@@ -69,14 +69,18 @@ def _move_references(schema: Any) -> Any:
 
 
 def schemas_only(full: dict[str, Any]) -> dict[str, Any]:
-    """The document without operations, version and titles: it changes with the schemas alone."""
+    """The document without operations, version and titles; arrays of two are written as tuples."""
 
-    def untitled(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {key: untitled(value) for key, value in part.items() if key != "title" or isinstance(value, dict)}
-        return [untitled(each) for each in part] if isinstance(part, list) else part
+    def plain(part: Any) -> Any:
+        if not isinstance(part, dict):
+            return [plain(each) for each in part] if isinstance(part, list) else part
+        part = {key: plain(value) for key, value in part.items() if key != "title" or isinstance(value, dict)}
+        if part.get("minItems") == part.get("maxItems") == 2:
+            item = part.pop("items", None)
+            return {"type": "array", "prefixItems": part.get("prefixItems") or [item, item]}
+        return part
 
-    components = {"schemas": untitled(full["components"]["schemas"])}
+    components = {"schemas": plain(full["components"]["schemas"])}
     info = {"title": full["info"]["title"], "version": "0"}
     return {"openapi": full["openapi"], "info": info, "paths": {}, "components": components}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
@@ -12,15 +13,14 @@ from starlette.datastructures import FormData, UploadFile
 from sonoseek.apps.web.cached_report import CachedReport
 from sonoseek.apps.web.state import AppState
 from sonoseek.apps.web.upload_store import Upload
-from sonoseek.core import Box, InvalidValueError
+from sonoseek.core import Box, InvalidValueError, SearchOptions
 
 MAX_K = 200
 MAX_VIEWS = 8
 MAX_EXAMPLES = 32
 MAX_WHERE = 2_000
 """Characters."""
-OPTIONS = {"k", "where", "include_same", "per_patient", "deduplicate", "region", "liked", "disliked"}
-"""Fields that are keywords of `SearchEngine.query`."""
+OPTIONS = {field.name for field in fields(SearchOptions)}
 
 
 def _integer(maximum: int) -> BeforeValidator:
@@ -120,9 +120,10 @@ class QueryForm(BaseModel):
         """Ids of the files: the same picture twice is one view, it must not count double."""
         return tuple(dict.fromkeys(self.upload))
 
-    def options(self) -> dict[str, Any]:
-        """Keywords of `SearchEngine.query`."""
-        return {name: getattr(self, name) for name in OPTIONS} | {"where": self.where.strip() or None}
+    def options(self) -> SearchOptions:
+        """The search options among the fields."""
+        values = {name: value for name, value in self if name in OPTIONS}
+        return SearchOptions(**{**values, "where": self.where.strip() or None})
 
 
 LISTS = [name for name, field in QueryForm.model_fields.items() if field.default == ()]
@@ -212,7 +213,7 @@ def answer(app_state: AppState, form: QueryForm) -> tuple[str, CachedReport]:
             app_state.encode(upload, frame=frame, crop=form.crop, lesion=form.lesion)
             for upload, frame in zip(uploads, frames, strict=True)
         )
-    report = app_state.engine.query(encoded, **form.options())
+    report = app_state.engine.query(encoded, form.options())
     prediction = report.prediction
     app_state.metrics.predictions.labels(
         "out of distribution" if prediction.out_of_distribution else prediction.label or "not sure"

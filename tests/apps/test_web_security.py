@@ -1,0 +1,213 @@
+"""Access control, headers, logging and metrics of the server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from web_client import BASE, ask, detail
+
+from sonoseek.apps.web.app import create_app
+from sonoseek.apps.web.logging_metrics import JsonLines
+from sonoseek.apps.web.settings import WebSettings
+from sonoseek.core import InvalidValueError
+from sonoseek.engine import open_engine
+
+
+@pytest.fixture(scope="module")
+def asked(client: TestClient, scans: list[Path]) -> Any:
+    """The response to an ordinary query."""
+    return ask(client, scans[0], k="4")
+
+
+class TestSecurity:
+    def test_every_response_has_security_headers(self, client: TestClient, asked: Any) -> None:
+        for path in ("/", "/api/about", "/healthz", "/nothing", f"{asked.headers['content-location']}/scan"):
+            headers = client.get(path).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert "unsafe" not in headers["content-security-policy"]
+        assert client.get("/api/about").headers["cache-control"] == "no-store"
+
+    def test_refusals_have_security_headers(self, gallery: Path, scans: list[Path], tmp_path: Path) -> None:
+        token = "a-token-of-some-length"  # noqa: S105
+        settings = WebSettings(state=tmp_path, token=token, max_upload_mb=1)
+        app = create_app(open_engine(gallery, threads=1), settings)
+        known = {"Authorization": f"Bearer {token}"}
+        with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+            large = {"file": ("a.png", b"1" * (2 << 20))}
+            answers = [
+                client.get("/api/about"),
+                client.get("/api/about", headers={"Host": "evil.example"}),
+                client.post("/api/query", headers={**known, "Origin": "https://evil.example"}),
+                client.post("/api/query", files=large, headers=known),
+                client.post("/api/query", content=b"1" * (300 << 10), headers=known),
+                client.post("/api/query", content=b"{}", headers=known),
+                client.put("/api/about", headers=known),
+                client.get("/api/reports/x", headers=known),
+                client.post("/api/jobs", content=b"{", headers={**known, "Content-Type": "application/json"}),
+                client.options("/api/query", headers=known),
+            ]
+            statuses = [answer.status_code for answer in answers]
+            assert statuses == [401, 400, 403, 413, 413, 415, 405, 422, 422, 405]
+            for answer in answers:
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert len(answer.json()["detail"]) > 10
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                assert "default-src 'none'" in answer.headers["content-security-policy"]
+                assert answer.headers["cache-control"] == "no-store"
+                assert "access-control-allow-origin" not in answer.headers
+            assert list((tmp_path / "uploads").iterdir()) == []
+
+    def test_other_sites_pages_are_kept_out(self, client: TestClient, scans: list[Path]) -> None:
+        body = {"file": ("a.png", scans[0].read_bytes())}
+        answer = client.post("/api/query", files=body, headers={"Origin": "https://evil.example"})
+        assert "only this server's own page" in detail(answer, 403)
+        assert client.post("/api/query", files=body, headers={"Origin": BASE}).status_code == 200
+        assert "--allow-host" in detail(client.get("/api/about", headers={"Host": "evil.example"}), 400)
+        assert client.get("/api/about", headers={"Host": "127.0.0.1:80"}).status_code == 200
+        for wrong in ("null", "http://[", "http://localhost:81", "http://localhost.evil.example", "localhost"):
+            detail(client.post("/api/query", files=body, headers={"Origin": wrong}), 403)
+        for wrong in ("[", "[::1", "a b", "localhost.evil.example", "127.0.0.1.evil.example"):
+            assert "--allow-host" in detail(client.get("/api/about", headers={"Host": wrong}), 400)
+        assert client.get("/api/about", headers={"Host": "[::1]:80"}).status_code == 200
+
+    def test_a_prefix_works_whether_the_proxy_strips_it_or_not(self, gallery: Path, tmp_path: Path) -> None:
+        settings = WebSettings(state=tmp_path, root_path="/sonoseek", allowed_hosts=("images.example.org",))
+        app = create_app(open_engine(gallery, threads=1), settings)
+        with TestClient(app, base_url="http://images.example.org") as client:
+            for prefix in ("", "/sonoseek"):
+                assert client.get(f"{prefix}/api/about").status_code == 200
+                assert client.get(f"{prefix}/").status_code == 200
+            case = client.get("/api/archive/projection").json()
+            name = f"{case['datasets'][case['dataset'][0]]}/{case['case_id'][0]}"
+            told = client.post("/sonoseek/api/query", data={"case": name, "k": "2"})
+            assert told.headers["content-location"].startswith("/sonoseek/api/reports/")
+            assert client.get(f"{told.headers['content-location']}/text").status_code == 200
+
+    def test_a_token_is_asked_for_by_header_or_cookie(self, gallery: Path, tmp_path: Path) -> None:
+        token = "a-token-of-some-length"  # noqa: S105
+        app = create_app(open_engine(gallery, threads=1), WebSettings(state=tmp_path, token=token))
+        with TestClient(app, base_url=BASE) as client:
+            for path in ("/api/about", "/metrics", "/openapi.json"):
+                answer = client.get(path)
+                assert "asks for its token" in detail(answer, 401)
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+                assert client.get(path, headers={"Authorization": f"Bearer {token}x"}).status_code == 401
+                assert client.get(path, headers={"Cookie": "sonoseek=guess"}).status_code == 401
+            assert client.get("/").status_code == client.get("/healthz").status_code == 200
+            assert "not the server's token" in detail(client.post("/api/session", json={"token": "x"}), 401)
+            given = client.post("/api/session", json={"token": token})
+            for word in ("HttpOnly", "SameSite=strict", "Path=/"):
+                assert word in given.headers["set-cookie"]
+            assert "Secure" not in given.headers["set-cookie"]  # over plain HTTP the browser would drop it
+            assert token not in given.headers["set-cookie"]
+            assert client.get("/api/about").status_code == 200
+            over_tls = client.post("https://localhost/api/session", json={"token": token})
+            assert "Secure" in over_tls.headers["set-cookie"]
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"host": "0.0.0.0"}, "there is no token"),  # noqa: S104
+            ({"host": "images.example.org"}, "there is no token"),
+            ({"token": "short"}, "has 5 characters"),
+            ({"root_path": "sonoseek/"}, "begins with a slash"),
+            ({"max_upload_mb": 0}, "limits must be above 0"),
+            ({"port": 70_000}, "the port"),
+        ],
+    )
+    def test_settings_that_would_let_strangers_in_are_refused(self, values: Any, said: str) -> None:
+        with pytest.raises(InvalidValueError, match=said):
+            WebSettings(**values)
+
+    def test_loopback_needs_no_token_and_others_do_with_one(self) -> None:
+        for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
+            WebSettings(host=host)
+        WebSettings(host="0.0.0.0", token="a-token-of-some-length")  # noqa: S104, S106
+
+
+class TestLoggingMetrics:
+    def test_metrics_tell_what_happened(self, client: TestClient, asked: Any) -> None:
+        detail(client.post("/api/query", files={"file": ("a.txt", b"no")}), 422)
+        told = client.get("/metrics").text
+        assert 'sonoseek_requests_total{method="POST",route="/api/query",status="200"}' in told
+        assert "sonoseek_scans_unread_total" in told
+        assert "sonoseek_predictions_total" in told
+        assert "sonoseek_gallery_scans 30.0" in told
+        assert client.get("/readyz").json()["status"] == "ready"
+
+    def test_an_archive_that_is_lost_is_told_without_its_folder(self, gallery: Path, tmp_path: Path) -> None:
+        own = tmp_path / "own"
+        shutil.copytree(gallery, own)
+        app = create_app(open_engine(own, threads=1), WebSettings(state=tmp_path / "state"))
+        with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+            assert client.get("/readyz").status_code == 200
+            for path in own.iterdir():
+                path.write_bytes(b"no archive" * 1000)
+            answers = [client.get(path) for path in ("/readyz", "/api/archive", "/api/cases/a/b")]
+            answers.append(client.post("/api/query", data={"case": "a/b"}))
+            job = client.post("/api/jobs", json={"kind": "query", "title": "a"}).json()["job_id"]
+            client.put(f"/api/jobs/{job}/files/a.png", content=b"x")
+            assert client.get("/healthz").status_code == 200
+        assert [answer.status_code for answer in answers] == [503, 500, 500, 500]
+        assert answers[0].headers["retry-after"]
+        for answer in answers:
+            assert "is not a gallery" in answer.json()["detail"]
+            assert str(tmp_path) not in answer.text
+
+    def test_what_a_stranger_makes_up_makes_no_new_counters(self, client: TestClient) -> None:
+        for n in range(3):
+            assert client.request(f"MADEUP{n}", f"/made/up/{n}").status_code in (404, 405)
+        told = client.get("/metrics").text
+        assert "MADEUP" not in told
+        assert 'method="other"' in told
+        assert "/made/up" not in told
+
+    def test_the_log_holds_nothing_of_a_patients(
+        self, client: TestClient, scans: list[Path], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, "sonoseek.web"):
+            told = ask(client, scans[4], where="histology contains 'secret words'")
+            client.get(told.headers["content-location"])
+            client.get("/api/cases/folder/patient-name-here")
+        lines = [JsonLines().format(record) for record in caplog.records if record.name == "sonoseek.web"]
+        assert len(lines) == 3
+        assert json.loads(lines[0])["route"] == "/api/query"
+        assert json.loads(lines[2])["route"] == "/api/cases/{dataset}/{case_id:path}"
+        for word in (
+            scans[4].name,
+            str(scans[4].parent),
+            "secret",
+            "histology",
+            told.headers["content-location"],
+            "patient-name",
+            told.headers["sonoseek-uploads"],
+        ):
+            assert word not in "\n".join(lines)
+
+    def test_questions_at_once_do_not_hold_up_the_others(self, client: TestClient, scans: list[Path]) -> None:
+        answers: list[int] = []
+        threads = [
+            threading.Thread(target=lambda path=path: answers.append(ask(client, path, k="9").status_code))
+            for path in scans[6:18]
+        ]
+        for thread in threads:
+            thread.start()
+        assert client.get("/healthz").status_code == 200
+        for thread in threads:
+            thread.join()
+        assert answers == [200] * len(threads)
+
+
+def test_a_server_needs_a_gallery(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="no gallery"):
+        create_app(open_engine(), WebSettings(state=tmp_path))
