@@ -75,7 +75,6 @@ NOT_YET = (
     "src/sonoseek/evaluate/",
     "src/sonoseek/explain/",
     "src/sonoseek/gallery/",
-    "src/sonoseek/indexing/",
     "src/sonoseek/io/",
     "src/sonoseek/networks/",
     "src/sonoseek/preprocessing/",
