@@ -30,6 +30,7 @@ _WHERE = {
     "calibrate_archive": "sonoseek.evaluate.archive_fit",
     "Scan": "sonoseek.core",
     "Box": "sonoseek.core",
+    "SearchOptions": "sonoseek.core",
     "Case": "sonoseek.core",
     "CaseRecord": "sonoseek.core",
     "Prediction": "sonoseek.core",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sonoseek.core import Prediction as Prediction
     from sonoseek.core import Report as Report
     from sonoseek.core import Scan as Scan
+    from sonoseek.core import SearchOptions as SearchOptions
     from sonoseek.core import Settings as Settings
     from sonoseek.core import SonoseekError as SonoseekError
     from sonoseek.core import errors as errors

@@ -55,6 +55,7 @@ STARTS_IN = {
     "README.md": "bare",
     "own-archive.md": "bare",
     "first-report.md": "nothing",
+    "python.md": "nothing",
     "reading-room.md": "nothing",
     "read-results.md": "committed",
 }
@@ -63,6 +64,7 @@ WRITTEN = {
     "README.md": ["report.html", "explained", "results/index.html"],
     "audit.md": ["audit/audit.html", "audit/groups.csv", "audit/audit.json"],
     "first-report.md": ["report.html"],
+    "python.md": ["report.html", "galleries/python/gallery.db"],
     "reading-room.md": ["monday/malignant"],
 }
 """Page → files and folders that its commands leave."""

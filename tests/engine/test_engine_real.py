@@ -88,11 +88,11 @@ def test_copies_of_one_scan_are_one_match(engine: SearchEngine, busi: Dataset) -
     members = [each for each in busi.records() if each.group == record.group]
     scan = busi.load(record.case_id).scans[0]
     listed = engine.query(scan, k=5, include_same=True, per_patient=False, deduplicate=False)
-    folded = engine.query(scan, k=5, include_same=True)
+    deduplicated = engine.query(scan, k=5, include_same=True)
     assert sum(match.group == record.group for match in listed.matches) == min(len(members), 5) > 1
-    assert [match.group for match in folded.matches].count(record.group) == 1
-    assert folded.matches[0].near_duplicates == len(members) - 1
-    assert sum(listed.similar_cases.labels.values()) == sum(folded.similar_cases.labels.values()) == 5
+    assert [match.group for match in deduplicated.matches].count(record.group) == 1
+    assert deduplicated.matches[0].near_duplicates == len(members) - 1
+    assert sum(listed.similar_cases.labels.values()) == sum(deduplicated.similar_cases.labels.values()) == 5
 
 
 @pytest.mark.parametrize("change", ["turned by 5 degrees", "mirrored", "saved as JPEG"])

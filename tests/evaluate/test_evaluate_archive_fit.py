@@ -108,7 +108,7 @@ class TestThresholds:
             before >= 0.3
         )[positive].sum()
 
-    def test_with_few_malignant_cases_the_98_threshold_is_the_bundle_s_and_it_is_said(self) -> None:
+    def test_with_few_malignant_cases_the_98_threshold_is_the_bundle_s_and_it_is_reported(self) -> None:
         cases = with_malignant(make_cases(400), 40)
         found = calibrate_cases(cases, make_bundle(), gallery_id="g")
         assert found.bundle_points == ["sensitivity_98"]

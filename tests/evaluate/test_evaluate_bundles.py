@@ -106,16 +106,16 @@ def test_what_is_scored_is_what_is_served() -> None:
     fold = stratified_group_folds(dataset.records(), folds=2)[0]
     gallery = [s for s in samples if s.name in fold.train]
     queries = [s for s in samples if s.name in fold.test]
-    speaks = FittedBundle(load_bundle())
-    known, asked = speaks.predict(gallery).embeddings, speaks.predict(queries).embeddings
+    fitted_bundle = FittedBundle(load_bundle())
+    known, asked = fitted_bundle.predict(gallery).embeddings, fitted_bundle.predict(queries).embeddings
     groups = {s.name: i for i, s in enumerate(samples)}
     ranked = rank(queries, asked, gallery=gallery, gallery_embeddings=known, groups=groups)
-    speaks.check_served(gallery, known, queries=queries, ranked=ranked)
+    fitted_bundle.check_served(gallery, known, queries=queries, ranked=ranked)
     with pytest.raises(ResultsError, match="the engine serves similarities"):
-        speaks.check_served(gallery, known, queries=queries, ranked=ranked[::-1])
+        fitted_bundle.check_served(gallery, known, queries=queries, ranked=ranked[::-1])
 
 
-def test_a_folder_that_is_no_bundle_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text("{}")
     with pytest.raises(BundleError):
         BundleSystem(tmp_path)

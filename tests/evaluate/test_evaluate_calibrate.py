@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import log_loss
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate.calibrate import (
@@ -11,6 +13,7 @@ from sonoseek.evaluate.calibrate import (
     fit_temperature,
     operating_points,
     softmax,
+    threshold_for,
 )
 
 
@@ -47,7 +50,7 @@ def test_too_few_scans_to_promise_exclude_nothing():
     assert conformal_quantile(np.full((5, 3), 1 / 3), np.zeros(5, int)) == 1.0
 
 
-def test_abstention_makes_what_is_left_right_but_never_silences():
+def test_abstention_makes_what_is_left_right_but_never_withholds_all():
     logits, labels = draw(2000, temperature=1.0)
     p = softmax(logits)
     threshold = fit_abstention(p, labels)
@@ -60,7 +63,7 @@ def test_abstention_makes_what_is_left_right_but_never_silences():
     assert fit_abstention(np.eye(3), np.arange(3)) == pytest.approx(1 / 3)
 
 
-def test_operating_points_give_what_they_say():
+def test_operating_points_give_what_they_state():
     logits, labels = draw(500, temperature=1.0)
     p = softmax(logits)[:, PATHOLOGIES.index("malignant")]
     points = operating_points(p, labels)
@@ -78,3 +81,45 @@ def test_everything_at_once_is_within_a_bundles_rules():
     assert made.temperature > 0
     assert 1 / 3 <= made.abstain_below <= 1
     assert 0 <= made.conformal["quantile"] <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_temperature_is_that_of_a_general_optimiser(seed):
+    logits, labels = draw(400, temperature=1.7, seed=seed)
+
+    def cost(t):
+        return log_loss(labels, softmax(logits / t), labels=[0, 1, 2])
+
+    wanted = minimize_scalar(cost, bounds=(0.2, 5.0), method="bounded", options={"xatol": 1e-6}).x
+    assert fit_temperature(logits, labels) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_abstention_threshold_is_the_lowest_that_is_right_often_enough():
+    logits, labels = draw(300, temperature=0.8)
+    p = softmax(logits)
+    top, right = p.max(1), p.argmax(1) == labels
+    enough = [t for t in sorted({1 / 3, *top}) if np.mean(top >= t) >= 0.7]
+    good = [t for t in enough if np.mean(right[top >= t]) >= 0.9]
+    assert good
+    assert fit_abstention(p, labels) == good[0]
+
+
+def test_the_quantile_is_the_score_of_the_corrected_rank():
+    p = np.linspace(0.05, 0.95, 19)[:, None] * [[1.0, 0.0]]
+    p[:, 1] = 1 - p[:, 0]
+    scores = sorted(1 - p[:, 0])
+    assert conformal_quantile(p, np.zeros(19, int)) == scores[18 - 1]  # ⌈20 · 0.9⌉ = 18
+    assert conformal_quantile(p, np.zeros(19, int), level=0.5) == scores[10 - 1]
+
+
+def test_equal_scores_are_called_together():
+    score, positive = np.array([0.2, 0.2, 0.7, 0.7, 0.7]), np.array([False, True, False, True, True])
+    assert threshold_for(score, positive, sensitivity=0.6) == 0.7
+    assert threshold_for(score, positive, sensitivity=0.9) == 0.2
+    assert 0.2 < threshold_for(score, positive, specificity=0.5) <= 0.7
+    assert threshold_for(score, positive, specificity=0.9) > 0.7
+    assert np.isnan(threshold_for(score, np.ones(5, bool), specificity=0.9))
+
+
+def test_softmax_does_not_overflow():
+    assert softmax(np.array([[1e4, 0.0, -1e4]])).tolist() == [[1.0, 0.0, 0.0]]

@@ -29,9 +29,9 @@ Change = Callable[[list[ScanRow]], list[ScanRow]]
 
 
 @pytest.fixture
-def results(walked: Path, tmp_path: Path) -> Path:
+def results(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of `out/tiny`, scored, to be spoiled."""
-    shutil.copytree(walked, tmp_path / "out" / "tiny")
+    shutil.copytree(finished_run, tmp_path / "out" / "tiny")
     if not (tmp_path / "out" / "tiny" / SCORES).is_file():
         rescore(tmp_path / "out")
     return tmp_path / "out" / "tiny"
@@ -130,8 +130,8 @@ def test_a_round_that_brought_a_damaged_threshold_is_refused(results: Path) -> N
 
 
 def test_probabilities_are_counted_with_as_if_they_were_not_rounded() -> None:
-    told = {"seed": 0, "fold": 0, "side": "test", "scan": "a", "group": "a", "label": "benign"}
-    row = ScanRow(**told, normal=0.33333, benign=0.33333, malignant=0.33333)  # type: ignore[arg-type]
+    values = {"seed": 0, "fold": 0, "side": "test", "scan": "a", "group": "a", "label": "benign"}
+    row = ScanRow(**values, normal=0.33333, benign=0.33333, malignant=0.33333)  # type: ignore[arg-type]
     assert sum(row.probabilities) == pytest.approx(1, abs=1e-15)
     results = SystemResults(rows=(row, replace(row, side="validation"), replace(row, condition="blur")), rounds=())
     assert [r.side for r in results.predictions + results.validation] == ["test", "validation"]

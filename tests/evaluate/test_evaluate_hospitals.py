@@ -1,16 +1,18 @@
-"""A hospital left out: figures under others' thresholds, searches in both galleries, and a walk from end to end."""
+"""A hospital left out: figures under others' thresholds, searches in both galleries, and a run from end to end."""
 
+import math
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
-from tiny_world import TinyDataset, TinyProtocol, walk
+from tiny_archive import TinyDataset, TinyProtocol, run_protocol
 
 from sonoseek.core import InvalidValueError
 from sonoseek.datasets import inner_validation
 from sonoseek.evaluate import rescore
+from sonoseek.evaluate.bootstrap import group_weights
 from sonoseek.evaluate.files import CASES, read_cases, read_results
 from sonoseek.evaluate.hospitals import hospital_figures, most_accurate_threshold, travelling_calibration, two_way
 from sonoseek.evaluate.page_hospitals import hospital_rows, hospital_tables
@@ -50,7 +52,7 @@ class TwoHospitals(TinyProtocol):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return walk(TwoHospitals(guarded=False), tmp_path_factory.mktemp("hospitals"))
+    return run_protocol(TwoHospitals(guarded=False), tmp_path_factory.mktemp("hospitals"))
 
 
 def read(folder: Path) -> tuple[dict[str, CaseRow], SystemResults]:
@@ -137,8 +139,8 @@ def test_the_page_and_the_command_line_have_a_table(folder: Path) -> None:
     assert all(len(row) == len(heads) for row in rows)
 
 
-def test_a_protocol_on_one_archive_has_no_such_table(walked: Path) -> None:
-    systems = list(rescore(walked.parent, write=False)["tiny"].systems.values())
+def test_a_protocol_on_one_archive_has_no_such_table(finished_run: Path) -> None:
+    systems = list(rescore(finished_run.parent, write=False)["tiny"].systems.values())
     assert hospital_tables(systems) == []
     assert hospital_rows(systems)[1] == []
 
@@ -153,8 +155,8 @@ def test_the_most_accurate_threshold_is_right_most_often_with_equal_scores() -> 
 
 
 def test_errors_are_counted_among_the_surest() -> None:
-    told = [("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9), ("malignant", 0.45)]
-    rows = [row(label, p, scan=str(i)) for i, (label, p) in enumerate(told)]
+    predictions = [("malignant", 0.95), ("benign", 0.1), ("benign", 0.2), ("malignant", 0.9), ("malignant", 0.45)]
+    rows = [row(label, p, scan=str(i)) for i, (label, p) in enumerate(predictions)]
     figures = two_way(rows, np.ones((1, 5)), others=())
     assert figures["error_at_80%_coverage"][0] == 0
     assert figures["aurc"][0] > 0
@@ -218,3 +220,53 @@ def test_a_class_learnt_in_one_hospital_alone_gets_a_bias() -> None:
     assert found.class_bias[1:] == (0.0, 0.0)
     other = [msgspec.structs.replace(each, fold=1) for each in normals]  # of a round that none of the lesions is of
     assert travelling_calibration(lesions, other).class_bias == ()
+
+
+def test_intervals_draw_the_groups_of_each_hospital_and_of_all_at_once_for_the_mean(folder: Path) -> None:
+    cases, results = read(folder)
+    figures = hospital_figures(results, cases)
+    drawn = []
+    for number, name in enumerate(("a", "b")):
+        rows = [r for r in results.predictions if cases[r.scan].dataset == name]
+        groups = sorted({r.group for r in rows})
+        areas = []
+        for weights in group_weights(len(groups), seed=number):
+            count = dict(zip(groups, weights.astype(int), strict=True))
+            lesions = [r for r in rows if r.label != "normal" for _ in range(count[r.group])]
+            score = np.array([r.malignant / max(1e-12, r.benign + r.malignant) for r in lesions])
+            positive = np.array([r.label == "malignant" for r in lesions])
+            gaps = score[positive][:, None] - score[~positive]
+            areas.append(np.mean((np.sign(gaps) + 1) / 2))  # share of pairs in the right order
+        drawn.append(areas)
+        ends = (figures[name]["auroc"]["low"], figures[name]["auroc"]["high"])
+        assert ends == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])))
+    ends = (figures["mean"]["auroc"]["low"], figures["mean"]["auroc"]["high"])
+    assert ends == pytest.approx(tuple(np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])))
+
+
+def test_figures_at_a_wanted_sensitivity_use_the_threshold_of_the_other_hospitals() -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.random(400) < 0.4
+    p = np.clip(np.where(truth, 0.65, 0.35) + rng.normal(0, 0.2, 400), 0.01, 0.99)
+    rows = [row("malignant" if t else "benign", float(v)) for t, v in zip(truth, p, strict=True)]
+    own, others = rows[:200], [*rows[200:], *(row("normal", 0.9, normal=0.8) for _ in range(50))]
+    figures = two_way(own, np.ones((1, 200)), others=others)
+    positive, score = truth[:200], p[:200]
+    for wanted in (0.90, 0.95, 0.98):
+        ordered = np.sort(p[200:][truth[200:]])[::-1]
+        threshold = ordered[math.ceil(wanted * len(ordered)) - 1]
+        called = score >= threshold * (1 - 1e-12)
+        name = f"sensitivity_{wanted * 100:.0f}"
+        assert figures[f"sensitivity_at_{name}"][0] == pytest.approx(called[positive].mean())
+        assert figures[f"specificity_at_{name}"][0] == pytest.approx((~called)[~positive].mean())
+
+
+def test_equal_weights_count_scans_and_a_weight_of_0_leaves_one_out() -> None:
+    labels = ("malignant", "benign", "malignant", "benign", "normal")
+    rows = [
+        row(label, p, scan=str(i)) for i, (label, p) in enumerate(zip(labels, (0.9, 0.2, 0.4, 0.6, 0.5), strict=True))
+    ]
+    weights = np.array([[1.0, 1, 1, 1, 1], [1, 1, 0, 1, 1]])
+    figures = two_way(rows, weights, others=())
+    assert figures["auroc"].tolist() == [0.75, 1.0]
+    assert figures["auroc_against_all"].shape == (2,)

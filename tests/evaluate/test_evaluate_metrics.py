@@ -112,7 +112,7 @@ def test_conformal_sets_agree_with_mapie(seed: int) -> None:
     from sklearn.base import BaseEstimator, ClassifierMixin
 
     class Given(ClassifierMixin, BaseEstimator):
-        """Says the probabilities that it is handed."""
+        """Predicts the given probabilities."""
 
         def fit(self, x: np.ndarray, y: np.ndarray) -> "Given":
             self.classes_ = np.arange(3)

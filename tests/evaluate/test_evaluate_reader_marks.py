@@ -161,8 +161,8 @@ def test_a_recipe_reads_marks_where_it_serves_a_close_up(tmp_path: Path) -> None
 
     text = 'name = "x"\nbackbone = "tiny"\nnetwork = "lesion_pooling"\nCLOSE[[datasets]]\nname = "phantom"\n'
     rounds = MarkedPhantoms().rounds(MarkedPhantoms().open(None))
-    for told, reads in (("close_up = true\n", True), ("", False)):
-        recipe = parse_recipe(text.replace("CLOSE", told))
+    for close_up, reads in (("close_up = true\n", True), ("", False)):
+        recipe = parse_recipe(text.replace("CLOSE", close_up))
         system = RecipeSystem(recipe, data_root=None, weights_root=None, cache=tmp_path)
         assert system.reads_marks(rounds[0]) is reads
         if not reads:

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tiny_world import TinyProtocol
+from tiny_archive import TinyProtocol
 
 from sonoseek.core import ResultsError, Scan, SplitError
 from sonoseek.datasets import Dataset, open_dataset
@@ -125,9 +125,9 @@ class TestDropped:
         left = without_seen(context, lambda _: knows([scans[0][1], scans[5][1]]))
         assert left.rounds[0].test == {"manifest": ("x2", "x3", *(f"x{i}" for i in range(6, COUNT)))}
         assert (left.seen.dropped, left.seen.related, left.seen.exact) == (4, 2, 2)
-        told = in_words(vars(left.seen))
-        assert told.startswith(f"2 of {COUNT} scans were in the training data")
-        assert told.endswith("and 2 more are of the same patient, group or case; dropped")
+        sentence = in_words(vars(left.seen))
+        assert sentence.startswith(f"2 of {COUNT} scans were in the training data")
+        assert sentence.endswith("and 2 more are of the same patient, group or case; dropped")
         with pytest.raises(SplitError, match=r"4 of 12 scans .*, and 4 more are of the same patient"):
             without_seen(context, lambda _: knows([scans[i][1] for i in (0, 2, 4, 6)]))
 

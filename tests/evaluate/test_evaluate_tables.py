@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonoseek.core import PATHOLOGIES, ResultsError
@@ -30,13 +30,13 @@ SHARES = st.floats(0, 1, width=32)
 
 
 def row(scan: str = "a", **values: object) -> ScanRow:
-    told = {"seed": 0, "fold": 0, "side": "test", "scan": scan, "group": scan, "label": "benign"}
-    return ScanRow(**(told | {"normal": 0.25, "benign": 0.5, "malignant": 0.25} | values))  # type: ignore[arg-type]
+    base = {"seed": 0, "fold": 0, "side": "test", "scan": scan, "group": scan, "label": "benign"}
+    return ScanRow(**(base | {"normal": 0.25, "benign": 0.5, "malignant": 0.25} | values))  # type: ignore[arg-type]
 
 
 def round_row(**values: object) -> RoundRow:
-    told = dict.fromkeys(columns(RoundRow)[:-7], 0) | {"leaking_share": 0.0, "dropped": 0, "identity": "x"}
-    return RoundRow(**(told | values))  # type: ignore[arg-type]
+    base = dict.fromkeys(columns(RoundRow)[:-7], 0) | {"leaking_share": 0.0, "dropped": 0, "identity": "x"}
+    return RoundRow(**(base | values))  # type: ignore[arg-type]
 
 
 def lines(path: Path) -> list[str]:
@@ -69,6 +69,7 @@ def test_a_struct_in_a_row_takes_columns_of_its_own(tmp_path: Path) -> None:
     assert back[2].own_archive is not None
 
 
+@settings(deadline=None)  # a busy machine must not fail this
 @given(SHARES, SHARES, st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])))
 def test_the_same_float32_comes_back_and_the_same_bytes(tmp_path_factory, one, other, scan) -> None:
     path = tmp_path_factory.mktemp("float") / "t"

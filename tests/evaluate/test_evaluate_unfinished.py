@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from test_evaluate_hospitals import TwoHospitals
-from tiny_world import CACHE, TinyProtocol, walk
+from tiny_archive import CACHE, TinyProtocol, run_protocol
 
 from sonoseek.core import InvalidValueError, ResultsError
 from sonoseek.evaluate import SYSTEMS, evaluate, open_context, rescore
@@ -44,7 +44,7 @@ def score(protocol: TinyProtocol, folder: Path, *trained: str) -> Path:
 
 
 def test_one_round_of_two_stands_beside_whole_systems(tmp_path: Path) -> None:
-    whole = walk(TwoHospitals(guarded=False), tmp_path)
+    whole = run_protocol(TwoHospitals(guarded=False), tmp_path)
     folder = score(TwoHospitals(guarded=False), tmp_path, "seed-0/fold-1")
     assert read_about(folder)["systems"]["half"]["unfinished"] == {"rounds": 1, "of": 2}
     found = rescore(tmp_path / "out")[whole.name]

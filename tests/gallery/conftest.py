@@ -4,16 +4,17 @@ import gc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
+from gallery_contract import BUNDLE_ID, DIMENSION, KINDS
 
 from sonoseek.core import CaseRecord, Scan
-from sonoseek.gallery import GalleryEntry, encode_picture
-
-DIMENSION = 24
-BUNDLE_ID = "tiny-0123456789ab"
+from sonoseek.gallery import Gallery, GalleryEntry, create_gallery, encode_picture
+from sonoseek.gallery.sqlite.index import EXACT_UP_TO
 
 
 def _entry(number: int, *, pixels: int | None = None, embedding: Any = None, **record: Any) -> GalleryEntry:
@@ -97,3 +98,39 @@ def brute_force() -> Callable[..., list[tuple[str, str, float]]]:
         return sorted(found, key=lambda item: (-item[2], item[1], item[0]))[:k]
 
     return search
+
+
+def place(kind: str, request: pytest.FixtureRequest, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    """Where a gallery of a kind goes."""
+    if kind == "milvus":
+        return f"{request.getfixturevalue('milvus')}/g{uuid4().hex}"
+    # Small galleries are searched as large ones are, or, beside a gallery of the module that is, as they are.
+    patch.setattr("sonoseek.gallery.sqlite.index.EXACT_UP_TO", 0 if kind == "sqlite ivf" else EXACT_UP_TO)
+    return str(folder / "archive")
+
+
+@pytest.fixture(params=KINDS)
+def location(request, tmp_path, monkeypatch) -> str:
+    return place(request.param, request, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def gallery(location) -> Iterator[Gallery]:
+    with create_gallery(location, bundle_id=BUNDLE_ID, dimension=DIMENSION) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def entries(make_entries) -> list[GalleryEntry]:
+    return make_entries(60)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def filled(request, tmp_path_factory, entries) -> Iterator[Gallery]:
+    """Sixty entries, as they come back: brute force sees the same rounded embeddings."""
+    with pytest.MonkeyPatch.context() as patch:
+        at = place(request.param, request, tmp_path_factory.mktemp("filled"), patch)
+        with create_gallery(at, bundle_id=BUNDLE_ID, dimension=DIMENSION) as made:
+            made.add(entries)
+            entries[:] = list(made)
+            yield made

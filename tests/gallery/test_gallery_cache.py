@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sonoseek.gallery import Exclusion, GalleryEntry, create_gallery, open_gallery
-from sonoseek.gallery.sqlite.index_files import load_base, save_base
+from sonoseek.gallery.sqlite.index_files import load_index, save_index
 
 DIMENSION = 24
 
@@ -110,18 +110,20 @@ def test_a_restored_copy_does_not_trust_the_cache_of_the_history_it_left(filled,
 
 def test_the_cache_is_used_when_it_is_right(filled, answers, monkeypatch):
     right = answers(filled)
-    monkeypatch.setattr("sonoseek.gallery.sqlite.gallery.build_base", lambda *_, **__: pytest.fail("it was made again"))
+    monkeypatch.setattr(
+        "sonoseek.gallery.sqlite.index_cache.build_index", lambda *_, **__: pytest.fail("it was made again")
+    )
     assert answers(filled) == right
 
 
 def test_a_cache_that_disagrees_is_found_by_verify_and_mended_by_optimise(filled, index, answers):
     with open_gallery(filled, "w", index=index) as gallery:
-        base = load_base(filled, gallery_id=gallery.gallery_id, dimension=DIMENSION)
+        base = load_index(filled, gallery_id=gallery.gallery_id, dimension=DIMENSION)
         assert base is not None
         if base.unit is not None:
-            save_base(filled, dataclasses.replace(base, unit=base.unit[::-1].copy()))
+            save_index(filled, dataclasses.replace(base, unit=base.unit[::-1].copy()))
             assert any("cache disagrees" in problem for problem in gallery.verify())
-        save_base(filled, dataclasses.replace(base, row_ids=np.append(base.row_ids[:-1], 999)))
+        save_index(filled, dataclasses.replace(base, row_ids=np.append(base.row_ids[:-1], 999)))
         assert any("cache lacks scans" in problem for problem in gallery.verify())
         draft = filled.with_name(f".{filled.name}.vectors.0123")
         draft.write_bytes(b"left by a killed process")
@@ -174,7 +176,9 @@ def writer(thousand, tmp_path, index):
 def test_small_changes_do_not_make_the_cache_again(writer, make_entry, index, brute_force, monkeypatch):
     cache = cache_of(Path(writer.location))
     before = cache.read_bytes()
-    monkeypatch.setattr("sonoseek.gallery.sqlite.gallery.build_base", lambda *_, **__: pytest.fail("it was made again"))
+    monkeypatch.setattr(
+        "sonoseek.gallery.sqlite.index_cache.build_index", lambda *_, **__: pytest.fail("it was made again")
+    )
     with open_gallery(writer.location, index=index) as reader:
         for step in range(6):
             new = [make_entry(number) for number in range(2_000 + 5 * step, 2_005 + 5 * step)]

@@ -294,7 +294,7 @@ def answers_of(gallery: Gallery, make_entry: Callable[..., Any], *, write: bool)
         lambda: gallery.search(QUERY, k=5, where="birads = '4A' and age >= 20"),
         lambda: gallery.search(QUERY, k=5, exclude=gallery.exclusion_for(scan_id, patient_id="p2"), per_patient=True),
         lambda: gallery.novelty(QUERY),
-        gallery.words,
+        gallery.descriptor_counts,
         lambda: gallery.fingerprints("phantom"),
         gallery.info,
     ]

@@ -11,16 +11,16 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from gallery_contract import same
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_gallery_contract import same
 from test_gallery_where import entries, evaluate, nodes, written  # noqa: F401  # a fixture, and what draws filters
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, TemporaryError, WhereError
 from sonoseek.gallery import AddResult, GalleryEntry, create_gallery, open_gallery
 from sonoseek.gallery.filter.milvus import compile_expression, quoted
 from sonoseek.gallery.milvus.checks import find_largest_patients
-from sonoseek.gallery.milvus.rows import from_entry, pair, scan_fields
+from sonoseek.gallery.milvus.rows import pair, read_entry, scan_fields
 from sonoseek.gallery.milvus.server import Server, parse_address
 from sonoseek.gallery.sqlite.write import prepare_entries
 
@@ -48,7 +48,7 @@ def test_a_row_gives_the_entry_back_and_has_the_fields_that_filters_ask_for(make
     ((key, case),) = prepared.cases.items()
     fields = scan_fields(case, prepared.scans[key][entry.scan_id])
     assert (fields["laterality"], fields["view"]) == ("=right", "=single")
-    read = from_entry(fields, {"p": entry.picture})
+    read = read_entry(fields, {"p": entry.picture})
     assert same(read, entry)
     assert compile_expression("view = 'left'", lambda _: ()) == 'view in ["=left"]'
 
@@ -241,7 +241,7 @@ class TestOnAServer:
         assert gallery.verify() == ()
 
     def test_a_gallery_of_another_schema_is_refused(self, location, gallery, monkeypatch):
-        monkeypatch.setattr("sonoseek.gallery.milvus.gallery.SCHEMA_VERSION", 3)
+        monkeypatch.setattr("sonoseek.gallery.milvus.collections.SCHEMA_VERSION", 3)
         with pytest.raises(GalleryError, match="schema version 2"):
             open_gallery(location)
         with pytest.raises(NotFoundError, match="index build"):
@@ -274,7 +274,7 @@ class TestOnAServer:
             kept = gallery.get(entry.scan_id)
             assert (kept.picture, kept.evidence) == (entry.picture, entry.evidence)
             assert gallery.search(entry.embedding, k=1).matches[0].picture == entry.picture
-        assert gallery._server.count(gallery._kept, 'owner != ""') == 9 + 3  # what was replaced is gone
+        assert gallery._server.count(gallery._pieces_name, 'owner != ""') == 9 + 3  # what was replaced is gone
 
     def test_what_is_longer_than_milvus_keeps_is_refused(self, gallery, make_entry):
         with pytest.raises(InvalidValueError, match=r"histology.*8192"):
@@ -284,7 +284,7 @@ class TestOnAServer:
     def test_there_and_back(self, gallery, make_entries, tmp_path):
         entries_ = make_entries(30)
         gallery.add(entries_)
-        gallery.snapshot(tmp_path / "copy")
+        gallery.copy_to(tmp_path / "copy")
         with open_gallery(tmp_path / "copy") as copy:
             assert [e.record for e in copy] == [e.record for e in entries_]
             query = entries_[3].embedding

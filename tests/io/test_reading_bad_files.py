@@ -121,13 +121,8 @@ BAD: dict[str, tuple[Callable[[], bytes], type[ScanReadError], str]] = {
     "lie60mp.png": (lambda: png(8000, 7500, zeros(1000)), ScanReadError, "truncated"),
     "nothing.png": (lambda: png(0, 0, zeros(1)), ScanReadError, "cannot be decoded"),
     "icon.png": (lambda: png(4, 400, zeros(2000)), ScanReadError, "400 × 4 pixels"),
-    "text-bomb.png": (
-        lambda: png(99, 99, zeros(9900), extra=chunk(b"zTXt", b"a\0\0" + zeros(900 << 20))),
-        ScanReadError,
-        "too large",
-    ),
-    "tall.jpg": (lambda: jpeg_with(height=2000, width=300), ScanReadError, "ends before its last rows"),
-    "wide.jpg": (lambda: jpeg_with(height=200, width=3000), ScanReadError, "ends before its last rows"),
+    "tall.jpg": (lambda: jpeg_with(height=2000, width=300), ScanReadError, "truncated or damaged"),
+    "wide.jpg": (lambda: jpeg_with(height=200, width=3000), ScanReadError, "truncated or damaged"),
     "3600mp.jpg": (lambda: jpeg_with(height=60000, width=60000), ScanTooLargeError, "3600.0 megapixels"),
     "scans.jpg": (many_scans, ScanTooLargeError, "scans"),
     "400mp.bmp": (lambda: bmp_with(height=20000, width=20000), ScanTooLargeError, "400.0 megapixels"),
@@ -141,8 +136,12 @@ BAD: dict[str, tuple[Callable[[], bytes], type[ScanReadError], str]] = {
     "tall.tif": (lambda: tiff_with(width=300, height=9000), ScanReadError, "9000 × 300 pixels, but its strips cover"),
     "4000mp.gif": (lambda: patched(encoded("GIF"), 6, b"\xff\xff\xff\xff"), ScanTooLargeError, "megapixels"),
     "text.png": (lambda: b"no picture\n" * 99, ScanReadError, "no picture"),
-    "zip.dcm": (lambda: b"PK\3\4" + bytes(500), ScanReadError, "no picture"),
-    "postscript.png": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", ScanReadError, "no picture"),
+    "zip.dcm": (lambda: b"PK\3\4" + bytes(500), ScanReadError, "a ZIP archive; sonoseek reads"),
+    "postscript.png": (
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        ScanReadError,
+        "a PostScript document",
+    ),
     "one-byte": (lambda: b"x", ScanReadError, "no picture"),
     "empty.png": (lambda: b"", ScanReadError, "0 bytes"),
     "no-dicom.dcm": (lambda: bytes(128) + b"DICM" + b"\xa5" * 500, ScanReadError, "no DICOM"),
@@ -309,7 +308,7 @@ def test_a_far_page_of_a_tiff_is_refused_in_time(tmp_path: Path, frame: int) -> 
 
 
 def test_the_pages_of_a_tiff_up_to_the_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sonoseek.io.image.TIFF_PAGES_LIMIT", 5)
+    monkeypatch.setattr("sonoseek.io.tiff.PAGES_LIMIT", 5)
     path = tmp_path / "chain.tif"
     for pages in (5, 6):
         path.write_bytes(chained_tiff(pages))

@@ -61,9 +61,9 @@ def validation_step(self, batch, batch_idx):
 def fit(module, *args, **kwargs):
     fitted(module, *args, **kwargs)
     rank, size = distributed.ranks()
-    found = {name: tensor.contiguous() for name, tensor in module.kept.state_dict().items()}
-    found |= {"learnt": torch.cat(learnt), "validated": torch.cat(validated)}
-    save_file(found, f"{sys.argv[2]}.rank{rank}of{size}")
+    weights = {name: tensor.contiguous() for name, tensor in module.averaged.state_dict().items()}
+    weights |= {"learnt": torch.cat(learnt), "validated": torch.cat(validated)}
+    save_file(weights, f"{sys.argv[2]}.rank{rank}of{size}")
     raise SystemExit
 
 fitted, run.fit = run.fit, fit

@@ -9,7 +9,7 @@ import torch
 
 from sonoseek.core import SonoseekError, TrainingError
 from sonoseek.training import DivergenceRule, Upkeep, train
-from sonoseek.training.divergence import Guard
+from sonoseek.training.divergence import DivergenceCheck
 from sonoseek.training.trainer import CHECKPOINT
 
 RULE = DivergenceRule(factor=10, steps=3, window=10, floor=0.1)
@@ -17,10 +17,10 @@ RULE = DivergenceRule(factor=10, steps=3, window=10, floor=0.1)
 
 def judged(losses, rule=RULE):
     """The step at which a guard stops, with what it says; None where it does not."""
-    guard = Guard(rule)
+    guard = DivergenceCheck(rule)
     for step, loss in enumerate(losses, start=1):
         try:
-            guard.judge(loss, epoch=2, step=step)
+            guard.check(loss, epoch=2, step=step)
         except TrainingError as error:
             return step, str(error)
     return None
@@ -56,12 +56,12 @@ def test_what_happens_in_good_runs_stops_none(losses):
 
 def test_a_guard_that_is_taken_up_judges_as_an_unbroken_one():
     losses = [1.0] * 8 + [11.0] * 2
-    first, second = Guard(RULE), Guard(RULE)
+    first, second = DivergenceCheck(RULE), DivergenceCheck(RULE)
     for loss in losses:
-        first.judge(loss, epoch=0, step=0)
+        first.check(loss, epoch=0, step=0)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     with pytest.raises(TrainingError):
-        second.judge(11.0, epoch=0, step=11)
+        second.check(11.0, epoch=0, step=11)
     assert issubclass(TrainingError, SonoseekError)
     assert issubclass(TrainingError, RuntimeError)
 

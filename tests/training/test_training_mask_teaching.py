@@ -8,7 +8,7 @@ from sonoseek.core import Scan
 from sonoseek.datasets import DATASETS
 from sonoseek.preprocessing import PreprocessingRecipe, preprocess
 from sonoseek.training.augment import augment, cast_shadow, take_tone
-from sonoseek.training.losses import lesion_loss, lying_within, stray_evidence
+from sonoseek.training.losses import distribute_within_cells, lesion_loss, stray_evidence
 from sonoseek.training.prepare import lesion_on_canvas, prepare
 from sonoseek.training.recipe import Augmentation
 
@@ -128,11 +128,11 @@ def test_lesion_loss_falls_as_the_drawing_nears_the_mask_and_undrawn_scans_teach
 def test_evidence_is_lain_within_a_cell_by_weight():
     cells, within = torch.tensor([[[4.0, -2.0]]]), torch.zeros(1, 2, 4)
     within[0, 0, 0], within[0, 1, 1], within[0, 0, 2] = 3.0, 1.0, 5.0
-    spread = lying_within(cells, within)
+    spread = distribute_within_cells(cells, within)
     torch.testing.assert_close(spread[0, 0, 0], torch.tensor(3.0))
     torch.testing.assert_close(spread[0, 1, 1], torch.tensor(1.0))
     torch.testing.assert_close(spread[0, :, 2:].sum(), torch.tensor(-2.0))
-    assert lying_within(cells, torch.zeros(1, 2, 4)).abs().sum() == 0  # nothing weighs anything: padding
+    assert distribute_within_cells(cells, torch.zeros(1, 2, 4)).abs().sum() == 0  # nothing weighs anything: padding
 
 
 def test_stray_evidence_is_the_share_outside_and_what_the_lesion_takes_back():

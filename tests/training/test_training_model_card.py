@@ -225,12 +225,12 @@ def test_the_state_of_a_normalisation_is_no_weight(tmp_path):
 def test_failures_are_wrong_sure_and_can_be_made_again(finished, tmp_path):
     found = find_failures(finished / "bundle", count=COUNT, most=3)
     assert find_failures(finished / "bundle", count=COUNT, most=3) == found
-    assert found.asked == COUNT
+    assert found.scored == COUNT
     assert 0 < found.wrong <= COUNT  # a network of one epoch on a few phantoms
     assert len(found.worst) == min(3, found.wrong)
     ranks = [(not each.given, -each.probability) for each in found.worst]
     assert ranks == sorted(ranks)
-    assert all(each.said != each.plan.pathology for each in found.worst)
+    assert all(each.predicted != each.plan.pathology for each in found.worst)
     text = failures_section(found)
     write_phantoms(tmp_path / "phantoms", count=COUNT, seed=FAILURE_SEED)  # what the card's command does
     assert f"sonoseek data phantom --out phantoms --count {COUNT} --seed {FAILURE_SEED}" in text
@@ -242,7 +242,7 @@ def test_failures_are_wrong_sure_and_can_be_made_again(finished, tmp_path):
         app, ["query", str(tmp_path / query[2]), "--bundle", str(finished / "bundle"), "--format", "json"]
     )
     said = json.loads(asked.stdout)["prediction"]["probabilities"]
-    assert said[found.worst[0].said] == pytest.approx(found.worst[0].probability, abs=1e-4)
+    assert said[found.worst[0].predicted] == pytest.approx(found.worst[0].probability, abs=1e-4)
 
 
 def test_failures_on_phantoms_that_it_has_learnt_from_are_not_shown(finished):
@@ -250,7 +250,7 @@ def test_failures_on_phantoms_that_it_has_learnt_from_are_not_shown(finished):
     seed = int(learnt[0].split("-")[1]) // 1_000_000
     with pytest.raises(InvalidValueError, match="learnt from all"):
         find_failures(finished / "bundle", seed=seed, count=len(learnt))
-    assert find_failures(finished / "bundle", seed=seed, count=len(learnt) + 2, most=0).asked == 2
+    assert find_failures(finished / "bundle", seed=seed, count=len(learnt) + 2, most=0).scored == 2
     with pytest.raises(InvalidValueError, match="most is -1"):
         find_failures(finished / "bundle", most=-1)
     none = failures_section(replace(find_failures(finished / "bundle", count=2), worst=()))

@@ -18,7 +18,7 @@ from sonoseek.training.batches import TrainingBatches
 from sonoseek.training.checkpoints import WholeFiles, ended
 from sonoseek.training.prepare import open_choice, prepare
 from sonoseek.training.recipe import recipe_to_dict
-from sonoseek.training.seeding import chance, own_chance, set_chance
+from sonoseek.training.seeding import random_state, seeded, set_random_state
 from sonoseek.training.splits import split_sets
 from sonoseek.training.trainer import CHECKPOINT
 
@@ -201,16 +201,16 @@ def draws():
     return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002 - what others draw from
 
 
-def test_chance_is_kept_and_given_back():
-    before = chance()
+def test_random_state_is_stored_and_restored():
+    before = random_state()
     outside = torch.rand(3)
-    set_chance(before)
-    with own_chance((7,)):
+    set_random_state(before)
+    with seeded((7,)):
         first = draws()
-        state = chance()
+        state = random_state()
         wanted = draws()
-        set_chance(state)
+        set_random_state(state)
         assert draws() == wanted
-    with own_chance((7,)):
+    with seeded((7,)):
         assert first == draws()
     assert torch.equal(torch.rand(3), outside)

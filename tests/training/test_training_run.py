@@ -85,7 +85,7 @@ def test_a_run_leaves_what_it_promises(finished, tiny_recipe):
     assert json.loads((run / "recipe.json").read_text())["optimiser"]["epochs"] == 2
 
 
-def test_the_bundle_speaks_as_the_network_that_was_trained(finished, tiny_recipe):
+def test_the_bundle_agrees_with_the_network_that_was_trained(finished, tiny_recipe):
     run, folder, _ = finished
     network = build_network(tiny_recipe)
     network.load_state_dict(load_file(run / "network.safetensors"))

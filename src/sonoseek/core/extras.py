@@ -1,4 +1,4 @@
-"""What the optional parts of sonoseek need, so that it can be said before any work is done."""
+"""What the optional parts of sonoseek need, checked before any work is done."""
 
 from __future__ import annotations
 

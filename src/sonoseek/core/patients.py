@@ -68,24 +68,24 @@ def largest_patients(cases: Iterable[tuple[str, str | None]]) -> tuple[PatientSh
     counts: dict[str, Counter[str | None]] = {}
     for dataset, patient_id in cases:
         counts.setdefault(dataset, Counter())[patient_id] += 1
-    found = []
+    shares = []
     for dataset, tally in counts.items():
         total = tally.total()
         del tally[None]
         if tally:
             ((patient_id, most),) = tally.most_common(1)
-            found.append(PatientShare(dataset=dataset, patient_id=str(patient_id), cases=most, total=total))
-    return tuple(sorted(found, key=lambda share: -share.cases))
+            shares.append(PatientShare(dataset=dataset, patient_id=str(patient_id), cases=most, total=total))
+    return tuple(sorted(shares, key=lambda share: -share.cases))
 
 
 def patient_warnings(shares: Iterable[PatientShare], placeholders: Mapping[str, int] | None = None) -> tuple[str, ...]:
-    """What is to be said of an archive's patient ids, as sentences; () when there is nothing.
+    """Warnings about an archive's patient ids, as sentences; () when there is nothing to warn of.
 
     Args:
         shares: of `largest_patients`, or of a gallery's.
         placeholders: patient ids that were taken as unknown → scans that carry them.
     """
-    said = [
+    sentences = [
         f"patient {share.patient_id!r} holds {share.cases} of the {share.total} cases of {share.dataset!r} "
         f"({100 * share.cases / share.total:.0f} %), more than half: a placeholder, not a patient? Scans of one "
         "patient never answer for one another: a search with any of them leaves the others out. Give real pseudonyms, "
@@ -93,9 +93,9 @@ def patient_warnings(shares: Iterable[PatientShare], placeholders: Mapping[str, 
         for share in shares
         if share.dominant
     ]
-    said += [
+    sentences += [
         f"{scans} scan{'s carry' if scans > 1 else ' carries'} the placeholder patient id {text!r}; taken as unknown, "
         "so scans of one patient may answer for one another. Give real pseudonyms where they are known."
         for text, scans in (placeholders or {}).items()
     ]
-    return tuple(said)
+    return tuple(sentences)

@@ -22,7 +22,7 @@ class Scan:
 
     Attributes:
         pixels: uint8 (H, W), 0 black … 255 white, read-only.
-        spacing_mm: (row, column) distance of pixel centres in millimetres, or None where the file does not say.
+        spacing_mm: (row, column) distance of pixel centres in millimetres, or None where the file does not state it.
         patient_id: a pseudonym, or None.
         patient_placeholder: what stood in the place of a patient id and names nobody ("ANONYMOUS"), or None.
         laterality: the breast, or None.
@@ -47,9 +47,9 @@ class Scan:
     def __post_init__(self) -> None:
         pixels: Any = self.pixels  # callers without a type checker give anything
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2:
-            found = f"{getattr(pixels, 'dtype', type(pixels).__name__)} {getattr(pixels, 'shape', '')}"
+            given = f"{getattr(pixels, 'dtype', type(pixels).__name__)} {getattr(pixels, 'shape', '')}"
             raise InvalidValueError(
-                f"pixels are {found}; a Scan holds uint8 (H, W). Convert colour to grey and 16 bit to 8, "
+                f"pixels are {given}; a Scan holds uint8 (H, W). Convert colour to grey and 16 bit to 8, "
                 "or let sonoseek.read_scan do it."
             )
         if min(pixels.shape) < MIN_SIDE:

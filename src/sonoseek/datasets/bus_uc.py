@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sonoseek.core import CaseRecord
 from sonoseek.datasets.base import DatasetCard
 from sonoseek.datasets.case_files import CaseFiles, FileDataset, find_folder
+from sonoseek.datasets.file_names import is_system_file
 
 log = logging.getLogger(__name__)
 CLASSES = MappingProxyType({"Benign": "benign", "Malignant": "malignant"})
@@ -126,6 +127,6 @@ def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES),
+        (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_system_file(path)),
         key=lambda path: (len(path.stem), path.stem),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import ClassVar
 from sonoseek.core import PATHOLOGIES, CaseRecord
 from sonoseek.datasets.base import DatasetCard, Source
 from sonoseek.datasets.case_files import CaseFiles, FileDataset, find_folder, with_masks
+from sonoseek.datasets.file_names import is_system_file
 
 log = logging.getLogger(__name__)
+_OTHER_PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,28 @@ class BusiDataset(FileDataset):
     def _find(self, root: Path) -> Path:
         return find_folder(root, dataset=self.name, holds=PATHOLOGIES)
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Pictures that are not PNG, as BUSI's are."""
+        others = {}
+        for pathology in PATHOLOGIES:
+            found = [path for path in (self.root / pathology).iterdir() if path.suffix.lower() in _OTHER_PICTURES]
+            if kept := [path for path in found if not is_system_file(path)]:
+                others[f"{pathology}/"] = (
+                    f"{len(kept)} pictures are no PNG ({min(kept).name}, …); BUSI's are, and masks do not survive JPEG."
+                    " Get the release from its source."
+                )
+        return others
+
     def _list(self) -> Iterable[CaseFiles]:
         known = known_groups()
-        strangers: list[str] = []
+        unknown: list[str] = []
         for pathology in ("benign", "malignant", "normal"):
             folder = self.root / pathology
             for scan, masks in with_masks(p for p in folder.iterdir() if p.suffix.lower() == ".png"):
                 facts = known.get(scan.name)
                 if facts is None:
-                    strangers.append(scan.name)
+                    unknown.append(scan.name)
                 record = CaseRecord(
                     case_id=scan.stem,
                     dataset=self.name,
@@ -97,10 +112,10 @@ class BusiDataset(FileDataset):
                     licence=self.licence,
                 )
                 yield CaseFiles(record=record, scan=scan, masks=masks)
-        if strangers:
+        if unknown:
             log.warning(
                 "busi: %d files are not among the 780 of the published release (%s); each is taken as a group of its "
                 "own, so near-identical copies among them may cross a split. Run: sonoseek data audit",
-                len(strangers),
-                ", ".join(strangers[:5]),
+                len(unknown),
+                ", ".join(unknown[:5]),
             )

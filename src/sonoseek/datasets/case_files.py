@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from sonoseek.core import Case, CaseRecord, DatasetError, NotFoundError, ScanReadError, Settings, SonoseekError
 from sonoseek.core.scan import Laterality
 from sonoseek.datasets.base import DatasetCard
+from sonoseek.datasets.file_names import is_system_file, masked_scan, name_key
 
-_MASK = re.compile(r"^(?P<scan>.+)_mask(_\d+)?$")
 log = logging.getLogger(__name__)
 SEARCH_DEPTH = 2
 """How far below the given folder a dataset is looked for: archives unpack into one or two folders of their own."""
@@ -86,6 +86,11 @@ class FileDataset(ABC):
     @property
     def known_defects(self) -> Mapping[str, str]:
         """case_id → what is known to be wrong with it in the published release."""
+        return {}
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """What lies there and looks like scans, but is not listed → why."""
         return {}
 
     @abstractmethod
@@ -236,25 +241,32 @@ def _holds(folder: Path, name: str) -> bool:
 def _subfolders(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+        return sorted(path for path in folders if not is_system_file(path))
     except OSError:
         return []
 
 
 def with_masks(paths: Iterable[Path]) -> list[tuple[Path, tuple[Path, ...]]]:
-    """Pair scans with their `_mask`, `_mask_1`, … files, in natural order of the numbers in their names.
+    """Pair scans with their masks (`_mask`, `_Mask_1`, `_mask - Copy`, …), in natural order of the numbers in names.
 
-    A file named like a mask whose scan is not there is left out.
+    A file named like a mask whose scan is not there is left out, with a warning. System files are nothing.
     """
     scans: dict[str, Path] = {}
     masks: dict[str, list[Path]] = {}
     for path in sorted(paths, key=_natural):
-        match = _MASK.match(path.stem)
-        if match:
-            masks.setdefault(match["scan"], []).append(path)
-        else:
+        if is_system_file(path):
+            continue
+        scan = masked_scan(path)
+        if scan is None:
             scans[path.name] = path
-    return [(path, tuple(masks.get(path.stem, ()))) for path in scans.values()]
+        else:
+            masks.setdefault(scan, []).append(path)
+    paired = [(path, tuple(masks.pop(name_key(path.stem), ()))) for path in scans.values()]
+    if masks:
+        names = sorted(path.name for group in masks.values() for path in group)
+        log.warning("%d masks have no scan and are left out: %s", len(names), ", ".join(names[:5]))
+    return paired
 
 
 def _natural(path: Path) -> tuple[tuple[int, int | str], ...]:

@@ -23,6 +23,7 @@ class CheckResult:
         without_mask: case_ids of lesions that no mask shows.
         largest_patients: the patient with the most cases of each dataset that names any.
         placeholders: patient id that names nobody, and was taken as unknown → scans that carry it.
+        left_out: what looks like scans and is not listed → why.
         known: case_id → defect that the dataset's release is known for, of cases that are here.
     """
 
@@ -33,6 +34,7 @@ class CheckResult:
     without_mask: tuple[str, ...]
     largest_patients: tuple[PatientShare, ...]
     placeholders: Mapping[str, int]
+    left_out: Mapping[str, str]
     known: Mapping[str, str]
 
 
@@ -74,5 +76,6 @@ def check_dataset(dataset: Dataset, *, on_progress: Callable[[int, int], None] |
         without_mask=tuple(without_mask),
         largest_patients=largest_patients(patients),
         placeholders=dict(placeholders),
+        left_out=dict(getattr(dataset, "left_out", {})),
         known={case_id: reason for case_id, reason in defects.items() if case_id in here},
     )

@@ -5,9 +5,10 @@ Each parser takes the text of one cell, returns None for an empty one, and raise
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from datetime import date, datetime
+from datetime import date
 
 from sonoseek.core import BIRADS_CATEGORIES, PATHOLOGIES, InvalidValueError
 from sonoseek.core.scan import Laterality
@@ -15,7 +16,15 @@ from sonoseek.core.scan import Laterality
 _EMPTY = {"", "nan", "none", "n/a", "na", "-", "not available", "not applicable", "unknown"}
 _SIDES: dict[str, Laterality] = {"left": "left", "l": "left", "right": "right", "r": "right"}
 _BIRADS = re.compile(r"^(?:bi[\s_-]?rads)?[\s:=_-]*(?:category\s*)?(?P<category>[0-6][abc]?)(?:\.0)?$", re.IGNORECASE)
-_DATES = ("%Y-%m-%d", "%d.%m.%Y", "%Y%m%d", "%Y/%m/%d")
+_NUMBER = re.compile(r"^[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?$")
+_DATE = re.compile(
+    r"^(?:(?P<y1>[0-9]{4})(?P<sign>[-/])(?P<m1>[0-9]{1,2})(?P=sign)(?P<d1>[0-9]{1,2})"
+    r"|(?P<d2>[0-9]{1,2})\.(?P<m2>[0-9]{1,2})\.(?P<y2>[0-9]{4})|(?P<y3>[0-9]{4})(?P<m3>[0-9]{2})(?P<d3>[0-9]{2}))"
+    r"(?:[T ][0-9]{1,2}:?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp][Mm])?\s*(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
+"""A whole day: year, month and day are all there; whatever follows is a time."""
+FIRST_YEAR = 1950
+"""No ultrasound scan of a breast is older."""
 OLDEST = 130.0
 """Years. No patient is older."""
 
@@ -53,10 +62,8 @@ def parse_number(text: str, *, name: str, above: float = -math.inf, up_to: float
     """A finite number with `above` < number ≤ `up_to`; "0,07" is 0.07."""
     if is_empty(text):
         return None
-    try:
-        value = float(text.strip().replace(",", "."))
-    except ValueError:
-        value = math.nan
+    plain = text.strip()
+    value = float(plain.replace(",", ".")) if _NUMBER.match(plain) else math.nan
     if not (math.isfinite(value) and above < value <= up_to):
         raise InvalidValueError(
             f"{name} is {text!r}; it must be a number above {above:g}, at most {up_to:g}, or empty."
@@ -70,17 +77,16 @@ def parse_age(text: str) -> float | None:
     return parse_number(stripped[:-1] if stripped[-1:] in "Yy" else stripped, name="age", above=-1e-9, up_to=OLDEST)
 
 
-def parse_date(text: str) -> date | None:
+def parse_date(text: str, *, name: str = "acquired") -> date | None:
     """A day: 2024-05-31, 31.05.2024, 20240531 or 2024/05/31, each with or without a time after it."""
     if is_empty(text):
         return None
-    day = re.split(r"[T ]", text.strip())[0]
-    for layout in _DATES:
-        try:
-            return datetime.strptime(day, layout).date()
-        except ValueError:
-            continue
-    raise InvalidValueError(f"date is {text!r}; write it as 2024-05-31 (year-month-day).")
+    if match := _DATE.match(text.strip()):
+        year, month, day = (int(next(filter(None, (match[f"{part}{form}"] for form in "123")))) for part in "ymd")
+        with contextlib.suppress(ValueError):
+            if year >= FIRST_YEAR:
+                return date(year, month, day)
+    raise InvalidValueError(f"{name} is {text!r}; write it as 2024-05-31 (year-month-day), or leave it empty.")
 
 
 def parse_laterality(text: str) -> Laterality | None:

@@ -22,6 +22,7 @@ from sonoseek.datasets.fields import (
     parse_pathology,
     parse_spacing,
 )
+from sonoseek.datasets.file_names import listed_file
 from sonoseek.datasets.tables import Row, read_table
 
 REQUIRED = ("file", "pathology")
@@ -129,8 +130,8 @@ class ManifestDataset(FileDataset):
         masks = [part.strip() for part in row.get("mask", "").split(MASK_SEPARATOR)]
         return CaseFiles(
             record=record,
-            scan=self.root.parent / file,
-            masks=tuple(self.root.parent / _path(mask) for mask in masks if mask),
+            scan=listed_file(self.root.parent, file),
+            masks=tuple(listed_file(self.root.parent, _path(mask)) for mask in masks if mask),
             laterality=_side(row.get("laterality", "")),
             view=_text(row, "view"),
             patient_placeholder=placeholder,

@@ -117,10 +117,10 @@ def decode_calibration(content: bytes, *, where: str) -> ArchiveCalibration:
         "without it with --no-calibration."
     )
     try:
-        found = msgspec.json.decode(content, type=_FormatOnly).format
-        if found != FORMAT:
-            remedy = "Update sonoseek." if found > FORMAT else remedy
-            raise GalleryError(f"{where} has format {found}; this sonoseek reads format {FORMAT}. {remedy}")
+        stored_format = msgspec.json.decode(content, type=_FormatOnly).format
+        if stored_format != FORMAT:
+            remedy = "Update sonoseek." if stored_format > FORMAT else remedy
+            raise GalleryError(f"{where} has format {stored_format}; this sonoseek reads format {FORMAT}. {remedy}")
         calibration = msgspec.json.decode(content, type=ArchiveCalibration)
     except msgspec.DecodeError as error:
         raise GalleryError(f"{where} does not read as a calibration: {error}. {remedy}") from error

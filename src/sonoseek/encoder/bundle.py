@@ -54,12 +54,12 @@ def bundle_folder(path: Path | str | None = None) -> Path:
 
     Args:
         path: a folder, or the name of a bundle that ships, where no bundle lies in a folder of that name; None: what
-            `SONOSEEK_BUNDLE` says, else the default.
+            `SONOSEEK_BUNDLE` names, else the default.
     """
-    asked = path if path is not None else Settings.from_environment().bundle
-    if asked is None:
+    choice = path if path is not None else Settings.from_environment().bundle
+    if choice is None:
         return DEFAULT_BUNDLE
-    return BUNDLES / str(asked) if str(asked) in SHIPPED and not is_bundle(Path(asked)) else Path(asked)
+    return BUNDLES / str(choice) if str(choice) in SHIPPED and not is_bundle(Path(choice)) else Path(choice)
 
 
 def shipped_bundle(bundle_id: str) -> Path | None:
@@ -76,14 +76,14 @@ def shipped_bundle(bundle_id: str) -> Path | None:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder claims to be a bundle, single or an ensemble; `load_bundle` says whether it is a sound one."""
+    """Whether a folder holds a bundle's manifest, or an ensemble's; `load_bundle` checks whether it is sound."""
     return (folder / MANIFEST_FILE).is_file() or (folder / ENSEMBLE_FILE).is_file()
 
 
 def load_bundle(path: Path | str | None = None) -> Bundle:
     """Read a bundle folder and check it against its own hashes.
 
-    A folder with `ensemble.json` is read with all its members, and the bundle that comes back speaks for them together.
+    A folder with `ensemble.json` is read with all its members, and the bundle that comes back joins them.
 
     Args:
         path: the folder, or a shipped bundle's name, as `bundle_folder` takes it.
@@ -109,10 +109,10 @@ def _load_single(folder: Path) -> Bundle:
     model, content = _read(folder, MODEL_FILE), _read(folder, MANIFEST_FILE)
     manifest = decode_manifest(content, where=str(folder / MANIFEST_FILE))
     digest = hashlib.sha256(model)
-    found = digest.hexdigest()
-    if found != manifest.model_sha256:
+    sha256 = digest.hexdigest()
+    if sha256 != manifest.model_sha256:
         raise BundleError(
-            f"{folder / MODEL_FILE} has sha256 {found[:12]}…; {MANIFEST_FILE} says {manifest.model_sha256[:12]}…. "
+            f"{folder / MODEL_FILE} has sha256 {sha256[:12]}…; {MANIFEST_FILE} says {manifest.model_sha256[:12]}…. "
             "Model and manifest must come from one export: copy the bundle again."
         )
     try:

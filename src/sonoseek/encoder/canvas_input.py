@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sonoseek.preprocessing import PreprocessedScan
 
 PADDING = -1.0
-"""The value that says "no scan here". Never a grey value, so that the network can tell padding from black."""
+"""The value of padding. Never a grey value, so that the network can tell padding from black."""
 
 
 def to_input(preprocessed: PreprocessedScan) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
-"""Several bundles that speak as one: `ensemble.json`, read strictly, and the bundle that it makes of its members.
+"""Several bundles joined into one: `ensemble.json`, read strictly, and the bundle that it makes of its members.
 
 The joined embedding is the members' embeddings one after the other, each times a constant; the joined logits are the
-weighted mean of the members' logits, each divided by its member's temperature. Both are linear in what the members
-say, so the promises of one bundle hold for all: logits linear in the embedding, embedding = mean of the evidence.
+weighted mean of the members' logits, each divided by its member's temperature. Both are linear in the members'
+outputs, so the identities of one bundle hold for all: logits linear in the embedding, embedding = mean of the evidence.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MemberEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         folder: beside `ensemble.json`, relative, within its folder.
         bundle_id: of the bundle there.
         norm: typical length of its embeddings; they are divided by it.
-        weight: ≥ 0, share of its word in the logits after division by the sum of all weights.
+        weight: ≥ 0, share in the logits after division by the sum of all weights.
     """
 
     folder: str
@@ -93,26 +93,26 @@ def decode_ensemble(content: bytes, *, where: str) -> EnsembleManifest:
 
 
 def _faults(manifest: EnsembleManifest) -> list[str]:
-    """What no honest writer writes."""
+    """What contradicts itself."""
     members = manifest.members
-    found = []
+    faults = []
     if len(members) < 2:
-        found.append(f"it has {len(members)} members; an ensemble has at least 2")
+        faults.append(f"it has {len(members)} members; an ensemble has at least 2")
     for member in members:
         path = PurePosixPath(member.folder)
         if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in member.folder or ":" in member.folder:
-            found.append(f"a member's folder is {member.folder!r}; it must be relative and lie within the ensemble's")
+            faults.append(f"a member's folder is {member.folder!r}; it must be relative and lie within the ensemble's")
         if not (math.isfinite(member.norm) and member.norm > 0):
-            found.append(f"the norm of {member.bundle_id} is {member.norm}; it must be positive")
+            faults.append(f"the norm of {member.bundle_id} is {member.norm}; it must be positive")
         if not (math.isfinite(member.weight) and member.weight >= 0):
-            found.append(f"the weight of {member.bundle_id} is {member.weight}; it must be 0 or more")
+            faults.append(f"the weight of {member.bundle_id} is {member.weight}; it must be 0 or more")
     for name in ("folder", "bundle_id"):
         names = [getattr(member, name) for member in members]
         if twice := sorted({each for each in names if names.count(each) > 1}):
-            found.append(f"{name} {twice[0]!r} is listed twice; a member that should count more has a larger weight")
+            faults.append(f"{name} {twice[0]!r} is listed twice; a member that should count more has a larger weight")
     if members and not sum(member.weight for member in members) > 0:
-        found.append("all weights are 0; at least one must be positive")
-    return found + calibration_faults(
+        faults.append("all weights are 0; at least one must be positive")
+    return faults + calibration_faults(
         temperature=manifest.temperature,
         abstain_below=manifest.abstain_below,
         conformal=manifest.conformal,
@@ -121,7 +121,7 @@ def _faults(manifest: EnsembleManifest) -> list[str]:
 
 
 def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequence[Bundle]) -> Bundle:
-    """Make the bundle that speaks for all.
+    """Make the joint bundle.
 
     Args:
         folder: of the ensemble.
@@ -173,7 +173,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
 
 
 def check_members(bundles: Sequence[Bundle]) -> None:
-    """See that bundles can speak as one.
+    """Check that bundles can be joined.
 
     Raises:
         BundleError: they differ in classes or in preprocessing; one is an ensemble; too many cells.
@@ -240,21 +240,21 @@ def _joined_head(
 
 
 def _training_scans(bundles: Sequence[Bundle]) -> TrainingScans | None:
-    """All that any member learnt from; None where one does not say, for the reason that `_training` gives."""
+    """All that any member learnt from; None where one does not list them, for the reason that `_training` gives."""
     known = [bundle.training_scans for bundle in bundles if bundle.training_scans is not None]
     return union(known) if len(known) == len(bundles) else None
 
 
-def _training(told: Mapping[str, Any], bundles: Sequence[Bundle]) -> dict[str, Any]:
+def _training(own: Mapping[str, Any], bundles: Sequence[Bundle]) -> dict[str, Any]:
     """What the ensemble was trained on: all that any member was, whatever its own file says.
 
     Where one member does not list its cases, the ensemble lists none: a part of the truth would pass for all of it.
     """
     listed = [bundle.training.get("cases") for bundle in bundles]
-    training = {name: value for name, value in told.items() if name != "cases"}
+    training = {name: value for name, value in own.items() if name != "cases"}
     if all(listed):
         cases: dict[str, set[str]] = {}
-        for each in (*listed, told.get("cases", {})):
+        for each in (*listed, own.get("cases", {})):
             for dataset, names in each.items():
                 cases.setdefault(dataset, set()).update(names)
         training["cases"] = {dataset: sorted(names) for dataset, names in cases.items()}

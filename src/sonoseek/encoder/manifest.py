@@ -129,11 +129,11 @@ def check_format(content: bytes, wanted: int, *, where: str, remedy: str) -> Non
         BundleError: another format.
         msgspec.DecodeError: no such JSON.
     """
-    found = msgspec.json.decode(content, type=_FormatOnly).format
-    if found != wanted:
+    stored_format = msgspec.json.decode(content, type=_FormatOnly).format
+    if stored_format != wanted:
         raise BundleError(
-            f"{where} has format {found}; this sonoseek reads format {wanted}. "
-            f"{'Update sonoseek' if found > wanted else remedy}."
+            f"{where} has format {stored_format}; this sonoseek reads format {wanted}. "
+            f"{'Update sonoseek' if stored_format > wanted else remedy}."
         )
 
 

@@ -1,8 +1,8 @@
-"""Is a scan like those that the network was trained on? Said from its embedding alone.
+"""The out-of-distribution score of a scan, from its embedding alone.
 
 The score is the Mahalanobis distance to one Gaussian over the training scans' embeddings, each brought to length 1. One
-Gaussian tells strangers apart better than nearest neighbours or prototypes do, and a Gaussian per class no better
-(`docs/results/out-of-distribution.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its noise.
+Gaussian detects out-of-distribution scans better than nearest neighbours or prototypes do, and a Gaussian per class no
+better (`docs/results/out-of-distribution.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its noise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sonoseek.core import InvalidValueError
 from sonoseek.encoder.values import Bundle, OODModel
 
 FARTHEST = 1000.0
-"""What a scan without any evidence gets: its embedding has no direction, and is like nothing."""
+"""What a scan without any evidence gets: its embedding has no direction, and is like no training scan."""
 
 
 def distances(model: OODModel, embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -38,16 +38,16 @@ def distances(model: OODModel, embeddings: NDArray[np.floating]) -> NDArray[np.f
 
 
 def ood_score(bundle: Bundle, embedding: NDArray[np.floating]) -> float | None:
-    """How far a scan lies from those that the bundle was trained on, in units of the border between like and unlike.
+    """How far a scan lies from those that the bundle was trained on, in units of the threshold.
 
-    For an ensemble: the mean over the members that can say.
+    For an ensemble: the mean over the members with an out-of-distribution model.
 
     Args:
         bundle: that made the embedding.
         embedding: (D,), not normalised, as in `Encoding`.
 
     Returns:
-        0 … `FARTHEST`; above 1: unlike anything the network was trained on. None: the bundle cannot say.
+        0 … `FARTHEST`; above 1: out-of-distribution. None: the bundle has no such model.
 
     Raises:
         InvalidValueError: another shape, or not finite.

@@ -1,6 +1,6 @@
-"""A scan's evidence in some 15 kB: what a gallery keeps so that a match can be explained on its own pixels.
+"""A scan's evidence in some 15 kB: what a gallery stores so that a match can be explained on its own pixels.
 
-The network need not look at a match again, and its file need not be at hand: what it said is kept in eight bits per
+The network need not look at a match again, and its file need not be at hand: its evidence is stored in eight bits per
 number. The mean of what comes back is set to the embedding that the gallery serves, so a pair map still sums to the
 served cosine, exactly; its cells are right to about half a percent of the largest number in them.
 """
@@ -41,7 +41,7 @@ class _Pack(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredEvidence:
-    """What the network said of a scan, as `Encoding` has it, and the scan's way to the canvas.
+    """The evidence of a scan, as in `Encoding`, and the mapping from scan to canvas.
 
     Attributes:
         evidence: float32 (D, h, w); its mean over cells is the embedding it was unpacked with.
@@ -95,7 +95,7 @@ def pack_evidence(
 
 
 def evidence_problem(packed: bytes) -> str | None:
-    """What is wrong with a kept pack, at a glance; None where its checksum is right."""
+    """What is wrong with a stored pack, at a glance; None where its checksum is right."""
     return None if zlib.crc32(packed[_CHECK:]) == int.from_bytes(packed[:_CHECK], "little") else "is damaged"
 
 
@@ -135,11 +135,11 @@ def unpack_evidence(
         )
     except (msgspec.DecodeError, ValueError, zlib.error, MemoryError) as error:
         raise InvalidValueError(
-            f"the kept evidence does not read ({error}); it is damaged. Build the gallery's case again."
+            f"the stored evidence does not read ({error}); it is damaged. Build the gallery's case again."
         ) from error
     if pack.version != VERSION or embedding.shape != (depth,):
         raise InvalidValueError(
-            f"the kept evidence has version {pack.version} and {depth} numbers per cell; expected are {VERSION} and "
+            f"the stored evidence has version {pack.version} and {depth} numbers per cell; expected are {VERSION} and "
             f"{embedding.shape[0]}. Build the gallery anew with this sonoseek and bundle."
         )
     evidence = bits * scale

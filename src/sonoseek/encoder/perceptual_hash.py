@@ -2,14 +2,14 @@
 
 The hash is pHash's (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"): the scan is
 brought to a small square, and each bit is the sign of one coefficient of its discrete cosine transform. Two things are
-added. A hash kept for later comparison is taken of the middle of a scan, 5 % left out on each side, and a query is
+added. A hash stored for later comparison is taken of the middle of a scan, 5 % left out on each side, and a query is
 hashed under all crops of 0 or 5 % on each side that may have been made of it: a crop of 5 % is then found as well as no
 crop. All crops together are two matrix products, because the transform is separable. Mirroring changes the sign of
 every odd horizontal frequency, so the mirrored scan's hash is an exclusive or away. The libraries ImageHash and PDQ,
 measured beside it, find re-saved and rescaled copies as well, but only 54 % and 21 % of the scans that are cropped on
 all sides, and 22 % and 25 % of those with a border (docs/results/training-overlap.md).
 
-Nothing here depends on `preprocessing`: a change there leaves kept hashes valid.
+Nothing here depends on `preprocessing`: a change there leaves stored hashes valid.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Hashes = NDArray[np.uint8]
 
 
 def stored_hashes(pixels: NDArray[np.uint8]) -> Hashes:
-    """Hashes to keep of a scan: of the whole picture and, where it has uniform borders, of what lies within them.
+    """Hashes to store of a scan: of the whole picture and, where it has uniform borders, of what lies within them.
 
     Args:
         pixels: uint8 (H, W).
@@ -59,11 +59,11 @@ def stored_hashes(pixels: NDArray[np.uint8]) -> Hashes:
     Returns:
         (1, 32) or (2, 32); (0, 32) for a picture without contrast, which is like every other such picture.
     """
-    return _hashed(pixels, _kept_window())
+    return _hashed(pixels, _stored_window())
 
 
 def query_hashes(pixels: NDArray[np.uint8]) -> Hashes:
-    """Hashes to compare with kept ones: each crop of 0 or 5 % on each side, mirrored and not, with borders and without.
+    """Hashes to compare with stored ones: crops of 0 or 5 % on each side, mirrored or not, with borders or not.
 
     Args:
         pixels: uint8 (H, W).
@@ -75,23 +75,25 @@ def query_hashes(pixels: NDArray[np.uint8]) -> Hashes:
     return np.concatenate([hashes, hashes ^ _mirror_mask()])
 
 
-def nearest_distance(queries: Hashes, kept: Hashes, *, within: int = SAME_WITHIN) -> int:
+def nearest_distance(queries: Hashes, stored: Hashes, *, within: int = SAME_WITHIN) -> int:
     """Bits in which the two nearest hashes differ.
 
     Args:
         queries: (q, 32), of one scan.
-        kept: (n, 32), of all scans that it is compared with.
+        stored: (n, 32), of all scans that it is compared with.
         within: largest distance that matters, at most 192; a smaller one is quicker.
 
     Returns:
         0 … `within`, or `BITS` where no two are as near as that.
     """
-    asked, known = (np.ascontiguousarray(each).view(np.uint64) for each in (queries, kept))
-    first = np.zeros((len(asked), len(known)), np.uint8)  # of three words of four: at most 192, so that it fits
-    for word in range(asked.shape[1] - 1):
-        first += np.bitwise_count(asked[:, word, None] ^ known[:, word])
+    query_words, stored_words = (np.ascontiguousarray(each).view(np.uint64) for each in (queries, stored))
+    first = np.zeros(
+        (len(query_words), len(stored_words)), np.uint8
+    )  # of three words of four: at most 192, so that it fits
+    for word in range(query_words.shape[1] - 1):
+        first += np.bitwise_count(query_words[:, word, None] ^ stored_words[:, word])
     rows, columns = np.nonzero(first <= within)
-    last = np.bitwise_count(asked[rows, -1] ^ known[columns, -1])
+    last = np.bitwise_count(query_words[rows, -1] ^ stored_words[columns, -1])
     nearest = int((first[rows, columns].astype(np.int64) + last).min(initial=BITS))
     return nearest if nearest <= within else BITS
 
@@ -100,11 +102,11 @@ def _hashed(pixels: NDArray[np.uint8], windows: NDArray[np.float32]) -> Hashes:
     """Hashes of all pictures of a scan under all windows: (pictures · windows², 32)."""
     pictures = [square for each in _pictures(pixels) if (square := _square(each)).std() >= _LEAST_CONTRAST]
     count = len(windows) // FREQUENCIES
-    found = []
+    hashes = []
     for square in pictures:
         spectra = (windows @ square @ windows.T).reshape(count, FREQUENCIES, count, FREQUENCIES)
-        found.append(np.packbits(spectra.transpose(0, 2, 1, 3).reshape(-1, BITS) > 0, axis=1))
-    return np.concatenate(found) if found else np.zeros((0, BYTES), np.uint8)
+        hashes.append(np.packbits(spectra.transpose(0, 2, 1, 3).reshape(-1, BITS) > 0, axis=1))
+    return np.concatenate(hashes) if hashes else np.zeros((0, BYTES), np.uint8)
 
 
 def _pictures(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -116,8 +118,8 @@ def _pictures(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
     (top, bottom), (left, right) = _within_borders(pixels, axis=1), _within_borders(pixels, axis=0)
     height, width = pixels.shape
-    kept_share = min((bottom - top) / height, (right - left) / width)
-    return [pixels] if kept_share >= 1 - _LEAST_TRIMMED else [pixels, pixels[top:bottom, left:right]]
+    inner_share = min((bottom - top) / height, (right - left) / width)
+    return [pixels] if inner_share >= 1 - _LEAST_TRIMMED else [pixels, pixels[top:bottom, left:right]]
 
 
 def _within_borders(pixels: NDArray[np.uint8], *, axis: int) -> tuple[int, int]:
@@ -138,7 +140,7 @@ def _square(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=1)
-def _kept_window() -> NDArray[np.float32]:
+def _stored_window() -> NDArray[np.float32]:
     return _cosines(MARGIN, 1 - MARGIN)
 
 

@@ -15,13 +15,13 @@ def predict(bundle: Bundle, logits: NDArray[np.float32], *, embedding: NDArray[n
 
     The prediction set is the split-conformal one of Sadinle et al. 2019 (doi:10.1080/01621459.2017.1395341), score
     1 − p, with the likeliest class always in it, so that it is never empty. Its coverage, and the calibration of the
-    probabilities, hold for scans like those that they were fitted on: on one that is unlike them no label is given, and
+    probabilities, hold for scans like those that they were fitted on: an out-of-distribution scan gets no label, and
     the prediction set holds every class.
 
     Args:
         bundle: of the network.
         logits: (C,), finite.
-        embedding: (D,), of the same scan; None: whether it is like the training scans is not asked.
+        embedding: (D,), of the same scan; None: no out-of-distribution score.
 
     Raises:
         InvalidValueError: another shape, or not finite.
@@ -40,11 +40,13 @@ def predict(bundle: Bundle, logits: NDArray[np.float32], *, embedding: NDArray[n
     order = np.argsort(-probabilities, kind="stable")
     top = int(order[0])
     score = None if embedding is None else ood_score(bundle, embedding)
-    strange = score is not None and score > 1
-    included = [int(i) for i in order if strange or i == top or 1.0 - probabilities[i] <= bundle.conformal_quantile]
+    out_of_distribution = score is not None and score > 1
+    included = [
+        int(i) for i in order if out_of_distribution or i == top or 1.0 - probabilities[i] <= bundle.conformal_quantile
+    ]
     return Prediction(
         probabilities={name: float(p) for name, p in zip(bundle.classes, probabilities, strict=True)},
-        label=bundle.classes[top] if probabilities[top] >= bundle.abstain_below and not strange else None,
+        label=bundle.classes[top] if probabilities[top] >= bundle.abstain_below and not out_of_distribution else None,
         prediction_set=tuple(bundle.classes[i] for i in included),
         coverage=bundle.conformal_level,
         entropy=float(-np.sum(probabilities * np.log(np.maximum(probabilities, 1e-300)))),

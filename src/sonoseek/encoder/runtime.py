@@ -1,7 +1,8 @@
-"""ONNX Runtime, imported so that it tells nobody.
+"""ONNX Runtime, imported without its telemetry.
 
 Its wheels carry telemetry, which begins when they are imported (a file in the temporary folder then names the session)
-unless `ORT_DISABLE_TELEMETRY` is set before. A machine beside a PACS reports to nobody: every import goes through here.
+unless `ORT_DISABLE_TELEMETRY` is set before. A machine beside a PACS must report to nobody: every import goes through
+here.
 """
 
 from __future__ import annotations

@@ -96,10 +96,10 @@ def training_scans(scans: Iterable[tuple[str, str, bytes]]) -> TrainingScans:
     digests: set[bytes] = set()
     hashes: set[bytes] = set()
     counts: dict[str, int] = {}
-    for dataset, scan_id, kept in scans:
+    for dataset, scan_id, stored in scans:
         counts[dataset] = counts.get(dataset, 0) + 1
         digests.add(bytes.fromhex(scan_id))
-        hashes.update(kept[start : start + BYTES] for start in range(0, len(kept), BYTES))
+        hashes.update(stored[start : start + BYTES] for start in range(0, len(stored), BYTES))
     return TrainingScans(
         sha256=rows_of(b"".join(sorted(digests))),
         hashes=rows_of(b"".join(sorted(hashes))),
@@ -108,7 +108,7 @@ def training_scans(scans: Iterable[tuple[str, str, bytes]]) -> TrainingScans:
 
 
 def hash_bytes(scan: Scan) -> bytes:
-    """The perceptual hashes to keep of a scan, one after the other: 0, 32 or 64 bytes."""
+    """The perceptual hashes to store of a scan, one after the other: 0, 32 or 64 bytes."""
     return stored_hashes(scan.pixels).tobytes()
 
 
@@ -130,11 +130,11 @@ def union(parts: Sequence[TrainingScans]) -> TrainingScans:
     )
 
 
-def as_manifest_part(found: TrainingScans) -> dict[str, Any]:
+def as_manifest_part(scans: TrainingScans) -> dict[str, Any]:
     """The key "training_scans" of `bundle.json`, as `manifest.TrainingScansPart` reads it."""
     return {
         "format": FORMAT,
-        "sha256": base64.b64encode(found.sha256.tobytes()).decode(),
-        "hashes": base64.b64encode(found.hashes.tobytes()).decode(),
-        "counts": dict(found.counts),
+        "sha256": base64.b64encode(scans.sha256.tobytes()).decode(),
+        "hashes": base64.b64encode(scans.hashes.tobytes()).decode(),
+        "counts": dict(scans.counts),
     }

@@ -1,4 +1,4 @@
-"""What a bundle's folder says, as values: no file is read here."""
+"""The values of a bundle: no file is read here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DUPLICATE_THRESHOLD = 0.93
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bundle:
-    """What a bundle folder says; the network itself stays in its file until an encoder opens it.
+    """The metadata of a bundle; the network itself stays in its file until an encoder opens it.
 
     Attributes:
         path: the folder.
@@ -45,9 +45,9 @@ class Bundle:
         fine_grid: (f·h, g·w) of `Encoding.spatial_weights`; `grid` where the network gives none.
         ood: the out-of-distribution model; None: no scan is recognised as out-of-distribution.
         duplicate_threshold: cosine from which on two scans are near-duplicates: re-saved, scaled or slightly turned.
-        training_scans: what tells whether a scan was in the training data, or None: then that is not known.
+        training_scans: what tells whether a scan was in the training data, or None: that is not known.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
-        reads_marks: whether its network can be told where the lesion lies.
+        reads_marks: whether its network takes a reader's mark of the lesion.
         class_bias: of each class, added to logits / temperature before the softmax; () stands for zeros.
         calibration: whose cases temperature, biases and thresholds were fitted on.
     """
@@ -108,7 +108,7 @@ class Bundle:
         if self.members:
             raise BundleError(
                 f"{self.bundle_id} is an ensemble of {len(self.members)} bundles and has no network file of its own. "
-                "Open it with open_encoder, or ask each of bundle.members."
+                "Open it with open_encoder, or use each of bundle.members."
             )
         return self.path / MODEL_FILE
 

@@ -31,7 +31,7 @@ def write_ensemble(
     training: Mapping[str, Any] | None = None,
     licences: Mapping[str, str] | None = None,
 ) -> Path:
-    """Copy bundles into one folder and say how they speak as one.
+    """Copy bundles into one folder and write how they are joined.
 
     What is left out of the calibration is the mean of the members'. That is a stand-in, not a measurement: the mean of
     several networks is right more often than one, and surer or less sure than each of them.
@@ -47,7 +47,7 @@ def write_ensemble(
         abstain_below: as in `Manifest`; None: the mean of the members'.
         conformal: the same.
         operating_points: the same.
-        training: added to what is said of the members.
+        training: added to that of the members.
         licences: as in `Manifest`; None: all of the members'.
 
     Returns:
@@ -87,7 +87,7 @@ def write_ensemble(
         "members": entries,
         "temperature": temperature,
         **calibration,
-        "training": {**_told(manifests, stands_in=stands_in), **(training or {})},
+        "training": {**_origin(manifests, stands_in=stands_in), **(training or {})},
         "licences": _licences(manifests) if licences is None else dict(licences),
     }
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
@@ -108,10 +108,10 @@ def _mean(numbers: Sequence[float]) -> float:
     return float(sum(numbers) / max(1, len(numbers)))
 
 
-def _mean_of_each(told: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _mean_of_each(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean of every number that all of them give."""
-    common = set.intersection(*(set(each) for each in told)) if told else set()
-    return {key: _mean([each[key] for each in told]) for key in sorted(common)}
+    common = set.intersection(*(set(each) for each in tables)) if tables else set()
+    return {key: _mean([each[key] for each in tables]) for key in sorted(common)}
 
 
 def _mean_conformal(manifests: Sequence[Manifest]) -> dict[str, float]:
@@ -125,16 +125,16 @@ def _mean_conformal(manifests: Sequence[Manifest]) -> dict[str, float]:
 
 
 def _mean_points(manifests: Sequence[Manifest]) -> dict[str, dict[str, float]]:
-    told = [manifest.operating_points for manifest in manifests]
-    common = set.intersection(*(set(each) for each in told)) if told else set()
-    return {name: _mean_of_each([each[name] for each in told]) for name in sorted(common)}
+    tables = [manifest.operating_points for manifest in manifests]
+    common = set.intersection(*(set(each) for each in tables)) if tables else set()
+    return {name: _mean_of_each([each[name] for each in tables]) for name in sorted(common)}
 
 
 def _plain(points: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     return {name: dict(point) for name, point in points.items()}
 
 
-def _told(manifests: Sequence[Manifest], *, stands_in: bool) -> dict[str, Any]:
+def _origin(manifests: Sequence[Manifest], *, stands_in: bool) -> dict[str, Any]:
     """Where the ensemble comes from, in the keys of a bundle's own `training`."""
     datasets: dict[str, Any] = {}
     for manifest in manifests:
@@ -148,13 +148,13 @@ def _told(manifests: Sequence[Manifest], *, stands_in: bool) -> dict[str, Any]:
 
 
 def _licences(manifests: Sequence[Manifest]) -> dict[str, str]:
-    """All of the members'; where they differ on one thing, all that is said of it."""
-    found: dict[str, list[str]] = {}
+    """All of the members'; where they differ on one thing, all of their texts."""
+    texts_of: dict[str, list[str]] = {}
     for manifest in manifests:
         for what, text in manifest.licences.items():
-            if text not in found.setdefault(what, []):
-                found[what].append(text)
-    return {what: "; ".join(texts) for what, texts in found.items()}
+            if text not in texts_of.setdefault(what, []):
+                texts_of[what].append(text)
+    return {what: "; ".join(texts) for what, texts in texts_of.items()}
 
 
 def _card(content: Mapping[str, Any], manifests: Sequence[Manifest]) -> str:
@@ -170,7 +170,7 @@ def _card(content: Mapping[str, Any], manifests: Sequence[Manifest]) -> str:
         "## What it is",
         f"An ensemble of {len(lines)} bundles behind one interface. Its embedding is theirs, one after the other, each "
         "divided by its typical norm; its logits are the weighted mean of theirs, each over its own temperature. Both "
-        "are linear in what the members say, so its heatmaps are as exact as theirs. It takes as long as all of them.",
+        "are linear in the members' outputs, so its heatmaps are as exact as theirs. It takes as long as all of them.",
         "\n".join(lines),
         "## Calibration",
         f"Temperature {content['temperature']:.3f} on top of the members' own; no label below a probability of "

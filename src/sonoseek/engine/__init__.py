@@ -1,9 +1,9 @@
-"""The one corridor: a scan goes in, a Report comes out.
+"""The query pipeline: a scan goes in, a Report comes out.
 
     engine = open_engine("galleries/busi")
     report = engine.query(read_scan("exam.dcm"), k=10)
 
-Everything that answers questions about scans (command line, web page, evaluation) walks through here.
+Command line, web page and evaluation all query through this package.
 """
 
 from __future__ import annotations

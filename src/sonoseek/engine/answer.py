@@ -1,4 +1,4 @@
-"""From readings to a Report: the query that they make, what the gallery finds, and what it rests on."""
+"""From encoded scans to a Report: the query vector, the search of the gallery, and the explanations."""
 
 from __future__ import annotations
 
@@ -34,134 +34,148 @@ from sonoseek.reports import warnings
 def answer(
     bundle: Bundle,
     gallery: Gallery | None,
-    readings: Sequence[EncodedScan],
+    views: Sequence[EncodedScan],
     options: SearchOptions,
     *,
-    notes: Sequence[ReportWarning] = (),
+    standing: Sequence[ReportWarning] = (),
 ) -> Report:
-    """Search a gallery with some readings, and assemble the report.
+    """Search a gallery with some encoded scans, and assemble the report.
 
     Args:
         bundle: with the calibration to predict by.
-        gallery: to search, or None.
-        readings: of one scan, or of several views; at least one.
+        gallery: to search, or None. All of the report is of one state of it, whatever is written meanwhile.
+        views: of one scan, or of several views; at least one.
         options: how it is searched and explained.
-        notes: warnings that hold for every report.
+        standing: warnings of every report.
 
     Raises:
-        InvalidValueError: no reading; a region outside the scan, or of several views.
+        InvalidValueError: no scan; a region outside the scan, or of several views.
         NotFoundError: a liked or disliked scan that is not in the gallery.
         WhereError: a filter that does not parse.
     """
+    if gallery is None:
+        return _answer(bundle, None, views, options, standing=standing)
+    with gallery.snapshot() as snapshot:
+        return _answer(bundle, snapshot, views, options, standing=standing)
+
+
+def _answer(
+    bundle: Bundle,
+    gallery: Gallery | None,
+    views: Sequence[EncodedScan],
+    options: SearchOptions,
+    *,
+    standing: Sequence[ReportWarning],
+) -> Report:
     towards, away = _examples(gallery, options.liked), _examples(gallery, options.disliked)
-    question = build_query(
-        readings,
+    query = build_query(
+        views,
         region=options.region,
         liked=[entry.embedding for entry in towards],
         disliked=[entry.embedding for entry in away],
     )
-    prediction = _prediction(bundle, readings)
-    first, scan = readings[0], readings[0].scan
+    prediction = _prediction(bundle, views)
+    first, scan = views[0], views[0].scan
     state = None if gallery is None else gallery.state()
-    own = _own(gallery, readings)
+    own = _own(gallery, views)
     left_out = Exclusion() if options.include_same else own
     exclude = left_out | Exclusion(scan_ids=tuple(entry.scan_id for entry in away))
-    found = _search(gallery, question, options=options, own=own, exclude=exclude, duplicates=bundle.duplicate_threshold)
+    result = _search(gallery, query, options=options, own=own, exclude=exclude, duplicates=bundle.duplicate_threshold)
     similar = count_similar(
         gallery,
-        question,
-        found.matches,
+        query,
+        result.matches,
         options=options,
         own=own,
         exclude=exclude,
         duplicate_threshold=bundle.duplicate_threshold,
     )
-    explained: list[list[Explanation]] = [[explain_class(bundle, r, prediction.likeliest)] for r in readings]
+    explained: list[list[Explanation]] = [[explain_class(bundle, r, prediction.likeliest)] for r in views]
     if options.explain_matches and gallery is not None:
-        pairs, matches = _explain_matches(gallery, question, found.matches)
+        pairs, matches = _explain_matches(gallery, query, result.matches)
         explained = [mine + others for mine, others in zip(explained, pairs, strict=True)]
-        found = replace(found, matches=matches)
+        result = replace(result, matches=matches)
     report = Report(
         scan=scan,
         prediction=prediction,
-        matches=found.matches,
+        matches=result.matches,
         explanations=tuple(explained[0]),
         similar_cases=similar.labels,
         hidden=similar.hidden,
         left_out=None if gallery is None else gallery.count_excluded(left_out),
-        novelty=found.novelty,
+        novelty=result.novelty,
         warnings=(),
         bundle_id=bundle.bundle_id,
         gallery_id=None if gallery is None else gallery.gallery_id,
         gallery_state=state,
         where=options.where,
         views=tuple(
-            View(scan=reading.scan, prediction=reading.prediction, explanations=tuple(told), lesion=reading.lesion)
-            for reading, told in zip(readings[1:], explained[1:], strict=True)
+            View(scan=view.scan, prediction=view.prediction, explanations=tuple(explanations), lesion=view.lesion)
+            for view, explanations in zip(views[1:], explained[1:], strict=True)
         ),
         region=options.region,
         crop=first.crop,
         lesion=first.lesion,
         liked=tuple(entry.scan_id for entry in towards),
         disliked=tuple(entry.scan_id for entry in away),
-        shared_descriptors=shared_descriptors(found.matches, gallery.words) if gallery is not None else (),
+        shared_descriptors=shared_descriptors(result.matches, gallery.descriptor_counts) if gallery is not None else (),
         contour=draw_contour(explained[0][0], spacing_mm=scan.spacing_mm),
         version=sonoseek.__version__,
         created=datetime.now(UTC),
     )
-    told = _warnings(
-        report, gallery, readings, question, similar, bundle=bundle, options=options, found=found, exclude=exclude
+    raised = _warnings(
+        report, gallery, views, query, similar, bundle=bundle, options=options, result=result, exclude=exclude
     )
-    return replace(report, warnings=warnings.ranked([*told, *notes]))
+    return replace(report, warnings=warnings.ranked([*raised, *standing]))
 
 
 def _warnings(
     report: Report,
     gallery: Gallery | None,
-    readings: Sequence[EncodedScan],
-    question: QueryVector,
+    views: Sequence[EncodedScan],
+    query: QueryVector,
     similar: SimilarCases,
     *,
     bundle: Bundle,
     options: SearchOptions,
-    found: SearchResult,
+    result: SearchResult,
     exclude: Exclusion,
 ) -> list[ReportWarning]:
-    first = readings[0]
+    first = views[0]
     preprocessed = first.preprocessed
-    told = [
+    raised = [
         *warnings.about_the_scan(
             first.scan,
             marks=first.marks,
             preprocessing=() if preprocessed is None else preprocessed.warnings,
             crop=first.crop,
-            seen=any(_seen(bundle, reading.scan) for reading in readings) or _copy_seen(bundle, similar),
+            seen=any(_seen(bundle, view.scan) for view in views) or _copy_seen(bundle, similar),
         ),
         *warnings.about_the_prediction(report.prediction, abstain_below=bundle.abstain_below),
         *warnings.about_the_query(
-            views=[reading.prediction for reading in readings[1:]],
+            views=[view.prediction for view in views[1:]],
             first=first.prediction,
-            marked=any(reading.lesion is not None for reading in readings),
+            marked=any(view.lesion is not None for view in views),
             region=options.region,
             examples=len(report.liked) + len(report.disliked),
-            patients=len({reading.scan.patient_id for reading in readings} - {None}),
-            breasts=len({reading.scan.laterality for reading in readings} - {None}),
+            patients=len({view.scan.patient_id for view in views} - {None}),
+            breasts=len({view.scan.laterality for view in views} - {None}),
         ),
     ]
     if gallery is None:
-        return told
-    copy = similar.copy.similarity if similar.copy is not None and question.plain else None
-    if copy is None and found.nearest is not None and 1.0 - found.nearest >= bundle.duplicate_threshold:
-        copy = 1.0 - found.nearest
-    scan_ids = [reading.scan.scan_id for reading in readings]
-    told += warnings.about_copies(
+        return raised
+    copy = similar.copy.similarity if similar.copy is not None and query.plain else None
+    if copy is None and result.nearest is not None and 1.0 - result.nearest >= bundle.duplicate_threshold:
+        copy = 1.0 - result.nearest
+    scan_ids = [view.scan.scan_id for view in views]
+    raised += warnings.about_copies(
         first.scan,
-        report.matches if question.plain else (),
+        report.matches if query.plain else (),
         copy=copy,
         held=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
         left_out=not options.include_same,
     )
-    told += warnings.about_the_list(
+    raised += warnings.about_the_list(
         report.matches,
         k=options.k,
         filtered=options.where is not None,
@@ -170,14 +184,14 @@ def _warnings(
         if not report.matches
         else None,
     )
-    told += warnings.about_the_archive(
+    raised += warnings.about_the_archive(
         report.prediction,
         similar.labels,
         novelty=report.novelty,
         left_out=report.left_out,
         dominant=similar.dominant,
     )
-    return told
+    return raised
 
 
 def _seen(bundle: Bundle, scan: Scan) -> bool:
@@ -191,25 +205,25 @@ def _copy_seen(bundle: Bundle, similar: SimilarCases) -> bool:
     return known is not None and similar.copy is not None and known.holds(similar.copy.scan_id)
 
 
-def explain_class(bundle: Bundle, reading: EncodedScan, target: str) -> Explanation:
+def explain_class(bundle: Bundle, view: EncodedScan, target: str) -> Explanation:
     """The exact heatmap of one class's logit."""
     index = bundle.classes.index(target)
     return class_evidence(
-        reading.evidence,
+        view.evidence,
         weight=bundle.head_weight[index],
         bias=float(bundle.head_bias[index]),
-        mapping=reading.mapping,
+        mapping=view.mapping,
         target=target,
-        within=reading.within,
+        within=view.within,
     )
 
 
-def _prediction(bundle: Bundle, readings: Sequence[EncodedScan]) -> Prediction:
+def _prediction(bundle: Bundle, views: Sequence[EncodedScan]) -> Prediction:
     """Of one scan its own; of several views that of their mean logits, with the highest ood_score among them."""
-    if len(readings) == 1:
-        return readings[0].prediction
-    farthest = max(readings, key=lambda reading: reading.prediction.ood_score or 0.0)
-    logits = np.asarray(np.mean([reading.logits for reading in readings], axis=0, dtype=np.float64), np.float32)
+    if len(views) == 1:
+        return views[0].prediction
+    farthest = max(views, key=lambda view: view.prediction.ood_score or 0.0)
+    logits = np.asarray(np.mean([view.logits for view in views], axis=0, dtype=np.float64), np.float32)
     return predict(bundle, logits, embedding=farthest.embedding)
 
 
@@ -226,7 +240,7 @@ def required(gallery: Gallery | None, what: str) -> Gallery:
 
 def _examples(gallery: Gallery | None, names: tuple[str, ...]) -> list[GalleryEntry]:
     """Entries that are named by scan_id, or as dataset/case_id, in the order named."""
-    found: dict[tuple[str, str, str], GalleryEntry] = {}
+    examples: dict[tuple[str, str, str], GalleryEntry] = {}
     for name in names:
         archive = required(gallery, f"the scan {name!r}")
         dataset, slash, case_id = name.partition("/")
@@ -241,22 +255,22 @@ def _examples(gallery: Gallery | None, names: tuple[str, ...]) -> list[GalleryEn
                 f"the gallery {archive.location} holds no {'case' if slash else 'scan'} {name!r}; name a match by "
                 "its scan_id, or as DATASET/CASE."
             )
-        found.update({(entry.record.dataset, entry.record.case_id, entry.scan_id): entry for entry in entries})
-    return list(found.values())
+        examples.update({(entry.record.dataset, entry.record.case_id, entry.scan_id): entry for entry in entries})
+    return list(examples.values())
 
 
-def _own(gallery: Gallery | None, readings: Sequence[EncodedScan]) -> Exclusion:
+def _own(gallery: Gallery | None, views: Sequence[EncodedScan]) -> Exclusion:
     """The scans themselves, their patients and groups, and the patients that they name, in whichever dataset."""
-    found = Exclusion()
+    exclusion = Exclusion()
     if gallery is not None:
-        for reading in readings:
-            found |= gallery.exclusion_for(reading.scan.scan_id, patient_id=reading.scan.patient_id)
-    return found
+        for view in views:
+            exclusion |= gallery.exclusion_for(view.scan.scan_id, patient_id=view.scan.patient_id)
+    return exclusion
 
 
 def _search(
     gallery: Gallery | None,
-    question: QueryVector,
+    query: QueryVector,
     *,
     options: SearchOptions,
     own: Exclusion,
@@ -265,59 +279,59 @@ def _search(
 ) -> SearchResult:
     if gallery is None:
         return SearchResult(matches=())
-    if not question.embedding.any():  # no direction, so no cosine with anything
+    if not query.embedding.any():  # no direction, so no cosine with anything
         return SearchResult(matches=(), novelty=100.0)
-    found = gallery.search(
-        question.embedding if not question.plain else question.readings[0].embedding,
+    result = gallery.search(
+        query.embedding if not query.plain else query.views[0].embedding,
         k=options.k,
         where=options.where,
         exclude=exclude or None,
-        novelty=question.plain,
+        novelty=query.plain,
         per_patient=options.per_patient,
         duplicate_threshold=duplicates if options.deduplicate else None,
     )
-    whole = question.readings[0].embedding
-    if (question.plain and not options.include_same) or not whole.any():
-        return found
-    # How unusual a scan is, is measured on whole scans, and on other patients.
+    whole = query.views[0].embedding
+    if (query.plain and not options.include_same) or not whole.any():
+        return result
+    # Novelty is measured on whole scans, and on other patients.
     usual = gallery.search(whole, k=0, exclude=own or None)
-    return replace(found, nearest=usual.nearest, novelty=usual.novelty)
+    return replace(result, nearest=usual.nearest, novelty=usual.novelty)
 
 
 def _explain_matches(
-    gallery: Gallery, question: QueryVector, matches: tuple[Match, ...]
+    gallery: Gallery, query: QueryVector, matches: tuple[Match, ...]
 ) -> tuple[list[list[Explanation]], tuple[Match, ...]]:
     """Each match's cosine on each view's pixels; and the matches, each with it on their own."""
-    pairs: list[list[Explanation]] = [[] for _ in question.readings]
+    pairs: list[list[Explanation]] = [[] for _ in query.views]
     if not matches:
         return pairs, matches
     entries = gallery.entries(scan_ids=[match.scan_id for match in matches], pictures=False)
-    kept = {(entry.record.dataset, entry.record.case_id, entry.scan_id): entry for entry in entries}
+    by_key = {(entry.record.dataset, entry.record.case_id, entry.scan_id): entry for entry in entries}
     explained = []
     for match in matches:
-        entry = kept.get((match.dataset, match.case_id, match.scan_id))
+        entry = by_key.get((match.dataset, match.case_id, match.scan_id))
         if entry is None:  # another process has removed it since the search
             explained.append(match)
             continue
-        for view, told in enumerate(pairs):
-            told.append(question.explain(view, entry.embedding, target=f"match:{entry.scan_id}"))
-        explained.append(replace(match, explanation=_on_the_match(question, entry)))
+        for number, of_view in enumerate(pairs):
+            of_view.append(query.explain(number, entry.embedding, target=f"match:{entry.scan_id}"))
+        explained.append(replace(match, explanation=_on_the_match(query, entry)))
     return pairs, tuple(explained)
 
 
-def _on_the_match(question: QueryVector, entry: GalleryEntry) -> Explanation | None:
-    """The cosine of question and match on the match's pixels, from what the gallery keeps; None where it kept none."""
+def _on_the_match(query: QueryVector, entry: GalleryEntry) -> Explanation | None:
+    """The cosine on the match's pixels, from the stored evidence; None where the gallery stores none."""
     if entry.evidence is None:
         return None
-    kept = unpack_evidence(
+    unpacked = unpack_evidence(
         entry.evidence, embedding=entry.embedding, scan_shape=entry.scan_shape, spacing_mm=entry.spacing_mm
     )
-    first = question.readings[0]
+    first = query.views[0]
     return pair_evidence(
-        kept.evidence,
-        first.embedding if question.plain else question.embedding,
-        mapping=kept.mapping,
+        unpacked.evidence,
+        first.embedding if query.plain else query.embedding,
+        mapping=unpacked.mapping,
         target=f"query:{first.scan.scan_id}",
-        within=kept.spatial_weights,
+        within=unpacked.spatial_weights,
         embedding=entry.embedding,
     )

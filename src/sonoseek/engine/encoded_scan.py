@@ -1,4 +1,4 @@
-"""What the network makes of a scan, before any gallery is asked: of pixels, or of what an archive kept."""
+"""A scan as the network encodes it, before any search: from pixels, or from what an archive stores."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sonoseek.preprocessing import CanvasMapping, PreprocessedScan, preprocess
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedScan:
-    """What the network makes of one scan, before any gallery is asked.
+    """One scan as the network encodes it, before any search.
 
     Attributes:
         scan: as it was given, or as the archive shows it.
         crop: the scan area as the reader drew it, or None: preprocessing found it.
         lesion: the reader's mark, in scan pixels, as far as the network sees it, or None: read without one.
-        preprocessed: its canvas; None where the archive spoke in the network's place.
-        mapping: the way from the scan's pixels to the canvas and back.
+        preprocessed: the preprocessed scan; None where the encoding comes from the archive.
+        mapping: from the scan's pixels to the canvas and back.
         embedding: float32 (D,), not normalised.
         evidence: float32 (D, h, w); its mean over cells is the embedding.
         within: float32 (f·h, g·w), weights: how each cell's evidence lies within it.
@@ -44,15 +44,15 @@ class EncodedScan:
 
     @property
     def canvas(self) -> NDArray[np.float32]:
-        """What the network saw: float32 (1, S, S).
+        """The model input: float32 (1, S, S).
 
         Raises:
-            InvalidValueError: it is of an archive, which keeps no canvas.
+            InvalidValueError: it comes from an archive, which stores no model input.
         """
         if self.preprocessed is None:
             raise InvalidValueError(
-                f"scan {self.scan.scan_id} comes from the archive, which keeps what the network said and not what it "
-                "saw. Read the scan from its file."
+                f"scan {self.scan.scan_id} comes from the archive, which stores the encoding and not the model "
+                "input. Read the scan from its file."
             )
         return to_input(self.preprocessed)
 
@@ -73,7 +73,7 @@ class EncodedScan:
 def read_with(
     encoder: Encoder, scan: Scan, *, bundle: Bundle, crop: Box | None = None, lesion: Box | None = None
 ) -> EncodedScan:
-    """Clean the scan and run the network once; errors as `SearchEngine.read`.
+    """Preprocess the scan and run the network once; errors as `SearchEngine.read`.
 
     `bundle` is the encoder's, with the calibration to predict by.
     """
@@ -138,7 +138,7 @@ def named_box(what: str, box: Box) -> str:
 
 
 def from_entry(bundle: Bundle, entry: GalleryEntry) -> EncodedScan:
-    """What the network said of an archived scan, from what the gallery keeps; the network is not run.
+    """The encoding of an archived scan, from what the gallery stores; the network is not run.
 
     Raises:
         GalleryError: the gallery keeps no evidence or no picture of it.
@@ -149,7 +149,7 @@ def from_entry(bundle: Bundle, entry: GalleryEntry) -> EncodedScan:
             f"the gallery keeps no {lacking} of scan {entry.scan_id} ({entry.record.dataset}/{entry.record.case_id}); "
             "build its case again with this sonoseek, or ask with the scan's file."
         )
-    kept = unpack_evidence(
+    unpacked = unpack_evidence(
         entry.evidence, embedding=entry.embedding, scan_shape=entry.scan_shape, spacing_mm=entry.spacing_mm
     )
     side: Any = entry.laterality
@@ -165,10 +165,10 @@ def from_entry(bundle: Bundle, entry: GalleryEntry) -> EncodedScan:
             source=entry.source or f"{entry.record.dataset}/{entry.record.case_id}",
         ),
         preprocessed=None,
-        mapping=kept.mapping,
+        mapping=unpacked.mapping,
         embedding=entry.embedding,
-        evidence=kept.evidence,
-        within=kept.spatial_weights,
+        evidence=unpacked.evidence,
+        within=unpacked.spatial_weights,
         logits=logits,
         prediction=predict(bundle, logits, embedding=entry.embedding),
     )

@@ -1,7 +1,7 @@
 """Whether a scan is a changed copy of one of its best matches: turned, cropped, rescaled, re-saved or mirrored.
 
-The cosine alone does not tell: a copy that was turned by 5 degrees is about as near as the nearest other scan. So the
-pictures of the best matches are laid over the scan, as the audit of a dataset does: local features vote for a map
+The cosine alone does not show it: a copy that was turned by 5 degrees is about as near as the nearest other scan. So
+the pictures of the best matches are laid over the scan, as the audit of a dataset does: local features vote for a map
 (RANSAC), and the copy's speckle then agrees with the scan's, which that of another scan, or of another frame of the
 same lesion, does not. Features are ORB (Rublee et al., ICCV 2011), a sixth of the time of SIFT.
 Measured in docs/results/copies.md.
@@ -37,14 +37,14 @@ MIN_DETAIL = 0.68
 """Agreement of the speckle at the working size. Of 1,484 turned, cropped, halved and re-saved copies the least has
 0.73; of 811 pairs of different scans of one patient the most has 0.63, two frames of one sweep."""
 MIN_PAIRS = 10
-"""Pairs of features; two different scans seldom have as many that are this close, so most are told apart here."""
+"""Pairs of features; two different scans seldom have as many that are this close, so most are separated here."""
 
 
 def find_copy(scan: Scan, matches: Sequence[Match]) -> int | None:
     """The rank of the best match that shows the same picture as a scan, though its pixels are others.
 
     Args:
-        scan: that was asked about.
+        scan: of the query.
         matches: found for it, best first, with their pictures; those without one are passed over.
 
     Returns:
@@ -56,22 +56,22 @@ def find_copy(scan: Scan, matches: Sequence[Match]) -> int | None:
     looked_at = [match for match in matches[:LOOKED_AT] if match.similarity >= LOWEST_COSINE]
     if not looked_at:
         return None
-    asked = _Picture(scan.pixels)
-    mirrored = _Picture(np.ascontiguousarray(asked.small[:, ::-1]))
+    picture = _Picture(scan.pixels)
+    mirrored = _Picture(np.ascontiguousarray(picture.small[:, ::-1]))
     for match in looked_at:
         if match.picture is None:
             continue
-        kept = _Picture(_decoded(match.picture))
-        if _same_picture(asked, kept):
+        archived = _Picture(_decoded(match.picture))
+        if _same_picture(picture, archived):
             return match.rank
-        if match.similarity >= MIRRORED_COSINE and _same_picture(mirrored, kept):
+        if match.similarity >= MIRRORED_COSINE and _same_picture(mirrored, archived):
             return match.rank
     return None
 
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """A scan, uint8 (H, W), and, once asked for, what is compared of it."""
+    """A scan, uint8 (H, W), and, computed when first used, what is compared of it."""
 
     pixels: NDArray[np.uint8]
 
@@ -116,13 +116,13 @@ def _close_pairs(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[NDArray[np
 
     As `cv2.BFMatcher` with `crossCheck`, in half the time.
     """
-    words_a, words_b = (np.ascontiguousarray(each).view(np.uint64) for each in (a, b))
+    bytes_a, bytes_b = (np.ascontiguousarray(each).view(np.uint64) for each in (a, b))
     bits = np.zeros((len(a), len(b)), np.uint16)
-    for word in range(words_a.shape[1]):
-        bits += np.bitwise_count(words_a[:, word, None] ^ words_b[:, word])
+    for column in range(bytes_a.shape[1]):
+        bits += np.bitwise_count(bytes_a[:, column, None] ^ bytes_b[:, column])
     rows, nearest = np.arange(len(a)), bits.argmin(axis=1)
-    kept = (bits.argmin(axis=0)[nearest] == rows) & (bits[rows, nearest] <= CLOSE)
-    return rows[kept], np.asarray(nearest[kept], np.intp)
+    mutual = (bits.argmin(axis=0)[nearest] == rows) & (bits[rows, nearest] <= CLOSE)
+    return rows[mutual], np.asarray(nearest[mutual], np.intp)
 
 
 def _decoded(picture: bytes) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Why a search found nothing, in one sentence.
 
-A search without a match leaves its reader to guess: is the filter too narrow, does the archive lack what the filter
-asks for, or is all of it of the same patient? `explain_no_matches` asks the gallery and names the cause.
+A search may find no match because the filter is too narrow, because the archive lacks what the filter asks for, or
+because all of it is of the same patient. `explain_no_matches` searches the gallery and names the cause.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIELDS = {
     "case_id": "a case",
     **{feature: f"a BI-RADS descriptor for {feature}" for feature in DESCRIPTORS},
 }
-"""Field that a filter can ask for → how the sentence calls it."""
+"""Field of a filter → its name in the sentence."""
 _COLUMN = {"pathology": "label", "age_years": "age", "acquired": "date", "patient_id": "patient", "case_id": "case"}
 """Field → column of the filter language, where they differ."""
 COUNTED = 1_000
@@ -39,13 +39,13 @@ COUNTED = 1_000
 def explain_no_matches(
     gallery: Gallery, *, where: str | None = None, exclusion: Exclusion | None = None, k: int = 10
 ) -> str | None:
-    """Say why a search of a gallery finds no scan.
+    """Explain why a search of a gallery finds no scan.
 
     Args:
         gallery: that was searched.
         where: filter of the search, or None.
-        exclusion: what was kept from answering, or None.
-        k: how many matches were asked for, 0 or more.
+        exclusion: scans that were left out, or None.
+        k: number of matches of the search, 0 or more.
 
     Returns:
         One sentence with its full stop; None where the search finds a scan.
@@ -78,8 +78,8 @@ def count_passing(gallery: Gallery, where: str | None) -> int:
     """
     if where is None:
         return gallery.count()
-    found = gallery.search(_anywhere(gallery), k=COUNTED, where=where, novelty=False, pictures=False)
-    return len(found.matches)
+    result = gallery.search(_anywhere(gallery), k=COUNTED, where=where, novelty=False, pictures=False)
+    return len(result.matches)
 
 
 def _that_passes(where: str | None, *, one: bool = False) -> str:
@@ -90,14 +90,14 @@ def _that_passes(where: str | None, *, one: bool = False) -> str:
 
 def _of_the_filter(gallery: Gallery, where: str) -> str:
     """Which field the archive lacks, or that there is no such scan."""
-    lacking = [field for field in _asked_for(parse_where(where)) if not _knows(gallery, field)]
+    lacking = [field for field in _compared_fields(parse_where(where)) if not _knows(gallery, field)]
     if lacking:
         named = " or ".join(FIELDS[field] for field in lacking)
         return f"No scan of this archive has {named}: the filter {where} passes none of its {gallery.count():,} scans."
     return f"None of the archive's {gallery.count():,} scans passes the filter {where}."
 
 
-def _asked_for(node: Node) -> list[str]:
+def _compared_fields(node: Node) -> list[str]:
     """Fields whose value a filter compares, each once; those that are only asked whether they are known, left out."""
     return list(dict.fromkeys(c.column for c in _conditions(node) if c.operator not in ("is null", "is not null")))
 
@@ -119,10 +119,10 @@ def _knows(gallery: Gallery, field: str) -> bool:
 
 def _holds(gallery: Gallery, *, where: str | None, exclusion: Exclusion | None = None) -> bool:
     """Whether a search with these would find a scan; where it points does not matter."""
-    found = gallery.search(
+    result = gallery.search(
         _anywhere(gallery), k=1, where=where, exclude=exclusion or None, novelty=False, pictures=False
     )
-    return bool(found.matches)
+    return bool(result.matches)
 
 
 def _anywhere(gallery: Gallery) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""What is searched with: one scan or several views of a lesion, a region of it, moved by liked and disliked matches.
+"""The query vector: of one scan or several views of a lesion, of a region of it, moved by liked and disliked matches.
 
-Whatever is asked, it comes to one direction in the network's space, linear in each view's evidence,
+Every query is one direction in the embedding space, linear in each view's evidence,
 
     q = Σ_views ē / (|ē| views) + LIKED · mean(liked) − DISLIKED · mean(disliked)
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Box, Explanation, InvalidValueError
+from sonoseek.core.arrays import unit_rows
 from sonoseek.engine.encoded_scan import EncodedScan, named_box
 from sonoseek.explain import pair_evidence, query_evidence, weight_cells
 
@@ -31,19 +32,19 @@ DISLIKED = 0.15
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QueryVector:
-    """One direction, and what it is made of.
+    """One direction, and its parts.
 
     Attributes:
-        readings: the views; at least one.
+        views: the views; at least one.
         region: on the first view's pixels, or None.
-        embedding: float32 (D,), the direction, of length 1; all zero where nothing points anywhere.
-        shares: of each view, float64 (f·h, g·w): how much of each fine cell was asked with, 0 … 1; None: all.
+        embedding: float32 (D,), the direction, of length 1; all zero where there is none.
+        shares: of each view, float64 (f·h, g·w): the share of each fine cell inside the region, 0 … 1; None: all.
         gains: of each view: its mean evidence times this is its part of the direction.
         plain: whether the direction is that of one whole scan, as archived ones are: only then is novelty its own.
         moved: whether a region, or liked and disliked matches, moved it from that of the whole scans.
     """
 
-    readings: tuple[EncodedScan, ...]
+    views: tuple[EncodedScan, ...]
     region: Box | None
     embedding: NDArray[np.float32]
     shares: tuple[NDArray[np.float64] | None, ...]
@@ -53,39 +54,39 @@ class QueryVector:
 
     def explain(self, view: int, other: NDArray[np.floating], *, target: str) -> Explanation:
         """The cosine with a match on one view's pixels; what other views and examples add to it is the bias."""
-        reading = self.readings[view]
+        encoded = self.views[view]
         if self.plain:
             return pair_evidence(
-                reading.evidence,
+                encoded.evidence,
                 other,
-                mapping=reading.mapping,
+                mapping=encoded.mapping,
                 target=target,
-                within=reading.within,
-                embedding=reading.embedding,
+                within=encoded.within,
+                embedding=encoded.embedding,
             )
         return query_evidence(
-            reading.evidence,
+            encoded.evidence,
             other,
             direction=self.embedding,
             gain=self.gains[view],
             share=self.shares[view],
-            mapping=reading.mapping,
+            mapping=encoded.mapping,
             target=target,
-            within=reading.within,
+            within=encoded.within,
         )
 
 
 def build_query(
-    readings: Sequence[EncodedScan],
+    views: Sequence[EncodedScan],
     *,
     region: Box | None = None,
     liked: Sequence[NDArray[np.float32]] = (),
     disliked: Sequence[NDArray[np.float32]] = (),
 ) -> QueryVector:
-    """Put a question together.
+    """Build the query vector.
 
     Args:
-        readings: the views.
+        views: the views.
         region: a box on the only view's pixels; its evidence alone is searched with. None: all of it.
         liked: embeddings (D,) of matches to move towards.
         disliked: of matches to move away from.
@@ -93,57 +94,57 @@ def build_query(
     Raises:
         InvalidValueError: no view; a region of several views; one that lies outside the scan, or holds no evidence.
     """
-    if not readings:
-        raise InvalidValueError("no scan is given; a question has one view at least.")
-    if region is not None and len(readings) > 1:
+    if not views:
+        raise InvalidValueError("no scan is given; a query has one view at least.")
+    if region is not None and len(views) > 1:
         raise InvalidValueError(
-            f"a region and {len(readings)} views are given; a region is of one scan. Ask with that scan alone."
+            f"a region and {len(views)} views are given; a region is of one scan. Query with that scan alone."
         )
     shares: list[NDArray[np.float64] | None] = []
     means: list[NDArray[np.float64]] = []
-    for reading in readings:
-        share = None if region is None else _share(reading, region)
+    for encoded in views:
+        share = None if region is None else _share(encoded, region)
         shares.append(share)
         if share is None:
-            means.append(reading.embedding.astype(np.float64))
+            means.append(encoded.embedding.astype(np.float64))
         else:
-            weights = weight_cells(share, reading.within, cells=(reading.evidence.shape[1], reading.evidence.shape[2]))
-            means.append((reading.evidence * weights).mean(axis=(1, 2), dtype=np.float64))
+            weights = weight_cells(share, encoded.within, cells=(encoded.evidence.shape[1], encoded.evidence.shape[2]))
+            means.append((encoded.evidence * weights).mean(axis=(1, 2), dtype=np.float64))
     if region is not None and not means[0].any():
         raise InvalidValueError(f"{_named(region)} holds no evidence; draw it over the lesion, or leave it out.")
     gains = [1.0 / (len(means) * length) if (length := float(np.linalg.norm(mean))) > 0 else 0.0 for mean in means]
     total = np.sum([gain * mean for gain, mean in zip(gains, means, strict=True)], axis=0)
     for weight, examples in ((LIKED, liked), (-DISLIKED, disliked)):
         if examples:
-            total = total + weight * np.mean([each / np.linalg.norm(each) for each in examples], axis=0)
+            total = total + weight * unit_rows(np.stack(examples)).mean(axis=0)
     length = float(np.linalg.norm(total))
     moved = region is not None or bool(liked) or bool(disliked)
     return QueryVector(
-        readings=tuple(readings),
+        views=tuple(views),
         region=region,
         embedding=(total / (length or 1.0)).astype(np.float32),
         shares=tuple(shares),
         gains=tuple(gain / (length or 1.0) for gain in gains),
-        plain=len(readings) == 1 and not moved,
+        plain=len(views) == 1 and not moved,
         moved=moved,
     )
 
 
-def _share(reading: EncodedScan, region: Box) -> NDArray[np.float64]:
+def _share(encoded: EncodedScan, region: Box) -> NDArray[np.float64]:
     """How much of each fine cell lies inside a box on the scan, 0 … 1."""
-    height, width = reading.scan.shape
+    height, width = encoded.scan.shape
     if region.bottom <= 0 or region.right <= 0 or region.top >= height or region.left >= width:
         raise InvalidValueError(
             f"{_named(region)} lies outside the scan of {height} × {width} pixels; give it in the scan's own pixels."
         )
-    box, crop = reading.mapping.box_to_canvas(region), reading.mapping.crop
+    box, crop = encoded.mapping.box_to_canvas(region), encoded.mapping.crop
     # Cells at the rim reach into the padding: a region that reaches the rim has all of them.
     top = 0.0 if region.top <= crop.top else box.top
     left = 0.0 if region.left <= crop.left else box.left
     bottom = math.inf if region.bottom >= crop.bottom else box.bottom
     right = math.inf if region.right >= crop.right else box.right
-    rows, columns = reading.within.shape
-    side = reading.mapping.canvas_size
+    rows, columns = encoded.within.shape
+    side = encoded.mapping.canvas_size
 
     def covered(first: float, last: float, count: int) -> NDArray[np.float64]:
         edges = np.linspace(0, side, count + 1)

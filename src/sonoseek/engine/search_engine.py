@@ -1,4 +1,4 @@
-"""A network and a gallery, and everything that can be asked of them."""
+"""The search engine: a network and a gallery, queries and explanations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sonoseek.core import (
     Box,
-    BundleMismatchError,
     Explanation,
     InvalidValueError,
     NotFoundError,
@@ -36,7 +35,7 @@ class SearchEngine:
     def __init__(
         self, encoder: Encoder, gallery: Gallery | None = None, *, calibration: ArchiveCalibration | None = None
     ) -> None:
-        """Put the two together.
+        """Combine them.
 
         Args:
             encoder: the network.
@@ -47,18 +46,14 @@ class SearchEngine:
         Raises:
             BundleMismatchError: another bundle filled the gallery; its embeddings mean something else.
         """
-        if gallery is not None and gallery.bundle_id != encoder.bundle.bundle_id:
-            raise BundleMismatchError(
-                f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, this engine runs "
-                f"{encoder.bundle.bundle_id!r}; their embeddings cannot be compared. Open the engine with the bundle "
-                "that filled the gallery, or build the gallery again with this one."
-            )
+        if gallery is not None:
+            gallery.check_bundle(encoder.bundle.bundle_id)
         self.encoder = encoder
         self.gallery = gallery
         self._bundle = encoder.bundle
-        self._notes: tuple[ReportWarning, ...] = ()
+        self._standing: tuple[ReportWarning, ...] = ()
         if calibration is not None and calibration.bundle_id != encoder.bundle.bundle_id:
-            self._notes = (warnings.calibration_unused(calibration.bundle_id),)
+            self._standing = (warnings.calibration_unused(calibration.bundle_id),)
         elif calibration is not None:
             self._bundle = calibrated(encoder.bundle, calibration)
 
@@ -68,7 +63,7 @@ class SearchEngine:
         return self._bundle
 
     def read(self, scan: Scan, *, crop: Box | None = None, lesion: Box | None = None) -> EncodedScan:
-        """Clean the scan and run the network once; no gallery, no heatmap.
+        """Preprocess the scan and run the network once; no gallery, no heatmap.
 
         Args:
             scan: of `read_scan`, or made from pixels.
@@ -114,23 +109,23 @@ class SearchEngine:
         views = [scan] if isinstance(scan, Scan | EncodedScan) else list(scan)
         if lesion is not None:
             views = [self._marked(views, lesion)]
-        readings = [each if isinstance(each, EncodedScan) else self.read(each) for each in views]
-        return answer(self.bundle, self.gallery, readings, options, notes=self._notes)
+        encoded = [each if isinstance(each, EncodedScan) else self.read(each) for each in views]
+        return answer(self.bundle, self.gallery, encoded, options, standing=self._standing)
 
     def _marked(self, views: Sequence[Scan | EncodedScan], lesion: Box) -> EncodedScan:
         """The one view, read with a mark."""
         if len(views) != 1:
             raise InvalidValueError(
                 f"a marked lesion and {len(views)} views are given; the mark is of one scan. Read each view with its "
-                "own, engine.read(scan, lesion=box), and ask with what comes back."
+                "own, engine.read(scan, lesion=box), and query with the results."
             )
         (view,) = views
         if isinstance(view, Scan):
             return self.read(view, lesion=lesion)
         if view.preprocessed is None:
             raise InvalidValueError(
-                f"a lesion is marked on scan {view.scan.scan_id}, which is asked from the archive; the archive keeps "
-                "what the network made of a scan and not its pixels. Ask with the scan's file, or leave the mark out."
+                f"a lesion is marked on scan {view.scan.scan_id}, which comes from the archive; the archive stores "
+                "the encoding of a scan and not its pixels. Query with the scan's file, or leave the mark out."
             )
         return self.read(view.scan, crop=view.crop, lesion=lesion)
 
@@ -158,11 +153,11 @@ class SearchEngine:
             InvalidValueError, WhereError: as in `query`; and there is no gallery.
         """
         options = SearchOptions.of(options, keywords)
-        readings = self.read_case(dataset, case_id, scan_ids=scan_ids)
-        return answer(self.bundle, self.gallery, readings, options, notes=self._notes)
+        encoded = self.read_case(dataset, case_id, scan_ids=scan_ids)
+        return answer(self.bundle, self.gallery, encoded, options, standing=self._standing)
 
     def read_case(self, dataset: str, case_id: str, *, scan_ids: Iterable[str] = ()) -> tuple[EncodedScan, ...]:
-        """What the network said of a case that the gallery holds; the network is not run.
+        """The encoded scans of a case of the gallery; the network is not run.
 
         Args:
             dataset: of the case.
@@ -185,27 +180,27 @@ class SearchEngine:
             )
         return tuple(from_entry(self.bundle, entry) for entry in entries)
 
-    def explain_class(self, reading: EncodedScan, target: str | None = None) -> Explanation:
+    def explain_class(self, encoded: EncodedScan, target: str | None = None) -> Explanation:
         """The exact heatmap of one class's logit.
 
         Args:
-            reading: of `read`.
+            encoded: of `read`.
             target: a class of the bundle; None: the likeliest.
 
         Raises:
             InvalidValueError: no such class.
         """
-        return explain_class(self.bundle, reading, self._class(reading, target))
+        return explain_class(self.bundle, encoded, self._class(encoded, target))
 
-    def _class(self, reading: EncodedScan, target: str | None) -> str:
-        name = reading.prediction.likeliest if target is None else target
+    def _class(self, encoded: EncodedScan, target: str | None) -> str:
+        name = encoded.prediction.likeliest if target is None else target
         if name not in self.bundle.classes:
             raise InvalidValueError(f"target is {name!r}; this bundle's classes are {', '.join(self.bundle.classes)}.")
         return name
 
     def explain(
         self,
-        reading: EncodedScan,
+        encoded: EncodedScan,
         *,
         method: str = "class_evidence",
         target: str | None = None,
@@ -215,68 +210,68 @@ class SearchEngine:
         """Explain a class's logit, or the cosine with a match, on the scan's pixels, by any method.
 
         Args:
-            reading: of `read`.
+            encoded: of `read`.
             method: of `explain.METHODS`. "class_evidence", "occlusion" and "rise" explain a class; "pair_evidence",
                 "sbsm", "occlusion" and "rise" a match.
             target: a class of the bundle; None: the likeliest.
             match: of the same bundle's gallery; then its cosine with the scan is explained, no class.
-            on_progress: (done, total) of methods that ask the network many times.
+            on_progress: (done, total) of methods that run the network many times.
 
         Raises:
             NotFoundError: no such method.
-            InvalidValueError: no such class; a method that does not explain what was asked for; another bundle's match.
+            InvalidValueError: no such class; a method that does not explain a class, or a match; another bundle's
+                match.
         """
         if method not in METHODS:
             raise NotFoundError(f"no method is called {method!r}; there are: {', '.join(METHODS)}.")
         if match is not None and (target is not None or method == "class_evidence"):
             raise InvalidValueError(
                 f"method {method!r} and target {target!r} are of a class, and a match is given; one thing is explained "
-                "at a time. Leave the match out, or say pair_evidence, sbsm, occlusion or rise and no target."
+                "at a time. Leave the match out, or choose pair_evidence, sbsm, occlusion or rise and no target."
             )
         if match is None:
             if method in ("pair_evidence", "sbsm"):
                 raise InvalidValueError(f"{method} explains a match, and none is given. Name one, or another method.")
             if method == "class_evidence":
-                return self.explain_class(reading, target)
-            name = self._class(reading, target)
+                return self.explain_class(encoded, target)
+            name = self._class(encoded, target)
             index = self.bundle.classes.index(name)
-            return self._asked(reading, method, name, lambda said: said.logits[:, index], on_progress)
+            return self._perturbed(encoded, method, name, lambda encoding: encoding.logits[:, index], on_progress)
         if method == "pair_evidence":
-            return self._pair(reading, match)
-        if match.embedding.shape != reading.embedding.shape:
+            return self._pair(encoded, match)
+        if match.embedding.shape != encoded.embedding.shape:
             raise InvalidValueError(
-                f"the match's embedding is {match.embedding.shape}, the scan's {reading.embedding.shape}; their cosine "
+                f"the match's embedding is {match.embedding.shape}, the scan's {encoded.embedding.shape}; their cosine "
                 "needs one bundle. Take the match from a gallery that this bundle filled."
             )
         unit = match.embedding / np.linalg.norm(match.embedding)
 
-        def cosine(said: Encoding) -> NDArray[np.floating]:
-            lengths = np.linalg.norm(said.embedding, axis=1)
-            return np.asarray(said.embedding @ unit / np.maximum(lengths, np.float32(1e-30)))
+        def cosine(encoding: Encoding) -> NDArray[np.floating]:
+            lengths = np.linalg.norm(encoding.embedding, axis=1)
+            return np.asarray(encoding.embedding @ unit / np.maximum(lengths, np.float32(1e-30)))
 
-        return self._asked(reading, method, f"match:{match.scan_id}", cosine, on_progress)
+        return self._perturbed(encoded, method, f"match:{match.scan_id}", cosine, on_progress)
 
-    def _asked(
+    def _perturbed(
         self,
-        reading: EncodedScan,
+        encoded: EncodedScan,
         method: str,
         target: str,
         score: Callable[[Encoding], NDArray[np.floating]],
         on_progress: Callable[[int, int], None] | None,
     ) -> Explanation:
-        canvas = reading.canvas
+        canvas = encoded.canvas
 
-        def ask(canvases: NDArray[np.float32]) -> NDArray[np.floating]:
-            told: NDArray[np.floating] = score(reading.encode_with(self.encoder, canvases))
-            return told
+        def score_fn(canvases: NDArray[np.float32]) -> NDArray[np.floating]:
+            return score(encoded.encode_with(self.encoder, canvases))
 
-        cells: NDArray[np.float32] = ASKED.load(method)(canvas, ask, on_progress=on_progress)
+        cells: NDArray[np.float32] = ASKED.load(method)(canvas, score_fn, on_progress=on_progress)
         return as_explanation(
             cells,
-            mapping=reading.mapping,
+            mapping=encoded.mapping,
             method=method,
             target=target,
-            value=float(ask(canvas[np.newaxis])[0]),
+            value=float(score_fn(canvas[np.newaxis])[0]),
         )
 
     def close(self) -> None:
@@ -294,12 +289,12 @@ class SearchEngine:
         """Close."""
         self.close()
 
-    def _pair(self, reading: EncodedScan, entry: GalleryEntry) -> Explanation:
+    def _pair(self, encoded: EncodedScan, entry: GalleryEntry) -> Explanation:
         return pair_evidence(
-            reading.evidence,
+            encoded.evidence,
             entry.embedding,
-            mapping=reading.mapping,
+            mapping=encoded.mapping,
             target=f"match:{entry.scan_id}",
-            within=reading.within,
-            embedding=reading.embedding,
+            within=encoded.within,
+            embedding=encoded.embedding,
         )

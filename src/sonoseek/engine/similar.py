@@ -41,7 +41,7 @@ class SimilarCases:
 
 def count_similar(
     gallery: Gallery | None,
-    question: QueryVector,
+    query: QueryVector,
     matches: Sequence[Match],
     *,
     options: SearchOptions,
@@ -56,7 +56,7 @@ def count_similar(
 
     Args:
         gallery: that was searched, or None.
-        question: that it was searched with.
+        query: that it was searched with.
         matches: that were found under `options`, with their pictures.
         options: of the search. At most `COUNTED` of its k are counted; its filter hides cases from the list, not from
             the count.
@@ -64,9 +64,9 @@ def count_similar(
         exclude: what was kept from the list.
         duplicate_threshold: cosine from which on two scans are near-duplicates.
     """
-    readings = question.readings
-    moved = question.moved
-    whole = build_query(readings) if moved else question
+    views = query.views
+    moved = query.moved
+    whole = build_query(views) if moved else query
     wanted = min(options.k, COUNTED)
     if gallery is None or not wanted or not whole.embedding.any():
         return SimilarCases(labels=NOTHING, hidden=None if options.where is None else NOTHING)
@@ -84,16 +84,16 @@ def count_similar(
 
     as_listed = options.where is None and options.independent and not moved and exclude == own
     nearest = tuple(matches)[:wanted] if as_listed else search(whole.embedding, own)
-    copies = [match for match in nearest if match.similarity >= duplicate_threshold] if len(readings) == 1 else []
-    if len(readings) == 1 and (rank := find_copy(readings[0].scan, nearest)) is not None:
+    copies = [match for match in nearest if match.similarity >= duplicate_threshold] if len(views) == 1 else []
+    if len(views) == 1 and (rank := find_copy(views[0].scan, nearest)) is not None:
         copies.insert(0, nearest[rank - 1])
     same = {owner(match) for match in copies}
     hidden = None
     if options.where is not None:
         # a list of copies is full before it shows all that the filter lets pass
-        passing = matches if options.independent else search(question.embedding, exclude, options.where)
+        passing = matches if options.independent else search(query.embedding, exclude, options.where)
         shown = {owner(match) for match in passing}
-        listed = search(question.embedding, exclude) if moved else nearest
+        listed = search(query.embedding, exclude) if moved else nearest
         hidden = _labels([match for match in listed if owner(match) not in shown | same])
     labels = _labels([match for match in nearest if owner(match) not in same])
     return SimilarCases(

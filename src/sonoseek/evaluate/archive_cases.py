@@ -1,7 +1,7 @@
 """The cases of a gallery that its bundle's calibration may be refitted on, and which stay together.
 
-What stays together is a group: scans that share a case, a patient or a group of the archive, or whose cosine says that
-they show one scan (`Bundle.duplicate_threshold`), directly or through others.
+What stays together is a group: scans that share a case, a patient or a group of the archive, or whose cosine marks
+them as near-duplicates (`Bundle.duplicate_threshold`), directly or through others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BundleMismatchError, Scan
+from sonoseek.core import Scan
+from sonoseek.core.arrays import unit_rows
 from sonoseek.encoder import Bundle, SeenScan, TrainingScans, ood_score
 from sonoseek.evaluate.seen import learnt_from
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
@@ -26,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArchiveCases:
-    """Scans of an archive with their reference labels, and what the network found for them.
+    """Scans of an archive with their reference labels, and the logits of the network.
 
     Attributes:
         logits: float64 (n, C), before any temperature.
@@ -56,9 +57,9 @@ class ArchiveCases:
 def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | None = None) -> ArchiveCases:
     """Read the cases that a calibration may be fitted on; the network is not run.
 
-    Left out are, under the first reason that holds: "trained_on", scans that the bundle was trained on, found by name,
-    pixels or perceptual hash of the kept picture; "related", others of their groups; "other_class", scans whose label
-    is no class of the bundle; "out_of_distribution", scans that get no prediction.
+    Left out are, under the first reason that holds: "trained_on", scans that the bundle was trained on, recognised by
+    name, pixels or perceptual hash of the stored picture; "related", others of their groups; "other_class", scans
+    whose label is no class of the bundle; "out_of_distribution", scans that get no prediction.
 
     Args:
         gallery: filled by `bundle`.
@@ -67,15 +68,10 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
 
     Raises:
         BundleMismatchError: another bundle filled the gallery.
-        SplitError: the bundle does not carry what it takes to tell whether it was trained on a scan.
-        GalleryError: the gallery, or a kept picture, is damaged.
+        SplitError: the bundle does not carry the hashes that show whether it was trained on a scan.
+        GalleryError: the gallery, or a stored picture, is damaged.
     """
-    if gallery.bundle_id != bundle.bundle_id:
-        raise BundleMismatchError(
-            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, and {bundle.bundle_id!r} is "
-            "to be calibrated; its logits follow from its own embeddings alone. Name the bundle that filled the "
-            "gallery with --bundle."
-        )
+    gallery.check_bundle(bundle.bundle_id)
     state = gallery.state()
     entries = gallery.sample(MOST_SCANS)
     if not entries:
@@ -141,7 +137,7 @@ def group_scans(
         for kind, name in named:
             if name is not None:
                 parent[find(number)] = find(first.setdefault((kind, record.dataset, name), number))
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = unit_rows(embeddings)
     for start in range(0, len(unit), _CHUNK):
         rows, columns = np.nonzero(unit[start : start + _CHUNK] @ unit.T >= duplicate_threshold)
         for row, column in zip((rows + start).tolist(), columns.tolist(), strict=True):
@@ -153,7 +149,7 @@ def group_scans(
 def _trained_on(
     gallery: Gallery, bundle: Bundle, entries: Sequence[GalleryEntry], *, on_progress: Progress | None
 ) -> NDArray[np.bool_]:
-    """Which scans the bundle was trained on; without a kept picture, by name and pixels alone."""
+    """Which scans the bundle was trained on; without a stored picture, by name and pixels alone."""
     trained_on = np.zeros(len(entries), np.bool_)
     for start in range(0, len(entries), _CHUNK):
         chunk = entries[start : start + _CHUNK]
@@ -168,7 +164,7 @@ def _trained_on(
 
 
 def _finder(entry: GalleryEntry, picture: bytes | None) -> Callable[[TrainingScans], SeenScan | None]:
-    """Looks an archived scan up by its pixels' hash and by its kept picture."""
+    """Looks an archived scan up by its pixels' hash and by its stored picture."""
 
     def find(known: TrainingScans) -> SeenScan | None:
         if picture is None:

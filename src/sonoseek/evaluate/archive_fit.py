@@ -168,7 +168,7 @@ def check_enough(cases: ArchiveCases, *, malignant: int) -> None:
         malignant: index of the class.
 
     Raises:
-        InvalidValueError: says how many there are, how many it takes, and what was left out.
+        InvalidValueError: with the numbers there are, the numbers needed, and what was left out.
     """
     positive = cases.labels == malignant
     counts = [cases.count(), cases.count(positive), cases.count(~positive)]

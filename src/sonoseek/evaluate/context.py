@@ -26,7 +26,8 @@ class SeenInTraining:
         bundle: its bundle_id, or those of the rounds with commas between.
         scans: on the test sides before any was dropped.
         dropped: scans that were dropped.
-        related: of those dropped, scans that were not found themselves, but share patient, group or case with one.
+        related: of those dropped, scans that are not in the training data themselves, but share patient, group or case
+            with one.
         exact: of those dropped, scans that were learnt from pixel for pixel, or under the same name of a published
             dataset.
     """
@@ -45,7 +46,7 @@ class BenchmarkContext:
     Attributes:
         protocol: its name, rules and words.
         datasets: name → dataset.
-        rounds: guarded; near-duplicates of test scans are off the training sides where the protocol says so.
+        rounds: guarded; near-duplicates of test scans are off the training sides where the protocol drops them.
         dropped: round label → cases that were taken off its training side.
         leaking: round label → share of test cases with a copy on the training side; 0 under a guarded protocol.
         groups: number of each case's group, the hidden ones included.

@@ -27,9 +27,9 @@ Floats = NDArray[np.float64]
 SIZE = (13.2, 3.0)
 INK, ACCENT, QUIET = "#1b2733", "#b45309", "#94a3b8"
 SERIES = ("#b45309", "#0f766e", "#6d28d9", "#1d4ed8", "#be123c")
-"""Told apart in grey and by colour-blind readers as well; as many systems are drawn."""
+"""Distinct in grey and for colour-blind readers as well; as many systems are drawn."""
 STEPS = 80
-"""Points of a curve at most: more cannot be told apart at this size."""
+"""Points of a curve at most: more cannot be distinguished at this size."""
 SPARE = re.compile(r"(\d\.\d\d)\d\d+|^ +|<!-- .*? -->\n", re.MULTILINE)
 """What no reader of a drawing sees: digits of places behind the second, indentation, comments."""
 
@@ -157,7 +157,7 @@ def _risk_coverage(ax: Axes, shown: Mapping[str, Block]) -> None:
     ax.set_xlim(0, 1)
     ax.set_ylim(0, None)
     ax.set_xlabel("share of scans answered, surest first")
-    ax.set_ylabel("share of answers that are wrong")
+    ax.set_ylabel("share of predictions that are wrong")
 
 
 def _precision_at_k(ax: Axes, shown: Mapping[str, Block]) -> None:

@@ -66,7 +66,7 @@ def place_about(folder: Path, *, protocol: Mapping[str, Any], name: str, about: 
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What no row can tell: "protocol", and "systems": name → what each is and what made its rows.
+    """What is in no row: "protocol", and "systems": name → what each is and what made its rows.
 
     Raises:
         ResultsError: missing, or without these keys.
@@ -74,7 +74,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     content = read_json(folder / ABOUT)
     if not isinstance(content, dict) or not {"protocol", "systems"} <= content.keys():
         raise ResultsError(
-            f"{folder / ABOUT} lacks 'protocol' or 'systems'; it says what was scored and how. Evaluate again."
+            f"{folder / ABOUT} lacks 'protocol' or 'systems'; it describes what was scored and how. Evaluate again."
         )
     return content
 

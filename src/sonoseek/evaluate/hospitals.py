@@ -40,7 +40,7 @@ COVERAGE = 0.8
 """Share of scans, surest first, among which errors are counted as well."""
 DEPTH = 5
 BIASED = ("ece", "ece_refitted")
-"""Figures that grow by the very noise of a resample; their interval is shifted back by the mean growth."""
+"""Figures that resampling noise raises; their interval is shifted back by the mean growth."""
 WORSE_WHEN_HIGH = ("ece", "ece_refitted", "aurc", f"error_at_{COVERAGE:.0%}_coverage")
 
 
@@ -82,7 +82,7 @@ def hospital_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> di
     return figures
 
 
-def standing_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[str, Any]:
+def finished_round_figures(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[str, Any]:
     """Hospital → figure → value, interval and each seed's value, of a system some of whose rounds are lacking.
 
     As `hospital_figures`, without mean and worst; of one hospital alone nothing can be fitted in others, and figures
@@ -135,7 +135,7 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, others: Sequence[ScanRo
     Returns:
         Figure → (B,): auroc (malignant : benign), auroc_against_all, ece and aurc (of the likelier of the two),
         error_at_80%_coverage; accuracy, sensitivity and specificity at the threshold of best accuracy on the
-        held scans; sensitivity and specificity at each threshold that reaches a wanted one there; ece_refitted (with
+        those scans; sensitivity and specificity at each threshold that reaches a wanted one there; ece_refitted (with
         the temperature fitted there) and coverage (share of prediction sets, fitted there, that hold the class).
     """
     score, positive, lesion = _lesions(rows)
@@ -213,8 +213,8 @@ def travelling_calibration(rows: Sequence[ScanRow], validation: Sequence[ScanRow
         validation: validation sides of the same rounds; without a normal scan among them there is no bias.
 
     Returns:
-        Its temperature is the factor by which one fitted on a validation part has to grow; bias, thresholds and
-        quantile are for logits under the grown temperature.
+        Its temperature is the factor by which one fitted on a validation part has to be raised; bias, thresholds and
+        quantile are for logits under the raised temperature.
 
     Raises:
         InvalidValueError: no benign or no malignant scan among the rows.

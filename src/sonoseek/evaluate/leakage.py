@@ -44,7 +44,7 @@ def check_round(round_: Round, *, datasets: Mapping[str, Dataset], groups: Group
     """Refuse a round in which anything crosses between two of its three sides.
 
     Raises:
-        SplitError: says which pair crosses, why, how many do, and the remedy.
+        SplitError: with the pair that crosses, why, how many do, and the remedy.
     """
     sides = {"train": round_.train, "validation": round_.validation, "test": round_.test}
     if not _keys(round_.test):

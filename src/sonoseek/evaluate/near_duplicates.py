@@ -1,4 +1,4 @@
-"""Which scans show the same picture again: found in the pixels, whatever the groups are."""
+"""Which scans show the same picture again: by their pixels, whatever the groups are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pair = tuple[Key, Key]
 def near_duplicates(
     datasets: Mapping[str, Dataset], *, cache: Path, on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[Pair, ...]:
-    """Compare all scans of all datasets with each other, or take what an earlier run found for the same files.
+    """Compare all scans of all datasets with each other, or read the result of an earlier run on the same files.
 
     Exact and near copies count (shifted, cropped, rescaled, mirrored, marked, saved anew); neighbouring frames of one
     sweep do not. Takes about 60 ms a scan and core; unreadable cases are skipped: reading them later raises.

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, MissingExtraError
+from sonoseek.core.arrays import unit_rows
 from sonoseek.encoder import OODModel
 from sonoseek.encoder.ood import distances
-from sonoseek.evaluate.ranking import unit
 
 LEVEL = 0.99
 """Share of validation scans that must count as in distribution: what abstaining on the others may cost."""
@@ -48,7 +48,7 @@ def fit_duplicate_threshold(
     """
     if len(embeddings) < FEWEST:
         raise InvalidValueError(f"{len(embeddings)} scans; a border needs at least {FEWEST}. Give more of them.")
-    cosines = unit(embeddings) @ unit(gallery).T
+    cosines = unit_rows(embeddings) @ unit_rows(gallery).T
     cosines[groups[:, None] == gallery_groups[None, :]] = -1.0
     return float(np.clip(np.quantile(cosines.max(axis=1), LEVEL), 0.8, 0.9995))
 
@@ -105,7 +105,7 @@ def fit_ood_model(train_embeddings: NDArray[np.floating], validation_embeddings:
             f"training embeddings have {train.shape[1]} numbers, validation embeddings {validation.shape[1]}; both "
             "must come from one network. Read both with the one that is exported."
         )
-    units = train / np.linalg.norm(train, axis=1, keepdims=True)
+    units = unit_rows(train)
     centre = units.mean(0).astype(np.float32)
     covariance, _ = ledoit_wolf(units - centre, assume_centered=True)
     variances, vectors = np.linalg.eigh(covariance)

@@ -1,4 +1,4 @@
-"""One page that puts all systems and protocols side by side, and says what they can be compared by."""
+"""One page that puts all systems and protocols side by side, and what they can be compared by."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OWN = ("hybrid", "outline", "teacher", "small-square", "b4")
 """Systems with one of these in their name are the project's own, but for peers of a comparison."""
 PEER = "peer-"
 OF_ONE_QUESTION = ("outline", "small-square-hybrid", "bundles-small-square")
-"""Shown beside those that were asked several questions, though they were asked one."""
+"""Shown beside those of several protocols, though they have one."""
 ORDER = (
     "busi-grouped",
     "random-split",

@@ -49,18 +49,18 @@ def hospital_tables(
     ]
     rows += [
         {
-            "title": f"{found['system']['title']} ({standing(found)})",
-            "cells": [_lines(found["hospitals"].get(name, {})) for name in names],
+            "title": f"{part['system']['title']} ({finished_rounds(part)})",
+            "cells": [_lines(part["hospitals"].get(name, {})) for name in names],
         }
-        for found in unfinished.values()
+        for part in unfinished.values()
     ]
     heads = [{"value": name, "scans": have[0].metrics["hospitals"][name]["scans"]} for name in names]
     return [{"title": TITLE, "heads": heads, "rows": rows}]
 
 
-def standing(found: Mapping[str, Any]) -> str:
+def finished_rounds(part: Mapping[str, Any]) -> str:
     """How many rounds of an unfinished system stand: "1 of 3 rounds"."""
-    return f"{found['unfinished']['rounds']} of {found['unfinished']['of']} rounds"
+    return f"{part['unfinished']['rounds']} of {part['unfinished']['of']} rounds"
 
 
 def hospital_rows(
@@ -76,7 +76,7 @@ def hospital_rows(
     for system_name, part in unfinished.items():
         for name, figures in part["hospitals"].items():
             cells = (_cell(figures.get(figure)) for figure in BRIEF)
-            rows.append((f"{system_name}, {standing(part)}", name, *cells))
+            rows.append((f"{system_name}, {finished_rounds(part)}", name, *cells))
     return ("", TITLE, *(HEADS[figure] for figure in BRIEF)), rows
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core.arrays import unit_rows
 from sonoseek.evaluate.metrics.retrieval import (
     DEPTH,
     average_precision_full,
@@ -16,13 +17,6 @@ from sonoseek.evaluate.metrics.retrieval import (
 )
 from sonoseek.evaluate.rows import Search
 from sonoseek.evaluate.systems.base import LabelledScan
-
-
-def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; a row of zeros stays one."""
-    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    rows: NDArray[np.float32] = embeddings / np.maximum(length, 1e-12)
-    return rows
 
 
 def rank(
@@ -43,7 +37,7 @@ def rank(
         groups: scan name → number of the cases that must never part: they are not matches of each other. None: all may,
             as under a protocol that flatters.
     """
-    cosines = unit(embeddings) @ unit(gallery_embeddings).T
+    cosines = unit_rows(embeddings) @ unit_rows(gallery_embeddings).T
     names = np.array([s.name for s in gallery])
     labels = np.array([s.record.pathology for s in gallery])
     birads = np.array([s.record.birads or "" for s in gallery])

@@ -27,7 +27,7 @@ def check_reads_marks(system: System, rounds: Sequence[Round]) -> None:
     """Refuse a system whose network does not read marks.
 
     Args:
-        system: reads marks where its method `reads_marks(round_)` says so; systems without one read none.
+        system: reads marks where its method `reads_marks(round_)` returns True; systems without one read none.
         rounds: that it is to predict in.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 from sonoseek.core import PATHOLOGIES, NotFoundError, require_extra
 from sonoseek.evaluate.compare import comparisons
 from sonoseek.evaluate.files import CASES, ROWS, SCORES, read_about, read_cases, read_results
-from sonoseek.evaluate.hospitals import hospital_figures, standing_figures
+from sonoseek.evaluate.hospitals import finished_round_figures, hospital_figures
 from sonoseek.evaluate.robustness import robustness_figures
 from sonoseek.evaluate.rows import CaseRow, SystemResults
 from sonoseek.evaluate.score import Scored, plain, score
@@ -35,7 +35,7 @@ class ScoredProtocol:
     """One protocol's folder: what it is, its cases, its systems by name, and how they compare.
 
     Attributes:
-        unfinished: system → what `about.json` says of it, and "hospitals": figures of the rounds that stand. It is
+        unfinished: system → its entry in `about.json`, and "hospitals": figures of the rounds that stand. It is
             compared with none: the others are scored on more scans.
     """
 
@@ -105,7 +105,7 @@ def _score_protocol(folder: Path) -> ScoredProtocol:
         systems=systems,
         compared=tuple(compared),
         unfinished={
-            name: {**about["systems"][name], "hospitals": plain(standing_figures(rows, cases))}
+            name: {**about["systems"][name], "hospitals": plain(finished_round_figures(rows, cases))}
             for name, rows in part.items()
         },
     )

@@ -1,4 +1,4 @@
-"""What is kept of an evaluation: one struct per row of its tables (`tables` says how they are written)."""
+"""The rows of an evaluation: one struct per row of its tables (`tables` writes them)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One scan in one round: what was predicted, and what was found.
+    """One scan in one round: its prediction and its search.
 
     Attributes:
         seed, fold: of the round.

@@ -77,7 +77,7 @@ def evaluate(
     if gives_marks(context.protocol):
         if robustness:
             raise InvalidValueError(
-                f"robustness is asked for under {context.protocol.name!r}; it changes the pixels that the reader's "
+                f"robustness is wanted under {context.protocol.name!r}; it changes the pixels that the reader's "
                 "marks lie on. Leave it out, or take the protocol leave-one-hospital-out."
             )
         check_reads_marks(system, context.rounds)
@@ -89,14 +89,14 @@ def evaluate(
     tasks = [_task(context, round_, folder) for round_ in context.rounds]
     if finished:
         tasks = _trained(context, system, tasks)
-    waiting = [t for t in tasks if not _finished(context, t, system, robustness=_asked_again(t, robustness))]
+    waiting = [t for t in tasks if not _finished(context, t, system, robustness=_with_robustness(t, robustness))]
     if waiting:
         system.prepare(waiting, on_progress=lambda done, total: progress("learning", done, total))
     cases = {case.scan: case for case in context.cases(context.rounds)}
     _check_cases(out / context.protocol.name / CASES, list(cases.values()))  # now, rather than after the scoring
     merged: list[SystemResults] = []
     for number, task in enumerate(tasks):
-        again = _asked_again(task, robustness)
+        again = _with_robustness(task, robustness)
         if task in waiting:
             _run_round(context, system, task, robustness=again, progress=progress)
         progress("rounds", number + 1, len(tasks))
@@ -165,23 +165,23 @@ def _task(context: BenchmarkContext, round_: Round, folder: Path) -> Task:
 
 
 def _trained(context: BenchmarkContext, system: System, tasks: Sequence[Task]) -> list[Task]:
-    """The rounds whose training has ended; all of a system that says nothing of it."""
+    """The rounds whose training has ended; all of a system without `is_trained`."""
     is_trained = getattr(system, "is_trained", None)
-    found = [task for task in tasks if is_trained is None or is_trained(task)]
-    if not found:
+    trained = [task for task in tasks if is_trained is None or is_trained(task)]
+    if not trained:
         raise InvalidValueError(
             f"of {len(tasks)} rounds of {system.name!r} none is trained; nothing can be scored. Leave --finished out, "
             "which trains them, or name the folder of their runs (--runs)."
         )
-    if len(found) < len(tasks) and not getattr(context.protocol, "own_archive", False):
+    if len(trained) < len(tasks) and not getattr(context.protocol, "own_archive", False):
         raise InvalidValueError(
-            f"of {len(tasks)} rounds of {system.name!r} {len(found)} are trained; under {context.protocol.name!r} each "
-            "tests a part of an archive, and a part is not scored alone. Leave --finished out, which trains the others."
+            f"of {len(tasks)} rounds of {system.name!r} {len(trained)} are trained; under {context.protocol.name!r} "
+            "each tests a part of an archive, and a part is not scored alone. Leave --finished out, which trains the rest."
         )
-    return found
+    return trained
 
 
-def _asked_again(task: Task, robustness: bool) -> bool:
+def _with_robustness(task: Task, robustness: bool) -> bool:
     return robustness and task.round_.seed == 0
 
 

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Figures = dict[str, Floats]
 SUBSET_SEARCHES = ("precision@5", "map_full", "majority_vote@5")
 BIASED = ("ece",)
-"""Figures that grow by the very noise of a resample; their interval is shifted back by the mean growth."""
+"""Figures that resampling noise raises; their interval is shifted back by the mean growth."""
 FEWEST = 20
 """Scans. A BI-RADS category or a scanner with fewer is not scored on its own."""
 

@@ -74,7 +74,7 @@ def without_seen(
 
     A scan counts as learnt from when its pixels or its perceptual hash are among those that the bundle carries, or when
     the bundle lists its case of a published dataset. Its case, patient and group go with it: they must not part.
-    Training sides stay: they are what may answer.
+    Training sides stay: they are the gallery.
 
     Args:
         context: of any protocol; those that do not test finished bundles on other archives are left as they are.
@@ -86,7 +86,7 @@ def without_seen(
         bundle.
 
     Raises:
-        SplitError: more than half of the scans are dropped; the bundle does not carry what it takes to tell.
+        SplitError: more than half of the scans are dropped; the bundle does not carry the hashes that show it.
     """
     if not getattr(context.protocol, "drops_seen", False):
         return context
@@ -129,11 +129,11 @@ def learnt_from(bundle: Bundle, key: Key, find: Callable[[TrainingScans], SeenSc
 
     Args:
         bundle: the bundle.
-        key: (dataset, case_id) of the scan; in published datasets the name tells.
+        key: (dataset, case_id) of the scan; in published datasets the name decides.
         find: looks the scan up among those that the bundle was trained on.
 
     Raises:
-        SplitError: the bundle does not carry what it takes to tell.
+        SplitError: the bundle does not carry the hashes that show it.
     """
     dataset, case_id = key
     cases = bundle.training.get("cases", {})
@@ -144,7 +144,7 @@ def learnt_from(bundle: Bundle, key: Key, find: Callable[[TrainingScans], SeenSc
             return None
         raise SplitError(
             f"bundle {bundle.bundle_id} does not carry the hashes of the scans that it was trained on; whether these "
-            "are among them cannot be told, and figures would prove nothing. Export the bundle again, or add the "
+            "are among them cannot be decided, and figures would prove nothing. Export the bundle again, or add the "
             "hashes with benchmarks/add_training_scans.py."
         )
     seen = find(bundle.training_scans)

@@ -1,6 +1,6 @@
 """How long a query and an index build take, against the network alone in the same run.
 
-Ratios, not absolute times, are what a target is held to: machines are noisy, a ratio within one run is not.
+Ratios, not absolute times, are compared with a target: machines are noisy, a ratio within one run is not.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def measure_query(engine: SearchEngine, scans: Sequence[Scan], *, rounds: int = 
 
     Args:
         engine: as a user opens it.
-        scans: already read; each is asked `rounds` times, and each time the network runs once alone beside it.
+        scans: already read; each is queried `rounds` times, and each time the network runs once alone beside it.
         rounds: at least 1.
         k: matches per query.
     """

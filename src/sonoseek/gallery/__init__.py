@@ -62,7 +62,7 @@ def open_gallery(location: str | Path, mode: Mode = "r", *, timeout_s: float = 5
         location: folder, .db or .sqlite file, or "engine://address".
         mode: "r" to search, "w" to change it as well.
         timeout_s: seconds to wait for another process that is writing before giving up.
-        index: how it is searched: "exact", "ivf", or "auto", by size; `GalleryInfo.index` says what that came to.
+        index: how it is searched: "exact", "ivf", or "auto", by size; `GalleryInfo.index` describes the choice.
 
     Raises:
         NotFoundError: no gallery is there.
@@ -93,7 +93,7 @@ def create_gallery(
         bundle_id: of the network whose embeddings it will hold.
         dimension: numbers per embedding.
         duplicate_threshold: cosine, above 0 and at most 1, from which on two scans are near-duplicates, as the bundle
-            says (`Bundle.duplicate_threshold`): novelty leaves such pairs out of account. None: there are none. It
+            states (`Bundle.duplicate_threshold`): novelty leaves such pairs out of account. None: there are none. It
             belongs to the gallery and stays as it was created. A search leaves near-duplicates out only where it is
             asked to.
         exist_ok: open the one that is there, if it is of the same bundle and dimension: for a build that continues.

@@ -40,7 +40,7 @@ def calibration_path(location: str | Path) -> Path:
 def read_calibration(gallery: Gallery) -> ArchiveCalibration | None:
     """The calibration that lies beside a gallery, checked; None where there is none, or no place for one.
 
-    Its `bundle_id` may be another than the gallery's: the caller says what follows from that.
+    Its `bundle_id` may be another than the gallery's: the caller decides what follows from that.
 
     Raises:
         GalleryError: it is damaged, of another format, or was fitted on another gallery.

@@ -99,11 +99,11 @@ def deduplicate(
     while True:
         hits = fetch(wanted)
         unit = None if duplicate_threshold is None or not hits else vectors(hits)
-        kept, complete = _independent(
+        matches, complete = _independent(
             hits, unit, k=k, per_patient=per_patient, lowest=lowest_cosine(duplicate_threshold)
         )
         if complete or len(hits) < wanted:
-            return kept
+            return matches
         wanted *= MORE
 
 
@@ -141,8 +141,8 @@ def _independent(
             match_of_distinct.append(match)
         for name in names:
             match_of.setdefault(name, match)
-    kept = [Independent(hits[place], *count) for place, count in zip(places, counts, strict=True)]
-    return kept, complete
+    matches = [Independent(hits[place], *count) for place, count in zip(places, counts, strict=True)]
+    return matches, complete
 
 
 def _names(hit: Hit) -> list[tuple[str, Name]]:

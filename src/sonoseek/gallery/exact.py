@@ -1,4 +1,4 @@
-"""Exact search: a matrix product, and how unusual a query is among the gallery's own distances."""
+"""Exact search: a matrix product, and the percentile of a distance among the reference nearest-neighbour distances."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FEWEST = 20
 """Scans. Below this a percentile of distances says nothing."""
 _BLOCK = 4_096
 """Rows that are computed again at once."""
-HELD = 8_000_000
-"""Products that are held at once: 32 MB."""
+AT_ONCE = 8_000_000
+"""Products that are computed at once: 32 MB."""
 
 
 class Nearest(NamedTuple):
@@ -35,7 +35,7 @@ class Selection:
     Attributes:
         rows: int32 (n,), ascending.
         total: rows that there are.
-        unit: float32 (n, D), their unit vectors, where they are so few that they are kept at hand; else None.
+        unit: float32 (n, D), their unit vectors, where they are so few that they are cached; else None.
     """
 
     rows: NDArray[np.int32]
@@ -70,12 +70,12 @@ def products(
     unit: NDArray[np.float32], queries: NDArray[np.float32], *, without: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Cosine of each query with every row, float32 (Q, N); −inf for rows that must not answer."""
-    found: NDArray[np.float32] = (
+    scores: NDArray[np.float32] = (
         (unit @ queries[0])[np.newaxis] if len(queries) == 1 else queries @ unit.T  # a vector product is the faster
     )
     if without.size:
-        found[:, without] = -np.inf
-    return found
+        scores[:, without] = -np.inf
+    return scores
 
 
 def gathered(
@@ -89,22 +89,22 @@ def gathered(
         rows: int32 (n,), ascending.
         without: rows that must not answer.
     """
-    found: NDArray[np.float32] = unit @ query
+    scores: NDArray[np.float32] = unit @ query
     at = np.searchsorted(rows, without)
     inside = at < rows.size
     inside[inside] = rows[at[inside]] == without[inside]
-    found[at[inside]] = -np.inf
-    return found
+    scores[at[inside]] = -np.inf
+    return scores
 
 
-def contenders(found: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    """Places of `found` that may be among the k best once they are computed exactly; none of −inf."""
-    if k < found.size:
-        last = np.partition(found, found.size - k)[found.size - k]
-        near = np.flatnonzero(found >= last - MARGIN)
+def contenders(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Places of `scores` that may be among the k best once they are computed exactly; none of −inf."""
+    if k < scores.size:
+        last = np.partition(scores, scores.size - k)[scores.size - k]
+        near = np.flatnonzero(scores >= last - MARGIN)
     else:
-        near = np.arange(found.size)
-    return near[found[near] > -np.inf]
+        near = np.arange(scores.size)
+    return near[scores[near] > -np.inf]
 
 
 def exact_cosines(unit: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -114,35 +114,35 @@ def exact_cosines(unit: NDArray[np.float32], query: NDArray[np.float32]) -> NDAr
     however they were found.
     """
     wide = query.astype(np.float64)
-    found = [
+    scores = [
         (unit[start : start + _BLOCK].astype(np.float64) * wide).sum(axis=1)
         for start in range(0, max(1, len(unit)), _BLOCK)
     ]
-    cosines: NDArray[np.float64] = np.clip(np.concatenate(found), -1.0, 1.0)
+    cosines: NDArray[np.float64] = np.clip(np.concatenate(scores), -1.0, 1.0)
     return cosines
 
 
-def best_cosine(unit: NDArray[np.float32], query: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+def best_cosine(unit: NDArray[np.float32], query: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
     """The largest cosine of a query with any row, exactly, from the products of `products`; −inf without one."""
-    near = contenders(found, 1) if found.size else np.empty(0, np.intp)
+    near = contenders(scores, 1) if scores.size else np.empty(0, np.intp)
     return float(exact_cosines(unit[near], query).max(initial=-np.inf))
 
 
 def nearest_cosines(
-    unit: NDArray[np.float32], query: NDArray[np.float32], found: NDArray[np.float32], *, lowest: float
+    unit: NDArray[np.float32], query: NDArray[np.float32], scores: NDArray[np.float32], *, lowest: float
 ) -> Nearest:
     """The largest cosines of a query with any row, exactly, from the products of `products`.
 
     Args:
         unit: float32 (N, D), of length 1.
         query: float32 (D,), of length 1.
-        found: float32 (N,), their products; −inf for rows that must not answer.
+        scores: float32 (N,), their products; −inf for rows that must not answer.
         lowest: cosine from which on a row is a near-duplicate of the query.
     """
-    best = best_cosine(unit, query, found)
+    best = best_cosine(unit, query, scores)
     if best < lowest:
         return Nearest(best, best)
-    return Nearest(best, best_cosine(unit, query, np.where(found < lowest, found, np.float32(-np.inf))))
+    return Nearest(best, best_cosine(unit, query, np.where(scores < lowest, scores, np.float32(-np.inf))))
 
 
 def nearest_distance(best: float) -> float | None:
@@ -150,8 +150,8 @@ def nearest_distance(best: float) -> float | None:
     return None if best == -np.inf else min(2.0, max(0.0, 1.0 - best))
 
 
-def percentile(nearest: float | None, *, own: NDArray[np.float32]) -> float | None:
-    """Share in percent of `own` (ascending) that is smaller than `nearest`; None without either."""
-    if nearest is None or own.size == 0:
+def percentile(nearest: float | None, distances: NDArray[np.float32]) -> float | None:
+    """Share in percent of `distances` (ascending) that is smaller than `nearest`; None without either."""
+    if nearest is None or distances.size == 0:
         return None
-    return 100.0 * float(np.searchsorted(own, np.float32(nearest), side="left")) / own.size
+    return 100.0 * float(np.searchsorted(distances, np.float32(nearest), side="left")) / distances.size

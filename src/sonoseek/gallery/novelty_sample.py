@@ -1,4 +1,4 @@
-"""What a sample of the gallery's own scans finds in it: how far strangers lie apart, and who is nearest."""
+"""A sample of the gallery's scans compared with all of them: reference nearest-neighbour distances, and neighbours."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEYS = {
         """SELECT row_id FROM cases JOIN scans USING (case_key) WHERE dataset = ? AND "group" = ?""",
     ),
 }
-"""What makes two scans no strangers: SQL of the key, and of the scans that share it."""
+"""What relates two scans: SQL of the key, and of the scans that share it."""
 
 
 def drawn(items: Sequence[Item], count: int, *, seed: int) -> list[Item]:
@@ -50,8 +50,8 @@ def drawn(items: Sequence[Item], count: int, *, seed: int) -> list[Item]:
     return [items[place] for place in picked.tolist()]
 
 
-class Sample:
-    """A sample of scans that is held against all of them, block by block."""
+class ReferenceSample:
+    """A sample of scans that is compared with all of them, block by block."""
 
     def __init__(
         self, connection: sqlite3.Connection, row_ids: NDArray[np.int64], *, dimension: int, lowest: float = np.inf
@@ -72,7 +72,7 @@ class Sample:
             else np.empty(0, np.intp)
         )
         self.unit = read_unit(connection, row_ids[self.places], dimension=dimension)
-        self._known = _acquaintances(connection, row_ids, self.places)
+        self._related = _related_places(connection, row_ids, self.places)
         self._nearest = np.full(size, -np.inf, np.float32)
         self._best = np.full((size, NEIGHBOURS), -np.inf, np.float32)
         self._who = np.full((size, NEIGHBOURS), -1, np.intp)
@@ -87,28 +87,29 @@ class Sample:
         """
         if not self.places.size:
             return
-        found = self.unit @ unit.T
+        cosines = self.unit @ unit.T
         inside = np.flatnonzero((self.places >= at) & (self.places < at + len(unit)))
-        found[inside, self.places[inside] - at] = -np.inf
+        cosines[inside, self.places[inside] - at] = -np.inf
         if neighbours:
             few = min(NEIGHBOURS, len(unit))
-            top = np.argpartition(found, len(unit) - few, axis=1)[:, len(unit) - few :]
-            values = np.concatenate([self._best, np.take_along_axis(found, top, axis=1)], axis=1)
+            top = np.argpartition(cosines, len(unit) - few, axis=1)[:, len(unit) - few :]
+            values = np.concatenate([self._best, np.take_along_axis(cosines, top, axis=1)], axis=1)
             rows = np.concatenate([self._who, top + at], axis=1)
             order = np.argsort(-values, axis=1, kind="stable")[:, :NEIGHBOURS]
             self._best, self._who = np.take_along_axis(values, order, axis=1), np.take_along_axis(rows, order, axis=1)
-        for number, known in enumerate(self._known):
-            for places in known:
+        for number, related in enumerate(self._related):
+            for places in related:
                 first, last = np.searchsorted(places, (at, at + len(unit)))
-                found[number, places[first:last] - at] = -np.inf
-        found[found >= self._lowest] = -np.inf
-        np.maximum(self._nearest, found.max(axis=1), out=self._nearest)
+                cosines[number, places[first:last] - at] = -np.inf
+        cosines[cosines >= self._lowest] = -np.inf
+        np.maximum(self._nearest, cosines.max(axis=1), out=self._nearest)
 
     @property
-    def own(self) -> NDArray[np.float32]:
-        """Distances, ascending, of the sample to their nearest strangers; empty for fewer than `FEWEST` scans.
+    def distances(self) -> NDArray[np.float32]:
+        """The reference nearest-neighbour distances, ascending; empty for fewer than `FEWEST` scans.
 
-        A stranger is a scan of another case, patient and group, with other pixels, and no near-duplicate.
+        Each is from a scan of the sample to its nearest scan of another case, patient and group that has other pixels
+        and is no near-duplicate.
         """
         distances = np.clip(1.0 - self._nearest[self._nearest > -np.inf], 0.0, 2.0)
         return np.sort(distances).astype(np.float32)
@@ -119,19 +120,19 @@ class Sample:
         return [row[row >= 0] for row in self._who]
 
 
-def _acquaintances(
+def _related_places(
     connection: sqlite3.Connection, row_ids: NDArray[np.int64], places: NDArray[np.intp]
 ) -> list[list[NDArray[np.intp]]]:
-    """Of each sampled scan, the places of all that are no strangers, key by key; a key that many share is read once."""
+    """Of each sampled scan, the places of the scans related to it, key by key; a key that many share is read once."""
     keys = ", ".join(sql for sql, _ in _KEYS.values())
-    found = connection.execute(
+    sampled = connection.execute(
         f"SELECT s.row_id, {keys} FROM scans s JOIN cases c USING (case_key) "  # noqa: S608  # constants
         "WHERE s.row_id IN (SELECT value FROM json_each(?)) ORDER BY s.row_id",
         (json.dumps(row_ids[places].tolist()),),
     ).fetchall()
     read: dict[tuple[str, str | int], NDArray[np.intp]] = {}
-    known: list[list[NDArray[np.intp]]] = []
-    for _, *values in found:
+    related: list[list[NDArray[np.intp]]] = []
+    for _, *values in sampled:
         mine = []
         for (kind, (_, sql)), value in zip(_KEYS.items(), values, strict=True):
             if value is None:
@@ -140,5 +141,5 @@ def _acquaintances(
                 parameters = json.loads(value) if kind in ("patient", "group") else [value]
                 read[kind, value] = np.searchsorted(row_ids, np.sort(column(connection.execute(sql, parameters))))
             mine.append(read[kind, value])
-        known.append(mine)
-    return known
+        related.append(mine)
+    return related

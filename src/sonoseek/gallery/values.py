@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import CaseRecord, InvalidValueError, Match
+from sonoseek.gallery.deduplicate import check_duplicate_threshold
 from sonoseek.gallery.exact import Nearest, nearest_distance, percentile
 
 Mode = Literal["r", "w"]
@@ -34,7 +36,7 @@ class GalleryEntry:
         embedding: float32 (D,), finite, not all zero, not normalised. Kept as float16 times a power of two: each
             number comes back within 2⁻¹¹ of its size (or 6e-8 of the largest number's).
         picture: JPEG of the scan (`encode_picture`), or None.
-        evidence: what the network said of the scan, packed (`sonoseek.encoder.pack_evidence`), or None: then a match
+        evidence: the scan's evidence map, packed (`sonoseek.encoder.pack_evidence`), or None: then a match
             with it cannot be explained on its own pixels.
         scan_shape: (H, W) of the scan in pixels.
         spacing_mm: (row, column) in millimetres, or None.
@@ -81,8 +83,8 @@ def check_embedding(embedding: Any, *, dimension: int | None = None) -> NDArray[
             all zero (it has no direction, so no cosine).
     """
     if not isinstance(embedding, np.ndarray) or embedding.ndim != 1 or embedding.dtype.kind != "f":
-        found = f"{getattr(embedding, 'dtype', type(embedding).__name__)} {getattr(embedding, 'shape', '')}"
-        raise InvalidValueError(f"the embedding is {found}; it must be float32 (D,). Pass Encoding.embedding[i].")
+        given = f"{getattr(embedding, 'dtype', type(embedding).__name__)} {getattr(embedding, 'shape', '')}"
+        raise InvalidValueError(f"the embedding is {given}; it must be float32 (D,). Pass Encoding.embedding[i].")
     if dimension is not None and embedding.shape[0] != dimension:
         raise InvalidValueError(
             f"the embedding has {embedding.shape[0]} numbers, the gallery holds {dimension} per scan. "
@@ -105,8 +107,8 @@ def check_embeddings(embeddings: Any, *, dimension: int) -> NDArray[np.float32]:
         InvalidValueError: not a matrix, or one of them as in `check_embedding`.
     """
     if not isinstance(embeddings, np.ndarray) or embeddings.ndim != 2 or embeddings.dtype.kind != "f":
-        found = f"{getattr(embeddings, 'dtype', type(embeddings).__name__)} {getattr(embeddings, 'shape', '')}"
-        raise InvalidValueError(f"the embeddings are {found}; they must be float32 (Q, D). Pass Encoding.embedding.")
+        given = f"{getattr(embeddings, 'dtype', type(embeddings).__name__)} {getattr(embeddings, 'shape', '')}"
+        raise InvalidValueError(f"the embeddings are {given}; they must be float32 (Q, D). Pass Encoding.embedding.")
     checked = [check_embedding(row, dimension=dimension) for row in embeddings]
     return np.stack(checked) if checked else np.empty((0, dimension), np.float32)
 
@@ -137,19 +139,50 @@ class Exclusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VectorSearch:
+    """Options of `Gallery.search`, checked.
+
+    Attributes:
+        k, where, exclude, novelty, pictures, per_patient, duplicate_threshold: as in `Gallery.search`.
+
+    Raises:
+        InvalidValueError: k below 0, or a duplicate_threshold that is no cosine.
+    """
+
+    k: int = 10
+    where: str | None = None
+    exclude: Exclusion | None = None
+    novelty: bool = True
+    pictures: bool = True
+    per_patient: bool = False
+    duplicate_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", operator.index(self.k))
+        if self.k < 0:
+            raise InvalidValueError(f"k is {self.k}; it is the number of matches, 0 or more.")
+        check_duplicate_threshold(self.duplicate_threshold)
+
+    @property
+    def deduplicates(self) -> bool:
+        """Whether some hits are counted behind others; else every hit is a match."""
+        return self.per_patient or self.duplicate_threshold is not None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What one search found.
+    """The result of one search.
 
     Attributes:
         matches: best first; equal similarities in the order of scan_id, dataset, case_id.
         nearest: distance, 1 − cosine, to the nearest scan of the whole gallery that is not excluded, whatever `where`
             says; None when there is none, or when novelty was not asked for.
-        novelty: share in percent, 0 … 100, of the gallery's own nearest-neighbour distances (same scan, case, patient
-            and group left out) that are smaller than the distance to the query's nearest scan; near 100 means "unlike
-            anything in the archive". Near-duplicates, by the gallery's own `duplicate_threshold`, are left out on both
-            sides: a copy in the archive does not lower it. None when the gallery holds fewer than 20 scans, when
-            all of them are copies, or when novelty was not asked for. The gallery's own distances are a sample, and
-            may be of a state up to a tenth older than the one that was searched.
+        novelty: percentile, 0 … 100, of the distance to the query's nearest scan among the gallery's reference
+            nearest-neighbour distances: of a sample of its scans, each to the nearest scan of another case, patient
+            and group. Near 100 means "unlike anything in the archive". Near-duplicates, by the gallery's
+            `duplicate_threshold`, are left out on both sides: a copy in the archive does not lower it. None when the
+            gallery holds fewer than 20 scans, when all of them are copies, or when novelty was not asked for. The
+            reference distances may be of a state up to a tenth older than the one that was searched.
     """
 
     matches: tuple[Match, ...]
@@ -157,18 +190,20 @@ class SearchResult:
     novelty: float | None = None
 
 
-def search_result(matches: tuple[Match, ...], nearest: Nearest, *, own: NDArray[np.float32]) -> SearchResult:
-    """A result from the cosines of the nearest scans, and the gallery's own distances, ascending."""
+def search_result(
+    matches: tuple[Match, ...], nearest: Nearest, *, reference_distances: NDArray[np.float32]
+) -> SearchResult:
+    """A result from the cosines of the nearest scans, and the reference nearest-neighbour distances, ascending."""
     return SearchResult(
         matches=matches,
         nearest=nearest_distance(nearest.any),
-        novelty=percentile(nearest_distance(nearest.distinct), own=own),
+        novelty=percentile(nearest_distance(nearest.distinct), reference_distances),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddResult:
-    """How many scans an `add` added, changed, found unchanged; and removed from cases that were given whole."""
+    """How many scans an `add` added, changed, left unchanged; and removed from cases that were given whole."""
 
     added: int = 0
     updated: int = 0

@@ -4,7 +4,7 @@
 sample of the stored scans again; `projection` maps the embeddings to two coordinates.
 """
 
-from sonoseek.indexing.build import IngestResult, build_index, make_entry
+from sonoseek.indexing.build import BuildResult, build_index, make_entry
 from sonoseek.indexing.gallery import build_gallery
 
-__all__ = ["IngestResult", "build_gallery", "build_index", "make_entry"]
+__all__ = ["BuildResult", "build_gallery", "build_index", "make_entry"]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,7 +25,6 @@ import numpy as np
 
 from sonoseek.core import (
     BundleError,
-    BundleMismatchError,
     CaseRecord,
     GalleryError,
     InvalidValueError,
@@ -34,12 +32,13 @@ from sonoseek.core import (
     SonoseekError,
     TemporaryError,
 )
+from sonoseek.core.cores import available_cores
 from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan, pack_evidence
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
 
-__all__ = ["IngestResult", "Outcome", "Refusal", "build_index", "check_bundle", "fill", "make_entry", "take_case"]
+__all__ = ["BuildResult", "Outcome", "Refusal", "build_index", "fill", "make_entry", "take_case"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestResult:
+class BuildResult:
     """What a build did.
 
     Attributes:
@@ -90,7 +89,7 @@ def build_index(
     *,
     on_progress: Progress | None = None,
     workers: int = 0,
-) -> IngestResult:
+) -> BuildResult:
     """Put every case of `dataset` into `gallery`.
 
     Continues where it was stopped: cases whose files have the fingerprint that the gallery remembers are skipped
@@ -111,30 +110,16 @@ def build_index(
     """
     if workers < 0:
         raise InvalidValueError(f"workers is {workers}; it must be 0 (one per core) or more.")
-    check_bundle(gallery, encoder.bundle.bundle_id)
+    gallery.check_bundle(encoder.bundle.bundle_id)
     lookup = gallery.count() > 0
 
     def take(item: Item) -> Outcome:
         return take_case(dataset, encoder, item, gallery=gallery if lookup else None)
 
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
-        return _in_order(take, waiting, workers=workers or _cores())
+        return _in_order(take, waiting, workers=workers or available_cores())
 
     return fill(dataset, gallery, work, on_progress=on_progress)
-
-
-def check_bundle(gallery: Gallery, bundle_id: str) -> None:
-    """Refuse to mix two bundles' embeddings.
-
-    Raises:
-        BundleMismatchError: another bundle filled the gallery.
-    """
-    if gallery.bundle_id != bundle_id:
-        raise BundleMismatchError(
-            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, the encoder speaks for "
-            f"{bundle_id!r}; one gallery holds the embeddings of one bundle. Build into a new gallery, or open the "
-            "encoder with the gallery's bundle."
-        )
 
 
 def fill(
@@ -143,7 +128,7 @@ def fill(
     work: Callable[[Sequence[Item]], Generator[Outcome]],
     *,
     on_progress: Progress | None = None,
-) -> IngestResult:
+) -> BuildResult:
     """Write what `work` makes of the cases that changed: the part of a build that is the same wherever it embeds.
 
     Args:
@@ -179,7 +164,7 @@ def fill(
     names = {record.dataset for record in records}
     shares = [share for share in gallery.largest_patients() if share.dataset in names]
     place = {f"{record.dataset}/{record.case_id}": number for number, record in enumerate(records)}
-    return IngestResult(
+    return BuildResult(
         added=written.added,
         updated=written.updated,
         unchanged=written.unchanged,
@@ -203,11 +188,11 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
         InvalidValueError: the network gives the scan no usable embedding.
     """
     preprocessed, encoding = encode_scan(encoder, scan)
-    said = _Said(
+    encoded = _Encoded(
         embedding=encoding.embedding[0],
         evidence=pack_evidence(encoding.evidence[0], encoding.spatial_weights[0], mapping=preprocessed.mapping),
     )
-    return _entry(scan, record, said, fingerprint=fingerprint)
+    return _entry(scan, record, encoded, fingerprint=fingerprint)
 
 
 def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Gallery | None = None) -> Outcome:
@@ -227,16 +212,17 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
     try:
         case = dataset.load(record.case_id, masks=False)
         scans, record = case.scans, replace(record, patient_id=case.patient_id)  # a DICOM file may know the patient
-        kept = gallery.entries(scan_ids=[scan.scan_id for scan in scans], pictures=False) if gallery is not None else ()
+        wanted = [scan.scan_id for scan in scans]
+        stored = () if gallery is None else gallery.entries(scan_ids=wanted, pictures=False)
         # The canvas depends on the spacing too: a corrected spacing is encoded anew.
-        said = {
-            (entry.scan_id, entry.spacing_mm): _Said(embedding=entry.embedding, evidence=entry.evidence)
-            for entry in kept
-            if entry.evidence is not None  # of an older gallery: the network says it again
+        encoded = {
+            (entry.scan_id, entry.spacing_mm): _Encoded(embedding=entry.embedding, evidence=entry.evidence)
+            for entry in stored
+            if entry.evidence is not None  # of an older gallery: the scan is encoded again
         }
         entries = tuple(
-            _entry(scan, record, said[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
-            if (scan.scan_id, scan.spacing_mm) in said
+            _entry(scan, record, encoded[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
+            if (scan.scan_id, scan.spacing_mm) in encoded
             else make_entry(scan, record, encoder, fingerprint=fingerprint)
             for scan in scans
         )
@@ -255,8 +241,8 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Said:
-    """What a gallery keeps of the network's word on a scan."""
+class _Encoded:
+    """What a gallery stores of a scan's encoding."""
 
     embedding: np.ndarray
     evidence: bytes | None
@@ -292,7 +278,7 @@ class _Build:
             try:
                 fingerprint = self.dataset.fingerprint(record.case_id)
             except (SonoseekError, OSError):
-                fingerprint = ""  # its file is gone or unreadable: loading will say so
+                fingerprint = ""  # its file is gone or unreadable: loading will report it
             if not fingerprint or known.get(record.dataset, {}).get(record.case_id) != fingerprint:
                 yield record, fingerprint
 
@@ -323,17 +309,12 @@ class _Build:
                 self.flush()
 
 
-def _cores() -> int:
-    """How many this process may use; a container may have fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _entry(scan: Scan, record: CaseRecord, said: _Said, *, fingerprint: str) -> GalleryEntry:
+def _entry(scan: Scan, record: CaseRecord, encoded: _Encoded, *, fingerprint: str) -> GalleryEntry:
     return GalleryEntry(
         record=record,
         scan_id=scan.scan_id,
-        embedding=said.embedding,
-        evidence=said.evidence,
+        embedding=encoded.embedding,
+        evidence=encoded.evidence,
         picture=encode_picture(scan.pixels),
         scan_shape=scan.shape,
         spacing_mm=scan.spacing_mm,
@@ -348,7 +329,7 @@ def _in_order(work: Callable[[Item], Outcome], items: Sequence[Item], *, workers
     """Run `work` over `items` in threads; yield the outcomes in the order of `items`, never more than a few ahead."""
     remaining = iter(items)
     running: deque[Future[Outcome]] = deque()
-    executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sonoseek-ingest")
+    executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sonoseek-build")
     try:
         for item in itertools.islice(remaining, workers * AHEAD):
             running.append(executor.submit(work, item))

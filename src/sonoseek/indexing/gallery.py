@@ -9,7 +9,7 @@ from sonoseek.datasets import DATASETS, Dataset, open_dataset
 from sonoseek.encoder import load_bundle, open_encoder, shipped_bundle
 from sonoseek.gallery import open_gallery
 from sonoseek.gallery.fresh import gallery_to_fill
-from sonoseek.indexing.build import IngestResult, Progress, build_index
+from sonoseek.indexing.build import BuildResult, Progress, build_index
 
 __all__ = ["build_gallery", "filling_bundle"]
 
@@ -23,7 +23,7 @@ def build_gallery(
     workers: int = 0,
     ray: str | None = None,
     on_progress: Progress | None = None,
-) -> IngestResult:
+) -> BuildResult:
     """Encode every scan of a dataset and store it in a gallery.
 
     A build that was stopped continues when it is called again. Cases that have not changed are skipped.

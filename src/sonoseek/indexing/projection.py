@@ -1,8 +1,8 @@
-"""An overview of a gallery: its scans laid out in the plane, near ones mostly near, and where a new scan would lie.
+"""A projection of a gallery into the plane: near scans mostly lie near, and a new scan can be placed.
 
 The plane is the one in which the unit embeddings vary most (principal components; Pearson 1901). It is linear, so it
-is the same every time, a new scan is placed exactly, and the share of the variance that it shows can be said. What it
-cannot do is show every neighbourhood: two scans that lie together here may differ in the directions that are left out.
+is the same every time, a new scan is placed exactly, and the share of the variance that it shows is known. It does
+not show every neighbourhood: two scans that lie together here may differ in the directions that are left out.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError
+from sonoseek.core.arrays import unit_rows
 from sonoseek.gallery import Gallery, GalleryEntry
 
-__all__ = ["ArchiveMap", "draw_map"]
+__all__ = ["Projection", "project_gallery"]
 
 MOST = 4_000
 """Scans on a map, at most: more are a blot, and a random sample shows the same shape."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArchiveMap:
-    """A gallery in the plane.
+class Projection:
+    """The scans of a gallery in the plane.
 
     Attributes:
         gallery_state: which state of it (`Gallery.state`).
@@ -56,13 +57,13 @@ class ArchiveMap:
         if embedding.shape != self.centre.shape or not 0 < length < np.inf:
             raise InvalidValueError(
                 f"the embedding is {embedding.shape} of length {length:g}, the map's are {self.centre.shape} and not "
-                "zero; place scans that the gallery's bundle has read."
+                "zero; place scans that the gallery's bundle has encoded."
             )
         x, y = (self.axes @ (embedding / length - self.centre)).tolist()
         return float(x), float(y)
 
 
-def draw_map(gallery: Gallery, *, most: int = MOST, seed: int = 0) -> ArchiveMap:
+def project_gallery(gallery: Gallery, *, most: int = MOST, seed: int = 0) -> Projection:
     """Lay a gallery out in the plane.
 
     Args:
@@ -73,15 +74,15 @@ def draw_map(gallery: Gallery, *, most: int = MOST, seed: int = 0) -> ArchiveMap
     state = gallery.state()
     entries, total = gallery.sample(most, seed=seed), gallery.count()
     dimension = gallery.dimension
-    unit = np.array([entry.embedding / np.linalg.norm(entry.embedding) for entry in entries], np.float64)
-    unit = unit.reshape(len(entries), dimension)
+    embeddings = np.array([entry.embedding for entry in entries]).reshape(len(entries), dimension)
+    unit = unit_rows(embeddings).astype(np.float64)
     centre = unit.mean(axis=0) if len(unit) else np.zeros(dimension)
     spread = (unit - centre).T @ (unit - centre)
     values, vectors = np.linalg.eigh(spread)
     axes = np.stack([_signed(vectors[:, -1]), _signed(vectors[:, -2])])
     whole = float(values.sum())
     shares = (float(values[-1] / whole), float(values[-2] / whole)) if whole > 0 else (0.0, 0.0)
-    return ArchiveMap(
+    return Projection(
         gallery_state=state,
         entries=entries,
         places=((unit - centre) @ axes.T).astype(np.float32),

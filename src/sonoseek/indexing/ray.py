@@ -35,7 +35,7 @@ from sonoseek.core import (
 from sonoseek.datasets import open_dataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.gallery import Gallery
-from sonoseek.indexing.build import IngestResult, Item, Outcome, Progress, check_bundle, fill, take_case
+from sonoseek.indexing.build import BuildResult, Item, Outcome, Progress, fill, take_case
 
 __all__ = ["build_index_on_ray"]
 
@@ -48,7 +48,7 @@ IN_FLIGHT = 2
 LOOK_S, GET_S = 1.0, 60.0
 """Seconds between looks at the cluster; and for fetching what a worker has finished."""
 STALL_S, MOST_STALLS = 300.0, 3
-"""Seconds without a word after which all workers are let go and others hired; and how often, without one new case."""
+"""Seconds of silence after which all workers are stopped and others started; and how often, without one new case."""
 MOST_FAILED_STARTS = 8
 """Workers in a row that may fail to start before the build gives up."""
 MOST_LOST = 3
@@ -64,7 +64,7 @@ def build_index_on_ray(
     address: str = "local",
     workers: int = 0,
     on_progress: Progress | None = None,
-) -> IngestResult:
+) -> BuildResult:
     """Put every case of a dataset into `gallery`, embedded by the machines of a Ray cluster.
 
     Continues where it was stopped, as `build_index` does, but embeds a changed case anew even if its pixels are known:
@@ -91,7 +91,7 @@ def build_index_on_ray(
     source = open_dataset(dataset, root)
     path = None if bundle is None else str(Path(bundle).absolute())
     bundle_id = load_bundle(path).bundle_id
-    check_bundle(gallery, bundle_id)
+    gallery.check_bundle(bundle_id)
     job = {
         "dataset": dataset,
         "root": None if root is None else str(Path(root).absolute()),
@@ -100,7 +100,7 @@ def build_index_on_ray(
     }
 
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
-        return _Crew(waiting, job, workers=workers).outcomes()
+        return _WorkerPool(waiting, job, workers=workers).outcomes()
 
     with _cluster(address, workers=workers):
         return fill(source, gallery, work, on_progress=on_progress)
@@ -125,11 +125,11 @@ class _Worker:
         except SonoseekError as error:
             self.fault = error
             return
-        found = self.encoder.bundle.bundle_id
-        if found != job["bundle_id"]:
+        bundle_id = self.encoder.bundle.bundle_id
+        if bundle_id != job["bundle_id"]:
             self.fault = BundleMismatchError(
-                f"machine {where} has bundle {found!r}, the build is of {job['bundle_id']!r}; one gallery holds the "
-                "embeddings of one bundle. Install the same sonoseek there, or share one bundle with --bundle."
+                f"machine {where} has bundle {bundle_id!r}, the build is of {job['bundle_id']!r}; one gallery holds "
+                "the embeddings of one bundle. Install the same sonoseek there, or share one bundle with --bundle."
             )
 
     def ready(self) -> bool:
@@ -157,7 +157,7 @@ class _Task:
     lost: int = 0
 
 
-class _Crew:
+class _WorkerPool:
     """The cluster's workers, and what each has in hand.
 
     Plain calls of plain actors, nothing that Ray would make again by itself: its streams, from which Ray Data is built,
@@ -184,7 +184,7 @@ class _Crew:
         """One outcome for each case, in the order in which they are finished.
 
         Raises:
-            SonoseekError: what a worker found wrong with more than one case.
+            SonoseekError: what is wrong with more than one case.
             TemporaryError: workers do not start, nothing is heard of them, or the cluster itself is lost.
         """
         try:
@@ -192,12 +192,12 @@ class _Crew:
         except self._ray.exceptions.RayError as error:
             raise self._nothing(_first_line(error)) from error
         finally:
-            self._dismiss()
+            self._stop_workers()
 
     def _outcomes(self) -> Generator[Outcome]:
         heard, stalls = time.monotonic(), 0
         while self._todo or self._at_work:
-            self._hire()
+            self._start_workers()
             self._hand_out()
             refs = [*self._starting, *self._at_work]
             ready = self._ray.wait(refs, timeout=LOOK_S)[0] if refs else []
@@ -207,9 +207,9 @@ class _Crew:
                 if ref in self._starting:
                     self._begin(ref)
                 elif ref in self._at_work:  # not if the worker was found lost a moment ago
-                    found = self._collect(ref)
-                    stalls = 0 if found else stalls
-                    yield from found
+                    outcomes = self._collect(ref)
+                    stalls = 0 if outcomes else stalls
+                    yield from outcomes
                     heard = time.monotonic()  # the writer's time is not the workers'
             if time.monotonic() - heard > STALL_S:
                 logger.warning("nothing was heard of Ray's workers for %g s; handing their cases out anew", STALL_S)
@@ -220,7 +220,7 @@ class _Crew:
                 yield from refused
                 heard = time.monotonic()
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         """Workers as many as the cluster has cores now, and no more than there is work for."""
         cores = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         wanted = min(cores, len(self._todo) + len(self._at_work))
@@ -257,16 +257,16 @@ class _Crew:
         """What a task came to; nothing if its worker was lost, whose tasks then wait again."""
         actor, task = self._at_work[ref]
         try:
-            found = pickle.loads(self._ray.get(ref, timeout=GET_S))  # noqa: S301  # made by our own workers
+            outcomes = pickle.loads(self._ray.get(ref, timeout=GET_S))  # noqa: S301  # made by our own workers
         except self._ray.exceptions.RayError as error:
             logger.warning("a worker of Ray was lost (%s); its cases are handed out anew", _first_line(error))
             return self._lose(actor, first=task)
         del self._at_work[ref]
         self._loads[actor] -= 1
-        for outcome in found:
+        for outcome in outcomes:
             if isinstance(outcome, SonoseekError):
                 raise outcome
-        return list(found)
+        return list(outcomes)
 
     def _lose(self, actor: Any, *, first: _Task) -> list[Outcome]:
         """Take a worker's tasks back. `first` is the one that it was lost over, as far as can be known."""
@@ -279,12 +279,12 @@ class _Crew:
         return self._blame(first, "died over it")
 
     def _give_up(self) -> list[Outcome]:
-        """Let every worker go after a silence: what each was working on may be a case that never ends."""
+        """Stop every worker after a silence: what each was working on may be a case that never ends."""
         first: dict[Any, Any] = {}
         for ref, (actor, _) in self._at_work.items():  # in the order in which they were handed out
             first.setdefault(actor, ref)
         blamed = [self._at_work.pop(ref)[1] for ref in first.values()]
-        self._dismiss()
+        self._stop_workers()
         return [outcome for task in blamed for outcome in self._blame(task, "did not come to an end with it")]
 
     def _blame(self, task: _Task, what: str) -> list[Outcome]:
@@ -303,8 +303,8 @@ class _Crew:
         reason = f"{MOST_LOST} workers of Ray {what}; see that its files are sound, and not too large for them."
         return [Outcome(source=f"{record.dataset}/{record.case_id}", reason=reason)]
 
-    def _dismiss(self) -> None:
-        """Let every worker go; what they had in hand waits again."""
+    def _stop_workers(self) -> None:
+        """Stop every worker; the tasks that they had in hand wait again."""
         self._todo.extendleft(task for _, task in self._at_work.values())
         if self._ray.is_initialized():  # or asking it for anything would begin a cluster
             for actor in (*self._starting.values(), *self._loads):

@@ -1,4 +1,4 @@
-"""Whether a gallery still says what its network says: a sample of its scans, read again.
+"""Whether stored embeddings are those of the network: a sample of a gallery's scans, encoded again.
 
 `Gallery.verify` recomputes every digest, so it finds what has changed since it was written. This finds what was wrong
 when it was written: an embedding of another bundle, of another scan, or of a file that is no longer the same.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonoseek.core import BundleMismatchError, InvalidValueError, Scan, SonoseekError
+from sonoseek.core import InvalidValueError, Scan, SonoseekError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
@@ -19,9 +19,9 @@ from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
 __all__ = ["RecheckResult", "recheck_embeddings"]
 
 FROM_FILES = 0.999
-"""Cosine that a scan read again from its file has with its kept embedding, at least: half precision leaves 1e-6."""
+"""Cosine that a scan read again from its file has with its stored embedding, at least: half precision leaves 1e-6."""
 FROM_PICTURE = 0.9
-"""The same from the kept picture, a JPEG of at most 512 pixels a side. On BUSI and BUS-BRA it is 0.92 or more (median
+"""The same from the stored picture, a JPEG of at most 512 pixels a side. On BUSI and BUS-BRA it is 0.92 or more (median
 0.9996); that of two different scans is 0.62 on average and above 0.89 for one pair in a hundred."""
 
 
@@ -31,7 +31,7 @@ class RecheckResult:
 
     Attributes:
         from_files: scans whose file was read, hashed and embedded again.
-        from_pictures: scans whose kept picture was embedded again, for want of the file.
+        from_pictures: scans whose stored picture was embedded again, for want of the file.
         problems: what is wrong, as sentences.
     """
 
@@ -56,7 +56,7 @@ def recheck_embeddings(
         encoder: of the gallery's bundle.
         sample: how many scans; all of them where there are fewer.
         dataset: where the scans came from: those of its cases are read from their files, and their pixels' hash is
-            worked out again. None: the pictures that the gallery keeps must do.
+            worked out again. None: the pictures that the gallery stores must do.
         seed: of the sample.
         on_progress: called with (done, total).
 
@@ -64,11 +64,7 @@ def recheck_embeddings(
         BundleMismatchError: another bundle filled the gallery.
         InvalidValueError: a sample below 1.
     """
-    if gallery.bundle_id != encoder.bundle.bundle_id:
-        raise BundleMismatchError(
-            f"the gallery {gallery.location} was filled by bundle {gallery.bundle_id!r}, the encoder speaks for "
-            f"{encoder.bundle.bundle_id!r}; only the bundle that filled it can check it. Name it with --bundle."
-        )
+    gallery.check_bundle(encoder.bundle.bundle_id)
     if sample < 1:
         raise InvalidValueError(f"sample is {sample}; it is the number of scans to embed again, 1 or more.")
     drawn = gallery.sample(sample, seed=seed, pictures=True)
@@ -96,10 +92,10 @@ def _from_files(entry: GalleryEntry, dataset: Dataset, encoder: Encoder) -> str 
         scans = dataset.load(entry.record.case_id, masks=False).scans
     except (SonoseekError, OSError) as error:
         return f"its file does not read ({error})"
-    own = [scan for scan in scans if scan.scan_id == entry.scan_id]
-    if not own:
+    same = [scan for scan in scans if scan.scan_id == entry.scan_id]
+    if not same:
         return "no file of its case has these pixels any more; build the case again"
-    return _compared(own[0], entry, encoder, least=FROM_FILES)
+    return _compared(same[0], entry, encoder, least=FROM_FILES)
 
 
 def _from_picture(entry: GalleryEntry, encoder: Encoder) -> str | None:
@@ -112,12 +108,12 @@ def _from_picture(entry: GalleryEntry, encoder: Encoder) -> str | None:
 
 
 def _compared(scan: Scan, entry: GalleryEntry, encoder: Encoder, *, least: float) -> str | None:
-    said = encode_scan(encoder, scan)[1].embedding[0].astype(np.float64)
-    kept = entry.embedding.astype(np.float64)
-    length = float(np.linalg.norm(said) * np.linalg.norm(kept))
-    cosine = float(said @ kept) / length if length > 0 else 0.0
+    embedding = encode_scan(encoder, scan)[1].embedding[0].astype(np.float64)
+    stored = entry.embedding.astype(np.float64)
+    length = float(np.linalg.norm(embedding) * np.linalg.norm(stored))
+    cosine = float(embedding @ stored) / length if length > 0 else 0.0
     if cosine >= least:
         return None
     return (
-        f"the network says something else of it (cosine {cosine:.4f}, expected {least} or more); build its case again"
+        f"the network gives it another embedding (cosine {cosine:.4f}, expected {least} or more); build its case again"
     )

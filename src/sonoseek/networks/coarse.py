@@ -1,7 +1,7 @@
 """Published networks whose cells are 32 pixels wide, read at 16: half-cell geometry shared by the peers.
 
 Every network of the tables has cells of 16 pixels, so that canvases of 112, 144, 160 or 224 pixels hold a whole number
-of them. A network published with stride 32 keeps its layers as published; each of its cells is told to the four
+of them. A network published with stride 32 keeps its layers as published; each of its cells is repeated on the four
 finer cells that it looks at. Nothing is interpolated: what looks like blocks of 32 pixels is what was computed.
 """
 
@@ -21,7 +21,7 @@ def filled_up(x: Tensor, *, multiple: int) -> Tensor:
 
 
 def finer(features: Tensor, *, cells: int, times: int = 2) -> Tensor:
-    """Each cell told to `times` × `times` finer ones; the first `cells` each way.
+    """Each cell repeated on `times` × `times` finer ones; the first `cells` each way.
 
     For a network whose cell i looks at rows around (i + ½) · `times` · 16, as those that halve without overlap do.
     """

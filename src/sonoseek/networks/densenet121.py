@@ -34,8 +34,8 @@ class DenseNet121Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, S, S), S a multiple of 16, → (N, 1024, S/16, S/16), ≥ 0."""
-        told = functional.relu(self.features(filled_up(self.normalise(x), multiple=2 * STRIDE)))
-        return finer(told, cells=x.shape[-1] // STRIDE)
+        features = functional.relu(self.features(filled_up(self.normalise(x), multiple=2 * STRIDE)))
+        return finer(features, cells=x.shape[-1] // STRIDE)
 
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take ImageNet weights in torchvision's layout, keys `features.denseblock1.denselayer1.norm1.weight`, ….

@@ -30,8 +30,8 @@ class NetworkOutput(NamedTuple):
     """logits (N, C); embedding (N, D), not normalised; evidence (N, D, h, w), exactly 0 in padding.
 
     lesion: (N, 1, S/f, S/f), logits of each (small) cell's share of lesion, for losses; None where none is estimated.
-    spatial_weights: (N, S/f, S/f), f the network's `fine_stride`: how much each place weighs; ≥ 0, of mean 1; a cell's
-        evidence lies within it in this proportion; None where nothing is told apart.
+    spatial_weights: (N, S/f, S/f), f the network's `fine_stride`: relative weights, ≥ 0, of mean 1: a cell's
+        evidence is distributed within the cell in this proportion; None where there are none.
     """
 
     logits: Tensor
@@ -46,7 +46,8 @@ class EvidenceNetwork(nn.Module, ABC):
 
     So each logit is the mean over cells of W · evidence[:, row, column], plus b: the class heatmap is exact and costs
     nothing. Padding carries no evidence: each cell's evidence is weighted by its share of scan, scaled so that the
-    plain mean over all cells is the weighted mean over the scan. A network of the table says what its cells say, `raw`.
+    plain mean over all cells is the weighted mean over the scan. A network of the table gives the evidence of its
+    cells, `raw`.
 
     Attributes:
         backbone: the part that reads pixels; has `load_start`, and its own learning rate in a recipe.
@@ -65,7 +66,7 @@ class EvidenceNetwork(nn.Module, ABC):
 
     @abstractmethod
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """What each cell says, not yet weighted by its share of scan.
+        """Evidence of each cell, not yet weighted by its share of scan.
 
         Args:
             canvas: float32 (N, 1, S, S); 0 … 1, exactly −1 in padding.
@@ -113,10 +114,10 @@ class EvidenceNetwork(nn.Module, ABC):
 
 
 class MapNetwork(Protocol):
-    """An `EvidenceNetwork` whose cells speak from a backbone's map, wherever that map comes from."""
+    """An `EvidenceNetwork` whose evidence comes from a backbone's map, wherever that map comes from."""
 
-    def speak(self, features: Tensor, validity: Tensor) -> Tensor:
-        """(N, channels, h, w) and (N, 1, h, w) → what each cell says, (N, D, h, w)."""
+    def from_features(self, features: Tensor, validity: Tensor) -> Tensor:
+        """(N, channels, h, w) and (N, 1, h, w) → evidence of each cell, (N, D, h, w)."""
         ...
 
 
@@ -148,7 +149,7 @@ def brings_its_own(backbone: Backbone | None, *, network: str) -> None:
 
 
 def evidence_layer(channels: int, embedding_dim: int) -> nn.Conv2d:
-    """1 × 1 convolution from a map to evidence, at a start that keeps the scale and says nothing of its own."""
+    """1 × 1 convolution from a map to evidence, at a start that keeps the scale and adds no bias."""
     layer = nn.Conv2d(channels, embedding_dim, 1)
     nn.init.normal_(layer.weight, std=channels**-0.5)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # it has one

@@ -1,4 +1,4 @@
-"""The outline of a lesion, read by the network itself: where its word should rest, and what the lesion's shape says.
+"""The outline of a lesion, estimated by the network itself, and features of its shape.
 
 What a lesion looks like changes with the scanner; its shape does not. With outlines drawn by people, a logistic
 regression on seven numbers of shape has a malignant AUROC of 0.90 from BUSI to BUS-BRA, where networks that read grey
@@ -21,15 +21,15 @@ FINE = 4
 MOMENTS = 10
 """Numbers of `shape_moments`."""
 _ABSENT = 0.01
-"""Share of lesion in a scan below which its shape is no longer spoken of in full."""
+"""Share of lesion in a scan below which its shape counts less."""
 
 
 class Outline(NamedTuple):
-    """What is seen of a lesion.
+    """The estimated outline of a lesion.
 
     logits: (N, 1, S/4, S/4), of each small cell's share of lesion; very low in padding.
     share: (N, 1, h, w), probability of lesion per cell of the evidence map, 0 … 1; 0 in padding.
-    features: (N, SHAPE_CHANNELS, h, w), what a small CNN says of the outline around each cell.
+    features: (N, SHAPE_CHANNELS, h, w), a small CNN on the outline around each cell.
     moments: (N, MOMENTS), of the outline as a whole.
     """
 
@@ -82,8 +82,8 @@ class LesionFocus(nn.Module):
             scanned: (N, 1, S/4, S/4), share of scan, 0 … 1.
         """
         fine, middle, coarse = maps
-        told = self.join(_double(self.coarse(coarse)) + self.middle(middle))
-        logits = self.draw(_double(told) + self.fine(fine))
+        joined = self.join(_double(self.coarse(coarse)) + self.middle(middle))
+        logits = self.draw(_double(joined) + self.fine(fine))
         logits = logits - 20.0 * (1 - scanned)
         return self.read(logits, torch.sigmoid(logits))
 
@@ -96,11 +96,11 @@ class LesionFocus(nn.Module):
             moments=shape_moments(drawing),
         )
 
-    def word(self, outline: Outline) -> Tensor:
-        """What the whole shape says, laid on the cells that make it: (N, D, h, w)."""
+    def shape_evidence(self, outline: Outline) -> Tensor:
+        """Evidence of the whole shape, distributed over the cells that make it: (N, D, h, w)."""
         mean = outline.share.mean((2, 3), keepdim=True)
-        word: Tensor = self.spoken(outline.moments)
-        return word[:, :, None, None] * (outline.share / (mean + _ABSENT))
+        evidence: Tensor = self.spoken(outline.moments)
+        return evidence[:, :, None, None] * (outline.share / (mean + _ABSENT))
 
 
 def relative(amount: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ __all__ = ["MIN_VALIDITY", "Backbone", "HybridNetwork", "NetworkOutput"]
 
 
 class HybridNetwork(EvidenceNetwork):
-    """A backbone's map, each row gated and shifted by what a GRU says of the depth, turned into evidence."""
+    """A backbone's map, each row gated and shifted by a GRU over the depth, turned into evidence."""
 
     def __init__(self, backbone: Backbone | None, *, classes: int = 3, embedding_dim: int = 256) -> None:
         """Make one around `backbone`.
@@ -41,9 +41,9 @@ class HybridNetwork(EvidenceNetwork):
 
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
         """Through backbone, rows and evidence."""
-        return self.speak(self.backbone(canvas.clamp(min=0)), validity)
+        return self.from_features(self.backbone(canvas.clamp(min=0)), validity)
 
-    def speak(self, features: Tensor, validity: Tensor) -> Tensor:
+    def from_features(self, features: Tensor, validity: Tensor) -> Tensor:
         """From a backbone's map: (N, channels, h, w) and (N, 1, h, w) → (N, D, h, w)."""
-        told: Tensor = self.evidence(self.rows(features, validity))
-        return told
+        evidence: Tensor = self.evidence(self.rows(features, validity))
+        return evidence

@@ -167,13 +167,13 @@ class InceptionV3Backbone(nn.Module):
         size = x.shape[-1]
         coarse = 2 * STRIDE
         after = coarse * -(-size // coarse) + _SMALLEST - _BEFORE - size
-        told = functional.pad(2 * x - 1, (_BEFORE, after, _BEFORE, after)).expand(-1, 3, -1, -1)
-        told = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(told)))
-        told = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(functional.max_pool2d(told, 3, 2)))
-        told = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(functional.max_pool2d(told, 3, 2))))
-        told = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(told)))))
-        told = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(told)))
-        return finer(told, cells=size // STRIDE)
+        features = functional.pad(2 * x - 1, (_BEFORE, after, _BEFORE, after)).expand(-1, 3, -1, -1)
+        features = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(features)))
+        features = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(functional.max_pool2d(features, 3, 2)))
+        features = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(functional.max_pool2d(features, 3, 2))))
+        features = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(features)))))
+        features = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(features)))
+        return finer(features, cells=size // STRIDE)
 
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take ImageNet weights in torchvision's layout, keys `Mixed_5b.branch1x1.conv.weight`, ….
@@ -183,8 +183,8 @@ class InceptionV3Backbone(nn.Module):
         Raises:
             InvalidValueError: keys or shapes are not Inception v3's.
         """
-        kept = {key: value for key, value in weights.items() if not key.startswith(("AuxLogits.", "fc."))}
-        load_exactly(self, kept, name="Inception v3 in torchvision's layout")
+        own = {key: value for key, value in weights.items() if not key.startswith(("AuxLogits.", "fc."))}
+        load_exactly(self, own, name="Inception v3 in torchvision's layout")
 
 
 def _smooth(x: Tensor) -> Tensor:

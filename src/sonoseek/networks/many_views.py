@@ -21,9 +21,9 @@ class ManyViewNetwork(nn.Module):
     Where backbone or network cannot look at half-cell shifts, two views: the scan and its mirror image,
     on the network's own cells.
 
-    A trained network says slightly different things of a scan, of its mirror image and of the same scan a few pixels
-    on; none of them is right. Each view's evidence is put back in its place, and the mean is taken there: the evidence
-    map has twice as many cells each way, the embedding of a scan and of its mirror image are the same, and the
+    A trained network gives slightly different outputs for a scan, of its mirror image and of the same scan a few pixels
+    on; none of them is the right one. Each view's evidence is put back in its place, and the mean is taken there: the
+    evidence map has twice as many cells each way, the embedding of a scan and of its mirror image are the same, and the
     identities of `EvidenceNetwork` hold as before (mean of the evidence = embedding; logits linear in it). Trained
     weights are used as they are: each view is the very network that was trained.
     """
@@ -32,7 +32,7 @@ class ManyViewNetwork(nn.Module):
         """Wrap a trained network; it is not copied."""
         super().__init__()
         self.network = network
-        self.shifts = isinstance(network.backbone, ShiftedBackbone) and hasattr(network, "speak")
+        self.shifts = isinstance(network.backbone, ShiftedBackbone) and hasattr(network, "from_features")
         self.coarse = network.stride
         self.stride = network.stride // 2 if self.shifts else network.stride
         self.fine_stride = self.stride if self.shifts else network.fine_stride
@@ -60,10 +60,10 @@ class ManyViewNetwork(nn.Module):
             share = (validity[:count] + validity[count:].flip(3)) / 2
             fine = fine / share.mean((2, 3), keepdim=True).clamp(min=1e-6).repeat(2, 1, 1, 1)
         else:
-            told: NetworkOutput = self.network(both)
-            fine = told.evidence
-            if told.spatial_weights is not None:
-                spatial_weights = (told.spatial_weights[:count] + told.spatial_weights[count:].flip(2)) / 2
+            out: NetworkOutput = self.network(both)
+            fine = out.evidence
+            if out.spatial_weights is not None:
+                spatial_weights = (out.spatial_weights[:count] + out.spatial_weights[count:].flip(2)) / 2
         evidence = (fine[:count] + fine[count:].flip(3)) / 2
         embedding = evidence.mean((2, 3))
         return NetworkOutput(self.head(embedding), embedding, evidence, spatial_weights=spatial_weights)
@@ -72,8 +72,8 @@ class ManyViewNetwork(nn.Module):
         """Evidence of four shifts, each weighted and in its place, (N, D, 2h, 2w)."""
         shifted = torch.cat([validity[:, :, row::2, column::2] for row, column in PHASES])
         backbone = cast(ShiftedBackbone, self.network.backbone)
-        told = cast(MapNetwork, self.network).speak(backbone.shifted(both.clamp(min=0)), shifted)
-        return _interleave(told * shifted)
+        evidence = cast(MapNetwork, self.network).from_features(backbone.shifted(both.clamp(min=0)), shifted)
+        return _interleave(evidence * shifted)
 
     def validity(self, canvas: Tensor) -> Tensor:
         """Share of scan in the window that each cell looks at, (N, 1, 2h, 2w) or (N, 1, h, w), 0 … 1; slivers are 0."""

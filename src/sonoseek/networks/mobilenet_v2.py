@@ -46,8 +46,8 @@ class _InvertedResidual(nn.Module):
         self.skips = stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:
-        told: Tensor = self.conv(x)
-        return x + told if self.skips else told
+        out: Tensor = self.conv(x)
+        return x + out if self.skips else out
 
 
 class MobileNetV2Backbone(nn.Module):

@@ -28,8 +28,8 @@ class PyramidBackbone(Protocol):
 class OutlineNetwork(EvidenceNetwork):
     """CNN → outline → row GRU → evidence: cells inside the outline weigh more, and its shape is evidence too.
 
-    What the shape as a whole says lies on the cells that make it, so that the embedding still is the plain mean of the
-    evidence. Within a cell the evidence lies where the outline was drawn, four pixels fine
+    The evidence of the shape as a whole lies on the cells that make it, so that the embedding still is the plain mean
+    of the evidence. Within a cell the evidence lies where the outline was drawn, four pixels fine
     (`NetworkOutput.spatial_weights`). Masks teach the outline in the loss; the network reads none.
     """
 
@@ -50,7 +50,7 @@ class OutlineNetwork(EvidenceNetwork):
             embedding_dim: D.
             row_context: let a GRU down the depth gate and shift each row; False for the ablation.
             floor: weight of a cell that holds no lesion at all, beside 1 for one that is full of it; above 0, so that a
-                scan without a lesion still says what it says, evenly from everywhere.
+                scan without a lesion still gives evidence, evenly from everywhere.
 
         Raises:
             InvalidValueError: no backbone is given, or it shows no finer maps.
@@ -82,12 +82,12 @@ class OutlineNetwork(EvidenceNetwork):
             features = self.rows(features, validity)
         weight = validity * (self.floor + outline.share)
         evidence = self.evidence(features) * weight / weight.mean((2, 3), keepdim=True).clamp(min=1e-6)
-        evidence = evidence + self.focus.word(outline) * (validity > 0)
+        evidence = evidence + self.focus.shape_evidence(outline) * (validity > 0)
         embedding = evidence.mean((2, 3))
         spatial_weights = relative(scanned * (self.floor + torch.sigmoid(outline.logits)))
         return NetworkOutput(self.head(embedding), embedding, evidence, outline.logits, spatial_weights)
 
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """What each cell says before it is weighted by its share of scan."""
-        said: NetworkOutput = self(canvas)
-        return said.evidence / validity.clamp(min=1e-6)
+        """Evidence of each cell before it is weighted by its share of scan."""
+        out: NetworkOutput = self(canvas)
+        return out.evidence / validity.clamp(min=1e-6)

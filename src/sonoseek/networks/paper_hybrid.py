@@ -46,8 +46,8 @@ class PaperHybridNetwork(EvidenceNetwork):
         """Through both branches and their fusion."""
         features, rows = self.backbone(canvas)
         heard = self.heard(rows.transpose(1, 2)).transpose(1, 2).unsqueeze(3).expand(-1, -1, -1, validity.shape[3])
-        told: Tensor = self.fusion(torch.cat([self.seen(features), heard], dim=1))
-        return told
+        evidence: Tensor = self.fusion(torch.cat([self.seen(features), heard], dim=1))
+        return evidence
 
 
 class _Branches(nn.Module):

@@ -40,7 +40,7 @@ class DepthLSTM(nn.Module):
 
 
 class PixelRows(nn.Module):
-    """Every pixel row of a canvas is one step; what is told of 16 rows is averaged to one row of cells."""
+    """Every pixel row of a canvas is one step; the states of 16 rows are averaged to one row of cells."""
 
     stride = 16
 
@@ -67,8 +67,8 @@ class PixelRows(nn.Module):
         valid = (canvas >= 0).to(canvas.dtype)
         pixels = ((canvas - _CENTRE) * valid).squeeze(1)  # (N, S, S), padding as 0
         rows = pixels @ averaging(canvas.shape[-1], WIDTH).to(pixels)
-        told = self.lstm(torch.cat([rows, valid.squeeze(1).mean(2, keepdim=True)], dim=2))
-        return functional.avg_pool1d(told.transpose(1, 2), self.stride)
+        states = self.lstm(torch.cat([rows, valid.squeeze(1).mean(2, keepdim=True)], dim=2))
+        return functional.avg_pool1d(states.transpose(1, 2), self.stride)
 
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Refuse: nobody publishes start weights for it."""

@@ -23,10 +23,10 @@ class PlainNetwork(EvidenceNetwork):
 
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
         """Through backbone and evidence."""
-        return self.speak(self.backbone(canvas.clamp(min=0)), validity)
+        return self.from_features(self.backbone(canvas.clamp(min=0)), validity)
 
-    def speak(self, features: Tensor, validity: Tensor) -> Tensor:
+    def from_features(self, features: Tensor, validity: Tensor) -> Tensor:
         """From a backbone's map: (N, channels, h, w) → (N, D, h, w); `validity` is not read."""
         del validity
-        told: Tensor = self.evidence(features)
-        return told
+        evidence: Tensor = self.evidence(features)
+        return evidence

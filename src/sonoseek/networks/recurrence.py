@@ -28,8 +28,8 @@ def both_ways(
         (N, steps, 2 × hidden): first downwards, then upwards.
     """
     if not torch.onnx.is_in_onnx_export():
-        told: Tensor = cell(rows)[0]
-        return told
+        states: Tensor = cell(rows)[0]
+        return states
 
     def weights(name: str) -> Tensor:
         """(2, gates × hidden, …), one way after the other."""
@@ -37,7 +37,7 @@ def both_ways(
         return torch.stack([torch.cat([parts[gate] for gate in gates]) for parts in ways])
 
     steps = rows.transpose(0, 1)  # the operator wants steps before scans
-    said: Tensor = torch.onnx.ops.symbolic(
+    states: Tensor = torch.onnx.ops.symbolic(
         operator,
         (
             steps,
@@ -49,4 +49,4 @@ def both_ways(
         dtype=rows.dtype,
         shape=(steps.shape[0], 2, steps.shape[1], cell.hidden_size),
     )
-    return said.permute(2, 0, 1, 3).flatten(2)
+    return states.permute(2, 0, 1, 3).flatten(2)

@@ -37,9 +37,9 @@ class ResNet50Backbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, S, S), S a multiple of 16, → (N, 2048, S/16, S/16), ≥ 0."""
         net, cells = self.net, x.shape[-1] // STRIDE
-        told = net.maxpool(net.act(net.bn1(net.conv1(_room_for_the_last_cell(self.normalise(x))))))
-        told = net.layer4(net.layer3(net.layer2(net.layer1(told))))
-        return finer_from_the_edge(told, cells=cells)
+        features = net.maxpool(net.act(net.bn1(net.conv1(_room_for_the_last_cell(self.normalise(x))))))
+        features = net.layer4(net.layer3(net.layer2(net.layer1(features))))
+        return finer_from_the_edge(features, cells=cells)
 
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take ImageNet weights in torchvision's layout, keys `layer1.0.conv1.weight`, …; `fc` is left out.

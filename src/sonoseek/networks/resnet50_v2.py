@@ -30,10 +30,10 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = functional.relu(self.bn1(x))
-        told = self.conv1(active)
-        told = self.conv2(functional.relu(self.bn2(told)))
-        told = self.conv3(functional.relu(self.bn3(told)))
-        return cast(Tensor, told + (x if self.down is None else self.down(active)))
+        features = self.conv1(active)
+        features = self.conv2(functional.relu(self.bn2(features)))
+        features = self.conv3(functional.relu(self.bn3(features)))
+        return cast(Tensor, features + (x if self.down is None else self.down(active)))
 
 
 class ResNet50V2Backbone(nn.Module):
@@ -72,9 +72,9 @@ class ResNet50V2Backbone(nn.Module):
 
     def pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 1, S, S) → (N, 256, S/4, S/4), (N, 512, S/8, S/8), (N, 1024, S/16, S/16)."""
-        told = self.conv0(self.bn0(self.normalise(framed(x, stride=self.stride))))
-        told = functional.max_pool2d(functional.relu(self.bn1(told)), 3, 2, 1)
-        fine = self.stages[0](told)
+        features = self.conv0(self.bn0(self.normalise(framed(x, stride=self.stride))))
+        features = functional.max_pool2d(functional.relu(self.bn1(features)), 3, 2, 1)
+        fine = self.stages[0](features)
         middle = self.stages[1](fine)
         coarse = inner_cells(functional.relu(self.bn_out(self.stages[2](middle))))
         # the frame is 8 pixels: two fine cells on each side, and one middle cell, whose tiles lie between neighbours

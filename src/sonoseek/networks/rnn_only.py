@@ -9,7 +9,7 @@ from sonoseek.networks.pixel_rows import PixelRows
 
 
 class RNNOnlyNetwork(EvidenceNetwork):
-    """What is told of a row is spread evenly over its cells: a row has no left and right to an RNN.
+    """The evidence of a row is spread evenly over its cells: a row has no left and right to an RNN.
 
     So its heatmap is exact as every other's, and shows depths, not places.
     """
@@ -33,5 +33,5 @@ class RNNOnlyNetwork(EvidenceNetwork):
 
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
         """Through the LSTM and evidence, the same for each cell of a row."""
-        told: Tensor = self.evidence(self.backbone(canvas).transpose(1, 2))  # (N, h, D)
-        return told.transpose(1, 2).unsqueeze(3).expand(-1, -1, -1, validity.shape[3])
+        evidence: Tensor = self.evidence(self.backbone(canvas).transpose(1, 2))  # (N, h, D)
+        return evidence.transpose(1, 2).unsqueeze(3).expand(-1, -1, -1, validity.shape[3])

@@ -25,7 +25,7 @@ class RowContext(nn.Module):
     """A bidirectional GRU down the depth axis that gates and shifts each row of a feature map.
 
     Each row, averaged over the cells that hold scan, is one step. So the network can see posterior shadowing and
-    enhancement. It starts as the identity: the layer that speaks to the map is zero at first.
+    enhancement. It starts as the identity: the layer that changes the map is zero at first.
     """
 
     def __init__(self, channels: int, *, reduced: int = 128, hidden: int = 96) -> None:
@@ -56,7 +56,7 @@ class RowContext(nn.Module):
         weight = validity.sum(3)  # (N, 1, h)
         mean = (features * validity).sum(3) / weight.clamp(min=1e-6)
         rows = torch.cat([mean, validity.mean(3)], dim=1).transpose(1, 2)  # (N, h, C + 1)
-        told = self.gru(torch.relu(self.reduce(rows)))
-        gate, shift = self.speak(told).transpose(1, 2).unsqueeze(3).chunk(2, dim=1)
+        states = self.gru(torch.relu(self.reduce(rows)))
+        gate, shift = self.speak(states).transpose(1, 2).unsqueeze(3).chunk(2, dim=1)
         gated: Tensor = features * (1 + torch.tanh(gate)) + shift
         return gated

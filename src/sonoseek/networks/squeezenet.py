@@ -97,7 +97,7 @@ class SqueezeNetBackbone(nn.Module):
         return between, functional.avg_pool2d(middle, 2, stride=1), coarse
 
     def shifted(self, x: Tensor) -> Tensor:
-        """What `forward` would say of four canvases, each half a cell on: up–left, right, down, right and down.
+        """What `forward` would give for four canvases, each half a cell on: up–left, right, down, right and down.
 
         Everything up to the last pooling is the same for all four and computed once.
 

@@ -48,10 +48,10 @@ def load_start_weights(path: Path, *, sha256: str = "") -> dict[str, Tensor]:
             'Fetch it, correct the path, or write start = "random" to begin without.'
         )
     content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 and found != sha256.lower():
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 and digest != sha256.lower():
         raise InvalidValueError(
-            f"{path.name} has sha256 {found}; the recipe says {sha256}. Fetch the file again, or correct the recipe."
+            f"{path.name} has sha256 {digest}; the recipe says {sha256}. Fetch the file again, or correct the recipe."
         )
     try:
         weights: dict[str, Tensor] = load(content)

@@ -68,17 +68,17 @@ class TimmBackbone(nn.Module):
         cells = x.shape[-1] // STRIDE
         filled = filled_up(self.normalise(x), multiple=max(self.reduction, STRIDE))
         try:
-            told: Tensor = self.net(filled)[-1]
+            features: Tensor = self.net(filled)[-1]
         except AssertionError as error:  # timm's way of saying so
             raise InvalidValueError(
                 f"timm's {self.name!r} does not read {filled.shape[-1]} pixels. Choose another canvas_size, or a model "
                 f"that reads any size. timm says: {error}"
             ) from error
-        if told.shape[1] != self.channels:  # Swin and its like put channels last
-            told = told.permute(0, 3, 1, 2)
+        if features.shape[1] != self.channels:  # Swin and its like put channels last
+            features = features.permute(0, 3, 1, 2)
         if self.reduction < STRIDE:
-            return functional.avg_pool2d(told, STRIDE // self.reduction)
-        return finer(told, cells=cells, times=self.reduction // STRIDE)
+            return functional.avg_pool2d(features, STRIDE // self.reduction)
+        return finer(features, cells=cells, times=self.reduction // STRIDE)
 
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Take weights saved from the very extractor: `timm.create_model(name, features_only=True).state_dict()`.

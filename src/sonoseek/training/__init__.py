@@ -1,4 +1,4 @@
-"""The lab: from a recipe to a bundle. Needs torch: `pip install ".[train]"`.
+"""Training: from a recipe to a bundle. Needs torch: `pip install ".[train]"`.
 
     recipe = load_recipe("recipes/hybrid.toml")
     train(recipe, data_root=Path("data"), run_dir=Path("runs/first"))      # → runs/first/bundle

@@ -49,7 +49,7 @@ def augment(
         canvas: uint8 (S, S).
         content: top, left, bottom, right of the scan on it.
         switches: how far to go.
-        rng: the only source of chance.
+        rng: the only source of randomness.
         lesion: uint8 (S, S), 255 in the lesion; None for none.
         style: grey values of another scan, any shape, whose tone this one may take; None: its own.
         side: of the view, pixels, that of a canvas read at a smaller size; None: S.
@@ -84,7 +84,7 @@ def close_up(content: NDArray[np.int32], lesion: Canvas | None, *, rng: np.rando
     Args:
         content: top, left, bottom, right of the scan on the canvas.
         lesion: uint8 (S, S), 255 in the lesion; None for none.
-        rng: the only source of chance.
+        rng: the only source of randomness.
 
     Returns:
         Top, left, bottom, right, within `content`.
@@ -102,8 +102,8 @@ def close_up(content: NDArray[np.int32], lesion: Canvas | None, *, rng: np.rando
         half = rng.uniform(SMALLEST, 1.0) * max(bottom - top, right - left) / 2
     half = max(half, smallest / 2)
     edges = (max(top, centre[0] - half), max(left, centre[1] - half), centre[0] + half, centre[1] + half)
-    found = np.array([edges[0], edges[1], min(bottom, edges[2]), min(right, edges[3])])
-    whole: NDArray[np.int32] = np.rint(found).astype(np.int32)
+    edges_of_view = np.array([edges[0], edges[1], min(bottom, edges[2]), min(right, edges[3])])
+    whole: NDArray[np.int32] = np.rint(edges_of_view).astype(np.int32)
     return whole
 
 
@@ -141,17 +141,17 @@ def cast_shadow(scan: Canvas, *, rng: np.random.Generator) -> Canvas:
     across = np.exp(-0.5 * ((np.arange(columns) - centre) / width) ** 2)
     begins = rng.uniform(0, 0.6) * rows
     down = np.clip((np.arange(rows) - begins) / (0.1 * rows), 0, 1)
-    kept = 1 - rng.uniform(0.3, 0.85) * down[:, None] * across[None, :]
-    shadowed: Canvas = (scan * kept + 0.5).astype(np.uint8)
+    transmitted = 1 - rng.uniform(0.3, 0.85) * down[:, None] * across[None, :]
+    shadowed: Canvas = (scan * transmitted + 0.5).astype(np.uint8)
     return shadowed
 
 
 def _only_content(canvas: Canvas, content: NDArray[np.int32]) -> Canvas:
     """Black around the content, so that nothing else can be turned into view."""
     top, left, bottom, right = content
-    clean = np.zeros_like(canvas)
-    clean[top:bottom, left:right] = canvas[top:bottom, left:right]
-    return clean
+    inside = np.zeros_like(canvas)
+    inside[top:bottom, left:right] = canvas[top:bottom, left:right]
+    return inside
 
 
 def _geometry(
@@ -215,7 +215,7 @@ def rising_curve(grey: NDArray[np.float64], *, share: float, rng: np.random.Gene
     Args:
         grey: values 0 … 1.
         share: 0: unchanged, 1: the random curve alone, which may flatten a fifth of the greys almost to one.
-        rng: the only source of chance.
+        rng: the only source of randomness.
     """
     steps = rng.exponential(size=KNOTS)
     heights = np.concatenate([[0.0], np.cumsum(steps) / steps.sum()])

@@ -175,8 +175,8 @@ def draw(expected: NDArray[np.float64], *, rng: np.random.Generator) -> NDArray[
     order = rng.permutation(len(expected))
     edges = np.cumsum(expected[order])
     ticks = np.arange(max(1, round(float(edges[-1])))) + rng.random()
-    found = order[np.searchsorted(edges, np.minimum(ticks, edges[-1] * (1 - 1e-12)), side="right")]
-    return np.asarray(rng.permutation(found), dtype=np.int64)
+    drawn = order[np.searchsorted(edges, np.minimum(ticks, edges[-1] * (1 - 1e-12)), side="right")]
+    return np.asarray(rng.permutation(drawn), dtype=np.int64)
 
 
 class PlainBatches:

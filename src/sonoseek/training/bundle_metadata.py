@@ -1,4 +1,4 @@
-"""What a bundle will say of how it came about."""
+"""The metadata of a bundle: how it was trained, on what, and with which result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bundle_metadata(
         fold: that was held out, or None.
         round_: of a protocol, whose test side was held out and not read, or None.
         cross_validation: `summary.json` of the folds, with their "recipe" beside the datasets, or empty.
-        teachers: bundle ids of the networks whose word was learnt too.
+        teachers: bundle ids of the networks whose predictions were targets too.
     """
     licences = {"bundle": "Apache-2.0"}
     if recipe.start.licence:
@@ -151,7 +151,7 @@ def _masks(recipe: Recipe) -> str:
 
 
 def _which(folds_recipe: Mapping[str, Any], recipe: Recipe) -> str:
-    """Say whether the folds were trained as the bundle was; a name and a version change no network."""
+    """Whether the folds were trained as the bundle was, in words; a name and a version change no network."""
     own = json.loads(json.dumps(recipe_to_dict(recipe)))
     unnamed = [{k: v for k, v in each.items() if k not in ("name", "version", "fold")} for each in (own, folds_recipe)]
     if unnamed[0] == unnamed[1]:

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: the bar, the table, the curves, and the figures of each epoch."""
+"""The log of a run while it trains: progress bar, table, curves, and the figures of each epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from sonoseek.training import distributed
 from sonoseek.training.batches import TrainingBatches
-from sonoseek.training.divergence import Guard
+from sonoseek.training.divergence import DivergenceCheck
 from sonoseek.training.heatmap_sheet import Examples, draw_sheet
 from sonoseek.training.options import Upkeep
 from sonoseek.training.tracking import CSV_FILE, TENSORBOARD_FOLDER, Board, CsvLog
@@ -23,10 +23,10 @@ LEFT = "min_left"
 LOSS = "loss"
 
 
-class Watch(Callback):
-    """Counts steps, says how many minutes are left, keeps each step's and epoch's figures, stops a run that diverges.
+class RunLog(Callback):
+    """Counts steps, estimates the minutes left, stores each step's and epoch's figures, stops a run that diverges.
 
-    The means over an epoch are its own, not Lightning's: they live through a kill in mid-epoch.
+    The means over an epoch are its own, not Lightning's: they survive a kill within an epoch.
     """
 
     def __init__(
@@ -38,30 +38,35 @@ class Watch(Callback):
         upkeep: Upkeep,
         examples: Examples | None = None,
     ) -> None:
-        """Watch a run over `batches`; `examples` are drawn with their heatmaps where TensorBoard is wanted."""
+        """Log a run over `batches`; `examples` are drawn with their heatmaps where TensorBoard is wanted."""
         self._batches = batches
         self._on_progress = on_progress
         self._run_dir = run_dir
         self._upkeep = upkeep
         self._examples = examples
-        self._guard = Guard(upkeep.rule)
+        self._divergence = DivergenceCheck(upkeep.rule)
         self._began = (time.monotonic(), 0)
         self._sums: dict[str, float] = {}
-        self._seen = 0
+        self._scans = 0
         self._rates: dict[str, float] = {}
         self._table: CsvLog | None = None
         self._board: Board | None = None
         self.epochs: list[dict[str, float]] = []
 
+    @property
+    def state_key(self) -> str:
+        """Of this state in a checkpoint: the name that runs of older versions have stored it under."""
+        return "Watch"
+
     def state_dict(self) -> dict[str, Any]:
-        """Kept in the checkpoint."""
-        return {"epochs": self.epochs, "sums": self._sums, "seen": self._seen, "guard": self._guard.state_dict()}
+        """Stored in the checkpoint."""
+        return {"epochs": self.epochs, "sums": self._sums, "seen": self._scans, "guard": self._divergence.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Read from the checkpoint."""
         self.epochs = list(state_dict["epochs"])
-        self._sums, self._seen = dict(state_dict["sums"]), int(state_dict["seen"])
-        self._guard.load_state_dict(state_dict["guard"])
+        self._sums, self._scans = dict(state_dict["sums"]), int(state_dict["seen"])
+        self._divergence.load_state_dict(state_dict["guard"])
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock, after the steps of an earlier run; open the table and the board behind them."""
@@ -83,17 +88,17 @@ class Watch(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Judge the loss, keep the terms, say what is left."""
+        """Check the loss, add the terms up, show the minutes left."""
         del batch_idx
         values = _terms(pl_module, outputs)
         done = trainer.global_step
-        self._guard.judge(values[LOSS], epoch=trainer.current_epoch, step=done)
+        self._divergence.check(values[LOSS], epoch=trainer.current_epoch, step=done)
         weight = len(batch[1])
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + weight * value
-        self._seen += weight
+        self._scans += weight
         if done % self._upkeep.log_steps == 0:
-            self._tell("step", trainer, {**values, **self._rates})
+            self._write("step", trainer, {**values, **self._rates})
         total = (trainer.max_epochs or 1) * len(self._batches)
         start, before = self._began
         per_step = (time.monotonic() - start) / max(1, done - before)
@@ -102,16 +107,16 @@ class Watch(Callback):
             self._on_progress(done, total)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Keep the figures: validation has run by now."""
+        """Store the figures: validation has run by now."""
         figures = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
             if name != LEFT and not math.isnan(value)
         }
-        figures.update({name: total / max(1, self._seen) for name, total in self._sums.items()})
-        self._sums, self._seen = {}, 0
+        figures.update({name: total / max(1, self._scans) for name, total in self._sums.items()})
+        self._sums, self._scans = {}, 0
         seconds = time.monotonic() - self._began[0]
-        self._tell("epoch", trainer, {**figures, **self._rates})
+        self._write("epoch", trainer, {**figures, **self._rates})
         if self._board is not None and self._examples:
             self._board.picture("heatmaps", draw_sheet(averaged(pl_module), self._examples), step=trainer.global_step)
         self.epochs.append({"epoch": trainer.current_epoch, **figures, "seconds_since_start": round(seconds, 1)})
@@ -123,7 +128,7 @@ class Watch(Callback):
             self._board.close()
             self._board = None
 
-    def _tell(self, kind: str, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
+    def _write(self, kind: str, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
         if self._table is not None:
             self._table.add(kind, epoch=trainer.current_epoch, step=trainer.global_step, values=values)
         if self._board is not None:

@@ -12,7 +12,7 @@ from sonoseek.encoder import encode_scan, open_encoder, predict
 
 FAILURE_SEED = 991
 """Of an archive that no recipe of this repository trains on."""
-ASKED, SHOWN = 200, 5
+COUNT, SHOWN = 200, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,12 @@ class Failure:
 
     Attributes:
         plan: what was drawn.
-        said: likeliest class. probability: its, 0 … 1, calibrated.
+        predicted: likeliest class. probability: its, 0 … 1, calibrated.
         given: whether it was given as the label; otherwise the bundle abstained.
     """
 
     plan: PhantomPlan
-    said: str
+    predicted: str
     probability: float
     given: bool
 
@@ -37,15 +37,15 @@ class Failures:
 
     Attributes:
         seed: of the archive. count: of its cases.
-        asked: phantoms that were asked: cases but for those that the bundle has learnt from and those of a class that
-            it does not know.
+        records: phantoms that were records: cases but for those that the bundle has learnt from and those of a class
+            that it does not know.
         wrong: of them. wrong_labels: of those, given as the label.
         worst: up to so many as were wished: wrong labels first, the surest first.
     """
 
     seed: int
     count: int
-    asked: int
+    scored: int
     wrong: int
     wrong_labels: int
     worst: tuple[Failure, ...]
@@ -55,7 +55,7 @@ def find_failures(
     bundle: Path,
     *,
     seed: int = FAILURE_SEED,
-    count: int = ASKED,
+    count: int = COUNT,
     most: int = SHOWN,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Failures:
@@ -77,44 +77,44 @@ def find_failures(
     archive = PhantomDataset(count=count, seed=seed)
     encoder = open_encoder(bundle, threads=1)
     known = set(encoder.bundle.training.get("cases", {}).get(PhantomDataset.name, ()))
-    asked = [r for r in archive.records() if r.case_id not in known and r.pathology in encoder.bundle.classes]
-    if not asked:
+    records = [r for r in archive.records() if r.case_id not in known and r.pathology in encoder.bundle.classes]
+    if not records:
         raise InvalidValueError(
             f"the bundle has learnt from all {count} phantoms of seed {seed}; what it gets wrong of them says nothing. "
             "Take another seed."
         )
-    found = []
-    for done, record in enumerate(asked, start=1):
+    failures = []
+    for done, record in enumerate(records, start=1):
         scan = archive.load(record.case_id, masks=False).scans[0]
         _, encoding = encode_scan(encoder, scan)
         prediction = predict(encoder.bundle, encoding.logits[0], embedding=encoding.embedding[0])
-        said = max(prediction.probabilities, key=lambda name: prediction.probabilities[name])
-        if said != record.pathology:
-            found.append(
+        predicted = max(prediction.probabilities, key=lambda name: prediction.probabilities[name])
+        if predicted != record.pathology:
+            failures.append(
                 Failure(
                     plan=archive.plan(record.case_id),
-                    said=said,
-                    probability=prediction.probabilities[said],
+                    predicted=predicted,
+                    probability=prediction.probabilities[predicted],
                     given=prediction.label is not None,
                 )
             )
         if on_progress is not None:
-            on_progress(done, len(asked))
-    found.sort(key=lambda each: (not each.given, -each.probability, each.plan.case_id))
+            on_progress(done, len(records))
+    failures.sort(key=lambda each: (not each.given, -each.probability, each.plan.case_id))
     return Failures(
         seed=seed,
         count=count,
-        asked=len(asked),
-        wrong=len(found),
-        wrong_labels=sum(each.given for each in found),
-        worst=tuple(found[:most]),
+        scored=len(records),
+        wrong=len(failures),
+        wrong_labels=sum(each.given for each in failures),
+        worst=tuple(failures[:most]),
     )
 
 
 def failures_section(failures: Failures) -> str:
     """Markdown: how many were wrong, the worst of them, and the commands that show one again."""
     parts = [
-        f"Of {failures.asked} phantoms of seed {failures.seed}, which it has not learnt from, the likeliest class was "
+        f"Of {failures.scored} phantoms of seed {failures.seed}, which it was not trained on, the likeliest class was "
         f"wrong for {failures.wrong}, and {failures.wrong_labels} of those were given as the label (for the others "
         "it abstained). Phantoms are drawn by code: they show kinds of error and may be published; how often it errs "
         "on scans, the figures of the protocols say.",
@@ -129,7 +129,7 @@ def failures_section(failures: Failures) -> str:
         plan = each.plan
         rows.append(
             f"| `{plan.case_id}` | {plan.pathology} | {plan.kind} | {plan.birads} | {plan.scanner.name} | "
-            f"{_burned_in(plan)} | {each.said}, {each.probability:.3f} | {'yes' if each.given else 'no'} |"
+            f"{_burned_in(plan)} | {each.predicted}, {each.probability:.3f} | {'yes' if each.given else 'no'} |"
         )
     first = failures.worst[0].plan
     parts += [

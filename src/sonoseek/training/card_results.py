@@ -124,8 +124,8 @@ def read_card_results(root: Path, *, system: str) -> tuple[ProtocolResults, ...]
         near = difflib.get_close_matches(system, known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(known)}."
         raise NotFoundError(f"no protocol under {root} has scored a system called {system!r}. {hint}")
-    found = [_read(file, each, system=system) for file, each in scores if system in each.systems]
-    return tuple(sorted(found, key=lambda each: not each.protocol.guarded))
+    results = [_read(file, each, system=system) for file, each in scores if system in each.systems]
+    return tuple(sorted(results, key=lambda each: not each.protocol.guarded))
 
 
 def _read(file: Path, scores: _Scores, *, system: str) -> ProtocolResults:

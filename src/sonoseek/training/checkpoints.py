@@ -1,4 +1,4 @@
-"""What is kept of a run so that a killed one goes on as if nothing had happened, in mid-epoch as well."""
+"""Checkpoints of a run: a killed one continues as if it had not been stopped, within an epoch as well."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sonoseek.core import TrainingError
 from sonoseek.core.files import open_atomically
 from sonoseek.training import distributed
 from sonoseek.training.options import Upkeep
-from sonoseek.training.seeding import chance, seed_all, set_chance
+from sonoseek.training.seeding import random_state, seed_all, set_random_state
 
 ENDED = "sonoseek_ended"
-"""Key of a checkpoint: whether fitting had come to its end."""
+"""Key of a checkpoint: whether the fit had ended."""
 _PROGRESS = "epoch_loop.batch_progress"
 
 
@@ -37,37 +37,42 @@ class WholeFiles(TorchCheckpointIO):
             torch.save(checkpoint, stream)
 
 
-class Keeper(Checkpoint):
-    """Keeps the run in one file: at each epoch's end, and every so many minutes or steps between.
+class RunCheckpoint(Checkpoint):
+    """Writes the run to one file: at each epoch's end, and every so many minutes or steps between.
 
     Within an epoch the moment is just before a step: the step before it is over, the running mean of the weights and
     the schedule included, and nothing of the next one has begun.
     """
 
     def __init__(self, path: Path, upkeep: Upkeep, *, seed: int) -> None:
-        """Keep at `path`; `seed` is the recipe's."""
+        """Write to `path`; `seed` is the recipe's."""
         self._path = path
         self._upkeep = upkeep
         self._seed = seed
         self._last = (time.monotonic(), 0)
-        self._chance: dict[str, Any] = {}
+        self._random_state: dict[str, Any] = {}
+
+    @property
+    def state_key(self) -> str:
+        """Of this state in a checkpoint: the name that runs of older versions have stored it under."""
+        return "Keeper"
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of every source of chance; Lightning calls it when it writes a checkpoint."""
-        return {"chance": chance()}
+        """The state of every random generator; Lightning calls it when it writes a checkpoint."""
+        return {"chance": random_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep it until training starts: what is set up in between may draw as well."""
-        self._chance = state_dict["chance"]
+        """Hold it until training starts: what is set up in between may draw as well."""
+        self._random_state = state_dict["chance"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock; chance goes on where it was."""
+        """Start the clock; random generators continue where they were."""
         del pl_module
         self._last = (time.monotonic(), trainer.global_step)
         rank = distributed.ranks()[0]
-        if self._chance and rank == 0:
-            set_chance(self._chance)
-        elif self._chance:  # the file holds the first process's state; the others begin anew, each on its own
+        if self._random_state and rank == 0:
+            set_random_state(self._random_state)
+        elif self._random_state:  # the file holds the first process's state; the others begin anew, each on its own
             seed_all((self._seed, rank, trainer.global_step))
 
     def on_train_batch_start(
@@ -91,7 +96,7 @@ class Keeper(Checkpoint):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Say whether this was the end, and that the step about to begin has not begun."""
+        """Mark whether the fit has ended, and that the step about to begin has not begun."""
         del pl_module
         epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # narrower stubs
         checkpoint[ENDED] = bool(trainer.should_stop or epochs >= (trainer.max_epochs or 0))
@@ -104,15 +109,15 @@ class Keeper(Checkpoint):
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise TrainingError(
                     f"epoch {trainer.current_epoch}, step {trainer.global_step}: the weights {name!r} are not finite; "
-                    "such a network is not kept, the last good checkpoint is. Lower lr and backbone_lr in the recipe "
-                    "and start a new run; metrics.csv shows where the loss left its way."
+                    "such a network is not stored, the last good checkpoint is. Lower lr and backbone_lr in the recipe "
+                    "and start a new run; metrics.csv shows where the loss left its course."
                 )
         trainer.save_checkpoint(self._path)
         self._last = (time.monotonic(), trainer.global_step)
 
 
 def ended(checkpoint: Path) -> bool:
-    """Whether the run that left `checkpoint` had come to the end of fitting."""
+    """Whether the run that left `checkpoint` had ended its fit."""
     if not checkpoint.is_file():
         return False
     content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)

@@ -1,4 +1,4 @@
-"""The processes of one run: who comes first, and when to wait for the others."""
+"""The processes of one run: which is the first, and when to wait for the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = timedelta(hours=2)
 
 
 def accelerator_of(machine: Machine) -> str:
-    """Say "cpu" or "gpu".
+    """The accelerator to use: "cpu" or "gpu".
 
     Raises:
         InvalidValueError: a GPU is asked for and none is there; 16 bit on a CPU.
@@ -119,12 +119,12 @@ def shared(values: torch.Tensor) -> torch.Tensor:
 
 
 def agree(own: bool, *, device: torch.device) -> bool:
-    """What the first process says."""
+    """The first process's value."""
     if ranks()[1] == 1:
         return own
-    said = torch.tensor(float(own), device=device)
-    distributed.broadcast(said, src=0)
-    return bool(said.item())
+    decision = torch.tensor(float(own), device=device)
+    distributed.broadcast(decision, src=0)
+    return bool(decision.item())
 
 
 def check_equal(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A run that has gone wrong stops and says why, instead of burning hours on numbers that mean nothing."""
+"""A run that has gone wrong stops and says why, instead of training on for hours."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ SHOWN = 8
 """Losses that a message quotes."""
 REMEDY = (
     "Look at metrics.csv, lower lr and backbone_lr in the recipe (ten times at first) or clip harder, and start a new "
-    "run; the last good checkpoint is kept."
+    "run; the last good checkpoint stays."
 )
 
 
-class Guard:
-    """Judges one loss after another."""
+class DivergenceCheck:
+    """Checks one loss after another."""
 
     def __init__(self, rule: DivergenceRule) -> None:
-        """Judge by `rule`."""
+        """Check by `rule`."""
         self._rule = rule
         self._losses: deque[float] = deque(maxlen=rule.window)
         self._above = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Kept in the checkpoint: a resumed run judges as an unbroken one."""
+        """Stored in the checkpoint: a resumed run is checked as an unbroken one."""
         return {"losses": list(self._losses), "above": self._above}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Guard:
         self._losses = deque(state_dict["losses"], maxlen=self._rule.window)
         self._above = int(state_dict["above"])
 
-    def judge(self, loss: float, *, epoch: int, step: int) -> None:
+    def check(self, loss: float, *, epoch: int, step: int) -> None:
         """Take in the loss of a step.
 
         Raises:

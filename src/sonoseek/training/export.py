@@ -31,9 +31,9 @@ from sonoseek.training.model_card import model_card
 OPSET = 18
 TOLERANCE = 1e-4
 MAX_BYTES = 200_000_000
-"""Of a model: what ONNX Runtime still opens at once. The bundle that ships is held to a tenth by a test."""
+"""Of a model: what ONNX Runtime still opens at once. The bundle that ships is at most a tenth, which a test checks."""
 COMPARED = 32
-"""Most scans of the validation part on which the exported model must say what the network says."""
+"""Most scans of the validation part on which the exported model must agree with the network."""
 AT_ONCE = 8
 """Real canvases per comparison."""
 _NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -41,7 +41,7 @@ _NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 @dataclass(frozen=True, kw_only=True)
 class BundleMetadata:
-    """What a bundle says of itself beside its network; the fields are those of `encoder.manifest.Manifest`."""
+    """The metadata of a bundle; the fields are those of `encoder.manifest.Manifest`."""
 
     name: str
     version: str
@@ -72,7 +72,7 @@ def export_bundle(
     Args:
         network: trained; it is left in evaluation mode.
         folder: made if need be; an older bundle in it is replaced.
-        metadata: what the manifest and the card say. The manifest's "training" also gets "onnx_vs_torch": the largest
+        metadata: for manifest and card. The manifest's "training" also gets "onnx_vs_torch": the largest
             difference met, as `verify_bundle` gives it.
         model: `onnx_bytes` of the network, where they are at hand; None: they are made.
         canvases: float32 (n, 1, S, S) of real scans to compare on, beside random ones.
@@ -168,7 +168,7 @@ def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str],
             opset_version=OPSET,
             verbose=False,
         )
-    if program is None:  # only where the exporter is told to write files itself
+    if program is None:  # only where the exporter writes files itself
         raise BundleError(
             "the ONNX exporter returned nothing; torch is of an untested version. Install the pinned one."
         )
@@ -196,8 +196,8 @@ class _Served(nn.Module):
         self._outputs = tuple(outputs)
 
     def forward(self, canvas: Tensor, mark: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
-        told = self.network(canvas) if mark is None else self.network(canvas, mark)
-        return told if isinstance(told, Tensor) else tuple(getattr(told, _field(name)) for name in self._outputs)
+        out = self.network(canvas) if mark is None else self.network(canvas, mark)
+        return out if isinstance(out, Tensor) else tuple(getattr(out, _field(name)) for name in self._outputs)
 
 
 def verify_bundle(network: Served, *, folder: Path, canvases: NDArray[np.float32] | None = None) -> float:
@@ -257,20 +257,20 @@ def _difference(
     *,
     marks: NDArray[np.float32] | None = None,
 ) -> float:
-    """The largest one; infinite where either says something that is no number."""
+    """The largest one; infinite where either gives a number that is not finite."""
     bundle = encoder.bundle
     got = encoder.encode(canvases, marks=marks)
     with torch.inference_mode():
         given = torch.from_numpy(canvases)
-        told = network(given) if marks is None else network(given, torch.from_numpy(marks))
+        out = network(given) if marks is None else network(given, torch.from_numpy(marks))
     pairs = [
-        *((getattr(got, _field(name)), getattr(told, _field(name)).numpy()) for name in _outputs(network)),
+        *((getattr(got, _field(name)), getattr(out, _field(name)).numpy()) for name in _outputs(network)),
         (got.spatial_weights.clip(min=0), got.spatial_weights),
         (got.embedding, got.evidence.mean((2, 3))),
         (got.logits, got.embedding @ bundle.head_weight.T + bundle.head_bias),
     ]
-    found = [float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in pairs]
-    return max(found) if np.isfinite(found).all() else float("inf")
+    differences = [float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in pairs]
+    return max(differences) if np.isfinite(differences).all() else float("inf")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_calibration_error
 
 from sonoseek.core import PATHOLOGIES
+from sonoseek.core.arrays import unit_rows
 from sonoseek.evaluate.calibrate import softmax
 
 MALIGNANT = PATHOLOGIES.index("malignant")
@@ -55,12 +56,6 @@ def precision_at(
     k: int = 5,
 ) -> float:
     """Mean share of the k nearest gallery scans (cosine) that carry the query's class, 0 … 1."""
-    similarity = _unit(queries) @ _unit(gallery).T
+    similarity = unit_rows(queries) @ unit_rows(gallery).T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(gallery))]
     return float((gallery_labels[nearest] == query_labels[:, None]).mean())
-
-
-def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    result: NDArray[np.float32] = embeddings / np.maximum(length, 1e-12)
-    return result

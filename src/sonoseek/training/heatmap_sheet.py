@@ -1,4 +1,4 @@
-"""A contact sheet: what the network says of a few scans of the validation part, and where it sees it."""
+"""A contact sheet: predictions and class evidence of a few scans of the validation part."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def take_examples(parts: Sequence[Part], *, count: int) -> Examples:
     labels = np.array([parts[number].source.labels[row] for number, row in rows], dtype=np.int64)
     turns = np.zeros(len(rows))
     for label in np.unique(labels):
-        found = np.flatnonzero(labels == label)
-        order = np.argsort(np.argsort((np.arange(len(found)) * 0.6180339887) % 1.0, kind="stable"), kind="stable")
-        turns[found] = order  # the golden ratio spreads any first few evenly over the rows
+        members = np.flatnonzero(labels == label)
+        order = np.argsort(np.argsort((np.arange(len(members)) * 0.6180339887) % 1.0, kind="stable"), kind="stable")
+        turns[members] = order  # the golden ratio spreads any first few evenly over the rows
     chosen = np.sort(np.argsort(turns, kind="stable")[:count])
     picked = [
         replace(part, rows=np.array([rows[i][1] for i in chosen if rows[i][0] == number], dtype=np.int64))
@@ -62,10 +62,10 @@ def take_examples(parts: Sequence[Part], *, count: int) -> Examples:
 
 
 def draw_sheet(network: nn.Module, examples: Examples) -> NDArray[np.uint8]:
-    """Draw each canvas in grey, and below it the class evidence of the class that the network says, over grey.
+    """Draw each canvas in grey, and below it the class evidence of the likeliest class, over grey.
 
-    Warm speaks for the class, cool against; full colour stands for the largest evidence in the picture, or for 4 logits
-    (if the whole scan were like the spot) where that is more. The heatmap's mean plus the bias is the logit.
+    Warm is evidence for the class, cool against it; full colour stands for the largest evidence in the picture, or for
+    4 logits (if the whole scan were like the spot) where that is more. The heatmap's mean plus the bias is the logit.
 
     Args:
         network: any whose logits are linear in the mean of its evidence, by `head`; left in the mode that it was in.
@@ -82,12 +82,12 @@ def draw_sheet(network: nn.Module, examples: Examples) -> NDArray[np.uint8]:
     logits, evidence = out.logits.float().cpu().numpy(), out.evidence.float().cpu().numpy()
     weight = network.head.weight.detach().float().cpu().numpy()  # type: ignore[union-attr, operator]
     columns = []
-    for canvas, said, map_, truth in zip(
+    for canvas, class_logits, map_, truth in zip(
         examples.canvases[:, 0].numpy(), logits, evidence, examples.labels, strict=True
     ):
-        top = int(said.argmax())
+        top = int(class_logits.argmax())
         cells = project(map_, weight[top])
-        caption = f"{_short(top)} {said[top]:+.1f}, is {_short(int(truth))}"
+        caption = f"{_short(top)} {class_logits[top]:+.1f}, is {_short(int(truth))}"
         columns.append(_column(canvas, cells * cells.size, caption=caption))
     return np.concatenate(columns, axis=1)
 

@@ -1,4 +1,4 @@
-"""Libraries that talk while they work, kept to their errors for a while."""
+"""Loggers of libraries, limited to errors for a while."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_loggers(*names: str) -> Iterator[None]:
-    """Let the named loggers speak of errors only, and set them back afterwards."""
+    """Limit the named loggers to errors, and set them back afterwards."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

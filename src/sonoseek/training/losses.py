@@ -1,4 +1,4 @@
-"""What training minimises: to name the class, to draw like to like, and still to know each scan again."""
+"""The losses: cross-entropy, contrastive terms, lesion masks, evidence, distillation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def lesion_loss(lesion: Tensor, share: Tensor, validity: Tensor, drawn: Tensor) 
         lesion: (N, 1, h, w), logits.
         share: (N, 1, h, w), share of each cell that is drawn as lesion, 0 … 1.
         validity: (N, 1, h, w), share of scan, 0 … 1.
-        drawn: bool (N,): whether anyone has said what the scan holds; others teach nothing.
+        drawn: bool (N,): whether the scan is annotated; others add nothing.
 
     Returns:
         Scalar, the mean over the drawn scans; 0 without any.
@@ -63,27 +63,27 @@ def lesion_loss(lesion: Tensor, share: Tensor, validity: Tensor, drawn: Tensor) 
     cells = validity * drawn[:, None, None, None]
     per_cell = functional.binary_cross_entropy_with_logits(lesion, share, reduction="none")
     entropy = (per_cell * cells).sum() / cells.sum().clamp(min=1e-6)
-    said = torch.sigmoid(lesion) * cells
-    both, all_of_it = (said * share).sum((1, 2, 3)), (said + share * cells).sum((1, 2, 3))
+    estimate = torch.sigmoid(lesion) * cells
+    both, all_of_it = (estimate * share).sum((1, 2, 3)), (estimate + share * cells).sum((1, 2, 3))
     holds = ((share * cells).sum((1, 2, 3)) > 0).to(lesion.dtype)
     dice = ((1 - (2 * both + 0.1) / (all_of_it + 0.1)) * holds).sum() / holds.sum().clamp(min=1)
     return entropy + dice
 
 
-def lying_within(cells: Tensor, within: Tensor) -> Tensor:
-    """Each cell's number on its finer cells, in proportion to their weights.
+def distribute_within_cells(cells: Tensor, spatial_weights: Tensor) -> Tensor:
+    """Each cell's number distributed over its finer cells, in proportion to the spatial weights.
 
     Args:
         cells: (N, h, w), signed.
-        within: (N, f·h, f·w), ≥ 0, as `NetworkOutput.spatial_weights`.
+        spatial_weights: (N, f·h, f·w), ≥ 0, as `NetworkOutput.spatial_weights`.
 
     Returns:
         (N, f·h, f·w); each cell's finer cells sum to it, or to nothing where none weighs anything.
     """
-    fine = within.shape[1] // cells.shape[1]
-    total = functional.avg_pool2d(within[:, None], fine) * fine**2
+    fine = spatial_weights.shape[1] // cells.shape[1]
+    total = functional.avg_pool2d(spatial_weights[:, None], fine) * fine**2
     density = cells[:, None] / total.clamp(min=1e-6)
-    spread: Tensor = functional.interpolate(density, scale_factor=float(fine), mode="nearest")[:, 0] * within
+    spread: Tensor = functional.interpolate(density, scale_factor=float(fine), mode="nearest")[:, 0] * spatial_weights
     return spread
 
 
@@ -91,7 +91,7 @@ def stray_evidence(for_class: Tensor, share: Tensor) -> Tensor:
     """How far evidence for a scan's own class and its drawn lesion disagree.
 
     Two shares: of the positive evidence, what lies outside of the lesion and one cell around it; of the evidence within
-    the lesion, what is negative. The first alone lets a network speak from a few cells and take back the rest.
+    the lesion, what is negative. The first alone lets a network put its evidence on a few cells and cancel the rest.
 
     Args:
         for_class: (N, h, w), each cell's contribution to the logit of the scan's own class.
@@ -103,8 +103,8 @@ def stray_evidence(for_class: Tensor, share: Tensor) -> Tensor:
     near = functional.max_pool2d((share > 0).to(for_class.dtype), 3, stride=1, padding=1)[:, 0]
     positive = for_class.clamp(min=0)
     outside = (positive * (1 - near)).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-6)
-    within = share[:, 0].clamp(max=1)
-    against = (for_class.clamp(max=0).abs() * within).sum((1, 2)) / (for_class.abs() * within).sum((1, 2)).clamp(
+    inside = share[:, 0].clamp(max=1)
+    against = (for_class.clamp(max=0).abs() * inside).sum((1, 2)) / (for_class.abs() * inside).sum((1, 2)).clamp(
         min=1e-6
     )
     holds = (near.sum((1, 2)) > 0).to(for_class.dtype)
@@ -112,16 +112,16 @@ def stray_evidence(for_class: Tensor, share: Tensor) -> Tensor:
 
 
 def distillation(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """Kullback–Leibler divergence from the teacher's word, times temperature² (arXiv:1503.02531).
+    """Kullback–Leibler divergence from the teacher's prediction, times temperature² (arXiv:1503.02531).
 
     Args:
         logits: (N, C), the student's.
         teacher: (N, C), log-probabilities times the temperature, or logits.
         temperature: of both.
     """
-    said = functional.log_softmax(logits / temperature, dim=1)
+    log_p = functional.log_softmax(logits / temperature, dim=1)
     wanted = functional.log_softmax(teacher / temperature, dim=1)
-    return functional.kl_div(said, wanted, reduction="batchmean", log_target=True) * temperature**2
+    return functional.kl_div(log_p, wanted, reduction="batchmean", log_target=True) * temperature**2
 
 
 def same_similarity(embedding: Tensor, teacher: Tensor) -> Tensor:

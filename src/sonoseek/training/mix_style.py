@@ -1,4 +1,4 @@
-"""MixStyle: early features of a batch trade mean and deviation, so that a scanner's look tells nothing."""
+"""MixStyle: early features of a batch trade mean and deviation, so that a scanner's look carries no information."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class MixStyle:
     """A forward hook that mixes each scan's channel statistics with those of another scan of the batch.
 
     Zhou et al. 2021, arXiv:2104.02008: what a scanner and its settings do to a picture lies largely in the mean and the
-    deviation of early channels; a network that sees them mixed cannot rest on them.
+    deviation of early channels; a network that sees them mixed cannot rely on them.
     """
 
     def __init__(self, *, probability: float, spread: float = 0.1) -> None:
@@ -29,7 +29,7 @@ class MixStyle:
         self._generator = torch.Generator()
 
     def seed(self, number: int) -> None:
-        """Start the chance of one step: a resumed run mixes as an unbroken one."""
+        """Seed one step: a resumed run mixes as an unbroken one."""
         self._generator.manual_seed(number)
 
     def __call__(self, module: nn.Module, inputs: Any, features: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from sonoseek.training.batches import Batch
 from sonoseek.training.losses import (
     contrast,
     distillation,
+    distribute_within_cells,
     lesion_loss,
-    lying_within,
     masked_cross_entropy,
     same_similarity,
     stray_evidence,
@@ -48,7 +48,7 @@ class TrainingModule(lightning.LightningModule):
             network: with its start weights.
             recipe: of the run.
             steps: of the whole run, for the schedule.
-            teachers: whose word is learnt beside the labels.
+            teachers: whose predictions are targets beside the labels.
         """
         super().__init__()
         self.teachers = teachers
@@ -99,7 +99,7 @@ class TrainingModule(lightning.LightningModule):
         del batch_idx
         self._mix_style.seed(self.recipe.seed * 1_000_003 + self.global_step)
         canvases, lesions = self._resized(batch.canvases, batch.lesions)
-        out = self._read(self.network, canvases)
+        out = self._run(self.network, canvases)
         total = torch.zeros((), device=canvases.device)
         terms = self._terms(batch, out, canvases, lesions)
         for term in terms.values():
@@ -114,7 +114,7 @@ class TrainingModule(lightning.LightningModule):
         entropy = masked_cross_entropy(out.logits, batch.targets, batch.known, smoothing=loss.smoothing)
         terms = {"entropy": entropy}
         if self.teachers is not None:
-            terms = self._taught(entropy, out, canvases, batch.known)
+            terms = self._distillation_terms(entropy, out, canvases, batch.known)
         for name, weight, key in (
             ("supervised", loss.supervised, batch.labels),
             ("instance", loss.instance, batch.groups),
@@ -134,24 +134,26 @@ class TrainingModule(lightning.LightningModule):
                 own = self.network.head.weight[batch.labels]
                 for_class = torch.einsum("nd,ndhw->nhw", own, out.evidence)
                 if out.spatial_weights is not None:
-                    for_class = lying_within(for_class, out.spatial_weights)
+                    for_class = distribute_within_cells(for_class, out.spatial_weights)
                 share = adaptive_avg_pool2d(drawn, (for_class.shape[1], for_class.shape[2]))
                 terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
         return terms
 
-    def _taught(self, entropy: Tensor, out: NetworkOutput, canvases: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """The labels' word and the teachers', of the same views."""
-        if self.teachers is None:  # for the type checker: the caller has looked
+    def _distillation_terms(
+        self, entropy: Tensor, out: NetworkOutput, canvases: Tensor, known: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of the labels and of the teachers, of the same views."""
+        if self.teachers is None:  # for the type checker: the caller has checked
             return {"entropy": entropy}
         options = self.recipe.teacher
         logits, cosines = self.teachers.read(canvases)
         shut = ~known
-        word = distillation(
+        distilled = distillation(
             out.logits.masked_fill(shut, -1e4), logits.masked_fill(shut, -1e4), temperature=options.temperature
         )
         return {
             "entropy": (1 - options.weight) * entropy,
-            "teacher": options.weight * word,
+            "teacher": options.weight * distilled,
             "similarity": options.similarity * same_similarity(out.embedding, cosines),
         }
 
@@ -180,7 +182,7 @@ class TrainingModule(lightning.LightningModule):
             self.average.multi_avg_fn = _mean_with(decay)
             self.average.update_parameters(self.network)
 
-    def _read(self, network: nn.Module, canvases: Tensor) -> NetworkOutput:
+    def _run(self, network: nn.Module, canvases: Tensor) -> NetworkOutput:
         """Its layers compute in `lower`; what comes out is float32, and so is all that is made of it."""
         with torch.autocast(self.device.type, dtype=self.lower or torch.bfloat16, enabled=self.lower is not None):
             out: NetworkOutput = network(canvases.contiguous(memory_format=torch.channels_last))
@@ -190,10 +192,10 @@ class TrainingModule(lightning.LightningModule):
         )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Figures of the kept weights."""
+        """Figures of the averaged weights."""
         del batch_idx
         canvases, labels = batch
-        logits = self._read(self.averaged, smaller(canvases) if self.recipe.close_up else canvases).logits
+        logits = self._run(self.averaged, smaller(canvases) if self.recipe.close_up else canvases).logits
         self.accuracy.update(logits, labels)
         self.auroc.update(logits.softmax(1)[:, MALIGNANT], (labels == MALIGNANT).long())
         self.loss.update(cross_entropy(logits.masked_fill(~self.known, -1e9), labels), len(labels))
@@ -229,7 +231,7 @@ class TrainingModule(lightning.LightningModule):
 
 
 def close_unlearnt(network: EvidenceNetwork, known: Tensor) -> None:
-    """Keep a network from saying a class that no archive could have shown it: its logit is set far below any other.
+    """Keep a network from predicting a class that no archive could have shown it: its logit is set far below any other.
 
     Args:
         network: changed in place.

@@ -1,4 +1,4 @@
-"""Scans of a dataset, preprocessed once and kept: training reads each of them dozens of times."""
+"""The first step of a run: scans of a dataset, preprocessed once and cached; training reads each of them many times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sonoseek.training.recipe import DatasetChoice
 
 log = logging.getLogger(__name__)
 LAYOUT = 3
-"""Of the kept arrays; older ones are made anew."""
+"""Of the cached arrays; older ones are made anew."""
 SAMPLES = 6
 """Scans of a cached set that are preprocessed again to see that the preprocessing has not changed since."""
 
@@ -95,7 +95,7 @@ def prepare(
     cache: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreparedSet:
-    """Clean every scan, or take what an earlier run kept under the same key.
+    """Preprocess every scan, or take what an earlier run cached under the same key.
 
     Args:
         dataset: to read.
@@ -108,10 +108,10 @@ def prepare(
     """
     records = dataset.records()
     file = cache / f"{dataset.name}-{_key(dataset, records, recipe)}.npz"
-    kept = _load(file, dataset, records) if file.is_file() else None
-    if kept is not None and _still_the_same(kept, dataset, recipe):
-        return kept
-    made = _clean_all(dataset, records, recipe, on_progress)
+    cached = _load(file, dataset, records) if file.is_file() else None
+    if cached is not None and _still_valid(cached, dataset, recipe):
+        return cached
+    made = _preprocess_all(dataset, records, recipe, on_progress)
     cache.mkdir(parents=True, exist_ok=True)
     with open_atomically(file) as stream:
         np.savez(
@@ -136,7 +136,7 @@ def _key(dataset: Dataset, records: tuple[CaseRecord, ...], recipe: Preprocessin
     return digest.hexdigest()[:16]
 
 
-def _clean_all(
+def _preprocess_all(
     dataset: Dataset,
     records: tuple[CaseRecord, ...],
     recipe: PreprocessingRecipe,
@@ -153,12 +153,12 @@ def _clean_all(
     refused: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         jobs = pool.map(lambda record: _preprocess_case(dataset, record, recipe), records)
-        for done, (record, found) in enumerate(zip(records, jobs, strict=True), start=1):
-            if isinstance(found, str):
-                refused[record.case_id] = found
-                log.warning("%s: %s is left out: %s", dataset.name, record.case_id, found)
+        for done, (record, scans_or_reason) in enumerate(zip(records, jobs, strict=True), start=1):
+            if isinstance(scans_or_reason, str):
+                refused[record.case_id] = scans_or_reason
+                log.warning("%s: %s is left out: %s", dataset.name, record.case_id, scans_or_reason)
             else:
-                for prepared in found:
+                for prepared in scans_or_reason:
                     ids.append(record.case_id)
                     canvases.append(prepared.canvas)
                     contents.append(prepared.content)
@@ -269,15 +269,18 @@ def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uin
     return lesions
 
 
-def _still_the_same(kept: PreparedSet, dataset: Dataset, recipe: PreprocessingRecipe) -> bool:
+def _still_valid(cached: PreparedSet, dataset: Dataset, recipe: PreprocessingRecipe) -> bool:
     """Whether today's preprocessing gives yesterday's canvases, on a few scans spread over the set."""
-    by_id = {record.case_id: record for record in kept.records}
-    for row in np.linspace(0, len(kept.labels) - 1, SAMPLES).astype(int):
-        case_id = str(kept.case_ids[row])
-        found = _preprocess_case(dataset, by_id[case_id], recipe)
-        if isinstance(found, str) or not any(np.array_equal(kept.canvases[row], each.canvas) for each in found):
+    by_id = {record.case_id: record for record in cached.records}
+    for row in np.linspace(0, len(cached.labels) - 1, SAMPLES).astype(int):
+        case_id = str(cached.case_ids[row])
+        scans_or_reason = _preprocess_case(dataset, by_id[case_id], recipe)
+        if isinstance(scans_or_reason, str) or not any(
+            np.array_equal(cached.canvases[row], each.canvas) for each in scans_or_reason
+        ):
             log.warning(
-                "%s: the preprocessing has changed since it was kept; the scans are preprocessed again", kept.name
+                "%s: the preprocessing has changed since they were cached; the scans are preprocessed again",
+                cached.name,
             )
             return False
     return True

@@ -34,7 +34,7 @@ PACKAGES = (
 
 PROGRAMS = ("sonoseek", "__main__.py")
 """First words of a command line: the script, or `python -m sonoseek`."""
-UNSAID = ("--data", "--weights", "--resume")
+LEFT_OUT = ("--data", "--weights", "--resume")
 
 
 def describe_call(machine: Machine, upkeep: Upkeep, *, seed: int) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def note_call(run_dir: Path, call: dict[str, Any]) -> None:
 
 
 def command_of(run_dir: Path) -> str:
-    """The command that began a run, as `command_shown` shows it; "" where the run does not say."""
+    """The command that began a run, as `command_shown` shows it; "" where the run does not hold it."""
     try:
         calls = json.loads((run_dir / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
         return command_shown(calls[0]["command"])
@@ -94,17 +94,17 @@ def command_shown(command: Sequence[str]) -> str:
     """
     if len(command) < 2 or command[0] not in PROGRAMS or command[1] not in ("train", "evaluate"):
         return ""
-    kept, skip = [], False
+    words, skip = [], False
     for word in command[1:]:
         option, equals, value = word.partition("=")
         if skip:
             skip = False
             continue
-        if option in UNSAID:
+        if option in LEFT_OUT:
             skip = option != "--resume" and not equals  # its value is a word of its own
             continue
-        kept.append(f"{option}={_near(value)}" if equals and option.startswith("--") else _near(word))
-    return shlex.join(["sonoseek", *kept])
+        words.append(f"{option}={_near(value)}" if equals and option.startswith("--") else _near(word))
+    return shlex.join(["sonoseek", *words])
 
 
 def _near(word: str) -> str:

@@ -88,9 +88,9 @@ class Optimiser(_Part, frozen=True):
         lr: peak, of the layers that start at random. backbone_lr: peak, of the start weights.
         weight_decay: of AdamW.
         warmup: share of all steps in which the rate rises; then it falls along a cosine.
-        average: decay per step of the running mean of the weights that is kept; 0 keeps the last weights.
+        average: decay per step of the running mean of the weights that is exported; 0 exports the last weights.
         patience: epochs without a lower loss on the validation part after which training stops; then the weights of
-            the best epoch are kept. 0: never, the last epoch's weights are kept.
+            the best epoch are used. 0: never, the last epoch's weights are used.
         epoch_scans: scans drawn per epoch, however many the training side holds, so that every side gets the same
             budget; a small side's scans are drawn more than once. 0: as many as the side holds.
         clip: largest norm of the gradient.
@@ -164,7 +164,7 @@ class Loss(_Part, frozen=True):
         supervised: weight of the term that draws scans of one class together.
         instance: weight of the term that draws the views of one scan together, and apart from all others.
         contrast_temperature: of both.
-        lesion: weight of the side task: say of each cell whether it holds lesion, taught by the drawn masks. It needs
+        lesion: weight of the side task: estimate for each cell whether it holds lesion, from the drawn masks. It needs
             the network "outline" or "lesion_pooling".
         evidence: weight of the share of a scan's positive evidence for its own class that lies outside of the drawn
             lesion and a cell around it.
@@ -186,14 +186,14 @@ class Loss(_Part, frozen=True):
 
 
 class Teacher(_Part, frozen=True):
-    """Whose word is learnt beside the labels (knowledge distillation, Hinton et al. 2015, arXiv:1503.02531).
+    """Knowledge distillation (Hinton et al. 2015, arXiv:1503.02531): networks whose predictions are targets too.
 
     Attributes:
         systems: recipes trained before; in an evaluation the bundles of the same round are the teachers, so that none
-            has seen a test scan. `sonoseek train` is told its teachers' bundles (`--teacher`).
-        weight: of the teachers' mean word; the labels keep 1 − weight.
+            has seen a test scan. `sonoseek train` takes its teachers' bundles (`--teacher`).
+        weight: of the teachers' mean prediction; the labels have 1 − weight.
         similarity: weight of the difference between the student's and the teachers' cosines within a batch.
-        temperature: of both sides' words.
+        temperature: of both sides.
     """
 
     systems: tuple[str, ...] = ()

@@ -86,8 +86,8 @@ def refitted_card(old: str, new: str) -> str:
         section = pattern.search(new)
         if section is None or not pattern.search(old):
             raise BundleError(f"the model card has no section {title!r}. Export the bundle again.")
-        found = section.group().rstrip() + "\n\n"
-        old = pattern.sub(lambda _, found=found: found, old)  # type: ignore[misc]
+        replacement = section.group().rstrip() + "\n\n"
+        old = pattern.sub(lambda _, text=replacement: text, old)  # type: ignore[misc]
     return old.rstrip() + "\n"
 
 

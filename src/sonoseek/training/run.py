@@ -77,7 +77,7 @@ def train(
             where it is not, the card says so.
         round_: of an evaluation's protocol: it says who learns and who validates, and its test side is not read here.
         datasets: open already, by name; others are opened as the recipe says.
-        teachers: bundles whose word is learnt beside the labels, as `recipe.teacher` says.
+        teachers: bundles whose predictions are targets beside the labels, as `recipe.teacher` says.
         progress_bar: Lightning's bar on the terminal, with the minutes left.
         on_progress: (done, total) training steps.
         machine: where to compute. In several processes each calls this alike; the first one writes.
@@ -87,11 +87,11 @@ def train(
         The bundle's folder.
 
     Raises:
-        TrainingError: the run diverged; its last good checkpoint is kept.
+        TrainingError: the run diverged; its last good checkpoint stays.
         InvalidValueError: `fold` and `cross_validation` together; `run_dir` holds another run, or this one and `resume`
             is False; the recipe cannot be met.
         NotFoundError: dataset, network or start weights that are not there.
-        DatasetError, SplitError, BundleError: as the rooms below raise them.
+        DatasetError, SplitError, BundleError: as the packages below raise them.
     """
     began = time.monotonic()
     if fold is not None and cross_validation is not None:

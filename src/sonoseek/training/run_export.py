@@ -50,7 +50,7 @@ def export_run(
         calibrate_on: a protocol of `results` that leaves hospitals out, such as "leave-one-hospital-out": temperature,
             abstention, conformal quantile and operating points are fitted on what the system's networks predicted in
             hospitals that they had not seen, since that is where a bundle is used. Model stays, manifest and id change.
-        on_progress: (done, total) phantoms asked.
+        on_progress: (done, total) phantoms.
 
     Raises:
         NotFoundError: the run has not finished; no results, or none of that system.
@@ -60,9 +60,9 @@ def export_run(
     """
     if not (run_dir / METRICS_FILE).is_file():
         raise NotFoundError(f"{run_dir} holds no finished run; train it, or go on with resume=True, first.")
-    if results is None and (asked := system or calibrate_on) is not None:
+    if results is None and (wanted := system or calibrate_on) is not None:
         raise InvalidValueError(
-            f"{asked!r} is asked for, and no folder of results is named in which to look for it. Name one, such as "
+            f"{wanted!r} is wanted, and no folder of results is named in which to look for it. Name one, such as "
             "docs/results (--results)."
         )
     source = run_dir / BUNDLE_FOLDER
@@ -92,13 +92,13 @@ def _calibrated(bundle: Path, protocol: Path, *, system: str | None) -> bytes:
     """The bundle's manifest, calibrated on hospitals left out; see `evaluate.hospitals.travelling_calibration`."""
     trained = manifest_dict((bundle / MANIFEST_FILE).read_bytes(), where=str(bundle / MANIFEST_FILE))
     name = system or trained["training"]["recipe"]["name"]
-    found = read_results(protocol, read_cases(protocol / CASES))
-    if name not in found:
+    scored = read_results(protocol, read_cases(protocol / CASES))
+    if name not in scored:
         raise NotFoundError(
-            f"{protocol} has no rows of a system called {name!r}; it has {', '.join(found)}. Evaluate it there first."
+            f"{protocol} has no rows of a system called {name!r}; it has {', '.join(scored)}. Evaluate it there first."
         )
-    rows = found[name].predictions
-    fitted = travelling_calibration(rows, found[name].validation)
+    rows = scored[name].predictions
+    fitted = travelling_calibration(rows, scored[name].validation)
     manifest = {
         **trained,
         "temperature": trained["temperature"] * fitted.temperature,
@@ -127,11 +127,11 @@ def _completed_card(
     bundle = load_bundle(made)
     manifest = manifest_dict((bundle.path / MANIFEST_FILE).read_bytes(), where=str(bundle.path / MANIFEST_FILE))
     recipe: Mapping[str, Any] = bundle.training.get("recipe", {})
-    found = read_card_results(results, system=system or recipe.get("name", bundle.name))
+    measured = read_card_results(results, system=system or recipe.get("name", bundle.name))
     known = {
         recipe_digest(recipe): (
             "this bundle's recipe, trained anew on the training side of each round: none of those networks had seen a "
-            "scan that it was asked about, and none of them is this bundle's"
+            "scan that it predicted, and none of them is this bundle's"
         ),
         bundle.bundle_id: "this very bundle",
     }
@@ -139,7 +139,7 @@ def _completed_card(
         manifest,
         parameters=_parameters(run_dir / WEIGHTS_FILE),
         command=command_of(run_dir),
-        measured=results_section(found, identities=known),
+        measured=results_section(measured, identities=known),
         failures=failures_section(find_failures(bundle.path, on_progress=on_progress)),
     )
 

@@ -42,7 +42,7 @@ def open_peers(bundle: Path) -> NetworkPeers | None:
 
 
 class NetworkPeers:
-    """One trained network, asked for its gradients. Not safe for several threads."""
+    """One trained network, for gradient methods. Not safe for several threads."""
 
     names: Sequence[str] = GRADIENT_METHODS
 
@@ -79,8 +79,8 @@ class NetworkPeers:
 
         Returns:
             Signed: float32 (h, w) on the cells of the backbone's last map, or (S, S) of integrated gradients. What the
-            network says of the scan and of its mirror image is averaged where both are served. Grad-CAM without the
-            final ReLU, so that weak and negative places can be told apart.
+            network gives for the scan and for its mirror image is averaged where both are served. Grad-CAM without the
+            final ReLU, so that weak and negative places can be distinguished.
 
         Raises:
             NotFoundError: no such method.
@@ -90,7 +90,7 @@ class NetworkPeers:
     def explain_randomised(
         self, method: str, canvas: NDArray[np.float32], target: int, *, nothing: NDArray[np.float32], seed: int
     ) -> NDArray[np.float32]:
-        """The same of a network of this kind whose every weight is random: what a map shows without any learning."""
+        """The same of a network of this kind whose every weight is random: what a map shows without any training."""
         return _explained(self._random(seed), method, canvas, target, nothing=nothing, layers=self._layers)
 
     def plain(self, canvas: NDArray[np.float32]) -> float:
@@ -114,7 +114,7 @@ class NetworkPeers:
 
 
 class NetworkEncoder(Encoder):
-    """A network of torch where an ONNX one is expected: it speaks for a bundle, with its own head."""
+    """A network of torch where an ONNX one is expected: it stands for a bundle, with its own head."""
 
     def __init__(self, network: nn.Module, bundle: Bundle) -> None:
         """Put a network in a bundle's place.
@@ -133,7 +133,7 @@ class NetworkEncoder(Encoder):
 
     @property
     def bundle(self) -> Bundle:
-        """What it speaks for."""
+        """The bundle, with this network's head."""
         return self._bundle
 
     def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
@@ -169,11 +169,11 @@ def _explained(
     views = (False, True) if isinstance(served, ManyViewNetwork) else (False,)
     maps = []
     for mirrored in views:
-        told = [
+        inputs = [
             torch.from_numpy(np.ascontiguousarray(each[..., ::-1] if mirrored else each)) for each in (canvas, nothing)
         ]
-        found = _attributed(single, method, told[0][None], target, nothing=told[1][None], layers=layers)
-        maps.append(found.flip(1) if mirrored else found)
+        attributed = _attributed(single, method, inputs[0][None], target, nothing=inputs[1][None], layers=layers)
+        maps.append(attributed.flip(1) if mirrored else attributed)
     mean: NDArray[np.float32] = torch.stack(maps).mean(0).detach().numpy().astype(np.float32)
     if not np.isfinite(mean).all():
         raise InvalidValueError(
@@ -198,10 +198,10 @@ def _attributed(
         return out.logits
 
     if method == "integrated-gradients":
-        told = IntegratedGradients(logits).attribute(
+        attribution = IntegratedGradients(logits).attribute(
             canvas, baselines=nothing, target=target, n_steps=STEPS, internal_batch_size=STEPS
         )
-        return torch.as_tensor(told)[0, 0]
+        return torch.as_tensor(attribution)[0, 0]
     if network not in layers:
         layers[network] = _last_map(network, canvas)
     layer = layers[network]
@@ -219,11 +219,11 @@ def _last_map(network: EvidenceNetwork, canvas: Tensor) -> nn.Module:
         InvalidValueError: there is none; the network reads pixels some other way.
     """
     side = canvas.shape[-1] // network.stride
-    found: list[nn.Module] = []
+    layers_of_map: list[nn.Module] = []
     hooks = [
         module.register_forward_hook(
             lambda module, _inputs, out: (
-                found.append(module) if isinstance(out, Tensor) and out.shape[2:] == (side, side) else None
+                layers_of_map.append(module) if isinstance(out, Tensor) and out.shape[2:] == (side, side) else None
             )
         )
         for module in network.backbone.modules()
@@ -234,8 +234,8 @@ def _last_map(network: EvidenceNetwork, canvas: Tensor) -> nn.Module:
     finally:
         for hook in hooks:
             hook.remove()
-    if not found:
+    if not layers_of_map:
         raise InvalidValueError(
             "the network's backbone gives no map of its cells, from which a CAM is read. Take a network with a CNN."
         )
-    return found[-1]
+    return layers_of_map[-1]

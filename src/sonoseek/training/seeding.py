@@ -1,4 +1,4 @@
-"""The generators of chance that torch, numpy and Python share: set for a run, kept with it, and given back after it."""
+"""The global random generators of torch, numpy and Python: seeded for a run, stored with it, restored after it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 
 
 @contextmanager
-def own_chance(seed: Sequence[int]) -> Iterator[None]:
+def seeded(seed: Sequence[int]) -> Iterator[None]:
     """Draw from `seed` inside, and from where one was before afterwards."""
-    before = chance()
+    before = random_state()
     seed_all(seed)
     try:
         yield
     finally:
-        set_chance(before)
+        set_random_state(before)
 
 
 def seed_all(seed: Sequence[int]) -> None:
@@ -30,7 +30,7 @@ def seed_all(seed: Sequence[int]) -> None:
     random.seed(int(words[2]))
 
 
-def chance() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
     """State of the generators of torch, its GPUs, numpy and Python, as values that load without pickle."""
     state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one is what others draw from
     kind, keys, *rest = state
@@ -42,7 +42,7 @@ def chance() -> dict[str, Any]:
     }
 
 
-def set_chance(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
     """Set them."""
     torch.set_rng_state(state["torch"].cpu())
     if len(state["gpus"]) == torch.cuda.device_count():

@@ -41,8 +41,8 @@ class Part:
 
     def counts(self) -> dict[str, int]:
         """Scans per class, in the order of `PATHOLOGIES`."""
-        found = Counter(int(label) for label in self.labels)
-        return {name: found[i] for i, name in enumerate(PATHOLOGIES) if found[i]}
+        counts = Counter(int(label) for label in self.labels)
+        return {name: counts[i] for i, name in enumerate(PATHOLOGIES) if counts[i]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from sonoseek.core import CaseRecord, InvalidValueError, NotFoundError
+from sonoseek.core.cores import available_cores
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import load_bundle
 from sonoseek.evaluate.protocols import Round, classes_of
@@ -26,7 +27,7 @@ from sonoseek.training.recipe import DatasetChoice, Recipe, recipe_digest, recip
 TRAINING = "training"
 """Folder of the run inside a round's folder."""
 ON_A_GPU = 4
-"""Rounds that share a GPU, where nothing else is said: one alone leaves it waiting for the processor."""
+"""Rounds that share a GPU, by default: one alone leaves it waiting for the CPU."""
 POLL = 0.5
 """Seconds between looks at the children's progress."""
 
@@ -74,7 +75,7 @@ class RecipeSystem:
         self.identity = recipe_digest(recipe_to_dict(recipe))
         self._roots = (data_root, weights_root)
         self._cache = cache
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._cores = available_cores()
         self._workers = workers
         self._machine = machine
 
@@ -89,22 +90,22 @@ class RecipeSystem:
         waiting = [task for task in tasks if not self.is_trained(task)]
         if not waiting:
             return
-        self._clean(waiting)
+        self._preprocess(waiting)
         jobs = [self._job(task) for task in waiting]
         context = multiprocessing.get_context("spawn")
-        told: Any = context.Queue()
+        progress: Any = context.Queue()
         usual = min(self._cores, ON_A_GPU) if accelerator_of(self._machine) == "gpu" else self._cores
         workers = min(self._workers or usual, len(jobs))
         threads = max(1, self._cores // workers)
         with ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin, initargs=(told, threads), max_tasks_per_child=1
+            workers, mp_context=context, initializer=_begin, initargs=(progress, threads), max_tasks_per_child=1
         ) as pool:
             futures: list[Future[None]] = [pool.submit(_train, number, job) for number, job in enumerate(jobs)]
             try:
-                _watch(futures, told, on_progress)
+                _add_up(futures, progress, on_progress)
             except BaseException:
                 for process in list(pool._processes.values()):
-                    process.terminate()  # what they have finished is kept; the same command goes on from there
+                    process.terminate()  # what they have finished stays; the same command goes on from there
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             for future in as_completed(futures):
@@ -130,8 +131,8 @@ class RecipeSystem:
         records = {name: {r.case_id: r for r in dataset.records()} for name, dataset in task.datasets.items()}
         return recipe_for(self.recipe, task.round_, records)
 
-    def _clean(self, tasks: Sequence[Task]) -> None:
-        """Clean the scans once, before the children would each do it."""
+    def _preprocess(self, tasks: Sequence[Task]) -> None:
+        """Preprocess the scans once, before the children would each do it."""
         from sonoseek.training.prepare import prepare
 
         for dataset in tasks[0].datasets.values():
@@ -194,13 +195,13 @@ class _Job:
     machine: Machine
 
 
-_TOLD: Any = None
+_PROGRESS: Any = None
 """The queue to the parent, in a child."""
 
 
-def _begin(told: Any, threads: int) -> None:
-    global _TOLD  # a pool hands its children nothing else
-    _TOLD = told
+def _begin(progress: Any, threads: int) -> None:
+    global _PROGRESS  # a pool hands its children nothing else
+    _PROGRESS = progress
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
@@ -230,16 +231,16 @@ def _train(number: int, job: _Job) -> None:
         cache=job.cache,
         teachers=job.teachers,
         machine=job.machine,
-        on_progress=lambda done, total: _TOLD.put((number, done, total)),
+        on_progress=lambda done, total: _PROGRESS.put((number, done, total)),
     )
 
 
-def _watch(futures: Sequence[Future[None]], told: Any, on_progress: Progress | None) -> None:
+def _add_up(futures: Sequence[Future[None]], progress: Any, on_progress: Progress | None) -> None:
     """Add up the children's steps until all have ended; a failure is raised at once."""
     steps: dict[int, tuple[int, int]] = {}
     while True:
         try:
-            number, done, total = told.get(timeout=POLL)
+            number, done, total = progress.get(timeout=POLL)
             steps[number] = (done, total)
         except queue.Empty:
             for future in futures:

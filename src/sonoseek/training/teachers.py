@@ -1,7 +1,7 @@
-"""Finished bundles as teachers: their word of a batch's views, and how alike they find them.
+"""Finished bundles as teachers: their predictions of a batch's views, and the cosines between the views.
 
-On the CPU a teacher is asked through ONNX Runtime. Where training runs on a GPU, a teacher whose bundle still lies in
-its run's folder is asked there, as the network that it was exported from; others are asked on the CPU.
+On the CPU a teacher runs through ONNX Runtime. Where training runs on a GPU, a teacher whose bundle still lies in
+its run's folder runs there, as the network that it was exported from; others run on the CPU.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sonoseek.training.recipe import Recipe
 
 
 class Teachers:
-    """Several bundles, asked together: the mean of their calibrated log-probabilities, the mean of their cosines."""
+    """Several bundles together: the mean of their calibrated log-probabilities, the mean of their cosines."""
 
     def __init__(self, bundles: Sequence[Path], recipe: Recipe, *, unseen: Mapping[str, Sequence[str]]) -> None:
         """Open them.
 
         Args:
             bundles: folders.
-            recipe: of the student; it must preprocess as its teachers do.
+            recipe: of the student; its preprocessing must be that of its teachers.
             unseen: dataset → cases that no teacher may have learnt from, where there are any.
 
         Raises:
-            InvalidValueError: a teacher reads other canvases than the student.
+            InvalidValueError: a teacher has another preprocessing than the student.
             BundleError: a bundle is missing or damaged.
             SplitError: a teacher has seen what the student will be tested on.
         """
@@ -52,15 +52,15 @@ class Teachers:
 
     def read(self, canvases: Tensor) -> tuple[Tensor, Tensor]:
         """Canvases (N, 1, S, S) → mean log-probabilities (N, C) and mean cosines (N, N), on the canvases' device."""
-        words, cosines = [], []
+        log_probabilities, cosines = [], []
         for number, encoder in enumerate(self._encoders):
-            logits, embeddings = self._said(number, canvases)
-            words.append((logits / encoder.bundle.temperature).log_softmax(1))
+            logits, embeddings = self._outputs(number, canvases)
+            log_probabilities.append((logits / encoder.bundle.temperature).log_softmax(1))
             units = normalize(embeddings, dim=1)
             cosines.append(units @ units.T)
-        return torch.stack(words).mean(0), torch.stack(cosines).mean(0)
+        return torch.stack(log_probabilities).mean(0), torch.stack(cosines).mean(0)
 
-    def _said(self, number: int, canvases: Tensor) -> tuple[Tensor, Tensor]:
+    def _outputs(self, number: int, canvases: Tensor) -> tuple[Tensor, Tensor]:
         """One teacher's logits and embeddings, on the canvases' device."""
         run = self._runs[number]
         if run is not None and canvases.is_cuda:

@@ -1,4 +1,4 @@
-"""A run's curves: `metrics.csv` for every run, and TensorBoard for those who want to watch."""
+"""A run's curves: `metrics.csv` for every run, and TensorBoard where it is wanted."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class CsvLog:
             csv.DictWriter(stream, self._columns, restval="", lineterminator="\n").writerow(row)
 
     def _write_all(self) -> None:
-        held = io.StringIO()
-        writer = csv.DictWriter(held, self._columns, restval="", lineterminator="\n")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_atomically(self._path, held.getvalue())
+        write_atomically(self._path, text.getvalue())
 
 
 def _read(path: Path) -> list[dict[str, str]]:

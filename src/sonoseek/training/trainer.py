@@ -1,4 +1,4 @@
-"""One fit by Lightning: quiet, resumable, with a bar that says how long it still takes."""
+"""The second step of a run: one fit by Lightning, resumable, with a progress bar."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from sonoseek.training import distributed
 from sonoseek.training.batches import PlainBatches, TrainingBatches
-from sonoseek.training.callbacks import Watch
-from sonoseek.training.checkpoints import Keeper, WholeFiles, ended
+from sonoseek.training.callbacks import RunLog
+from sonoseek.training.checkpoints import RunCheckpoint, WholeFiles, ended
 from sonoseek.training.heatmap_sheet import Examples
 from sonoseek.training.logging import quiet_loggers
 from sonoseek.training.module import VALIDATION_LOSS, TrainingModule
 from sonoseek.training.options import Machine, Upkeep
-from sonoseek.training.seeding import own_chance
+from sonoseek.training.seeding import seeded
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
@@ -90,12 +90,12 @@ def fit(
     upkeep: Upkeep | None = None,
     examples: Examples | None = None,
 ) -> list[dict[str, float]]:
-    """Train; go on from the checkpoint in `run_dir` if one is there. `module` ends on the CPU with the weights to keep.
+    """Train; go on from the checkpoint in `run_dir` if one is there. `module` ends on the CPU with the trained weights.
 
     Args:
-        module: what learns.
-        batches: from what.
-        validation: judged on what.
+        module: the network to train.
+        batches: of the training side.
+        validation: of the validation part.
         run_dir: for checkpoints and logs.
         progress_bar: as for `train`.
         on_progress: as for `train`.
@@ -113,20 +113,20 @@ def fit(
     machine, upkeep = machine or Machine(), upkeep or Upkeep()
     checkpoint = run_dir / CHECKPOINT
     patience = module.recipe.optimiser.patience
-    watch = Watch(batches, on_progress, run_dir=run_dir, upkeep=upkeep, examples=examples)
-    if ended(checkpoint):  # and then it was killed: what is left to do comes after fitting
+    run_log = RunLog(batches, on_progress, run_dir=run_dir, upkeep=upkeep, examples=examples)
+    if ended(checkpoint):  # and then it was killed: only the steps after the fit are left
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         module.load_state_dict(content["state_dict"])
-        watch.load_state_dict(content["callbacks"][watch.state_key])
+        run_log.load_state_dict(content["callbacks"][run_log.state_key])
     else:
         callbacks: list[Callback] = [
-            watch,
+            run_log,
             _SameEverywhere(),
-            *(_until_it_gets_worse(run_dir, patience=patience) if patience else ()),
-            Keeper(checkpoint, upkeep, seed=module.recipe.seed),
+            *(_early_stopping(run_dir, patience=patience) if patience else ()),
+            RunCheckpoint(checkpoint, upkeep, seed=module.recipe.seed),
             *([TQDMProgressBar()] if progress_bar else ()),
         ]
-        with quiet(), own_chance((module.recipe.seed, distributed.ranks()[0])):
+        with quiet_lightning(), seeded((module.recipe.seed, distributed.ranks()[0])):
             trainer = _trainer(module, machine, callbacks=callbacks, run_dir=run_dir, progress_bar=progress_bar)
             trainer.fit(
                 module,
@@ -139,7 +139,7 @@ def fit(
     if patience and distributed.is_first():
         best = torch.load(run_dir / BEST, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
-    return watch.epochs
+    return run_log.epochs
 
 
 def _trainer(
@@ -170,8 +170,8 @@ def _trainer(
     )
 
 
-def _until_it_gets_worse(run_dir: Path, *, patience: int) -> tuple[Callback, Callback]:
-    """Keep the epoch of the lowest loss on the validation part; stop when `patience` epochs brought no lower one."""
+def _early_stopping(run_dir: Path, *, patience: int) -> tuple[Callback, Callback]:
+    """Store the epoch of the lowest loss on the validation part; stop when `patience` epochs brought no lower one."""
     best = ModelCheckpoint(
         dirpath=(run_dir / BEST).parent,
         filename=BEST.stem,
@@ -201,7 +201,7 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Keep Lightning's tips, and its advice on data loaders that are not used here, from the user."""
     with warnings.catch_warnings(), quiet_loggers(*_NOISY_LOGGERS):
         for module in (r"lightning(\.|$)", r"torch(\.|$)", r"torchmetrics(\.|$)"):

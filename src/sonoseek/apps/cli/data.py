@@ -87,7 +87,10 @@ def check(name: Name, data: Data = None) -> None:
     ]
     table(("", name), rows)
     warnings(patient_warnings(result.largest_patients, result.placeholders))
-    if result.refused:
+    warnings([f"{place} is left out: {why}" for place, why in result.left_out.items()])
+    if not result.cases:
+        warnings([f"no scan of {name} is there; nothing was checked."])
+    if result.refused or result.left_out or not result.cases:
         raise typer.Exit(2)
 
 

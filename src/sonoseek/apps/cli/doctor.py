@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from sonoseek import __version__
 from sonoseek.core import Settings
+from sonoseek.core.version import __version__
 
 PARTS = {
     "search, explain, report": ("numpy", "onnxruntime", "opencv-python-headless", "pillow"),

@@ -62,8 +62,8 @@ def explain(
         if gallery is not None:
             method = "pair_evidence" if method == "class_evidence" else method
             report = engine.query(encoded, k=max(k, match or 0), explain_matches=method == "pair_evidence")
-            for found in _chosen(report, rank=match):
-                _write_match(out, engine, encoded, report, found, method=method)
+            for each in _chosen(report, rank=match):
+                _write_match(out, engine, encoded, report, each, method=method)
 
 
 def _with_bar(engine: SearchEngine, encoded: EncodedScan, **options: Any) -> Explanation:

@@ -100,7 +100,7 @@ def _show(root: Path, name: str) -> None:
     page = write_explanation_page(root / EXPLANATIONS / name, content)
     rows = [
         (TITLES.get(method, method), *(cell(figures.get(key)) for key, _ in SHOWN))
-        for method, figures in content["maps"]["verdict"].items()
+        for method, figures in content["maps"]["prediction"].items()
     ]
     table(("", *(head for _, head in SHOWN)), rows, title=f"Heatmaps of {content['system']['title']}")
     typer.echo(f"written: {page}", err=not sys.stdout.isatty())

@@ -42,6 +42,7 @@ def build(
 ) -> None:
     """Embed a dataset into a gallery. A stopped build continues; a file that cannot be read is listed and skipped."""
     from sonoseek.apps.cli.show import progress_bar, refusals, warnings
+    from sonoseek.datasets import open_dataset
     from sonoseek.indexing import build_gallery
 
     with progress_bar(f"index {dataset}") as on_progress:
@@ -58,6 +59,10 @@ def build(
     )
     if result.refused and not total:
         typer.echo("no scan could be embedded, the gallery would be empty; mend what is listed and try again", err=True)
+        raise typer.Exit(2)
+    left_out: dict[str, str] = getattr(open_dataset(dataset, data), "left_out", {})
+    warnings([f"{place} is left out: {why}" for place, why in left_out.items()])
+    if left_out:
         raise typer.Exit(2)
 
 
@@ -168,7 +173,7 @@ def info(gallery: Gallery) -> None:
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
-        info, words, shares = target.info(), target.words(), target.largest_patients()
+        info, words, shares = target.info(), target.descriptor_counts(), target.largest_patients()
         calibration = _calibration(target, cases=info.cases)
     counts = {
         "by diagnosis": info.by_label,
@@ -261,7 +266,7 @@ def backup(
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as source:
-        source.snapshot(to)
+        source.copy_to(to)
     with open_gallery(to) as copy:
         _copy_calibration(gallery, to)
         typer.echo(f"{gallery} -> {copy.location}: {copy.count()} scans, {copy.info().bytes / 2**20:.1f} MiB")

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from sonoseek import __version__
 from sonoseek.apps.cli import (
     bench,
     calibrate,
@@ -24,6 +23,7 @@ from sonoseek.apps.cli import (
     train,
 )
 from sonoseek.core import DISCLAIMER, SonoseekError, TemporaryError
+from sonoseek.core.version import __version__
 
 EXIT_ERROR = 2
 EXIT_STOPPED = 130

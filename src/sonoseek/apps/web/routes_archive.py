@@ -57,7 +57,7 @@ async def about(app_state: StateDep) -> About:
 async def archive(app_state: StateDep) -> Archive:
     """The archive's scans, counted by diagnosis, BI-RADS, device and dataset, and how it is searched."""
     gallery_state, info = await app_state.pool.run(app_state.info)
-    counts = await app_state.pool.run(app_state.gallery.words)
+    counts = await app_state.pool.run(app_state.gallery.descriptor_counts)
     return Archive(
         gallery_id=info.gallery_id,
         gallery_state=gallery_state,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sonoseek.core import InvalidValueError
+from sonoseek.core.cores import available_cores
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 MIN_TOKEN_LENGTH = 16
@@ -89,9 +89,7 @@ class WebSettings:
     @property
     def cores(self) -> int:
         """Threads for the network."""
-        if self.workers:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or available_cores()
 
 
 def is_loopback(host: str) -> bool:

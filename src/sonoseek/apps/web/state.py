@@ -31,7 +31,7 @@ from sonoseek.batch import BatchRunner, Job, JobStore, Row, without_folder
 from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
 from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
-from sonoseek.indexing.projection import ArchiveMap, draw_map
+from sonoseek.indexing.projection import Projection, project_gallery
 from sonoseek.io import frame_count, read_scan
 
 
@@ -92,7 +92,7 @@ class AppState:
         )
         self.runner.start()
         self.job_bytes: dict[str, int] = {}
-        self._projection: ArchiveMap | None = None
+        self._projection: Projection | None = None
         self._info: tuple[str, GalleryInfo] | None = None
         self._gallery_lock = threading.Lock()
         self._upload_lock = threading.Lock()
@@ -242,12 +242,12 @@ class AppState:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
         return self.job_bytes.setdefault(job_id, size)
 
-    def projection(self) -> ArchiveMap:
+    def projection(self) -> Projection:
         """The archive's projection; computed again when the archive has changed."""
         gallery_state = self.gallery.state()
         with self._gallery_lock:
             if self._projection is None or self._projection.gallery_state != gallery_state:
-                self._projection = draw_map(self.gallery)
+                self._projection = project_gallery(self.gallery)
             return self._projection
 
     def info(self) -> tuple[str, GalleryInfo]:

@@ -2,7 +2,7 @@
 
 Sources: insertion and deletion, Petsiuk et al. 2018 (arXiv:1806.07421), here with a blurred scan as "nothing" both
 ways; ROAD, Rong et al. 2022 (arXiv:2202.00449): removed pixels are filled by noisy linear imputation, so that the shape
-of what was removed tells the network nothing.
+of what was removed carries no information.
 """
 
 from __future__ import annotations

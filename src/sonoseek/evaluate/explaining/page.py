@@ -192,7 +192,7 @@ def _rest(content: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"- outline, an estimate: drawn on {outline['drawn']} of {outline['n']} scans; Dice with the mask "
             f"{cell(outline.get('dice'))}; median error of the longest diameter {errors['longest']}, of the shortest "
-            f"{errors['shortest']}, of the area {errors['area']}; taller-than-wide as the mask says in "
+            f"{errors['shortest']}, of the area {errors['area']}; taller-than-wide as in the mask in "
             f"{outline['taller']['mean'] * 100:.0f} %"
         )
     return [*lines, ""]

@@ -16,6 +16,8 @@ import msgspec
 import numpy as np
 
 from sonoseek.core import ResultsError
+from sonoseek.core.arrays import unit_rows
+from sonoseek.core.cores import available_cores
 from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.evaluate.context import BenchmarkContext
@@ -25,7 +27,6 @@ from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.explaining.scan import MapEvaluator, MeasuredScan, ScanMeasures, pick_thorough
 from sonoseek.evaluate.explaining.summary import FOLDER, MAPS, OUTLINES, PAIRS, rescore_explanations
 from sonoseek.evaluate.files import place_about
-from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.run import StepProgress, _no_progress, _task, seen_in_training, versions
 from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import LabelledScan, System, Task
@@ -190,10 +191,10 @@ def _best_matches(
     if not gallery or not queries:
         return {}
     label = task.round_.label
-    gallery_units = unit(
+    gallery_units = unit_rows(
         fitted.predict(gallery, on_progress=lambda d, t: progress(f"{label}: gallery", d, t)).embeddings
     )
-    query_units = unit(fitted.predict(queries).embeddings)
+    query_units = unit_rows(fitted.predict(queries).embeddings)
     best = np.argmax(query_units @ gallery_units.T, axis=1)
     return {query.name: gallery[int(row)] for query, row in zip(queries, best, strict=True)}
 
@@ -216,7 +217,7 @@ def _measured(
     progress(done, len(cases))
     waiting = [number for number, measures in enumerate(results) if measures is None]
     if waiting:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = available_cores()
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context, initializer=_begin) as pool:
             futures = {

@@ -16,7 +16,7 @@ from sonoseek.evaluate.files import ABOUT, SCORES, read_about
 from sonoseek.evaluate.tables import locked, read_systems, write_json
 
 FOLDER = "explanations"
-"""Of its results, and of what is kept while it is under way."""
+"""Of its results, and of its files while it is under way."""
 MAPS, PAIRS, OUTLINES = "maps.csv.bz2", "pairs.csv.bz2", "outlines.csv.bz2"
 OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 ON_LESIONS = ("inside", "with_shadow", "pointing", "iou")
@@ -230,7 +230,7 @@ def _round(value: Any) -> float:
 
 
 def figure_of(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any] | None:
-    """A figure deep in `summarise`'s answer, or None."""
+    """A figure deep in the result of `summarise`, or None."""
     value: Any = content
     for key in keys:
         if not isinstance(value, Mapping) or key not in value:

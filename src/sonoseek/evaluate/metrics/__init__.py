@@ -1,4 +1,4 @@
-"""Figures from what a system said. Every function takes one weight per row, so that one code gives figure and interval.
+"""Figures of predictions and searches; one weight per row, so that one code gives figure and interval.
 
 Weights are float64 (B, n): row b counts scan i `weights[b, i]` times. All ones gives the figure; counts of a bootstrap
 over groups give its spread. scikit-learn is what the tests hold these to: it has no weights for many resamples at once.

@@ -19,7 +19,7 @@ from sonoseek.core import InvalidValueError
 
 Floats = NDArray[np.float64]
 DEPTH = 10
-"""Ranks that are kept of every query."""
+"""Ranks that are stored of every query."""
 GRADES = {"1": 1.0, "2": 2.0, "3": 3.0, "4": 4.0, "4A": 4.0, "4B": 4.0, "4C": 4.0, "5": 5.0, "6": 5.0}
 """BI-RADS as a grade of suspicion; 0 is "incomplete", no grade; 6 is biopsy-proven, as suspicious as 5; 4 undivided."""
 FULL_GAIN = 3.0
@@ -116,7 +116,7 @@ def chance_levels(
     """What a random ranking of the same gallery gives a query: by formula where there is one, else from 4,000 draws.
 
     Args:
-        composition: class → cases of it that may answer.
+        composition: class → cases of it that may be found.
         label: the query's class.
         ks: depths; those deeper than the gallery are left out.
         curve: depths of precision@k.

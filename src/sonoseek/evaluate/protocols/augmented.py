@@ -28,7 +28,7 @@ WAYS: tuple[Way, ...] = ("rotate", "mirror", "zoom", "contrast", "flip")
 class AugmentedDataset:
     """`count` pictures: the scans themselves, then altered ones in turn, "benign (1) #1", "benign (1) #2".
 
-    No group says that they belong together: that is the mistake which this shows. `true_records` keeps the groups.
+    No group holds them together: that is the mistake which this shows. `true_records` keeps the groups.
     """
 
     def __init__(self, dataset: Dataset, *, count: int, seed: int) -> None:

@@ -20,7 +20,7 @@ VALIDATION = 0.125
 """Share of a training side that stops the training early, sets temperature and thresholds; split by group as well."""
 FOLDS = 5
 OWN_ARCHIVES = ("folder", "manifest")
-"""Datasets whose case names are their owner's: the same name in two of them says nothing, the pixels do."""
+"""Datasets whose case names are their owner's: the same name in two of them proves nothing, the pixels do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +70,13 @@ class Protocol(typing.Protocol):
         description: one or two sentences for the head of a table.
         exclusions: what is left out, and why; "nothing" where nothing is.
         guarded: True where a group, a patient or a near-duplicate on both sides fails the run. False marks a protocol
-            that flatters, kept to show by how much: what crosses is counted, and near-duplicates may be matches.
+            that flatters, included to show by how much: what crosses is counted, and near-duplicates may be matches.
         drops_near_duplicates: near-duplicates of a test scan that no group names are taken off the training side,
             instead of failing the run; for published folds, whose test sides must stay as they are.
 
     A protocol may have `own_archive = True`: then each test scan is also a query to its own test side, groups and
     patients kept apart, and figures are given for each archive that is tested. One with `reader_marks = True` gives a
-    reader's mark with each test scan (`evaluate.reader_marks`), and says so in its name, title and description.
+    reader's mark with each test scan (`evaluate.reader_marks`), and states so in its name, title and description.
     """
 
     name: str

@@ -58,7 +58,7 @@ class BusiFolds:
         return {"busi": self.keep(open_busi(data_root))}
 
     def keep(self, dataset: Dataset) -> Dataset:
-        """All of it, unless a protocol says otherwise."""
+        """All of it, unless a protocol keeps less."""
         return dataset
 
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:

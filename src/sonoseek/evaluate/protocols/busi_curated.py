@@ -1,4 +1,4 @@
-"""The 450 scans that others' curation of BUSI kept."""
+"""The 450 scans of Curated BUSI."""
 
 from __future__ import annotations
 

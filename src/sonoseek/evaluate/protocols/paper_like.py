@@ -1,4 +1,4 @@
-"""What the paper reports, as far as its summary says: augment the set first, split it afterwards."""
+"""What the paper reports, as far as its summary states: augment the set first, split it afterwards."""
 
 from __future__ import annotations
 

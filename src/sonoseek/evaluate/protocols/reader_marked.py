@@ -21,7 +21,7 @@ class ReaderMarked(LeaveOneHospitalOut):
         "Scans without a mask, the gallery and the validation side are read without a mark."
     )
     exclusions = (
-        f"{LeaveOneHospitalOut.exclusions}; that a scan has no mark tells that it is normal: figures of malignant "
+        f"{LeaveOneHospitalOut.exclusions}; a scan without a mark is normal: figures of malignant "
         "against benign are the ones to read"
     )
     reader_marks = True

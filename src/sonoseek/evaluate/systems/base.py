@@ -85,7 +85,7 @@ class Task:
     Attributes:
         round_: who learns and who validates; its test side is not to be touched.
         datasets: name → dataset.
-        train, validation: the samples of those sides, read when first asked for.
+        train, validation: the samples of those sides, read at first use.
         classes: pathologies of the training side.
         folder: the round's own, for whatever the system keeps to resume.
     """

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError, SplitError
+from sonoseek.core.arrays import unit_rows
+from sonoseek.core.cores import available_cores
 from sonoseek.encoder import Bundle, is_bundle, load_bundle, open_encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.protocols.base import OWN_ARCHIVES, Round
-from sonoseek.evaluate.ranking import unit
 from sonoseek.evaluate.rows import Search
 from sonoseek.evaluate.systems.base import Fitted, LabelledScan, Predictions, Progress, Task, Thresholds
-from sonoseek.evaluate.systems.features import cores
 from sonoseek.gallery import GalleryEntry, create_gallery, encode_picture
 
 CHECKED = 20
@@ -60,7 +60,7 @@ class FittedBundle:
         """Read each scan, one per core at a time."""
         probabilities = np.zeros((len(samples), len(PATHOLOGIES)))
         embeddings = np.zeros((len(samples), self.bundle.embedding_dim), np.float32)
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             encoded_scans = pool.map(lambda sample: self._engine.read(sample.scan, lesion=sample.lesion), samples)
             for row, encoded in enumerate(encoded_scans):
                 likelihoods = encoded.prediction.probabilities
@@ -90,7 +90,7 @@ class FittedBundle:
             ResultsError: an engine's matches differ by more than the rounding of stored embeddings explains.
         """
         cosine = {s.name: i for i, s in enumerate(gallery)}
-        units = unit(embeddings)
+        units = unit_rows(embeddings)
         names = {(s.record.dataset, s.scan.scan_id): s.name for s in gallery}
         picked = np.linspace(0, len(queries) - 1, min(CHECKED, len(queries))).astype(int)
         with (
@@ -103,7 +103,7 @@ class FittedBundle:
             engine = SearchEngine(self.encoder, store)
             for i in picked:
                 query, row = queries[i], ranked[i]
-                own = unit(self.predict([query]).embeddings)[0]
+                own = unit_rows(self.predict([query]).embeddings)[0]
                 report = engine.query(
                     replace(query.scan, patient_id=None),
                     k=len(row.matches),
@@ -205,7 +205,7 @@ class BundleSystem:
 def check_unseen(bundle: Bundle, test: Mapping[str, Sequence[str]]) -> None:
     """Refuse a bundle that was trained on a case of the test side, or does not say what it was trained on.
 
-    In one's own archives (`OWN_ARCHIVES`) the same name says nothing; there `without_seen` compares the pixels.
+    In one's own archives (`OWN_ARCHIVES`) the same name proves nothing; there `without_seen` compares the pixels.
 
     Args:
         bundle: as its maker described it.

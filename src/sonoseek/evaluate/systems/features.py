@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,19 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Scan
+from sonoseek.core.cores import available_cores
 from sonoseek.core.files import open_atomically
 from sonoseek.evaluate.systems.base import LabelledScan, Progress
 
 Describe = Callable[[Scan], NDArray[np.float32]]
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class FeatureStore:
-    """Caches the features of each scan, by its pixels: folds, seeds and protocols ask for the same ones."""
+    """Caches the features of each scan, by its pixels: folds, seeds and protocols use the same ones."""
 
     def __init__(self, describe: Describe, *, cache: Path | None = None) -> None:
         """Read what an earlier run has cached.
@@ -46,7 +41,7 @@ class FeatureStore:
     ) -> NDArray[np.float32]:
         """float32 (N, D), in order; with `keep`, what is new goes to the cache as well."""
         missing = {s.scan.scan_id: s.scan for s in samples if s.scan.scan_id not in self._known}
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             described = pool.map(self._describe, missing.values())
             for done, (scan_id, features) in enumerate(zip(missing, described, strict=True), start=1):
                 self._known[scan_id] = features

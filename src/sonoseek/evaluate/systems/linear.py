@@ -43,7 +43,7 @@ class LinearSystem:
             identity: as in `System`.
             standardise: take the cosine between standardised features, for numbers of unlike units; otherwise between
                 the features as they are.
-            cache: folder in which features of training scans are kept; None: memory alone.
+            cache: folder in which features of training scans are cached; None: memory alone.
         """
         self.name, self.title, self.description, self.identity = name, title, description, identity
         self._store = FeatureStore(describe, cache=None if cache is None else cache / f"{name}-{identity}.npz")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, Scan
+from sonoseek.core.arrays import unit_rows
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
 from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import FeatureStore
@@ -64,12 +65,12 @@ class _FittedNearest:
 
     def __init__(self, store: FeatureStore, learnt: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
         self._store, self._labels = store, labels
-        self._learnt = _unit(learnt)
+        self._learnt = unit_rows(learnt)
         self.temperature = 0.05
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(N, 3): the largest correlation with a training scan of each class; very low for a class that has none."""
-        similarity = _unit(features) @ self._learnt.T
+        similarity = unit_rows(features) @ self._learnt.T
         columns = [
             similarity[:, self._labels == c].max(axis=1) if (self._labels == c).any() else np.full(len(features), -99.0)
             for c in range(len(PATHOLOGIES))
@@ -80,8 +81,3 @@ class _FittedNearest:
         """Look each scan up."""
         features = self._store.of(samples, on_progress=on_progress)
         return Predictions(probabilities=softmax(self.logits(features) / self.temperature), embeddings=features)
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = features / np.linalg.norm(features, axis=1, keepdims=True)
-    return rows

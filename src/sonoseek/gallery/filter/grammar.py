@@ -87,7 +87,7 @@ _COLUMNS = {
 """What a filter calls a column → the field of `CaseRecord` or `GalleryEntry` that it is."""
 _CATEGORIES = {"pathology": PATHOLOGIES, "birads": BIRADS_CATEGORIES, "laterality": ("left", "right")}
 _ORDERED = ("birads", "age_years", "acquired")
-_SAID = {
+_NAMES = {
     "NAME": "a column",
     "ORDER": "a comparison (= != < <= > >=)",
     "CONTAINS": "contains",
@@ -149,7 +149,7 @@ def parse_where(text: str) -> Node:
 
     Raises:
         WhereError: it does not parse, names an unknown column or value, or is too long or deep; the message points at
-            the place and says what is allowed there.
+            the place and lists what is allowed there.
     """
     if not isinstance(text, str):
         raise WhereError(f"the filter is {type(text).__name__}; it must be text, or None for no filter.")
@@ -201,8 +201,8 @@ class _Reader:
         if kind in ("unknown", "known"):
             return Condition(column, "is null" if kind == "unknown" else "is not null")
         if kind.endswith("membership"):
-            found = tuple(self._value(column, token) for token in values)
-            return Condition(column, "not in" if kind.startswith("negated") else "in", found)
+            literals = tuple(self._value(column, token) for token in values)
+            return Condition(column, "not in" if kind.startswith("negated") else "in", literals)
         operator = symbols[0].lower()
         if operator in ("contains", "like"):
             condition = Condition(column, "contains", (self._sought(column, operator, values[0]),))
@@ -262,7 +262,7 @@ class _Reader:
 
 
 def _birads_range(operator: str, category: str) -> tuple[str, ...]:
-    """The categories on the asked side of `category`, in clinical order."""
+    """The categories on the wanted side of `category`, in clinical order."""
     at = BIRADS_CATEGORIES.index(category)
     end = {"<": at, "<=": at + 1}.get(operator)
     return BIRADS_CATEGORIES[:end] if end is not None else BIRADS_CATEGORIES[at + (operator == ">") :]
@@ -283,15 +283,15 @@ def _unquoted(token: Token) -> str:
 
 def _unexpected(text: str, error: UnexpectedInput) -> WhereError:
     place = len(text)
-    found = "the filter ends too early" if text.strip() else "the filter is empty"
+    problem = "the filter ends too early" if text.strip() else "the filter is empty"
     expected: set[str] = set(getattr(error, "accepts", ()) or getattr(error, "expected", ()))
     if isinstance(error, UnexpectedCharacters):
         place, expected = int(getattr(error, "pos_in_stream", 0)), set(error.allowed or ())
-        found = "this text has no closing quote" if text[place] in "'\"" else f"cannot read {text[place]!r} here"
+        problem = "this text has no closing quote" if text[place] in "'\"" else f"cannot read {text[place]!r} here"
     elif isinstance(error, UnexpectedToken) and error.token.type != "$END":
-        place, found = int(getattr(error, "pos_in_stream", 0)), f"did not expect {str(error.token)!r} here"
-    said = sorted({_SAID.get(name, name.strip("_").lower()) for name in expected})
-    return _error(text, place, found, f"Allowed here: {', '.join(said)}.")
+        place, problem = int(getattr(error, "pos_in_stream", 0)), f"did not expect {str(error.token)!r} here"
+    allowed = sorted({_NAMES.get(name, name.strip("_").lower()) for name in expected})
+    return _error(text, place, problem, f"Allowed here: {', '.join(allowed)}.")
 
 
 def _error(text: str, place: int, problem: str, remedy: str) -> WhereError:

@@ -126,8 +126,8 @@ def _described(condition: Condition, values: Values, *, wanted: bool) -> str:
         return known if (operator == "is not null") == wanted else f"(not {known})"
     texts = [str(value).casefold() for value in condition.values]
     if operator == "contains":
-        told = [value.partition("=") for value in values("descriptors")]
-        texts = [word for name, _, word in told if name == feature and word and texts[0] in word.casefold()]
+        pairs = [value.partition("=") for value in values("descriptors")]
+        texts = [word for name, _, word in pairs if name == feature and word and texts[0] in word.casefold()]
     told_of = [f"array_contains(descriptors, {quoted(f'{feature}={text}')})" for text in texts]
     any_word = _joined(told_of, " or ") if told_of else NOTHING
     inside = operator in ("=", "in", "contains")

@@ -9,35 +9,29 @@ same again completes it. Search is by HNSW over float32; similarities are worked
 
 from __future__ import annotations
 
-import json
-import operator
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BIRADS_CATEGORIES, BundleMismatchError, ExcludedCounts, GalleryError, InvalidValueError
+from sonoseek.core import ExcludedCounts, GalleryError, InvalidValueError
 from sonoseek.core.patients import PatientShare
-from sonoseek.core.version import __version__
-from sonoseek.gallery.deduplicate import check_duplicate_threshold, lowest_cosine
-from sonoseek.gallery.exact import Nearest, normalised
+from sonoseek.gallery.base import Gallery, check_new_gallery
+from sonoseek.gallery.deduplicate import lowest_cosine
+from sonoseek.gallery.exact import Nearest
 from sonoseek.gallery.filter.milvus import EVERYTHING
 from sonoseek.gallery.milvus import rows, search
+from sonoseek.gallery.milvus.collections import check_schema, create_collections, read_meta, write_meta
+from sonoseek.gallery.milvus.reference_distances import ReferenceDistances
 from sonoseek.gallery.milvus.server import Server, closing_on_error, parse_address
 from sonoseek.gallery.milvus.write import remove_rows, write_entries
 from sonoseek.gallery.novelty_sample import drawn
 from sonoseek.gallery.sqlite.write import prepare_entries
 from sonoseek.gallery.values import (
-    UNKNOWN,
     AddResult,
     CaseKey,
     Exclusion,
@@ -47,43 +41,30 @@ from sonoseek.gallery.values import (
     Mode,
     RemoveResult,
     SearchResult,
-    check_embedding,
-    check_embeddings,
+    VectorSearch,
 )
 
-SCHEMA_VERSION = 2
-"""Of the collections; not that of SQLite files."""
 _FETCHED = 64
 """Entries that an iteration holds at once."""
-GRAPH = {"M": 16, "efConstruction": 200}
-"""Of HNSW."""
 
 
-class MilvusGallery:
+class MilvusGallery(Gallery):
     """See `Gallery`."""
 
     def __init__(self, server: Server, name: str, location: str, *, mode: Mode) -> None:
         """Open it; callers use `open` or `create`."""
-        self._server, self._name, self._kept, self._mode = server, name, f"{name}_kept", mode
-        self.location = location
+        self._server, self._name, self._pieces_name = server, name, f"{name}_kept"
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._tallied: dict[str, tuple[int, Any]] = {}
-        meta = self._meta()
-        try:
-            self.gallery_id, self.bundle_id = str(meta["gallery_id"]), str(meta["bundle_id"])
-            self.dimension = int(meta["dimension"])
-            self.duplicate_threshold: float | None = meta.get("duplicate_threshold")
-            schema = meta["schema"]
-        except KeyError as error:
-            raise GalleryError(
-                f"{location} lacks its own description ({error}); it is damaged. Build it anew."
-            ) from error
-        if schema != SCHEMA_VERSION:
-            remedy = "Upgrade sonoseek." if schema > SCHEMA_VERSION else "Build it anew with `sonoseek index build`."
-            raise GalleryError(
-                f"{location} has schema version {schema}, this sonoseek reads {SCHEMA_VERSION}. {remedy}"
-            )
+        meta = read_meta(server, name)
+        super().__init__(location=location, mode=mode, meta=meta)
+        check_schema(meta, location=location)
+        self._references = ReferenceDistances(
+            server,
+            name,
+            lowest=lowest_cosine(self.duplicate_threshold),
+            store=self._update_meta if mode == "w" else None,
+        )
 
     @classmethod
     def open(cls, location: str | Path, *, mode: Mode = "r", timeout_s: float = 5.0, index: Index = "auto") -> Self:
@@ -110,37 +91,21 @@ class MilvusGallery:
         """See `create_gallery`."""
         _check_index(index)
         address = parse_address(str(location))
-        if not bundle_id or dimension < 1:
-            raise InvalidValueError(
-                f"bundle_id={bundle_id!r}, dimension={dimension}; a gallery needs a named bundle and at least one "
-                "number per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
-            )
-        check_duplicate_threshold(duplicate_threshold)
+        check_new_gallery(bundle_id=bundle_id, dimension=dimension, duplicate_threshold=duplicate_threshold)
         with closing_on_error(Server(address, timeout_s=max(timeout_s, _SLOWEST_S))) as server:
             there = server.exists(address.name)
             if there and not exist_ok:
                 raise GalleryError(f"{address.shown} exists already; open it, or choose another name for the gallery.")
             if not there:
-                _create_collections(server, address.name, dimension)
-                meta = {
-                    "schema": SCHEMA_VERSION,
-                    "gallery_id": str(uuid4()),
-                    "bundle_id": bundle_id,
-                    "dimension": dimension,
-                    "duplicate_threshold": duplicate_threshold,
-                    "created": datetime.now(UTC).isoformat(),
-                    "sonoseek_version": __version__,
-                    "stamp": secrets.randbits(62),
-                }
-                server.upsert(f"{address.name}_kept", [_meta_row(meta)])
-            gallery = cls(server, address.name, address.shown, mode="w")
-            if (gallery.bundle_id, gallery.dimension) != (bundle_id, dimension):
-                raise BundleMismatchError(
-                    f"{address.shown} was filled by bundle {gallery.bundle_id}, dimension {gallery.dimension}; asked "
-                    f"for {bundle_id}, {dimension}. Embeddings of two bundles cannot be compared: continue with that "
-                    "bundle, or build another gallery."
+                create_collections(
+                    server,
+                    address.name,
+                    bundle_id=bundle_id,
+                    dimension=dimension,
+                    duplicate_threshold=duplicate_threshold,
                 )
-            return gallery
+            gallery = cls(server, address.name, address.shown, mode="w")
+            return gallery._check_created(bundle_id=bundle_id, dimension=dimension)
 
     # Writing
 
@@ -168,29 +133,24 @@ class MilvusGallery:
         return result
 
     def refresh(self) -> None:
-        """See `Gallery.refresh`: the server indexes by itself; the gallery's own distances are worked out."""
-        self._own()
+        """See `Gallery.refresh`: the server indexes by itself; the reference distances are worked out."""
+        self._references.current()
 
     def optimise(self) -> None:
         """See `Gallery.optimise`: segments are sealed, compacted and indexed by the server, in its own time."""
         self._check_writable()
-        for name in (self._name, self._kept):
+        for name in (self._name, self._pieces_name):
             self._server.call(lambda name=name: self._server.client.flush(name))  # type: ignore[misc]
             self._server.call(lambda name=name: self._server.client.compact(name))  # type: ignore[misc]
         self.refresh()
 
-    def snapshot(self, location: str | Path) -> None:
-        """See `Gallery.snapshot`: of the entries that are there when it begins, each as it is at its turn."""
-        from sonoseek.gallery.sqlite.copy import copy_entries
+    def copy_to(self, location: str | Path) -> None:
+        """See `Gallery.copy_to`: of the entries that are there when it begins, each as it is at its turn."""
+        from sonoseek.gallery.milvus.copy import copy_entries
 
         copy_entries(self, location)
 
     # Reading
-
-    def get(self, scan_id: str) -> GalleryEntry | None:
-        """See `Gallery.get`."""
-        found = self.entries(scan_ids=[scan_id])
-        return found[0] if found else None
 
     def entries(
         self,
@@ -201,7 +161,7 @@ class MilvusGallery:
         evidence: bool = True,
     ) -> tuple[GalleryEntry, ...]:
         """See `Gallery.entries`."""
-        found = {
+        fetched = {
             row["key"]: row
             for field, texts in (
                 ("scan_id", list(scan_ids)),
@@ -209,7 +169,7 @@ class MilvusGallery:
             )
             for row in self._server.among(self._name, field, texts, rows.ENTRY_FIELDS)
         }
-        return tuple(self._read(found.values(), pictures=pictures, evidence=evidence))
+        return tuple(self._read(fetched.values(), pictures=pictures, evidence=evidence))
 
     def count(self) -> int:
         """See `Gallery.count`."""
@@ -217,7 +177,7 @@ class MilvusGallery:
 
     def state(self) -> str:
         """See `Gallery.state`."""
-        return f"{int(self._meta()['stamp']):x}"
+        return f"{int(read_meta(self._server, self._name)['stamp']):x}"
 
     def sample(
         self, count: int, *, seed: int = 0, pictures: bool = False, evidence: bool = False
@@ -227,52 +187,57 @@ class MilvusGallery:
         picked = drawn(keys, count, seed=seed)
         read: list[GalleryEntry] = []
         for start in range(0, len(picked), _FETCHED):
-            found = self._server.among(self._name, "key", picked[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            read += self._read(found, pictures=pictures, evidence=evidence)
+            fetched = self._server.among(self._name, "key", picked[start : start + _FETCHED], rows.ENTRY_FIELDS)
+            read += self._read(fetched, pictures=pictures, evidence=evidence)
         return tuple(sorted(read, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id)))
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         every = self._server.every(self._name, EVERYTHING, ["key", "dataset", "case_id", "scan_id"])
         keys = [key for *_, key in sorted((r["dataset"], r["case_id"], r["scan_id"], r["key"]) for r in every)]
         for start in range(0, len(keys), _FETCHED):
-            found = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            yield from self._read(found, pictures=True, evidence=True)
+            fetched = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
+            yield from self._read(fetched, pictures=True, evidence=True)
 
-    def words(self) -> dict[str, dict[str, int]]:
-        """See `Gallery.words`."""
+    def descriptor_counts(self) -> dict[str, dict[str, int]]:
+        """See `Gallery.descriptor_counts`."""
 
-        def tally() -> dict[str, dict[str, int]]:
+        def count() -> dict[str, dict[str, int]]:
             counts: dict[str, dict[str, int]] = {}
             for row in self._server.every(self._name, "array_length(descriptors) > 0", ["descriptors"], strong=False):
-                for told in row["descriptors"]:
-                    feature, _, word = told.partition("=")
-                    held = counts.setdefault(feature, {"": 0})
-                    held[word] = held.get(word, 0) + 1
+                for pair in row["descriptors"]:
+                    feature, _, descriptor = pair.partition("=")
+                    per_descriptor = counts.setdefault(feature, {"": 0})
+                    per_descriptor[descriptor] = per_descriptor.get(descriptor, 0) + 1
             return counts
 
-        return {feature: dict(counts) for feature, counts in self._remembered("words", tally).items()}
+        counts = self._once_per_state("descriptor_counts", self.state(), count)
+        return {feature: dict(per_descriptor) for feature, per_descriptor in counts.items()}
 
     def values(self, field: str) -> list[str]:
-        """Texts that occur in a field, unknown left out; of "descriptors", "feature=word"."""
+        """Texts that occur in a field, unknown left out; of "descriptors", "feature=descriptor"."""
         if field == "descriptors":
-            return [f"{feature}={word}" for feature, counts in self.words().items() for word in counts if word]
+            return [
+                f"{feature}={descriptor}"
+                for feature, counts in self.descriptor_counts().items()
+                for descriptor in counts
+                if descriptor
+            ]
 
-        def tally() -> list[str]:
-            found = self._server.every(self._name, f'{field} != ""', [field], strong=False)
-            return sorted({row[field][1:] for row in found})
+        def read() -> list[str]:
+            rows_with_text = self._server.every(self._name, f'{field} != ""', [field], strong=False)
+            return sorted({row[field][1:] for row in rows_with_text})
 
-        listed: list[str] = self._remembered(field, tally)
-        return listed
+        return self._once_per_state(f"values of {field}", self.state(), read)
 
     def fingerprints(self, dataset: str) -> dict[str, str]:
         """See `Gallery.fingerprints`."""
         from sonoseek.gallery.filter.milvus import quoted
 
-        found: dict[str, set[str]] = {}
+        fingerprints: dict[str, set[str]] = {}
         expression = f"dataset == {quoted('=' + dataset)}"
         for row in self._server.every(self._name, expression, ["case_id", "fingerprint"]):
-            found.setdefault(row["case_id"][1:], set()).add(row["fingerprint"])
-        return {case_id: min(told) for case_id, told in found.items() if len(told) == 1 and "" not in told}
+            fingerprints.setdefault(row["case_id"][1:], set()).add(row["fingerprint"])
+        return {case_id: min(each) for case_id, each in fingerprints.items() if len(each) == 1 and "" not in each}
 
     def exclusion_for(self, scan_id: str, *, patient_id: str | None = None) -> Exclusion:
         """See `Gallery.exclusion_for`."""
@@ -299,38 +264,10 @@ class MilvusGallery:
         return ExcludedCounts(scans=self.count(), same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
 
     def info(self) -> GalleryInfo:
-        """See `Gallery.info`. Milvus does not say what it takes; `bytes` is of vectors, graph and texts, worked out."""
-        meta = self._meta()
-        fields = ["case_key", "pathology", "dataset", "device", "birads", "content"]
-        tallies: list[Counter[str]] = [Counter(), Counter(), Counter(), Counter()]
-        cases: set[str] = set()
-        texts = 0
-        for row in self._server.every(self._name, EVERYTHING, fields):
-            cases.add(row["case_key"])
-            texts += len(row["content"])
-            for tally, name in zip(tallies, fields[1:5], strict=True):
-                tally[row[name][1:] or UNKNOWN] += 1
-        by_label, by_dataset, by_device, by_birads = tallies
-        scans = by_label.total()
-        return GalleryInfo(
-            gallery_id=self.gallery_id,
-            engine="milvus",
-            location=self.location,
-            bundle_id=self.bundle_id,
-            dimension=self.dimension,
-            scans=scans,
-            cases=len(cases),
-            by_label=dict(by_label.most_common()),
-            by_dataset=dict(by_dataset.most_common()),
-            by_device=dict(by_device.most_common()),
-            by_birads={name: by_birads[name] for name in (*BIRADS_CATEGORIES, UNKNOWN) if by_birads[name]},
-            bytes=scans * (4 * self.dimension + 8 * GRAPH["M"]) + texts,
-            cache_bytes=0,
-            index=f"HNSW of the server (M {GRAPH['M']}), best hits ranked again exactly; strong consistency",
-            schema_version=int(meta["schema"]),
-            sonoseek_version=str(meta["sonoseek_version"]),
-            created=datetime.fromisoformat(meta["created"]),
-        )
+        """See `Gallery.info`. `bytes` is computed from vectors, graph and texts: Milvus does not report it."""
+        from sonoseek.gallery.milvus.checks import describe
+
+        return describe(self._server, self._name, location=self.location)
 
     def largest_patients(self) -> tuple[PatientShare, ...]:
         """See `Gallery.largest_patients`; reads two fields of every row."""
@@ -346,141 +283,47 @@ class MilvusGallery:
 
     # Search
 
-    def search(
-        self,
-        embedding: NDArray[np.float32],
-        *,
-        k: int = 10,
-        where: str | None = None,
-        exclude: Exclusion | None = None,
-        novelty: bool = True,
-        pictures: bool = True,
-        per_patient: bool = False,
-        duplicate_threshold: float | None = None,
-    ) -> SearchResult:
-        """See `Gallery.search`."""
-        query = check_embedding(embedding, dimension=self.dimension)
-        (result,) = self.search_many(
-            query[np.newaxis],
-            k=k,
-            where=where,
-            exclude=exclude,
-            novelty=novelty,
-            pictures=pictures,
-            per_patient=per_patient,
-            duplicate_threshold=duplicate_threshold,
-        )
-        return result
-
-    def search_many(
-        self,
-        embeddings: NDArray[np.float32],
-        *,
-        k: int = 10,
-        where: str | None = None,
-        exclude: Exclusion | None = None,
-        novelty: bool = True,
-        pictures: bool = True,
-        per_patient: bool = False,
-        duplicate_threshold: float | None = None,
-    ) -> tuple[SearchResult, ...]:
-        """See `Gallery.search_many`."""
-        queries = normalised(check_embeddings(embeddings, dimension=self.dimension))
-        if (k := operator.index(k)) < 0:
-            raise InvalidValueError(f"k is {k}; it is the number of matches, 0 or more.")
-        check_duplicate_threshold(duplicate_threshold)
-        passing, allowed = search.expressions(where, exclude, self.values)
-        look = search.Look(
+    def _search(self, queries: NDArray[np.float32], options: VectorSearch) -> tuple[SearchResult, ...]:
+        passing, allowed = search.expressions(options.where, options.exclude, self.values)
+        milvus_search = search.MilvusSearch(
             self._server, self._name, passing=passing, allowed=allowed, lowest=lowest_cosine(self.duplicate_threshold)
         )
-        found = look.matches(queries, k=k, per_patient=per_patient, duplicate_threshold=duplicate_threshold)
-        nearest = look.nearest(queries, found if where is None else None) if novelty else [Nearest()] * len(queries)
-        own = self._own() if novelty and len(queries) else np.empty(0, np.float32)
-        kept = self._pieces([each.hit.fields for hits in found for each in hits], "p") if pictures else {}
+        hits = milvus_search.matches(queries, options)
+        nearest = [Nearest()] * len(queries)
+        distances = np.empty(0, np.float32)
+        if options.novelty and len(queries):
+            nearest = milvus_search.nearest(queries, hits if options.where is None else None)
+            distances = self._references.current()
+        shown = [each.hit.fields for of_query in hits for each in of_query]
+        pictures = search.read_pieces(self._server, self._pieces_name, shown, "p") if options.pictures else {}
         return tuple(
-            search.result(hits, nearest=near, own=own, kept=kept) for hits, near in zip(found, nearest, strict=True)
+            search.result(of_query, nearest=near, reference_distances=distances, pieces=pictures)
+            for of_query, near in zip(hits, nearest, strict=True)
         )
-
-    def novelty(self, embedding: NDArray[np.float32], *, exclude: Exclusion | None = None) -> float | None:
-        """See `Gallery.novelty`."""
-        return self.search(embedding, k=0, exclude=exclude).novelty
-
-    # The rest
 
     def close(self) -> None:
         """See `Gallery.close`."""
         self._server.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
-
-    def _read(self, found: Iterable[dict[str, Any]], *, pictures: bool, evidence: bool) -> Iterator[GalleryEntry]:
-        listed = list(found)
+    def _read(self, fields: Iterable[dict[str, Any]], *, pictures: bool, evidence: bool) -> Iterator[GalleryEntry]:
+        listed = list(fields)
         kinds = ("p" if pictures else "") + ("e" if evidence else "")
-        kept = self._pieces(listed, kinds) if kinds else {}
-        read = [rows.read_entry(row, kept.get(rows.owner_of(row), {})) for row in listed]
-        yield from sorted(read, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id))
+        pieces = search.read_pieces(self._server, self._pieces_name, listed, kinds) if kinds else {}
+        entries = [rows.read_entry(row, pieces.get(rows.owner_of(row), {})) for row in listed]
+        yield from sorted(entries, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id))
 
-    def _pieces(self, found: list[Any], kinds: str) -> dict[str, dict[str, bytes]]:
-        return search.read_pieces(self._server, self._kept, found, kinds)
-
-    def _meta(self) -> dict[str, Any]:
-        (row,) = self._server.query(self._kept, f'key == "{rows.META}"', ["data"]) or [{"data": "{}"}]
-        meta: dict[str, Any] = json.loads(row["data"])
-        return meta
+    def _update_meta(self, **changed: Any) -> None:
+        """Change some of the gallery's description."""
+        with self._lock:
+            write_meta(self._server, self._name, {**read_meta(self._server, self._name), **changed})
 
     def _advance(self) -> None:
         """Mark a new state."""
-        with self._lock:
-            self._server.upsert(self._kept, [_meta_row({**self._meta(), "stamp": secrets.randbits(62)})])
-
-    def _remembered(self, name: str, tally: Callable[[], Any]) -> Any:
-        """What is worked out once per state."""
-        stamp = int(self._meta()["stamp"])
-        held = self._tallied.get(name)
-        if held is None or held[0] != stamp:
-            held = self._tallied[name] = stamp, tally()
-        return held[1]
-
-    def _own(self) -> NDArray[np.float32]:
-        """The gallery's own distances; worked out anew when it has changed by a tenth, or is small and has changed."""
-        meta = self._meta()
-        stamp, held = int(meta["stamp"]), self._tallied.get("own")
-        if held is not None and held[0] == stamp:
-            return np.asarray(held[1][1])
-        rows_now = self.count()
-        told = held[1] if held is not None else None
-        if told is None and "own" in meta:
-            told = meta["own"]["rows"], np.asarray(meta["own"]["distances"], np.float32)
-            stale = meta["own"]["stamp"] != stamp
-        else:
-            stale = True
-        if told is None or (stale and (rows_now < _SMALL or abs(rows_now - told[0]) > _TOLERATED * told[0])):
-            told = (
-                rows_now,
-                search.own_distances(self._server, self._name, lowest=lowest_cosine(self.duplicate_threshold)),
-            )
-            if self._mode == "w":
-                kept = {"stamp": stamp, "rows": rows_now, "distances": [float(distance) for distance in told[1]]}
-                with self._lock:
-                    self._server.upsert(self._kept, [_meta_row({**self._meta(), "own": kept})])
-        self._tallied["own"] = stamp, told
-        return np.asarray(told[1])
-
-    def _check_writable(self) -> None:
-        if self._mode != "w":
-            raise GalleryError(f"{self.location} is open for reading. Open it with mode 'w' to change it.")
+        self._update_meta(stamp=secrets.randbits(62))
 
 
 _SLOWEST_S = 30.0
 """Seconds that a request may take, at least: a server that loads a collection answers late."""
-_SMALL = 2_000
-_TOLERATED = 0.1
 
 
 def _check_index(index: Index) -> None:
@@ -488,50 +331,3 @@ def _check_index(index: Index) -> None:
         raise InvalidValueError(
             f"index is {index!r}; on Milvus the server's index is HNSW, whatever the size. Leave index at 'auto'."
         )
-
-
-def _meta_row(meta: dict[str, Any]) -> dict[str, Any]:
-    return {"key": rows.META, "owner": "", "data": json.dumps(meta), "nothing": [0.0, 0.0]}
-
-
-def _create_collections(server: Server, name: str, dimension: int) -> None:
-    def text(field: str, most: int, **more: Any) -> dict[str, Any]:
-        return {"name": field, "type": "VARCHAR", "max_length": most, **more}
-
-    longest = rows.LONGEST
-    keys = ["scan_id", "case_key", "patient_key", "group_key", "dataset", "pathology", "birads", "device", "patient_id"]
-    scans = [
-        text("key", 64, is_primary=True),
-        {"name": "embedding", "type": "FLOAT_VECTOR", "dim": dimension},
-        *(text(field, longest.get(field, 2_500)) for field in keys),
-        *(
-            text(field, longest.get(field, 64))
-            for field in ("case_id", "histology", "laterality", "view", "case_group")
-        ),
-        *(text(field, longest.get(field, 64)) for field in ("fingerprint", "scan_digest", "case_digest", "content")),
-        {"name": "age_years", "type": "DOUBLE"},
-        {"name": "acquired", "type": "DOUBLE"},
-        {
-            "name": "descriptors",
-            "type": "ARRAY",
-            "element_type": "VARCHAR",
-            "max_capacity": rows.WORDS,
-            "max_length": 512,
-        },
-    ]
-    kept = [
-        text("key", 128, is_primary=True),
-        text("owner", 128),
-        text("data", 65_535),
-        {"name": "nothing", "type": "FLOAT_VECTOR", "dim": 2},  # no collection without a vector
-    ]
-    graph = {"field_name": "embedding", "index_type": "HNSW", "metric_type": "IP", "params": GRAPH}
-    flat = {"field_name": "nothing", "index_type": "FLAT", "metric_type": "L2"}
-    trees = [{"field_name": field, "index_type": "Trie"} for field in keys]
-    with ThreadPoolExecutor(2) as threads:  # each takes seconds, until it is loaded
-        made = [
-            threads.submit(server.create, f"{name}_kept", kept, [flat, {"field_name": "owner", "index_type": "Trie"}]),
-            threads.submit(server.create, name, scans, [graph, *trees]),
-        ]
-        for each in made:
-            each.result()

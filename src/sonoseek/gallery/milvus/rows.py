@@ -66,8 +66,8 @@ def scan_fields(case: Row, scan: PreparedScan) -> Fields:
         InvalidValueError: a text is longer than Milvus keeps.
     """
     record = dict(zip(_names(CASE_COLUMNS), case, strict=True))
-    told = read_descriptors(record["descriptors"])
-    words = {f"{feature}={word}" for feature, word in told} | {f"{feature}=" for feature, _ in told}
+    descriptors = read_descriptors(record["descriptors"])
+    terms = {f"{feature}={word}" for feature, word in descriptors} | {f"{feature}=" for feature, _ in descriptors}
     blob, exponent, *rest = scan.row
     stored = np.frombuffer(blob, "<f2").astype(np.float32)
     content = json.dumps(
@@ -99,7 +99,7 @@ def scan_fields(case: Row, scan: PreparedScan) -> Fields:
         "case_group": _text(record["group"]),
         "age_years": UNKNOWN_NUMBER if record["age_years"] is None else record["age_years"],
         "acquired": (UNKNOWN_NUMBER if record["acquired"] is None else days(date.fromisoformat(record["acquired"]))),
-        "descriptors": sorted(words),
+        "descriptors": sorted(terms),
         "fingerprint": rest[-1],
         "scan_digest": scan.digest.hex(),
         "case_digest": case_digest(case).hex(),
@@ -110,8 +110,8 @@ def scan_fields(case: Row, scan: PreparedScan) -> Fields:
             raise InvalidValueError(
                 f"{name} of scan {scan.scan_id} has {len(fields[name].encode())} bytes; Milvus keeps {most}. Cut it."
             )
-    if len(words) > WORDS:
-        raise InvalidValueError(f"case {case_id!r} has {len(words)} descriptors; Milvus keeps {WORDS}. Leave some out.")
+    if len(terms) > WORDS:
+        raise InvalidValueError(f"case {case_id!r} has {len(terms)} descriptors; Milvus keeps {WORDS}. Leave some out.")
     return fields
 
 
@@ -144,7 +144,7 @@ def owner_of(fields: Mapping[str, Any]) -> str:
     return f"{fields['key']}/{fields['scan_digest']}"
 
 
-def read_entry(fields: Mapping[str, Any], kept: Mapping[str, bytes]) -> GalleryEntry:
+def read_entry(fields: Mapping[str, Any], pieces: Mapping[str, bytes]) -> GalleryEntry:
     """An entry from its row and its pieces, joined, under "p" and "e"; missing ones are None.
 
     Raises:
@@ -163,8 +163,8 @@ def read_entry(fields: Mapping[str, Any], kept: Mapping[str, bytes]) -> GalleryE
             ),
             scan_id=fields["scan_id"],
             embedding=decode_embedding(base64.b64decode(scan["embedding"]), scan["exponent"]),
-            picture=kept.get("p"),
-            evidence=kept.get("e"),
+            picture=pieces.get("p"),
+            evidence=pieces.get("e"),
             scan_shape=(scan["height"], scan["width"]),
             spacing_mm=None if scan["spacing_row"] is None else (scan["spacing_row"], scan["spacing_column"]),
             laterality=scan["laterality"],
@@ -210,12 +210,12 @@ def case_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def join_pieces(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, bytes]]:
     """Owner → kind → data, from rows of `NAME_kept`."""
-    found: dict[str, dict[str, bytes]] = {}
+    joined: dict[str, dict[str, bytes]] = {}
     for row in sorted(rows, key=lambda each: str(each["key"])):
         kind = row["key"].rsplit("/", 1)[1][0]
-        held = found.setdefault(row["owner"], {})
-        held[kind] = held.get(kind, b"") + base64.b64decode(row["data"])
-    return found
+        of_owner = joined.setdefault(row["owner"], {})
+        of_owner[kind] = of_owner.get(kind, b"") + base64.b64decode(row["data"])
+    return joined
 
 
 def _text(value: str | None) -> str:

@@ -11,23 +11,20 @@ from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError
 from sonoseek.gallery.deduplicate import Hit, Independent, deduplicate, first_fetch
-from sonoseek.gallery.exact import FEWEST, MARGIN, Nearest, exact_cosines
+from sonoseek.gallery.exact import MARGIN, Nearest, exact_cosines
 from sonoseek.gallery.filter.milvus import EVERYTHING, Values, among, compile_expression
 from sonoseek.gallery.milvus import rows
 from sonoseek.gallery.milvus.server import MOST, Server
-from sonoseek.gallery.values import Exclusion, SearchResult, search_result
+from sonoseek.gallery.values import Exclusion, SearchResult, VectorSearch, search_result
 
 MORE = 10
-"""Hits beyond the `k` that are asked for: equal ones at the end are told apart here."""
-_SAMPLE = 1_000
-_TOGETHER = 100
+"""Hits beyond the `k` that are asked for: equal ones at the end are ordered here."""
+TOGETHER = 100
 """Queries in one request."""
-_AROUND = 64
-"""Hits in which a stranger is looked for, before it is asked for by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class FoundHit(Hit):
+class MilvusHit(Hit):
     """A hit with its row."""
 
     fields: dict[str, Any]
@@ -54,8 +51,8 @@ def excluded(exclude: Exclusion) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at a gallery: its server, its name, two expressions of `expressions`, and the cosine of near-duplicates.
+class MilvusSearch:
+    """One search: its server, its name, two expressions of `expressions`, and the cosine of near-duplicates.
 
     That cosine is of `deduplicate.lowest_cosine`.
     """
@@ -66,43 +63,41 @@ class Look:
     allowed: str
     lowest: float
 
-    def matches(
-        self, queries: NDArray[np.float32], *, k: int, per_patient: bool, duplicate_threshold: float | None
-    ) -> list[list[Independent[FoundHit]]]:
+    def matches(self, queries: NDArray[np.float32], options: VectorSearch) -> list[list[Independent[MilvusHit]]]:
         """The `k` best of each query, each with how many depend on it."""
+        k = options.k
         if not k:
             return [[] for _ in queries]
-        plain = not per_patient and duplicate_threshold is None
-        first = self._near(queries, self.passing, k if plain else first_fetch(k))
-        if plain:
+        first = self._near(queries, self.passing, first_fetch(k) if options.deduplicates else k)
+        if not options.deduplicates:
             return [[Independent(hit) for hit in hits] for hits in first]
         return [
             deduplicate(
                 self._fetcher(query, hits, first_fetch(k)),
                 k=k,
-                per_patient=per_patient,
-                duplicate_threshold=duplicate_threshold,
-                vectors=lambda found: np.stack([hit.unit for hit in found]),
+                per_patient=options.per_patient,
+                duplicate_threshold=options.duplicate_threshold,
+                vectors=lambda hits: np.stack([hit.unit for hit in hits]),
             )
             for query, hits in zip(queries, first, strict=True)
         ]
 
     def nearest(
-        self, queries: NDArray[np.float32], found: Sequence[Sequence[Independent[FoundHit]]] | None
+        self, queries: NDArray[np.float32], unfiltered: Sequence[Sequence[Independent[MilvusHit]]] | None
     ) -> list[Nearest]:
         """The nearest scans that are not excluded, whatever the filter.
 
         Args:
             queries: float32 (Q, D), of length 1.
-            found: what an unfiltered search has found already, or None.
+            unfiltered: the hits of an unfiltered search, or None.
         """
-        if found is not None and all(found):
-            near = [[hits[0].hit] for hits in found]
+        if unfiltered is not None and all(unfiltered):
+            near = [[hits[0].hit] for hits in unfiltered]
         else:
             near = self._near(queries, self.allowed, 1)
         return [self._nearest(query, hits) for query, hits in zip(queries, near, strict=True)]
 
-    def _nearest(self, query: NDArray[np.float32], hits: list[FoundHit]) -> Nearest:
+    def _nearest(self, query: NDArray[np.float32], hits: list[MilvusHit]) -> Nearest:
         """From the best hit; from more where all are near-duplicates of the query."""
         best = max((hit.similarity for hit in hits), default=-np.inf)
         wanted = 1
@@ -112,31 +107,31 @@ class Look:
         return Nearest(best, max((hit.similarity for hit in hits if hit.similarity < self.lowest), default=-np.inf))
 
     def _fetcher(
-        self, query: NDArray[np.float32], first: list[FoundHit], fetched: int
-    ) -> Callable[[int], list[FoundHit]]:
-        def fetch(n: int) -> list[FoundHit]:
+        self, query: NDArray[np.float32], first: list[MilvusHit], fetched: int
+    ) -> Callable[[int], list[MilvusHit]]:
+        def fetch(n: int) -> list[MilvusHit]:
             return first if n == fetched else self._near(query[np.newaxis], self.passing, n)[0]
 
         return fetch
 
-    def _near(self, queries: NDArray[np.float32], expression: str, k: int) -> list[list[FoundHit]]:
+    def _near(self, queries: NDArray[np.float32], expression: str, k: int) -> list[list[MilvusHit]]:
         """The `k` best rows of each query, exactly ranked; fewer only where fewer pass."""
         limit = k + MORE
-        found: list[list[FoundHit]] = []
-        for start in range(0, len(queries), _TOGETHER):
-            block = queries[start : start + _TOGETHER]
-            told = (
+        ranked: list[list[MilvusHit]] = []
+        for start in range(0, len(queries), TOGETHER):
+            block = queries[start : start + TOGETHER]
+            answers = (
                 self.server.search(self.name, block, expression, limit=limit, fields=rows.MATCH_FIELDS)
                 if limit <= MOST
                 else [[] for _ in block]
             )
-            for query, hits in zip(block, told, strict=True):
-                found.append(self._settled(query, hits, expression, k=k, limit=limit))
-        return found
+            for query, hits in zip(block, answers, strict=True):
+                ranked.append(self._settled(query, hits, expression, k=k, limit=limit))
+        return ranked
 
     def _settled(
         self, query: NDArray[np.float32], hits: list[dict[str, Any]], expression: str, *, k: int, limit: int
-    ) -> list[FoundHit]:
+    ) -> list[MilvusHit]:
         while True:
             ranked = _ranked(query, hits)
             full = len(hits) == limit
@@ -156,11 +151,11 @@ class Look:
 
 
 def result(
-    hits: Sequence[Independent[FoundHit]],
+    hits: Sequence[Independent[MilvusHit]],
     *,
     nearest: Nearest,
-    own: NDArray[np.float32],
-    kept: dict[str, dict[str, bytes]],
+    reference_distances: NDArray[np.float32],
+    pieces: dict[str, dict[str, bytes]],
 ) -> SearchResult:
     """Matches from hits."""
     return search_result(
@@ -171,70 +166,33 @@ def result(
                 similarity=each.hit.similarity,
                 near_duplicates=each.near_duplicates,
                 same_patient=each.same_patient,
-                picture=kept.get(rows.owner_of(each.hit.fields), {}).get("p"),
+                picture=pieces.get(rows.owner_of(each.hit.fields), {}).get("p"),
             )
             for rank, each in enumerate(hits, start=1)
         ),
         nearest,
-        own=own,
+        reference_distances=reference_distances,
     )
 
 
-def own_distances(server: Server, name: str, *, lowest: float) -> NDArray[np.float32]:
-    """Distances, ascending, of a sample of scans to their nearest strangers; see `sampling.Sample`."""
-    keys = sorted(row["key"] for row in server.every(name, EVERYTHING, ["key"]))
-    if len(keys) < FEWEST:
-        return np.empty(0, np.float32)
-    few = min(len(keys), _SAMPLE)
-    drawn = [keys[place] for place in np.sort(np.random.default_rng(0).choice(len(keys), few, replace=False))]
-    fields = ["key", "scan_id", "case_key", "patient_key", "group_key", "embedding"]
-    sample = list(server.among(name, "key", drawn, fields, strong=False))
-    distances = []
-    for start in range(0, len(sample), _TOGETHER):
-        block = sample[start : start + _TOGETHER]
-        queries = np.array([row["embedding"] for row in block], np.float32)
-        limit = min(_AROUND, max(2, len(keys)))
-        for row, query, hits in zip(
-            block, queries, server.search(name, queries, EVERYTHING, limit=limit, fields=fields), strict=True
-        ):
-            best = _best_distinct(query, [hit for hit in hits if not _acquainted(row, hit)], lowest)
-            unrelated = " and ".join(f"not ({among(field, [row[field]])})" for field in _KEYS if row[field])
-            full, wanted = len(hits) == limit, MORE
-            while best == -np.inf and full and wanted <= MOST:
-                (hits,) = server.search(name, query[np.newaxis], unrelated, limit=wanted, fields=fields)
-                best = _best_distinct(query, hits, lowest)
-                full, wanted = len(hits) == wanted, MORE * wanted
-            if best > -np.inf:
-                distances.append(1.0 - best)
-    return np.sort(np.clip(np.array(distances), 0.0, 2.0)).astype(np.float32)
-
-
-def _best_distinct(query: NDArray[np.float32], hits: list[dict[str, Any]], lowest: float) -> float:
-    """The largest cosine below `lowest` of a query with rows; −inf without one."""
-    if not hits:
-        return -np.inf
-    cosines = exact_cosines(np.array([hit["embedding"] for hit in hits], np.float32), query)
-    return float(cosines[cosines < lowest].max(initial=-np.inf))
-
-
-_KEYS = ("scan_id", "case_key", "patient_key", "group_key")
-
-
-def _acquainted(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return any(one[field] and one[field] == other[field] for field in _KEYS)
-
-
-def read_pieces(server: Server, kept: str, found: Iterable[dict[str, Any]], kinds: str) -> dict[str, dict[str, bytes]]:
+def read_pieces(
+    server: Server, pieces_name: str, scans: Iterable[dict[str, Any]], kinds: str
+) -> dict[str, dict[str, bytes]]:
     """Pictures ("p") and evidence ("e") of scans: owner → kind → data."""
     import json
 
-    wanted = {rows.owner_of(row): json.loads(row["content"]) for row in found}
-    names = [f"{owner}/{kind}{number:04d}" for owner, told in wanted.items() for kind, number in _numbered(told, kinds)]
+    wanted = {rows.owner_of(row): json.loads(row["content"]) for row in scans}
+    names = [
+        f"{owner}/{kind}{number:04d}" for owner, content in wanted.items() for kind, number in _numbered(content, kinds)
+    ]
     read: dict[str, Any] = {}
     for strong in (False, True):  # what an earlier request has seen is nearly always there already
         missing = [name for name in names if name not in read]
         read.update(
-            {row["key"]: row for row in server.among(kept, "key", missing, ["key", "owner", "data"], strong=strong)}
+            {
+                row["key"]: row
+                for row in server.among(pieces_name, "key", missing, ["key", "owner", "data"], strong=strong)
+            }
         )
         if len(read) == len(names):
             break
@@ -243,15 +201,15 @@ def read_pieces(server: Server, kept: str, found: Iterable[dict[str, Any]], kind
     return {owner_name: joined.get(owner_name, {}) for owner_name in wanted if owner_name not in lost}
 
 
-def _numbered(told: dict[str, Any], kinds: str) -> Iterable[tuple[str, int]]:
-    for kind, size in zip("pe", told["sizes"], strict=True):
+def _numbered(content: dict[str, Any], kinds: str) -> Iterable[tuple[str, int]]:
+    for kind, size in zip("pe", content["sizes"], strict=True):
         if kind in kinds:
             yield from ((kind, number) for number in range(-(-size // rows.PIECE)))
 
 
-def _ranked(query: NDArray[np.float32], found: Iterable[dict[str, Any]]) -> list[FoundHit]:
+def _ranked(query: NDArray[np.float32], candidates: Iterable[dict[str, Any]]) -> list[MilvusHit]:
     """Rows as hits, best first by exact cosine, equal ones by scan_id, dataset and case_id."""
-    listed = list(found)
+    listed = list(candidates)
     if not listed:
         return []
     unit = np.array([row.pop("embedding") for row in listed], np.float32)
@@ -265,7 +223,7 @@ def _ranked(query: NDArray[np.float32], found: Iterable[dict[str, Any]]) -> list
         hits.append(
             (
                 (-cosine, row["scan_id"], case["dataset"], case["case_id"]),
-                FoundHit(
+                MilvusHit(
                     row["key"],
                     cosine,
                     case=(dataset, case["case_id"]),

@@ -1,4 +1,4 @@
-"""One Milvus server, spoken to with patience: what it is asked, how long it may take, and what its errors mean."""
+"""One Milvus server: requests, time-outs, retries, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN = "SONOSEEK_MILVUS_TOKEN"  # noqa: S105  # the name of the variable
 MOST = 16_384
 """Rows that one request of Milvus gives back, at most."""
 _STEP = 4_000
-"""Rows that are asked for at once when all are wanted."""
+"""Rows that one request fetches when all are wanted."""
 _NAMES = 1_000
 """Texts in one `in`."""
 _BYTES = 8_000_000
@@ -98,7 +98,7 @@ class Server:
         self._client: Any = self.call(
             lambda: pymilvus.MilvusClient(uri=address.uri, token=address.token, timeout=timeout_s)
         )
-        with suppress(TypeError):  # what a server says of itself; some versions take no time-out
+        with suppress(TypeError):  # the server's own version; some versions take no time-out
             self.version = str(self.call(lambda: self._client.get_server_version()))
 
     @property
@@ -198,23 +198,23 @@ class Server:
                 clock tick. False: whatever the server has at hand: for what a strong request has just shown.
         """
         level = "Strong" if strong else "Eventually"
-        found = self.call(
+        response = self.call(
             lambda: self._client.query(
                 name, filter=expression, output_fields=fields, limit=MOST, consistency_level=level,
                 timeout=self._timeout_s,
             )
         )  # fmt: skip
-        return [dict(row) for row in found]
+        return [dict(row) for row in response]
 
     def count(self, name: str, expression: str, *, strong: bool = True) -> int:
         """How many rows pass."""
         level = "Strong" if strong else "Eventually"
-        found = self.call(
+        response = self.call(
             lambda: self._client.query(
                 name, filter=expression, output_fields=["count(*)"], consistency_level=level, timeout=self._timeout_s
             )
         )
-        return int(found[0]["count(*)"])
+        return int(response[0]["count(*)"])
 
     def among(
         self, name: str, field: str, texts: Iterable[str], fields: list[str], *, strong: bool = True
@@ -235,12 +235,12 @@ class Server:
         for number in range(16**digits):
             prefix = f"{number:0{digits}x}" if digits else ""
             within = f'({expression}) and key like "{prefix}%"' if digits else expression
-            found = self.query(name, within, fields, strong=False)
-            if len(found) == MOST:
+            response = self.query(name, within, fields, strong=False)
+            if len(response) == MOST:
                 raise GalleryError(
                     f"{self._address.shown}: more rows than expected begin with {prefix!r}; report this."
                 )
-            yield from found
+            yield from response
 
     def upsert(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write rows, in requests of some megabytes."""
@@ -274,7 +274,7 @@ class Server:
     ) -> list[list[dict[str, Any]]]:
         """The nearest rows of each query, best first, each with these fields."""
         width = min(32_768, max(64, 2 * limit))
-        found = self.call(
+        response = self.call(
             lambda: self._client.search(
                 name,
                 data=[query.tolist() for query in queries],
@@ -287,7 +287,7 @@ class Server:
                 timeout=self._timeout_s,
             )
         )
-        return [[dict(hit["entity"]) for hit in hits] for hits in found]
+        return [[dict(hit["entity"]) for hit in hits] for hits in response]
 
     def close(self) -> None:
         """Let go of the connection."""

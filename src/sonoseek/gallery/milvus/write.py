@@ -26,16 +26,16 @@ def write_entries(server: Server, name: str, prepared: Prepared, *, whole_cases:
         known.setdefault(row["case_key"], {})[row["scan_id"]] = row
     added = updated = unchanged = 0
     scans: list[rows.Fields] = []
-    kept: list[rows.Fields] = []
+    pieces: list[rows.Fields] = []
     replaced: list[str] = []
     corrected: dict[str, rows.Row] = {}
     gone: list[dict[str, Any]] = []
     for key, case in prepared.cases.items():
-        held = known.get(rows.pair(*key), {})
+        stored = known.get(rows.pair(*key), {})
         digest = case_digest(case).hex()
-        other = any(row["case_digest"] != digest for row in held.values())
+        other = any(row["case_digest"] != digest for row in stored.values())
         for scan_id, scan in prepared.scans[key].items():
-            before = held.pop(scan_id, None)
+            before = stored.pop(scan_id, None)
             if before is not None and before["scan_digest"] == scan.digest.hex() and not other:
                 unchanged += 1
                 continue
@@ -46,16 +46,16 @@ def write_entries(server: Server, name: str, prepared: Prepared, *, whole_cases:
             else:
                 updated += 1
             if before is None or before["scan_digest"] != fields["scan_digest"]:
-                kept += rows.pieces(fields["key"], scan)
+                pieces += rows.pieces(fields["key"], scan)
                 replaced += [] if before is None else [rows.owner_of(before)]
         if whole_cases:
-            gone += held.values()
+            gone += stored.values()
         elif other:
-            corrected |= {row["key"]: case for row in held.values()}
+            corrected |= {row["key"]: case for row in stored.values()}
     # The case's other scans carry its record too.
     others = server.among(name, "key", corrected, rows.ENTRY_FIELDS)
     scans.extend(rows.with_case(row, corrected[row["key"]]) for row in others)
-    server.upsert(f"{name}_kept", kept)
+    server.upsert(f"{name}_kept", pieces)
     server.upsert(name, scans)
     _delete(server, name, gone)
     server.delete(f"{name}_kept", "owner", replaced)

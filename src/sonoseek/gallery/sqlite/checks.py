@@ -17,7 +17,7 @@ from sonoseek.core.patients import PatientShare
 from sonoseek.gallery.sqlite.database import SCHEMA_VERSION
 from sonoseek.gallery.sqlite.digests import differing
 from sonoseek.gallery.sqlite.index import kind_for
-from sonoseek.gallery.sqlite.index_files import Base, cache_files, damaged_block, load_base
+from sonoseek.gallery.sqlite.index_files import SearchIndex, cache_files, damaged_block, load_index
 from sonoseek.gallery.sqlite.rows import read_descriptors
 from sonoseek.gallery.sqlite.versions import column, count_changes, current_state, is_remembered, read_embeddings
 from sonoseek.gallery.values import UNKNOWN, GalleryInfo, Index
@@ -66,15 +66,15 @@ def describe(connection: sqlite3.Connection, path: Path, *, index: Index) -> Gal
 def largest_patients(connection: sqlite3.Connection) -> tuple[PatientShare, ...]:
     """See `Gallery.largest_patients`."""
     totals = dict(connection.execute("SELECT dataset, count(*) FROM cases GROUP BY dataset"))
-    found = connection.execute(  # with max(), SQLite takes the other columns from the row that has it
-        """SELECT dataset, patient_id, max(held) FROM (
-            SELECT dataset, patient_id, count(*) AS held FROM cases
+    largest = connection.execute(  # with max(), SQLite takes the other columns from the row that has it
+        """SELECT dataset, patient_id, max(owned) FROM (
+            SELECT dataset, patient_id, count(*) AS owned FROM cases
             WHERE patient_id IS NOT NULL GROUP BY patient_id, dataset
-        ) GROUP BY dataset ORDER BY max(held) DESC"""
+        ) GROUP BY dataset ORDER BY max(owned) DESC"""
     )
     return tuple(
-        PatientShare(dataset=dataset, patient_id=patient_id, cases=held, total=totals[dataset])
-        for dataset, patient_id, held in found
+        PatientShare(dataset=dataset, patient_id=patient_id, cases=owned, total=totals[dataset])
+        for dataset, patient_id, owned in largest
     )
 
 
@@ -82,16 +82,16 @@ def _index_in_words(
     connection: sqlite3.Connection, path: Path, meta: dict[str, Any], *, index: Index, scans: int
 ) -> str:
     kind = kind_for(index, scans)
-    base = load_base(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
-    if base is None or base.kind != kind or not is_remembered(connection, base.state):
+    cached = load_index(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
+    if cached is None or cached.kind != kind or not is_remembered(connection, cached.state):
         return f"{kind}; its cache is made with the next search"
-    behind = count_changes(connection, base.state)
+    behind = count_changes(connection, cached.state)
     since = f"; {behind:,} changes since are compared exactly" if behind else ""
-    if base.inverted is None:
+    if cached.inverted is None:
         return f"exact: a product with every scan{since}"
     return (
-        f"ivf: {base.inverted.nprobe} of {base.inverted.lists} lists looked into, 8 bits a number, best hits ranked "
-        f"again exactly; recall@10 {base.recall:.3f} on its own scans{since}"
+        f"ivf: {cached.inverted.nprobe} of {cached.inverted.lists} lists looked into, 8 bits a number, best hits "
+        f"ranked again exactly; recall@10 {cached.recall:.3f} on its own scans{since}"
     )
 
 
@@ -117,14 +117,14 @@ def find_problems(
     )
     problems: list[str] = []
     for check in checks:
-        found: list[str] = []
+        sentences: list[str] = []
         try:
-            found.extend(check)
+            sentences.extend(check)
         except (sqlite3.Error, GalleryError, ValueError, KeyError, TypeError) as error:
-            found.append(f"a check could not be finished: {error}")
-        problems += found[:_MOST]
-        if len(found) > _MOST:
-            problems.append(f"… and {len(found) - _MOST} more of this kind")
+            sentences.append(f"a check could not be finished: {error}")
+        problems += sentences[:_MOST]
+        if len(sentences) > _MOST:
+            problems.append(f"… and {len(sentences) - _MOST} more of this kind")
     return tuple(dict.fromkeys(problems))
 
 
@@ -147,11 +147,11 @@ def _references(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _descriptors(connection: sqlite3.Connection) -> Iterator[str]:
-    for dataset, case_id, told in connection.execute(
+    for dataset, case_id, text in connection.execute(
         "SELECT dataset, case_id, descriptors FROM cases WHERE descriptors IS NOT NULL"
     ):
         try:
-            read_descriptors(told)
+            read_descriptors(text)
         except GalleryError as error:
             yield f"case {case_id!r} of {dataset!r}: {error}"
 
@@ -198,34 +198,34 @@ def _states(connection: sqlite3.Connection) -> Iterator[str]:
 def _cache(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
     """A cache of another state, or none, is no problem: the next search makes a new one."""
     meta = dict(connection.execute("SELECT key, value FROM meta"))
-    base = load_base(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
-    if base is None or not is_remembered(connection, base.state):
+    cached = load_index(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
+    if cached is None or not is_remembered(connection, cached.state):
         return
     remedy = "`sonoseek index optimise` makes it again"
     if (block := damaged_block(path)) is not None:
         yield f"block {block} of the search cache is damaged; {remedy}"
         return
-    fresh = base.row_ids[:0] if base.state == current_state(connection) else _fresh(connection, base)
+    fresh = cached.row_ids[:0] if cached.state == current_state(connection) else _fresh(connection, cached)
     seen = 0
     for row_ids, unit in read_embeddings(connection, dimension=meta["dimension"]):
         old = ~np.isin(row_ids, fresh)
-        places = base.places_of(row_ids[old])
+        places = cached.places_of(row_ids[old])
         seen += places.size
         if places.size != old.sum():
             yield f"the search cache lacks scans; {remedy}"
             return
-        if base.unit is not None and not np.array_equal(base.unit[places], unit[old]):
+        if cached.unit is not None and not np.array_equal(cached.unit[places], unit[old]):
             yield f"the search cache disagrees with the embeddings; {remedy}"
             return
     (gone,) = connection.execute(
-        "SELECT count(DISTINCT row_id) FROM removals WHERE changed > ?", (base.state.seq,)
+        "SELECT count(DISTINCT row_id) FROM removals WHERE changed > ?", (cached.state.seq,)
     ).fetchone()
-    if seen + gone + fresh.size < base.row_ids.size:
+    if seen + gone + fresh.size < cached.row_ids.size:
         yield f"the search cache holds scans that are gone; {remedy}"
 
 
-def _fresh(connection: sqlite3.Connection, base: Base) -> NDArray[np.int64]:
-    return column(connection.execute("SELECT row_id FROM scans WHERE changed > ?", (base.state.seq,)))
+def _fresh(connection: sqlite3.Connection, cached: SearchIndex) -> NDArray[np.int64]:
+    return column(connection.execute("SELECT row_id FROM scans WHERE changed > ?", (cached.state.seq,)))
 
 
 def _evidence(connection: sqlite3.Connection) -> Iterator[str]:
@@ -241,8 +241,8 @@ def _pictures(connection: sqlite3.Connection, on_progress: Callable[[int, int], 
     from sonoseek.gallery.pictures import picture_problem  # OpenCV is loaded only here
 
     (total,) = connection.execute("SELECT count(*) FROM scans").fetchone()
-    found = connection.execute("SELECT s.scan_id, p.jpeg FROM scans s LEFT JOIN pictures p USING (row_id)")
-    for done, (scan_id, jpeg) in enumerate(found, start=1):
+    pictures = connection.execute("SELECT s.scan_id, p.jpeg FROM scans s LEFT JOIN pictures p USING (row_id)")
+    for done, (scan_id, jpeg) in enumerate(pictures, start=1):
         problem = "is missing" if jpeg is None else picture_problem(jpeg)
         if problem is not None:
             yield f"scan {scan_id}: its picture {problem}"

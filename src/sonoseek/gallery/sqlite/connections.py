@@ -13,6 +13,26 @@ from sonoseek.core import GalleryError, TemporaryError
 from sonoseek.gallery.sqlite.database import connect, explained
 
 
+class PinnedConnection:
+    """One connection in one transaction, shared out to the blocks of one thread, one after the other."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Take a connection whose transaction has begun."""
+        self._path = path
+        self._connection = connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """The connection; as `Connections.snapshot`, in the one state."""
+        with explained(self._path):
+            yield self._connection
+
+    any = snapshot
+
+    def close(self) -> None:
+        """Nothing: whoever lent the connection takes it back."""
+
+
 class Connections:
     """A pool: each block has a connection to itself; as many are opened as are in use at once."""
 
@@ -37,20 +57,12 @@ class Connections:
                 the block mean.
             TemporaryError: the file is locked.
         """
-        self._check_usable()
         with explained(self._path):
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = connect(self._path, write=self._write, timeout_s=self._timeout_s)
-                self._opened.append(connection)
+            connection = self._borrow()
             try:
                 yield connection
             finally:
-                if not self._closed:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    self._idle.append(connection)
+                self._return(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -58,6 +70,35 @@ class Connections:
         with self.any() as connection:
             connection.execute("BEGIN")
             yield connection
+
+    @contextmanager
+    def pinned(self) -> Iterator[PinnedConnection]:
+        """One state of the file for several blocks of one thread; errors of the block itself pass as they are."""
+        with explained(self._path):
+            connection = self._borrow()
+        try:
+            with explained(self._path):
+                connection.execute("BEGIN")
+                connection.execute("SELECT 1 FROM states LIMIT 1").fetchone()  # the first read fixes the state
+            yield PinnedConnection(self._path, connection)
+        finally:
+            with explained(self._path):
+                self._return(connection)
+
+    def _borrow(self) -> sqlite3.Connection:
+        self._check_usable()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            connection = connect(self._path, write=self._write, timeout_s=self._timeout_s)
+            self._opened.append(connection)
+            return connection
+
+    def _return(self, connection: sqlite3.Connection) -> None:
+        if not self._closed:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._idle.append(connection)
 
     @contextmanager
     def writer(self) -> Iterator[sqlite3.Connection]:

@@ -7,19 +7,13 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 
 from sonoseek.core import GalleryError
-from sonoseek.gallery.base import Gallery
-from sonoseek.gallery.sqlite.database import create_database, database_path, explained, make_folder, publish
+from sonoseek.gallery.sqlite.database import explained, make_folder, publish
 
 _PAGES = 4_096
 """Copied at a time: 16 MiB, between which writers get their turn."""
-
-
-_ENTRIES = 256
-"""Written at a time: some 20 MB."""
 
 
 def copy_database(connection: sqlite3.Connection, path: Path) -> None:
@@ -28,7 +22,7 @@ def copy_database(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         GalleryError: something is there already, or the folder cannot be written.
     """
-    with _published(path) as draft, closing(sqlite3.connect(draft, isolation_level=None)) as target:
+    with published(path) as draft, closing(sqlite3.connect(draft, isolation_level=None)) as target:
         connection.execute("BEGIN")  # one state, however long it takes: writers go on in the log
         connection.execute("SELECT 1 FROM states").fetchone()
         connection.backup(target, pages=_PAGES)
@@ -37,30 +31,8 @@ def copy_database(connection: sqlite3.Connection, path: Path) -> None:
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def copy_entries(gallery: Gallery, location: str | Path) -> None:
-    """Every entry of a gallery of any engine, in a new SQLite gallery of the same gallery_id.
-
-    Raises:
-        GalleryError: something is there already, or the folder cannot be written.
-    """
-    from sonoseek.gallery.sqlite.gallery import SqliteGallery
-
-    with _published(database_path(location)) as draft:
-        create_database(
-            draft,
-            bundle_id=gallery.bundle_id,
-            dimension=gallery.dimension,
-            duplicate_threshold=gallery.duplicate_threshold,
-            gallery_id=gallery.gallery_id,
-        )
-        with SqliteGallery(draft, mode="w", timeout_s=5.0, index="auto") as target:
-            waiting = iter(gallery)
-            while entries := list(islice(waiting, _ENTRIES)):
-                target.add(entries)
-
-
 @contextmanager
-def _published(path: Path) -> Iterator[Path]:
+def published(path: Path) -> Iterator[Path]:
     """A draft beside a name, which gets the name once it is finished and on disk."""
     if path.exists():
         raise GalleryError(f"{path} exists already; choose another place for the copy.")

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, SonoseekError, TemporaryError
+from sonoseek.core import GalleryError, NotFoundError, SonoseekError, TemporaryError
 from sonoseek.core.files import sync_folder
 from sonoseek.core.version import __version__
-from sonoseek.gallery.deduplicate import check_duplicate_threshold
+from sonoseek.gallery.base import check_new_gallery
 
 SCHEMA_VERSION = 4
 APPLICATION_ID = 0x534F4E4F
@@ -123,12 +123,7 @@ def create_database(
         InvalidValueError: an empty bundle_id, a dimension below 1, or a threshold that is no cosine.
         GalleryError: something is there already, or the folder cannot be written.
     """
-    if not bundle_id or dimension < 1:
-        raise InvalidValueError(
-            f"bundle_id={bundle_id!r}, dimension={dimension}; a gallery needs a named bundle and at least one number "
-            "per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
-        )
-    check_duplicate_threshold(duplicate_threshold)
+    check_new_gallery(bundle_id=bundle_id, dimension=dimension, duplicate_threshold=duplicate_threshold)
     _check_sqlite()
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with explained(path):

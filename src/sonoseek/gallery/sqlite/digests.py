@@ -37,16 +37,16 @@ def scan_digest(scan_id: str, row: Sequence[Any], *, picture: bytes | None, evid
 
 def stored_scan_digest(connection: sqlite3.Connection, row_id: int) -> bytes:
     """The digest of what the file holds for a scan, worked out now."""
-    found = connection.execute(f"{_STORED} WHERE s.row_id = ?", (row_id,)).fetchone()
-    _, _, scan_id, picture, evidence, *row = found
+    stored = connection.execute(f"{_STORED} WHERE s.row_id = ?", (row_id,)).fetchone()
+    _, _, scan_id, picture, evidence, *row = stored
     return scan_digest(scan_id, row, picture=picture, evidence=evidence)
 
 
 def differing(connection: sqlite3.Connection) -> Iterator[str]:
     """Sentences about cases and scans that are no longer what was written."""
-    for key, kept, *row in connection.execute(f"SELECT case_key, digest, {CASE_COLUMNS} FROM cases"):  # noqa: S608
-        if kept != case_digest(row):
+    for key, digest, *row in connection.execute(f"SELECT case_key, digest, {CASE_COLUMNS} FROM cases"):  # noqa: S608
+        if digest != case_digest(row):
             yield f"case {row[1]!r} of {row[0]!r} (row {key}) is not what was written; add the case again"
-    for _, kept, scan_id, picture, evidence, *row in connection.execute(_STORED):
-        if kept != scan_digest(scan_id, row, picture=picture, evidence=evidence):
+    for _, digest, scan_id, picture, evidence, *row in connection.execute(_STORED):
+        if digest != scan_digest(scan_id, row, picture=picture, evidence=evidence):
             yield f"scan {scan_id}: its row, picture or evidence is not what was written; build its case again"

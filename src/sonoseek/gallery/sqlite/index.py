@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError
 from sonoseek.gallery.deduplicate import lowest_cosine
-from sonoseek.gallery.novelty_sample import NEIGHBOURS, Sample
-from sonoseek.gallery.sqlite.index_files import Base
+from sonoseek.gallery.novelty_sample import NEIGHBOURS, ReferenceSample
+from sonoseek.gallery.sqlite.index_files import SearchIndex
 from sonoseek.gallery.sqlite.ivf import PER_LIST, InvertedFile, lists_for
 from sonoseek.gallery.sqlite.versions import column, current_state, read_embeddings, read_unit
 from sonoseek.gallery.values import Index
@@ -34,44 +34,44 @@ def candidates_for(k: int) -> int:
     return max(2 * k, k + 16)
 
 
-def build_base(
+def build_index(
     connection: sqlite3.Connection,
     *,
     gallery_id: str,
     dimension: int,
     index: Index,
     duplicate_threshold: float | None = None,
-) -> Base:
+) -> SearchIndex:
     """Everything that searches of this state need, made from the truth, in memory.
 
     Raises:
         GalleryError: an embedding of another length, or one that points nowhere.
     """
     row_ids = np.sort(column(connection.execute("SELECT row_id FROM scans")))
-    sample = Sample(connection, row_ids, dimension=dimension, lowest=lowest_cosine(duplicate_threshold))
+    sample = ReferenceSample(connection, row_ids, dimension=dimension, lowest=lowest_cosine(duplicate_threshold))
     exact = kind_for(index, row_ids.size) == "exact"
     unit = np.empty((row_ids.size if exact else 0, dimension), np.float32)
     inverted = None if exact else _trained(connection, row_ids, dimension=dimension)
     at = 0
-    for found, block in _steps(connection, dimension=dimension):
-        if not np.array_equal(found, row_ids[at : at + found.size]):
+    for block_ids, block in _steps(connection, dimension=dimension):
+        if not np.array_equal(block_ids, row_ids[at : at + block_ids.size]):
             raise GalleryError("scans and their index disagree; run `sonoseek index verify` on the gallery.")
         if not np.isfinite(block).all():
             raise GalleryError("an embedding holds NaN or is all zero; run `sonoseek index verify` on the gallery.")
         if inverted is None:
-            unit[at : at + found.size] = block
+            unit[at : at + block_ids.size] = block
         else:
             inverted.add(block)
         sample.see(at, block, neighbours=inverted is not None)
-        at += found.size
+        at += block_ids.size
     recall = 1.0
     if inverted is not None:
         recall = inverted.calibrate(sample.unit, sample.neighbours, candidates=candidates_for(NEIGHBOURS))
-    return Base(
+    return SearchIndex(
         gallery_id=gallery_id,
         state=current_state(connection),
         row_ids=row_ids,
-        own=sample.own,
+        reference_distances=sample.distances,
         unit=unit if exact else None,
         inverted=inverted,
         recall=recall,

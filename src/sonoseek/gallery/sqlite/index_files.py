@@ -1,8 +1,8 @@
 """The search cache beside a gallery: files that can always be rebuilt, mapped into memory by every reader.
 
-`gallery.db.vectors`, little-endian: head (`_HEAD`), row_ids int64 (N,), own distances float32 (R,), CRC-32 of each MiB
-of the body uint32 (B,), CRC-32 of all this, zeros up to a multiple of 64; then, in an exact cache, the body: the matrix
-float32 (N, D). The body of an inverted file is faiss's own file, `gallery.db.<stamp>.ivf`.
+`gallery.db.vectors`, little-endian: head (`_HEAD`), row_ids int64 (N,), reference distances float32 (R,), CRC-32 of
+each MiB of the body uint32 (B,), CRC-32 of all this, zeros up to a multiple of 64; then, in an exact cache, the body:
+the matrix float32 (N, D). The body of an inverted file is faiss's own file, `gallery.db.<stamp>.ivf`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _MAGIC = b"SONOVEC2"
 _HEAD = struct.Struct("<8s36s4xqqqqqqqd")
-"""Magic, gallery_id, seq, stamp, rows, dimension, own distances, bytes of the body, nprobe (0: exact), recall."""
+"""Magic, gallery_id, seq, stamp, rows, dimension, reference distances, bytes of the body, nprobe (0: exact), recall."""
 _BLOCK = 1 << 20
 _CHECKED = 64
 """Blocks of the body that are checked when the file is opened: all of them in files up to 64 MiB, else as many spread
@@ -36,13 +36,14 @@ evenly, so that opening a large archive does not read it whole. `verify` reads e
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Base:
+class SearchIndex:
     """What a search needs of every scan, for one state of the gallery.
 
     Attributes:
         gallery_id, state: the gallery, and the state it was made from.
         row_ids: int64 (N,), ascending.
-        own: float32 (R,), ascending: distances of a sample of rows to their nearest stranger; see `sampling`.
+        reference_distances: float32 (R,), ascending: distances of a sample of rows to their nearest scan of another
+            patient; see `novelty_sample`.
         unit: float32 (N, D), embeddings of length 1; None where there is an inverted file.
         inverted: the inverted file; None where there is a matrix.
         recall: share of the sample's ten nearest rows that the inverted file finds; 1 for a matrix.
@@ -51,7 +52,7 @@ class Base:
     gallery_id: str
     state: State
     row_ids: NDArray[np.int64]
-    own: NDArray[np.float32]
+    reference_distances: NDArray[np.float32]
     unit: NDArray[np.float32] | None = None
     inverted: InvertedFile | None = None
     recall: float = 1.0
@@ -81,24 +82,24 @@ def cache_files(database: Path) -> list[Path]:
     return [path for name in names for path in database.parent.glob(name)]
 
 
-def save_base(database: Path, base: Base) -> bool:
+def save_index(database: Path, index: SearchIndex) -> bool:
     """Write the cache; it appears whole or not at all. False where it cannot be written: searches work without."""
     path = cache_path(database)
     body_draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.ivf")
     try:
-        if base.inverted is None:
-            assert base.unit is not None  # noqa: S101  # for the type checker
-            matrix = np.ascontiguousarray(base.unit, "<f4")
+        if index.inverted is None:
+            assert index.unit is not None  # noqa: S101  # for the type checker
+            matrix = np.ascontiguousarray(index.unit, "<f4")
             body = matrix.reshape(-1).view(np.uint8).data
-            head = _head(base, matrix.shape[1], len(body), _crcs(body))
+            head = _head(index, matrix.shape[1], len(body), _crcs(body))
         else:
-            base.inverted.save(body_draft)
+            index.inverted.save(body_draft)
             with body_draft.open("rb") as file:
                 os.fsync(file.fileno())
                 size = os.fstat(file.fileno()).st_size
-                head = _head(base, base.inverted.index.d, size, _crcs(file))
+                head = _head(index, index.inverted.index.d, size, _crcs(file))
             body = memoryview(b"")
-            body_draft.replace(_body_path(database, base.state))
+            body_draft.replace(_body_path(database, index.state))
         with open_atomically(path) as file:
             file.write(head + b"\0" * (-len(head) % 64))
             file.write(body)
@@ -108,14 +109,14 @@ def save_base(database: Path, base: Base) -> bool:
             body_draft.unlink(missing_ok=True)
         return False
     for older in database.parent.glob(f"{database.name}.*.ivf"):
-        if base.inverted is None or older != _body_path(database, base.state):
+        if index.inverted is None or older != _body_path(database, index.state):
             with suppress(OSError):
                 older.unlink()
     return True
 
 
-def load_base(database: Path, *, gallery_id: str, dimension: int) -> Base | None:
-    """The cache, if it is there, whole, and of this gallery; else None. Of which state it is, it says itself."""
+def load_index(database: Path, *, gallery_id: str, dimension: int) -> SearchIndex | None:
+    """The cache, if it is there, whole, and of this gallery; else None. Its `state` may be an earlier one."""
     path = cache_path(database)
     try:
         return _read(path, database, gallery_id=gallery_id, dimension=dimension)
@@ -129,8 +130,8 @@ def load_base(database: Path, *, gallery_id: str, dimension: int) -> Base | None
 def damaged_block(database: Path) -> int | None:
     """The first block of the cache's body that is not what was written; None where all are. Reads everything."""
     with cache_path(database).open("rb") as file:
-        head, rows, own, size, body = _open_head(file, database)
-        crcs = np.frombuffer(head, "<u4", -(-size // _BLOCK), _HEAD.size + 8 * rows + 4 * own)
+        head, rows, references, size, body = _open_head(file, database)
+        crcs = np.frombuffer(head, "<u4", -(-size // _BLOCK), _HEAD.size + 8 * rows + 4 * references)
     for block in range(crcs.size):
         if zlib.crc32(body[block * _BLOCK : (block + 1) * _BLOCK].data) != crcs[block]:
             return block
@@ -141,20 +142,20 @@ def _body_path(database: Path, state: State) -> Path:
     return database.with_name(f"{database.name}.{state.stamp:016x}.ivf")
 
 
-def _head(base: Base, dimension: int, size: int, crcs: list[int]) -> bytes:
-    inverted = base.inverted
+def _head(index: SearchIndex, dimension: int, size: int, crcs: list[int]) -> bytes:
+    inverted = index.inverted
     head = _HEAD.pack(
         _MAGIC,
-        base.gallery_id.encode(),
-        *base.state,
-        base.row_ids.size,
+        index.gallery_id.encode(),
+        *index.state,
+        index.row_ids.size,
         dimension,
-        base.own.size,
+        index.reference_distances.size,
         size,
         0 if inverted is None else inverted.nprobe,
-        base.recall,
+        index.recall,
     )
-    head += base.row_ids.astype("<i8").tobytes() + base.own.astype("<f4").tobytes()
+    head += index.row_ids.astype("<i8").tobytes() + index.reference_distances.astype("<f4").tobytes()
     head += np.array(crcs, "<u4").tobytes()
     return head + zlib.crc32(head).to_bytes(4, "little")
 
@@ -166,17 +167,17 @@ def _crcs(body: memoryview | BinaryIO) -> list[int]:
 
 
 def _open_head(file: BinaryIO, database: Path) -> tuple[NDArray[np.uint8], int, int, int, NDArray[np.uint8]]:
-    """Head, rows, own distances, bytes of the body, and the body, mapped; lengths and the head's checksum are right."""
+    """Head, rows, reference distances, bytes of the body, and the body, mapped; lengths and checksum are right."""
     raw = file.read(_HEAD.size)
     if len(raw) < _HEAD.size:
         raise ValueError("it is cut short")
-    magic, _, seq, stamp, rows, columns, own, size, nprobe, _ = _HEAD.unpack(raw)
+    magic, _, seq, stamp, rows, columns, references, size, nprobe, _ = _HEAD.unpack(raw)
     if magic != _MAGIC:
         raise ValueError("it is of another version")
-    length = _HEAD.size + 8 * rows + 4 * own + 4 * -(-size // _BLOCK) + 4
+    length = _HEAD.size + 8 * rows + 4 * references + 4 * -(-size // _BLOCK) + 4
     start = length + -length % 64
     inside = 0 if nprobe else size
-    if min(rows, own, size, columns) < 0 or os.fstat(file.fileno()).st_size != start + inside:
+    if min(rows, references, size, columns) < 0 or os.fstat(file.fileno()).st_size != start + inside:
         raise ValueError("its length is wrong")
     if not nprobe and size != 4 * rows * columns:
         raise ValueError("its matrix has another size")
@@ -188,22 +189,22 @@ def _open_head(file: BinaryIO, database: Path) -> tuple[NDArray[np.uint8], int, 
     if mapped[length:start].any():
         raise ValueError("there is something between its head and its body")
     if not nprobe:
-        return head, rows, own, size, np.asarray(mapped[start:])
+        return head, rows, references, size, np.asarray(mapped[start:])
     with _body_path(database, State(seq, stamp)).open("rb") as file_of_body:
         if os.fstat(file_of_body.fileno()).st_size != size:
             raise ValueError("the length of its inverted file is wrong")
-        return head, rows, own, size, np.asarray(np.memmap(file_of_body, np.uint8, mode="r", shape=(size,)))
+        return head, rows, references, size, np.asarray(np.memmap(file_of_body, np.uint8, mode="r", shape=(size,)))
 
 
-def _read(path: Path, database: Path, *, gallery_id: str, dimension: int) -> Base | None:
-    """The same as `load_base`; damage raises ValueError."""
+def _read(path: Path, database: Path, *, gallery_id: str, dimension: int) -> SearchIndex | None:
+    """The same as `load_index`; damage raises ValueError."""
     with path.open("rb") as file:
-        head, rows, own, size, body = _open_head(file, database)
+        head, rows, references, size, body = _open_head(file, database)
     _, owner, seq, stamp, _, columns, _, _, nprobe, recall = _HEAD.unpack(head[: _HEAD.size].tobytes())
     if (owner, columns) != (gallery_id.encode(), dimension):
         return None
     blocks = -(-size // _BLOCK)
-    crcs = np.frombuffer(head, "<u4", blocks, _HEAD.size + 8 * rows + 4 * own)
+    crcs = np.frombuffer(head, "<u4", blocks, _HEAD.size + 8 * rows + 4 * references)
     for block in np.unique(np.linspace(0, blocks - 1, min(blocks, _CHECKED)).astype(int)):
         if zlib.crc32(body[block * _BLOCK : (block + 1) * _BLOCK].data) != crcs[block]:
             raise ValueError(f"block {block} of its body is damaged")
@@ -211,11 +212,11 @@ def _read(path: Path, database: Path, *, gallery_id: str, dimension: int) -> Bas
     inverted = InvertedFile.open(_body_path(database, state), nprobe=nprobe) if nprobe else None
     if inverted is not None and (inverted.rows, inverted.index.d) != (rows, dimension):
         raise ValueError("its inverted file has another size")
-    return Base(
+    return SearchIndex(
         gallery_id=gallery_id,
         state=state,
         row_ids=np.frombuffer(head, "<i8", rows, _HEAD.size),
-        own=np.frombuffer(head, "<f4", own, _HEAD.size + 8 * rows),
+        reference_distances=np.frombuffer(head, "<f4", references, _HEAD.size + 8 * rows),
         unit=None if nprobe else body.view("<f4").reshape(rows, columns),
         inverted=inverted,
         recall=recall,

@@ -116,10 +116,10 @@ class InvertedFile:
             import faiss
 
             lists = np.empty(self.rows, np.int32)
-            held = self.index.invlists
+            inverted_lists = self.index.invlists
             for number in range(self.lists):
-                if size := held.list_size(number):
-                    ids = faiss.rev_swig_ptr(held.get_ids(number), size)
+                if size := inverted_lists.list_size(number):
+                    ids = faiss.rev_swig_ptr(inverted_lists.get_ids(number), size)
                     lists[ids] = number
             self._list_of = lists
         return self._list_of
@@ -128,8 +128,8 @@ class InvertedFile:
     def sizes(self) -> NDArray[np.int64]:
         """Rows in each list: int64 (L,)."""
         if self._sizes is None:
-            held = self.index.invlists
-            self._sizes = np.array([held.list_size(number) for number in range(self.lists)], np.int64)
+            inverted_lists = self.index.invlists
+            self._sizes = np.array([inverted_lists.list_size(number) for number in range(self.lists)], np.int64)
         return self._sizes
 
     def search(
@@ -195,15 +195,15 @@ class InvertedFile:
         rows.
         """
         nearness, order = self.index.quantizer.search(queries, self.lists)
-        held = selection.per_list(self.list_of, self.lists)
+        selected_in = selection.per_list(self.list_of, self.lists)
         usual = self.nprobe * self.rows // self.lists
         chosen: list[NDArray[np.intp]] = []
         for row in order:
-            holding = np.flatnonzero(held[row] > 0)
-            seen = np.cumsum(held[row[holding]])
+            holding = np.flatnonzero(selected_in[row] > 0)
+            seen = np.cumsum(selected_in[row[holding]])
             touched = np.cumsum(self.sizes[row[holding]])
             around = row[: max(1, self.nprobe // AROUND)]
-            left = held[around].sum() * self.rows / max(1, self.sizes[around].sum() * selection.rows.size)
+            left = selected_in[around].sum() * self.rows / max(1, self.sizes[around].sum() * selection.rows.size)
             wanted = usual * (DEEPER if left < DEPLETED else 1)
             enough = (seen >= wanted) | ((touched >= PASSED * wanted) & (seen >= fewest))
             until = int(np.argmax(enough)) + 1 if enough.any() else holding.size
@@ -224,15 +224,15 @@ class InvertedFile:
             nearest: of each, the rows that are to be found.
             candidates: how many rows are taken for the exact ranking.
         """
-        nprobe, found = 4, 0.0
+        nprobe, recall = 4, 0.0
         while True:
             nprobe = min(self.lists, 2 * nprobe)
             self.nprobe = nprobe
             _, rows = self.search(queries, candidates)
             hits = sum(int(np.isin(wanted, got).sum()) for wanted, got in zip(nearest, rows, strict=True))
-            found = hits / max(1, sum(wanted.size for wanted in nearest))
-            if found >= RECALL or nprobe == self.lists:
-                return found
+            recall = hits / max(1, sum(wanted.size for wanted in nearest))
+            if recall >= RECALL or nprobe == self.lists:
+                return recall
 
 
 def lists_for(rows: int) -> int:

@@ -59,7 +59,7 @@ def read_entry(row: Row) -> GalleryEntry:
 
 
 def _entry(row: Row) -> GalleryEntry:
-    dataset, case_id, pathology, patient_id, group, birads, histology, device, age, acquired, licence, told = row[:12]
+    dataset, case_id, pathology, patient_id, group, birads, histology, device, age, acquired, licence, listed = row[:12]
     scan_id, blob, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint = row[
         12:23
     ]
@@ -77,7 +77,7 @@ def _entry(row: Row) -> GalleryEntry:
             age_years=age,
             acquired=None if acquired is None else date.fromisoformat(acquired),
             licence=licence,
-            descriptors=read_descriptors(told),
+            descriptors=read_descriptors(listed),
         ),
         scan_id=scan_id,
         embedding=decode_embedding(blob, exponent),
@@ -103,14 +103,16 @@ def read_matches(
     """Matches in the order given; `dependent`: near-duplicates of each, and other scans of its patient."""
     matches = []
     counts = dependent or [(0, 0)] * len(row_ids)
-    found = {row[0]: row[1:] for row in connection.execute(_SELECT_MATCHES, (pictures, json.dumps(list(row_ids))))}
-    if not found.keys() >= set(row_ids):
+    columns = {row[0]: row[1:] for row in connection.execute(_SELECT_MATCHES, (pictures, json.dumps(list(row_ids))))}
+    if not columns.keys() >= set(row_ids):
         raise GalleryError(
             "a scan, or the case it belongs to, is not where an index says; the gallery is damaged. Run `sonoseek "
             "index verify` on it, and restore it from a copy."
         )
     for rank, (row_id, similarity, count) in enumerate(zip(row_ids, similarities, counts, strict=True), start=1):
-        case_id, scan_id, label, dataset, birads, histology, device, patient_id, group, told, picture = found[row_id]
+        case_id, scan_id, label, dataset, birads, histology, device, patient_id, group, listed, picture = columns[
+            row_id
+        ]
         matches.append(
             Match(
                 rank=rank,
@@ -124,7 +126,7 @@ def read_matches(
                 device=device,
                 patient_id=patient_id,
                 group=group,
-                descriptors=read_descriptors(told),
+                descriptors=read_descriptors(listed),
                 picture=picture,
                 near_duplicates=count[0],
                 same_patient=count[1],
@@ -152,35 +154,35 @@ def count_excluded(connection: sqlite3.Connection, exclude: Exclusion) -> Exclud
     return ExcludedCounts(scans=scans, same_scan=counts[0], same_patient=counts[1], same_group=counts[2])
 
 
-def count_words(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """See `Gallery.words`."""
+def count_descriptors(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """See `Gallery.descriptor_counts`."""
     counts: dict[str, dict[str, int]] = {}
-    for told, scans in connection.execute(
+    for text, scans in connection.execute(
         """SELECT c.descriptors, count(*) FROM scans s JOIN cases c USING (case_key)
         WHERE c.descriptors IS NOT NULL GROUP BY c.descriptors"""
     ):
-        pairs = read_descriptors(told)
+        pairs = read_descriptors(text)
         for feature in {feature for feature, _ in pairs}:
-            held = counts.setdefault(feature, {"": 0})
-            held[""] += scans
-        for feature, word in set(pairs):
-            counts[feature][word] = counts[feature].get(word, 0) + scans
+            per_descriptor = counts.setdefault(feature, {"": 0})
+            per_descriptor[""] += scans
+        for feature, descriptor in set(pairs):
+            counts[feature][descriptor] = counts[feature].get(descriptor, 0) + scans
     return counts
 
 
-def read_descriptors(told: str | None) -> tuple[tuple[str, str], ...]:
+def read_descriptors(text: str | None) -> tuple[tuple[str, str], ...]:
     """(feature, word) pairs from their JSON.
 
     Raises:
         GalleryError: it holds something else.
     """
     try:
-        pairs = () if told is None else tuple((feature, word) for feature, word in json.loads(told))
+        pairs = () if text is None else tuple((feature, word) for feature, word in json.loads(text))
     except (ValueError, TypeError):
-        pairs = ((told, ""),)
+        pairs = ((text, ""),)
     if not all(feature in DESCRIPTORS and isinstance(word, str) and word for feature, word in pairs):
         raise GalleryError(
-            f"descriptors are {told!r}; they are pairs of a feature ({', '.join(DESCRIPTORS)}) and a word. The gallery "
+            f"descriptors are {text!r}; they are pairs of a feature ({', '.join(DESCRIPTORS)}) and a word. The gallery "
             "is damaged: run `sonoseek index verify`, then add the case again."
         )
     return pairs

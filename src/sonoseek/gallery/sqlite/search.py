@@ -21,14 +21,14 @@ from sonoseek.gallery import exact
 from sonoseek.gallery.exact import Nearest, Selection
 from sonoseek.gallery.sqlite import rows
 from sonoseek.gallery.sqlite.index import candidates_for
-from sonoseek.gallery.sqlite.index_files import Base
+from sonoseek.gallery.sqlite.index_files import SearchIndex
 from sonoseek.gallery.sqlite.versions import Changes, State, column, read_unit
 from sonoseek.gallery.values import Exclusion
 
 _REMEMBERED = 8
-"""Filters whose selections are kept; each takes about four bytes per scan that passes it."""
+"""Filters whose selections are cached; each takes about four bytes per scan that passes it."""
 NARROW = 16_384
-"""Scans. A filter of an inverted file that leaves no more has their vectors kept at hand, four bytes a number."""
+"""Scans. A filter of an inverted file that leaves no more has their vectors cached, four bytes a number."""
 SMALL = 1_000
 """Scans. A smaller cache is made anew with every change."""
 TOLERATED = 0.1
@@ -41,14 +41,14 @@ _CODE_MARGIN = 1e-6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Excluded:
-    """Rows that must not answer: places in the base (the masked ones among them), and in the changes."""
+    """Rows that must not answer: places in the index (the masked ones among them), and in the changes."""
 
-    base: NDArray[np.intp]
+    indexed: NDArray[np.intp]
     fresh: NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class RankedRows:
     """What one query found: row_ids int64 (n,), best first, their cosines, and the nearest of the whole gallery."""
 
     row_ids: NDArray[np.int64]
@@ -57,67 +57,67 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class View:
+class Snapshot:
     """One state of the gallery, ready to be searched.
 
     Attributes:
         state: which one.
-        base: the cache.
-        fresh_ids: int64 (n,), ascending: scans written since the base was made.
+        index: what was built from an earlier state, or from this one.
+        fresh_ids: int64 (n,), ascending: scans written since the index was made.
         fresh: float32 (n, D), their unit vectors.
-        masked: places in the base of scans that were written again, or removed, since.
+        masked: places in the index of scans that were written again, or removed, since.
         lowest: cosine from which on a scan is a near-duplicate of a query; see `deduplicate.lowest_cosine`.
     """
 
     state: State
-    base: Base
+    index: SearchIndex
     fresh_ids: NDArray[np.int64]
     fresh: NDArray[np.float32]
     masked: NDArray[np.intp]
     lowest: float = np.inf
     selections: dict[str, Selection] = field(default_factory=dict)
-    """Of the base; they stay right in every later state, since rows whose case has changed are masked."""
+    """Of the index; they stay right in every later state, since rows whose case has changed are masked."""
     fresh_selections: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, base: Base, *, dimension: int, lowest: float = np.inf) -> View:
-        """The state that a base was made from."""
+    def of(cls, index: SearchIndex, *, dimension: int, lowest: float = np.inf) -> Snapshot:
+        """The state that an index was made from."""
         nothing = np.empty(0, np.int64)
         return cls(
-            state=base.state,
-            base=base,
+            state=index.state,
+            index=index,
             fresh_ids=nothing,
             fresh=np.empty((0, dimension), np.float32),
             masked=nothing.astype(np.intp),
             lowest=lowest,
         )
 
-    def follow(self, changes: Changes, state: State) -> View:
+    def follow(self, changes: Changes, state: State) -> Snapshot:
         """A later state, from what changed since this one."""
         gone = np.concatenate([changes.row_ids, changes.removed])
-        kept = ~np.isin(self.fresh_ids, gone)
-        ids = np.concatenate([self.fresh_ids[kept], changes.row_ids])
+        unchanged = ~np.isin(self.fresh_ids, gone)
+        ids = np.concatenate([self.fresh_ids[unchanged], changes.row_ids])
         order = np.argsort(ids)
         return replace(
             self,
             state=state,
             fresh_ids=ids[order],
-            fresh=np.concatenate([self.fresh[kept], changes.unit])[order],
-            masked=np.union1d(self.masked, self.base.places_of(gone)),
+            fresh=np.concatenate([self.fresh[unchanged], changes.unit])[order],
+            masked=np.union1d(self.masked, self.index.places_of(gone)),
             fresh_selections={},
         )
 
     # Who may answer
 
     def selection(self, connection: sqlite3.Connection, where: str) -> tuple[Selection, NDArray[np.bool_]]:
-        """Rows of the base, and of the changes, that pass a filter; compiled once, then remembered."""
+        """Rows of the index, and of the changes, that pass a filter; compiled once, then remembered."""
         selected = self.selections.get(where)
         if selected is None:
             passing = np.sort(_passing(connection, where))
-            places = self.base.places_of(passing).astype(np.int32)
-            few = self.base.inverted is not None and places.size <= NARROW
-            unit = read_unit(connection, self.base.row_ids[places], dimension=self.fresh.shape[1]) if few else None
-            selected = Selection(rows=places, total=self.base.row_ids.size, unit=unit)
+            places = self.index.places_of(passing).astype(np.int32)
+            few = self.index.inverted is not None and places.size <= NARROW
+            unit = read_unit(connection, self.index.row_ids[places], dimension=self.fresh.shape[1]) if few else None
+            selected = Selection(rows=places, total=self.index.row_ids.size, unit=unit)
             _remember(self.selections, where, selected)
         fresh = self.fresh_selections.get(where)
         if fresh is None:
@@ -127,27 +127,27 @@ class View:
 
     def excluded(self, connection: sqlite3.Connection, exclude: Exclusion | None) -> Excluded:
         """Rows that an exclusion, and the changes, take out."""
-        found: set[int] = set()
+        row_ids: set[int] = set()
         if exclude is not None:
             for sql, names in rows.select_excluded(exclude):
-                found.update(row_id for (row_id,) in connection.execute(sql, (names,)))
-        if not found:
-            return Excluded(base=self.masked, fresh=np.empty(0, np.intp))
-        ids = np.fromiter(found, np.int64, len(found))
-        places = self.base.places_of(ids)
+                row_ids.update(row_id for (row_id,) in connection.execute(sql, (names,)))
+        if not row_ids:
+            return Excluded(indexed=self.masked, fresh=np.empty(0, np.intp))
+        ids = np.fromiter(row_ids, np.int64, len(row_ids))
+        places = self.index.places_of(ids)
         return Excluded(
-            base=np.union1d(self.masked, places) if self.masked.size else places,
+            indexed=np.union1d(self.masked, places) if self.masked.size else places,
             fresh=np.flatnonzero(np.isin(self.fresh_ids, ids)),
         )
 
     def vectors(self, connection: sqlite3.Connection, row_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Unit vectors of these scans, in their order: float32 (n, D)."""
-        if self.base.unit is None:
+        if self.index.unit is None:
             return read_unit(connection, row_ids, dimension=self.fresh.shape[1])
         unit = np.empty((row_ids.size, self.fresh.shape[1]), np.float32)
         fresh = np.isin(row_ids, self.fresh_ids)
         unit[fresh] = self.fresh[np.searchsorted(self.fresh_ids, row_ids[fresh])]
-        unit[~fresh] = self.base.unit[np.searchsorted(self.base.row_ids, row_ids[~fresh])]
+        unit[~fresh] = self.index.unit[np.searchsorted(self.index.row_ids, row_ids[~fresh])]
         return unit
 
     # Search
@@ -161,7 +161,7 @@ class View:
         where: str | None,
         excluded: Excluded,
         novelty: bool,
-    ) -> list[Found]:
+    ) -> list[RankedRows]:
         """The `k` best rows for each query, ranked exactly.
 
         Args:
@@ -170,16 +170,16 @@ class View:
             k: how many.
             where: filter, or None.
             excluded: of `excluded`.
-            novelty: also say how near the nearest rows of the whole gallery are; else `Found.nearest` is −inf.
+            novelty: also find the nearest rows of the whole gallery; else `RankedRows.nearest` is −inf.
         """
         selection = None if where is None else self.selection(connection, where)
-        step = max(1, exact.HELD // max(1, self.base.row_ids.size)) if self.base.inverted is None else len(queries)
-        found: list[Found] = []
+        step = max(1, exact.AT_ONCE // max(1, self.index.row_ids.size)) if self.index.inverted is None else len(queries)
+        results: list[RankedRows] = []
         for start in range(0, len(queries), max(1, step)):
             block = queries[start : start + step]
-            seek = self._by_product if self.base.inverted is None else self._by_lists
-            found += seek(connection, block, k=k, selection=selection, excluded=excluded, novelty=novelty)
-        return found
+            seek = self._by_product if self.index.inverted is None else self._by_lists
+            results += seek(connection, block, k=k, selection=selection, excluded=excluded, novelty=novelty)
+        return results
 
     def _by_product(
         self,
@@ -190,22 +190,22 @@ class View:
         selection: tuple[Selection, NDArray[np.bool_]] | None,
         excluded: Excluded,
         novelty: bool,
-    ) -> list[Found]:
-        unit = self.base.unit
+    ) -> list[RankedRows]:
+        unit = self.index.unit
         assert unit is not None  # noqa: S101  # for the type checker
         places = None if selection is None else selection[0].rows
         narrow = places is not None and not novelty and places.size * exact.GATHER < unit.shape[0]
-        products = None if narrow else exact.products(unit, queries, without=excluded.base)
-        found = []
+        products = None if narrow else exact.products(unit, queries, without=excluded.indexed)
+        results = []
         for number, query in enumerate(queries):
             if products is None:
                 assert places is not None  # noqa: S101
-                scores = exact.gathered(unit[places], query, rows=places, without=excluded.base)
+                scores = exact.gathered(unit[places], query, rows=places, without=excluded.indexed)
             else:
                 scores = products[number] if places is None else products[number][places]
             near = exact.contenders(scores, k) if k else np.empty(0, np.intp)
             at = near if places is None else places[near]
-            ids, cosines = self.base.row_ids[at], exact.exact_cosines(unit[at], query)
+            ids, cosines = self.index.row_ids[at], exact.exact_cosines(unit[at], query)
             nearest = Nearest()
             if products is not None and novelty:
                 best = float(cosines.max(initial=-np.inf)) if places is None and k else np.inf
@@ -213,8 +213,8 @@ class View:
                     nearest = Nearest(best, best)
                 else:
                     nearest = exact.nearest_cosines(unit, query, products[number], lowest=self.lowest)
-            found.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
-        return found
+            results.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
+        return results
 
     def _by_lists(
         self,
@@ -225,7 +225,7 @@ class View:
         selection: tuple[Selection, NDArray[np.bool_]] | None,
         excluded: Excluded,
         novelty: bool,
-    ) -> list[Found]:
+    ) -> list[RankedRows]:
         chosen = None if selection is None else selection[0]
         ranked: list[tuple[NDArray[np.int64], NDArray[np.float64]]] | None
         if chosen is not None and chosen.unit is not None:
@@ -238,12 +238,12 @@ class View:
             near = ranked
         else:
             near = self._ranked(connection, queries, 1, None, excluded)
-        found = []
+        results = []
         for number, query in enumerate(queries):
             ids, cosines = (np.empty(0, np.int64), np.empty(0)) if ranked is None else ranked[number]
             nearest = Nearest() if near is None else self._nearest(connection, query, near[number][1], excluded)
-            found.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
-        return found
+            results.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
+        return results
 
     def _nearest(
         self,
@@ -266,9 +266,9 @@ class View:
         """Row ids and exact cosines under a filter that leaves few rows: a product with all of them."""
         unit = selection.unit
         assert unit is not None  # noqa: S101  # for the type checker
-        scores = exact.gathered(unit, query, rows=selection.rows, without=excluded.base)
+        scores = exact.gathered(unit, query, rows=selection.rows, without=excluded.indexed)
         near = exact.contenders(scores, k) if k else np.empty(0, np.intp)
-        return self.base.row_ids[selection.rows[near]], exact.exact_cosines(unit[near], query)
+        return self.index.row_ids[selection.rows[near]], exact.exact_cosines(unit[near], query)
 
     def _ranked(
         self,
@@ -279,7 +279,7 @@ class View:
         excluded: Excluded,
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Row ids and exact cosines of the inverted file's hits; at least the `k` best, where there are so many."""
-        inverted = self.base.inverted
+        inverted = self.index.inverted
         assert inverted is not None  # noqa: S101  # for the type checker
         passing = inverted.rows if selection is None else selection.rows.size
         if not passing:
@@ -288,7 +288,7 @@ class View:
         everywhere = taken == passing
         while True:
             scores, places = inverted.search(
-                queries, taken, selection=selection, without=excluded.base, everywhere=everywhere
+                queries, taken, selection=selection, without=excluded.indexed, everywhere=everywhere
             )
             short = bool((places[:, -1] < 0).any())
             if taken == passing or (short and everywhere):
@@ -300,11 +300,11 @@ class View:
             everywhere = short
             taken = min(passing, 4 * taken)
         flat = [row[row >= 0] for row in places]
-        ids = self.base.row_ids[np.unique(np.concatenate(flat))]
+        ids = self.index.row_ids[np.unique(np.concatenate(flat))]
         unit = read_unit(connection, ids, dimension=queries.shape[1])
         ranked = []
         for query, row in zip(queries, flat, strict=True):
-            mine = self.base.row_ids[row]
+            mine = self.index.row_ids[row]
             ranked.append((mine, exact.exact_cosines(unit[np.searchsorted(ids, mine)], query)))
         return ranked
 
@@ -319,8 +319,8 @@ class View:
         selection: tuple[Selection, NDArray[np.bool_]] | None,
         excluded: Excluded,
         novelty: bool,
-    ) -> Found:
-        """The base's best and the changes' best as one list of `k`."""
+    ) -> RankedRows:
+        """The index's best and the changes' best as one list of `k`."""
         if self.fresh_ids.size:
             products = self.fresh @ query
             products[excluded.fresh] = -np.inf
@@ -333,7 +333,7 @@ class View:
             ids = np.concatenate([ids, self.fresh_ids[near]])
             cosines = np.concatenate([cosines, exact.exact_cosines(self.fresh[near], query)])
         ids, cosines = _settled(connection, ids, cosines, k)
-        return Found(row_ids=ids, cosines=cosines, nearest=nearest)
+        return RankedRows(row_ids=ids, cosines=cosines, nearest=nearest)
 
 
 def _settled(
@@ -379,7 +379,7 @@ def _passing(
     return column(connection.execute(sql, (json.dumps(among.tolist()), *parameters)))
 
 
-def _remember(kept: dict[str, Any], where: str, value: Any) -> None:
-    if len(kept) >= _REMEMBERED:
-        kept.clear()
-    kept[where] = value
+def _remember(cache: dict[str, Any], where: str, value: Any) -> None:
+    if len(cache) >= _REMEMBERED:
+        cache.clear()
+    cache[where] = value

@@ -51,10 +51,10 @@ class Changes:
 
 def current_state(connection: sqlite3.Connection) -> State:
     """The state that this transaction sees."""
-    found = connection.execute("SELECT seq, stamp FROM states ORDER BY seq DESC LIMIT 1").fetchone()
-    if found is None or not all(isinstance(number, int) for number in found):
+    latest = connection.execute("SELECT seq, stamp FROM states ORDER BY seq DESC LIMIT 1").fetchone()
+    if latest is None or not all(isinstance(number, int) for number in latest):
         raise GalleryError("the gallery has lost its list of states; it is damaged. Restore it from a copy.")
-    return State(*found)
+    return State(*latest)
 
 
 def record_state(connection: sqlite3.Connection, seq: int) -> None:
@@ -90,19 +90,19 @@ def read_unit(connection: sqlite3.Connection, row_ids: NDArray[np.int64], *, dim
     Raises:
         GalleryError: an embedding that is not there, or not usable.
     """
-    found: list[bytes] = []
+    blobs: list[bytes] = []
     for start in range(0, row_ids.size, _BATCH):
         wanted = row_ids[start : start + _BATCH].tolist()
-        held = dict(
+        blob_of = dict(
             connection.execute(
                 "SELECT row_id, embedding FROM scans WHERE row_id IN (SELECT value FROM json_each(?))",
                 (json.dumps(wanted),),
             ).fetchall()
         )
-        if not held.keys() >= set(wanted):
+        if not blob_of.keys() >= set(wanted):
             raise GalleryError("a scan is not where its index says; run `sonoseek index verify` on the gallery.")
-        found += [held[row_id] for row_id in wanted]
-    unit = _decoded(found, dimension)
+        blobs += [blob_of[row_id] for row_id in wanted]
+    unit = _decoded(blobs, dimension)
     if not np.isfinite(unit).all():
         raise GalleryError("an embedding holds NaN or is all zero; run `sonoseek index verify` on the gallery.")
     return unit

@@ -90,13 +90,13 @@ def prepare_entries(entries: Iterable[GalleryEntry], *, dimension: int) -> Prepa
         block = given[start : start + _ENCODED]
         for entry, (blob, exponent) in zip(block, encode_embeddings([e.embedding for e in block]), strict=True):
             scan = _prepare(entry, blob, exponent)
-            held = scans[entry.record.dataset, entry.record.case_id]
-            before = held.get(scan.scan_id)
+            of_case = scans[entry.record.dataset, entry.record.case_id]
+            before = of_case.get(scan.scan_id)
             if before is not None:
                 unchanged, updated = (
                     (unchanged + 1, updated) if before.digest == scan.digest else (unchanged, updated + 1)
                 )
-            held[scan.scan_id] = scan
+            of_case[scan.scan_id] = scan
     return Prepared(cases, scans, (unchanged, updated))
 
 
@@ -163,29 +163,29 @@ class _Write:
         self.added = self.updated = self.unchanged = self.removed = 0
 
     def case(self, row: Row, scans: dict[str, PreparedScan], *, whole: bool) -> None:
-        found = self._connection.execute(_FIND_CASE, row[:2]).fetchone()
-        if found is None:
+        stored = self._connection.execute(_FIND_CASE, row[:2]).fetchone()
+        if stored is None:
             self._case_key += 1
             self._new_cases.append((self._case_key, *row, case_digest(row)))
             for scan in scans.values():
                 self._add(scan, self._case_key)
             return
-        case_key = found[0]
+        case_key = stored[0]
         known = {
             scan_id: (row_id, digest) for scan_id, row_id, digest in self._connection.execute(_FIND_SCANS, (case_key,))
         }
-        if changed := found[1:] != row:
+        if changed := stored[1:] != row:
             self._connection.execute(_PUT_CASE, (*row, case_digest(row), case_key))
-            # What a filter says of its other scans may have changed with it.
+            # Whether its other scans pass a filter may have changed with it.
             self._connection.execute("UPDATE scans SET changed = ? WHERE case_key = ?", (self._seq, case_key))
         for scan in scans.values():
-            held = known.pop(scan.scan_id, None)
-            if held is None:
+            before = known.pop(scan.scan_id, None)
+            if before is None:
                 self._add(scan, case_key)
-            elif not changed and scan.digest == (held[1] or stored_scan_digest(self._connection, held[0])):
+            elif not changed and scan.digest == (before[1] or stored_scan_digest(self._connection, before[0])):
                 self.unchanged += 1
             else:
-                self._put(scan, held[0])
+                self._put(scan, before[0])
         if whole and known:
             delete_rows(self._connection, [row_id for row_id, _ in known.values()], seq=self._seq)
             self.removed += len(known)
@@ -274,8 +274,3 @@ def encode_embeddings(embeddings: Sequence[NDArray[np.float32]]) -> list[tuple[b
     _, exponents = np.frexp(np.abs(wide).max(axis=1))
     blobs = np.ldexp(wide, -exponents[:, None]).astype("<f2")
     return [(row.tobytes(), int(exponent)) for row, exponent in zip(blobs, exponents, strict=True)]
-
-
-def encode_embedding(embedding: NDArray[np.float32]) -> tuple[bytes, int]:
-    """One vector; see `encode_embeddings`."""
-    return encode_embeddings([embedding])[0]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -32,7 +31,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from sonoseek.core import InvalidValueError, ScanReadError
+from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError
 from sonoseek.io.dicom.fragments import Codestream, Part, read_codestream
 from sonoseek.io.dicom.grey import to_grey
 from sonoseek.io.dicom.header import Header
@@ -88,8 +87,8 @@ def read_frame(header: Header, index: int) -> NDArray[np.uint8]:
 def _unsupported(syntax: UID) -> ScanReadError:
     if any(word in syntax.name for word in _VIDEO):
         return ScanReadError(
-            f"it is a video ({syntax.name[:64]}); sonoseek reads still pictures and uncompressed or JPEG cines. Export "
-            "a frame, for example with ffmpeg, or the cine as multi-frame DICOM."
+            f"its transfer syntax is {syntax.name[:64]!r}, a video; sonoseek reads still pictures and cines of still "
+            "pictures. Convert it: export a frame as PNG, for example with ffmpeg, or the cine as JPEG."
         )
     return ScanReadError(
         f"its transfer syntax is {syntax.name!r} ({str(syntax)[:64]}); sonoseek reads uncompressed, deflated, RLE, "
@@ -157,16 +156,18 @@ def decoder_messages() -> Iterator[list[bytes]]:
     For a process with one thread.
     """
     found: list[bytes] = []
-    with tempfile.TemporaryFile() as file:
-        own = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield found
-        finally:
-            os.dup2(own, 2)
-            os.close(own)
-            file.seek(0)
-            found += [text] if (text := file.read(1 << 12)) else []
+    reader, writer = os.pipe()
+    own = os.dup(2)
+    os.set_blocking(writer, False)  # more than a pipe holds is dropped, not waited for
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        yield found
+    finally:
+        os.dup2(own, 2)  # closes the last writing end, so that reading ends
+        os.close(own)
+        with os.fdopen(reader, "rb") as pipe:
+            found += [text] if (text := pipe.read()) else []
 
 
 def _check_end(pixels: NDArray[np.generic], stream: Codestream, header: Header, *, index: int) -> None:
@@ -239,8 +240,10 @@ def _jpeg_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.
         )
     try:
         luma = strict_luma(stream.data)
+    except ScanTooLargeError as error:
+        raise ScanTooLargeError(f"frame {index}: {error}") from error
     except ScanReadError as error:
-        raise type(error)(f"frame {index}: {error}") from error.__cause__
+        raise _damaged(header, index) from error
     if header.samples == 1:
         return to_grey(luma, header, photometric=header.photometric, precision=8)
     named = stream.component_ids in ((82, 71, 66), (114, 103, 98))

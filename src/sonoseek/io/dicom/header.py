@@ -367,18 +367,19 @@ def _native(header: Header, place: _Place) -> Header:
 
 def _number(dataset: Dataset, keyword: str, *, among: range | tuple[int, ...], default: int | None = None) -> int:
     """A whole number of the header, held to what it may be; of several that are equal the one."""
-    number: int | None
+    value = dataset.get(keyword)
+    given = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
+    numbers: set[int | None]
     try:
-        value = dataset.get(keyword)
-        several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-        if several and len({int(item) for item in value}) > 1:
-            raise ScanReadError(
-                f"{keyword} stands more than once, with the values {', '.join(map(str, value))[:40]}; it must be one "
-                "number. The file is damaged: fetch it again."
-            )
-        number = default if value is None or value == "" else int(value[0] if several else value)
-    except (TypeError, ValueError, OverflowError, IndexError):
-        number = None
+        numbers = {default if item is None or item == "" else int(item) for item in given} or {default}
+    except (TypeError, ValueError, OverflowError):
+        numbers = {None}
+    if len(numbers) > 1:
+        raise ScanReadError(
+            f"{keyword} stands more than once, with the values {', '.join(map(str, given))[:40]}; it must be one. The "
+            "file is damaged: fetch it again."
+        )
+    (number,) = numbers
     if number is None or number not in among:
         rule = f"{among[0]} … {among[-1]}" if isinstance(among, range) else " or ".join(map(str, among))
         raise ScanReadError(f"{keyword} is {number}; it must be {rule}. The file is damaged: fetch it again.")

@@ -7,11 +7,11 @@ import pytest
 
 from sonoseek.core import InvalidValueError
 from sonoseek.gallery import Gallery
-from sonoseek.indexing.projection import draw_map
+from sonoseek.indexing.projection import project_gallery
 
 
 def test_places_are_exact_and_the_same_again(gallery: Gallery) -> None:
-    drawn, again = draw_map(gallery), draw_map(gallery)
+    drawn, again = project_gallery(gallery), project_gallery(gallery)
     assert (drawn.places == again.places).all()
     assert drawn.total == len(drawn.entries) == 40
     assert drawn.gallery_state == gallery.state()
@@ -21,7 +21,7 @@ def test_places_are_exact_and_the_same_again(gallery: Gallery) -> None:
 
 
 def test_the_axes_are_those_of_the_largest_variance(gallery: Gallery) -> None:
-    drawn = draw_map(gallery)
+    drawn = project_gallery(gallery)
     assert drawn.axes @ drawn.axes.T == pytest.approx(np.eye(2), abs=1e-5)
     unit = np.array([entry.embedding / np.linalg.norm(entry.embedding) for entry in drawn.entries])
     spread = np.linalg.svd(unit - unit.mean(axis=0), compute_uv=False) ** 2
@@ -30,9 +30,9 @@ def test_the_axes_are_those_of_the_largest_variance(gallery: Gallery) -> None:
 
 
 def test_a_large_gallery_is_shown_by_a_sample(gallery: Gallery) -> None:
-    drawn = draw_map(gallery, most=15)
+    drawn = project_gallery(gallery, most=15)
     assert (len(drawn.entries), drawn.total) == (15, 40)
-    again, other = draw_map(gallery, most=15), draw_map(gallery, most=15, seed=1)
+    again, other = project_gallery(gallery, most=15), project_gallery(gallery, most=15, seed=1)
     names = [{entry.scan_id for entry in each.entries} for each in (drawn, again, other)]
     assert names[0] == names[1] != names[2]
     assert (drawn.places == again.places).all()
@@ -42,12 +42,12 @@ def test_a_large_gallery_is_shown_by_a_sample(gallery: Gallery) -> None:
 
 
 def test_an_empty_gallery_has_an_empty_map(empty_gallery: Gallery) -> None:
-    drawn = draw_map(empty_gallery)
+    drawn = project_gallery(empty_gallery)
     assert (drawn.places.shape, drawn.total, drawn.explained) == ((0, 2), 0, (0.0, 0.0))
 
 
 def test_what_has_no_place_is_refused(gallery: Gallery) -> None:
-    drawn = draw_map(gallery)
+    drawn = project_gallery(gallery)
     for wrong in (np.zeros(gallery.dimension, np.float32), np.ones(3, np.float32)):
         with pytest.raises(InvalidValueError, match="place scans that the gallery's bundle has read"):
             drawn.place(wrong)

@@ -1,12 +1,12 @@
-"""Nothing that ties two cases may cross a round; what cannot be seen in the groups is found in the pixels."""
+"""Nothing that links two cases may cross a round; what the groups do not show is detected in the pixels."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tiny_world import TinyDataset, TinyProtocol
+from tiny_archive import TinyDataset, TinyProtocol
 
-from sonoseek.core import InvalidValueError, SplitError
+from sonoseek.core import CaseRecord, InvalidValueError, SplitError
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate import open_context
 from sonoseek.evaluate.leakage import check_round, leaking_share, number_groups, without_near_duplicates
@@ -94,3 +94,57 @@ def test_what_flatters_is_counted() -> None:
 def test_seeds_that_a_protocol_has_not_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match=r"seeds are \[7\]; tiny has \[0\]"):
         open_context(TinyProtocol(), data_root=None, cache=tmp_path, seeds=[7])
+
+
+class Listed:
+    """A dataset of records alone."""
+
+    def __init__(self, *records: CaseRecord) -> None:
+        self._records = records
+
+    def records(self) -> tuple[CaseRecord, ...]:
+        return self._records
+
+
+def record(case_id: str, **values: str) -> CaseRecord:
+    return CaseRecord(case_id=case_id, dataset="tiny", pathology="benign", **values)
+
+
+def test_cases_that_others_link_do_not_cross_either() -> None:
+    """0 and 1 share a group, 1 and 2 a patient: 0 and 2 share neither, and still belong together."""
+    dataset = Listed(
+        record("case 0", group="g"), record("case 1", group="g", patient_id="p"), record("case 2", patient_id="p"),
+        record("case 3"),
+    )  # fmt: skip
+    numbers = number_groups({"tiny": dataset})  # type: ignore[dict-item]
+    assert len({numbers["tiny", f"case {n}"] for n in (0, 1, 2)}) == 1
+    assert numbers["tiny", "case 3"] != numbers["tiny", "case 0"]
+    with pytest.raises(SplitError, match="through others"):
+        check(dataset, round_of("0", "3", "2"))  # type: ignore[arg-type]
+
+
+def test_groups_of_two_datasets_are_never_one() -> None:
+    both = {name: Listed(record("case 0", group="g"), record("case 1", group="h")) for name in ("a", "b")}
+    numbers = number_groups(both)  # type: ignore[arg-type]
+    assert len(set(numbers.values())) == 4
+
+
+def test_a_near_duplicate_of_another_dataset_fails_the_run_or_is_taken_off() -> None:
+    datasets = {"a": TinyDataset(4, name="a"), "b": TinyDataset(4, name="b")}
+    round_ = Round(
+        seed=0, fold=0, train={"a": ("case 0", "case 2")}, validation={"a": ("case 3",)}, test={"b": ("case 0",)}
+    )
+    pairs = ((("a", "case 3"), ("b", "case 0")),)
+    with pytest.raises(SplitError, match=r"'case 3' of a is in validation and 'case 0' of b in test, near-duplicate"):
+        check_round(round_, datasets=datasets, groups=number_groups(datasets), pairs=pairs)
+    reduced, dropped = without_near_duplicates(round_, pairs)
+    assert dropped == (("a", "case 3"),)
+    assert (reduced.train, reduced.validation, reduced.test) == (round_.train, {"a": ()}, round_.test)
+    with pytest.raises(SplitError, match="both of group"):  # 2 and 3 of a are one group, on two sides
+        check_round(round_, datasets=datasets, groups=number_groups(datasets), pairs=())
+
+
+def test_near_duplicates_within_the_training_side_do_not_touch_the_test() -> None:
+    pairs = ((("tiny", "case 0"), ("tiny", "case 4")),)
+    check(TinyDataset(12), round_of("0 1", "4 5", "6 7"), pairs)
+    assert without_near_duplicates(round_of("0 1", "4 5", "6 7"), pairs)[1] == ()

@@ -1,4 +1,4 @@
-"""Questions beyond one whole scan: several views, a region, liked and disliked matches, a case of the archive."""
+"""Queries beyond one whole scan: several views, a region, liked and disliked matches, a case of the archive."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def test_one_match_per_patient(engine: SearchEngine, make_scan: MakeScan) -> Non
     sums_up(report)
 
 
-def test_near_copies_stand_behind_the_better_match(encoder: Any, empty_gallery: Gallery, make_scan: MakeScan) -> None:
+def test_near_duplicates_stand_behind_the_better_match(
+    encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
+) -> None:
     for number in range(6):
         scan = make_scan(number // 3)
         pixels = scan.pixels.copy()

@@ -47,22 +47,22 @@ def test_words_come_back_with_entries_and_matches(gallery, make_entry):
 
 
 def test_words_are_counted_by_scan_and_follow_the_gallery(gallery, make_entry):
-    assert gallery.words() == {
+    assert gallery.descriptor_counts() == {
         "margin": {"": 3, "spiculated": 1, "angular": 1, "circumscribed": 2},
         "shape": {"": 3, "irregular": 1, "oval": 2},
     }
     gallery.remove(scan_ids=[make_entry(1).scan_id])
-    assert gallery.words()["margin"] == {"": 2, "circumscribed": 2}
+    assert gallery.descriptor_counts()["margin"] == {"": 2, "circumscribed": 2}
     gallery.add([described(make_entry, 4, SPIKY)])
-    assert gallery.words()["shape"] == {"": 3, "irregular": 1, "oval": 2}
+    assert gallery.descriptor_counts()["shape"] == {"": 3, "irregular": 1, "oval": 2}
 
 
 def test_words_are_counted_once_and_the_count_is_no_ones_to_change(gallery, monkeypatch):
     from sonoseek.gallery.sqlite import rows
 
-    gallery.words()["margin"].clear()
-    monkeypatch.setattr(rows, "count_words", lambda _: pytest.fail("counted again"))
-    assert gallery.words()["margin"][""] == 3
+    gallery.descriptor_counts()["margin"].clear()
+    monkeypatch.setattr(rows, "count_descriptors", lambda _: pytest.fail("counted again"))
+    assert gallery.descriptor_counts()["margin"][""] == 3
 
 
 def test_a_changed_description_is_an_update(gallery, make_entry):

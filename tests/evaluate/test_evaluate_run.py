@@ -1,4 +1,4 @@
-"""A protocol walked from end to end, and the three tricks that an honest benchmark must see through."""
+"""A protocol from end to end, and three ways of cheating that the benchmark must detect."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from tiny_world import CACHE, CLASSES, TinyDataset, TinyProtocol, walk
+from tiny_archive import CACHE, CLASSES, TinyDataset, TinyProtocol, run_protocol
 
 from sonoseek.core import ResultsError
 from sonoseek.evaluate import SYSTEMS, evaluate, open_context, rescore
@@ -36,9 +36,9 @@ def pooled(system: ScoredSystem, part: str, name: str) -> float:
     return value
 
 
-def test_a_walk_leaves_rows_of_every_scan_and_every_seed(walked: Path) -> None:
-    cases = read_cases(walked / CASES)
-    rows = read_results(walked, cases)["nearest-pixels"]
+def test_a_run_leaves_rows_of_every_scan_and_every_seed(finished_run: Path) -> None:
+    cases = read_cases(finished_run / CASES)
+    rows = read_results(finished_run, cases)["nearest-pixels"]
     assert len(cases) == 120
     assert len(rows.predictions) == 240
     assert len(rows.rounds) == 6
@@ -53,8 +53,8 @@ def test_a_walk_leaves_rows_of_every_scan_and_every_seed(walked: Path) -> None:
     assert len(rows.rows) == len(rows.predictions) + len(rows.changed) + len(rows.validation)
 
 
-def test_the_figures_say_what_a_system_that_sees_the_class_can_do(walked: Path) -> None:
-    system = scored(walked)
+def test_the_figures_are_high_for_a_system_that_sees_the_class(finished_run: Path) -> None:
+    system = scored(finished_run)
     assert pooled(system, "classification", "accuracy") > 0.9
     assert pooled(system, "classification", "auroc_malignant") > 0.95
     assert pooled(system, "retrieval", "precision@5") > 0.8
@@ -79,7 +79,7 @@ def test_permuted_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
     groups = [dataset.records()[i].pathology for i in range(0, 120, 2)]
     drawn = list(rng.permutation(groups))
     labels = {r.case_id: str(drawn[i // 2]) for i, r in enumerate(dataset.records())}
-    system = scored(walk(TinyProtocol(dataset.relabelled(labels), seeds=(0, 1, 2)), tmp_path))
+    system = scored(run_protocol(TinyProtocol(dataset.relabelled(labels), seeds=(0, 1, 2)), tmp_path))
     assert pooled(system, "classification", "balanced_accuracy") == pytest.approx(1 / 3, abs=0.1)
     assert pooled(system, "classification", "auroc_malignant") == pytest.approx(0.5, abs=0.12)
     assert pooled(system, "classification", "auroc_macro") == pytest.approx(0.5, abs=0.12)
@@ -100,11 +100,14 @@ def test_permuted_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
     assert sensitivity + specificity == pytest.approx(1, abs=0.15)
 
 
-def test_swapping_two_classes_swaps_their_figures_and_no_others(tmp_path: Path, walked: Path) -> None:
+def test_swapping_two_classes_swaps_their_figures_and_no_others(tmp_path: Path, finished_run: Path) -> None:
     dataset = TinyDataset(patients=True)
     swap = {"benign": "malignant", "malignant": "benign", "normal": "normal"}
     labels = {r.case_id: swap[r.pathology] for r in dataset.records()}
-    there, here = scored(walk(TinyProtocol(dataset.relabelled(labels), seeds=(0,)), tmp_path)), scored(walked)
+    there, here = (
+        scored(run_protocol(TinyProtocol(dataset.relabelled(labels), seeds=(0,)), tmp_path)),
+        scored(finished_run),
+    )
     names = here.metrics["classification"]
     first = {name: np.mean(names[name]["folds"][:3]) for name in names if None not in names[name]["folds"]}
     turned = there.metrics["classification"]
@@ -115,12 +118,12 @@ def test_swapping_two_classes_swaps_their_figures_and_no_others(tmp_path: Path, 
     assert {row.label for row in there.results.predictions} == set(CLASSES)
 
 
-def test_swapped_columns_swap_the_figures_exactly(walked: Path, tmp_path: Path) -> None:
+def test_swapped_columns_swap_the_figures_exactly(finished_run: Path, tmp_path: Path) -> None:
     """The same rows with two classes' names exchanged throughout: every per-class figure changes place."""
     swap = {"benign": "malignant", "malignant": "benign", "normal": "normal"}
     folder = tmp_path / "tiny"
-    cases = read_cases(walked / CASES)
-    results = read_results(walked, cases)["nearest-pixels"]
+    cases = read_cases(finished_run / CASES)
+    results = read_results(finished_run, cases)["nearest-pixels"]
     folder.mkdir()
     write_cases(folder / CASES, [replace(case, label=swap[case.label]) for case in cases.values()])
     swapped = SystemResults(
@@ -130,9 +133,9 @@ def test_swapped_columns_swap_the_figures_exactly(walked: Path, tmp_path: Path) 
         ),
     )
     place_results(folder, swapped, system="nearest-pixels")
-    about = read_about(walked)
+    about = read_about(finished_run)
     place_about(folder, protocol=about["protocol"], name="nearest-pixels", about=about["systems"]["nearest-pixels"])
-    here, there = scored(walked).metrics, scored(folder).metrics
+    here, there = scored(finished_run).metrics, scored(folder).metrics
     for name in ("sensitivity", "specificity"):
         for one, other in swap.items():
             assert there["classification"][f"{name}_{one}"] == here["classification"][f"{name}_{other}"]
@@ -142,13 +145,13 @@ def test_swapped_columns_swap_the_figures_exactly(walked: Path, tmp_path: Path) 
         assert part[name]["value"] == other_part[name]["value"]
 
 
-def test_a_blind_split_flatters_and_says_by_how_much(tmp_path: Path) -> None:
+def test_a_blind_split_flatters_and_the_leaking_share_is_counted(tmp_path: Path) -> None:
     from sonoseek.evaluate.protocols.without_groups import WithoutGroups
 
     # nothing but grain: only a copy helps; every even case has its twin beside it
     dataset = TinyDataset(blob=0, twins=tuple((i, i + 1) for i in range(0, 120, 2)))
-    honest = scored(walk(TinyProtocol(dataset), tmp_path / "honest"))
-    blind = scored(walk(TinyProtocol(WithoutGroups(dataset), guarded=False), tmp_path / "blind"))
+    honest = scored(run_protocol(TinyProtocol(dataset), tmp_path / "honest"))
+    blind = scored(run_protocol(TinyProtocol(WithoutGroups(dataset), guarded=False), tmp_path / "blind"))
     assert honest.metrics["counts"]["leaking_share"] == 0
     assert blind.metrics["counts"]["leaking_share"] > 0.4
     gain = pooled(blind, "classification", "accuracy") - pooled(honest, "classification", "accuracy")
@@ -183,10 +186,10 @@ def test_a_stopped_run_goes_on_at_its_round(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         evaluate(context, system, **places)  # type: ignore[arg-type]
     system.fail_at = -1
-    told: list[tuple[str, int, int]] = []
-    evaluate(context, system, on_progress=lambda *step: told.append(step), **places)  # type: ignore[arg-type]
+    steps: list[tuple[str, int, int]] = []
+    evaluate(context, system, on_progress=lambda *step: steps.append(step), **places)  # type: ignore[arg-type]
     assert system.fits == ["seed-0/fold-0", "seed-0/fold-1", "seed-0/fold-2"]
-    assert ("rounds", 3, 3) in told
+    assert ("rounds", 3, 3) in steps
     evaluate(context, system, **places)  # type: ignore[arg-type]
     assert len(system.fits) == 3
     system.identity = "counting-2"  # another system under the same name learns anew
@@ -200,7 +203,7 @@ def test_a_stopped_run_goes_on_at_its_round(tmp_path: Path) -> None:
 def test_systems_scored_one_after_the_other_stand_in_one_table(tmp_path: Path) -> None:
     context = open_context(TinyProtocol(), data_root=None, cache=CACHE)
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
-    folder = walk(TinyProtocol(), tmp_path)
+    folder = run_protocol(TinyProtocol(), tmp_path)
     alone = rescore(tmp_path / "out")["tiny"].systems["nearest-pixels"].metrics
     before = (folder / ROWS).read_bytes()
     evaluate(context, Counting(), **places)  # type: ignore[arg-type]
@@ -214,9 +217,9 @@ def test_systems_scored_one_after_the_other_stand_in_one_table(tmp_path: Path) -
 
 
 def test_results_of_other_data_do_not_stand_side_by_side(tmp_path: Path) -> None:
-    walk(TinyProtocol(), tmp_path)
+    run_protocol(TinyProtocol(), tmp_path)
     with pytest.raises(ResultsError, match="other cases"):
-        walk(TinyProtocol(TinyDataset(118)), tmp_path)
+        run_protocol(TinyProtocol(TinyDataset(118)), tmp_path)
 
 
 def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> None:
@@ -234,7 +237,7 @@ def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> N
             sides = {"train": {"a": tuple(ids[:48])}, "validation": {"a": tuple(ids[48:])}, "test": {"b": test}}
             return (Round(seed=0, fold=0, **sides),)
 
-    folder = walk(Elsewhere(guarded=False), tmp_path)
+    folder = run_protocol(Elsewhere(guarded=False), tmp_path)
     system = scored(folder)
     metrics = system.metrics
     assert metrics["counts"]["scans"] == 36

@@ -93,9 +93,9 @@ def test_rows_of_every_scan_and_method(measured: Path) -> None:
 
 
 def test_our_maps_are_on_the_lesions_and_the_floors_are_not(measured: Path) -> None:
-    told = figures(measured)["maps"]["prediction"]
-    assert told["class_evidence"]["inside"]["mean"] > 2 * told["centre"]["inside"]["mean"]
-    assert told["class_evidence"]["iou"]["mean"] > told["random"]["iou"]["mean"]
+    methods = figures(measured)["maps"]["prediction"]
+    assert methods["class_evidence"]["inside"]["mean"] > 2 * methods["centre"]["inside"]["mean"]
+    assert methods["class_evidence"]["iou"]["mean"] > methods["random"]["iou"]["mean"]
 
 
 def test_pairs_and_outlines(measured: Path) -> None:

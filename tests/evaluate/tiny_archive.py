@@ -107,7 +107,7 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 """Which pictures of the tiny archive are copies is found once for all tests."""
 
 
-def walk(protocol: object, folder: Path, *, system: str = "nearest-pixels", **options: object) -> Path:
+def run_protocol(protocol: object, folder: Path, *, system: str = "nearest-pixels", **options: object) -> Path:
     """Score a peer under a protocol; returns the protocol's folder."""
     context = open_context(protocol, data_root=None, cache=CACHE)  # type: ignore[arg-type]
     made = SYSTEMS.load(system)()

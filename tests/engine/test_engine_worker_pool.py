@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sonoseek.core import DatasetError, TemporaryError
-from sonoseek.indexing import ray as ingest_ray
+from sonoseek.indexing import ray as ray_builds
 from sonoseek.indexing.build import Item, Outcome
 
 
@@ -32,22 +32,22 @@ class Cluster:
 
     cores: int = 2
     fate: Callable[[str, int, Any], bool] = lambda *_: True
-    hired: list[Any] = field(default_factory=list)
+    started: list[Any] = field(default_factory=list)
     killed: list[int] = field(default_factory=list)
     took: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     exceptions: Any = field(default_factory=lambda: SimpleNamespace(RayError=RayError))
 
     def remote(self, **_: Any) -> Any:
-        return lambda _: SimpleNamespace(remote=self._hire)
+        return lambda _: SimpleNamespace(remote=self._start)
 
-    def _hire(self, job: Any) -> Any:
-        number = len(self.hired)
+    def _start(self, job: Any) -> Any:
+        number = len(self.started)
         actor = Actor(
             number=number,
             ready=SimpleNamespace(remote=lambda: Call(self, "ready", number)),
             take=SimpleNamespace(remote=lambda items: Call(self, "take", number, tuple(items))),
         )
-        self.hired.append(actor)
+        self.started.append(actor)
         return actor
 
     def is_initialized(self) -> bool:
@@ -103,14 +103,14 @@ def cases(count: int) -> list[Item]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Time that goes by a minute with each look at it."""
     told = iter(range(0, 10**9, 60))
-    monkeypatch.setattr(ingest_ray.time, "monotonic", lambda: next(told))
+    monkeypatch.setattr(ray_builds.time, "monotonic", lambda: next(told))
 
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Outcome]]:
     def call(cluster: Cluster, count: int, *, workers: int = 0) -> list[Outcome]:
         monkeypatch.setitem(__import__("sys").modules, "ray", cluster)
-        outcomes: Iterator[Outcome] = ingest_ray._Crew(cases(count), {}, workers=workers).outcomes()
+        outcomes: Iterator[Outcome] = ray_builds._WorkerPool(cases(count), {}, workers=workers).outcomes()
         return list(outcomes)
 
     return call
@@ -126,16 +126,16 @@ ALL_40 = [f"d/{number:03d}" for number in range(40)]
 def test_every_case_is_taken_once_by_as_many_workers_as_there_are_cores(work) -> None:
     cluster = Cluster(cores=3)
     assert sources(work(cluster, 40)) == ALL_40
-    assert len(cluster.hired) == 3
+    assert len(cluster.started) == 3
     assert {len(items) for _, items in cluster.took} == {8}
     assert sorted(cluster.killed) == [0, 1, 2]
 
 
 def test_no_more_workers_than_work_or_than_were_allowed(work) -> None:
-    for count, workers, hired in ((9, 0, 2), (40, 1, 1)):
+    for count, workers, started in ((9, 0, 2), (40, 1, 1)):
         cluster = Cluster(cores=16)
         assert len(work(cluster, count, workers=workers)) == count
-        assert len(cluster.hired) == hired
+        assert len(cluster.started) == started
 
 
 def test_a_lost_worker_s_tasks_are_done_by_another(work) -> None:
@@ -147,7 +147,7 @@ def test_a_lost_worker_s_tasks_are_done_by_another(work) -> None:
     cluster = Cluster(fate=fate)
     assert sources(work(cluster, 40)) == ALL_40
     assert all(worker != 1 for worker, _ in cluster.took)
-    assert len(cluster.hired) >= 3
+    assert len(cluster.started) >= 3
 
 
 def test_a_case_that_kills_its_workers_is_refused_and_no_other(work) -> None:
@@ -191,7 +191,7 @@ def test_a_machine_on_which_no_worker_starts_leaves_the_work_to_the_others(work)
 
     cluster = Cluster(cores=3, fate=fate)
     assert len(work(cluster, 200)) == 200
-    assert len(cluster.hired) < 20
+    assert len(cluster.started) < 20
 
 
 @pytest.mark.parametrize("what", ["cluster_resources", "wait"])
@@ -214,7 +214,7 @@ def test_a_cluster_that_stays_silent_is_temporary_trouble(work, clock) -> None:
     cluster = Cluster(fate=lambda method, *_: method == "ready")
     with pytest.raises(TemporaryError, match="nothing was heard of its workers 3 times"):
         work(cluster, 40)
-    assert sorted(cluster.killed) == list(range(len(cluster.hired)))
+    assert sorted(cluster.killed) == list(range(len(cluster.started)))
 
 
 def test_workers_that_never_start_are_temporary_trouble(work) -> None:
