@@ -2,7 +2,8 @@
 
 The score is the Mahalanobis distance to one Gaussian over the training scans' embeddings, each brought to length 1. One
 Gaussian detects out-of-distribution scans better than nearest neighbours or prototypes do, and a Gaussian per class no
-better (`docs/results/out-of-distribution.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its noise.
+better (`docs/results/out-of-distribution.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its
+noise.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def _trained(context: BenchmarkContext, system: System, tasks: Sequence[Task]) -
     if len(trained) < len(tasks) and not getattr(context.protocol, "own_archive", False):
         raise InvalidValueError(
             f"of {len(tasks)} rounds of {system.name!r} {len(trained)} are trained; under {context.protocol.name!r} "
-            "each tests a part of an archive, and a part is not scored alone. Leave --finished out, which trains the rest."
+            "each tests a part of an archive, and a part is not scored alone. Leave --finished out: the rest trains."
         )
     return trained
 

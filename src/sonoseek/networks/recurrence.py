@@ -28,8 +28,8 @@ def both_ways(
         (N, steps, 2 × hidden): first downwards, then upwards.
     """
     if not torch.onnx.is_in_onnx_export():
-        states: Tensor = cell(rows)[0]
-        return states
+        direct: Tensor = cell(rows)[0]
+        return direct
 
     def weights(name: str) -> Tensor:
         """(2, gates × hidden, …), one way after the other."""

@@ -151,7 +151,7 @@ def train(
     outputs = read_split(ExportedModel(model) if device.type == "cpu" else served.to(device), split)
     write_predictions(run_dir / PREDICTIONS_FILE, outputs)
     fitted = fit_calibration(
-        outputs, out_of_fold=cross_validation and out_of_fold(cross_validation, folds=recipe.folds)
+        outputs, out_of_fold=out_of_fold(cross_validation, folds=recipe.folds) if cross_validation else None
     )
     export_bundle(
         served.cpu(),

@@ -41,7 +41,9 @@ def starts(fragments: Sequence[bytes]) -> list[int]:
     return [sum(sizes[:number]) for number in range(len(sizes))]
 
 
-def encapsulated_as(path: Path, data: bytes, *, frames: int = 4, syntax: UID = JPEGBaseline8Bit, **more: object) -> Path:
+def encapsulated_as(
+    path: Path, data: bytes, *, frames: int = 4, syntax: UID = JPEGBaseline8Bit, **more: object
+) -> Path:
     pixels = np.stack(FRAMES[:frames]) if frames > 1 else FRAMES[0]
     dataset = us_dataset(pixels, frames=frames if frames > 1 else 0)
     dataset.file_meta.TransferSyntaxUID = syntax
