@@ -98,7 +98,7 @@ def test_the_heaviest_warning_is_seen_before_the_classes(reader: Reader, tmp_pat
     noise = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     page = reader.pick(tmp_path / "noise.png")
-    expect(page.locator(".prediction h1")).to_contain_text("No prediction: this picture is unlike the scans")
+    expect(page.locator(".prediction h1")).to_contain_text("No prediction: this image is unlike the scans")
     heavy = page.locator(".prediction .heavy").first
     expect(heavy).to_contain_text("unlike anything the network was trained on")
     expect(heavy).to_be_in_viewport()

@@ -44,7 +44,7 @@ def explain(cells: np.ndarray, **changes: object) -> Explanation:
     """On pixels of the same grid."""
     eyes = [np.eye(side, dtype=np.float32) for side in cells.shape]
     on_pixels = Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=cells.shape)
-    values = {"cells": cells, "upsampling": on_pixels, "method": "m", "target": "t", "value": 0.0, "bias": 0.0}
+    values = {"evidence_map": cells, "upsampling": on_pixels, "method": "m", "target": "t", "value": 0.0, "bias": 0.0}
     return Explanation(**(values | changes))  # type: ignore[arg-type]
 
 

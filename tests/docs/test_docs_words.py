@@ -73,7 +73,6 @@ NOT_YET = (
     "src/sonoseek/engine/",
     "src/sonoseek/explain/",
     "src/sonoseek/gallery/",
-    "src/sonoseek/indexing/",
     "src/sonoseek/io/",
     "src/sonoseek/networks/",
     "src/sonoseek/preprocessing/",

@@ -88,7 +88,7 @@ def test_predictions_follow_it_and_nothing_else_does(
     assert engines[1].bundle.head_bias is engines[0].bundle.head_bias
     target = before.prediction.likeliest
     one, other = (engine.explain_class(engine.read(make_scan(77)), target) for engine in engines)
-    assert np.array_equal(one.cells, other.cells)
+    assert np.array_equal(one.evidence_map, other.evidence_map)
 
 
 def test_views_and_archived_cases_follow_it_too(

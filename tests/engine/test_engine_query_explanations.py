@@ -15,7 +15,7 @@ from sonoseek.core import (
     NotFoundError,
 )
 from sonoseek.engine import SearchEngine
-from sonoseek.explain import ASKED, METHODS, pair_evidence
+from sonoseek.explain import METHODS, PERTURBATION, pair_evidence
 from sonoseek.gallery import Gallery
 from sonoseek.indexing.build import make_entry
 
@@ -48,7 +48,9 @@ class TestExplanations:
             reading.evidence, asked.embedding, mapping=reading.mapping, target="", within=reading.within
         )
         assert match.explanation is not None
-        assert match.explanation.cells == pytest.approx(whole.cells, abs=0.02 * float(np.abs(whole.cells).max()))
+        assert match.explanation.evidence_map == pytest.approx(
+            whole.evidence_map, abs=0.02 * float(np.abs(whole.evidence_map).max())
+        )
 
     def test_a_gallery_without_evidence_still_answers(
         self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan
@@ -79,7 +81,7 @@ class TestExplanations:
             assert (told.method, told.target) == (method, f"match:{entry.scan_id}")
             assert told.value == pytest.approx(cosine, abs=1e-4)
         assert told.exact is (method in ("class_evidence", "pair_evidence"))
-        assert told.bias + told.cells.sum(dtype=np.float64) == pytest.approx(told.value, abs=1e-4)
+        assert told.bias + told.evidence_map.sum(dtype=np.float64) == pytest.approx(told.value, abs=1e-4)
 
     def test_methods_and_targets_that_do_not_go_together(
         self, encoder: Any, gallery: Gallery, make_scan: MakeScan
@@ -107,7 +109,7 @@ class TestExplanations:
         with pytest.raises(InvalidValueError, match="bundle"):
             engine.explain(engine.read(make_scan(500)), method=method, match=entry)
 
-    @pytest.mark.parametrize("method", ASKED)
+    @pytest.mark.parametrize("method", PERTURBATION)
     def test_asking_tells_how_far_it_is(self, encoder: Any, gallery: Gallery, make_scan: MakeScan, method: str) -> None:
         engine = SearchEngine(encoder, gallery)
         told: list[tuple[int, int]] = []

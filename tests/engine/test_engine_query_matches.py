@@ -107,7 +107,7 @@ class TestMatches:
         assert none.novelty is not None
         everything = engine.query(scan, k=1000, **EVERY_SCAN)
         assert len(everything.matches) == 40
-        assert said(everything, "The archive has 40 scans to compare with; 1000 were asked for.")
+        assert said(everything, "The archive has 40 scans to compare with; 1000 were requested.")
         assert said(everything, "The 40 matches are of 20 patients, groups or cases.")
         assert said(engine.query(scan, k=1000), "The archive has 10 independent cases to compare with")
         with pytest.raises(InvalidValueError, match="k is -1"):

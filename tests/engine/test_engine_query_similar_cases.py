@@ -132,16 +132,16 @@ class TestSimilarCases:
         engine = SearchEngine(encoder, empty_gallery)
         report = engine.query(make_scan(2), include_same=include_same)
         assert (make_scan(2).scan_id in {match.scan_id for match in report.matches}) is include_same
-        assert said(report, "The archive holds this very scan; it is among the matches.") is include_same
-        assert said(report, "The archive holds this very scan; it was left out of the matches.") is not include_same
-        assert not said(engine.query(make_scan(99), include_same=include_same), "holds this very scan;")
+        assert said(report, "The archive contains this scan; it is among the matches.") is include_same
+        assert said(report, "The archive contains this scan; it was left out of the matches.") is not include_same
+        assert not said(engine.query(make_scan(99), include_same=include_same), "contains this scan;")
 
     def test_a_held_scan_that_the_filter_hides(self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan) -> None:
         fill(empty_gallery, encoder, [(make_scan(1), "benign", None), (make_scan(2), "malignant", None)])
         report = SearchEngine(encoder, empty_gallery).query(
             make_scan(1), where="label = 'malignant'", include_same=True
         )
-        assert said(report, "The archive holds this very scan; it is not among the matches.")
+        assert said(report, "The archive contains this scan; it is not among the matches.")
         assert not said(report, "under another name")
 
     @pytest.mark.parametrize(("k", "where"), [(3, None), (3, "label = 'malignant'"), (0, None)])
@@ -162,7 +162,7 @@ class TestSimilarCases:
         listed = make_scan(1).scan_id in {match.scan_id for match in report.matches}
         assert listed is (k > 0 and where is None)
         assert said(report, "under another name (similarity 1.000)")
-        assert said(report, "match 1 is no independent case, and is not counted") is listed
+        assert said(report, "match 1 is not an independent case and is not counted") is listed
         assert said(report, "it is not among the matches") is not listed
 
     @pytest.mark.parametrize("listed", [{}, {"per_patient": False, "deduplicate": False}])

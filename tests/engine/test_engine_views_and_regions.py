@@ -63,7 +63,7 @@ def test_several_views_are_one_question(engine: SearchEngine, gallery: Gallery, 
     # The parts of the cosine that the views carry are all of it.
     for number, match in enumerate(report.matches, start=1):
         parts = [report.explanations[number], *(view.explanations[number] for view in report.views)]
-        carried = sum(float(part.cells.sum(dtype=np.float64)) for part in parts)
+        carried = sum(float(part.evidence_map.sum(dtype=np.float64)) for part in parts)
         assert carried == pytest.approx(match.similarity, abs=1e-4)
 
 

@@ -25,48 +25,50 @@ def ellipse(
 def explained(heatmap: np.ndarray) -> Explanation:
     eyes = [np.eye(side, dtype=np.float32) for side in heatmap.shape]
     spread = Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=heatmap.shape)
-    return Explanation(cells=heatmap.astype(np.float32), upsampling=spread, method="m", target="t", value=0.0, bias=0.0)
+    return Explanation(
+        evidence_map=heatmap.astype(np.float32), upsampling=spread, method="m", target="t", value=0.0, bias=0.0
+    )
 
 
 @pytest.mark.parametrize("turn", [0, 30, 90])
 def test_an_ellipse_has_its_diameters(turn: float) -> None:
-    found = outline_of(ellipse((300, 400), (140, 210), (80, 35), turn), spacing_mm=(0.1, 0.1))
-    assert found is not None
-    assert found.longest_mm == pytest.approx(16.0, rel=0.02)
-    assert found.shortest_mm == pytest.approx(7.0, rel=0.03)
-    assert found.area_mm2 == pytest.approx(np.pi * 8 * 3.5, rel=0.01)
-    assert found.taller_than_wide is (turn == 90)
+    contour = outline_of(ellipse((300, 400), (140, 210), (80, 35), turn), spacing_mm=(0.1, 0.1))
+    assert contour is not None
+    assert contour.longest_mm == pytest.approx(16.0, rel=0.02)
+    assert contour.shortest_mm == pytest.approx(7.0, rel=0.03)
+    assert contour.area_mm2 == pytest.approx(np.pi * 8 * 3.5, rel=0.01)
+    assert contour.taller_than_wide is (turn == 90)
 
 
 def test_spacing_counts_per_axis() -> None:
-    found = outline_of(ellipse((300, 400), (150, 200), (50, 50)), spacing_mm=(0.2, 0.1))
-    assert found is not None
-    assert (found.height_mm, found.width_mm) == (pytest.approx(20, rel=0.02), pytest.approx(10, rel=0.02))
-    assert found.taller_than_wide is True
-    assert found.depth_mm == pytest.approx(20.0, abs=0.3)
-    assert found.area_mm2 == pytest.approx(np.pi * 10 * 5, rel=0.01)
+    contour = outline_of(ellipse((300, 400), (150, 200), (50, 50)), spacing_mm=(0.2, 0.1))
+    assert contour is not None
+    assert (contour.height_mm, contour.width_mm) == (pytest.approx(20, rel=0.02), pytest.approx(10, rel=0.02))
+    assert contour.taller_than_wide is True
+    assert contour.depth_mm == pytest.approx(20.0, abs=0.3)
+    assert contour.area_mm2 == pytest.approx(np.pi * 10 * 5, rel=0.01)
 
 
-def test_without_spacing_nothing_is_said_in_millimetres() -> None:
-    found = outline_of(ellipse((100, 100), (50, 50), (20, 10)), spacing_mm=None)
-    assert found is not None
-    assert (found.longest_mm, found.area_mm2, found.depth_mm, found.taller_than_wide) == (None,) * 4
-    assert found.area_pixels == pytest.approx(np.pi * 200, rel=0.02)
+def test_without_spacing_there_are_no_millimetres() -> None:
+    contour = outline_of(ellipse((100, 100), (50, 50), (20, 10)), spacing_mm=None)
+    assert contour is not None
+    assert (contour.longest_mm, contour.area_mm2, contour.depth_mm, contour.taller_than_wide) == (None,) * 4
+    assert contour.area_pixels == pytest.approx(np.pi * 200, rel=0.02)
 
 
 def test_the_largest_of_several_is_outlined() -> None:
     both = ellipse((200, 200), (50, 50), (30, 20)) | ellipse((200, 200), (150, 150), (10, 10))
-    found = outline_of(both, spacing_mm=(1.0, 1.0))
-    assert found is not None
-    assert found.longest_mm == pytest.approx(60, rel=0.03)
+    contour = outline_of(both, spacing_mm=(1.0, 1.0))
+    assert contour is not None
+    assert contour.longest_mm == pytest.approx(60, rel=0.03)
 
 
 def test_at_the_edge_of_the_scan() -> None:
-    found = outline_of(ellipse((100, 120), (0, 0), (40, 40)), spacing_mm=(1.0, 1.0))
-    assert found is not None
-    assert found.depth_mm == 0.0
-    assert (found.height_mm, found.width_mm) == (pytest.approx(40, abs=1), pytest.approx(40, abs=1))
-    assert found.points.min() >= 0
+    contour = outline_of(ellipse((100, 120), (0, 0), (40, 40)), spacing_mm=(1.0, 1.0))
+    assert contour is not None
+    assert contour.depth_mm == 0.0
+    assert (contour.height_mm, contour.width_mm) == (pytest.approx(40, abs=1), pytest.approx(40, abs=1))
+    assert contour.points.min() >= 0
     whole = outline_of(np.ones((100, 120), bool), spacing_mm=(1.0, 1.0))
     assert whole is not None
     assert (whole.height_mm, whole.width_mm, whole.area_mm2) == (100, 120, 12000)
@@ -92,7 +94,7 @@ def test_nothing_to_outline() -> None:
     assert everything.area_pixels == 2500
 
 
-def test_levels_and_spacings_that_are_none_are_refused() -> None:
+def test_invalid_levels_and_spacings_are_refused() -> None:
     for level in (0.0, -0.1, 1.1):
         with pytest.raises(InvalidValueError, match="level"):
             draw_contour(explained(np.ones((5, 5))), spacing_mm=None, level=level)
@@ -102,8 +104,8 @@ def test_levels_and_spacings_that_are_none_are_refused() -> None:
 
 
 def test_it_is_quick() -> None:
-    told = explained(cv2.GaussianBlur(ellipse((600, 800), (300, 400), (150, 90)).astype(np.float32), (0, 0), 15))
-    heatmap = told.heatmap
+    explanation = explained(cv2.GaussianBlur(ellipse((600, 800), (300, 400), (150, 90)).astype(np.float32), (0, 0), 15))
+    heatmap = explanation.heatmap
     times = []
     for _ in range(5):
         started = time.perf_counter()

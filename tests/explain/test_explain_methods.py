@@ -1,4 +1,4 @@
-"""The exact methods: each map sums to the number that it explains."""
+"""The exact methods: each map sums to the value that it explains."""
 
 import sys
 from inspect import signature
@@ -33,16 +33,16 @@ def explain_with(name: str, evidence: NDArray[np.float32], direction: NDArray[np
 
 @pytest.mark.parametrize("name", EXACT)
 class TestEveryMethod:
-    def test_the_map_sums_to_what_it_explains(self, name: str) -> None:
+    def test_the_map_sums_to_the_explained_value(self, name: str) -> None:
         explained = explain_with(name, evidence_of(0), evidence_of(1)[:, 0, 0])
         assert explained.method == name
         assert explained.heatmap.dtype == np.float32
         assert explained.heatmap.shape == MAPPING.scan_shape
-        assert explained.cells.shape == (14, 14)
-        assert explained.cells.dtype == np.float32
+        assert explained.evidence_map.shape == (14, 14)
+        assert explained.evidence_map.dtype == np.float32
         total = explained.heatmap.sum(dtype=np.float64) + explained.bias
         assert total == pytest.approx(explained.value, abs=1e-4)
-        assert explained.cells.sum(dtype=np.float64) + explained.bias == pytest.approx(explained.value, abs=1e-4)
+        assert explained.evidence_map.sum(dtype=np.float64) + explained.bias == pytest.approx(explained.value, abs=1e-4)
 
     def test_shapes_that_do_not_fit_are_refused(self, name: str) -> None:
         good, direction = evidence_of(0), evidence_of(1)[:, 0, 0]
@@ -76,7 +76,7 @@ def test_class_evidence_is_the_linear_head(seed: int, logit: float, depth: int, 
     assert explained.heatmap.sum(dtype=np.float64) + bias == pytest.approx(logit, abs=1e-4)
 
 
-def test_positive_speaks_for_the_class() -> None:
+def test_positive_is_evidence_for_the_class() -> None:
     evidence = np.zeros((2, 14, 14), np.float32)
     evidence[0, 7, 7] = 5.0
     weight = np.array([1.0, 0.0], np.float32)
@@ -100,7 +100,7 @@ def test_pair_evidence_is_the_cosine_seen_from_either_side(seed: int, scale: flo
     assert there.bias == 0.0
 
 
-def test_the_cosine_with_nothing_is_nothing() -> None:
+def test_the_cosine_with_a_zero_embedding_is_zero() -> None:
     explained = pair_evidence(evidence_of(0), np.zeros(32, np.float32), mapping=MAPPING, target="match:a")
     assert explained.value == 0.0
     assert not explained.heatmap.any()

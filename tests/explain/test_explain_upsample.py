@@ -1,4 +1,4 @@
-"""The up-sampling: it conserves, it is bilinear, and it stays inside what the network saw."""
+"""The up-sampling: it conserves, it is bilinear, and it stays inside the crop."""
 
 import numpy as np
 import pytest
@@ -103,16 +103,16 @@ def test_a_hot_cell_lands_where_it_lies_on_the_scan(row: int, column: int) -> No
     assert (heatmap * columns).sum() == pytest.approx(float(there[1][0]), abs=0.5)
 
 
-def test_cells_in_padding_fold_onto_the_nearest_cell_inside() -> None:
+def test_cells_in_padding_go_to_the_nearest_cell_inside() -> None:
     mapping = whole(100, 200)  # the content is rows 56 … 168 of the canvas: cells 0 … 2 and 11 … 13 see padding alone
     assert (mapping.content.top, mapping.content.bottom) == (56, 168)
     values = np.zeros((14, 14))
     values[0, 5] = 3.0
-    folded = plan(mapping, (14, 14)).spread(values)
+    moved = plan(mapping, (14, 14)).spread(values)
     values[:] = 0.0
     values[3, 5] = 3.0
-    assert (folded == plan(mapping, (14, 14)).spread(values)).all()
-    assert not folded[30:].any()
+    assert (moved == plan(mapping, (14, 14)).spread(values)).all()
+    assert not moved[30:].any()
 
 
 def test_weights_of_an_axis_are_shares() -> None:

@@ -42,7 +42,7 @@ def on_pixels(heatmap: np.ndarray, *, method: str = "class_evidence", target: st
     eyes = [np.eye(side, dtype=np.float32) for side in cells.shape]
     total = float(cells.sum(dtype=np.float64))
     return Explanation(
-        cells=cells,
+        evidence_map=cells,
         upsampling=Upsampling(rows=eyes[0], columns=eyes[1], top=0, left=0, scan_shape=cells.shape),
         method=method,
         target=target,

@@ -73,7 +73,7 @@ class Browser:
         while not any(e["method"] == "Page.loadEventFired" for e in self.events):
             self._next()
 
-    def ask(self, expression: str) -> Any:
+    def evaluate(self, expression: str) -> Any:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -128,7 +128,7 @@ def page(
     return browser
 
 
-def complaints(browser: Browser) -> list[str]:
+def console_messages(browser: Browser) -> list[str]:
     return [
         json.dumps(e["params"])[:400]
         for e in browser.events
@@ -139,37 +139,39 @@ def complaints(browser: Browser) -> list[str]:
 WARM = "getComputedStyle(document.querySelector('.layers:not([hidden]) .warm'))"
 
 
-def test_the_browser_has_nothing_to_complain_of_and_loads_one_file(page: Browser) -> None:
-    assert complaints(page) == []
-    asked = [e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith("data:")] == [page.ask("location.href")]
-    assert page.ask("[...document.images].every(i => i.complete && i.naturalWidth > 0)") is True
+def test_no_console_messages_and_one_file(page: Browser) -> None:
+    assert console_messages(page) == []
+    requested = [e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in requested if not url.startswith("data:")] == [page.evaluate("location.href")]
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)") is True
 
 
 def test_the_slider_moves_the_opacity_by_keyboard(page: Browser) -> None:
-    assert page.ask(WARM + ".opacity") == "0.65"
-    page.ask("document.getElementById('opacity').focus()")
+    assert page.evaluate(WARM + ".opacity") == "0.65"
+    page.evaluate("document.getElementById('opacity').focus()")
     page.press("ArrowRight")
-    assert page.ask(WARM + ".opacity") == "0.7"
-    assert page.ask("document.getElementById('opacity-value').textContent") == "70 %"
+    assert page.evaluate(WARM + ".opacity") == "0.7"
+    assert page.evaluate("document.getElementById('opacity-value').textContent") == "70 %"
     page.press("End")
-    assert page.ask(WARM + ".opacity") == "1"
+    assert page.evaluate(WARM + ".opacity") == "1"
 
 
 def test_layers_go_on_and_off(page: Browser) -> None:
     cool = "getComputedStyle(document.querySelector('.layers .cool')).display"
-    assert (page.ask(WARM + ".display"), page.ask(cool)) == ("block", "none")
+    assert (page.evaluate(WARM + ".display"), page.evaluate(cool)) == ("block", "none")
     for name in ("show-warm", "show-cool"):
-        page.ask(f"document.getElementById('{name}').focus()")
+        page.evaluate(f"document.getElementById('{name}').focus()")
         page.press(" ")
-    assert (page.ask(WARM + ".display"), page.ask(cool)) == ("none", "block")
+    assert (page.evaluate(WARM + ".display"), page.evaluate(cool)) == ("none", "block")
 
 
 def test_another_heatmap_can_be_chosen(page: Browser) -> None:
     shown = "[...document.querySelectorAll('#stage .layers, .legend')].map(e => e.checkVisibility())"
-    assert page.ask(shown) == [True, False, False, True, False, False]
-    page.ask("{ const w = document.getElementById('which'); w.value = '1'; w.dispatchEvent(new Event('change')); }")
-    assert page.ask(shown) == [False, True, False, False, True, False]
+    assert page.evaluate(shown) == [True, False, False, True, False, False]
+    page.evaluate(
+        "{ const w = document.getElementById('which'); w.value = '1'; w.dispatchEvent(new Event('change')); }"
+    )
+    assert page.evaluate(shown) == [False, True, False, False, True, False]
 
 
 OTHERS = "[...document.querySelectorAll('.other')].map(e => e.checkVisibility())"
@@ -177,98 +179,98 @@ OUTLINE = "document.querySelector('.outline').checkVisibility()"
 
 
 def test_a_card_opens_its_pair_side_by_side_and_closes_it(page: Browser) -> None:
-    assert page.ask(OTHERS) == [False, False]
-    assert page.ask(OUTLINE) is True
-    page.ask("document.querySelector('[data-show=\"2\"]').click()")
-    assert page.ask(OTHERS) == [False, True]
-    assert page.ask(OUTLINE) is False  # it outlines the verdict's evidence, not the likeness
-    assert page.ask("location.hash") == "#match-3"
-    left, right = page.ask(
+    assert page.evaluate(OTHERS) == [False, False]
+    assert page.evaluate(OUTLINE) is True
+    page.evaluate("document.querySelector('[data-show=\"2\"]').click()")
+    assert page.evaluate(OTHERS) == [False, True]
+    assert page.evaluate(OUTLINE) is False  # it outlines the evidence for the prediction, not for the similarity
+    assert page.evaluate("location.hash") == "#match-3"
+    left, right = page.evaluate(
         "[...document.querySelectorAll('.panel')].filter(e => e.checkVisibility())"
         ".map(e => e.querySelector('.stage').getBoundingClientRect().left)"
     )
     assert left < right
-    page.ask("document.getElementById('show-warm').click()")
+    page.evaluate("document.getElementById('show-warm').click()")
     hidden = "[...document.querySelectorAll('.panel .warm')].filter(e => e.checkVisibility()).length"
-    assert page.ask(hidden) == 0  # one switch for both
-    page.ask("document.getElementById('back').click()")
-    assert page.ask(OTHERS) == [False, False]
-    assert complaints(page) == []
+    assert page.evaluate(hidden) == 0  # one switch for both
+    page.evaluate("document.getElementById('back').click()")
+    assert page.evaluate(OTHERS) == [False, False]
+    assert console_messages(page) == []
 
 
 def test_pairs_by_keyboard_alone(page: Browser) -> None:
-    page.ask("document.querySelector('[data-show]').focus()")
+    page.evaluate("document.querySelector('[data-show]').focus()")
     page.press(" ")
-    assert page.ask(OTHERS) == [True, False]
+    assert page.evaluate(OTHERS) == [True, False]
     page.press("ArrowRight")
-    assert page.ask(OTHERS) == [False, True]
-    assert page.ask("document.activeElement.dataset.show") == "2"
+    assert page.evaluate(OTHERS) == [False, True]
+    assert page.evaluate("document.activeElement.dataset.show") == "2"
     page.press("Escape")
-    assert page.ask(OTHERS) == [False, False]
-    assert page.ask("document.activeElement.dataset.show") == "2"
+    assert page.evaluate(OTHERS) == [False, False]
+    assert page.evaluate("document.activeElement.dataset.show") == "2"
 
 
 def test_a_link_opens_a_pair(browser: Browser, page: Browser) -> None:
-    file = page.ask("location.pathname")
+    file = page.evaluate("location.pathname")
     browser.open(Path("/"))
     browser.call("Page.navigate", url=f"file://{file}#match-2")
-    while not browser.ask("document.readyState === 'complete' && !!document.getElementById('which')"):
+    while not browser.evaluate("document.readyState === 'complete' && !!document.getElementById('which')"):
         pass
-    assert browser.ask(OTHERS) == [True, False]
+    assert browser.evaluate(OTHERS) == [True, False]
 
 
 def test_a_link_opens_a_pair_on_an_open_page_too(page: Browser) -> None:
-    page.ask("location.hash = '#match-3'")
+    page.evaluate("location.hash = '#match-3'")
     for _ in range(1000):
-        if page.ask(OTHERS) == [False, True]:
+        if page.evaluate(OTHERS) == [False, True]:
             break
-    assert page.ask(OTHERS) == [False, True]
-    assert complaints(page) == []
+    assert page.evaluate(OTHERS) == [False, True]
+    assert console_messages(page) == []
 
 
 def test_the_pair_stays_in_sight_when_arrows_choose_another(page: Browser) -> None:
     top = "document.getElementById('stage').getBoundingClientRect().top"
     page.call("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
     try:
-        page.ask("document.querySelector('[data-show]').focus()")
+        page.evaluate("document.querySelector('[data-show]').focus()")
         page.press(" ")
-        before = page.ask(top)
+        before = page.evaluate(top)
         page.press("ArrowRight")
-        assert page.ask(OTHERS) == [False, True]
-        assert page.ask(top) == pytest.approx(before, abs=2)
+        assert page.evaluate(OTHERS) == [False, True]
+        assert page.evaluate(top) == pytest.approx(before, abs=2)
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
 
 
 def test_the_outline_goes_on_and_off(page: Browser) -> None:
-    assert page.ask(OUTLINE) is True
-    page.ask("document.getElementById('show-outline').click()")
-    assert page.ask("getComputedStyle(document.querySelector('.outline')).display") == "none"
+    assert page.evaluate(OUTLINE) is True
+    page.evaluate("document.getElementById('show-outline').click()")
+    assert page.evaluate("getComputedStyle(document.querySelector('.outline')).display") == "none"
 
 
 @pytest.mark.parametrize("width", [360, 600, 1280, 3840])
 def test_nothing_overflows_and_the_disclaimer_stays_in_sight(page: Browser, width: int) -> None:
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
     try:
-        assert page.ask("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         for place in ("0", "document.body.scrollHeight"):
-            page.ask(f"window.scrollTo(0, {place})")
-            bottom, top = page.ask(
+            page.evaluate(f"window.scrollTo(0, {place})")
+            bottom, top = page.evaluate(
                 "(r => [r.bottom, r.top])(document.querySelector('.disclaimer').getBoundingClientRect())"
             )
             assert 0 < top < bottom <= 800
-        ratio = page.ask("(r => r.width / r.height)(document.getElementById('stage').getBoundingClientRect())")
+        ratio = page.evaluate("(r => r.width / r.height)(document.getElementById('stage').getBoundingClientRect())")
         assert ratio == pytest.approx(160 / 120, rel=0.01)
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
 
 
-def test_hostile_texts_do_nothing(browser: Browser, hostile_report: Report, tmp_path: Path) -> None:
+def test_hostile_texts_run_nothing(browser: Browser, hostile_report: Report, tmp_path: Path) -> None:
     browser.open(write_report(hostile_report, tmp_path / "h.html"))
-    assert complaints(browser) == []
-    assert browser.ask("document.scripts.length") == 1
+    assert console_messages(browser) == []
+    assert browser.evaluate("document.scripts.length") == 1
     browser.open(
         write_index_page([IndexEntry(report=hostile_report, href="h.html", title="<img src=x>")], tmp_path / "i.html")
     )
-    assert complaints(browser) == []
-    assert browser.ask("document.querySelector('.card a').href.endsWith('/h.html')") is True
+    assert console_messages(browser) == []
+    assert browser.evaluate("document.querySelector('.card a').href.endsWith('/h.html')") is True

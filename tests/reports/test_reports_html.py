@@ -1,4 +1,4 @@
-"""The page: self-contained, escaped, honest about the strength of its evidence."""
+"""The page: self-contained, escaped, not exaggerating weak evidence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from PIL import Image
 
 from sonoseek.core import Explanation, InvalidValueError, Match, NotFoundError, Report, Scan
 from sonoseek.reports import IndexEntry, pictures, render, write_index_page
-from sonoseek.reports.html import scale_bar, stage
 
 Build = Callable[..., Report]
 
@@ -62,7 +61,7 @@ def test_it_loads_nothing_and_its_policy_says_so(build_report: Build) -> None:
     assert "@import" not in html
 
 
-def test_hostile_texts_stay_texts(hostile_report: Report) -> None:
+def test_hostile_texts_are_escaped(hostile_report: Report) -> None:
     html = render(hostile_report, "html")
     page = Page(html)
     assert len(page.all("script")) == 1
@@ -75,11 +74,11 @@ def test_hostile_texts_stay_texts(hostile_report: Report) -> None:
     assert "svg onload" not in html
 
 
-def test_what_a_reader_needs_is_there(build_report: Build) -> None:
+def test_content(build_report: Build) -> None:
     report = build_report()
     page = Page(render(report, "html"))
     text = re.sub(r"\s+", " ", page.text)
-    for words in (
+    for part in (
         "Likelihood of malignancy 87 %, above the 90 %-specificity threshold (55 %).",
         "98 %-sensitivity 11 %",
         "Likeliest class: malignant, 87 %.",
@@ -93,12 +92,12 @@ def test_what_a_reader_needs_is_there(build_report: Build) -> None:
         "birads >= '3'",
         "2026-03-04 05:06:07 UTC",
         "Research use only, not for diagnosis.",
-        "never less than 1:",
-        "margin: 2 of 2 spiculated, 12 % in the gallery",
+        "at least 1:",
+        "margin: 2 of 2 spiculated, 12 % in the archive",
         "12 × 6 mm (60 mm²), not taller than wide, 8 mm below the top of the scan: an estimate",
         "spiculated, irregular",
     ):
-        assert words in text, words
+        assert part in text, part
     pictures_shown = page.all("img")
     assert len(pictures_shown) == 1 + 2 + len(report.matches)
     assert all("alt" in a for a in pictures_shown)
@@ -111,7 +110,7 @@ def test_the_name_of_a_button_holds_its_visible_text(build_report: Build, build_
     html = render(build_pair(build_report(), 1), "html")
     visible = re.sub(r"<[^>]+>", "", re.findall(r"<button[^>]*data-rank.*?</button>", html, re.DOTALL)[0])
     name = re.findall(r'data-rank="\d+"[^>]*aria-label="([^"]+)"', html)[0]
-    assert visible.strip() == "Rank 1 why alike"
+    assert visible.strip() == "Rank 1 why similar"
     assert name.startswith(visible.strip())
 
 
@@ -150,7 +149,7 @@ class TestHeatmap:
         drawn = pictures.draw_heatmap(build_explanation(size=0.01))
         assert drawn.reference == 1.0
         assert layer(drawn.warm)[..., 3].max() < 26  # a tenth of full colour
-        nothing = replace(build_explanation(), cells=np.zeros((120, 160), np.float32))
+        nothing = replace(build_explanation(), evidence_map=np.zeros((120, 160), np.float32))
         assert layer(pictures.draw_heatmap(nothing).warm)[..., 3].max() == 0
 
     def test_the_same_evidence_looks_the_same_on_a_scan_twice_the_size(
@@ -174,7 +173,7 @@ class TestHeatmap:
         pair = build_explanation(f"match:{report.matches[1].scan_id}", method="pair_evidence")
         page = Page(render(replace(report, explanations=(*report.explanations, pair)), "html"))
         assert [a["value"] for a in page.all("option")] == ["0", "1"]
-        assert "Likeness to match 2" in page.text
+        assert "Similarity to match 2" in page.text
         layers = [a for a in page.all("div") if a.get("class") in ("layers", "legend") and "data-evidence" in a]
         assert [("hidden" in a) for a in layers] == [False, True, False, True]
 
@@ -187,20 +186,20 @@ class TestHeatmap:
         page = Page(render(report, "html"))
         warm = {a["alt"]: a["src"] or "" for a in page.all("img") if a.get("class") == "warm"}
         for explained, alt in (
-            (own, "Likeness to match 2: where the evidence is for it"),
-            (other, "Where match 2 is like this scan"),
+            (own, "Similarity to match 2: where the evidence is for it"),
+            (other, "Where match 2 is similar to this scan"),
         ):
             density = explained.heatmap * explained.heatmap.size / 100 / reference
             assert layer(warm[alt])[..., 3] / 255 == pytest.approx(np.clip(density, 0, 1), abs=0.003)
 
-    def test_a_match_of_which_nothing_is_kept_says_so(
+    def test_a_match_without_stored_evidence(
         self, build_report: Build, build_explanation: Callable[..., Explanation]
     ) -> None:
         report = build_report()
         pair = build_explanation(f"match:{report.matches[0].scan_id}", method="pair_evidence")
         page = Page(render(replace(report, explanations=(*report.explanations, pair)), "html"))
-        assert "The archive keeps no evidence of this scan" in page.text
-        assert "Both maps" not in page.text
+        assert "The archive stores no evidence of this scan" in page.text
+        assert "Both heatmaps" not in page.text
         (other,) = (a for a in page.all("div") if a.get("class") == "stage" and a.get("id") != "stage")
         assert (other["style"] or "").startswith("aspect-ratio: 1.5 /")  # the picture's own 90 x 60: not stretched
 
@@ -224,17 +223,17 @@ class TestScale:
         [((0.2, 0.2), "10 mm", 31.25), ((0.1, 0.05), "2 mm", 25.0), ((5.0, 5.0), "200 mm", 25.0)],
     )
     def test_bar(self, spacing: tuple[float, float], label: str, percent: float) -> None:
-        bar = scale_bar(Scan(pixels=np.zeros((120, 160), np.uint8), spacing_mm=spacing))
+        bar = pictures.scale_bar(160, spacing)
         assert bar is not None
-        assert (bar.label, bar.percent) == (label, pytest.approx(percent))
+        assert (bar.label, 100 * bar.share) == (label, pytest.approx(percent))
 
     def test_no_bar_without_spacing_or_with_a_nonsense_one(self) -> None:
-        assert scale_bar(Scan(pixels=np.zeros((120, 160), np.uint8))) is None
-        assert scale_bar(Scan(pixels=np.zeros((120, 160), np.uint8), spacing_mm=(1e-9, 1e-9))) is None
+        assert pictures.scale_bar(160, None) is None
+        assert pictures.scale_bar(160, (1e-9, 1e-9)) is None
 
     def test_a_millimetre_is_as_long_down_as_across(self) -> None:
-        assert stage(Scan(pixels=np.zeros((100, 200), np.uint8), spacing_mm=(0.2, 0.1)))["aspect"] == 1.0
-        assert stage(Scan(pixels=np.zeros((100, 200), np.uint8)))["aspect"] == 2.0
+        assert pictures.display_aspect((100, 200), (0.2, 0.1)) == 1.0
+        assert pictures.display_aspect((100, 200), None) == 2.0
 
 
 def test_a_huge_scan_makes_no_huge_page(build_report: Build) -> None:
@@ -242,13 +241,13 @@ def test_a_huge_scan_makes_no_huge_page(build_report: Build) -> None:
     explained = build_report().explanations[0]
     rows, columns = (np.full((side, 40), 40 / side**2, np.float32) for side in (2600, 3200))
     spread = replace(explained.upsampling, rows=rows, columns=columns, scan_shape=(2600, 3200))
-    explained = replace(explained, cells=np.ones((40, 40), np.float32) / 100, upsampling=spread)
+    explained = replace(explained, evidence_map=np.ones((40, 40), np.float32) / 100, upsampling=spread)
     html = render(build_report(scan=Scan(pixels=pixels), explanations=(explained,)), "html")
     assert len(html) < 6_000_000
 
 
 class TestIndexPage:
-    def test_it_lists_what_was_asked(self, build_report: Build, unsure_report: Report, tmp_path: Path) -> None:
+    def test_it_lists_the_reports(self, build_report: Build, unsure_report: Report, tmp_path: Path) -> None:
         entries = [
             IndexEntry(report=build_report(), href="a.html", truth="malignant"),
             IndexEntry(report=unsure_report, href="sub folder/b.html", truth="benign", title="second"),
@@ -258,14 +257,14 @@ class TestIndexPage:
         page = Page(path.read_text("utf-8"))
         assert [a["href"] for a in page.all("a")] == ["a.html", "sub%20folder/b.html", "c.html"]
         text = re.sub(r"\s+", " ", page.text)
-        for words in (
+        for part in (
             "Ten queries",
             "Likelihood of malignancy 87 %",
             "Not sure: benign",
             "reference standard: malignant",
             "second",
         ):
-            assert words in text
+            assert part in text
         assert "The given class is the reference standard in 1 of 2; 1 not sure." in text
         assert "Research use only, not for diagnosis." in text
         assert not page.all("script")

@@ -1,4 +1,4 @@
-"""Overlays: the scan, the evidence in proportion, a scale with numbers."""
+"""Overlays: the scan, the evidence in proportion, a numbered colour scale."""
 
 import io
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def colourful(picture: np.ndarray) -> np.ndarray:
 GREY = np.full((120, 160), 90, np.uint8)
 
 
-def test_warm_where_it_speaks_for_and_cool_where_against(build_explanation: Callable[..., Explanation]) -> None:
+def test_warm_is_evidence_for_and_cool_against(build_explanation: Callable[..., Explanation]) -> None:
     picture = drawn(Panel(pixels=GREY, explanation=build_explanation(), title="malignant"))
     scale = 420 / 160
     top, left = MARGIN + 20, MARGIN
@@ -35,8 +35,8 @@ def test_warm_where_it_speaks_for_and_cool_where_against(build_explanation: Call
 
 
 def test_hardly_any_evidence_looks_empty(build_explanation: Callable[..., Explanation]) -> None:
-    told = build_explanation(size=0.01)
-    picture = drawn(Panel(pixels=GREY, explanation=told, title="benign"))
+    explanation = build_explanation(size=0.01)
+    picture = drawn(Panel(pixels=GREY, explanation=explanation, title="benign"))
     inside = picture[MARGIN + 24 : MARGIN + 300, MARGIN + 4 : MARGIN + 400]
     assert colourful(inside).max() < 25
 
@@ -56,14 +56,19 @@ def test_two_panels_share_one_scale(build_explanation: Callable[..., Explanation
 def test_any_size_becomes_a_readable_picture(
     shape: tuple[int, int], build_on_pixels: Callable[..., Explanation]
 ) -> None:
-    told = build_on_pixels(np.ones((8, 8)) / 64)
+    explanation = build_on_pixels(np.ones((8, 8)) / 64)
     rows, columns = (np.full((side, 8), 1 / side, np.float32) for side in shape)
-    spread = type(told.upsampling)(rows=rows, columns=columns, top=0, left=0, scan_shape=shape)
-    told = Explanation(
-        cells=told.cells, upsampling=spread, method="class_evidence", target="benign", value=1.0, bias=0.0
+    spread = type(explanation.upsampling)(rows=rows, columns=columns, top=0, left=0, scan_shape=shape)
+    explanation = Explanation(
+        evidence_map=explanation.evidence_map,
+        upsampling=spread,
+        method="class_evidence",
+        target="benign",
+        value=1.0,
+        bias=0.0,
     )
     picture = drawn(
-        Panel(pixels=np.zeros(shape, np.uint8), explanation=told, title="a title " * 40, spacing_mm=(0.1, 0.1))
+        Panel(pixels=np.zeros(shape, np.uint8), explanation=explanation, title="a title " * 40, spacing_mm=(0.1, 0.1))
     )
     assert 300 < max(picture.shape) < 1800
 

@@ -1,4 +1,4 @@
-"""A report on paper: a valid PDF that says everything, survives everything and is the same every time."""
+"""The PDF report: valid, complete, robust and reproducible."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from PIL import Image
 
 from sonoseek.core import Box, InvalidValueError, OperatingPoint, Prediction, Report, ReportWarning, Scan, View
 from sonoseek.reports import render_pdf, write_report
-from sonoseek.reports.pdf.drawing import grey_of
-from sonoseek.reports.pdf.layout import clean, lacks
+from sonoseek.reports.pdf.drawing import decode_grey
+from sonoseek.reports.pdf.layout import has_missing_glyphs, sanitize
 
 Build = Callable[..., Report]
 needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not on the PATH")
@@ -119,16 +119,16 @@ class TestTheFile:
 
 
 @needs_poppler
-class TestWhatItSays:
-    def test_verdict_precedents_and_origin(self, build_report: Build) -> None:
+class TestContent:
+    def test_prediction_similar_cases_and_origin(self, build_report: Build) -> None:
         text = text_of(render_pdf(build_report()))
-        for said in (
+        for part in (
             "Likelihood of malignancy 87 %, above the 90 %-specificity threshold (55 %).",
             "≥ 98 %-sensitivity threshold, 11 %",
             "Prediction set at 90 % coverage: malignant.",
             "of 5 independent similar cases are",
-            "percentile 37",
-            "margin: 2 of 2 spiculated, 12 % in the gallery",
+            "novelty percentile 37",
+            "margin: 2 of 2 spiculated, 12 % in the archive",
             "about 12 × 6 mm (60 mm²)",
             "exam.png, 160 × 120 pixels, 32 × 24 mm",
             "birads >= '3'",
@@ -142,13 +142,11 @@ class TestWhatItSays:
             "bundle first-0123456789ab · gallery 6a1f · sonoseek 0.1.0",
             "created 2026-03-04 05:06:07 UTC",
         ):
-            assert said in text, said
-        assert "Why these two" not in text
+            assert part in text, part
+        assert "Evidence for the similarity" not in text
         assert "font lacks" not in text
 
-    def test_every_page_says_what_it_is_not_for_and_its_number(
-        self, build_report: Build, build_match: Callable
-    ) -> None:
+    def test_every_page_has_the_disclaimer_and_its_number(self, build_report: Build, build_match: Callable) -> None:
         pdf = render_pdf(build_report(matches=(), shared_descriptors=()))
         assert len(pages_of(pdf)) == page_count(pdf) == 1
         many = tuple(build_match(rank, similarity=1 - rank / 1000, picture=None) for rank in range(1, 41))
@@ -161,7 +159,7 @@ class TestWhatItSays:
             assert "first-0123456789ab" in page
             assert "6a1f" in page
 
-    def test_no_card_is_parted_and_none_is_lost(self, build_report: Build, build_match: Callable) -> None:
+    def test_no_card_is_split_or_lost(self, build_report: Build, build_match: Callable) -> None:
         many = tuple(
             build_match(rank, similarity=1 - rank / 1000, case_id=f"begin{rank}", device=f"end{rank}")
             for rank in range(1, 42)
@@ -176,7 +174,7 @@ class TestWhatItSays:
     def test_not_sure_and_no_gallery(self, unsure_report: Report) -> None:
         text = text_of(render_pdf(unsure_report))
         assert "Not sure: benign (41 %) or malignant (39 %)." in text
-        assert "next to none on this scan" in text
+        assert "almost none on this scan" in text
         assert "No archive was searched." in text
         assert "Similar past cases" not in text
         assert "gallery none" in text
@@ -189,8 +187,8 @@ class TestWhatItSays:
     def test_without_heatmap_and_without_pictures(self, build_report: Build, build_match: Callable) -> None:
         report = build_report(matches=(build_match(1, picture=None),), explanations=(), contour=None)
         text = text_of(render_pdf(report))
-        assert "no heatmap was asked for" in text
-        assert "no picture kept" in text
+        assert "no heatmap was requested" in text
+        assert "no image stored" in text
 
     def test_the_readers_mark(self, build_report: Build, build_explanation: Callable, tmp_path: Path) -> None:
         box, view_box = Box(top=20, left=30, bottom=90, right=150), Box(top=1, left=2, bottom=33, right=44)
@@ -201,21 +199,21 @@ class TestWhatItSays:
         assert "Read with the reader's mark: rows 1 to 33, columns 2 to 44 of the scan." in text
         assert "The scan, with the reader's mark" in text
         both = text_of(render_pdf(replace(marked, region=box)))
-        assert "The scan, with the reader's mark and the region" in both
+        assert "The scan, with the reader's mark and the search region" in both
         assert "reader's mark" not in text_of(render_pdf(plain))
         drawn, bare = (colours_of(render_pdf(each), tmp_path).astype(int) for each in (marked, plain))
         assert ((drawn[..., 2] - drawn[..., 0] > 40).sum()) > ((bare[..., 2] - bare[..., 0] > 40).sum())  # in blue
 
     def test_region_and_refinement(self, build_report: Build, tmp_path: Path) -> None:
-        asked = build_report(region=Box(top=20, left=30, bottom=90, right=150), liked=("a",), disliked=("b", "c"))
-        text = text_of(render_pdf(asked))
+        report = build_report(region=Box(top=20, left=30, bottom=90, right=150), liked=("a",), disliked=("b", "c"))
+        text = text_of(render_pdf(report))
         assert "rows 20 to 90, columns 30 to 150" in text
         assert "towards 1 liked, away from 2 disliked scans" in text
-        assert "with the region that was searched with" in text
+        assert "with the search region" in text
         black = np.zeros((120, 160), np.uint8)
         plain = build_report(scan=Scan(pixels=black))
         with_box, without = (
-            colours_of(render_pdf(replace(plain, region=box)), tmp_path) for box in (asked.region, None)
+            colours_of(render_pdf(replace(plain, region=box)), tmp_path) for box in (report.region, None)
         )
         left = (slice(60, 300), slice(36, 190))  # where the scan stands, at 50 dots to the inch
         assert (with_box[left] != without[left]).any()
@@ -235,24 +233,24 @@ class TestWhatItSays:
         self, build_report: Build, build_explanation: Callable
     ) -> None:
         report = with_view(build_report(), build_explanation)
-        stranger = replace(report.views[0], explanations=(build_explanation("benign", size=900.0),))
+        other = replace(report.views[0], explanations=(build_explanation("benign", size=900.0),))
         scale = re.compile(r"for \+[0-9.]+")
-        alone, both = (text_of(render_pdf(replace(report, views=views))) for views in ((), (stranger,)))
+        alone, both = (text_of(render_pdf(replace(report, views=views))) for views in ((), (other,)))
         assert scale.findall(alone) == scale.findall(both)
         assert scale.findall(alone) != scale.findall(text_of(render_pdf(report)))
 
-    def test_why_these_two(self, build_report: Build, build_pair: Callable, build_match: Callable) -> None:
+    def test_evidence_for_a_similarity(self, build_report: Build, build_pair: Callable, build_match: Callable) -> None:
         report = build_pair(build_report(), 2)
         text = text_of(render_pdf(report, rank=2))
-        assert "Why these two: the scan and match 2 (normal), similarity 0.900" in text
-        assert "This scan: where it is like match 2" in text
+        assert "Evidence for the similarity to match 2 (normal): 0.900" in text
+        assert "This scan: evidence for the similarity to match 2" in text
         assert "cosine similarity per 1 % of the scan" in text
         assert "This pair was not explained" in text_of(render_pdf(report, rank=1))
         kept = tuple(replace(match, explanation=None, picture=None) for match in report.matches)
         text = text_of(render_pdf(replace(report, matches=kept), rank=2))
-        assert "the archive keeps no evidence of it" in text
+        assert "the archive stores no evidence of it" in text
 
-    def test_hostile_texts_stay_text(self, hostile_report: Report) -> None:
+    def test_hostile_texts_are_escaped(self, hostile_report: Report) -> None:
         pdf = render_pdf(hostile_report, rank=1)
         text = text_of(pdf)
         assert "<script>alert(1)</script>" in text
@@ -300,23 +298,23 @@ class TestWhatItSays:
         assert len(pages) < 6
         assert all("Research use only, not for diagnosis." in page for page in pages)
 
-    def test_what_the_font_lacks_is_seen_and_said(self, build_report: Build, build_match: Callable) -> None:
+    def test_missing_glyphs_are_shown_and_explained(self, build_report: Build, build_match: Callable) -> None:
         report = build_report(matches=(build_match(1, histology="карцинома Łukaş e\u0301tat"),))
         text = text_of(render_pdf(report))
         assert "????????? Łukaş état" in text
         assert "font lacks" in text
 
     def test_warnings_that_fill_pages(self, build_report: Build) -> None:
-        told = tuple(
+        many = tuple(
             ReportWarning(severity=weight, code="region", text=f"Warning {number}: " + "word " * 180)
             for number, weight in enumerate(["high"] * 10 + ["low"] * 20)
         )
-        text = text_of(render_pdf(build_report(warnings=told)))
+        text = text_of(render_pdf(build_report(warnings=many)))
         assert all(f"Warning {number}:" in text for number in range(30))
 
 
 @pytest.mark.parametrize("rank", [0, -1, 6, 1000])
-def test_a_rank_that_is_not_there(rank: int, build_report: Build) -> None:
+def test_an_invalid_rank(rank: int, build_report: Build) -> None:
     with pytest.raises(InvalidValueError, match=rf"rank is {rank}; the report has 5 matches"):
         render_pdf(build_report(), rank=rank)
 
@@ -328,28 +326,28 @@ def test_a_rank_without_matches(unsure_report: Report) -> None:
 
 @pytest.mark.skipif(shutil.which("pdftoppm") is None, reason="pdftoppm is not on the PATH")
 @pytest.mark.parametrize(
-    ("label", "tone"),
+    ("label", "colour"),
     [("malignant", (194, 87, 0)), ("benign", (13, 127, 120)), ("normal", (91, 107, 124)), (None, (20, 24, 28))],
 )
-def test_the_diagnosis_has_its_colour_and_the_paper_is_white(
-    label: str | None, tone: tuple[int, int, int], build_report: Build, tmp_path: Path
+def test_the_class_has_its_colour_and_the_page_is_white(
+    label: str | None, colour: tuple[int, int, int], build_report: Build, tmp_path: Path
 ) -> None:
     shares = {"normal": 0.0, "benign": 0.0, "malignant": 0.0} | {label or "benign": 1.0}
-    said = Prediction(
+    prediction = Prediction(
         probabilities=shares,
         label=label,
         prediction_set=tuple(n for n in [label] if n),
         entropy=0.0,
         operating_points=(OperatingPoint(name="sensitivity_98", threshold=0.1, sensitivity=1.0, specificity=0.5),),
     )
-    page = colours_of(render_pdf(build_report(prediction=said)), tmp_path)
+    page = colours_of(render_pdf(build_report(prediction=prediction)), tmp_path)
     assert (page[0, 0] == 255).all()
     head = page[40:62, 34:52].reshape(-1, 3).astype(int)
-    assert np.abs(head - np.array(tone)).sum(axis=1).min() < 60
+    assert np.abs(head - np.array(colour)).sum(axis=1).min() < 60
 
 
 class TestPictures:
-    def test_spoilt_and_odd_pictures_cost_nothing(self, build_report: Build, build_match: Callable) -> None:
+    def test_damaged_and_odd_images_do_not_fail_the_report(self, build_report: Build, build_match: Callable) -> None:
         whole = build_match(1).picture
         colour = cv2.imencode(".jpg", np.full((40, 60, 3), (0, 0, 255), np.uint8))[1].tobytes()
         held = io.BytesIO()
@@ -358,12 +356,12 @@ class TestPictures:
         matches = tuple(build_match(rank, picture=each) for rank, each in enumerate(odd, start=1))
         assert page_count(render_pdf(build_report(matches=matches))) == 2
 
-    def test_a_vast_picture_is_not_opened(self) -> None:
+    def test_a_huge_image_is_not_decoded(self) -> None:
         small = bytearray(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1].tobytes())
         place = small.index(b"\xff\xc0") + 5
-        assert grey_of(bytes(small)) is not None
+        assert decode_grey(bytes(small)) is not None
         small[place : place + 4] = b"\xff\xff\xff\xff"  # height and width
-        assert grey_of(bytes(small)) is None
+        assert decode_grey(bytes(small)) is None
 
     @pytest.mark.parametrize("shape", [(8, 900), (900, 8), (8, 8)])
     def test_thin_scans_fit(self, shape: tuple[int, int], build_report: Build, build_on_pixels: Callable) -> None:
@@ -376,10 +374,10 @@ class TestPictures:
         assert page_count(render_pdf(report)) <= 2
 
 
-def test_clean_keeps_the_length_it_promises() -> None:
-    assert clean("a" * 50, widest=10) == "a" * 9 + "…"
-    assert clean("é\u0065\u0301", widest=10) == "éé"
-    assert clean("a\r\n\tb") == "a   b"
-    assert clean("− × … ² ≥ Łukaş") == "− × … ² ≥ Łukaş"
-    assert lacks("я")
-    assert not lacks("Łukaş\n")
+def test_sanitize_keeps_to_the_length() -> None:
+    assert sanitize("a" * 50, widest=10) == "a" * 9 + "…"
+    assert sanitize("é\u0065\u0301", widest=10) == "éé"
+    assert sanitize("a\r\n\tb") == "a   b"
+    assert sanitize("− × … ² ≥ Łukaş") == "− × … ² ≥ Łukaş"
+    assert has_missing_glyphs("я")
+    assert not has_missing_glyphs("Łukaş\n")

@@ -1,4 +1,4 @@
-"""What a scan most likely shows: calibrated probabilities, and the operating points that they are held against."""
+"""The prediction of a scan: calibrated probabilities and operating points."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sonoseek.core.errors import InvalidValueError
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """A threshold on the likelihood of malignancy, and what it gave on the scans that it was fitted on.
+    """A threshold on the likelihood of malignancy, with its sensitivity and specificity on the scans it was fitted on.
 
     Attributes:
         name: "sensitivity_98", "specificity_90" …: the rate that the threshold was fitted to, in percent.
-        threshold: probability, 0 … 1; a scan at or above it is called malignant.
-        sensitivity, specificity: measured there, 0 … 1.
+        threshold: probability, 0 … 1; a scan at or above it counts as malignant.
+        sensitivity, specificity: on those scans, 0 … 1.
     """
 
     name: str
@@ -40,7 +40,7 @@ class CalibrationSource:
     Attributes:
         cases: of the archive, 1 or more; None: the calibration is the bundle's own.
         fitted: the day of the fit, UTC; None exactly where `cases` is.
-        bundle_points: operating points for which the archive had too few cases: they are the bundle's.
+        bundle_points: operating points of the bundle that stay, as the archive had too few cases to fit them.
     """
 
     cases: int | None = None
@@ -50,8 +50,8 @@ class CalibrationSource:
     def __post_init__(self) -> None:
         if (self.cases is None) != (self.fitted is None) or (self.cases is not None and self.cases < 1):
             raise InvalidValueError(
-                f"the calibration has {self.cases} cases of {self.fitted}; give 1 or more and the day, or neither for "
-                "the bundle's own."
+                f"cases is {self.cases} and fitted is {self.fitted}; pass 1 or more cases and the day of the fit, or "
+                "neither for the bundle's own."
             )
 
 
@@ -59,27 +59,27 @@ BUNDLE_CALIBRATION = CalibrationSource()
 """The bundle's own."""
 MALIGNANT = "malignant"
 RULE_OUT = "sensitivity_98"
-"""Name of the operating point below which malignancy is least expected: the highest sensitivity that bundles state."""
+"""Name of the operating point with the highest sensitivity."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the scan most likely shows.
+    """Calibrated probabilities of one scan, or of several views of one lesion.
 
     Attributes:
         probabilities: calibrated, one per class of the bundle, sum 1 within 1e-6.
-        label: the class, or None: the system abstains ("not sure").
+        label: the class, or None: the system abstains.
         prediction_set: conformal prediction set at `coverage`, likeliest first (Sadinle et al. 2019,
-            doi:10.1080/01621459.2017.1395341): that share of such sets holds the true class, over new scans like those
-            of the calibration. A class outside of it is not ruled out.
+            doi:10.1080/01621459.2017.1395341): this share of such sets contains the true class, over new scans like
+            those of the calibration. A class outside of the set is not ruled out.
         coverage: of `prediction_set`, 0 … 1.
         entropy: of `probabilities`, in nats, 0 (certain) … log(classes).
-        ood_score: out-of-distribution score: distance of the scan from those that the network was trained on, in units
-            of the border between like and unlike: above 1 there is no label, however high the probabilities. None: the
-            bundle does not know. Not `Report.novelty`, which is about the gallery.
-        operating_points: thresholds on the likelihood of malignancy, lowest first; empty where the bundle states none.
-        fitted_on: the scans that temperature and operating points were fitted on, in words.
-        calibration: whose cases those are: the bundle's, or an archive's.
+        ood_score: out-of-distribution score: distance of the scan from the training scans, relative to the threshold:
+            above 1 no label is given, however high the probabilities. None: the bundle has no such score. Unlike
+            `Report.novelty`, which is about the gallery.
+        operating_points: thresholds on the likelihood of malignancy, lowest first; empty where the bundle has none.
+        fitted_on: a description of the scans that temperature and operating points were fitted on.
+        calibration: the bundle's, or an archive's.
     """
 
     probabilities: Mapping[str, float]
@@ -99,7 +99,9 @@ class Prediction:
             raise InvalidValueError(f"probabilities sum to {total:.8f}; they must sum to 1. Pass a softmax.")
         unknown = {self.label, *self.prediction_set} - {None, *self.probabilities}
         if unknown:
-            raise InvalidValueError(f"{sorted(map(str, unknown))} are no classes of {sorted(self.probabilities)}.")
+            raise InvalidValueError(
+                f"{sorted(map(str, unknown))} are no classes of {sorted(self.probabilities)}. Pass only these."
+            )
         if self.ood_score is not None and not 0 <= self.ood_score < math.inf:
             raise InvalidValueError(
                 f"ood_score is {self.ood_score}; it is a distance, 0 or more and finite. Pass None if unknown."
@@ -107,15 +109,15 @@ class Prediction:
         if self.out_of_distribution and self.label is not None:
             raise InvalidValueError(
                 f"ood_score is {self.ood_score} and the label {self.label!r}; above 1 no label is given. "
-                "Pass None as the label."
+                "Pass label=None."
             )
         thresholds = [point.threshold for point in self.operating_points]
         if thresholds != sorted(thresholds):
-            raise InvalidValueError(f"operating points have thresholds {thresholds}; give the lowest first.")
+            raise InvalidValueError(f"operating points have thresholds {thresholds}; pass the lowest first.")
 
     @property
     def out_of_distribution(self) -> bool:
-        """Whether the scan is unlike anything that the network was trained on."""
+        """Whether `ood_score` is above 1."""
         return self.ood_score is not None and self.ood_score > 1
 
     @property
@@ -130,7 +132,7 @@ class Prediction:
 
     @property
     def rule_out(self) -> OperatingPoint | None:
-        """The operating point of 98 % sensitivity; None where the bundle states none."""
+        """The operating point of 98 % sensitivity; None where the bundle has none."""
         return next((point for point in self.operating_points if point.name == RULE_OUT), None)
 
     @property

@@ -1,4 +1,4 @@
-"""What a query returns: frozen values, no behaviour beyond checks and look-ups."""
+"""What a query returns: frozen values, no behaviour beyond checks and lookups."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ DISCLAIMER = "research use only, not for diagnosis"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
-    """Which pixels something rests on.
+    """Which pixels a class logit, or the similarity of two scans, rests on.
 
     Attributes:
-        cells: float32 (h, w), signed: positive speaks for `target`, negative against it. In units of the explained
-            number per cell, never stretched; of an exact method they sum to `value` − `bias`.
-        upsampling: how the cells lie on the scan's own pixels.
+        evidence_map: float32 (h, w), signed: positive is evidence for `target`, negative against it. In units of the
+            explained number per cell of the grid, not rescaled; of an exact method it sums to `value` − `bias`.
+        upsampling: from the map's grid to the scan's own pixels.
         method: name of the method in the table of `explain`.
         target: a class ("malignant"), or the other scan of a pair ("match:<scan_id>", "query:<scan_id>").
         value: the number that is explained: a logit, or a cosine.
-        bias: the part of it that no pixel of this scan carries: a class's bias; for the cosine of several views or of a
-            refined query, what the other views and the examples add, else 0; whatever the cells leave over where the
-            method is not exact.
-        exact: whether cells and bias sum to `value` because the network is built so; False: the method asks the
-            network from outside, and its cells are a judgement, not a sum.
+        bias: the part of it that no pixel of this scan contributes: a class's bias; for the cosine of several views or
+            of a refined query, what the other views and the examples add, else 0; the remainder where the method is not
+            exact.
+        exact: whether map and bias sum to `value` by the network's design; False: a perturbation method, whose map is
+            an estimate.
     """
 
-    cells: NDArray[np.float32]
+    evidence_map: NDArray[np.float32]
     upsampling: Upsampling = field(repr=False)
     method: str
     target: str
@@ -48,15 +48,17 @@ class Explanation:
     exact: bool = True
 
     def __post_init__(self) -> None:
-        if self.cells.dtype != np.float32 or self.cells.ndim != 2:
-            raise InvalidValueError(f"cells are {self.cells.dtype} {self.cells.shape}; they must be float32 (h, w).")
-        if self.cells.shape != self.upsampling.cells:
+        if self.evidence_map.dtype != np.float32 or self.evidence_map.ndim != 2:
             raise InvalidValueError(
-                f"cells are {self.cells.shape}, the up-sampling spreads {self.upsampling.cells}; they must be one "
-                "grid. Plan the up-sampling for these cells."
+                f"evidence_map is {self.evidence_map.dtype} {self.evidence_map.shape}; it must be float32 (h, w)."
             )
-        if not np.isfinite(self.cells).all():
-            raise InvalidValueError("cells hold NaN or infinity; an explanation is finite. Export the bundle again.")
+        if self.evidence_map.shape != self.upsampling.cells:
+            raise InvalidValueError(
+                f"evidence_map is {self.evidence_map.shape}, its up-sampling {self.upsampling.cells}; they must be one "
+                "grid. Plan the up-sampling for this map."
+            )
+        if not np.isfinite(self.evidence_map).all():
+            raise InvalidValueError("evidence_map holds NaN or infinity; it must be finite. Export the bundle again.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,16 +67,17 @@ class Explanation:
 
     @property
     def heatmap(self) -> NDArray[np.float32]:
-        """The cells on the scan's own pixels: float32 (H, W), signed, in units of the explained number per pixel.
+        """The evidence map on the scan's own pixels: float32 (H, W), signed.
 
-        It sums to what the cells sum to. Worked out anew at each call, in about a millisecond.
+        In units of the explained number per pixel. Its sum is that of the evidence map. Each access computes it, in
+        about a millisecond.
         """
-        return self.upsampling.spread(self.cells)
+        return self.upsampling.spread(self.evidence_map)
 
     @property
     def peak(self) -> float:
-        """Largest absolute value of the heatmap: its raw scale."""
-        return self.upsampling.peak(self.cells)
+        """Largest absolute value of the heatmap."""
+        return self.upsampling.peak(self.evidence_map)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +88,16 @@ class Match:
         rank: 1-based.
         case_id, scan_id, dataset: of the match.
         similarity: cosine of the embeddings, −1 … 1.
-        label: its reference standard: pathology where `histology` is given, else what the archive states.
+        label: its reference standard: pathology-proven where `histology` is given, else as the archive states it.
         birads, histology, device, patient_id, group, descriptors: as in `CaseRecord`.
-        picture: JPEG bytes of the scan, longest side ≤ 512 px, or None; so that a report needs no source file.
+        picture: JPEG bytes of the scan, longest side ≤ 512 px, or None: a report needs no source file.
         explanation: the cosine, split over the match's own pixels; on its own grid, not on the query's. None where it
-            was not asked for, or where the gallery keeps no evidence. The split over the query's pixels is among
+            was not requested, or where the gallery stores no evidence. The split over the query's pixels is among
             `Report.explanations`.
-        near_duplicates: scans left out behind this match because they show nearly the same: their cosine with it
-            reaches the search's duplicate threshold, or they share its group and neither names a patient.
-        same_patient: other scans left out behind this match: of its case, patient or group, or near-duplicates of
-            those. Both are 0 where the search was not asked for independent matches.
+        near_duplicates: scans that this match stands for: their cosine with it reaches the search's duplicate
+            threshold, or they share its group and neither names a patient.
+        same_patient: other scans that this match stands for: of its case, patient or group, or near-duplicates of
+            those. Both are 0 where the search lists every scan.
     """
 
     rank: int
@@ -128,9 +131,9 @@ class SharedDescriptor:
     Attributes:
         feature: "shape", "margin", "orientation", "echogenicity", "posterior" …
         descriptor: "irregular", "spiculated" …
-        matches: how many matches carry it.
-        described: how many matches are described for this feature at all; at least `matches`.
-        share: of the gallery's scans that are described for this feature, how many carry it, 0 … 1.
+        matches: matches with this descriptor.
+        described: matches described for this feature at all; at least `matches`.
+        share: of the gallery's scans described for this feature, the share with this descriptor, 0 … 1.
     """
 
     feature: str
@@ -143,7 +146,7 @@ class SharedDescriptor:
         if not (0 < self.matches <= self.described and 0.0 <= self.share <= 1.0):
             raise InvalidValueError(
                 f"{self.feature} {self.descriptor!r}: {self.matches} of {self.described} matches, share {self.share}; "
-                "counts run 1 … described, a share 0 … 1."
+                "matches must lie in 1 … described, the share in 0 … 1."
             )
 
 
@@ -153,12 +156,12 @@ SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 
 @dataclass(frozen=True, kw_only=True)
 class ReportWarning:
-    """One sentence for the reader, with its weight.
+    """One sentence for the reader, with its severity.
 
     Attributes:
         severity: "high": the prediction or the matches may mislead as they stand; "medium": they are less certain than
             they look; "low": for information.
-        code: what kind of warning, for programs: "seen_in_training", "disagreement" …
+        code: the kind of warning, for programs: "seen_in_training", "disagreement" …
         text: one or two sentences.
     """
 
@@ -173,7 +176,7 @@ class ReportWarning:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelCounts:
-    """Reference labels of some similar cases, counted.
+    """Reference labels of similar cases, counted.
 
     Attributes:
         labels: label → number of cases, most first.
@@ -185,25 +188,25 @@ class LabelCounts:
         ordered = sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))
         object.__setattr__(self, "labels", MappingProxyType(dict(ordered)))
         if any(count < 1 for count in self.labels.values()):
-            raise InvalidValueError(f"labels are {dict(self.labels)}; a label that is listed is counted at least once.")
+            raise InvalidValueError(f"labels are {dict(self.labels)}; each count must be at least 1.")
 
     @property
     def total(self) -> int:
-        """Cases in all."""
+        """Number of cases."""
         return sum(self.labels.values())
 
     def share(self, label: str) -> float | None:
-        """Share of the cases that carry `label`, 0 … 1; None without cases."""
+        """Share of the cases with `label`, 0 … 1; None without cases."""
         return self.labels.get(label, 0) / self.total if self.labels else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExcludedCounts:
-    """How many scans of a gallery are kept from answering, each counted once, under the first reason that holds.
+    """Scans of a gallery that are left out of the search, each counted once, under the first reason that holds.
 
     Attributes:
-        scans: that the gallery holds in all.
-        same_scan: the scan that is asked about, by its pixels.
+        scans: in the gallery, in all.
+        same_scan: the query scan itself, by its pixels.
         same_patient: of the others, those of its patients.
         same_group: of the rest, those of its groups.
     """
@@ -221,13 +224,13 @@ class ExcludedCounts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """Another scan of the lesion that was asked about, read beside the first.
+    """A further scan of the same lesion.
 
     Attributes:
-        scan: on whose grid its heatmaps lie.
-        prediction: what this view alone shows.
+        scan: its heatmaps lie on this grid.
+        prediction: of this view alone.
         explanations: as in `Report`: the heatmap of the likeliest class first, then one per match.
-        lesion: as in `Report`, of this view.
+        lesion: as in `Report`, on this view.
     """
 
     scan: Scan
@@ -238,37 +241,36 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """Everything that one query finds.
+    """The result of one query.
 
     Attributes:
-        scan: the scan that was asked about, on whose grid the heatmaps lie.
+        scan: the query scan; the heatmaps lie on its grid.
         prediction: of the scan, or of all views together.
         matches: best first, under the filter `where` if there is one.
         explanations: all on the scan's grid: the heatmap of the likeliest class first; then, for each match in their
-            order, where the scan is like it (target "match:<scan_id>"); where the match is like the scan, the match
-            itself carries.
-        similar_cases: reference labels of the independent cases most similar to the whole scan, ten at most, whatever
-            `where` hides and whatever moved the search: at most one scan per patient or group, near-duplicates counted
+            order, where the scan is similar to it (target "match:<scan_id>"). Where the match is similar to the scan
+            is `Match.explanation`.
+        similar_cases: reference labels of the independent cases most similar to the whole scan, ten at most,
+            independent of `where`, region and examples: at most one scan per patient or group, near-duplicates counted
             once, the scan itself and its copies not at all. Empty without a gallery or matches.
         hidden: of the ten most similar cases, those that `where` hides; None without a filter.
-        left_out: scans that were kept from answering; None without a gallery.
+        left_out: scans that were left out of the search; None without a gallery.
         novelty: percentile, 0 … 100, of the distance to the nearest independent gallery scan among the gallery's
             reference nearest-neighbour distances; near 100 means "unlike anything in the archive"; None without a
-            gallery, or where nothing is there to compare with.
-        warnings: the heaviest first.
+            gallery, or where it holds too few scans.
+        warnings: the most severe first.
         bundle_id: of the network.
         gallery_id: of the gallery, or None.
-        gallery_state: names the gallery's state when the search began (`Gallery.state`), or None.
-        where: the filter that the search ran under, or None.
-        views: the other scans of the lesion, where several were asked about as one; `prediction` is of all together.
-        region: the box, on the scan's pixels, whose evidence alone was searched with, or None for all of it.
-        crop: the scan area of the first scan as the reader drew it, on its pixels, or None: preprocessing found it.
-        lesion: the reader's mark on the first scan, on its pixels, as far as the network saw it; prediction, evidence
-            and search are of the scan as it was read with it. None: read without a mark.
+        gallery_state: identifies the gallery's content when the search began (`Gallery.state`), or None.
+        where: the filter of the search, or None.
+        views: further scans of the lesion, where the query has several; `prediction` is of all together.
+        region: the box, on the scan's pixels, to which the search was restricted; None: the whole scan.
+        crop: the scan area of the first scan as the reader drew it, on its pixels; None: found by preprocessing.
+        lesion: the reader's lesion box on the first scan, on its pixels, cut to the scan area; prediction, evidence and
+            search use it. None: no box.
         liked, disliked: scan_ids of the archive that the search was moved towards, or away from.
-        shared_descriptors: that several matches share, the most telling first; empty where the archive has none.
-        contour: the outline of the evidence for the likeliest class, an estimate for the reader's eye; None without
-            evidence.
+        shared_descriptors: those that several matches share, the largest difference from the gallery first.
+        contour: the outline of the evidence for the likeliest class, an estimate; None without evidence.
         version: of sonoseek.
         created: UTC.
         disclaimer: always shown.
@@ -301,40 +303,40 @@ class Report:
 
     def __post_init__(self) -> None:
         if [m.rank for m in self.matches] != list(range(1, len(self.matches) + 1)):
-            raise InvalidValueError("matches are not ranked 1, 2, 3 …; give them best first, without gaps.")
+            raise InvalidValueError("matches are not ranked 1, 2, 3 …; pass them best first, without gaps.")
         similarities = [m.similarity for m in self.matches]
         if similarities != sorted(similarities, reverse=True):
-            raise InvalidValueError("matches are not sorted by similarity; give them best first.")
+            raise InvalidValueError("matches are not sorted by similarity; pass them best first.")
         pairs = [(self.scan, each) for each in self.explanations]
         pairs += [(view.scan, each) for view in self.views for each in view.explanations]
         for scan, explanation in pairs:
             if explanation.shape != scan.shape:
                 raise InvalidValueError(
-                    f"a heatmap has shape {explanation.shape} on a scan {scan.shape}; heatmaps lie on the scan's "
-                    "own grid. That of a match's own pixels belongs into the match."
+                    f"a heatmap has shape {explanation.shape} on a scan {scan.shape}; heatmaps must lie on the "
+                    "scan's own grid. A heatmap on a match's pixels belongs in Match.explanation."
                 )
         if self.created.tzinfo is None:
             raise InvalidValueError("created has no time zone; pass datetime.now(timezone.utc).")
 
         ranks = [SEVERITIES.index(warning.severity) for warning in self.warnings]
         if ranks != sorted(ranks):
-            raise InvalidValueError("warnings are not sorted by severity; give the heaviest first.")
+            raise InvalidValueError("warnings are not sorted by severity; pass the most severe first.")
 
     @property
     def scan_id(self) -> str:
-        """Of the scan that was asked about."""
+        """Of the query scan."""
         return self.scan.scan_id
 
     @property
     def agreement(self) -> float | None:
-        """Share of `similar_cases` that carry the likeliest class, 0 … 1; None without any."""
+        """Share of `similar_cases` with the likeliest class, 0 … 1; None without any."""
         return self.similar_cases.share(self.prediction.likeliest)
 
     def pair(self, rank: int) -> tuple[Explanation, Explanation | None] | None:
-        """Why the scan and the match of this rank are alike: on the scan's pixels, and on the match's.
+        """Why the scan and the match of this rank are similar: heatmaps on the scan's and on the match's pixels.
 
         Returns:
-            None where pairs were not explained. The second is None where the gallery keeps no evidence of the match.
+            None where pairs were not explained. The second is None where the gallery stores no evidence of the match.
 
         Raises:
             InvalidValueError: no such rank.

@@ -144,15 +144,15 @@ def _warnings(
     first = views[0]
     preprocessed = first.preprocessed
     raised = [
-        *warnings.about_the_scan(
+        *warnings.scan_warnings(
             first.scan,
             marks=first.marks,
             preprocessing=() if preprocessed is None else preprocessed.warnings,
             crop=first.crop,
             seen=any(_seen(bundle, view.scan) for view in views) or _copy_seen(bundle, similar),
         ),
-        *warnings.about_the_prediction(report.prediction, abstain_below=bundle.abstain_below),
-        *warnings.about_the_query(
+        *warnings.prediction_warnings(report.prediction, abstain_below=bundle.abstain_below),
+        *warnings.query_warnings(
             views=[view.prediction for view in views[1:]],
             first=first.prediction,
             marked=any(view.lesion is not None for view in views),
@@ -168,14 +168,14 @@ def _warnings(
     if copy is None and result.nearest is not None and 1.0 - result.nearest >= bundle.duplicate_threshold:
         copy = 1.0 - result.nearest
     scan_ids = [view.scan.scan_id for view in views]
-    raised += warnings.about_copies(
+    raised += warnings.copy_warnings(
         first.scan,
         report.matches if query.plain else (),
         copy=copy,
-        held=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
+        archived=bool(gallery.entries(scan_ids=scan_ids, pictures=False, evidence=False)),
         left_out=not options.include_same,
     )
-    raised += warnings.about_the_list(
+    raised += warnings.match_list_warnings(
         report.matches,
         k=options.k,
         filtered=options.where is not None,
@@ -184,7 +184,7 @@ def _warnings(
         if not report.matches
         else None,
     )
-    raised += warnings.about_the_archive(
+    raised += warnings.archive_warnings(
         report.prediction,
         similar.labels,
         novelty=report.novelty,
@@ -214,7 +214,7 @@ def explain_class(bundle: Bundle, view: EncodedScan, target: str) -> Explanation
         bias=float(bundle.head_bias[index]),
         mapping=view.mapping,
         target=target,
-        within=view.within,
+        spatial_weights=view.spatial_weights,
     )
 
 
@@ -332,6 +332,6 @@ def _on_the_match(query: QueryVector, entry: GalleryEntry) -> Explanation | None
         first.embedding if query.plain else query.embedding,
         mapping=unpacked.mapping,
         target=f"query:{first.scan.scan_id}",
-        within=unpacked.spatial_weights,
+        spatial_weights=unpacked.spatial_weights,
         embedding=entry.embedding,
     )

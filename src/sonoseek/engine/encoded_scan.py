@@ -26,7 +26,7 @@ class EncodedScan:
         mapping: from the scan's pixels to the canvas and back.
         embedding: float32 (D,), not normalised.
         evidence: float32 (D, h, w); its mean over cells is the embedding.
-        within: float32 (f·h, g·w), weights: how each cell's evidence lies within it.
+        spatial_weights: float32 (f·h, g·w): how the evidence is distributed within each cell.
         logits: float32 (C,), before the temperature, in the order of the bundle's classes.
         prediction: of this scan alone.
     """
@@ -38,7 +38,7 @@ class EncodedScan:
     mapping: CanvasMapping
     embedding: NDArray[np.float32]
     evidence: NDArray[np.float32]
-    within: NDArray[np.float32]
+    spatial_weights: NDArray[np.float32]
     logits: NDArray[np.float32]
     prediction: Prediction
 
@@ -94,7 +94,7 @@ def read_with(
         mapping=preprocessed.mapping,
         embedding=encoding.embedding[0],
         evidence=encoding.evidence[0],
-        within=encoding.spatial_weights[0],
+        spatial_weights=encoding.spatial_weights[0],
         logits=encoding.logits[0],
         prediction=predict(bundle, encoding.logits[0], embedding=encoding.embedding[0]),
     )
@@ -168,7 +168,7 @@ def from_entry(bundle: Bundle, entry: GalleryEntry) -> EncodedScan:
         mapping=unpacked.mapping,
         embedding=entry.embedding,
         evidence=unpacked.evidence,
-        within=unpacked.spatial_weights,
+        spatial_weights=unpacked.spatial_weights,
         logits=logits,
         prediction=predict(bundle, logits, embedding=entry.embedding),
     )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sonoseek.core import Box, Explanation, InvalidValueError
 from sonoseek.core.arrays import unit_rows
 from sonoseek.engine.encoded_scan import EncodedScan, named_box
-from sonoseek.explain import pair_evidence, query_evidence, weight_cells
+from sonoseek.explain import cell_weights, pair_evidence, query_evidence
 
 LIKED = 0.75
 """Weight of what was liked, that of the query being 1 (Rocchio's; Manning, Raghavan, Schütze, Introduction to
@@ -61,7 +61,7 @@ class QueryVector:
                 other,
                 mapping=encoded.mapping,
                 target=target,
-                within=encoded.within,
+                spatial_weights=encoded.spatial_weights,
                 embedding=encoded.embedding,
             )
         return query_evidence(
@@ -72,7 +72,7 @@ class QueryVector:
             share=self.shares[view],
             mapping=encoded.mapping,
             target=target,
-            within=encoded.within,
+            spatial_weights=encoded.spatial_weights,
         )
 
 
@@ -108,7 +108,9 @@ def build_query(
         if share is None:
             means.append(encoded.embedding.astype(np.float64))
         else:
-            weights = weight_cells(share, encoded.within, cells=(encoded.evidence.shape[1], encoded.evidence.shape[2]))
+            weights = cell_weights(
+                share, encoded.spatial_weights, grid_shape=(encoded.evidence.shape[1], encoded.evidence.shape[2])
+            )
             means.append((encoded.evidence * weights).mean(axis=(1, 2), dtype=np.float64))
     if region is not None and not means[0].any():
         raise InvalidValueError(f"{_named(region)} holds no evidence; draw it over the lesion, or leave it out.")
@@ -143,7 +145,7 @@ def _share(encoded: EncodedScan, region: Box) -> NDArray[np.float64]:
     left = 0.0 if region.left <= crop.left else box.left
     bottom = math.inf if region.bottom >= crop.bottom else box.bottom
     right = math.inf if region.right >= crop.right else box.right
-    rows, columns = encoded.within.shape
+    rows, columns = encoded.spatial_weights.shape
     side = encoded.mapping.canvas_size
 
     def covered(first: float, last: float, count: int) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from sonoseek.core import (
 from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
 from sonoseek.engine.answer import answer, explain_class, required
 from sonoseek.engine.encoded_scan import EncodedScan, from_entry, read_with
-from sonoseek.explain import ASKED, METHODS, pair_evidence
+from sonoseek.explain import METHODS, PERTURBATION, pair_evidence
 from sonoseek.explain.perturbation import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
 from sonoseek.reports import warnings
@@ -265,7 +265,7 @@ class SearchEngine:
         def score_fn(canvases: NDArray[np.float32]) -> NDArray[np.floating]:
             return score(encoded.encode_with(self.encoder, canvases))
 
-        cells: NDArray[np.float32] = ASKED.load(method)(canvas, score_fn, on_progress=on_progress)
+        cells: NDArray[np.float32] = PERTURBATION.load(method)(canvas, score_fn, on_progress=on_progress)
         return as_explanation(
             cells,
             mapping=encoded.mapping,
@@ -295,6 +295,6 @@ class SearchEngine:
             entry.embedding,
             mapping=encoded.mapping,
             target=f"match:{entry.scan_id}",
-            within=encoded.within,
+            spatial_weights=encoded.spatial_weights,
             embedding=encoded.embedding,
         )

@@ -1,15 +1,15 @@
-"""Which pixels a prediction, or a match, rests on. One method per file; numpy only.
+"""Heatmaps: which pixels a class logit, or the similarity to a match, rests on. One method per file; numpy only.
 
-A class logit and a cosine are both means over the network's cells, so they split over cells without approximation;
-within a cell the split lies where the network itself weighs it (`within`); the cells are then spread over the scan's
-own pixels without losing or gaining anything (`upsample`). Methods that ask the network from outside stand beside them.
+The exact methods need no approximation: a class logit and a cosine are both means over the cells of the network's grid.
+Within a cell the evidence follows the network's spatial weights (`spatial_weights`). Up-sampling to the scan's own
+pixels keeps the sum (`upsample`). The perturbation methods (`perturbation`) treat the network as a black box.
 """
 
 from sonoseek.core import LazyTable
 from sonoseek.explain.class_evidence import class_evidence
 from sonoseek.explain.contour import draw_contour
 from sonoseek.explain.pair_evidence import pair_evidence
-from sonoseek.explain.query_evidence import query_evidence, weight_cells
+from sonoseek.explain.query_evidence import cell_weights, query_evidence
 from sonoseek.explain.shared_descriptors import shared_descriptors
 
 EXACT = LazyTable(
@@ -21,27 +21,27 @@ EXACT = LazyTable(
 )
 """Name → function. `class_evidence` splits a logit, `pair_evidence` the cosine between the scan and a match."""
 
-ASKED = LazyTable(
-    "explanation that asks",
+PERTURBATION = LazyTable(
+    "perturbation method",
     {
         "occlusion": "sonoseek.explain.occlusion:occlusion",
         "rise": "sonoseek.explain.rise:rise",
         "sbsm": "sonoseek.explain.sbsm:sbsm",
     },
 )
-"""Name → function of (canvas, ask, on_progress=…) → cells; they know nothing of the network but its answers."""
+"""Name → function of (canvas, score_fn, on_progress=…) → evidence map. They use the network's scores alone."""
 
-METHODS = (*EXACT, *ASKED)
+METHODS = (*EXACT, *PERTURBATION)
 """Every name that `SearchEngine.explain` takes."""
 
 __all__ = [
     "METHODS",
     "EXACT",
-    "ASKED",
+    "PERTURBATION",
     "class_evidence",
     "pair_evidence",
     "query_evidence",
-    "weight_cells",
+    "cell_weights",
     "draw_contour",
     "shared_descriptors",
 ]

@@ -1,10 +1,10 @@
 """Class evidence: the exact split of a class's logit over the scan's pixels.
 
-The embedding is the mean of the evidence map over its cells and the logit is linear in the embedding, so
+The embedding is the mean of the evidence E over the cells of its grid and the logit is linear in the embedding, so
 
     logit = bias + Σ_cells (weight · E[:, h, w]) / cells
 
-holds to rounding: no gradient, no approximation, no second run of the network.
+holds to rounding: no gradient, no approximation, no second forward pass.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from sonoseek.core import Explanation
 from sonoseek.explain.grid import project
-from sonoseek.explain.spatial_weights import place_within
+from sonoseek.explain.spatial_weights import apply_spatial_weights
 from sonoseek.explain.upsample import plan
 
-if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
+if TYPE_CHECKING:  # for annotations alone: this package imports nothing but numpy
     from sonoseek.preprocessing import CanvasMapping
 
 
@@ -30,32 +30,32 @@ def class_evidence(
     bias: float,
     mapping: CanvasMapping,
     target: str,
-    within: NDArray[np.float32] | None = None,
+    spatial_weights: NDArray[np.float32] | None = None,
 ) -> Explanation:
     """Split one class's logit.
 
     Args:
-        evidence: float32 (D, h, w), the network's evidence map of the scan.
+        evidence: float32 (D, h, w), the network's evidence of the scan.
         weight: (D,), the row of the bundle's head for the class.
-        bias: the head's bias for the class; no pixel carries it.
-        mapping: the scan's way to the canvas and back.
+        bias: the head's bias for the class; no pixel contributes to it.
+        mapping: between scan and canvas coordinates.
         target: the class's name.
-        within: (f·h, g·w), how the evidence lies within each cell (`Encoding.spatial_weights[i]`); None: evenly.
+        spatial_weights: (f·h, g·w), how the evidence is distributed within each cell
+            (`Encoding.spatial_weights[i]`); None: evenly.
 
     Returns:
-        Signed heatmap on the scan's own grid: positive pixels speak for the class; in logits per pixel. Its sum plus
-        `bias` is the logit (`value`), to 1e-4. 0 outside the crop that the network saw.
+        Signed heatmap on the scan's own grid: positive pixels are evidence for the class; in logits per pixel. Its sum
+        plus `bias` is the logit (`value`), to 1e-4. 0 outside the crop that the network saw.
 
     Raises:
         InvalidValueError: the shapes do not fit, or a number is not finite.
     """
-    cells = project(evidence, weight)
-    cells = place_within(cells, within)
+    evidence_map = apply_spatial_weights(project(evidence, weight), spatial_weights)
     return Explanation(
         method="class_evidence",
         target=target,
-        value=float(cells.sum()) + float(bias),
+        value=float(evidence_map.sum()) + float(bias),
         bias=float(bias),
-        cells=cells.astype(np.float32),
-        upsampling=plan(mapping, cells.shape),
+        evidence_map=evidence_map.astype(np.float32),
+        upsampling=plan(mapping, evidence_map.shape),
     )

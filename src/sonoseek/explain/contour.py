@@ -1,4 +1,4 @@
-"""The outline of a heatmap's evidence, and its measures in millimetres: an estimate for the reader's eye."""
+"""The outline of a heatmap's evidence, and its size in millimetres: an estimate."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sonoseek.core import Contour, Explanation, InvalidValueError
 LEVEL = 0.2
 """Share of the largest value at which the outline is drawn.
 
-Chosen on the validation scans of two of BUSI's folds (130 lesions): the highest Dice with the masks (0.67) and the
+Chosen on the validation scans of two folds of BUSI (130 lesions): the highest Dice with the masks (0.67) and the
 smallest median errors (longest diameter 15 %, area 28 %) of 0.15 … 0.5 of the peak, and of areas that hold 60 … 90 % of
 the evidence.
 """
 FEWEST = 3
 """Corners that an outline has at least."""
 TOLERANCE = 0.75
-"""Pixels by which the shown outline may stray from the measured one: fewer corners to keep and to draw."""
+"""Pixels by which the simplified outline may differ from the measured one."""
 
 
 def draw_contour(
@@ -29,12 +29,12 @@ def draw_contour(
 
     Args:
         explanation: of a class, or of a match.
-        spacing_mm: (row, column) of the scan whose grid the heatmap lies on; None: nothing is said in millimetres.
+        spacing_mm: (row, column) of the scan whose grid the heatmap lies on; None: no size in millimetres.
         level: share of the largest value, above 0, at most 1, at which it is drawn.
 
     Returns:
-        None where there is no positive evidence, or only specks of it; and of the class "normal": where nothing is,
-        there is nothing to outline.
+        None where there is no positive evidence, or only specks of it; and of the class "normal", which
+        has no lesion.
 
     Raises:
         InvalidValueError: no such level or spacing.
@@ -53,20 +53,20 @@ def draw_contour(
 def outline_of(
     inside: NDArray[np.bool_], *, spacing_mm: tuple[float, float] | None, level: float = 1.0
 ) -> Contour | None:
-    """Outline the largest connected part of a region, and measure it; also for drawn masks, to compare with.
+    """Outline and measure the largest connected part of a region; also for masks, to compare with.
 
     The outline runs through the centres of the border's pixels; diameters and extents are those of the pixels' outer
     edges. Holes count as inside for the outline, not for the area.
 
     Args:
         inside: bool (H, W).
-        spacing_mm: (row, column); None: nothing is said in millimetres.
-        level: to be remembered.
+        spacing_mm: (row, column); None: no size in millimetres.
+        level: stored in the result.
 
     Returns:
         None for an empty region and for specks of one or two pixels.
     """
-    import cv2  # only those who outline need it
+    import cv2  # loaded on first use
 
     if spacing_mm is not None and not (min(spacing_mm) > 0 and np.isfinite(spacing_mm).all()):
         raise InvalidValueError(f"spacing_mm is {spacing_mm}; both must be positive and finite, or None.")
@@ -105,7 +105,7 @@ def _measures(
     across = hull @ normals.T  # the narrowest pair of parallel lines lies along a side of the hull
     shortest = float((across.max(axis=0) - across.min(axis=0)).min())
     height, width = in_mm.max(axis=0) - in_mm.min(axis=0)
-    told = (
+    measures = (
         longest,
         shortest,
         area * spacing_mm[0] * spacing_mm[1],
@@ -113,4 +113,4 @@ def _measures(
         float(height),
         float(width),
     )
-    return dict(zip(names, told, strict=True))
+    return dict(zip(names, measures, strict=True))

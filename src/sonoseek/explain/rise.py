@@ -1,4 +1,4 @@
-"""RISE: random masks, and the score that each leaves (Petsiuk, Das, Saenko 2018, arXiv:1806.07421)."""
+"""RISE: random masks, and the score of each masked scan (Petsiuk, Das, Saenko 2018, arXiv:1806.07421)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError
-from sonoseek.explain.perturbation import CHUNK, Ask, Canvas, Progress, blurred, check_canvas, scores
+from sonoseek.explain.perturbation import (
+    CHUNK,
+    Canvas,
+    Progress,
+    ScoreFunction,
+    blurred,
+    check_canvas,
+    compute_scores,
+)
 
 
 def rise(
     canvas: Canvas,
-    ask: Ask,
+    score_fn: ScoreFunction,
     *,
     masks: int = 1000,
     grid: int = 8,
@@ -19,17 +27,17 @@ def rise(
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """How the score goes with what is kept, over random soft masks.
+    """How the score varies with what is visible, over random soft masks.
 
-    As published, but for what is hidden: blurred here, black there; and the mean score is taken off, so that the map is
-    signed and a network that always says the same gives an empty one.
+    Two changes to the published method: hidden places are blurred instead of black; the mean score is subtracted, so
+    that the map is signed and a constant score gives an empty map.
 
     Args:
         canvas: float32 (1, S, S), 0 … 1, −1 in padding.
-        ask: the score, of (N, 1, S, S) canvases.
-        masks: how many.
-        grid: cells a side of a mask before it is made smooth.
-        keep: share of cells that are kept.
+        score_fn: the score of (N, 1, S, S) canvases.
+        masks: number of masks.
+        grid: cells a side of a mask before smoothing.
+        keep: share of cells that stay visible.
         seed: of the masks; the same gives the same map.
         on_progress: (done, total) masks.
 
@@ -47,28 +55,28 @@ def rise(
             "0 … 1, a canvas of whole fours. Take others."
         )
     rng = np.random.default_rng(seed)
-    nothing = blurred(canvas)
+    hidden = blurred(canvas)
     small = side // 4
-    weighted, total, told = np.zeros((small, small)), np.zeros((small, small)), 0.0
+    weighted, total, score_sum = np.zeros((small, small)), np.zeros((small, small)), 0.0
     for at in range(0, masks, CHUNK):
         drawn = [_mask(rng, side, grid=grid, keep=keep) for _ in range(min(CHUNK, masks - at))]
-        canvases = np.stack([nothing + mask * (canvas - nothing) for mask in drawn]).astype(np.float32)
+        canvases = np.stack([hidden + mask * (canvas - hidden) for mask in drawn]).astype(np.float32)
         canvases[:, canvas < 0] = -1.0
-        answers = scores(canvases, ask)
+        scores = compute_scores(canvases, score_fn)
         coarse = np.stack([mask.reshape(small, 4, small, 4).mean(axis=(1, 3)) for mask in drawn])
-        weighted += np.tensordot(answers, coarse, axes=1)
+        weighted += np.tensordot(scores, coarse, axes=1)
         total += coarse.sum(axis=0, dtype=np.float64)
-        told += float(answers.sum())
+        score_sum += float(scores.sum())
         if on_progress is not None:
             on_progress(at + len(drawn), masks)
-    centred = (weighted - told / masks * total) / (masks * keep)
-    held = (canvas[0].reshape(small, 4, small, 4) >= 0).any(axis=(1, 3))
-    return np.where(held, centred, 0.0).astype(np.float32)
+    centred = (weighted - score_sum / masks * total) / (masks * keep)
+    on_scan = (canvas[0].reshape(small, 4, small, 4) >= 0).any(axis=(1, 3))
+    return np.where(on_scan, centred, 0.0).astype(np.float32)
 
 
 def _mask(rng: np.random.Generator, side: int, *, grid: int, keep: float) -> NDArray[np.float32]:
     """A random grid, made smooth by bilinear interpolation, at a random shift: (S, S), 0 … 1."""
-    import cv2  # only those who ask need it
+    import cv2  # needed by the perturbation methods alone
 
     cell = -(-side // grid)
     coarse = (rng.random((grid + 1, grid + 1)) < keep).astype(np.float32)

@@ -1,6 +1,7 @@
-"""Descriptors of the BI-RADS lexicon that matches share, beside how usual each is in the archive.
+"""Descriptors of the BI-RADS lexicon that matches share, with their frequency in the archive.
 
-"7 of 10 spiculated, 12 % in the gallery": the words come from people who described the matches, never from the network.
+"7 of 10 spiculated, 12 % in the archive": descriptors come from the readers of the archived scans, never from the
+network.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from sonoseek.core import DESCRIPTORS, Match, SharedDescriptor
 
 SHARED_BY = 2
-"""Matches that must carry a word for it to be called shared."""
+"""Matches with a descriptor from which on it is called shared."""
 
 
 def shared_descriptors(
-    matches: Sequence[Match], words: Callable[[], Mapping[str, Mapping[str, int]]]
+    matches: Sequence[Match], descriptor_counts: Callable[[], Mapping[str, Mapping[str, int]]]
 ) -> tuple[SharedDescriptor, ...]:
     """Descriptors that two or more matches share.
 
@@ -22,11 +23,11 @@ def shared_descriptors(
 
     Args:
         matches: of a search.
-        words: gives feature → word → scans of the gallery, and under "" the scans described for the feature
-            (`Gallery.words`); asked only where a match is described at all.
+        descriptor_counts: gives feature → descriptor → scans of the gallery, and under "" the scans described for the
+            feature (`Gallery.words`); called only where a match is described at all.
 
     Returns:
-        Those in which the matches differ most from the gallery first; () where no two matches share a word.
+        Those in which the matches differ most from the gallery first; () where no two matches share a descriptor.
     """
     independent: dict[tuple[str, str] | int, Match] = {}
     for match in matches:
@@ -34,18 +35,22 @@ def shared_descriptors(
     described = [set(match.descriptors) for match in independent.values() if match.descriptors]
     if not described:
         return ()
-    counts = words()
-    found = []
+    counts = descriptor_counts()
+    shared = []
     for feature in DESCRIPTORS:
-        those = [pairs for pairs in described if any(name == feature for name, _ in pairs)]
-        for word in sorted({word for pairs in those for name, word in pairs if name == feature}):
-            carrying = sum((feature, word) in pairs for pairs in those)
-            usual = counts.get(feature, {})
-            if carrying >= SHARED_BY and usual.get(""):
-                share = min(usual.get(word, 0) / usual[""], 1.0)
-                found.append(
+        with_feature = [pairs for pairs in described if any(name == feature for name, _ in pairs)]
+        for descriptor in sorted({value for pairs in with_feature for name, value in pairs if name == feature}):
+            count = sum((feature, descriptor) in pairs for pairs in with_feature)
+            in_gallery = counts.get(feature, {})
+            if count >= SHARED_BY and in_gallery.get(""):
+                share = min(in_gallery.get(descriptor, 0) / in_gallery[""], 1.0)
+                shared.append(
                     SharedDescriptor(
-                        feature=feature, descriptor=word, matches=carrying, described=len(those), share=share
+                        feature=feature,
+                        descriptor=descriptor,
+                        matches=count,
+                        described=len(with_feature),
+                        share=share,
                     )
                 )
-    return tuple(sorted(found, key=lambda each: -abs(each.matches / each.described - each.share)))
+    return tuple(sorted(shared, key=lambda each: -abs(each.matches / each.described - each.share)))

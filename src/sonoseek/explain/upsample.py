@@ -1,11 +1,11 @@
-"""Conserving up-sampling: from the network's cells to the scan's own pixels, with the sum kept.
+"""Up-sampling that conserves the sum: from the network's grid to the scan's own pixels.
 
-The map is separable: ``heat = A_y @ cells @ A_x.T``. Column j of ``A_y`` (H × h) says how cell row j is spread over the
-scan's rows, and sums to 1; so every cell's evidence arrives whole, and ``heat.sum() == cells.sum()``.
+The map is separable: ``heatmap = A_y @ evidence_map @ A_x.T``. Column j of ``A_y`` (H × h) spreads row j of the grid
+over the scan's rows, and sums to 1. So ``heatmap.sum() == evidence_map.sum()``.
 
 The weights are those of bilinear interpolation between cell centres (constant beyond the outermost ones), integrated
-over each pixel's extent rather than sampled at its centre: the same picture where cells are many pixels wide, and still
-right where a tiny scan has cells finer than pixels. Outside the crop that went to the network the map is exactly 0.
+over each pixel's extent rather than sampled at its centre: the same heatmap where cells are many pixels wide, and still
+right where a tiny scan has cells finer than pixels. Outside the network's crop the heatmap is exactly 0.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, Upsampling
 
-if TYPE_CHECKING:  # only its numbers are needed here: explaining loads nothing but numpy
+if TYPE_CHECKING:  # for annotations alone: this package imports nothing but numpy
     from sonoseek.preprocessing import CanvasMapping
 
 
 @lru_cache(maxsize=64)
-def plan(mapping: CanvasMapping, cells: tuple[int, int]) -> Upsampling:
-    """Work out the spreading for one scan: the same for all of its maps, and remembered for the last few scans.
+def plan(mapping: CanvasMapping, grid_shape: tuple[int, int]) -> Upsampling:
+    """Compute the up-sampling of one scan: the same for all of its maps, cached for the last 64 scans.
 
     Args:
-        mapping: the scan's way to the canvas and back, from preprocessing.
-        cells: (h, w) of the network's evidence, which covers the whole canvas.
+        mapping: between scan and canvas coordinates, from preprocessing.
+        grid_shape: (h, w) of the network's evidence, which covers the whole canvas.
 
     Raises:
-        InvalidValueError: no cells.
+        InvalidValueError: the grid is empty.
     """
-    if min(cells) < 1:
-        raise InvalidValueError(f"cells are {cells}; an evidence map has at least one cell a side.")
+    if min(grid_shape) < 1:
+        raise InvalidValueError(f"grid_shape is {grid_shape}; an evidence map has at least one cell a side.")
     crop = mapping.crop
     top, bottom = round(crop.top), round(crop.bottom)
     left, right = round(crop.left), round(crop.right)
@@ -42,8 +42,8 @@ def plan(mapping: CanvasMapping, cells: tuple[int, int]) -> Upsampling:
     canvas_rows, _ = mapping.to_canvas(rows, np.full_like(rows, left))
     _, canvas_columns = mapping.to_canvas(np.full_like(columns, top), columns)
     return Upsampling(
-        rows=axis_weights(canvas_rows * (cells[0] / mapping.canvas_size), cells[0]),
-        columns=axis_weights(canvas_columns * (cells[1] / mapping.canvas_size), cells[1]),
+        rows=axis_weights(canvas_rows * (grid_shape[0] / mapping.canvas_size), grid_shape[0]),
+        columns=axis_weights(canvas_columns * (grid_shape[1] / mapping.canvas_size), grid_shape[1]),
         top=top,
         left=left,
         scan_shape=mapping.scan_shape,

@@ -1,4 +1,4 @@
-"""What a query says: for a program (json), a terminal or log (text), a reader (html), or paper (pdf).
+"""Reports of a query: for a program (json), a terminal or log (text), a reader (html), or print (pdf).
 
 One format per file. The first three are text: `render` gives a str. A PDF is bytes: `render_pdf`.
 `write_report` writes any of the four.
@@ -27,8 +27,8 @@ SUFFIXES = {".json": "json", ".html": "html", ".txt": "text", ".pdf": "pdf"}
 """File name suffix → name of the format."""
 
 
-def render(report: Report, format: str) -> str:  # noqa: A002  # the word that every user looks for
-    """Write `report` out as one string; for a PDF, which is bytes, there is `render_pdf`.
+def render(report: Report, format: str) -> str:  # noqa: A002
+    """Write `report` as one string; `render_pdf` gives a PDF, which is bytes.
 
     Args:
         report: of `SearchEngine.query`.
@@ -40,8 +40,8 @@ def render(report: Report, format: str) -> str:  # noqa: A002  # the word that e
     """
     if format == "pdf":
         raise NotFoundError(f"{format!r} is no text format: {', '.join(REPORTS)}. A PDF is bytes: call render_pdf.")
-    written: str = REPORTS.load(format)(report)
-    return written
+    text: str = REPORTS.load(format)(report)
+    return text
 
 
 def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
@@ -49,7 +49,7 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
 
     Args:
         report: of `SearchEngine.query`.
-        rank: of a match, 1-based: adds why the scan and that match are alike, on both pictures. None adds nothing.
+        rank: of a match, 1-based: adds the evidence for its similarity, on both images. None adds nothing.
 
     Returns:
         PDF. The same report gives the same bytes.
@@ -58,7 +58,7 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
         InvalidValueError: no match has this rank.
     """
     from sonoseek.reports.pdf import (
-        report as pdf,  # reportlab and the fonts take a fifth of a second; most who come here want text
+        report as pdf,  # reportlab takes a fifth of a second: loaded on first use
     )
 
     return pdf.render_pdf(report, rank=rank)
@@ -67,12 +67,12 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
 def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) -> Path:
     """Write `report` to a file whose suffix names the format: .json, .html, .txt or .pdf.
 
-    The file is there whole or not at all: written beside its place, then moved into it.
+    The file is written atomically: beside its place, then moved into it.
 
     Args:
         report: of `SearchEngine.query`.
         path: in a folder that exists; a file already there is replaced.
-        heatmaps: also put each heatmap's pixels into the JSON (`decode_heatmap` reads them); HTML and PDF draw them.
+        heatmaps: add each heatmap's pixels to a JSON report (`decode_heatmap` reads them).
 
     Returns:
         The path written.
@@ -85,7 +85,7 @@ def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) ->
     name = SUFFIXES.get(path.suffix.lower())
     if name is None:
         raise InvalidValueError(
-            f"{path.name!r} ends in {path.suffix!r}; the suffix says the format: {', '.join(SUFFIXES)}. "
+            f"{path.name!r} ends in {path.suffix!r}; the suffix gives the format: {', '.join(SUFFIXES)}. "
             "Rename the file."
         )
     if not path.parent.is_dir():

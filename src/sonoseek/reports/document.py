@@ -37,23 +37,23 @@ class BoxPart(_Part):
 
 
 class ScanPart(_Part):
-    """The scan that is asked about."""
+    """The query scan, or a further view of the lesion."""
 
     scan_id: ScanId
     height: Pixels
     width: Pixels
     spacing_mm: Annotated[
         list[Annotated[float, Meta(gt=0)]] | None,
-        Meta(description="(row, column) distance of pixel centres in millimetres; null where the file does not say."),
+        Meta(
+            description="(row, column) distance of pixel centres in millimetres; null where the file does not state it."
+        ),
     ]
     laterality: Annotated[Literal["left", "right"] | None, Meta(description="The breast.")]
-    view: Annotated[str | None, Meta(description="Which picture of the lesion it is, as its archive names it.")]
-    frame: Annotated[
-        Annotated[int, Meta(ge=0)] | None, Meta(description="0-based, of a file that holds several pictures.")
-    ]
-    frames: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Pictures in that file, where known.")]
+    view: Annotated[str | None, Meta(description="View of the lesion, as its archive names it.")]
+    frame: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="0-based, of a file with several frames.")]
+    frames: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Frames of that file, where known.")]
     patient_id: Annotated[str | None, Meta(description="A pseudonym.")]
-    source: Annotated[str, Meta(description="Where the scan came from, for people.")]
+    source: Annotated[str, Meta(description="Origin of the scan, for people.")]
 
 
 class OperatingPointPart(_Part):
@@ -82,22 +82,24 @@ class CalibrationPart(_Part):
         Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None, Meta(description="The day of the fit, UTC.")
     ]
     bundle_points: Annotated[
-        list[str], Meta(description="Operating points that the archive had too few cases for: they are the bundle's.")
+        list[str], Meta(description="Operating points of the bundle that stay: the archive had too few cases for them.")
     ]
-    text: Annotated[str, Meta(min_length=1, description="To be shown wherever a probability is.")]
+    text: Annotated[str, Meta(min_length=1, description="To be shown with every probability.")]
 
 
 class PredictionPart(_Part):
-    """What a scan, or several views of a lesion, most likely show."""
+    """Calibrated probabilities of one scan, or of several views of one lesion."""
 
     likelihood_of_malignancy: Annotated[
         float | None, Meta(description="Calibrated probability; null where the bundle has no class malignant.")
     ]
     operating_points: Annotated[list[OperatingPointPart], Meta(description="Lowest threshold first.")]
-    fitted_on: Annotated[str, Meta(description="The scans that thresholds and temperature were fitted on, in words.")]
+    fitted_on: Annotated[
+        str, Meta(description="Description of the scans that thresholds and temperature were fitted on.")
+    ]
     calibration: CalibrationPart
     likeliest: Annotated[str, Meta(description="The class with the highest probability, also when no label is given.")]
-    label: Annotated[str | None, Meta(description="The class; null: not sure, or unlike the training scans.")]
+    label: Annotated[str | None, Meta(description="The class; null: not sure, or out of distribution.")]
     probabilities: Annotated[
         dict[str, Share], Meta(min_length=2, description="Class to calibrated probability; they sum to 1.")
     ]
@@ -106,8 +108,8 @@ class PredictionPart(_Part):
     ood_score: Annotated[
         float | None,
         Meta(
-            description="Out-of-distribution score: distance from the scans that the network was trained on; above 1 "
-            "the scan is unlike them and there is no label. Null where the bundle does not know."
+            description="Out-of-distribution score: distance from the training scans, relative to the threshold; above "
+            "1 no label is given. Null where the bundle has no such score."
         ),
     ]
 
@@ -118,8 +120,8 @@ class WarningPart(_Part):
     severity: Annotated[
         Literal["high", "medium", "low"],
         Meta(
-            description="high: prediction or matches may mislead as they stand; medium: they are less certain than "
-            "they look; low: for information."
+            description="high: prediction or matches may mislead; medium: they are less certain than they look; low: "
+            "for information."
         ),
     ]
     code: Annotated[str, Meta(min_length=1, description="The kind of warning, for programs.")]
@@ -136,22 +138,20 @@ class LabelCountsPart(_Part):
 class SimilarCasesPart(LabelCountsPart):
     """The independent cases most similar to the whole scan, ten at most, whatever is listed."""
 
-    agreement: Annotated[
-        float | None, Meta(description="Share of them that carry the likeliest class; null without any.")
-    ]
+    agreement: Annotated[float | None, Meta(description="Share of them with the likeliest class; null without any.")]
 
 
 class LeftOutPart(_Part):
-    """Scans of the gallery that were kept from answering, each counted once."""
+    """Scans of the gallery that were left out of the search, each counted once."""
 
-    scans: Annotated[int, Meta(ge=0, description="That the gallery holds in all.")]
+    scans: Annotated[int, Meta(ge=0, description="In the gallery, in all.")]
     same_scan: Count
     same_patient: Count
     same_group: Count
 
 
 class DescriptorPart(_Part):
-    """What a reader wrote of a lesion, in the BI-RADS lexicon."""
+    """A descriptor of the BI-RADS lexicon, by a reader."""
 
     feature: Name
     descriptor: Name
@@ -160,8 +160,8 @@ class DescriptorPart(_Part):
 class SharedDescriptorPart(DescriptorPart):
     """A descriptor that several matches share."""
 
-    matches: Annotated[int, Meta(ge=1, description="Matches that carry it.")]
-    described: Annotated[int, Meta(ge=1, description="Matches that are described for the feature at all.")]
+    matches: Annotated[int, Meta(ge=1, description="Matches with it.")]
+    described: Annotated[int, Meta(ge=1, description="Matches described for the feature at all.")]
     share: Annotated[float, Meta(ge=0, le=1, description="Of the gallery's scans described for the feature.")]
 
 
@@ -178,20 +178,20 @@ class HeatmapPart(_Part):
 
     encoding: Literal["base64/zlib/float16-le"]
     shape: Shape
-    scale: Annotated[float, Meta(gt=0, description="The numbers times it are the heatmap.")]
+    scale: Annotated[float, Meta(gt=0, description="The decoded numbers times this are the heatmap.")]
     data: str
 
 
 class ExplanationPart(_Part, omit_defaults=True):
-    """Which pixels a logit, or a cosine, rests on."""
+    """The heatmap of a logit, or of a cosine."""
 
     target: Annotated[str, Meta(description="A class, match:<scan_id>, or query:<scan_id>.")]
     method: str
-    exact: Annotated[bool, Meta(description="Whether sum and bias give the value because the network is built so.")]
-    value: Annotated[float, Meta(description="The number that is split over pixels: a logit, or a cosine.")]
-    bias: Annotated[float, Meta(description="The part of it that no pixel carries.")]
+    exact: Annotated[bool, Meta(description="Whether sum and bias give the value by the network's design.")]
+    value: Annotated[float, Meta(description="The number to explain: a logit, or a cosine.")]
+    bias: Annotated[float, Meta(description="The part of it that no pixel contributes.")]
     sum: Annotated[float, Meta(description="Sum of the heatmap; with bias it gives the value, to 1e-4.")]
-    peak: Annotated[float, Meta(ge=0, description="Largest absolute pixel: the raw scale.")]
+    peak: Annotated[float, Meta(ge=0, description="Largest absolute value of the heatmap.")]
     shape: Shape
     evidence_map: MapPart
     heatmap: HeatmapPart | msgspec.UnsetType = msgspec.UNSET
@@ -206,7 +206,8 @@ class MatchPart(_Part):
     dataset: Name
     label: Annotated[str, Meta(description="Reference standard.")]
     pathology_proven: Annotated[
-        bool, Meta(description="Whether the archive states a histology; otherwise the label is what the archive says.")
+        bool,
+        Meta(description="Whether the archive states a histology; otherwise the label is as the archive states it."),
     ]
     similarity: Cosine
     distance: Annotated[float, Meta(ge=0, le=2, description="1 - similarity.")]
@@ -214,15 +215,17 @@ class MatchPart(_Part):
     histology: str | None
     device: str | None
     patient_id: Annotated[str | None, Meta(description="A pseudonym.")]
-    group: Annotated[str | None, Meta(description="Scans of one group never answer for each other.")]
-    near_duplicates: Annotated[int, Meta(ge=0, description="Copies of this scan that stand behind it.")]
-    same_patient: Annotated[int, Meta(ge=0, description="Other scans of its patient or group that stand behind it.")]
+    group: Annotated[str | None, Meta(description="Scans of one group are never matches of one another.")]
+    near_duplicates: Annotated[int, Meta(ge=0, description="Copies of this scan that the match stands for.")]
+    same_patient: Annotated[
+        int, Meta(ge=0, description="Other scans of its patient or group that the match stands for.")
+    ]
     descriptors: list[DescriptorPart]
     explanation: Annotated[
         ExplanationPart | None,
         Meta(
-            description="The cosine on the match's own pixels (target query:<scan_id>); null where the gallery keeps "
-            "no evidence or none was asked for."
+            description="The cosine on the match's own pixels (target query:<scan_id>); null where the gallery stores "
+            "no evidence or none was requested."
         ),
     ]
 
@@ -247,7 +250,7 @@ class ContourPart(_Part):
 
 
 class ViewPart(_Part):
-    """Another scan of the lesion, asked about together with the first."""
+    """A further view of the lesion, queried together with the first."""
 
     scan: ScanPart
     prediction: PredictionPart
@@ -256,13 +259,13 @@ class ViewPart(_Part):
 
 
 class ReportDocument(_Part):
-    """What one query finds about one breast ultrasound scan. Research use only, not for diagnosis."""
+    """The result of a query with a breast ultrasound scan. Research use only, not for diagnosis."""
 
     schema: Literal["sonoseek-report"]
     schema_version: Literal["3"]
-    disclaimer: Annotated[str, Meta(min_length=1, description="To be shown wherever the report is.")]
-    headline: Annotated[str, Meta(min_length=1, description="The first sentence that a reader is to see.")]
-    warnings: Annotated[list[WarningPart], Meta(description="The heaviest first.")]
+    disclaimer: Annotated[str, Meta(min_length=1, description="To be shown with the report.")]
+    headline: Annotated[str, Meta(min_length=1, description="The first sentence of the report.")]
+    warnings: Annotated[list[WarningPart], Meta(description="The most severe first.")]
     prediction: PredictionPart
     similar_cases: SimilarCasesPart
     hidden_by_filter: Annotated[
@@ -273,7 +276,7 @@ class ReportDocument(_Part):
         Annotated[float, Meta(ge=0, le=100)] | None,
         Meta(
             description="Percentile of the distance to the nearest independent archived scan among the archive's "
-            "reference nearest-neighbour distances; null without a gallery, or where there is nothing to compare with."
+            "reference nearest-neighbour distances; null without a gallery, or where it holds too few scans."
         ),
     ]
     matches: Annotated[list[MatchPart], Meta(description="Similar past scans, best first, under the filter.")]
@@ -283,21 +286,25 @@ class ReportDocument(_Part):
     scan: ScanPart
     views: Annotated[
         list[ViewPart],
-        Meta(description="Further scans of the lesion, where several were asked about; prediction is of all together."),
+        Meta(description="Further views of the lesion, where the query has several; prediction is of all together."),
     ]
     explanations: Annotated[
         list[ExplanationPart],
         Meta(description="On the scan's own grid: of the likeliest class first, then one per match in their order."),
     ]
     contour: ContourPart | None
-    where: Annotated[str | None, Meta(description="The filter that the search ran under.")]
-    region: Annotated[BoxPart | None, Meta(description="The box whose evidence alone was searched with; null: all.")]
-    crop: Annotated[BoxPart | None, Meta(description="The scan area as the reader drew it; null: it was found.")]
+    where: Annotated[str | None, Meta(description="The filter of the search.")]
+    region: Annotated[
+        BoxPart | None, Meta(description="The box to which the search was restricted; null: the whole scan.")
+    ]
+    crop: Annotated[
+        BoxPart | None, Meta(description="The scan area as the reader drew it; null: found by preprocessing.")
+    ]
     lesion: Annotated[
         BoxPart | None,
         Meta(
-            description="The reader's mark, the box of the lesion on the scan: prediction, explanations and matches "
-            "are of the scan as it was read with it; null: read without a mark."
+            description="The reader's mark, the box of the lesion on the scan, which prediction, explanations and "
+            "matches use; null: no mark."
         ),
     ]
     liked: Annotated[list[ScanId], Meta(description="Scans of the archive that the search was moved towards.")]
@@ -305,7 +312,8 @@ class ReportDocument(_Part):
     bundle_id: Annotated[str, Meta(min_length=1, description="Of the network.")]
     gallery_id: Annotated[str | None, Meta(description="Of the gallery; null where none was searched.")]
     gallery_state: Annotated[
-        str | None, Meta(description="Names the gallery's state when the search began; another after every change.")
+        str | None,
+        Meta(description="Identifies the gallery's content when the search began; changes with every change."),
     ]
     version: Annotated[str, Meta(description="Of sonoseek.")]
     created: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$", description="UTC.")]

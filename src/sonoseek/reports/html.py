@@ -1,14 +1,13 @@
-"""A report for a reader: one dark HTML file that loads nothing and needs nothing.
+"""A report for a reader: one self-contained HTML file, dark on the screen, light in print.
 
-Every text that comes from outside is escaped by the template engine; the page's content security policy allows data:
-pictures, its own style and, by hash, its one script.
+The template engine escapes every text; the content security policy allows data: images, the page's own style and, by
+hash, its one script.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -21,39 +20,31 @@ from sonoseek.reports import phrases, pictures, warnings
 from sonoseek.reports.json import SCHEMA_VERSION
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScaleBar:
-    """A length on the picture: its share of the picture's width in percent, and what it says."""
-
-    percent: float
-    label: str
-
-
 def render_html(report: Report) -> str:
     """Write `report` as one self-contained HTML page."""
-    evidence = _evidences(report)
+    evidence = _heatmaps(report)
     prediction = report.prediction
     top = prediction.likeliest
     bars = [
         {"name": name, "top": name == top, "text": phrases.percent(value), "width": f"{value * 100:.2f}"}
         for name, value in prediction.probabilities.items()
     ]
-    heavy, lighter = warnings.leading(report.warnings)
+    leading, others = warnings.leading(report.warnings)
     return render_page(
         "report.html.j2",
         script="report.js",
         values={
             "report": report,
             "scan_url": pictures.scan_url(report.scan),
-            "stage": stage(report.scan),
-            "scale_bar": scale_bar(report.scan),
+            "aspect": _aspect(report.scan),
+            "scale_bar": pictures.scale_bar(report.scan.shape[1], report.scan.spacing_mm),
             "evidence": evidence,
             "warm_gradient": pictures.css_gradient(pictures.WARM),
             "cool_gradient": pictures.css_gradient(pictures.COOL),
             "headline": phrases.headline(prediction),
-            "tone": phrases.tone(prediction),
-            "heavy": heavy,
-            "lighter": lighter,
+            "display_class": phrases.display_class(prediction),
+            "leading": leading,
+            "others": others,
             "scale": likelihood_scale(prediction),
             "likeliest": phrases.likeliest(prediction),
             "prediction_set": phrases.prediction_set(prediction),
@@ -66,14 +57,14 @@ def render_html(report: Report) -> str:
             "no_matches": phrases.no_matches(report),
             "novelty": phrases.novelty(report),
             "name": phrases.name(report.scan),
-            "size": phrases.details(report.scan),
+            "details": phrases.details(report.scan),
             "matches": [_match(match, evidence) for match in report.matches],
             "shared_descriptors": [phrases.shared_descriptor(each) for each in report.shared_descriptors],
             "region": None if report.region is None else _rectangle(report.region, report.scan),
             "lesion": None if report.lesion is None else _rectangle(report.lesion, report.scan),
-            "lesion_said": None if report.lesion is None else phrases.lesion(report.lesion),
-            "region_said": None if report.region is None else phrases.region(report.region),
-            "crop_said": None if report.crop is None else phrases.crop(report.crop),
+            "lesion_text": None if report.lesion is None else phrases.lesion(report.lesion),
+            "region_text": None if report.region is None else phrases.region(report.region),
+            "crop_text": None if report.crop is None else phrases.crop(report.crop),
             "refined": phrases.refined(report) if report.liked or report.disliked else None,
             "views": [_view(view, number) for number, view in enumerate(report.views, start=2)],
             "outline": None if report.contour is None else _outline(report),
@@ -85,7 +76,7 @@ def render_html(report: Report) -> str:
 
 
 def render_page(template: str, *, values: dict[str, Any], script: str | None = None) -> str:
-    """Fill a template of this folder; style and script go in whole, the script under its hash.
+    """Fill a template with values, the style and the script, which the page's policy allows by its hash.
 
     Args:
         template: file in `templates`.
@@ -97,7 +88,7 @@ def render_page(template: str, *, values: dict[str, Any], script: str | None = N
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
-        finalize=_unbroken,
+        finalize=_keep_percent_together,
     )
     code = "" if script is None else _template(script)
     digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
@@ -109,15 +100,15 @@ def render_page(template: str, *, values: dict[str, Any], script: str | None = N
     )
 
 
-def _unbroken(value: Any) -> Any:
-    """A number and its percent sign stay on one line."""
+def _keep_percent_together(value: Any) -> Any:
+    """A number and its percent sign on one line."""
     return value.replace(" %", "\u00a0%") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def likelihood_scale(prediction: Prediction) -> dict[str, Any] | None:
     """The likelihood of malignancy on a scale with the operating points; places are percent of its length.
 
-    None where there is no likelihood to show: the bundle has none, or the scan is unlike the training scans.
+    None where there is no likelihood: the bundle has no class malignant, or the scan is out of distribution.
     """
     likelihood, point = prediction.likelihood_of_malignancy, prediction.rule_out
     if likelihood is None or prediction.out_of_distribution:
@@ -125,7 +116,7 @@ def likelihood_scale(prediction: Prediction) -> dict[str, Any] | None:
     return {
         "place": round(100 * likelihood, 2),
         "text": phrases.percent(likelihood),
-        "said": phrases.thresholds(prediction),
+        "thresholds": phrases.thresholds(prediction),
         "rule_out": 0 if point is None else round(100 * point.threshold, 2),
         "points": [
             {
@@ -139,50 +130,37 @@ def likelihood_scale(prediction: Prediction) -> dict[str, Any] | None:
     }
 
 
-def stage(scan: Scan) -> dict[str, float]:
-    """Width, height and their ratio as the scan is shown: in millimetres where known, so that shapes are true."""
-    height, width = scan.shape
-    row_mm, column_mm = scan.spacing_mm or (1.0, 1.0)
-    ratio = min(max(width * column_mm / (height * row_mm), 0.1), 10.0)  # a broken spacing must not break the page
-    return {"width": round(ratio, 5), "height": 1.0, "aspect": round(ratio, 5)}
-
-
-def scale_bar(scan: Scan) -> ScaleBar | None:
-    """The longest round length that takes at most a third of the picture's width; None where spacing is not known."""
-    if scan.spacing_mm is None:
-        return None
-    width_mm = scan.shape[1] * scan.spacing_mm[1]
-    fitting = [mm for mm in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if mm <= width_mm / 3]
-    if not fitting:
-        return None
-    return ScaleBar(percent=round(100 * fitting[-1] / width_mm, 3), label=f"{fitting[-1]:g} mm")
+def _aspect(scan: Scan) -> float:
+    return round(pictures.display_aspect(scan.shape, scan.spacing_mm), 5)
 
 
 PAIR_SIDE = 320
-"""Pixels of a pair map's layers: twenty of them must not make a heavy page."""
+"""Pixels of the layers of a pair's heatmaps: a page may have twenty of them."""
 CORNERS = 240
-"""Of an outline in the page, at most."""
+"""Most corners of an outline in the page."""
 
 
-def _evidences(report: Report) -> list[dict[str, Any]]:
-    """Every heatmap on the scan; a match's with what lies on the match's own picture beside it, on one scale."""
-    found = []
+def _heatmaps(report: Report) -> list[dict[str, Any]]:
+    """Every heatmap on the scan; that of a match with the one on the match's own image, on one scale."""
+    heatmaps = []
     for explanation in report.explanations:
         match = next((m for m in report.matches if explanation.target == f"match:{m.scan_id}"), None)
         if match is None:
-            found.append({**_evidence(explanation, report), "match": None})
+            heatmaps.append({**_evidence(explanation, report), "match": None})
             continue
         both = [explanation, *([] if match.explanation is None else [match.explanation])]
         reference = max(pictures.reference_of(each) for each in both)
-        told = _evidence(explanation, report, longest=PAIR_SIDE, reference=reference)
-        found.append({**told, "match": _other_side(match, report, reference=reference)})
-    return found
+        own = _evidence(explanation, report, longest=PAIR_SIDE, reference=reference)
+        heatmaps.append({**own, "match": _match_image(match, report, reference=reference)})
+    return heatmaps
 
 
-def _other_side(match: Match, report: Report, *, reference: float) -> dict[str, Any]:
-    """The match's picture and, where the archive keeps its evidence, why it is like the scan."""
-    told = match.explanation
-    height, width = told.shape if told is not None else pictures.picture_shape(match.picture or b"") or (3, 4)
+def _match_image(match: Match, report: Report, *, reference: float) -> dict[str, Any]:
+    """The match's image and, where the archive stores its evidence, the heatmap of its similarity to the scan."""
+    explanation = match.explanation
+    height, width = (
+        explanation.shape if explanation is not None else pictures.picture_shape(match.picture or b"") or (3, 4)
+    )
     ratio = min(max(width / height, 0.1), 10.0)
     return {
         "rank": match.rank,
@@ -191,9 +169,11 @@ def _other_side(match: Match, report: Report, *, reference: float) -> dict[str, 
         "similarity": phrases.signed(match.similarity, digits=3).lstrip("+"),
         "url": None if match.picture is None else pictures.picture_url(match.picture),
         "aspect": round(ratio, 5),
-        "layers": None if told is None else pictures.draw_heatmap(told, longest=PAIR_SIDE, reference=reference),
+        "layers": None
+        if explanation is None
+        else pictures.draw_heatmap(explanation, longest=PAIR_SIDE, reference=reference),
         "place": f"{match.dataset} / {match.case_id}",
-        "words": [f"{feature}: {word}" for feature, word in match.descriptors],
+        "descriptors": [f"{feature}: {descriptor}" for feature, descriptor in match.descriptors],
         "gallery": report.gallery_id,
     }
 
@@ -211,25 +191,25 @@ def _rectangle(box: Box, scan: Scan) -> dict[str, float]:
 
 
 def _view(view: View, number: int) -> dict[str, Any]:
-    """Another view of the lesion: its picture, its heatmap, and its own prediction."""
+    """Another view of the lesion: its image, its heatmap, and its own prediction."""
     return {
         "number": number,
         "url": pictures.scan_url(view.scan),
-        "stage": stage(view.scan),
+        "aspect": _aspect(view.scan),
         "layers": pictures.draw_heatmap(view.explanations[0], longest=PAIR_SIDE) if view.explanations else None,
         "target": view.explanations[0].target if view.explanations else "",
         "headline": phrases.headline(view.prediction),
-        "tone": phrases.tone(view.prediction),
-        "said": ", ".join(f"{name} {phrases.percent(p)}" for name, p in view.prediction.probabilities.items()),
+        "display_class": phrases.display_class(view.prediction),
+        "probabilities": ", ".join(f"{name} {phrases.percent(p)}" for name, p in view.prediction.probabilities.items()),
         "lesion": None if view.lesion is None else _rectangle(view.lesion, view.scan),
-        "lesion_said": None if view.lesion is None else phrases.lesion(view.lesion),
+        "lesion_text": None if view.lesion is None else phrases.lesion(view.lesion),
         "source": phrases.name(view.scan),
-        "size": phrases.details(view.scan),
+        "details": phrases.details(view.scan),
     }
 
 
 def _outline(report: Report) -> dict[str, Any]:
-    """The outline as an SVG polygon over the scan, and its measures in words."""
+    """The outline as an SVG polygon over the scan, and its size as a sentence."""
     height, width = report.scan.shape
     points = [] if report.contour is None else report.contour.points.tolist()
     every = max(1, -(-len(points) // CORNERS))
@@ -237,7 +217,7 @@ def _outline(report: Report) -> dict[str, Any]:
         "width": width,
         "height": height,
         "points": " ".join(f"{column:.1f},{row:.1f}" for row, column in points[::every]),
-        "said": "" if report.contour is None else phrases.contour(report.contour),
+        "text": "" if report.contour is None else phrases.contour(report.contour),
     }
 
 
@@ -248,9 +228,9 @@ def _evidence(
     longest: int = pictures.HEATMAP_SIDE,
     reference: float | None = None,
 ) -> dict[str, Any]:
-    """One heatmap's layers and the words of its legend."""
+    """One heatmap's layers and the texts of its legend."""
     layers = pictures.draw_heatmap(explanation, longest=longest, reference=reference)
-    rows, columns = explanation.cells.shape
+    rows, columns = explanation.evidence_map.shape
     digits = 2 if layers.reference < 10 else 1
     return {
         "title": phrases.evidence_title(explanation.method, explanation.target, report),
@@ -262,7 +242,7 @@ def _evidence(
         "reference": f"{layers.reference:.{digits}f}",
         "lowest": phrases.signed(layers.lowest, digits=digits),
         "highest": phrases.signed(layers.highest, digits=digits),
-        "floor": f"{pictures.floor(explanation):g}",
+        "scale": phrases.colour_scale(pictures.smallest_scale(explanation)),
         "sum": phrases.signed(float(explanation.heatmap.sum(dtype=np.float64))),
         "bias": phrases.signed(explanation.bias),
         "value": phrases.signed(explanation.value),
@@ -271,20 +251,20 @@ def _evidence(
 
 
 def _match(match: Match, evidence: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a card shows."""
+    """Content of a match's card."""
     shown = [number for number, each in enumerate(evidence) if each["match"] and each["match"]["rank"] == match.rank]
     return {
         "evidence": shown[0] if shown else None,
-        "words": ", ".join(word for _, word in match.descriptors),
+        "descriptors": ", ".join(descriptor for _, descriptor in match.descriptors),
         "rank": match.rank,
         "label": match.label,
         "reference": phrases.reference(match.label, match.histology),
-        "proven": match.histology is not None,
+        "pathology_proven": match.histology is not None,
         "birads": match.birads,
         "similarity": phrases.signed(match.similarity, digits=3).lstrip("+"),
         "distance": f"{1.0 - match.similarity:.3f}",
         "width": f"{max(match.similarity, 0.0) * 100:.1f}",
-        "behind": phrases.behind(match),
+        "grouped": phrases.grouped(match),
         "histology": match.histology,
         "device": match.device,
         "dataset": match.dataset,

@@ -1,4 +1,4 @@
-"""A page that lists several reports: what the demo opens."""
+"""A page that lists several reports."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class IndexEntry:
     """One report on the page.
 
     Attributes:
-        report: whose scan and prediction are shown.
+        report: with the scan and the prediction to show.
         href: the report's own page, relative to the index page ("query-01.html").
-        truth: the reference standard, where it is known; None otherwise.
-        title: for people; empty: the scan's source.
+        truth: the reference standard, or None.
+        title: empty: the scan's source.
     """
 
     report: Report
@@ -40,8 +40,8 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
     """Write a dark page with a thumbnail, the headline, the reference standard if known, and a link per report.
 
     Args:
-        entries: in the order to show.
-        path: of the page, in a folder that exists; a file there is replaced, whole or not at all.
+        entries: in order.
+        path: of the page, in a folder that exists; a file there is replaced atomically.
         title: heading.
 
     Returns:
@@ -50,7 +50,7 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
     Raises:
         NotFoundError: the folder does not exist.
     """
-    from sonoseek.reports import html, pictures  # the template engine is loaded only by those who make pages
+    from sonoseek.reports import html, pictures  # the template engine is loaded on first use
 
     path = Path(path)
     if not path.parent.is_dir():
@@ -60,7 +60,7 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
             "href": quote(entry.href),
             "title": entry.title or phrases.name(entry.report.scan),
             "url": pictures.thumbnail_url(entry.report.scan),
-            "tone": phrases.tone(entry.report.prediction),
+            "display_class": phrases.display_class(entry.report.prediction),
             "headline": phrases.headline(entry.report.prediction),
             "likeliest": phrases.likeliest(entry.report.prediction),
             "similar_cases": phrases.similar_cases(entry.report),
@@ -68,14 +68,14 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
         }
         for entry in entries
     ]
-    judged = [entry for entry in entries if entry.truth is not None]
-    right = sum(entry.report.prediction.label == entry.truth for entry in judged)
-    unsure = sum(entry.report.prediction.label is None for entry in judged)
-    tally = (
-        f"The given class is the reference standard in {right} of {len(judged)}; {unsure} not sure." if judged else ""
+    known = [entry for entry in entries if entry.truth is not None]
+    correct = sum(entry.report.prediction.label == entry.truth for entry in known)
+    unsure = sum(entry.report.prediction.label is None for entry in known)
+    summary = (
+        f"The given class is the reference standard in {correct} of {len(known)}; {unsure} not sure." if known else ""
     )
     page = html.render_page(
         "index.html.j2",
-        values={"entries": shown, "title": title, "tally": tally, "disclaimer": phrases.sentence(DISCLAIMER)},
+        values={"entries": shown, "title": title, "summary": summary, "disclaimer": phrases.sentence(DISCLAIMER)},
     )
     return write_atomically(path, page)

@@ -1,7 +1,7 @@
-"""A heatmap over its scan as one PNG, with a scale that has numbers: for slides, papers and a second look.
+"""A heatmap over its scan as one PNG with a numbered colour scale, for slides and papers.
 
-Warm is evidence for, cool against; opacity rises with the evidence. Full colour is the strongest place, but never
-less than a floor: a scan without evidence looks empty, not stretched.
+Warm is evidence for, cool against; opacity rises with the evidence. Full colour is the strongest place, but at least
+a minimum: a scan without evidence looks empty.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sonoseek.core import DISCLAIMER, Contour, Explanation
 from sonoseek.reports.phrases import sentence, signed
-from sonoseek.reports.pictures import COOL, PARTS, WARM, reference_of
+from sonoseek.reports.pictures import COOL, PARTS, WARM, display_aspect, reference_of, scale_bar
 
 SHORTEST, LONGEST = 420, 1400
 """Pixels of the drawn scan's longer side: smaller ones are enlarged, larger ones shrunk."""
 OPACITY = 0.7
 """Of full colour."""
 MARGIN, LINE, BAR = 14, 20, 12
-"""Pixels: around everything, of a line of text, of the scale's height."""
-PAPER, INK, QUIET, OUTLINE = (13, 17, 22), (226, 232, 240), (148, 163, 184), (240, 240, 240)
+"""Pixels: margin, height of a line of text, height of the colour scale."""
+BACKGROUND, TEXT, MUTED, OUTLINE = (13, 17, 22), (226, 232, 240), (148, 163, 184), (240, 240, 240)
 Colour = tuple[int, int, int]
 
 
@@ -33,7 +33,7 @@ class Panel:
     """One scan with its heatmap.
 
     Attributes:
-        pixels: uint8 (H, W). A smaller picture of the scan will do: it is drawn at the heatmap's aspect.
+        pixels: uint8 (H, W), also smaller than the scan: drawn at the heatmap's aspect.
         explanation: on the scan's grid.
         title: above it. contour: to draw, or None.
         spacing_mm: (row, column) of the heatmap's grid, or None.
@@ -62,35 +62,36 @@ def overlay_png(*panels: Panel, caption: str = "") -> bytes:
     width = sum(picture.width for picture in drawn) + MARGIN * (len(drawn) + 1)
     lines = [line for line in (caption, sentence(DISCLAIMER)) if line]
     foot = BAR + 2 * LINE + 4 + LINE * len(lines) + 4
-    sheet = Image.new("RGB", (max(width, SHORTEST + 2 * MARGIN), MARGIN + LINE + height + MARGIN + foot), PAPER)
-    pen = ImageDraw.Draw(sheet)
+    sheet = Image.new("RGB", (max(width, SHORTEST + 2 * MARGIN), MARGIN + LINE + height + MARGIN + foot), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
     left = MARGIN
     for panel, picture in zip(panels, drawn, strict=True):
-        pen.text((left, MARGIN - 6), _fitting(panel.title, picture.width), fill=INK, font=_font(13))
+        draw.text((left, MARGIN - 6), _truncate(panel.title, picture.width), fill=TEXT, font=_font(13))
         sheet.paste(picture, (left, MARGIN + LINE))
         left += picture.width + MARGIN
     top = MARGIN + LINE + height + MARGIN
-    top = _scale(sheet, pen, top, reference=reference, unit=_unit(panels[0].explanation))
+    top = _colour_scale(sheet, draw, top, reference=reference, unit=_unit(panels[0].explanation))
     for line in lines:
-        pen.text((MARGIN, top), _fitting(line.replace("−", "-"), sheet.width - 2 * MARGIN), fill=QUIET, font=_font(12))
+        draw.text(
+            (MARGIN, top), _truncate(line.replace("−", "-"), sheet.width - 2 * MARGIN), fill=MUTED, font=_font(12)
+        )
         top += LINE
-    held = io.BytesIO()
-    sheet.save(held, "PNG")
-    return held.getvalue()
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def draw_panel(panel: Panel, *, reference: float) -> Image.Image:
-    """The scan in grey, the heatmap over it, outline and length; true in aspect where the spacing is known.
+    """The scan in grey with heatmap, outline and scale bar; isotropic in millimetres where the spacing is known.
 
     Args:
-        panel: what to draw; its title is not.
-        reference: what full colour stands for, as `pictures.reference_of` gives it.
+        panel: to draw, without its title.
+        reference: value of full colour, of `pictures.reference_of`.
     """
     height, width = panel.explanation.shape
-    row_mm, column_mm = panel.spacing_mm or (1.0, 1.0)
-    slim = min(max(height * row_mm / (width * column_mm), 0.1), 10.0)  # a broken spacing must not break the picture
+    aspect = display_aspect((height, width), panel.spacing_mm)
     longest = min(max(max(height, width), SHORTEST), LONGEST)
-    size = (longest, max(1, round(longest * slim))) if slim <= 1 else (max(1, round(longest / slim)), longest)
+    size = (longest, max(1, round(longest / aspect))) if aspect >= 1 else (max(1, round(longest * aspect)), longest)
     smaller = size[0] < panel.pixels.shape[1]
     grey = cv2.resize(panel.pixels, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     density = panel.explanation.heatmap * np.float32(height * width / PARTS)
@@ -100,12 +101,15 @@ def draw_panel(panel: Panel, *, reference: float) -> Image.Image:
     colour = np.where(share[..., None] >= 0, colours(share, WARM), colours(-share, COOL))
     opacity = OPACITY * np.abs(share)[..., None]
     picture = Image.fromarray(np.round(base * (1 - opacity) + colour * opacity).clip(0, 255).astype(np.uint8))
-    pen = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(picture)
     if panel.contour is not None:
         scale = np.array([size[1] / height, size[0] / width])
-        _dashed(pen, panel.contour.points * scale)
-    if panel.spacing_mm is not None:
-        _length(pen, size, mm=width * column_mm)
+        _dashed(draw, panel.contour.points * scale)
+    bar = scale_bar(width, panel.spacing_mm)
+    if bar is not None:
+        right, bottom = size[0] - 10, size[1] - 10
+        draw.line([(right - size[0] * bar.share, bottom), (right, bottom)], fill=TEXT, width=2)
+        draw.text((right, bottom - 4), bar.label, fill=TEXT, font=_font(12), anchor="rs")
     return picture
 
 
@@ -116,7 +120,7 @@ def colours(share: NDArray[np.floating], stops: tuple[Colour, ...]) -> NDArray[n
     return np.stack(channels, axis=-1)
 
 
-def _dashed(pen: ImageDraw.ImageDraw, points: NDArray[np.floating]) -> None:
+def _dashed(draw: ImageDraw.ImageDraw, points: NDArray[np.floating]) -> None:
     """A closed line of dashes through (row, column) points."""
     closed = np.concatenate([points, points[:1]])
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
@@ -125,38 +129,27 @@ def _dashed(pen: ImageDraw.ImageDraw, points: NDArray[np.floating]) -> None:
     for start in np.arange(0.0, along[-1], 9.0):
         at = np.linspace(start, min(start + 5.0, along[-1]), 4)
         rows, columns = (np.interp(at, along, closed[:, axis]) for axis in (0, 1))
-        pen.line(list(zip(columns.tolist(), rows.tolist(), strict=True)), fill=OUTLINE, width=1)
+        draw.line(list(zip(columns.tolist(), rows.tolist(), strict=True)), fill=OUTLINE, width=1)
 
 
-def _length(pen: ImageDraw.ImageDraw, size: tuple[int, int], *, mm: float) -> None:
-    """A bar of a round number of millimetres at the lower right."""
-    fitting = [length for length in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if length <= mm / 3]
-    if not fitting:
-        return
-    long = size[0] * fitting[-1] / mm
-    right, bottom = size[0] - 10, size[1] - 10
-    pen.line([(right - long, bottom), (right, bottom)], fill=INK, width=2)
-    pen.text((right, bottom - 4), f"{fitting[-1]:g} mm", fill=INK, font=_font(12), anchor="rs")
-
-
-def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int, *, reference: float, unit: str) -> int:
-    """The colours with their values; returns where to go on."""
+def _colour_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, *, reference: float, unit: str) -> int:
+    """Draw the colour scale with its values; returns the row below it."""
     wide = sheet.width - 2 * MARGIN
     share = np.linspace(-1.0, 1.0, wide)
     colour = np.where(share[:, None] >= 0, colours(share, WARM), colours(-share, COOL))
     opacity = OPACITY * np.abs(share)[:, None]
-    band = np.round(np.asarray(PAPER) * (1 - opacity) + colour * opacity).astype(np.uint8)
+    band = np.round(np.asarray(BACKGROUND) * (1 - opacity) + colour * opacity).astype(np.uint8)
     sheet.paste(Image.fromarray(np.repeat(band[None], BAR, axis=0)), (MARGIN, top))
     for place, anchor in ((-1.0, "la"), (0.0, "ma"), (1.0, "ra")):
-        pen.text(
+        draw.text(
             (MARGIN + (place + 1) / 2 * wide, top + BAR + 3),
             signed(place * reference, digits=2 if reference < 10 else 1).replace("−", "-"),  # the font has no minus
-            fill=INK,
+            fill=TEXT,
             font=_font(12),
             anchor=anchor,
         )
-    said = f"left: against, right: for; {unit} per 1 % of the scan"
-    pen.text((MARGIN, top + BAR + LINE + 2), _fitting(said, wide), fill=QUIET, font=_font(12))
+    legend = f"left: against, right: for; {unit} per 1 % of the scan"
+    draw.text((MARGIN, top + BAR + LINE + 2), _truncate(legend, wide), fill=MUTED, font=_font(12))
     return top + BAR + 2 * LINE + 4
 
 
@@ -166,7 +159,7 @@ def _unit(explanation: Explanation) -> str:
     return f"logit of {explanation.target}"
 
 
-def _fitting(text: str, width: int) -> str:
+def _truncate(text: str, width: int) -> str:
     """`text`, cut where it is wider than `width` pixels."""
     font = _font(13)
     while text and font.getlength(text) > width:

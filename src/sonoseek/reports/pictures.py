@@ -1,4 +1,4 @@
-"""Pictures inside a report: the scan, the heatmap's two layers, thumbnails; as data: URLs, so that it is one file."""
+"""Images inside a report: the scan, the heatmap's two layers, thumbnails; as data: URLs, so that it is one file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sonoseek.core import Explanation, Scan
 ImageFormat = Literal["png", "webp", "jpeg"]
 Side = Literal["warm", "cool"]
 LONGEST_SIDE = 2000
-"""Pixels of the scan in a page; larger scans are shrunk for the page alone."""
+"""Pixels of the scan's longer side in a page; larger scans are shrunk for the page alone."""
 HEATMAP_SIDE = 640
-"""Pixels of a heatmap layer: it is smooth, the network's cells are far coarser."""
+"""Pixels of a heatmap layer's longer side: the network's grid is far coarser."""
 
 WARM = (
     (106, 23, 110),
@@ -32,29 +32,60 @@ WARM = (
     (244, 221, 79),
     (252, 255, 164),
 )
-"""Evidence for: the upper part of matplotlib's inferno (CC0), perceptually uniform and safe for the colour-blind."""
+"""Evidence for: the upper part of matplotlib's inferno (CC0), perceptually uniform, colour-blind safe."""
 COOL = ((38, 57, 104), (36, 86, 138), (43, 117, 163), (66, 149, 184), (104, 181, 202), (152, 212, 222), (208, 240, 240))
 """Evidence against: blue to pale cyan, lightness rising evenly as in `WARM`."""
 
 PARTS = 100
-"""Values are shown per hundredth of the scan: what a patch of that size would add if all of it were like the spot."""
-FLOOR_OF_A_CLASS, FLOOR_OF_A_PAIR = 1.0, 0.1
-"""Full colour stands for at least this much, in logits, or in cosine, per hundredth of the scan.
+"""Values are shown per hundredth of the scan's area."""
+SMALLEST_CLASS_SCALE, SMALLEST_PAIR_SCALE = 1.0, 0.1
+"""Full colour stands for at least this value, in logits, or in cosine, per hundredth of the scan.
 
-A malignant lesion's peak lies around it (median 1.2 on the validation scans of a BUSI fold; of normal scans 0.5).
-Without a floor the faintest evidence would be stretched to full colour, and a scan without evidence would look as
-convincing as any.
+The peak of malignant lesions is about as high (median 1.2 on the validation scans of a BUSI fold; 0.5 on normal scans).
+Without a minimum the weakest evidence would be stretched to full colour.
 """
+BAR_LENGTHS_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleBar:
+    """A scale bar: its share of the image's width, 0 … 1, and its label."""
+
+    share: float
+    label: str
+
+
+def scale_bar(width: int, spacing_mm: tuple[float, float] | None) -> ScaleBar | None:
+    """The longest round length that takes at most a third of the image's width; None where spacing is not known.
+
+    Args:
+        width: of the scan, pixels.
+        spacing_mm: (row, column), or None.
+    """
+    width_mm = 0.0 if spacing_mm is None else width * spacing_mm[1]
+    length = max((each for each in BAR_LENGTHS_MM if each <= width_mm / 3), default=None)
+    return None if length is None else ScaleBar(share=length / width_mm, label=f"{length:g} mm")
+
+
+def display_aspect(shape: tuple[int, int], spacing_mm: tuple[float, float] | None) -> float:
+    """Width by height at which a scan is shown, 0.1 … 10: in millimetres where the spacing is known.
+
+    Args:
+        shape: (H, W), pixels.
+        spacing_mm: (row, column), or None.
+    """
+    row_mm, column_mm = spacing_mm or (1.0, 1.0)
+    return min(max(shape[1] * column_mm / (shape[0] * row_mm), 0.1), 10.0)  # a wrong spacing must not break the page
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeatLayers:
-    """A heatmap, drawn.
+    """A heatmap as two image layers.
 
     Attributes:
-        warm, cool: PNG data: URLs, transparent where there is nothing to show; for and against.
-        reference: what full colour stands for, in units of the explained number per hundredth of the scan.
-        peak: the heatmap's largest value on that scale; below `reference` where the floor took hold.
+        warm, cool: PNG data: URLs, transparent where there is no evidence; for and against.
+        reference: value of full colour, in units of the explained number per hundredth of the scan.
+        peak: the heatmap's largest value on that scale; below `reference` where the minimum applies.
         lowest: its most negative value on that scale, ≤ 0.
         highest: its most positive value on that scale, ≥ 0.
     """
@@ -74,20 +105,20 @@ def scan_url(scan: Scan, *, longest: int = LONGEST_SIDE) -> str:
 
 def thumbnail_url(scan: Scan, *, longest: int = 320) -> str:
     """The scan, small, as a grey JPEG."""
-    held = io.BytesIO()
-    Image.fromarray(shrunk(scan.pixels, longest=longest)).save(held, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
+    buffer = io.BytesIO()
+    Image.fromarray(shrunk(scan.pixels, longest=longest)).save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def scan_image(pixels: NDArray[np.uint8], *, longest: int, format: ImageFormat = "png") -> bytes:  # noqa: A002
     """Grey pixels (H, W) as a file, no side longer than `longest`; smaller scans keep their own pixels."""
     small = shrunk(pixels, longest=longest)
-    if format == "png":  # speckle hardly repeats: run lengths do as well as a search for matches, in half the time
+    if format == "png":  # speckle hardly repeats: run-length coding compresses as well, in half the time
         return bytes(cv2.imencode(".png", small, [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])[1].data)
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     kind, options = ("WEBP", {"method": 1}) if format == "webp" else ("JPEG", {})
-    Image.fromarray(small).save(held, kind, quality=85, **options)
-    return held.getvalue()
+    Image.fromarray(small).save(buffer, kind, quality=85, **options)
+    return buffer.getvalue()
 
 
 def heat_image(
@@ -104,7 +135,7 @@ def heat_image(
         explanation: to draw.
         side: which layer.
         longest: pixels of its longer side at most.
-        reference: what full colour stands for, per hundredth of the scan; None: as `reference_of`.
+        reference: value of full colour, per hundredth of the scan; None: as `reference_of`.
         format: "png" or "webp"; JPEG has no transparency and gives PNG.
     """
     if reference is None:
@@ -112,23 +143,23 @@ def heat_image(
     heatmap = explanation.heatmap
     share = shrunk(heatmap, longest=longest).astype(np.float32) * np.float32(heatmap.size / (PARTS * reference))
     picture = _layer(share if side == "warm" else -share, WARM if side == "warm" else COOL)
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     if format == "webp":
-        picture.convert("RGBA").save(held, "WEBP", lossless=True, method=0)
+        picture.convert("RGBA").save(buffer, "WEBP", lossless=True, method=0)
     else:
-        picture.save(held, "PNG", compress_level=3)
-    return held.getvalue()
+        picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
 
 
 def picture_url(picture: bytes) -> str | None:
-    """A match's JPEG as it was kept; None where it is no JPEG."""
+    """A match's JPEG as it is stored; None where it is no JPEG."""
     if not picture.startswith(b"\xff\xd8"):
         return None
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
 
 
 def picture_shape(picture: bytes) -> tuple[int, int] | None:
-    """Height and width of a match's JPEG as it was kept; None where it is no JPEG."""
+    """Height and width of a match's JPEG; None where it is no JPEG."""
     try:
         with Image.open(io.BytesIO(picture), formats=("JPEG",)) as opened:
             return opened.height, opened.width
@@ -146,14 +177,14 @@ def draw_heatmap(
     Args:
         explanation: to draw.
         longest: pixels of the layers' longer side at most.
-        reference: what full colour stands for, where two maps share one scale; None: as `reference_of`.
+        reference: value of full colour, where two maps share one scale; None: as `reference_of`.
     """
     heatmap = explanation.heatmap
     density = shrunk(heatmap, longest=longest).astype(np.float32) * np.float32(heatmap.size / PARTS)
     lowest, highest = min(float(density.min()), 0.0), max(float(density.max()), 0.0)
     peak = max(highest, -lowest)
     if reference is None:
-        reference = max(peak, floor(explanation))
+        reference = max(peak, smallest_scale(explanation))
     share = density / np.float32(reference)
     return HeatLayers(
         warm=_layer_url(share, WARM),
@@ -166,17 +197,17 @@ def draw_heatmap(
 
 
 def reference_of(explanation: Explanation) -> float:
-    """What full colour stands for: the strongest place, but never less than the floor.
+    """The value of full colour: the strongest place, but at least `smallest_scale`.
 
     In units of the explained number per hundredth of the scan.
     """
     height, width = explanation.shape
-    return max(explanation.peak * height * width / PARTS, floor(explanation))
+    return max(explanation.peak * height * width / PARTS, smallest_scale(explanation))
 
 
-def floor(explanation: Explanation) -> float:
-    """What full colour stands for at least."""
-    return FLOOR_OF_A_PAIR if ":" in explanation.target else FLOOR_OF_A_CLASS
+def smallest_scale(explanation: Explanation) -> float:
+    """The smallest value that full colour stands for."""
+    return SMALLEST_PAIR_SCALE if ":" in explanation.target else SMALLEST_CLASS_SCALE
 
 
 def css_gradient(stops: tuple[tuple[int, int, int], ...]) -> str:
@@ -201,7 +232,7 @@ def _layer_url(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ..
 
 
 def _layer(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) -> Image.Image:
-    """A palette picture: index i has the colour, and the opacity, of i / 255."""
+    """A palette image: index i has the colour, and the opacity, of i / 255."""
     index = np.clip(share * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint8)
     ramp = np.linspace(0.0, len(stops) - 1.0, 256)
     table = np.stack([np.interp(ramp, np.arange(len(stops)), channel) for channel in zip(*stops, strict=True)], axis=1)
@@ -213,6 +244,6 @@ def _layer(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) 
 
 
 def _png_url(picture: Image.Image) -> str:
-    held = io.BytesIO()
-    picture.save(held, "PNG", compress_level=6)
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=6)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,49 +1,49 @@
-"""A report for a terminal or a log: plain text, nothing that a terminal would obey."""
+"""A report for a terminal or a log: plain text without control characters."""
 
 from __future__ import annotations
 
 from sonoseek.core import Match, Report
 from sonoseek.reports import phrases, warnings
 
-SHAPES = {"normal": "○", "benign": "■", "malignant": "▲"}
+SYMBOLS = {"normal": "○", "benign": "■", "malignant": "▲"}
 _HEADINGS = ("rank", "similarity", "reference", "BI-RADS", "device", "case")
 _RIGHT = {"rank", "similarity"}
 _WIDEST = 48
 _LONGEST = 2000
-_WORDS = 4
-"""Shared descriptors that are listed."""
+_MOST_DESCRIPTORS = 4
+"""Shared descriptors to list."""
 
 
 def render_text(report: Report) -> str:
     """Write `report` as plain text, ending in a newline.
 
-    Characters that would steer a terminal are shown as "?", and long fields are cut: archives name cases as they like.
+    Control characters are shown as "?", and long fields are cut: they come from the archive.
     """
     prediction = report.prediction
     shares = ", ".join(f"{name} {phrases.percent(value)}" for name, value in prediction.probabilities.items())
-    heavy, lighter = warnings.leading(report.warnings)
+    leading, others = warnings.leading(report.warnings)
     rows = [
         ("Prediction", phrases.headline(prediction)),
         ("", "" if report.lesion is None else phrases.lesion(report.lesion)),
-        *[("", f"! {_plain(text, widest=1000)}") for text in heavy],
+        *[("", f"! {_plain(text, widest=1000)}") for text in leading],
         ("", f"{phrases.likeliest(prediction)} ({shares})"),
         ("", phrases.prediction_set(prediction)),
-        ("", phrases.thresholds(prediction)),
-        ("", phrases.calibration(prediction.calibration)),
+        ("Thresholds", phrases.thresholds(prediction)),
+        ("Calibration", phrases.calibration(prediction.calibration)),
         ("Similar", phrases.similar_cases(report)),
         ("", phrases.filtered(report)),
         ("", phrases.left_out(report)),
         ("Novelty", phrases.novelty(report)),
         ("Scan", f"{_plain(phrases.name(report.scan), widest=200)}, {phrases.details(report.scan)}"),
     ]
-    for number, shared in enumerate(report.shared_descriptors[:_WORDS]):
+    for number, shared in enumerate(report.shared_descriptors[:_MOST_DESCRIPTORS]):
         rows.append(("Descriptors" if number == 0 else "", _plain(phrases.shared_descriptor(shared), widest=200)))
     if report.contour is not None and report.contour.longest_mm is not None:
         rows.append(("Outline", phrases.contour(report.contour)))
     for number, view in enumerate(report.views, start=2):
         mark = "" if view.lesion is None else f" {phrases.lesion(view.lesion)}"
-        said = f"{phrases.headline(view.prediction)}{mark} {phrases.name(view.scan)}, {phrases.details(view.scan)}"
-        rows.append((f"View {number}", _plain(said, widest=300)))
+        text = f"{phrases.headline(view.prediction)}{mark} {phrases.name(view.scan)}, {phrases.details(view.scan)}"
+        rows.append((f"View {number}", _plain(text, widest=300)))
     if report.crop is not None:
         rows.append(("Scan area", phrases.crop(report.crop)))
     if report.region is not None:
@@ -52,7 +52,9 @@ def render_text(report: Report) -> str:
         rows.append(("Refined", phrases.refined(report)))
     if report.where is not None:
         rows.append(("Filter", _plain(report.where, widest=500)))
-    rows += [("Notes" if number == 0 else "", f"- {_plain(text, widest=1000)}") for number, text in enumerate(lighter)]
+    rows += [
+        ("Warnings" if number == 0 else "", f"- {_plain(text, widest=1000)}") for number, text in enumerate(others)
+    ]
     lines = [f"{head:<12}{body}" for head, body in rows if body]
     if report.matches:
         lines += ["", *_table(report.matches)]
@@ -66,15 +68,16 @@ def render_text(report: Report) -> str:
 
 
 def _table(matches: tuple[Match, ...]) -> list[str]:
-    """Lines of the matches' table, columns as wide as they must be."""
+    """Lines of the table of matches."""
     cells = [
         (
             str(match.rank),
             f"{match.similarity:.3f}",
-            f"{SHAPES.get(match.label, '?')} {_plain(match.label)}",
+            f"{SYMBOLS.get(match.label, '?')} {_plain(match.label)}",
             _plain(match.birads or "-"),
             _plain(match.device or "-"),
-            _plain(f"{match.dataset}/{match.case_id}") + (f"  ({behind})" if (behind := phrases.behind(match)) else ""),
+            _plain(f"{match.dataset}/{match.case_id}")
+            + (f"  ({grouped})" if (grouped := phrases.grouped(match)) else ""),
         )
         for match in matches
     ]

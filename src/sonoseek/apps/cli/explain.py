@@ -171,11 +171,11 @@ def _write_numbers(
     spacing = encoded.scan.spacing_mm
     match_maps: dict[str, Any] = {}
     if on_match is not None:
-        match_maps = {"match_heatmap": on_match.heatmap, "match_cells": on_match.cells}
+        match_maps = {"match_heatmap": on_match.heatmap, "match_cells": on_match.evidence_map}
     np.savez_compressed(
         content,
         heatmap=explanation.heatmap,
-        cells=explanation.cells,
+        cells=explanation.evidence_map,
         value=explanation.value,
         bias=explanation.bias,
         exact=explanation.exact,

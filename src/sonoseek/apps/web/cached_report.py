@@ -36,7 +36,7 @@ class CachedReport:
 
 def encoded_scan_bytes(encoded: EncodedScan) -> int:
     """Memory of an encoded scan's arrays, bytes."""
-    arrays: list[NDArray[Any]] = [encoded.scan.pixels, encoded.evidence, encoded.within]
+    arrays: list[NDArray[Any]] = [encoded.scan.pixels, encoded.evidence, encoded.spatial_weights]
     if encoded.preprocessed is not None:
         arrays += [encoded.preprocessed.canvas, encoded.preprocessed.area]
         arrays += [] if encoded.preprocessed.marks is None else [encoded.preprocessed.marks]
@@ -52,6 +52,6 @@ def report_bytes(cached: CachedReport) -> int:
     upsamplings = {id(each.upsampling): each.upsampling for each in explanations}.values()
     return (
         sum(encoded_scan_bytes(encoded) for encoded in cached.encoded_scans)
-        + sum(each.cells.nbytes for each in explanations)
+        + sum(each.evidence_map.nbytes for each in explanations)
         + sum(each.rows.nbytes + each.columns.nbytes for each in upsamplings)
     )

@@ -203,7 +203,7 @@ def _text(cached: CachedReport) -> schemas.ReportText:
     return schemas.ReportText(
         headline=phrases.headline(report.prediction),
         short_headline=phrases.short_headline(report.prediction),
-        tone=cast(Any, phrases.tone(report.prediction)),
+        tone=cast(Any, phrases.display_class(report.prediction)),
         likeliest=phrases.likeliest(report.prediction),
         prediction_set=phrases.prediction_set(report.prediction),
         thresholds=phrases.thresholds(report.prediction),

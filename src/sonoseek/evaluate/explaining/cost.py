@@ -12,7 +12,7 @@ import numpy as np
 from sonoseek.encoder import Encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.explaining.perturbation import Peers, network_input_of
-from sonoseek.explain import ASKED, class_evidence, pair_evidence
+from sonoseek.explain import PERTURBATION, class_evidence, pair_evidence
 
 if TYPE_CHECKING:
     from sonoseek.evaluate.explaining.scan import MeasuredScan
@@ -52,11 +52,11 @@ def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers |
             bias=float(bundle.head_bias[target]),
             mapping=mapping,
             target=bundle.classes[target],
-            within=within,
+            spatial_weights=within,
         )
         own = encoding.embedding[0]
         pairs = [
-            pair_evidence(evidence, each, mapping=mapping, target="match:", within=within, embedding=own)
+            pair_evidence(evidence, each, mapping=mapping, target="match:", spatial_weights=within, embedding=own)
             for each in others
         ]
         return [class_map, *pairs]
@@ -71,10 +71,12 @@ def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers |
         "class_and_10_pairs": both / plain,
         "class_and_10_pairs_on_pixels": drawn / plain,
     }
-    for name in ASKED:
+    for name in PERTURBATION:
         options, times = ({"masks": RISE_TIMED}, RISE_MASKS / RISE_TIMED) if name == "rise" else ({}, 1.0)
         started = time.perf_counter()
-        ASKED.load(name)(network_input.canvas, lambda canvases: encoder.encode(canvases).logits[:, target], **options)
+        PERTURBATION.load(name)(
+            network_input.canvas, lambda canvases: encoder.encode(canvases).logits[:, target], **options
+        )
         ratios[name] = (time.perf_counter() - started) * times / plain
     if peers is not None:
         slow = peers.plain(network_input.canvas)

@@ -28,7 +28,7 @@ from sonoseek.evaluate.explaining.perturbation import (
 )
 from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.systems.base import LabelledScan
-from sonoseek.explain import ASKED, draw_contour, pair_evidence
+from sonoseek.explain import PERTURBATION, draw_contour, pair_evidence
 from sonoseek.explain.upsample import plan
 
 OWN, OWN_PAIR = "class_evidence", "pair_evidence"
@@ -149,7 +149,7 @@ class MapEvaluator:
             score_fn = self._logit(target)
             for name in ("occlusion", "rise"):
                 options = {"masks": case.rise_masks} if name == "rise" else {}
-                maps[name] = ASKED.load(name)(network_input.canvas, score_fn, **options)
+                maps[name] = PERTURBATION.load(name)(network_input.canvas, score_fn, **options)
         maps["centre"] = centre(network_input)
         maps["random"] = noise(network_input, _seed(case.sample.name))
         return maps
@@ -168,7 +168,7 @@ class MapEvaluator:
         ]
 
     def _own(self, encoded: EncodedScan, target: int) -> Cells:
-        return self._engine.explain_class(encoded, self._engine.bundle.classes[target]).cells
+        return self._engine.explain_class(encoded, self._engine.bundle.classes[target]).evidence_map
 
     def _sanity(self, encoded: EncodedScan, network_input: NetworkInput, target: int, second: int) -> dict[str, float]:
         own = self._own(encoded, target)
@@ -185,7 +185,7 @@ class MapEvaluator:
     def _own_at_random(self, scan: Scan, target: int) -> Cells:
         if self._random is None:  # the caller has looked
             raise AssertionError
-        return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).cells
+        return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).evidence_map
 
     def _heatmap(self, encoded: EncodedScan, target: int) -> NDArray[np.float32]:
         return self._engine.explain_class(encoded, self._engine.bundle.classes[target]).heatmap
@@ -249,14 +249,16 @@ class MapEvaluator:
             "match": (other, other_input, encoded.embedding),
         }.items():
             score_fn = self._cosine(far)
-            pair_map = pair_evidence(one.evidence, far, mapping=one.mapping, target="pair", within=one.within)
+            pair_map = pair_evidence(
+                one.evidence, far, mapping=one.mapping, target="pair", spatial_weights=one.spatial_weights
+            )
             maps: Mapping[str, Cells] = {
-                OWN_PAIR: pair_map.cells,
-                "sbsm": ASKED.load("sbsm")(one_input.canvas, score_fn),
+                OWN_PAIR: pair_map.evidence_map,
+                "sbsm": PERTURBATION.load("sbsm")(one_input.canvas, score_fn),
                 "centre": centre(one_input),
             }
             for method, cells in maps.items():
-                resized = cv2.resize(cells, pair_map.cells.shape[::-1], interpolation=cv2.INTER_LINEAR)
+                resized = cv2.resize(cells, pair_map.evidence_map.shape[::-1], interpolation=cv2.INTER_LINEAR)
                 grid = np.asarray(resized, np.float32)
                 chosen, chance = similarity_drops(
                     one_input.canvas,

@@ -1,4 +1,4 @@
-"""What is drawn on a printed report: shapes of diagnoses, bars, scales and pictures, as flowables of reportlab."""
+"""Drawings of a PDF report: symbols of the classes, bars, scales and images, as flowables of reportlab."""
 
 from __future__ import annotations
 
@@ -22,60 +22,60 @@ from sonoseek.reports.pictures import COOL, WARM, shrunk
 
 Pixels = NDArray[np.uint8]
 PRINTED_SIDE = 900
-"""Pixels of a large picture's longer side: about 270 to the inch at the width it is printed."""
-THUMB_SIDE = 420
-REGION_COLOUR, MARK_COLOUR = (255, 255, 255), (138, 180, 248)
-"""Of the box that was searched with, and of the reader's mark, on the scan."""
-GROUND = (42, 45, 49)
-"""Behind the scale's colours: on white paper faint evidence would look unlike the same on a dark scan."""
+"""Pixels of a large image's longer side: about 270 to the inch in print."""
+THUMBNAIL_SIDE = 420
+REGION_COLOUR, LESION_COLOUR = (255, 255, 255), (138, 180, 248)
+"""Of the search region and of the reader's mark, on the scan."""
+SCALE_BACKGROUND = (42, 45, 49)
+"""Background of the colour scale: dark as a scan, so that weak evidence looks the same on both."""
 
 
-def mark(name: str, size: float) -> Drawing:
-    """The diagnosis as a shape: ring, square, triangle, or, where it is none of the three, an open diamond.
+def class_symbol(name: str, size: float) -> Drawing:
+    """The symbol of a class: ring (normal), square (benign), triangle (malignant); otherwise an open diamond.
 
     Args:
-        name: of the diagnosis.
+        name: of the class.
         size: of a side, in points.
     """
     drawing, s = Drawing(size, size), size / 20
-    tone = layout.TONES.get(name, layout.INK)
+    colour = layout.CLASS_COLOURS.get(name, layout.TEXT)
     if name == "normal":
-        shape = Circle(10 * s, 10 * s, 7.4 * s, fillColor=None, strokeColor=tone, strokeWidth=3.2 * s)
+        shape = Circle(10 * s, 10 * s, 7.4 * s, fillColor=None, strokeColor=colour, strokeWidth=3.2 * s)
     elif name == "benign":
-        shape = Rect(2.5 * s, 2.5 * s, 15 * s, 15 * s, fillColor=tone, strokeColor=None)
+        shape = Rect(2.5 * s, 2.5 * s, 15 * s, 15 * s, fillColor=colour, strokeColor=None)
     elif name == "malignant":
-        shape = Polygon([10 * s, 18.5 * s, 19 * s, 1.5 * s, s, 1.5 * s], fillColor=tone, strokeColor=None)
+        shape = Polygon([10 * s, 18.5 * s, 19 * s, 1.5 * s, s, 1.5 * s], fillColor=colour, strokeColor=None)
     else:
         points = [10 * s, 18 * s, 18 * s, 10 * s, 10 * s, 2 * s, 2 * s, 10 * s]
-        shape = Polygon(points, fillColor=None, strokeColor=tone, strokeWidth=2.6 * s)
+        shape = Polygon(points, fillColor=None, strokeColor=colour, strokeWidth=2.6 * s)
     drawing.add(shape)
     return drawing
 
 
-def bars(prediction: Prediction, *, width: float) -> Drawing:
-    """One bar per class, with its shape, name and percent; the likeliest in bold.
+def probability_bars(prediction: Prediction, *, width: float) -> Drawing:
+    """One bar per class, with its symbol, name and percentage; the likeliest in bold.
 
     Args:
-        prediction: whose probabilities are drawn.
+        prediction: with the probabilities to draw.
         width: in points.
     """
     step, left, right = 15.0, 84.0, 42.0
     drawing = Drawing(width, step * len(prediction.probabilities))
-    room = width - left - right
+    track = width - left - right
     top = prediction.likeliest
     for number, (name, value) in enumerate(prediction.probabilities.items(), start=1):
         base = drawing.height - step * number + 4
         font = layout.BOLD if name == top else layout.SANS
-        shape = mark(name, 8)
+        shape = class_symbol(name, 8)
         shape.translate(0, base - 0.5)
         drawing.add(shape)
-        label = layout.fitting(name, font=font, size=8.4, width=left - 18)
-        drawing.add(String(13, base, label, fontName=font, fontSize=8.4, fillColor=layout.INK))
-        drawing.add(Rect(left, base - 0.5, room, 7.5, fillColor=layout.TRACK, strokeColor=None))
-        tone = layout.TONES.get(name, layout.INK)
-        drawing.add(Rect(left, base - 0.5, room * value, 7.5, fillColor=tone, strokeColor=None))
-        said = phrases.percent(value)
-        drawing.add(String(width, base, said, fontName=font, fontSize=8.4, fillColor=layout.INK, textAnchor="end"))
+        label = layout.truncate(name, font=font, size=8.4, width=left - 18)
+        drawing.add(String(13, base, label, fontName=font, fontSize=8.4, fillColor=layout.TEXT))
+        drawing.add(Rect(left, base - 0.5, track, 7.5, fillColor=layout.TRACK, strokeColor=None))
+        colour = layout.CLASS_COLOURS.get(name, layout.TEXT)
+        drawing.add(Rect(left, base - 0.5, track * value, 7.5, fillColor=colour, strokeColor=None))
+        share = phrases.percent(value)
+        drawing.add(String(width, base, share, fontName=font, fontSize=8.4, fillColor=layout.TEXT, textAnchor="end"))
     return drawing
 
 
@@ -90,35 +90,37 @@ def likelihood_scale(scale: Mapping[str, Any], *, width: float) -> Drawing:
     drawing = Drawing(width, step * len(points) + tall + 12)
     base = drawing.height - tall - 6
     drawing.add(Rect(0, base, width, 7, fillColor=layout.TRACK, strokeColor=None))
-    drawing.add(Rect(0, base, width * scale["rule_out"] / 100, 7, fillColor=layout.LINE, strokeColor=None))
+    drawing.add(Rect(0, base, width * scale["rule_out"] / 100, 7, fillColor=layout.RULE, strokeColor=None))
     for number, point in enumerate(points, start=1):
-        tone = layout.TONES["malignant"] if point["reached"] else layout.QUIET
+        colour = layout.CLASS_COLOURS["malignant"] if point["reached"] else layout.MUTED
         place = width * point["place"] / 100
-        drawing.add(Line(place, base - 2, place, base + 9, strokeColor=tone, strokeWidth=1.2))
+        drawing.add(Line(place, base - 2, place, base + 9, strokeColor=colour, strokeWidth=1.2))
         sign = "≥" if point["reached"] else "<"
-        said = f"{sign} {point['name']} threshold, {point['text']}"
-        drawing.add(String(0, base - 4 - step * number, said, fontName=layout.SANS, fontSize=7.4, fillColor=layout.INK))
+        label = f"{sign} {point['name']} threshold, {point['text']}"
+        drawing.add(
+            String(0, base - 4 - step * number, label, fontName=layout.SANS, fontSize=7.4, fillColor=layout.TEXT)
+        )
     at = width * scale["place"] / 100
     needle = [at - 3.6, base + 14, at + 3.6, base + 14, at, base + 8]
-    drawing.add(Polygon(needle, fillColor=layout.INK, strokeColor=None))
-    drawing.add(Line(at, base, at, base + 9, strokeColor=layout.INK, strokeWidth=1.4))
+    drawing.add(Polygon(needle, fillColor=layout.TEXT, strokeColor=None))
+    drawing.add(Line(at, base, at, base + 9, strokeColor=layout.TEXT, strokeWidth=1.4))
     return drawing
 
 
-def meter(share: float, *, width: float) -> Drawing:
-    """A thin line that is full at 1; `width` in points."""
+def similarity_bar(share: float, *, width: float) -> Drawing:
+    """A thin bar, full at 1; `width` in points."""
     drawing = Drawing(width, 4)
     drawing.add(Rect(0, 1, width, 2, fillColor=layout.TRACK, strokeColor=None))
-    drawing.add(Rect(0, 1, width * min(max(share, 0.0), 1.0), 2, fillColor=layout.QUIET, strokeColor=None))
+    drawing.add(Rect(0, 1, width * min(max(share, 0.0), 1.0), 2, fillColor=layout.MUTED, strokeColor=None))
     return drawing
 
 
-def ruler(label: str, *, length: float) -> Drawing:
-    """A length under a picture, `length` points long, and what it says."""
+def scale_bar(label: str, *, length: float) -> Drawing:
+    """A scale bar below an image, `length` points long, with its label."""
     drawing = Drawing(length + 40, 10)
     for ends in ((0.4, 5, length - 0.4, 5), (0.4, 2.5, 0.4, 7.5), (length - 0.4, 2.5, length - 0.4, 7.5)):
-        drawing.add(Line(*ends, strokeColor=layout.INK, strokeWidth=0.8))
-    drawing.add(String(length + 4, 2.4, label, fontName=layout.SANS, fontSize=7.2, fillColor=layout.INK))
+        drawing.add(Line(*ends, strokeColor=layout.TEXT, strokeWidth=0.8))
+    drawing.add(String(length + 4, 2.4, label, fontName=layout.SANS, fontSize=7.2, fillColor=layout.TEXT))
     drawing.hAlign = "LEFT"
     return drawing
 
@@ -127,45 +129,49 @@ def colour_scale(*, reference: float, unit: str, width: float) -> list[Flowable]
     """The heatmap's colours over a dark ground, with numbers.
 
     Args:
-        reference: what full colour stands for, as `pictures.reference_of` gives it.
-        unit: of the explained number, per hundredth of the scan.
+        reference: value of full colour, of `pictures.reference_of`.
+        unit: of the explained number, per 1 % of the scan.
         width: in points.
     """
     share = np.linspace(-1.0, 1.0, 721)
     tint = np.where(share[:, None] >= 0, colours(share, WARM), colours(-share, COOL))
     opacity = OPACITY * np.abs(share)[:, None]
-    band = np.round(np.asarray(GROUND) * (1 - opacity) + tint * opacity).astype(np.uint8)
-    held = io.BytesIO()
-    Picture.fromarray(np.repeat(band[None], 2, axis=0)).save(held, "PNG")
+    band = np.round(np.asarray(SCALE_BACKGROUND) * (1 - opacity) + tint * opacity).astype(np.uint8)
+    buffer = io.BytesIO()
+    Picture.fromarray(np.repeat(band[None], 2, axis=0)).save(buffer, "PNG")
     numbers = Drawing(width, 10)
     digits = 2 if reference < 10 else 1
     for place, anchor in ((0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")):
         value = phrases.signed((2 * place - 1) * reference, digits=digits)
-        said = {0.0: f"{value} against", 1.0: f"for {value}"}.get(place, "0" if place == 0.5 else value)
-        text = String(place * width, 2, said, fontName=layout.SANS, fontSize=7.2, fillColor=layout.INK)
+        label = {0.0: f"{value} against", 1.0: f"for {value}"}.get(place, "0" if place == 0.5 else value)
+        text = String(place * width, 2, label, fontName=layout.SANS, fontSize=7.2, fillColor=layout.TEXT)
         text.textAnchor = anchor
         numbers.add(text)
-    return [Image(held, width=width, height=7), numbers, layout.said(f"{unit} per 1 % of the scan", layout.FINE)]
+    return [
+        Image(buffer, width=width, height=7),
+        numbers,
+        layout.paragraph(f"{unit} per 1 % of the scan", layout.FINE_PRINT),
+    ]
 
 
-def heat_picture(
+def heatmap_overlay(
     pixels: Pixels, explanation: Explanation, *, reference: float, contour: Contour | None = None
 ) -> Pixels:
-    """The scan under its heatmap: uint8 (H, W, 3), at the scan's own grid of pixels, not at its aspect.
+    """The scan with its heatmap: uint8 (H, W, 3), on square pixels, whatever the scan's spacing.
 
     Args:
         pixels: of the scan, uint8 (H, W).
         explanation: on the scan's grid.
-        reference: what full colour stands for.
+        reference: value of full colour.
         contour: to draw, or None.
     """
-    # Without a spacing the panel draws no length of its own: it would be too small to read on layout.
+    # Without a spacing the panel draws no scale bar: it would be too small to read in print.
     panel = draw_panel(Panel(pixels=pixels, explanation=explanation, title="", contour=contour), reference=reference)
     return np.asarray(panel)
 
 
-def outlined(pixels: Pixels, boxes: Sequence[tuple[Box, tuple[int, int, int]]]) -> Pixels:
-    """`pixels` in colours, uint8 (H, W, 3), with the borders of boxes on them, each in its own colour."""
+def draw_boxes(pixels: Pixels, boxes: Sequence[tuple[Box, tuple[int, int, int]]]) -> Pixels:
+    """`pixels` in colour, uint8 (H, W, 3), with boxes drawn on them, each in its own colour."""
     height, width = pixels.shape
     drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     thick = max(1, round(max(height, width) / 250))
@@ -177,29 +183,29 @@ def outlined(pixels: Pixels, boxes: Sequence[tuple[Box, tuple[int, int, int]]]) 
     return np.asarray(drawn, np.uint8)
 
 
-def printed(pixels: Pixels, *, aspect: float, room: tuple[float, float], longest: int) -> Image:
-    """A picture for print, as JPEG.
+def picture(pixels: Pixels, *, aspect: float, size: tuple[float, float], longest: int) -> Image:
+    """An image for print, as JPEG.
 
     Args:
         pixels: uint8, (H, W) or (H, W, 3).
-        aspect: width by height on the layout.
-        room: width and height that it may take, in points.
+        aspect: width by height on the page.
+        size: largest width and height, in points.
         longest: pixels of its longer side at most.
     """
-    width, height = min(room[0], room[1] * aspect), min(room[1], room[0] / aspect)
+    width, height = min(size[0], size[1] * aspect), min(size[1], size[0] / aspect)
     planes = [pixels] if pixels.ndim == 2 else list(np.moveaxis(pixels, -1, 0))
     small = [shrunk(plane, longest=longest) for plane in planes]
-    held = io.BytesIO()
-    Picture.fromarray(small[0] if len(small) == 1 else np.stack(small, axis=-1)).save(held, "JPEG", quality=86)
-    return Image(held, width=width, height=height, hAlign="LEFT")
+    buffer = io.BytesIO()
+    Picture.fromarray(small[0] if len(small) == 1 else np.stack(small, axis=-1)).save(buffer, "JPEG", quality=86)
+    return Image(buffer, width=width, height=height, hAlign="LEFT")
 
 
 MOST_PIXELS = 4096 * 4096
-"""A kept picture has at most 512 × 512; one that claims to be vast is not opened."""
+"""Stored images have at most 512 × 512; larger ones are not decoded."""
 
 
-def grey_of(picture: bytes | None) -> Pixels | None:
-    """A match's JPEG as uint8 (H, W); None where there is none, or where it cannot be read."""
+def decode_grey(picture: bytes | None) -> Pixels | None:
+    """A match's JPEG as uint8 (H, W); None where there is none, or where it cannot be decoded."""
     if picture is None:
         return None
     try:
@@ -208,16 +214,16 @@ def grey_of(picture: bytes | None) -> Pixels | None:
                 return None
             return np.asarray(opened.convert("L"))
     except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError, Picture.DecompressionBombWarning):
-        return None  # one spoilt thumbnail must not cost the report
+        return None  # a damaged thumbnail must not fail the report
 
 
-def blank(text: str, *, room: tuple[float, float]) -> Table:
-    """What stands where a picture is missing: a grey field of `room` points that says why."""
-    field = Table([[layout.said(text, layout.SMALL_DIM)]], colWidths=[room[0]], rowHeights=[room[1]])
+def placeholder(text: str, *, size: tuple[float, float]) -> Table:
+    """A grey field of `size` points in place of a missing image, with the reason."""
+    field = Table([[layout.paragraph(text, layout.SMALL_MUTED)]], colWidths=[size[0]], rowHeights=[size[1]])
     field.setStyle([("BACKGROUND", (0, 0), (-1, -1), layout.TRACK), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
     field.hAlign = "LEFT"
     return field
 
 
-THUMB = (31 * mm, 24.5 * mm)
-"""Room of a card's picture, in points."""
+THUMBNAIL = (31 * mm, 24.5 * mm)
+"""Largest size of a card's image, in points."""

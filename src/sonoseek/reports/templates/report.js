@@ -9,6 +9,9 @@
   };
   slider.addEventListener("input", apply);
   apply();
+  addEventListener("beforeprint", () => {
+    for (const each of document.querySelectorAll("details")) each.open = true;
+  });
 
   const which = document.getElementById("which");
   if (!which) return;
@@ -50,8 +53,8 @@
     if (event.key === "Escape" && main.classList.contains("pair")) back.click();
   });
   const follow = () => {
-    const asked = /^#match-(\d+)$/.exec(location.hash);
-    const linked = asked && cards.find((each) => each.dataset.rank === asked[1]);
+    const opened = /^#match-(\d+)$/.exec(location.hash);
+    const linked = opened && cards.find((each) => each.dataset.rank === opened[1]);
     if (linked) show(linked.dataset.show, { write: false });
   };
   addEventListener("hashchange", follow);
