@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import ExcludedCounts
 from sonoseek.core.patients import PatientShare
-from sonoseek.gallery.base import Gallery
+from sonoseek.gallery.base import Gallery, undescribed
 from sonoseek.gallery.novelty_sample import drawn
 from sonoseek.gallery.sqlite import rows, write
 from sonoseek.gallery.sqlite.checks import describe, find_problems, largest_patients
@@ -54,8 +54,11 @@ class SqliteGallery(Gallery):
         self._file = Connections(path, write=mode == "w", timeout_s=timeout_s)
         self._connections: Connections | PinnedConnection = self._file
         try:
-            with self._file.snapshot() as connection:
-                meta = dict(connection.execute("SELECT key, value FROM meta"))
+            try:
+                with self._file.snapshot() as connection:
+                    meta = dict(connection.execute("SELECT key, value FROM meta"))
+            except ValueError as error:  # a text that is not UTF-8
+                raise undescribed(str(path), error) from error
             super().__init__(location=str(path), mode=mode, meta=meta)
         except BaseException:
             self._file.close()
