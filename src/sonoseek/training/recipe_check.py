@@ -76,5 +76,5 @@ def _range_text(rule: Meta) -> str:
 def _struct_in(hint: Any) -> Any:
     """The struct that a field holds, directly or in a tuple; None where it holds none."""
     if get_origin(hint) in (tuple, list, Union, types.UnionType):
-        return next((found for item in get_args(hint) if (found := _struct_in(item)) is not None), None)
+        return next((inner for item in get_args(hint) if (inner := _struct_in(item)) is not None), None)
     return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None

@@ -162,7 +162,7 @@ class SqliteGallery(Gallery):
                 f"{select} {wanted} {rows.ENTRY_ORDER}",
                 (json.dumps(list(scan_ids)), json.dumps(list(cases))),
             )
-            return tuple(rows.read_entry(row) for row in fetched)
+            return tuple(rows.entry_from_row(row) for row in fetched)
 
     def count(self) -> int:
         """See `Gallery.count`."""
@@ -184,14 +184,14 @@ class SqliteGallery(Gallery):
             picked = drawn(row_ids, count, seed=seed)
             wanted = "WHERE s.row_id IN (SELECT value FROM json_each(?))"
             return tuple(
-                rows.read_entry(row)
+                rows.entry_from_row(row)
                 for row in connection.execute(f"{select} {wanted} {rows.ENTRY_ORDER}", (json.dumps(picked),))
             )
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         with self._connections.snapshot() as connection:
             for row in connection.execute(f"{rows.select_entries()} {rows.ENTRY_ORDER}"):
-                yield rows.read_entry(row)
+                yield rows.entry_from_row(row)
 
     def descriptor_counts(self) -> dict[str, dict[str, int]]:
         """See `Gallery.descriptor_counts`."""
