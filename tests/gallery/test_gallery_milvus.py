@@ -20,7 +20,7 @@ from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, Tempor
 from sonoseek.gallery import AddResult, GalleryEntry, create_gallery, open_gallery
 from sonoseek.gallery.filter.milvus import compile_expression, quoted
 from sonoseek.gallery.milvus.checks import find_largest_patients
-from sonoseek.gallery.milvus.rows import pair, entry_from_row, scan_fields
+from sonoseek.gallery.milvus.rows import entry_from_row, pair, scan_fields
 from sonoseek.gallery.milvus.server import Server, parse_address
 from sonoseek.gallery.sqlite.write import prepare_entries
 

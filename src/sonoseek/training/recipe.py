@@ -128,8 +128,8 @@ class Augmentation(_Part, frozen=True):
         close_up: probability that a view shows the lesion's surroundings alone, where a mask was drawn; a scan without
             one shows any part.
         blur: probability of smoothing. downsample: probability of storage at 0.35 … 0.9 of the scan's size. jpeg:
-            probability of lossy storage. marks: probability of burned-in annotations, the same for every class, so that they
-            tell nothing.
+            probability of lossy storage. marks: probability of burned-in annotations, the same for every class, so
+            that they tell nothing.
     """
 
     mirror: NonNegative = 0.5
