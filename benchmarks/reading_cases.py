@@ -2,6 +2,8 @@
 
     python benchmarks/reading_cases.py FOLDER [--markdown docs/results/reading.md] [--verbose]
 
+A second table counts files of each format with 20 flipped bits in their pixel data; they are made of the phantom.
+
 FOLDER holds `reading.csv`: file, frame, kind, should, truth. `truth` is an .npy of the grey picture, 0 … 255. `should`
 says in words what is right; where it names a refusal, a typed error is right too. A kind with "spacing" in its name is
 also compared by `spacing_mm`: `should` begins with "None" or with "ROW x COLUMN mm".
@@ -11,17 +13,30 @@ from __future__ import annotations
 
 import argparse
 import csv
+import random
 import re
+import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import sonoseek
 from sonoseek.core import SonoseekError
+from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.io import read_scan
 
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "io" / "dicom"))
+import dicom_files  # the tests' own builders
+
+DAMAGED, FLIPS = 100, 20
+DAMAGE = f"""## Damaged inside
+
+{DAMAGED} files of each format, made of a phantom, with {FLIPS} flipped bits in the pixel data.
+[What is checked](../reference/dicom.md#what-is-checked) says why some formats cannot know."""
 OUTCOMES = ("right", "refused, as it may be", "refused, though sound", "wrong")
 CLOSE = 2.0
 """Grey levels of 255 that 99.9 % of the pixels may differ by: decoders of JPEG round differently."""
@@ -42,11 +57,12 @@ def main() -> None:
         kinds.setdefault(row["kind"], Counter())[outcome] += 1
         if arguments.verbose or outcome in OUTCOMES[2:]:
             print(f"{outcome:22} {row['file']}#{row['frame']}: {detail}")
-    table_text = markdown(kinds)
-    print(table_text)
+    with tempfile.TemporaryDirectory() as folder:
+        text = f"{markdown(kinds)}\n\n{DAMAGE}\n\n{damage(Path(folder))}\n"
+    print(text)
     if arguments.markdown:
         head = arguments.markdown.read_text(encoding="utf-8").partition("| kind |")[0]
-        arguments.markdown.write_text(f"{head}{table_text}\n", encoding="utf-8")
+        arguments.markdown.write_text(f"{head}{text}", encoding="utf-8")
 
 
 def tried(folder: Path, row: dict[str, str]) -> tuple[str, str]:
@@ -71,6 +87,63 @@ def tried(folder: Path, row: dict[str, str]) -> tuple[str, str]:
     if np.isnan(distance).any() or np.quantile(distance, 0.999) > CLOSE:
         return "wrong", f"mean distance {distance.mean():.2f}, largest {distance.max():.1f} of 255"
     return "right", f"largest distance {distance.max():.1f}, {seconds:.3f} s"
+
+
+def damage(folder: Path) -> str:
+    """A row per format: how many of `DAMAGED` files with flipped bits were refused."""
+    lines = ["| format | refused | read, pixels unchanged | read, pixels changed |", "|---|--:|--:|--:|"]
+    for name, (path, sound) in damageable(folder).items():
+        data, counts = path.read_bytes(), Counter[str]()
+        right = read_scan(path).pixels
+        start = data.index(sound[:64])
+        for seed in range(DAMAGED):
+            chance, changed = random.Random(seed), bytearray(data)  # noqa: S311  # no secret
+            for _ in range(FLIPS):
+                changed[start + chance.randrange(len(sound) // 8, len(sound) - 8)] ^= 1 << chance.randrange(8)
+            path.write_bytes(changed)
+            try:
+                counts["same" if np.array_equal(read_scan(path).pixels, right) else "changed"] += 1
+            except SonoseekError:
+                counts["refused"] += 1
+        lines.append(f"| {name} | {counts['refused']} | {counts['same']} | {counts['changed']} |")
+    return "\n".join(lines)
+
+
+def damageable(folder: Path) -> dict[str, tuple[Path, bytes]]:
+    """Format → a file, and the pixel data in it."""
+    from pydicom import dcmread
+    from pydicom.encaps import generate_frames
+
+    phantom = PhantomDataset(count=1)
+    scan = phantom.load(phantom.records()[0].case_id).scans[0].pixels
+    made: dict[str, tuple[Path, bytes]] = {}
+    for name, options in {
+        "PNG": {"format": "PNG"},
+        "JPEG baseline": {"format": "JPEG", "quality": 90},
+        "JPEG progressive": {"format": "JPEG", "quality": 90, "progressive": True},
+        "TIFF deflate": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+        "TIFF LZW": {"format": "TIFF", "compression": "tiff_lzw"},
+        "TIFF uncompressed": {"format": "TIFF"},
+        "GIF": {"format": "GIF"},
+    }.items():
+        path = folder / f"{name}.bin"
+        Image.fromarray(scan).save(path, **options)
+        data = path.read_bytes()
+        first = {"P": data.find(b"IDAT") + 4, "J": data.rfind(b"\xff\xda") + 14}.get(name[0], len(data) // 8)
+        if name == "JPEG progressive":
+            first = data.find(b"\xff\xda") + 14
+        made[name] = path, data[first : len(data) * 3 // 4 if name[0] in "TG" else len(data) - 16]
+    plain = dicom_files.save(dicom_files.us_dataset(scan), folder / "plain.dcm")
+    made["DICOM native"] = plain, scan.tobytes()
+    for name, syntax in {
+        "DICOM JPEG lossless": "JPEGLosslessProcess14_1",
+        "DICOM JPEG-LS": "JPEGLSLossless",
+        "DICOM JPEG 2000": "JPEG2000Lossless",
+        "DICOM RLE": "RLELossless",
+    }.items():
+        path = dicom_files.transcoded(plain, folder / f"{syntax}.dcm", syntax)
+        made[name] = path, next(generate_frames(dcmread(path).PixelData, number_of_frames=1))
+    return made
 
 
 def spacing(should: str) -> tuple[float, float] | None:

@@ -15,5 +15,5 @@ export default defineConfig(({ mode }) => ({
     reportCompressedSize: true,
   },
   server: { proxy: { "/api": "http://127.0.0.1:8765" } },
-  test: { environment: "jsdom", include: ["tests/**/*.test.ts"] },
+  test: { environment: "jsdom", include: ["tests/**/*.test.ts"], testTimeout: 30_000 }, // a busy machine is slow
 }));

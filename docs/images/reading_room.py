@@ -55,7 +55,7 @@ def walk(page: Page, address: str, folder: Path) -> None:
     page.wait_for_selector(".tip img")
     keep(page, "room-archive")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=Ask with this case")
+    page.wait_for_selector("text=Query with this case")
     keep(page, "room-case")
     page.get_by_role("link", name="Batch").click()
     page.set_input_files("input[webkitdirectory]", str(folder))

@@ -83,5 +83,5 @@ def test_queries_that_are_refused_say_why(run, gallery: Path, scan: Path, given:
     assert said in done.stderr
 
 
-def test_milvus_lite_is_refused(run, scan: Path) -> None:
-    assert "Milvus Lite is not supported" in run("query", scan, "-g", "milvus:///lite.db", ok=False).stderr
+def test_milvus_lite_is_refused(process, scan: Path) -> None:
+    assert "Milvus Lite is not supported" in process("query", scan, "-g", "milvus:///lite.db", ok=False).stderr

@@ -278,7 +278,7 @@ class TestViews:
         settled(page)
         assert page.url.split("u=")[1][:64] == second
         page.keyboard.press("r")
-        expect(page.locator(".hint")).to_contain_text("Draw over what should be searched for")
+        expect(page.locator(".hint")).to_contain_text("Draw a box around the region to search with")
 
     def test_one_picture_twice_is_one_view(self, reader: Reader, asked: list[Path]) -> None:
         page = reader.pick(asked[0])

@@ -60,27 +60,23 @@ REPLACED = {
 }
 """Pattern of a word that was replaced → what stands for it now. The pattern matches whole words, in either case."""
 
-ALLOWED: dict[str, dict[str, str]] = {}
+_FLOOR = r"(?<!\.)floors?(?!\()"
+ALLOWED: dict[str, dict[str, str]] = {
+    "frontend/src/lib/heat.ts": {_FLOOR: "a lower bound"},
+    "src/sonoseek/networks/focus.py": {_FLOOR: "a lower bound"},
+    "src/sonoseek/networks/lesion_pooling.py": {_FLOOR: "a lower bound"},
+    "src/sonoseek/networks/outline.py": {_FLOOR: "a lower bound, and a key of recipes"},
+    "src/sonoseek/networks/row_context.py": {r"told|said|speaks?": "a key of stored weights"},
+    "src/sonoseek/training/building.py": {_FLOOR: "a lower bound"},
+    "src/sonoseek/training/options.py": {_FLOOR: "a lower bound"},
+    "src/sonoseek/encoder/manifest.py": {r"cleaning|cleaned scans?": "a key of bundles of format 1"},
+}
 """Path → pattern of the list above → why it may stand there."""
 
 NOT_YET = (
-    "docs/results/",
-    "frontend/src/",
-    "src/sonoseek/apps/web/",
-    "src/sonoseek/batch/",
-    "src/sonoseek/core/",
     "src/sonoseek/datasets/",
-    "src/sonoseek/encoder/",
-    "src/sonoseek/engine/",
-    "src/sonoseek/evaluate/",
-    "src/sonoseek/explain/",
-    "src/sonoseek/gallery/",
-    "src/sonoseek/indexing/",
     "src/sonoseek/io/",
-    "src/sonoseek/networks/",
     "src/sonoseek/preprocessing/",
-    "src/sonoseek/reports/",
-    "src/sonoseek/training/",
 )
 """Where the words are still being replaced; empty when that is done."""
 

@@ -1,4 +1,4 @@
-"""A small bundle, made without torch: tests of the clinic must run where the lab is not installed."""
+"""A small bundle, made without torch: tests of inference must run where training is not installed."""
 
 import hashlib
 import json

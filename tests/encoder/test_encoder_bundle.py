@@ -1,4 +1,4 @@
-"""Bundles are read strictly: whatever is wrong with one is said before it speaks."""
+"""Bundles are read strictly: whatever is wrong with one is reported when it is loaded."""
 
 import base64
 import json

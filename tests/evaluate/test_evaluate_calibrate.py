@@ -105,11 +105,11 @@ def test_the_abstention_threshold_is_the_lowest_that_is_right_often_enough():
 
 
 def test_the_quantile_is_the_score_of_the_corrected_rank():
-    p = np.linspace(0.05, 0.95, 19)[:, None] * [[1.0, 0.0]]
+    p = np.linspace(0.05, 0.95, 10)[:, None] * [[1.0, 0.0]]
     p[:, 1] = 1 - p[:, 0]
     scores = sorted(1 - p[:, 0])
-    assert conformal_quantile(p, np.zeros(19, int)) == scores[18 - 1]  # ⌈20 · 0.9⌉ = 18
-    assert conformal_quantile(p, np.zeros(19, int), level=0.5) == scores[10 - 1]
+    assert conformal_quantile(p, np.zeros(10, int)) == scores[10 - 1]  # ⌈11 · 0.9⌉ = 10, not 9
+    assert conformal_quantile(p, np.zeros(10, int), level=0.5) == scores[6 - 1]
 
 
 def test_equal_scores_are_called_together():

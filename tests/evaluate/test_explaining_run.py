@@ -112,8 +112,8 @@ def test_the_table_names_the_methods_and_the_figures_are_drawn(measured: Path) -
     (content,) = rescore_explanations(measured.parents[1]).values()
     page = write_explanation_page(measured / "phantoms", content)
     text = page.read_text()
-    for said in ("class evidence (ours)", "RISE", "centre Gaussian (floor)", "a test", "outline, an estimate"):
-        assert said in text
+    for phrase in ("class evidence (ours)", "RISE", "centre Gaussian (baseline)", "a test", "outline, an estimate"):
+        assert phrase in text
     assert " nan" not in text
     for name in ("methods.svg", "sizes.svg"):
         assert (measured / "phantoms" / name).read_text().rstrip().endswith("</svg>")

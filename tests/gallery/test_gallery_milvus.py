@@ -20,7 +20,7 @@ from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, Tempor
 from sonoseek.gallery import AddResult, GalleryEntry, create_gallery, open_gallery
 from sonoseek.gallery.filter.milvus import compile_expression, quoted
 from sonoseek.gallery.milvus.checks import find_largest_patients
-from sonoseek.gallery.milvus.rows import pair, read_entry, scan_fields
+from sonoseek.gallery.milvus.rows import entry_from_row, pair, scan_fields
 from sonoseek.gallery.milvus.server import Server, parse_address
 from sonoseek.gallery.sqlite.write import prepare_entries
 
@@ -48,7 +48,7 @@ def test_a_row_gives_the_entry_back_and_has_the_fields_that_filters_ask_for(make
     ((key, case),) = prepared.cases.items()
     fields = scan_fields(case, prepared.scans[key][entry.scan_id])
     assert (fields["laterality"], fields["view"]) == ("=right", "=single")
-    read = read_entry(fields, {"p": entry.picture})
+    read = entry_from_row(fields, {"p": entry.picture})
     assert same(read, entry)
     assert compile_expression("view = 'left'", lambda _: ()) == 'view in ["=left"]'
 

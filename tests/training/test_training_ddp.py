@@ -198,7 +198,7 @@ def test_a_launcher_and_a_user_who_disagree_are_told(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(InvalidValueError, match="started 4"):
-        distributed.meet(Machine(devices=3))
+        distributed.join_processes(Machine(devices=3))
     assert distributed.launched()
     assert not distributed.is_first()
 

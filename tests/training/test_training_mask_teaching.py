@@ -140,7 +140,7 @@ def test_stray_evidence_is_the_share_outside_and_what_the_lesion_takes_back():
     share[:2, :, 4, 4] = 1
     evidence = torch.zeros(3, 9, 9)
     evidence[0, 4, 4], evidence[0, 3, 4] = 3.0, 1.0  # inside, and one cell around
-    evidence[1, 4, 4], evidence[1, 0, 0], evidence[1, 8, 8] = 1.0, 3.0, -50.0  # what speaks against is no matter
+    evidence[1, 4, 4], evidence[1, 0, 0], evidence[1, 8, 8] = 1.0, 3.0, -50.0  # negative evidence does not count
     evidence[2] = 1.0  # no lesion: left out
     assert stray_evidence(evidence[:1], share[:1]) == 0
     torch.testing.assert_close(stray_evidence(evidence, share), torch.tensor(0.75 / 2))

@@ -72,7 +72,7 @@ def test_an_unknown_method_names_the_known():
         _explained(network(), "grad-cam++", canvas(), 0, nothing=nothing())
 
 
-def test_a_network_speaks_where_an_encoder_is_expected():
+def test_a_network_stands_in_for_an_encoder():
     bundle = open_encoder().bundle
     side = bundle.recipe.canvas_size
     torch.manual_seed(0)

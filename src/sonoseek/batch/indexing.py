@@ -109,7 +109,7 @@ def check_name(name: str) -> None:
     """Check a dataset's name; best before the files are sent.
 
     Raises:
-        InvalidValueError: a name that a case's "dataset/case" could not be told from.
+        InvalidValueError: a name that a case's "dataset/case" could not be distinguished from.
     """
     if "/" in name:
         raise InvalidValueError(
@@ -135,7 +135,7 @@ def open_source(folder: Path, *, name: str) -> Dataset:
 
     Raises:
         DatasetError: neither is there, or the table is invalid, or it names a file outside the folder.
-        InvalidValueError: a name that a case's "dataset/case" could not be told from.
+        InvalidValueError: a name that a case's "dataset/case" could not be distinguished from.
     """
     check_name(name)
     table = folder / MANIFEST

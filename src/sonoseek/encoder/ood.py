@@ -1,8 +1,8 @@
 """The out-of-distribution score of a scan, from its embedding alone.
 
-The score is the Mahalanobis distance to one Gaussian over the training scans' embeddings, each brought to length 1. One
-Gaussian detects out-of-distribution scans better than nearest neighbours or prototypes do, and a Gaussian per class no
-better (`docs/results/out-of-distribution.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its
+The score is the Mahalanobis distance to one Gaussian over the training scans' embeddings, each scaled to length 1. One
+Gaussian detects out-of-distribution scans better than nearest neighbours or prototypes do, and as well as a Gaussian
+per class (`docs/results/out-of-distribution.md`). After Lee et al. 2018, arXiv:1807.03888, without its layers and its
 noise.
 """
 

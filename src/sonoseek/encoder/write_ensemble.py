@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import sonoseek
 from sonoseek.core import DISCLAIMER, BundleError, InvalidValueError
 from sonoseek.core.files import write_atomically
+from sonoseek.core.version import __version__
 from sonoseek.encoder.bundle import load_bundle
 from sonoseek.encoder.ensemble import FORMAT, check_members, decode_ensemble
 from sonoseek.encoder.manifest import Manifest, decode_manifest
@@ -83,7 +83,7 @@ def write_ensemble(
         "format": FORMAT,
         "name": name,
         "version": version,
-        "sonoseek": sonoseek.__version__,
+        "sonoseek": __version__,
         "members": entries,
         "temperature": temperature,
         **calibration,

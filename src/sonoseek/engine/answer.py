@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-import sonoseek
 from sonoseek.core import (
     Explanation,
     InvalidValueError,
@@ -21,6 +20,7 @@ from sonoseek.core import (
     SearchOptions,
     View,
 )
+from sonoseek.core.version import __version__
 from sonoseek.encoder import Bundle, predict, unpack_evidence
 from sonoseek.engine.encoded_scan import EncodedScan
 from sonoseek.engine.no_matches import explain_no_matches
@@ -120,7 +120,7 @@ def _answer(
         disliked=tuple(entry.scan_id for entry in away),
         shared_descriptors=shared_descriptors(result.matches, gallery.descriptor_counts) if gallery is not None else (),
         contour=draw_contour(explained[0][0], spacing_mm=scan.spacing_mm),
-        version=sonoseek.__version__,
+        version=__version__,
         created=datetime.now(UTC),
     )
     raised = _warnings(

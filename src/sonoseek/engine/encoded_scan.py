@@ -58,7 +58,7 @@ class EncodedScan:
 
     @property
     def marks(self) -> float:
-        """Share of the scan that was painted over as burned-in marks, 0 … 1."""
+        """Share of the scan that was painted over as burned-in annotations, 0 … 1."""
         return (
             0.0
             if self.preprocessed is None or self.preprocessed.marks is None

@@ -15,9 +15,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-import sonoseek
 from sonoseek.core import CaseRecord, InvalidValueError
 from sonoseek.core.prediction import MALIGNANT
+from sonoseek.core.version import __version__
 from sonoseek.datasets import stratified_group_folds
 from sonoseek.encoder import Bundle
 from sonoseek.encoder.archive_calibration import ArchiveCalibration, Figure, FigurePair
@@ -136,7 +136,7 @@ def calibrate_cases(
     fitted = _fit(cases, own, plan, which=np.ones(len(cases.labels), np.bool_), malignant=malignant)
     figures, change = _figures(cases, own, plan, malignant=malignant, seed=seed, on_progress=on_progress)
     return ArchiveCalibration(
-        sonoseek=sonoseek.__version__,
+        sonoseek=__version__,
         bundle_id=bundle.bundle_id,
         gallery_id=gallery_id,
         gallery_state=cases.state,

@@ -25,8 +25,8 @@ def near_duplicates(
 ) -> tuple[Pair, ...]:
     """Compare all scans of all datasets with each other, or read the result of an earlier run on the same files.
 
-    Exact and near copies count (shifted, cropped, rescaled, mirrored, marked, saved anew); neighbouring frames of one
-    sweep do not. Takes about 60 ms a scan and core; unreadable cases are skipped: reading them later raises.
+    Duplicates and near-duplicates count (shifted, cropped, rescaled, mirrored, marked, re-saved); neighbouring frames
+    of one sweep do not. Takes about 60 ms a scan and core; unreadable cases are skipped: reading them later raises.
 
     Args:
         datasets: name → dataset.

@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-import sonoseek
 from sonoseek.core import DISCLAIMER
 from sonoseek.core.files import write_atomically
+from sonoseek.core.version import __version__
 from sonoseek.evaluate.corruption_sheet import draw_corruption_sheet
 from sonoseek.evaluate.figures import CURVES, axes, draw_curves
 from sonoseek.evaluate.files import ABOUT, CASES, ROUNDS, ROWS, SCORES
@@ -73,7 +73,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         corruption_sheet=corrupted,
         ece_bins=ECE_BINS,
         disclaimer=DISCLAIMER,
-        version=sonoseek.__version__,
+        version=__version__,
     )
     return write_atomically(root / PAGE, text)
 

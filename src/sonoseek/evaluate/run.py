@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import sonoseek
 from sonoseek.core import PATHOLOGIES, InvalidValueError, ResultsError, require_extra
+from sonoseek.core.version import __version__
 from sonoseek.evaluate.context import BenchmarkContext
 from sonoseek.evaluate.corruptions import CORRUPTIONS
 from sonoseek.evaluate.files import CASES, ROWS, place_about, place_results, read_cases, read_results, write_cases
@@ -135,7 +135,7 @@ def _no_progress(what: str, done: int, total: int) -> None:
 def versions() -> dict[str, str]:
     """Of what a figure depends on."""
     names = ("numpy", "scipy", "scikit-learn", "scikit-image", "onnxruntime", "opencv-python-headless")
-    installed = {"sonoseek": sonoseek.__version__, "python": platform.python_version()}
+    installed = {"sonoseek": __version__, "python": platform.python_version()}
     for name in names:
         try:
             installed[name] = version(name)

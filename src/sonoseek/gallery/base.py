@@ -72,10 +72,7 @@ class Gallery(ABC):
             threshold = meta.get("duplicate_threshold")
             self.duplicate_threshold = None if threshold is None else float(threshold)
         except (KeyError, ValueError) as error:
-            raise GalleryError(
-                f"{location} lacks its own description ({error}); it is damaged. Restore it from a copy, or build it "
-                "anew."
-            ) from error
+            raise undescribed(location, error) from error
 
     # Writing
 
@@ -366,3 +363,10 @@ def check_new_gallery(*, bundle_id: str, dimension: int, duplicate_threshold: fl
             "per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
         )
     check_duplicate_threshold(duplicate_threshold)
+
+
+def undescribed(location: str, error: Exception) -> GalleryError:
+    """The error of a gallery whose description is lost or does not read."""
+    return GalleryError(
+        f"{location} lacks its own description ({error}); it is damaged. Restore it from a copy, or build it anew."
+    )

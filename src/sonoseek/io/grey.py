@@ -8,7 +8,7 @@ The rule:
    12-bit picture divided by 65535 would be black. So 0 … 4095 becomes 0 … 255, and a scan saved with 8, 12 (v × 16) or
    16 bits (v × 257) comes out the same.
 3. Floating point: where nothing exceeds 1 by more than a quarter, 0 … 1 becomes 0 … 255; else as integers. NaN counts
-   as 0. What lies a tenth of the range below 0 at most, as interpolation leaves it, is black.
+   as 0. What lies below 0 by a tenth of the largest at most, as interpolation leaves it, is black.
 4. Where a sample is negative otherwise, the smallest becomes 0 and the largest 255.
 5. Hot pixels, one in 10,000 at most, that exceed all others at least four times do not count for the range.
 
@@ -224,7 +224,7 @@ def _range(extremes: Sequence[tuple[float, NDArray[np.float64]]], count: int, *,
     if highest > HOT_TIMES * (span := _span(others, floating=floating)):
         highest = others
     span = _span(highest, floating=floating)
-    if lowest >= 0 or (floating and lowest >= -BELOW_ZERO * span and highest > 0):
+    if lowest >= 0 or (floating and lowest >= -BELOW_ZERO * highest):
         return 0.0, span
     return lowest, max(highest - lowest, 1e-30)
 

@@ -21,7 +21,6 @@ from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, S
 from sonoseek.io.dicom.files import shown
 from sonoseek.io.png import bit_depth, checked_png
 from sonoseek.io.sniff import Kind
-from sonoseek.io.tiff import PAGES_LIMIT
 
 SEQUENTIAL_LIMIT = 8
 """Frame n of a GIF or an animated PNG takes n + 1 decodings: at most this many times `max_megapixels` in all."""
@@ -90,16 +89,14 @@ def translated_errors(path: Path, kind: Kind) -> Iterator[None]:
 
 
 def _scale_transparency(picture: Image.Image, bits: int) -> None:
-    """Pillow spreads grey of 1, 2 and 4 bits over 0 … 255, but not the level that is transparent."""
+    """Pillow spreads grey of 2 and 4 bits over 0 … 255, but not the level that is transparent."""
     level = picture.info.get("transparency")
-    if bits < 8 and isinstance(level, int) and picture.mode in ("1", "L"):
+    if bits < 8 and isinstance(level, int) and picture.mode == "L":
         picture.info["transparency"] = level * 255 // ((1 << bits) - 1)
 
 
 def count_frames(picture: Image.Image) -> int:
-    """Frames of an open picture; of a TIFF `PAGES_LIMIT` at most."""
-    if isinstance(picture, TiffImageFile):
-        return min(_walk(picture, PAGES_LIMIT - 1), PAGES_LIMIT)
+    """Frames of an open picture; the pages of a TIFF are counted by `sonoseek.io.tiff`."""
     return int(getattr(picture, "n_frames", 1))
 
 
@@ -179,7 +176,10 @@ def _seek(picture: Image.Image, frame: int, *, most: float) -> None:
         ScanTooLargeError: too many frames have to be decoded before it.
     """
     width, height = picture.size
-    if not isinstance(picture, TiffImageFile) and frame * width * height > most:
+    if isinstance(picture, TiffImageFile):
+        picture.seek(frame)
+        return
+    if frame * width * height > most:
         raise ScanTooLargeError(
             f"frame {frame} of an animation is reached by decoding all before it, {frame} × {height} × {width} pixels; "
             f"at most {most / 1e6:g} megapixels are decoded for it. Save the frame as a PNG."
@@ -194,7 +194,7 @@ def _walk(picture: Image.Image, frame: int) -> int:
     count = 1
     if getattr(picture, "is_animated", False):
         with contextlib.suppress(EOFError):
-            for count in range(1, frame + 1):  # one by one: Pillow miscounts the pages of a TIFF after a leap too far
+            for count in range(1, frame + 1):
                 picture.seek(count)
             return frame + 1
     return count

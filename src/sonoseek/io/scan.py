@@ -15,7 +15,7 @@ from sonoseek.io.dicom.files import checked_file, checked_frame, shown
 from sonoseek.io.grey import grey_of_samples, grey_pixels, mask_pixels, rgb_of_samples, rgb_pixels, upright
 from sonoseek.io.image import count_frames, frames_if_sound, open_picture, translated_errors
 from sonoseek.io.sniff import Kind, sniff, unread_kind
-from sonoseek.io.tiff import PAGES_LIMIT, DeepPage, count_pages, read_tiff
+from sonoseek.io.tiff import DeepPage, count_pages, read_tiff
 
 _READS = "sonoseek reads PNG, JPEG, BMP, TIFF, GIF and DICOM"
 
@@ -51,11 +51,11 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
     frames: int | None
     if deep := _deep_page(place, kind, frame=frame, settings=settings):
         with translated_errors(place, kind):
-            pixels, frames = grey_of_samples(deep.samples, deep.turned), deep.pages
+            pixels, frames = grey_of_samples(deep.samples, deep.turned), count_pages(place)
     else:
         with open_picture(place, kind, frame=frame, settings=settings) as picture:
             pixels = grey_pixels(picture, place)
-            frames = frames_if_sound(picture)
+            frames = count_pages(place) if kind == "tiff" else frames_if_sound(picture)
     if min(pixels.shape) < MIN_SIDE:
         raise ScanReadError(
             f"{shown(place)}: the picture has {pixels.shape[0]} × {pixels.shape[1]} pixels; a scan has at least "
@@ -86,7 +86,7 @@ def frame_count(path: str | Path, *, settings: Settings | None = None) -> int:
         return dicom_frames(place, settings)
     if kind == "tiff":
         with translated_errors(place, kind):
-            return min(count_pages(place), PAGES_LIMIT)
+            return count_pages(place)
     with open_picture(place, kind, frame=0, settings=settings) as picture:
         return count_frames(picture)
 

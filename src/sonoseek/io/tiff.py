@@ -1,8 +1,8 @@
 """TIFF: the depths and layouts that Pillow does not read, or reads wrongly; and what can be checked of compressed data.
 
 Pillow reads unsigned samples of up to 8 bits, and grey of 12 and 16 bits. The rest (signed, 32 and 64 bits, floating
-point, 16-bit colour) is decoded by OpenCV, which turns a TIFF by its orientation as Pillow does; colour by plane and
-half floats by tifffile, which does not.
+point, 16-bit colour) is decoded by tifffile where it is not compressed or deflated, else by OpenCV, which turns a TIFF
+by its orientation as Pillow does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ PAGES_LIMIT = 4096
 """Page n of a TIFF is reached through all before it, and a small file can chain any number: no more are read."""
 _GREY, _COLOUR = (0, 1), (2,)
 """TIFF 6.0, PhotometricInterpretation: WhiteIsZero, BlackIsZero; RGB."""
-_DEFLATE, _JPEG = (8, 32946), (7,)
+_PLAIN, _DEFLATE, _JPEG = 1, (8, 32946), (7,)
+_FLOAT_PREDICTOR = 3
 _SEPARATE = 2
 _ORIENTATION = 274
 _COPIES = 4
@@ -40,12 +41,10 @@ class DeepPage:
     Attributes:
         samples: (H, W) or (H, W, 3) of any numeric type, black lowest, over black where transparent.
         turned: EXIF orientation that is left to apply.
-        pages: of the file, as far as they are counted.
     """
 
     samples: NDArray[Any]
     turned: int
-    pages: int
 
 
 def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
@@ -67,8 +66,8 @@ def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
     import tifffile
 
     pages = count_pages(path)
-    if not 0 <= frame < min(pages, PAGES_LIMIT):
-        if pages > PAGES_LIMIT:
+    if not 0 <= frame < pages:
+        if pages == PAGES_LIMIT:
             raise InvalidValueError(
                 f"frame is {frame}; of a TIFF only the first {PAGES_LIMIT} pages are read, counted from 0. Choose "
                 f"0 … {PAGES_LIMIT - 1}, or save the page as a file of its own."
@@ -84,18 +83,18 @@ def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
         if plain:
             return None
         samples, turned = _decoded(page, path, frame)
-        return DeepPage(samples=samples, turned=turned, pages=min(pages, PAGES_LIMIT))
+        return DeepPage(samples=samples, turned=turned)
 
 
 def count_pages(path: Path) -> int:
-    """Pages of a TIFF, `PAGES_LIMIT` + 1 at most, 1 at least; a chain that turns in a circle or leads nowhere ends."""
+    """Pages of a TIFF, 1 … `PAGES_LIMIT`; a chain that turns in a circle or leads nowhere ends."""
     with path.open("rb") as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
         big = head[2:4] in (b"+\0", b"\0+")
         offset = struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}L", head[4:8])[0]
         seen: set[int] = set()
-        while offset and offset not in seen and len(seen) <= PAGES_LIMIT:
+        while offset and offset not in seen and len(seen) < PAGES_LIMIT:
             following = _next_page(file, offset, order=order, big=big)
             if following is None:
                 break
@@ -119,10 +118,10 @@ def _next_page(file: BinaryIO, offset: int, *, order: str, big: bool) -> int | N
 
 def _plain(page: Any) -> bool:
     """Whether Pillow reads it."""
-    bits, kind = page.bitspersample, page.sampleformat
-    if kind != 1 or not isinstance(bits, int):
-        return kind == 1 and not isinstance(bits, int)
-    return bits <= 8 or (bits in (12, 16) and page.samplesperpixel == 1 and page.photometric in _GREY)
+    bits = page.bitspersample
+    if page.sampleformat != 1:
+        return False
+    return bits <= 8 or (bits in (12, 16) and page.samplesperpixel == 1 and page.photometric == 1)
 
 
 def _check_size(page: Any, settings: Settings, *, decoded: bool) -> None:
@@ -178,7 +177,7 @@ def _decoded(page: Any, path: Path, frame: int) -> tuple[NDArray[Any], int]:
             f"grey and RGB of this depth are read. {_RARE}"
         )
     separate = page.planarconfig == _SEPARATE and page.samplesperpixel > 1
-    if separate or page.dtype == np.float16:
+    if page.compression in (_PLAIN, *_DEFLATE) and page.predictor != _FLOAT_PREDICTOR:
         samples = np.asarray(page.asarray(maxworkers=1))
         samples = np.moveaxis(samples, 0, -1) if separate else samples
         tag = page.tags.get(_ORIENTATION)

@@ -71,7 +71,7 @@ def read_parts(
 def _run_network(network: nn.Module, canvases: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     network.eval()
     device = next(network.parameters()).device
-    # a GPU's matrix units round to ten bits unless told not to: too coarse for figures
+    # a GPU's matrix units round to ten bits by default: too coarse for figures
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         out = network(canvases.to(device).contiguous(memory_format=torch.channels_last))
     return out.logits.cpu().numpy(), out.embedding.cpu().numpy()

@@ -145,4 +145,4 @@ def _terms(module: lightning.LightningModule, outputs: Any) -> dict[str, float]:
     """The step's loss and what it is made of (`module.terms`), mean over the processes; one wait for the device."""
     terms: dict[str, torch.Tensor] = {LOSS: outputs[LOSS], **getattr(module, "terms", {})}
     stacked = torch.stack([term.detach().float() for term in terms.values()])
-    return dict(zip(terms, distributed.shared(stacked).tolist(), strict=True))
+    return dict(zip(terms, distributed.mean_over_processes(stacked).tolist(), strict=True))

@@ -84,7 +84,7 @@ class RunCheckpoint(Checkpoint):
             return
         since, step = self._last
         due = time.monotonic() - since >= 60 * self._upkeep.checkpoint_minutes
-        due = distributed.agree(due, device=pl_module.device)
+        due = distributed.broadcast_first(due, device=pl_module.device)
         steps = self._upkeep.checkpoint_steps
         if due or (steps and trainer.global_step - step >= steps):
             self._save(trainer, pl_module)

@@ -58,8 +58,8 @@ def ranks() -> tuple[int, int]:
     return 0, 1
 
 
-def meet(machine: Machine) -> Machine:
-    """Meet the other processes of a launcher; once met, they stay together until the process ends.
+def join_processes(machine: Machine) -> Machine:
+    """Join the other processes of a launcher, until this process ends.
 
     Where no launcher is at work, Lightning starts the other processes later, once the scans are ready.
 
@@ -98,7 +98,7 @@ def _part() -> None:
 
 
 @contextmanager
-def first_goes_first() -> Iterator[None]:
+def first_process_first() -> Iterator[None]:
     """The others enter once the first process has left: it preprocesses the scans, they find them preprocessed."""
     rank, size = ranks()
     if size > 1 and rank > 0:
@@ -108,7 +108,7 @@ def first_goes_first() -> Iterator[None]:
         distributed.barrier()
 
 
-def shared(values: torch.Tensor) -> torch.Tensor:
+def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
     """Mean of `values` over the processes; they themselves where there is only one."""
     _, size = ranks()
     if size > 1:
@@ -118,7 +118,7 @@ def shared(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def agree(own: bool, *, device: torch.device) -> bool:
+def broadcast_first(own: bool, *, device: torch.device) -> bool:
     """The first process's value."""
     if ranks()[1] == 1:
         return own

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import sonoseek
 from sonoseek.core import BundleError
 from sonoseek.core.files import write_atomically
+from sonoseek.core.version import __version__
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
 from sonoseek.encoder.manifest import FORMAT
 from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, SPATIAL_WEIGHTS, OnnxEncoder
@@ -96,7 +96,7 @@ def export_bundle(
         "format": FORMAT,
         **{key: value for key, value in asdict(metadata).items() if key != "preprocessing" and value is not None},
         "preprocessing": metadata.preprocessing.to_dict(),
-        "sonoseek": sonoseek.__version__,
+        "sonoseek": __version__,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "embedding_dim": weight.shape[1],
         "grid": [cells, cells],
@@ -182,7 +182,7 @@ def graph_bytes(network: nn.Module, *, canvas_size: int, outputs: Sequence[str],
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
     del model.graph.value_info[:]
-    model.producer_name, model.producer_version = "sonoseek", sonoseek.__version__
+    model.producer_name, model.producer_version = "sonoseek", __version__
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 

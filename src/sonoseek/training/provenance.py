@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-import sonoseek
 from sonoseek.core.files import write_atomically
+from sonoseek.core.version import __version__
 from sonoseek.training import distributed
 from sonoseek.training.options import Machine, Upkeep
 
@@ -43,7 +43,7 @@ def describe_call(machine: Machine, upkeep: Upkeep, *, seed: int) -> dict[str, A
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "sonoseek": sonoseek.__version__,
+        "sonoseek": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},

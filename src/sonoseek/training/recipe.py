@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +15,7 @@ from msgspec import Meta
 from sonoseek.core import PATHOLOGIES, InvalidValueError, NotFoundError
 from sonoseek.encoder.manifest import RECIPE_KEYS, renamed_keys
 from sonoseek.preprocessing import PreprocessingRecipe
+from sonoseek.training.recipe_check import check_fields
 
 Pathology = Literal["normal", "benign", "malignant"]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -129,8 +128,8 @@ class Augmentation(_Part, frozen=True):
         close_up: probability that a view shows the lesion's surroundings alone, where a mask was drawn; a scan without
             one shows any part.
         blur: probability of smoothing. downsample: probability of storage at 0.35 … 0.9 of the scan's size. jpeg:
-            probability of lossy storage. marks: probability of burned-in marks, the same for every class, so that they
-            tell nothing.
+            probability of lossy storage. marks: probability of burned-in annotations, the same for every class, so
+            that they tell nothing.
     """
 
     mirror: NonNegative = 0.5
@@ -273,10 +272,7 @@ def parse_recipe(text: str, *, where: str = "the recipe", folder: Path | None = 
     key, everything else, lists included, replaces.
     """
     raw = _resolved(text, where=where, folder=folder, seen=())
-    for path, value, hint in _checked_fields(raw, Recipe, where=where):
-        rule = next((each for each in get_args(hint) if isinstance(each, Meta)), None)
-        if rule is not None and isinstance(value, int | float) and _out_of_range(value, rule):
-            raise InvalidValueError(f"{where}: {path} is {value}; {_range_text(rule)}. Correct it.")
+    check_fields(raw, Recipe, where=where)
     try:
         recipe = msgspec.convert(raw, Recipe)
         _ = recipe.preprocessing_recipe
@@ -336,56 +332,6 @@ def recipe_digest(plain: Mapping[str, Any]) -> str:
     """
     first = renamed_keys(plain, {name: old for old, name in RECIPE_KEYS.items()})
     return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _checked_fields(
-    raw: Mapping[str, Any], struct: Any, *, where: str, place: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
-    """(path, value, type hint) of each key, tables inside included.
-
-    Raises:
-        InvalidValueError: `struct` has no such key.
-    """
-    hints = get_type_hints(struct, include_extras=True)
-    for key, value in raw.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(hints)}."
-            raise InvalidValueError(f"{where}: no key is called {place + key!r}.{hint}")
-        yield place + key, value, hints[key]
-        inner = _struct_in(hints[key])
-        for item in value if isinstance(value, list) else [value]:
-            if inner is not None and isinstance(item, dict):
-                yield from _checked_fields(item, inner, where=where, place=f"{place}{key}.")
-
-
-def _out_of_range(value: float, rule: Meta) -> bool:
-    return (
-        (rule.ge is not None and value < rule.ge)
-        or (rule.gt is not None and value <= rule.gt)
-        or (rule.le is not None and value > rule.le)
-        or (rule.lt is not None and value >= rule.lt)
-    )
-
-
-def _range_text(rule: Meta) -> str:
-    """The range in words."""
-    if rule.description:
-        return rule.description
-    if rule.le is None and rule.lt is None:
-        if rule.gt is not None:
-            return "it must be positive"
-        return f"it must be at least {rule.ge}" if rule.ge else "it must not be negative"
-    low = rule.ge if rule.gt is None else rule.gt
-    without = f", without {low}" if rule.gt is not None else f", without {rule.lt}" if rule.lt is not None else ""
-    return f"it must lie in {low} … {rule.lt if rule.le is None else rule.le}{without}"
-
-
-def _struct_in(hint: Any) -> Any:
-    """The struct that a field holds, directly or in a tuple; None where it holds none."""
-    if get_origin(hint) in (tuple, list, Union, types.UnionType):
-        return next((found for item in get_args(hint) if (found := _struct_in(item)) is not None), None)
-    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None
 
 
 def _contradictions(recipe: Recipe) -> list[str]:

@@ -18,7 +18,7 @@ from sonoseek.training.batches import PlainBatches, TrainingBatches
 from sonoseek.training.building import as_served, serving_device, start_network
 from sonoseek.training.bundle_metadata import bundle_metadata
 from sonoseek.training.calibrate import ExportedModel, fit_calibration, read_split, write_predictions
-from sonoseek.training.distributed import accelerator_of, first_goes_first, is_first, meet
+from sonoseek.training.distributed import accelerator_of, first_process_first, is_first, join_processes
 from sonoseek.training.export import COMPARED, export_bundle, onnx_bytes
 from sonoseek.training.heatmap_sheet import DRAWN, take_examples
 from sonoseek.training.module import TrainingModule
@@ -99,11 +99,11 @@ def train(
             f"fold is {fold} and cross_validation is {cross_validation}: the folds' predictions hold this fold's test "
             "labels. Leave one of the two out."
         )
-    machine = meet(machine)
+    machine = join_processes(machine)
     call = describe_call(machine, upkeep, seed=recipe.seed)
     record = run_record(recipe, fold=fold, round_=round_)
     bundle = run_dir / BUNDLE_FOLDER
-    with first_goes_first():
+    with first_process_first():
         if finished_already(run_dir, record, resume=resume or not is_first()):
             return bundle
         # what is missing is reported before the folder is taken

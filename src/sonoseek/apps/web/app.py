@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-import sonoseek
 from sonoseek.apps.web import (
     errors,
     openapi,
@@ -26,6 +25,7 @@ from sonoseek.apps.web.security import SecurityMiddleware
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.state import AppState
 from sonoseek.apps.web.upload_limits import UploadLimitsMiddleware
+from sonoseek.core.version import __version__
 from sonoseek.engine import SearchEngine
 
 EXPIRE_S = 60.0
@@ -74,7 +74,7 @@ def create_api(**options: Any) -> FastAPI:
     """The REST API's routes and OpenAPI document, without anything that answers; `options` are FastAPI's."""
     api = FastAPI(
         title="sonoseek",
-        version=sonoseek.__version__,
+        version=__version__,
         description=openapi.DESCRIPTION,
         responses=openapi.PROBLEM_RESPONSES,
         docs_url=None,  # it would load its script from elsewhere

@@ -9,12 +9,12 @@ import msgspec
 from fastapi import APIRouter, Path, Response
 from starlette.responses import FileResponse
 
-import sonoseek
 from sonoseek.apps.web.query_form import MAX_K, MAX_VIEWS
 from sonoseek.apps.web.routes_query import StateDep
 from sonoseek.apps.web.schemas import About, Archive, ArchivedCase, ArchivedScan, ArchiveProjection, Descriptor, Label
 from sonoseek.apps.web.state import AppState
 from sonoseek.core import DISCLAIMER, PATHOLOGIES, NotFoundError
+from sonoseek.core.version import __version__
 from sonoseek.gallery import GalleryEntry
 from sonoseek.reports import phrases
 
@@ -32,7 +32,7 @@ async def about(app_state: StateDep) -> About:
     settings, bundle = app_state.settings, app_state.engine.bundle
     return About(
         disclaimer=DISCLAIMER,
-        version=sonoseek.__version__,
+        version=__version__,
         bundle_id=bundle.bundle_id,
         classes=list(bundle.classes),
         reads_marks=bundle.reads_marks,

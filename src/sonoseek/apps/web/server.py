@@ -93,7 +93,7 @@ def serve(
     on_ready: Callable[[str], None] = lambda _: None,
     idle_s: float | None = None,
 ) -> None:
-    """Listen until the process is told to end.
+    """Listen until the process receives a signal to end.
 
     Args:
         app: of `create_app`.

@@ -21,8 +21,8 @@ TITLES = {
     "occlusion": "occlusion",
     "rise": "RISE",
     "sbsm": "SBSM",
-    "centre": "centre Gaussian (floor)",
-    "random": "random map (floor)",
+    "centre": "centre Gaussian (baseline)",
+    "random": "random map (baseline)",
 }
 COLUMNS = (
     ("inside", "in lesion ↑"),

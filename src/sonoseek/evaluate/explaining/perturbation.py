@@ -15,12 +15,12 @@ from sonoseek.explain.perturbation import blurred
 
 Cells = NDArray[np.float32]
 Canvas = NDArray[np.float32]
-FLOORS = ("centre", "random")
+BASELINES = ("centre", "random")
 """What needs no network: a Gaussian in the middle of the scan, and noise. A method has to be above them."""
 CENTRE_WIDTH = 0.25
 """Standard deviation of the centre's Gaussian, as a share of the scan's height and width."""
-FLOOR_CELLS = 40
-"""Cells a side of the floors' maps."""
+BASELINE_CELLS = 40
+"""Cells a side of the baselines' maps."""
 
 
 class Peers(Protocol):
@@ -79,7 +79,7 @@ def centre(network_input: NetworkInput) -> Cells:
     """A Gaussian around the middle of the scan, whatever is in it."""
     rows, columns = np.nonzero(network_input.canvas[0] >= 0)
     side = network_input.canvas.shape[-1]
-    place = (np.arange(FLOOR_CELLS) + 0.5) * side / FLOOR_CELLS
+    place = (np.arange(BASELINE_CELLS) + 0.5) * side / BASELINE_CELLS
     height, width = np.ptp(rows) + 1.0, np.ptp(columns) + 1.0
     down = np.exp(-0.5 * np.square((place - rows.mean()) / (CENTRE_WIDTH * height)))
     across = np.exp(-0.5 * np.square((place - columns.mean()) / (CENTRE_WIDTH * width)))
@@ -90,9 +90,9 @@ def noise(network_input: NetworkInput, seed: int) -> Cells:
     """Noise where there is scan, without a look at it: normal numbers on 10 × 10 cells, each repeated 4 × 4 times."""
     import cv2
 
-    coarse = np.random.default_rng(seed).normal(size=(FLOOR_CELLS // 4, FLOOR_CELLS // 4))
+    coarse = np.random.default_rng(seed).normal(size=(BASELINE_CELLS // 4, BASELINE_CELLS // 4))
     scanned = (network_input.canvas[0] >= 0).astype(np.float32)
-    covered = np.asarray(cv2.resize(scanned, (FLOOR_CELLS, FLOOR_CELLS), interpolation=cv2.INTER_AREA)) > 0.999
+    covered = np.asarray(cv2.resize(scanned, (BASELINE_CELLS, BASELINE_CELLS), interpolation=cv2.INTER_AREA)) > 0.999
     return np.where(covered, coarse.repeat(4, 0).repeat(4, 1), 0.0).astype(np.float32)
 
 

@@ -15,7 +15,7 @@ class MapRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         fold, scan, group, label: of the scan.
         prediction: the likeliest class. target: "prediction" or "truth": which of the two classes the map explains.
-        method: in the table of methods, or "centre" and "random", the floors.
+        method: in the table of methods, or "centre" and "random", the baselines.
         area: share of the scan that the mask covers.
         inside, with_shadow, pointing, iou: as `Localisation`.
         insertion, deletion, road: as in `faithfulness`.

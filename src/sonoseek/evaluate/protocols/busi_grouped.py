@@ -11,5 +11,5 @@ class BusiGrouped(BusiFolds):
     name = "busi-grouped"
     title = "BUSI, groups kept together"
     description = "BUSI, 3 classes, 5 folds for each of 3 seeds; near-identical scans never part; no masks."
-    exclusions = "nothing: axilla, needle, burned-in marks and groups with two labels all stay in"
+    exclusions = "nothing: axilla, needle, burned-in annotations and groups with two labels all stay in"
     seeds = (0, 1, 2)

@@ -100,7 +100,7 @@ def _about(row: dict[str, Any], pieces: dict[str, bytes] | None, dimension: int)
         yield f"{scan}: pieces of its picture or evidence are missing; build its case again"
         return
     try:
-        entry = rows.read_entry(row, pieces)
+        entry = rows.entry_from_row(row, pieces)
         (case,) = (prepared := prepare_entries([entry], dimension=dimension)).cases
         fields = rows.scan_fields(prepared.cases[case], prepared.scans[case][entry.scan_id])
     except (SonoseekError, ValueError) as error:

@@ -309,7 +309,7 @@ class MilvusGallery(Gallery):
         listed = list(fields)
         kinds = ("p" if pictures else "") + ("e" if evidence else "")
         pieces = search.read_pieces(self._server, self._pieces_name, listed, kinds) if kinds else {}
-        entries = [rows.read_entry(row, pieces.get(rows.owner_of(row), {})) for row in listed]
+        entries = [rows.entry_from_row(row, pieces.get(rows.owner_of(row), {})) for row in listed]
         yield from sorted(entries, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id))
 
     def _update_meta(self, **changed: Any) -> None:

@@ -144,7 +144,7 @@ def owner_of(fields: Mapping[str, Any]) -> str:
     return f"{fields['key']}/{fields['scan_digest']}"
 
 
-def read_entry(fields: Mapping[str, Any], pieces: Mapping[str, bytes]) -> GalleryEntry:
+def entry_from_row(fields: Mapping[str, Any], pieces: Mapping[str, bytes]) -> GalleryEntry:
     """An entry from its row and its pieces, joined, under "p" and "e"; missing ones are None.
 
     Raises:

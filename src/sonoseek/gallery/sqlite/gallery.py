@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import ExcludedCounts
 from sonoseek.core.patients import PatientShare
-from sonoseek.gallery.base import Gallery
+from sonoseek.gallery.base import Gallery, undescribed
 from sonoseek.gallery.novelty_sample import drawn
 from sonoseek.gallery.sqlite import rows, write
 from sonoseek.gallery.sqlite.checks import describe, find_problems, largest_patients
@@ -54,8 +54,11 @@ class SqliteGallery(Gallery):
         self._file = Connections(path, write=mode == "w", timeout_s=timeout_s)
         self._connections: Connections | PinnedConnection = self._file
         try:
-            with self._file.snapshot() as connection:
-                meta = dict(connection.execute("SELECT key, value FROM meta"))
+            try:
+                with self._file.snapshot() as connection:
+                    meta = dict(connection.execute("SELECT key, value FROM meta"))
+            except ValueError as error:  # a text that is not UTF-8
+                raise undescribed(str(path), error) from error
             super().__init__(location=str(path), mode=mode, meta=meta)
         except BaseException:
             self._file.close()
@@ -159,7 +162,7 @@ class SqliteGallery(Gallery):
                 f"{select} {wanted} {rows.ENTRY_ORDER}",
                 (json.dumps(list(scan_ids)), json.dumps(list(cases))),
             )
-            return tuple(rows.read_entry(row) for row in fetched)
+            return tuple(rows.entry_from_row(row) for row in fetched)
 
     def count(self) -> int:
         """See `Gallery.count`."""
@@ -181,14 +184,14 @@ class SqliteGallery(Gallery):
             picked = drawn(row_ids, count, seed=seed)
             wanted = "WHERE s.row_id IN (SELECT value FROM json_each(?))"
             return tuple(
-                rows.read_entry(row)
+                rows.entry_from_row(row)
                 for row in connection.execute(f"{select} {wanted} {rows.ENTRY_ORDER}", (json.dumps(picked),))
             )
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         with self._connections.snapshot() as connection:
             for row in connection.execute(f"{rows.select_entries()} {rows.ENTRY_ORDER}"):
-                yield rows.read_entry(row)
+                yield rows.entry_from_row(row)
 
     def descriptor_counts(self) -> dict[str, dict[str, int]]:
         """See `Gallery.descriptor_counts`."""

@@ -43,7 +43,7 @@ _SELECT_MATCHES = """SELECT s.row_id, c.case_id, s.scan_id, c.pathology, c.datas
     FROM json_each(?) j CROSS JOIN scans s ON s.row_id = j.value CROSS JOIN cases c USING (case_key)"""
 
 
-def read_entry(row: Row) -> GalleryEntry:
+def entry_from_row(row: Row) -> GalleryEntry:
     """An entry from a row of `select_entries`.
 
     Raises:

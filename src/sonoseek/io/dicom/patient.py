@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import re
 import unicodedata
@@ -47,14 +48,23 @@ def _decoded(raw: bytes, encodings: list[str | None]) -> str | None:
             return raw.decode("latin-1")
     if None in encodings:
         return None
+    codecs_named = [encoding or "ascii" for encoding in encodings]
     mode = config.settings.reading_validation_mode
     config.settings.reading_validation_mode = config.RAISE
     try:
-        return decode_bytes(raw, [encoding or "ascii" for encoding in encodings], _DELIMITERS)
+        return decode_bytes(raw, codecs_named, _DELIMITERS)
     except (UnicodeError, LookupError):
-        return None
+        return _in_any(raw, codecs_named[1:])
     finally:
         config.settings.reading_validation_mode = mode
+
+
+def _in_any(raw: bytes, names: list[str]) -> str | None:
+    """By the first extension that can be: some writers leave out the escape sequence that switches to it."""
+    for name in names:
+        with contextlib.suppress(UnicodeError, LookupError):
+            return raw.decode(name)
+    return None
 
 
 def _named(dataset: Dataset) -> list[str]:
