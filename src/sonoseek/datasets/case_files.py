@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sonoseek.core import Case, CaseRecord, DatasetError, NotFoundError, ScanReadError, Settings, SonoseekError
 from sonoseek.core.scan import Laterality
 from sonoseek.datasets.base import DatasetCard
-from sonoseek.datasets.file_names import is_system_file, masked_scan, name_key
+from sonoseek.datasets.file_names import composed, is_system_file, masked_scan
 
 log = logging.getLogger(__name__)
 SEARCH_DEPTH = 2
@@ -252,21 +252,29 @@ def with_masks(paths: Iterable[Path]) -> list[tuple[Path, tuple[Path, ...]]]:
 
     A file named like a mask whose scan is not there is left out, with a warning. System files are nothing.
     """
-    scans: dict[str, Path] = {}
+    scans: list[Path] = []
     masks: dict[str, list[Path]] = {}
     for path in sorted(paths, key=_natural):
         if is_system_file(path):
             continue
         scan = masked_scan(path)
         if scan is None:
-            scans[path.name] = path
+            scans.append(path)
         else:
             masks.setdefault(scan, []).append(path)
-    paired = [(path, tuple(masks.pop(name_key(path.stem), ()))) for path in scans.values()]
-    if masks:
-        names = sorted(path.name for group in masks.values() for path in group)
-        log.warning("%d masks have no scan and are left out: %s", len(names), ", ".join(names[:5]))
-    return paired
+    stems = {composed(path.stem) for path in scans}
+    small = {stem.casefold(): stem for stem in stems}
+    of_scan: dict[str, list[Path]] = {}
+    lost: list[str] = []
+    for stem, drawn in masks.items():
+        owner = stem if stem in stems else small.get(stem.casefold())
+        if owner is None:
+            lost += [path.name for path in drawn]
+        else:
+            of_scan.setdefault(owner, []).extend(drawn)
+    if lost:
+        log.warning("%d masks have no scan and are left out: %s", len(lost), ", ".join(lost[:5]))
+    return [(path, tuple(of_scan.get(composed(path.stem), ()))) for path in scans]
 
 
 def _natural(path: Path) -> tuple[tuple[int, int | str], ...]:

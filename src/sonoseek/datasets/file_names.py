@@ -21,17 +21,17 @@ def is_system_file(path: Path) -> bool:
 
 
 def masked_scan(path: Path) -> str | None:
-    """Which scan a mask's name belongs to, as `name_key`; None where the file is not named like a mask.
+    """The stem, `composed`, of the scan that a mask's name belongs to; None where the file is not named like a mask.
 
     "a_mask", "a_Mask_1_1", "a _mask", "a_mask (1)" and "a_mask - Copy" are masks of "a".
     """
     match = _MASK.match(path.stem)
-    return name_key(match["scan"]) if match else None
+    return composed(match["scan"]) if match else None
 
 
-def name_key(name: str) -> str:
-    """The same for two spellings of one name: Unicode NFC, small letters, line breaks as spaces."""
-    return LINE_BREAKS.sub(" ", unicodedata.normalize("NFC", name)).casefold().strip()
+def composed(name: str) -> str:
+    """The same for two spellings of one name: Unicode NFC, line breaks as spaces."""
+    return LINE_BREAKS.sub(" ", unicodedata.normalize("NFC", name)).strip()
 
 
 def listed_file(folder: Path, name: str) -> Path:
@@ -42,13 +42,9 @@ def listed_file(folder: Path, name: str) -> Path:
     path = folder / name
     if path.exists():
         return path
-    wanted = _spelling(path.name)
+    wanted = composed(path.name)
     try:
-        found = [other for other in path.parent.iterdir() if _spelling(other.name) == wanted]
+        found = [other for other in path.parent.iterdir() if composed(other.name) == wanted]
     except (OSError, ValueError):
         found = []
     return found[0] if len(found) == 1 else path
-
-
-def _spelling(name: str) -> str:
-    return LINE_BREAKS.sub(" ", unicodedata.normalize("NFC", name))

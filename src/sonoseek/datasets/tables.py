@@ -61,7 +61,7 @@ def read_table(path: Path, *, requires: Sequence[str], allows: Sequence[str] | N
         DatasetError: missing, empty, a missing or unknown column, a row that is longer than the header.
     """
     text = _text(path)
-    if any(len(line) > MAX_CELL for line in text.split("\n")):
+    if any(len(line) > MAX_CELL for line in re.split("[\r\n]", text)):
         raise DatasetError(f"{path} has a line of more than {MAX_CELL} characters; it is no table. Export it as CSV.")
     named = _SEPARATOR.match(text)
     text = text[named.end() :] if named else text

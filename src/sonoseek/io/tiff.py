@@ -199,8 +199,8 @@ def _decoded(page: Any, path: Path, frame: int) -> tuple[NDArray[Any], int]:
 
 def _negative(samples: NDArray[Any]) -> NDArray[Any]:
     if samples.dtype.kind == "f":
-        return samples.max() - samples
-    return ~samples
+        return np.asarray(samples.max() - samples)
+    return np.asarray(~samples)
 
 
 def _by_opencv(path: Path, frame: int, page: Any) -> NDArray[Any]:

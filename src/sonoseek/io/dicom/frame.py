@@ -12,6 +12,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,25 +124,23 @@ def _decoded(
     header: Header, index: int, data: bytes, syntax: UID, plugin: str, *, bits: int, signed: bool = False
 ) -> NDArray[np.generic]:
     """Decode a frame through pydicom as it lies there: no colour conversion, no sign but the codestream's own."""
+    options: dict[str, Any] = {
+        "rows": header.rows,
+        "columns": header.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": header.samples,
+        "photometric_interpretation": "MONOCHROME2" if header.samples == 1 else "RGB",
+        "planar_configuration": 0,  # a codestream says itself how it is laid out
+        "bits_allocated": 8 if bits <= 8 else 16,
+        "bits_stored": bits,
+        "pixel_representation": int(signed),
+        "pixel_keyword": "PixelData",
+        "pixel_vr": "OB",
+    }
     try:
         with decoder_messages() as messages:
-            pixels, _ = get_decoder(syntax).as_array(
-                encapsulate([data]),
-                index=0,
-                raw=True,
-                decoding_plugin=plugin,
-                rows=header.rows,
-                columns=header.columns,
-                number_of_frames=1,
-                samples_per_pixel=header.samples,
-                photometric_interpretation="MONOCHROME2" if header.samples == 1 else "RGB",
-                planar_configuration=0,  # a codestream says itself how it is laid out
-                bits_allocated=8 if bits <= 8 else 16,
-                bits_stored=bits,
-                pixel_representation=int(signed),
-                pixel_keyword="PixelData",
-                pixel_vr="OB",
-            )
+            decoder, data = get_decoder(syntax), encapsulate([data])
+            pixels, _ = decoder.as_array(data, index=0, raw=True, decoding_plugin=plugin, **options)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         raise _damaged(header, index) from error
     if messages:
@@ -244,6 +243,8 @@ def _jpeg_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.
         raise ScanTooLargeError(f"frame {index}: {error}") from error
     except ScanReadError as error:
         raise _damaged(header, index) from error
+    if luma is None:  # CMYK, which no DICOM has
+        raise _damaged(header, index)
     if header.samples == 1:
         return to_grey(luma, header, photometric=header.photometric, precision=8)
     named = stream.component_ids in ((82, 71, 66), (114, 103, 98))

@@ -114,12 +114,13 @@ def _descriptor(value: object, name: str, header: Header) -> tuple[int, int, int
         numbers = struct.unpack(f"{header.order}3H", value) if isinstance(value, bytes) else tuple(value)  # type: ignore[arg-type]
         count, first, bits = (int(number) for number in numbers)
     except (TypeError, ValueError, struct.error):
-        count = first = bits = -1
-    if not (0 <= count < 1 << 16 and 1 <= bits <= 16):
+        count = first = bits = 0
+    if not (-(1 << 15) <= count < 1 << 16 and 1 <= bits <= 16):
         raise ScanReadError(
             f"the descriptor of its {name} is {str(value)[:40]}; it must be three numbers: entries, first value, bits. "
             "The header is damaged: fetch it again, or remove the table."
         )
+    count &= 0xFFFF  # where the descriptor was written as signed
     if header.signed and first > 0x7FFF:
         first -= 1 << 16
     return count or 1 << 16, first, bits
