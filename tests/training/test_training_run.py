@@ -15,7 +15,7 @@ from sonoseek.core import BundleError, DatasetError, InvalidValueError, NotFound
 from sonoseek.datasets import open_dataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.training import export_run, train, train_folds
-from sonoseek.training.building import build_network
+from sonoseek.training.building import as_served, build_network
 from sonoseek.training.bundle_metadata import _which
 from sonoseek.training.calibrate import BATCH, ExportedModel, read_parts
 from sonoseek.training.export import BundleMetadata, export_bundle, verify_bundle
@@ -117,6 +117,14 @@ def test_the_exported_model_reads_parts_as_the_network_does(finished, tiny_recip
     assert len(got[2]) == len(parts[0]) > BATCH
     for ours, theirs in zip(got, told, strict=True):
         assert np.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(("views", "close_up"), [(False, False), (True, False), (True, True)])
+def test_what_is_served_is_in_the_mode_of_its_network(tiny_recipe, views, close_up):
+    recipe = msgspec.structs.replace(tiny_recipe, network="lesion_pooling", many_views=views, close_up=close_up)
+    network = build_network(recipe)
+    assert not any(part.training for part in as_served(network.eval(), recipe).modules())
+    assert as_served(network.train(), recipe).training
 
 
 def test_another_network_is_caught(finished, tiny_recipe):

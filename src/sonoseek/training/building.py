@@ -112,9 +112,10 @@ def load_trained(run_dir: Path) -> nn.Module:
 
 def as_served(network: EvidenceNetwork, recipe: Recipe) -> Served:
     """The network in the way in which scans are read: once, in several views, or with a close-up; not copied."""
-    if recipe.close_up:
-        return TwoReadings(network)
-    return ManyViewNetwork(network) if recipe.many_views else network
+    if not (recipe.close_up or recipe.many_views):
+        return network
+    wrapped = TwoReadings(network) if recipe.close_up else ManyViewNetwork(network)
+    return wrapped.train(network.training)  # a new module is in training mode, and an export follows its mode
 
 
 def serving_device(accelerator: str) -> torch.device:
