@@ -35,7 +35,7 @@ SHARPER = 3
 ALIKE = 45
 """Grey levels by which the rest of an annotation may be darker than its sharp strokes."""
 OUTLINE = 12
-"""Grey levels: what is no brighter, beside an annotation and in brighter surroundings, is an outline drawn around it."""
+"""Grey levels: what is no brighter, beside an annotation in brighter surroundings, is an outline drawn around it."""
 CROWDED = 0.05
 """Share of the picture beyond which "annotations" are the texture of something that is no scan: none are believed."""
 EDGE = 7

@@ -231,7 +231,10 @@ def _explain_empty(empty: Mapping[str, float], labels: Mapping[str, str]) -> str
     exact = both == blank[label] and not missed
     counts = f"{blank[label]} of {both} cases with an empty mask are {label}, {missed} {label} have a drawn one"
     if exact:
-        return f"Exactly the {label} cases have an empty mask: {counts}. A mask as input, or a crop by it, leaks the label."
+        return (
+            f"Exactly the {label} cases have an empty mask: {counts}. A mask as input, or a crop around it, leaks the "
+            "label."
+        )
     return f"“Mask empty, so {label}”: {counts}."
 
 
