@@ -44,7 +44,7 @@ def busi(real_data) -> list[tuple[dict[str, str], PreprocessedScan, np.ndarray]]
 
 
 def test_busi_marks_are_found(busi):
-    annotated = [preprocessed.marks.sum() for row, preprocessed, _ in busi if row["pawlowska_annotation"]]
+    annotated = [preprocessed.annotations.sum() for row, preprocessed, _ in busi if row["pawlowska_annotation"]]
     assert len(annotated) > 50
     assert np.mean(np.array(annotated) >= 60) >= 0.97
 
@@ -54,7 +54,7 @@ def test_busi_tissue_is_left_alone(busi):
     shares = []
     for row, preprocessed, _ in busi:
         if not row["pawlowska_annotation"]:
-            marks = preprocessed.marks.copy()
+            marks = preprocessed.annotations.copy()
             marks[: int(0.15 * marks.shape[0]), : int(0.2 * marks.shape[1])] = False
             shares.append(marks.mean())
     assert np.mean(shares) <= 0.0005
@@ -69,7 +69,7 @@ def test_busi_lesions_are_neither_cut_nor_painted_over(busi):
     ]
     assert np.mean([kept(preprocessed, mask) >= 0.99 for _, preprocessed, mask in lesions]) >= 0.995
     painted = [
-        preprocessed.marks[mask].mean() for row, preprocessed, mask in lesions if not row["pawlowska_annotation"]
+        preprocessed.annotations[mask].mean() for row, preprocessed, mask in lesions if not row["pawlowska_annotation"]
     ]
     assert np.mean(painted) <= 0.005
 
@@ -85,6 +85,6 @@ def test_bus_bra_lesions_are_neither_cut_nor_painted_over(real_data):
         mask = grey(folder / "Masks" / path.name.replace("bus_", "mask_")) > 0
         core = cv2.erode(mask.astype(np.uint8), np.ones((13, 13), np.uint8)) > 0  # calipers stand on the rim
         shares.append(kept(preprocessed, mask))
-        painted.append(preprocessed.marks[core].mean() if core.any() else 0.0)
+        painted.append(preprocessed.annotations[core].mean() if core.any() else 0.0)
     assert np.mean(np.array(shares) >= 0.99) >= 0.995
     assert np.mean(painted) <= 0.02

@@ -45,8 +45,8 @@ def test_screens_are_cut_to_the_scan_and_their_marks_found(sector, backdrop, see
     preprocessed = preprocess(scan_of(drawn.pixels))
     assert preprocessed.warnings == ()
     assert overlap(preprocessed, drawn) >= 0.95
-    assert (preprocessed.marks & drawn.ink).sum() >= 0.9 * drawn.ink.sum()
-    wrong = preprocessed.marks & drawn.area & beyond(drawn.ink, 3)
+    assert (preprocessed.annotations & drawn.ink).sum() >= 0.9 * drawn.ink.sum()
+    wrong = preprocessed.annotations & drawn.area & beyond(drawn.ink, 3)
     assert wrong.sum() <= 0.005 * drawn.area.sum()
     if not sector:
         assert preprocessed.mapping.crop == preprocessed.mapping.box_to_scan(preprocessed.content)
@@ -62,21 +62,21 @@ def test_marks_on_a_bare_scan_vanish_without_a_saturated_rest(slanted, seed):
     ink = annotate(marked, slanted=slanted, lines=not slanted)
     recipe = PreprocessingRecipe(canvas_size=600, contrast="none")
     preprocessed = preprocess(scan_of(marked), recipe)
-    assert (preprocessed.marks & ink).sum() >= 0.98 * ink.sum()
-    assert (preprocessed.marks & beyond(ink, 3)).sum() <= 0.005 * ink.size
+    assert (preprocessed.annotations & ink).sum() >= 0.98 * ink.sum()
+    assert (preprocessed.annotations & beyond(ink, 3)).sum() <= 0.005 * ink.size
     content = preprocessed.canvas[50:550]  # 500×600 pixels on a 600 canvas: not resized
     assert preprocessed.content.height == 500
     assert (content[ink] >= INK - 3).mean() <= (bare[ink] >= INK - 3).mean() + 0.01
     assert content[ink].mean() == pytest.approx(bare[ink].mean(), abs=20)
     assert content[ink].std() > 0.5 * bare[ink].std()  # speckled, not a smooth patch
-    untouched = ~preprocessed.marks
+    untouched = ~preprocessed.annotations
     assert np.array_equal(content[untouched], marked[untouched])
 
 
 def test_bright_tissue_is_left_alone():
     for seed in range(5, 9):
         bare = speckle(480, 600, seed=seed)
-        assert preprocess(scan_of(bare)).marks.mean() <= 0.002
+        assert preprocess(scan_of(bare)).annotations.mean() <= 0.002
 
 
 def test_the_crop_does_not_depend_on_the_marks():
@@ -126,7 +126,7 @@ def test_clahe_changes_the_contrast_only_inside_of_the_content():
 def test_steps_can_be_switched_off():
     drawn = screen(sector=False, seed=1)
     preprocessed = preprocess(scan_of(drawn.pixels), PreprocessingRecipe(borders=False, marks=False, contrast="none"))
-    assert preprocessed.marks is None
+    assert preprocessed.annotations is None
     assert preprocessed.area.all()
     assert preprocessed.mapping.crop.height == 640
     assert preprocessed.mapping.crop.width == 800
@@ -137,7 +137,7 @@ def test_cleaning_is_deterministic_and_leaves_the_scan_as_it_was():
     scan = scan_of(drawn.pixels)
     first, second = preprocess(scan), preprocess(scan)
     assert np.array_equal(first.canvas, second.canvas)
-    assert np.array_equal(first.marks, second.marks)
+    assert np.array_equal(first.annotations, second.annotations)
     assert np.array_equal(scan.pixels, drawn.pixels)
     with pytest.raises(FrozenInstanceError):
         first.canvas = second.canvas
@@ -149,7 +149,7 @@ def test_a_blank_picture_is_kept_whole_with_a_warning(level, shape):
     preprocessed = preprocess(scan_of(np.full(shape, level, np.uint8)))
     assert preprocessed.warnings == (NO_AREA,)
     assert preprocessed.area.all()
-    assert not preprocessed.marks.any()
+    assert not preprocessed.annotations.any()
     assert (preprocessed.mapping.crop.height, preprocessed.mapping.crop.width) == shape
 
 
@@ -167,8 +167,8 @@ def test_any_picture_gives_a_sound_canvas(pixels, contrast, size, spacing):
     content = preprocessed.content
     assert preprocessed.canvas.shape == (size, size)
     assert preprocessed.canvas.dtype == np.uint8
-    assert preprocessed.marks.shape == preprocessed.area.shape == pixels.shape
-    assert preprocessed.marks.dtype == preprocessed.area.dtype == np.bool_
+    assert preprocessed.annotations.shape == preprocessed.area.shape == pixels.shape
+    assert preprocessed.annotations.dtype == preprocessed.area.dtype == np.bool_
     assert max(content.height, content.width) == size
     padding = np.ones_like(preprocessed.canvas, bool)
     padding[int(content.top) : int(content.bottom), int(content.left) : int(content.right)] = False
@@ -181,14 +181,14 @@ def test_any_picture_gives_a_sound_canvas(pixels, contrast, size, spacing):
 def test_noise_and_photographs_are_not_taken_for_marks():
     rng = np.random.default_rng(5)
     noise = rng.integers(0, 256, (400, 500)).astype(np.uint8)
-    assert preprocess(scan_of(noise)).marks.mean() < 0.01
+    assert preprocess(scan_of(noise)).annotations.mean() < 0.01
     rows, cols = np.mgrid[0:400, 0:500]
     photo = 120 + 60 * np.sin(cols / 37.0) * np.cos(rows / 23.0) + rng.normal(0, 6, (400, 500))
     photo[100:300, 200:260] = 30
     photo[150:350, 300:310] = 220
     preprocessed = preprocess(scan_of(np.clip(photo, 0, 255).astype(np.uint8)))
     assert preprocessed.mapping.crop.height >= 390
-    assert preprocessed.marks.mean() < 0.01
+    assert preprocessed.annotations.mean() < 0.01
 
 
 def test_a_scan_and_its_larger_copy_are_cropped_alike():

@@ -1,4 +1,4 @@
-"""What every dataset offers, and what is said of one before it is opened."""
+"""The protocol of a dataset, and the card that describes one before it is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Source:
 
     Attributes:
         url: https.
-        file_name: under which it is kept.
+        file_name: under which it is stored.
         checksum: "sha256:…" or "md5:…" in hex digits, or None where its publisher states none.
         size: bytes, or None where not known.
         unpack: whether it is a zip archive to unpack.

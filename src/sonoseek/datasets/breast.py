@@ -33,8 +33,8 @@ PLAUSIBLE_MM = (0.01, 1.0)
 class BreastDataset(FileDataset):
     """`BrEaST-Lesions_USG-images_and_masks/case001.png, case001_tumor.png, case001_other1.png` and the clinical .xlsx.
 
-    The table lies beside the pictures' folder or in it. The lesion mask is the tumour, to which `Classification`
-    speaks; `_other` masks show other findings and are not read.
+    The table lies beside the pictures' folder or in it. The lesion mask is the tumour, which `Classification`
+    describes; `_other` masks show other findings and are not read.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(

@@ -74,8 +74,8 @@ class BusUcDataset(FileDataset):
         count=811,
         note="The release squeezes every scan to 256×256 pixels: the true ratio of width to height is not known, and "
         "shape and orientation of lesions cannot be trusted. No normal scans, no BI-RADS, no patient ids; several "
-        "scanners, some old; 132 scans carry coloured marks. Neighbouring numbers are often one lesion: groups are "
-        "runs of numbers. Nine scans of one lesion under both labels are left out, so 802 remain (known_defects).",
+        "scanners, some old; 132 scans carry coloured annotations. Neighbouring numbers are often one lesion: groups "
+        "are runs of numbers. Nine scans of one lesion under both labels are left out, so 802 remain (known_defects).",
     )
 
     @property

@@ -38,7 +38,7 @@ class BusUclmDataset(FileDataset):
         classes=PATHOLOGIES,
         count=683,
         note="38 patients, 419 normal, 174 benign, 90 malignant; many scans of a patient are near-identical frames, "
-        "kept together by patient. Some carry Doppler colour, marks, or two pictures side by side (INFO.csv).",
+        "kept together by patient. Some carry Doppler colour, annotations, or two pictures side by side (INFO.csv).",
         sources=(
             Source(
                 url="https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/7fvgj4jsp7-1.zip",

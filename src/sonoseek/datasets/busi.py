@@ -88,10 +88,10 @@ class BusiDataset(FileDataset):
         others = {}
         for pathology in PATHOLOGIES:
             found = [path for path in (self.root / pathology).iterdir() if path.suffix.lower() in _OTHER_PICTURES]
-            if kept := [path for path in found if not is_system_file(path)]:
+            if pictures := [path for path in found if not is_system_file(path)]:
                 others[f"{pathology}/"] = (
-                    f"{len(kept)} pictures are no PNG ({min(kept).name}, …); BUSI's are, and masks do not survive JPEG."
-                    " Get the release from its source."
+                    f"{len(pictures)} pictures are no PNG ({min(pictures).name}, …); BUSI's are, and masks do not "
+                    "survive JPEG. Get the release from its source."
                 )
         return others
 

@@ -67,7 +67,7 @@ _WHOLE = "not circumscribed"
 def parse_descriptors(cells: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """(feature, word) pairs from a row's cells.
 
-    A word that the lexicon does not have is kept as the archive wrote it, in lower case, and said once in the log: a
+    A word that the lexicon does not have stays as the archive wrote it, in lower case, and is logged once: a
     new release of a table must not stop its reading.
 
     Args:
@@ -111,4 +111,4 @@ def _word(feature: str, text: str) -> str:
 @lru_cache(maxsize=256)
 def _warn(feature: str, word: str) -> None:
     """Once per word."""
-    log.warning("%s is described as %r, which is no word of the lexicon; it is kept as it is", feature, word)
+    log.warning("%s is described as %r, which is no word of the lexicon; it stays as it is", feature, word)

@@ -128,7 +128,7 @@ def _unpack(source: Source, file: Path, folder: Path) -> None:
         unpack(file, folder)
     except DatasetError:
         if source.checksum is None:
-            file.unlink()  # nothing says that it was the right one: ask the source again next time
+            file.unlink()  # nothing shows that it was the right one: fetch it again next time
         raise
     file.unlink()
 

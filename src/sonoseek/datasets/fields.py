@@ -102,6 +102,6 @@ def parse_spacing(text: str) -> tuple[float, float] | None:
     if len(parts) > 2 or any(part is None for part in parts):
         raise InvalidValueError(f"spacing_mm is {text!r}; write millimetres per pixel, 0.07 or row×column 0.08x0.07.")
     row, column = parts[0], parts[-1]
-    if row is None or column is None:  # refused above; tells the type checker so
+    if row is None or column is None:  # refused above; for the type checker
         return None
     return row, column

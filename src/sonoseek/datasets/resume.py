@@ -36,7 +36,7 @@ class CutError(Exception):
 class ResumingDownloader:
     """Downloads into a `.part` file that outlives errors and interruptions, and goes on with it the next time.
 
-    A server that does not resume, or whose file has changed since (ETag or Last-Modified), is asked from the start.
+    A server that does not resume, or whose file has changed since (ETag or Last-Modified), is read from the start.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ResumingDownloader:
         on_progress: Callable[[int, int], None] | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        """Keep `part`; `by_hand` tells people what to do when the server refuses a program."""
+        """Keep `part`; `by_hand` is what people can do when the server refuses a program."""
         self._part = part
         self._validator = part.with_name(part.name + ".version")
         self._by_hand = by_hand
@@ -146,12 +146,12 @@ class ResumingDownloader:
             )
 
     def _refusal(self, error: urllib.error.HTTPError, url: str) -> Exception:
-        said = f"{url} answers {error.code} {error.reason}"
+        answer = f"{url} answers {error.code} {error.reason}"
         if error.code in TEMPORARY:
-            return TemporaryError(f"{said}; the server has trouble of its own. Try again later.")
+            return TemporaryError(f"{answer}; the server has trouble of its own. Try again later.")
         if error.code in GONE:
-            return NotFoundError(f"{said}; the file has moved. {self._by_hand}")
-        return DatasetError(f"{said}; the server refuses. {self._by_hand}")
+            return NotFoundError(f"{answer}; the file has moved. {self._by_hand}")
+        return DatasetError(f"{answer}; the server refuses. {self._by_hand}")
 
 
 def disk_trouble(error: OSError, path: Path) -> Exception:

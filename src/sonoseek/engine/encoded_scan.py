@@ -61,8 +61,8 @@ class EncodedScan:
         """Share of the scan that was painted over as burned-in annotations, 0 … 1."""
         return (
             0.0
-            if self.preprocessed is None or self.preprocessed.marks is None
-            else float(np.mean(self.preprocessed.marks))
+            if self.preprocessed is None or self.preprocessed.annotations is None
+            else float(np.mean(self.preprocessed.annotations))
         )
 
     def encode_with(self, encoder: Encoder, canvases: NDArray[np.float32]) -> Encoding:

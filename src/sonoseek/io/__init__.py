@@ -1,4 +1,4 @@
-"""Any scan file → `Scan`: PNG, JPEG, BMP, TIFF, GIF and DICOM, told apart by their content, never by their suffix.
+"""Any scan file → `Scan`: PNG, JPEG, BMP, TIFF, GIF and DICOM, distinguished by their content, never by their suffix.
 
 `read_scan("exam.dcm", frame=3)` gives a scan, `read_mask("benign (1)_mask.png")` its lesion.
 """

@@ -101,7 +101,7 @@ def count_frames(picture: Image.Image) -> int:
 
 
 def frames_if_sound(picture: Image.Image) -> int | None:
-    """The same, asked after one frame was decoded: None where a later frame is damaged, for that one is sound."""
+    """The same, after one frame was decoded: None where a later frame is damaged, for that one is sound."""
     with contextlib.suppress(Exception):
         return count_frames(picture)
     return None

@@ -1,4 +1,4 @@
-"""PNG: every chunk that pixels depend on is held to its checksum; the others are left out."""
+"""PNG: every chunk that pixels depend on is checked against its checksum; the others are left out."""
 
 from __future__ import annotations
 

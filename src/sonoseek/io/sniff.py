@@ -59,7 +59,7 @@ _CONTAINERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 file", "Save it as PNG."),
     (b"\xff\x0a", "a JPEG XL file", "Save it as PNG."),
     (b"\0\0\0\x0cJXL ", "a JPEG XL file", "Save it as PNG."),
-    (b"%PDF", "a PDF document", "Export the page's picture as PNG, or ask the scanner for DICOM."),
+    (b"%PDF", "a PDF document", "Export the page's picture as PNG, or take DICOM from the scanner."),
     (b"%!PS", "a PostScript document", "Export the picture as PNG."),
     (b"PK\3\4", "a ZIP archive", "Unpack it and give the files inside."),
     (b"\x1f\x8b", "a gzip file", "Unpack it and give the file inside."),

@@ -74,7 +74,12 @@ def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
             )
         raise InvalidValueError(f"frame is {frame}; the file has {pages}, counted from 0. Choose 0 … {pages - 1}.")
     with tifffile.TiffFile(path) as file:
-        page: Any = file.pages[frame]
+        try:
+            page: Any = file.pages[frame]
+        except IndexError as error:
+            raise ScanReadError(
+                f"the TIFF's directory of page {frame} is cut off; it is truncated. Fetch it again from its source."
+            ) from error
         if not isinstance(page, tifffile.TiffPage):
             page = page.aspage()
         plain = _plain(page)

@@ -2,7 +2,7 @@
 
 Echoes are speckled, whatever their brightness; what a user interface draws around them is flat. So the area is found by
 texture, on a copy of at most 256 pixels a side, and no threshold of brightness is needed: black, grey and white
-surroundings are alike. Marks are thin, so they neither make nor move an area.
+surroundings are alike. Annotations are thin, so they neither make nor move an area.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bitmaps, uint8 (H, W) of 0 and 255, and the few steps that every search for marks takes on them."""
+"""Bitmaps, uint8 (H, W) of 0 and 255, and the few steps that every search for annotations takes on them."""
 
 from __future__ import annotations
 

@@ -24,17 +24,17 @@ SHORTEST = 24
 """Pixels: a level side has at least this length."""
 
 
-def box_sides(pixels: Bitmap, marks: Bitmap) -> Bitmap | None:
+def box_sides(pixels: Bitmap, annotations: Bitmap) -> Bitmap | None:
     """Find level lines that start at the ends of drawn uprights.
 
     Args:
         pixels: uint8 (H, W).
-        marks: uint8 (H, W), 255 on the marks found so far, among them the uprights.
+        annotations: uint8 (H, W), 255 on the annotations found so far, among them the uprights.
 
     Returns:
         uint8 (H, W), 255 on the lines; None where there is no box.
     """
-    uprights = cv2.morphologyEx(marks, cv2.MORPH_OPEN, window(UPRIGHT, 1))
+    uprights = cv2.morphologyEx(annotations, cv2.MORPH_OPEN, window(UPRIGHT, 1))
     if not cv2.countNonZero(uprights):
         return None
     sides = np.zeros_like(pixels)

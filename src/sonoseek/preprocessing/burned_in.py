@@ -1,10 +1,10 @@
-"""Burned-in marks: text, calipers, dotted lines, boxes, pictograms.
+"""Burned-in annotations: text, calipers, dotted lines, boxes, pictograms.
 
 What a scanner draws is unlike what it hears. A drawn stroke is a few pixels thin, rises and falls within a pixel or
 two, also sideways, and runs straight down over several rows. Echoes, however bright, are spread sideways by the width
 of the beam, so a stroke that is sharp to both sides and several rows tall is hardly ever an echo. From such strokes
-the rest of a mark is grown: what is thin, as bright, and hangs together with them. Dots and the level sides of boxes,
-which tissue can imitate, are sought only where a grown mark says that they must be.
+the rest of an annotation is grown: what is thin, as bright, and hangs together with them. Dots and the level sides of
+boxes, which tissue can imitate, are sought only where a grown annotation says that they must be.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TALL = 5
 GAP = 5
 """Pixels: smaller gaps in a stroke are bridged; a cross' bar parts its upright."""
 REACH = 9
-"""Pixels: how far from a sharp stroke its mark is grown."""
+"""Pixels: how far from a sharp stroke its annotation is grown."""
 MIN_RISE = 26
 """Grey levels by which a usual stroke stands above both its sides, at the least."""
 DOT_RISE = 0.6
@@ -33,15 +33,15 @@ DOT_RISE = 0.6
 SHARPER = 3
 """A stroke stands out this many times more than 95 % of the picture's pixels: sharp scanners have sharp speckle."""
 ALIKE = 45
-"""Grey levels by which the rest of a mark may be darker than its sharp strokes."""
+"""Grey levels by which the rest of an annotation may be darker than its sharp strokes."""
 OUTLINE = 12
-"""Grey levels: what is no brighter, beside a mark and in brighter surroundings, is a black outline drawn around it."""
+"""Grey levels: what is no brighter, beside an annotation and in brighter surroundings, is an outline drawn around it."""
 CROWDED = 0.05
-"""Share of the picture beyond which "marks" are the texture of something that is no scan: none are believed."""
+"""Share of the picture beyond which "annotations" are the texture of something that is no scan: none are believed."""
 EDGE = 7
-"""Pixels: this near to a sector's edge, which is not known better, no mark is sought."""
+"""Pixels: this near to a sector's edge, which is not known better, no annotation is sought."""
 MAX_PARTS = 40
-"""Beyond so many separate marks it is quicker to grow them all at once."""
+"""Beyond so many separate annotations it is quicker to grow them all at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +51,7 @@ class Strokes:
     Attributes:
         seeds: uint8 (H, W), 255 where the picture is sharp sideways.
         tall: uint8 (H, W), 255 on those seeds that make up strokes of `TALL` rows or more.
-        rise: grey levels asked for; it follows the picture's own sharpness.
+        rise: required grey levels; it follows the picture's own sharpness.
     """
 
     seeds: Bitmap
@@ -59,16 +59,16 @@ class Strokes:
     rise: int
 
 
-def find_marks(pixels: Bitmap, *, inside: Bitmap | None = None, faint: float = 1.0) -> Bitmap:
-    """Find burned-in marks.
+def find_annotations(pixels: Bitmap, *, inside: Bitmap | None = None, faint: float = 1.0) -> Bitmap:
+    """Find burned-in annotations.
 
     Args:
         pixels: uint8 (H, W), cut to the scan area: against a black screen the very edge of the scan looks drawn.
-        inside: uint8 (H, W), 255 in the scan area where that is no rectangle; marks are sought only there.
+        inside: uint8 (H, W), 255 in the scan area where that is no rectangle; annotations are sought only there.
         faint: 1, or by how many times the strokes are fainter than usual because a small file was enlarged.
 
     Returns:
-        uint8 (H, W), 255 where a mark lies, grown by a pixel or two so that its soft rim is covered.
+        uint8 (H, W), 255 where an annotation lies, grown by a pixel or two so that its soft rim is covered.
     """
     if inside is not None:  # white makes no bright stroke of what lies beside it
         pixels = cv2.max(pixels, cv2.bitwise_not(cv2.erode(inside, window(EDGE, EDGE))))
@@ -77,13 +77,13 @@ def find_marks(pixels: Bitmap, *, inside: Bitmap | None = None, faint: float = 1
     if strokes is None:
         return nothing
     bodies = _grow(pixels, strokes)
-    marks = bodies
+    annotations = bodies
     for more in (dotted_lines(pixels, bodies, rise=round(DOT_RISE * strokes.rise)), box_sides(pixels, bodies)):
         if more is not None:
-            marks = cv2.bitwise_or(marks, more)
-    if cv2.countNonZero(marks) > CROWDED * marks.size:
+            annotations = cv2.bitwise_or(annotations, more)
+    if cv2.countNonZero(annotations) > CROWDED * annotations.size:
         return nothing
-    return _with_rim(pixels, marks, rise=strokes.rise)
+    return _with_rim(pixels, annotations, rise=strokes.rise)
 
 
 def _sharp_strokes(pixels: Bitmap, *, faint: float) -> Strokes | None:
@@ -99,11 +99,11 @@ def _sharp_strokes(pixels: Bitmap, *, faint: float) -> Strokes | None:
         return None
     seeds = over(sharp, rise)
     joined = cv2.morphologyEx(seeds, cv2.MORPH_CLOSE, window(GAP, 1))
-    kept = [outline for outline in outlines(joined) if len(outline) >= TALL and _is_tall(outline, seeds)]
-    if not kept:
+    chosen = [outline for outline in outlines(joined) if len(outline) >= TALL and _is_tall(outline, seeds)]
+    if not chosen:
         return None
     tall = np.zeros_like(pixels)
-    cv2.drawContours(tall, kept, -1, 255, cv2.FILLED)
+    cv2.drawContours(tall, chosen, -1, 255, cv2.FILLED)
     return Strokes(seeds=seeds, tall=cv2.bitwise_and(tall, seeds), rise=rise)
 
 
@@ -114,17 +114,17 @@ def _is_tall(outline: Bitmap, seeds: Bitmap) -> bool:
 
 
 def _grow(pixels: Bitmap, strokes: Strokes) -> Bitmap:
-    """From sharp strokes to whole marks."""
+    """From sharp strokes to whole annotations."""
     reach = window(2 * REACH + 1, 2 * REACH + 1)
     boxes = [cv2.boundingRect(outline) for outline in outlines(cv2.dilate(strokes.tall, reach))]
     if len(boxes) > MAX_PARTS:
         boxes = [(0, 0, pixels.shape[1], pixels.shape[0])]
-    marks = np.zeros_like(pixels)
+    annotations = np.zeros_like(pixels)
     for box in boxes:
         part = around(box, STROKE)
         body = _body(pixels[part], strokes.tall[part], rise=strokes.rise)
-        marks[part] = cv2.bitwise_or(marks[part], _touched(body, strokes.seeds[part]))
-    return marks
+        annotations[part] = cv2.bitwise_or(annotations[part], _touched(body, strokes.seeds[part]))
+    return annotations
 
 
 def _body(pixels: Bitmap, tall: Bitmap, *, rise: int) -> Bitmap:
@@ -142,27 +142,27 @@ def _body(pixels: Bitmap, tall: Bitmap, *, rise: int) -> Bitmap:
 
 def _touched(parts: Bitmap, seeds: Bitmap) -> Bitmap:
     """Those connected parts that hold a seed."""
-    held = cv2.bitwise_and(parts, seeds)
-    kept = []
+    seeded = cv2.bitwise_and(parts, seeds)
+    chosen = []
     for outline in outlines(parts):
         left, top, cols, rows = cv2.boundingRect(outline)
-        if cv2.countNonZero(held[top : top + rows, left : left + cols]):
-            kept.append(outline)
+        if cv2.countNonZero(seeded[top : top + rows, left : left + cols]):
+            chosen.append(outline)
     found = np.zeros_like(parts)
-    cv2.drawContours(found, kept, -1, 255, cv2.FILLED)
+    cv2.drawContours(found, chosen, -1, 255, cv2.FILLED)
     return cv2.bitwise_and(found, parts)
 
 
-def _with_rim(pixels: Bitmap, marks: Bitmap, *, rise: int) -> Bitmap:
+def _with_rim(pixels: Bitmap, annotations: Bitmap, *, rise: int) -> Bitmap:
     """Add the soft rim of strokes, and the black outline that some scanners draw around them."""
-    part = around(cv2.boundingRect(marks), REACH)
-    here, core = pixels[part], marks[part]
+    part = around(cv2.boundingRect(annotations), REACH)
+    here, core = pixels[part], annotations[part]
     light = cv2.bitwise_and(over(tophat(here, STROKE, STROKE), rise // 3), cv2.dilate(core, window(5, 5)))
     rim = cv2.bitwise_or(light, cv2.dilate(core, window(3, 3)))
     black = cv2.bitwise_and(cv2.bitwise_not(over(here, OUTLINE + 1)), cv2.dilate(core, window(7, 7)))
     if cv2.countNonZero(black):
         filled = cv2.morphologyEx(here, cv2.MORPH_CLOSE, window(2 * REACH + 1, 2 * REACH + 1))
         rim = cv2.bitwise_or(rim, cv2.bitwise_and(black, over(filled, 5 * OUTLINE)))
-    grown = np.zeros_like(marks)
+    grown = np.zeros_like(annotations)
     grown[part] = rim
     return grown

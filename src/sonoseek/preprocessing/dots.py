@@ -34,18 +34,18 @@ MAX_ENDS = 12
 """With more crossings than this the picture is too busy to tell."""
 
 
-def dotted_lines(pixels: Bitmap, marks: Bitmap, *, rise: int) -> Bitmap | None:
-    """Find the dots on straight lines between marks.
+def dotted_lines(pixels: Bitmap, annotations: Bitmap, *, rise: int) -> Bitmap | None:
+    """Find the dots on straight lines between annotations.
 
     Args:
         pixels: uint8 (H, W).
-        marks: uint8 (H, W), 255 on the marks found so far, among them the ends of the lines.
+        annotations: uint8 (H, W), 255 on the annotations found so far, among them the ends of the lines.
         rise: grey levels by which most dots of a line stand above what is around them.
 
     Returns:
         uint8 (H, W), 255 on the dots; None where there is no such line.
     """
-    ends = _crossings(marks)
+    ends = _crossings(annotations)
     if not len(ends):
         return None
     raised = cv2.min(tophat(pixels, 1, DOT), tophat(pixels, DOT, 1))
@@ -71,14 +71,14 @@ def _draw(lines: Bitmap, start: Point, stop: Point) -> None:
     cv2.line(lines, sixteenths[0], sixteenths[1], 255, 3, cv2.LINE_8, 4)
 
 
-def _crossings(marks: Bitmap) -> NDArray[np.float32]:
-    """Centres (column, row) of + and × in the marks: four arms, and nothing between the arms."""
+def _crossings(annotations: Bitmap) -> NDArray[np.float32]:
+    """Centres (column, row) of + and × in the annotations: four arms, and nothing between the arms."""
     centres = []
     for arms, gaps in ((UPRIGHT, SLANTED), (SLANTED, UPRIGHT)):
-        for outline in outlines(cv2.dilate(cv2.erode(marks, arms), window(3, 3))):
+        for outline in outlines(cv2.dilate(cv2.erode(annotations, arms), window(3, 3))):
             left, top, cols, rows = cv2.boundingRect(outline)
             row, col = top + rows // 2, left + cols // 2
-            part = marks[max(row - ARM, 0) : row + ARM + 1, max(col - ARM, 0) : col + ARM + 1]
+            part = annotations[max(row - ARM, 0) : row + ARM + 1, max(col - ARM, 0) : col + ARM + 1]
             if part.shape == gaps.shape and (part[gaps > 0] > 0).mean() < 0.75:
                 centres.append((left + (cols - 1) / 2, top + (rows - 1) / 2))
     return np.array(centres if len(centres) <= MAX_ENDS else [], np.float32).reshape(-1, 2)
@@ -109,10 +109,10 @@ def _follow(blobs: Bitmap, start: Point) -> Point | None:
     limit = max(blobs.shape)
     while count * BEAT < limit:  # twice as far each time, and twice as fine
         fan = turn + np.linspace(-1.0, 1.0, 9) * 2.0 / (count * BEAT)
-        kept = _beats(blobs, start, _directions(fan), count=2 * count)
-        best = int(kept.mean(axis=1).argmax())
+        matches = _beats(blobs, start, _directions(fan), count=2 * count)
+        best = int(matches.mean(axis=1).argmax())
         turn = float(fan[best])
-        misses = np.flatnonzero(~(kept[best][:-1] | kept[best][1:]))
+        misses = np.flatnonzero(~(matches[best][:-1] | matches[best][1:]))
         if len(misses):
             count = max(int(misses[0]), 1)
             break

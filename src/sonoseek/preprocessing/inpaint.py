@@ -1,7 +1,7 @@
-"""Painting over marks so that neither the mark nor its absence shows.
+"""Painting over annotations so that neither the annotation nor its absence shows.
 
 A hole is filled with the mean of what lies around it, and with speckle borrowed from a little further off, scaled to
-the hole's brightness. Without the speckle a smooth patch in the shape of the mark would tell where it was.
+the hole's brightness. Without the speckle a smooth patch in the shape of the annotation would tell where it was.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ GRAIN = 0.8
 DONORS = ((0, 13), (0, -13), (9, 0), (-9, 0), (0, 27), (0, -27), (18, 0), (-18, 0), (0, 48), (0, -48))
 """Offsets (rows, columns) from where speckle is borrowed, first that fits; sideways first, as speckle lies."""
 JOIN = 9
-"""Pixels: marks nearer than this are painted together."""
+"""Pixels: annotations nearer than this are painted together."""
 MARGIN = 32
-"""Pixels around a mark that take part in painting it."""
+"""Pixels around an annotation that take part in painting it."""
 
 
-def paint_over(pixels: Bitmap, marks: Bitmap) -> Bitmap:
+def paint_over(pixels: Bitmap, annotations: Bitmap) -> Bitmap:
     """Replace marked pixels by what surrounds them.
 
     Args:
         pixels: uint8 (H, W).
-        marks: uint8 (H, W), non-zero where to paint.
+        annotations: uint8 (H, W), non-zero where to paint.
 
     Returns:
-        A copy, uint8 (H, W); pixels outside the marks are untouched. The same input gives the same pixels.
+        A copy, uint8 (H, W); pixels outside the annotations are untouched. The same input gives the same pixels.
     """
     painted = pixels.copy()
-    for outline in outlines(cv2.dilate(marks, window(JOIN, JOIN))):
+    for outline in outlines(cv2.dilate(annotations, window(JOIN, JOIN))):
         box = cv2.boundingRect(outline)
         core, part = around(box, 0), around(box, MARGIN)
-        rows, cols = set_pixels(marks[core])
+        rows, cols = set_pixels(annotations[core])
         holes = rows + (core[0].start - part[0].start), cols + (core[1].start - part[1].start)
-        painted[part][holes] = _fill(pixels[part], marks[part], holes)
+        painted[part][holes] = _fill(pixels[part], annotations[part], holes)
         painted[part][holes] = cv2.blur(painted[part], (3, 3))[holes]  # speckle borrowed from two places joins
     return painted
 
 
-def _fill(pixels: Bitmap, marks: Bitmap, holes: Points) -> Bitmap:
+def _fill(pixels: Bitmap, annotations: Bitmap, holes: Points) -> Bitmap:
     """Values for the holes (rows, columns) of one part of the picture, uint8 (N,)."""
-    known = cv2.bitwise_not(over(marks, 1))
+    known = cv2.bitwise_not(over(annotations, 1))
     mean = _surroundings(cv2.bitwise_and(pixels, known), known)
     rows, cols = holes
     level = mean[holes]

@@ -20,7 +20,7 @@ class CanvasMapping:
 
     Attributes:
         scan_shape: (H, W) of the scan.
-        crop: what was kept, in scan pixels; its edges are whole numbers.
+        crop: the part used, in scan pixels; its edges are whole numbers.
         scale: (row, column) canvas pixels per scan pixel. The two are equal, up to the rounding of `content` to whole
             canvas pixels, unless the scan's spacing differs by axis: then a millimetre is as long down as across.
         offset: (row, column) of the crop's top left corner, in canvas pixels.

@@ -14,7 +14,7 @@ from sonoseek.core.scan import MIN_SIDE
 from sonoseek.preprocessing.area import ScanArea, find_area
 from sonoseek.preprocessing.bitmaps import Bitmap
 from sonoseek.preprocessing.mapping import CanvasMapping, fit_to_canvas
-from sonoseek.preprocessing.painting import WORKING_SIDE, Painted, paint_marks, resized
+from sonoseek.preprocessing.painting import WORKING_SIDE, Painted, paint_annotations, resized
 from sonoseek.preprocessing.recipe import PreprocessingRecipe
 
 MAX_GAIN = 3.0
@@ -31,7 +31,8 @@ class PreprocessedScan:
         content: where scan pixels lie on the canvas, whole edges; it touches two opposite edges of the canvas and is
             centred between the others.
         mapping: from scan pixels to canvas pixels and back.
-        marks: bool (H, W) on the scan's grid, True where a burned-in mark was painted over; None if not sought.
+        annotations: bool (H, W) on the scan's grid, True where a burned-in annotation was painted over; None if not
+            sought.
         area: bool (H, W) on the scan's grid, the scan area.
         warnings: for people; empty when all went well.
     """
@@ -39,7 +40,7 @@ class PreprocessedScan:
     canvas: NDArray[np.uint8]
     content: Box
     mapping: CanvasMapping
-    marks: NDArray[np.bool_] | None
+    annotations: NDArray[np.bool_] | None
     area: NDArray[np.bool_]
     warnings: tuple[str, ...] = ()
 
@@ -50,10 +51,10 @@ DEFAULT_RECIPE = PreprocessingRecipe()
 def preprocess(
     scan: Scan, recipe: PreprocessingRecipe = DEFAULT_RECIPE, *, crop: Box | None = None
 ) -> PreprocessedScan:
-    """Clean a scan: area, marks, crop, canvas, contrast.
+    """Preprocess a scan: area, annotations, crop, canvas, contrast.
 
     Args:
-        scan: any picture; one that holds no scan is kept whole, with a warning.
+        scan: any picture; one without a scan area is used whole, with a warning.
         recipe: what to do.
         crop: the scan area as a reader drew it, in scan pixels, where what preprocessing finds is wrong; it is rounded
             outwards to whole pixels and cut at the scan's edges. Never a crop around a lesion. None: find it.
@@ -76,29 +77,31 @@ def preprocess(
             warnings.append(NO_AREA)
     top, left, bottom, right = area.box
     part = np.s_[top:bottom, left:right]
-    kept: Bitmap = pixels[part]
+    cropped: Bitmap = pixels[part]
     inside = None if area.mask is None else area.mask[part]
-    marks: NDArray[np.bool_] | None = None
+    annotations: NDArray[np.bool_] | None = None
     painted: Painted | None = None
     if recipe.marks:
-        painted = paint_marks(kept, inside=inside, side=max(WORKING_SIDE, recipe.canvas_size))
-        marks = np.zeros(scan.shape, np.bool_)
+        painted = paint_annotations(cropped, inside=inside, side=max(WORKING_SIDE, recipe.canvas_size))
+        annotations = np.zeros(scan.shape, np.bool_)
         if painted is not None:
-            marks[part] = cv2.resize(painted.marks, kept.shape[::-1], interpolation=cv2.INTER_LINEAR) >= 128
+            annotations[part] = (
+                cv2.resize(painted.annotations, cropped.shape[::-1], interpolation=cv2.INTER_LINEAR) >= 128
+            )
     if inside is not None:
-        kept = cv2.bitwise_and(kept, inside)
+        cropped = cv2.bitwise_and(cropped, inside)
     mapping = fit_to_canvas(
         scan.shape,
         Box(top=top, left=left, bottom=bottom, right=right),
         canvas_size=recipe.canvas_size,
         spacing_mm=scan.spacing_mm,
     )
-    canvas = _draw(kept, painted, inside, mapping, contrast=recipe.contrast)
+    canvas = _draw(cropped, painted, inside, mapping, contrast=recipe.contrast)
     return PreprocessedScan(
         canvas=canvas,
         content=mapping.content,
         mapping=mapping,
-        marks=marks,
+        annotations=annotations,
         area=_area_map(area, scan.shape),
         warnings=tuple(warnings),
     )

@@ -27,7 +27,7 @@ MARK = (255, 72, 72)
 def contact_sheet(
     scans: Sequence[tuple[str, Scan]], recipe: PreprocessingRecipe = DEFAULT_RECIPE, *, columns: int = 4
 ) -> Picture:
-    """Draw each scan with its area outlined and its marks coloured, and beside it the canvas.
+    """Draw each scan with its area outlined and its annotations coloured, and beside it the canvas.
 
     Args:
         scans: (caption, scan), in reading order; at least one.
@@ -60,14 +60,14 @@ def contact_sheet(
 
 
 def _before(scan: Scan, preprocessed: PreprocessedScan) -> Picture:
-    """The scan with its area outlined and its marks coloured, (TILE, TILE, 3)."""
+    """The scan with its area outlined and its annotations coloured, (TILE, TILE, 3)."""
     height, width = scan.shape
     zoom = TILE / max(height, width)
     size = (max(round(width * zoom), 1), max(round(height * zoom), 1))
     way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     picture = cv2.cvtColor(cv2.resize(scan.pixels, size, interpolation=way), cv2.COLOR_GRAY2RGB)
-    if preprocessed.marks is not None:
-        share = cv2.resize(preprocessed.marks.astype(np.uint8) * 255, size, interpolation=way)
+    if preprocessed.annotations is not None:
+        share = cv2.resize(preprocessed.annotations.astype(np.uint8) * 255, size, interpolation=way)
         picture[share > 60] = MARK
     area = cv2.resize(preprocessed.area.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     contours = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
@@ -91,7 +91,7 @@ def _centre(picture: Picture) -> Picture:
 
 
 def _write(sheet: Picture, caption: str, at: tuple[int, int], *, warned: bool) -> None:
-    """Write a caption in one line, shortened from the left: a file's name ends in what tells it apart."""
+    """Write a caption in one line, shortened from the left: a file's name differs at its end."""
     text = caption.encode("ascii", "replace").decode()
     text = text if len(text) <= 58 else "..." + text[-55:]
     colour = MARK if warned else INK

@@ -188,7 +188,9 @@ def _counts(part: type[Part], counts: LabelCounts, /, **values: Any) -> Part:
 
 
 def _box(box: Box | None) -> parts.BoxPart | None:
-    return None if box is None else _part(parts.BoxPart, box)
+    if box is None:
+        return None
+    return parts.BoxPart(**{name: _number(getattr(box, name), name) for name in parts.BoxPart.__struct_fields__})
 
 
 def _contour(contour: Contour) -> parts.ContourPart:

@@ -39,7 +39,7 @@ def encoded_scan_bytes(encoded: EncodedScan) -> int:
     arrays: list[NDArray[Any]] = [encoded.scan.pixels, encoded.evidence, encoded.spatial_weights]
     if encoded.preprocessed is not None:
         arrays += [encoded.preprocessed.canvas, encoded.preprocessed.area]
-        arrays += [] if encoded.preprocessed.marks is None else [encoded.preprocessed.marks]
+        arrays += [] if encoded.preprocessed.annotations is None else [encoded.preprocessed.annotations]
     return sum(array.nbytes for array in arrays)
 
 

@@ -95,10 +95,10 @@ def _vote(
     """The map `b` → `a` that most matches agree on, and how many do."""
     found: Any  # None where nothing fits, which the stubs do not say
     fit = cv2.estimateAffine2D if squeeze else cv2.estimateAffinePartial2D
-    found, kept = fit(
+    found, inliers = fit(
         points_b, points_a, method=cv2.RANSAC, ransacReprojThreshold=REACH, maxIters=1000, confidence=0.99
     )
-    return (None, 0) if found is None else (np.asarray(found, np.float64), int(kept.sum()))
+    return (None, 0) if found is None else (np.asarray(found, np.float64), int(inliers.sum()))
 
 
 def match(a: Fingerprint, b: Fingerprint) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -208,7 +208,7 @@ def _better(one: Alignment | None, other: Alignment | None) -> Alignment | None:
 
 
 def _refined(a: Image, b: Image, start: Alignment) -> Alignment:
-    """Fit the affine map to the intensities; kept only if they then agree better."""
+    """Fit the affine map to the intensities; used only if they then agree better."""
     guess = inverse(start.transform).astype(np.float32)
     everywhere = np.full(b.shape, 255, np.uint8)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-4)

@@ -20,7 +20,7 @@ FEATURES = 300
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fingerprint:
-    """What is kept of a scan: about 115 kB.
+    """What is stored of a scan: about 115 kB.
 
     Attributes:
         image: uint8 (h, w), longer side `WORKING_SIDE`.
@@ -61,7 +61,7 @@ def fingerprint(pixels: NDArray[np.uint8]) -> Fingerprint:
     scale = WORKING_SIDE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     image = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    # The contrast threshold is a quarter of the usual one: speckle is faint, and it is what tells scans apart.
+    # The contrast threshold is a quarter of the usual one: speckle is faint, and it is what differs between scans.
     sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.01, edgeThreshold=12, enable_precise_upscale=True)
     keypoints, descriptors = sift.detectAndCompute(image, None)
     if descriptors is None:

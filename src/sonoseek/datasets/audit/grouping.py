@@ -55,10 +55,10 @@ def crossings(
     crossed: list[Crossing] = []
     for number, fold in enumerate(folds):
         train, test = set(fold.train), set(fold.test)
-        strangers = sorted((train | test) - known)
-        if strangers:
+        unknown = sorted((train | test) - known)
+        if unknown:
             raise SplitError(
-                f"fold {number} names {len(strangers)} cases that the dataset does not hold, {strangers[0]!r} first; "
+                f"fold {number} names {len(unknown)} cases that the dataset does not have, {unknown[0]!r} first; "
                 "audit a split together with the dataset that it was made from."
             )
         for pair in found:

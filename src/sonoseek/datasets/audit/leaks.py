@@ -1,7 +1,7 @@
 """How far a property that is not the picture gives the label away.
 
 A rule as simple as can be (a property falls into a few bins, each bin says one label) is learnt on four fifths of the
-cases and scored on the fifth, copies kept on one side. What such a rule can do, a network will. For accuracy a bin says
+cases and scored on the fifth, copies on one side. What such a rule can do, a network will. For accuracy a bin predicts
 its most frequent label; for balanced accuracy, where a rare label counts as much as a common one, the label that is
 most over-represented in it.
 """
@@ -94,7 +94,7 @@ def _drawn_properties(
         (
             "mask area, where drawn",
             {case_id: item.area for case_id, item in drawn.items()},
-            "The same, among the cases that have a drawn mask: what the size of the lesion alone tells.",
+            "The same, among the cases that have a drawn mask: what the size of the lesion alone predicts.",
         ),
         (
             "mask regions, where drawn",
@@ -112,10 +112,10 @@ def mark_leaks(
     labels: Mapping[str, str],
     units: Sequence[tuple[str, ...]],
 ) -> tuple[LabelLeak, ...]:
-    """What burned-in marks tell, all of them, and those away from the edges; none where nothing is marked.
+    """What burned-in annotations predict, all of them, and those away from the edges; none where nothing is marked.
 
     Args:
-        marked: case_id → share of pixels under marks, above 0.
+        marked: case_id → share of pixels under burned-in annotations, above 0.
         inside: the same, away from the edges.
         read: case_ids that were read.
         labels: case_id → pathology.
@@ -130,7 +130,11 @@ def mark_leaks(
             explanation=explanation + _shares({case_id: case_id in shares for case_id in read}, labels, what="marked"),
         )
         for name, shares, explanation in (
-            ("any burned-in mark", marked, "The share of pixels under marks, the scanner’s own among them. "),
+            (
+                "any burned-in mark",
+                marked,
+                "The share of pixels under burned-in annotations, the scanner’s own among them. ",
+            ),
             ("marks away from the edges", inside, "Calipers and words over tissue: calipers stand on lesions only. "),
         )
         if shares
@@ -145,14 +149,14 @@ def _leak(
     *,
     explanation: str,
 ) -> LabelLeak:
-    truth, said = _cross_validated(values, labels, units, balanced=False)
+    truth, predicted = _cross_validated(values, labels, units, balanced=False)
     _, balanced = _cross_validated(values, labels, units, balanced=True)
     names = sorted(set(truth))
     recalls = [np.mean([s == t for s, t in zip(balanced, truth, strict=True) if t == label]) for label in names]
     return LabelLeak(
         property_name=name,
         cases=len(truth),
-        accuracy=float(np.mean([s == t for s, t in zip(said, truth, strict=True)])),
+        accuracy=float(np.mean([s == t for s, t in zip(predicted, truth, strict=True)])),
         balanced_accuracy=float(np.mean(recalls)),
         baseline=Counter(truth).most_common(1)[0][1] / len(truth),
         chance=1 / len(names),
@@ -172,7 +176,7 @@ def _cross_validated(
     amounts = np.array([values[case_id] for case_id in ids])
     truth = [labels[case_id] for case_id in ids]
     where = np.array([fold_of[case_id] for case_id in ids])
-    said = [""] * len(ids)
+    predicted = [""] * len(ids)
     for fold in range(FOLDS):
         inside = where != fold
         # Nothing is on the training side when the dataset is a single group: then the rule has seen its own answers.
@@ -181,8 +185,8 @@ def _cross_validated(
         bins = np.searchsorted(edges, amounts, side="right")
         rule = _rule(bins[learn], [label for label, use in zip(truth, learn, strict=True) if use], balanced=balanced)
         for index in np.flatnonzero(~inside):
-            said[index] = rule[int(bins[index])]
-    return truth, said
+            predicted[index] = rule[int(bins[index])]
+    return truth, predicted
 
 
 def _edges(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -227,7 +231,7 @@ def _explain_empty(empty: Mapping[str, float], labels: Mapping[str, str]) -> str
     exact = both == blank[label] and not missed
     counts = f"{blank[label]} of {both} cases with an empty mask are {label}, {missed} {label} have a drawn one"
     if exact:
-        return f"Exactly the {label} cases have an empty mask: {counts}. A mask as input, or a crop around it, tells."
+        return f"Exactly the {label} cases have an empty mask: {counts}. A mask as input, or a crop by it, leaks the label."
     return f"“Mask empty, so {label}”: {counts}."
 
 

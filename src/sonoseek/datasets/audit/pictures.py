@@ -18,7 +18,7 @@ THUMBNAIL = 240
 """Pixels of the longer side."""
 JPEG_QUALITY = 75
 KEPT = 64
-"""Cases held in memory while pairs are drawn."""
+"""Cases in memory while pairs are drawn."""
 
 
 class Pictures:

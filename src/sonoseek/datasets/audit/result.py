@@ -28,7 +28,7 @@ class DuplicatePair:
             marked, saved anew), "frame" (not the same picture, but the same place a moment later).
         ncc: normalised cross-correlation of the aligned scans over their overlap, −1 … 1.
         detail: median, over tiles of the overlap, of the correlation of fine texture, −1 … 1. Speckle changes from
-            frame to frame, so this, not `ncc`, tells a copy from a neighbour.
+            frame to frame, so this, not `ncc`, separates a copy from a neighbour.
         inliers: matched features that agree on the transform; 0 for exact copies, which need none.
         transform: float64 (2, 3), affine, takes (x, y, 1) of `b` to (x, y) of `a`; pixel centres at whole numbers.
         overlap: common area as a share of the smaller scan, 0 … 1.
@@ -117,7 +117,7 @@ class LabelLeak:
         property_name: "mask empty", "mask area", "mask area, where drawn", "mask regions, where drawn", "any burned-in
             mark", "marks away from the edges".
         cases: measured.
-        accuracy: of the best simple rule, cross-validated with copies kept together, 0 … 1.
+        accuracy: of the best simple rule, cross-validated with copies on one side, 0 … 1.
         balanced_accuracy: mean over labels of the sensitivity of the rule that is best at that, cross-validated too.
         baseline: accuracy of always saying the most frequent label.
         chance: balanced accuracy of any constant answer: 1 / labels.
@@ -180,10 +180,10 @@ class AuditResult:
             split that follows them may part these.
         keep_together: connected components of stated groups, patients, `pairs` and `related` together, all cases
             included: what a split should never part.
-        marked: case_id → share of its scans' pixels that burned-in marks cover; cases without marks are left out.
+        marked: case_id → share of its scans' pixels that burned-in annotations cover; cases without are left out.
         marked_inside: the same, away from the edges, where the scanner's own orientation mark does not stand.
         mask_leaks: what masks tell about the label; empty where no case has a mask.
-        mark_leaks: what burned-in marks tell about the label; empty where no scan is marked.
+        mark_leaks: what burned-in annotations predict of the label; empty where no scan is marked.
         crossing: what the given splits part.
         unreadable: refused cases.
         largest_patients: the patient with the most cases of each dataset that names any.
@@ -221,7 +221,7 @@ class AuditResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is to be said of the patient ids, as sentences."""
+        """Warnings about the patient ids, as sentences."""
         return patient_warnings(self.largest_patients, self.placeholders)
 
     def counts(self) -> dict[str, int]:

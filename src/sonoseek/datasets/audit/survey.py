@@ -33,7 +33,7 @@ MAX_THREADS = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Reading:
-    """What is kept of one case after its pixels are let go."""
+    """What is stored of one case once its pixels are released."""
 
     case_id: str
     subjects: tuple[Subject, ...]
@@ -161,7 +161,7 @@ def _read(case: Case) -> _Reading:
 
 
 def _marks(scan: Scan) -> NDArray[np.bool_]:
-    marks = preprocess(scan, MARKS_RECIPE).marks
+    marks = preprocess(scan, MARKS_RECIPE).annotations
     return np.zeros(scan.shape, np.bool_) if marks is None else marks
 
 

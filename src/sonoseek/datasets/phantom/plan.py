@@ -135,7 +135,7 @@ class PhantomPlan:
 
     def record(self) -> CaseRecord:
         """The case without its pixels."""
-        told = _DESCRIBED[self.kind]
+        described = _DESCRIBED[self.kind]
         return CaseRecord(
             case_id=self.case_id,
             dataset=NAME,
@@ -148,7 +148,7 @@ class PhantomPlan:
             age_years=self.age_years,
             acquired=self.acquired,
             licence=LICENCE,
-            descriptors=tuple((name, told[name]) for name in DESCRIPTORS if name in told),
+            descriptors=tuple((name, described[name]) for name in DESCRIPTORS if name in described),
         )
 
 

@@ -51,7 +51,7 @@ def list_fragments(stream: BinaryIO, pixels_at: int) -> list[Part]:
 def group_frames(
     stream: BinaryIO, parts: Sequence[Part], *, frames: int, extended: bytes | None
 ) -> list[Sequence[Part]] | None:
-    """Which fragments make up which frame; None where that cannot be told.
+    """Which fragments make up which frame; None where that is not known.
 
     One fragment a frame needs no table. Otherwise a frame begins where a codestream begins; failing that, where the
     extended or the basic offset table says so, if every offset in it is that of a fragment. Tables are often wrong.

@@ -272,7 +272,8 @@ class _Place:
 def _pixel_data(stream: BinaryIO, dataset: Dataset) -> _Place:
     """Read the head of the pixel data element; `stream` stands at its tag, or at the end.
 
-    An explicit VR is told by its letters and two zeros: as an implicit length they would be odd, which no length is.
+    An explicit VR is recognised by its letters and two zeros: as an implicit length they would be odd, which no length
+    is.
     """
     at = stream.tell()
     head = stream.read(12)
@@ -366,7 +367,7 @@ def _native(header: Header, place: _Place) -> Header:
 
 
 def _number(dataset: Dataset, keyword: str, *, among: range | tuple[int, ...], default: int | None = None) -> int:
-    """A whole number of the header, held to what it may be; of several that are equal the one."""
+    """A whole number of the header, checked against its range; of several that are equal the one."""
     value = dataset.get(keyword)
     given = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
     numbers: set[int | None]

@@ -1,7 +1,7 @@
 """JPEG, decoded so that whatever libjpeg merely warns of is an error.
 
 A damaged JPEG often decodes to a picture: libjpeg fills in what is missing and warns. Pillow drops the warnings;
-`simplejpeg` can make them errors. libjpeg does not warn of a progressive JPEG that lacks whole scans: this is told from
+`simplejpeg` can make them errors. libjpeg does not warn of a progressive JPEG that lacks whole scans: this is read from
 the scan headers (ITU-T T.81 G.1.1).
 """
 

@@ -1,4 +1,4 @@
-"""Child processes that read DICOM: started when first needed, kept, replaced when they die or hang.
+"""Child processes that read DICOM: started when first needed, reused, replaced when they die or hang.
 
 A file cannot be trusted before it is parsed, and a thread that parses can be neither stopped nor bounded in memory.
 `subprocess` rather than `fork`: the parent runs threads. A child dies with its parent, for its standard input ends.
@@ -68,7 +68,7 @@ class Reader:
             ) from error
         self.retired = False
 
-    def ask(
+    def request_reply(
         self, request: Mapping[str, object], *, timeout_s: float, payload_limit: int
     ) -> tuple[dict[str, Any], bytearray]:
         """Send one request and wait for its answer.
@@ -134,14 +134,14 @@ class ReaderPool:
         self._free = threading.Semaphore(size)
         self._lock = threading.Lock()
 
-    def ask(
+    def request_reply(
         self, request: Mapping[str, object], *, timeout_s: float, payload_limit: int
     ) -> tuple[dict[str, Any], bytearray]:
-        """As `Reader.ask`, with whichever child is free; thread-safe."""
+        """As `Reader.request_reply`, with whichever child is free; thread-safe."""
         with self._free:
             reader = self._take()
             try:
-                return reader.ask(request, timeout_s=timeout_s, payload_limit=payload_limit)
+                return reader.request_reply(request, timeout_s=timeout_s, payload_limit=payload_limit)
             except BaseException:  # an interrupted exchange leaves half an answer in the pipe
                 reader.retired = True
                 raise
@@ -178,7 +178,9 @@ _POOLS: dict[int, ReaderPool] = {}
 _POOLS_LOCK = threading.Lock()
 
 
-def ask(request: Mapping[str, object], *, timeout_s: float, payload_limit: int) -> tuple[dict[str, Any], bytearray]:
+def request_reply(
+    request: Mapping[str, object], *, timeout_s: float, payload_limit: int
+) -> tuple[dict[str, Any], bytearray]:
     """Have one of this process's children answer `request`; thread-safe.
 
     Args:
@@ -188,10 +190,10 @@ def ask(request: Mapping[str, object], *, timeout_s: float, payload_limit: int) 
         payload_limit: bytes.
 
     Raises:
-        ReaderDiedError, ReaderTimeoutError: see `Reader.ask`.
+        ReaderDiedError, ReaderTimeoutError: see `Reader.request_reply`.
         TemporaryError: no child could be started.
     """
-    return _pool().ask(request, timeout_s=0.95 * timeout_s, payload_limit=payload_limit)
+    return _pool().request_reply(request, timeout_s=0.95 * timeout_s, payload_limit=payload_limit)
 
 
 def _pool() -> ReaderPool:

@@ -66,8 +66,8 @@ def _has_more(patterns: NDArray[np.unsignedinteger], bits: int, *, signed: bool,
         return False
     if not signed:
         return True
-    kept = np.asarray((1 << precision) - 1, patterns.dtype)
-    return bool(((_extended(patterns, bits).view(patterns.dtype) ^ patterns) & kept).any())
+    compared = np.asarray((1 << precision) - 1, patterns.dtype)
+    return bool(((_extended(patterns, bits).view(patterns.dtype) ^ patterns) & compared).any())
 
 
 def _extended(patterns: NDArray[np.unsignedinteger], bits: int) -> NDArray[np.signedinteger]:

@@ -1,4 +1,4 @@
-"""The parent's side: ask a child process, and make the `Scan`."""
+"""The parent's side: pass the file to a child process, and make the `Scan`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
 from sonoseek.core.scan import Laterality, Scan
 from sonoseek.io.dicom.files import checked_file, checked_frame, shown
-from sonoseek.io.dicom.pool import ReaderDiedError, ReaderTimeoutError, ask
+from sonoseek.io.dicom.pool import ReaderDiedError, ReaderTimeoutError, request_reply
 
 _ERRORS: Mapping[str, type[InvalidValueError | ScanReadError]] = {
     "InvalidValueError": InvalidValueError,
@@ -44,7 +44,7 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
     """
     frame = checked_frame(frame)
     place = checked_file(path)
-    reply, payload = _ask("read", place, frame=frame, settings=settings or Settings.from_environment())
+    reply, payload = _from_child("read", place, frame=frame, settings=settings or Settings.from_environment())
     pixels = np.frombuffer(payload, np.uint8).reshape(reply["rows"], reply["columns"])
     pixels.flags.writeable = False  # nobody else holds the buffer: a Scan may keep it without a copy
     spacing, several = reply["spacing_mm"], int(reply["frames"]) > 1
@@ -66,11 +66,11 @@ def frame_count(path: str | Path, settings: Settings | None = None) -> int:
     Raises:
         NotFoundError, ScanReadError, ScanTooLargeError, TemporaryError: as for `read_dicom`.
     """
-    reply, _ = _ask("count", checked_file(path), frame=0, settings=settings or Settings.from_environment())
+    reply, _ = _from_child("count", checked_file(path), frame=0, settings=settings or Settings.from_environment())
     return int(reply["frames"])
 
 
-def _ask(job: str, place: Path, *, frame: int, settings: Settings) -> tuple[dict[str, Any], bytearray]:
+def _from_child(job: str, place: Path, *, frame: int, settings: Settings) -> tuple[dict[str, Any], bytearray]:
     """Have a child do `job`; its errors are raised here, with the path in front."""
     max_pixels = int(settings.max_megapixels * 1e6)
     request = {
@@ -82,7 +82,7 @@ def _ask(job: str, place: Path, *, frame: int, settings: Settings) -> tuple[dict
         "timeout_s": settings.read_timeout_s,
     }
     try:
-        reply, payload = ask(request, timeout_s=settings.read_timeout_s, payload_limit=max_pixels)
+        reply, payload = request_reply(request, timeout_s=settings.read_timeout_s, payload_limit=max_pixels)
     except ReaderTimeoutError as error:
         raise ScanReadError(
             f"{shown(place)}: reading was stopped after {settings.read_timeout_s:g} s, the limit for one file. It is "

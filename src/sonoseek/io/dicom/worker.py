@@ -29,6 +29,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)  # pydicom logs values, which may name the patient
     import pydicom.pixels  # noqa: F401  # now, so that no file's time is spent on it
+    import simplejpeg  # noqa: F401
 
     import sonoseek.io.dicom.frame  # noqa: F401
 
