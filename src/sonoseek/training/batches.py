@@ -59,7 +59,7 @@ class TrainingBatches:
         if recipe.loss.conflicts == "drop":
             self._expected *= np.concatenate(clear)
         if recipe.optimiser.epoch_scans:
-            self._expected *= recipe.optimiser.epoch_scans / float(self._expected.sum())
+            self._expected *= min(1.0, recipe.optimiser.epoch_scans / float(self._expected.sum()))
         self._known = [
             np.array([name in part.choice.classes for name in PATHOLOGIES], dtype=np.bool_) for part in self._parts
         ]

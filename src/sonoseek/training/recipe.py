@@ -90,8 +90,8 @@ class Optimiser(_Part, frozen=True):
         average: decay per step of the running mean of the weights that is exported; 0 exports the last weights.
         patience: epochs without a lower loss on the validation part after which training stops; then the weights of
             the best epoch are used. 0: never, the last epoch's weights are used.
-        epoch_scans: scans drawn per epoch, however many the training side holds, so that every side gets the same
-            budget; a small side's scans are drawn more than once. 0: as many as the side holds.
+        epoch_scans: most scans drawn per epoch, so that a larger archive gets the same budget; 0: no limit. A smaller
+            training side is drawn about once.
         clip: largest norm of the gradient.
     """
 
