@@ -15,11 +15,13 @@ from types import MappingProxyType
 import msgspec
 
 from sonoseek.core import BundleMismatchError, CalibrationSource, GalleryError
-from sonoseek.encoder.manifest import calibration_faults
+from sonoseek.encoder.manifest import calibration_faults, check_json
 from sonoseek.encoder.values import Bundle
 
 FORMAT = 1
 """Version of the file. A reader refuses every other."""
+LARGEST_FILE = 1 << 20
+"""Bytes. A calibration has some 5 kB."""
 LARGEST_BIAS = 20.0
 """No fit gives a larger class bias; exp(20) is 5e8."""
 
@@ -116,6 +118,7 @@ def decode_calibration(content: bytes, *, where: str) -> ArchiveCalibration:
         "Run `sonoseek calibrate` on the gallery again, remove the file with `sonoseek calibrate --remove`, or go "
         "without it with --no-calibration."
     )
+    check_json(content, where=where, largest=LARGEST_FILE, remedy=remedy, error=GalleryError)
     try:
         stored_format = msgspec.json.decode(content, type=_FormatOnly).format
         if stored_format != FORMAT:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleError, InvalidValueError, Settings
 from sonoseek.encoder.ensemble import decode_ensemble, join
-from sonoseek.encoder.manifest import OODPart, TrainingScansPart, decode_manifest
+from sonoseek.encoder.manifest import LARGEST_JSON, OODPart, TrainingScansPart, decode_manifest
 from sonoseek.encoder.seen import TrainingScans, rows_of
 from sonoseek.encoder.values import (
     CARD_FILE,
@@ -41,6 +44,8 @@ __all__ = [
     "MODEL_FILE",
 ]
 
+LARGEST_MODEL = (1 << 31) - 1
+"""Bytes of `model.onnx`: the most that its format holds. Those that ship have 6 and 17 megabytes."""
 BUNDLES = Path(__file__).parent.parent / "bundles"
 SHIPPED = ("accurate", "fast")
 """Names of the bundles that ship with the package, the default first."""
@@ -106,9 +111,10 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
 
 
 def _load_single(folder: Path) -> Bundle:
-    model, content = _read(folder, MODEL_FILE), _read(folder, MANIFEST_FILE)
+    with _opened(folder, MODEL_FILE, largest=LARGEST_MODEL) as file:
+        digest = hashlib.file_digest(file, "sha256")
+    content = _read(folder, MANIFEST_FILE)
     manifest = decode_manifest(content, where=str(folder / MANIFEST_FILE))
-    digest = hashlib.sha256(model)
     sha256 = digest.hexdigest()
     if sha256 != manifest.model_sha256:
         raise BundleError(
@@ -167,15 +173,38 @@ def _training_scans(part: TrainingScansPart) -> TrainingScans:
     )
 
 
-def _read(folder: Path, name: str) -> bytes:
+@contextmanager
+def _opened(folder: Path, name: str, *, largest: int) -> Iterator[BinaryIO]:
+    """A file of a bundle, open for reading, once it is known to be an ordinary one of a size that is read."""
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(
+                f"{path} is no ordinary file but a {_kind(status.st_mode)}; a bundle's files are copied, not piped. "
+                "Copy the bundle into a folder."
+            )
+        if status.st_size > largest:
+            raise BundleError(
+                f"{path} has {status.st_size:,} bytes; at most {largest:,} are read. Export or copy the bundle again."
+            )
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise BundleError(
             f"no readable {name} in {folder} ({error.strerror or error}); a bundle is a folder with {MODEL_FILE} and "
             f"{MANIFEST_FILE}, or with {ENSEMBLE_FILE} and its members. Give such a folder, or none for the bundle "
             "that ships."
         ) from error
+
+
+def _read(folder: Path, name: str) -> bytes:
+    with _opened(folder, name, largest=LARGEST_JSON) as file:
+        return file.read(LARGEST_JSON + 1)
+
+
+def _kind(mode: int) -> str:
+    return {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}.get(stat.S_IFMT(mode), "device")
 
 
 def _frozen(numbers: list[Any]) -> NDArray[np.float32]:

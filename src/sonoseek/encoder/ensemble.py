@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleError
-from sonoseek.encoder.manifest import calibration_faults, check_format
+from sonoseek.encoder.manifest import LARGEST_JSON, calibration_faults, check_format, check_json
 from sonoseek.encoder.seen import TrainingScans, union
 from sonoseek.encoder.values import ENSEMBLE_FILE, Bundle, Member
 
@@ -82,6 +82,7 @@ def decode_ensemble(content: bytes, *, where: str) -> EnsembleManifest:
     Raises:
         BundleError: not JSON, another format, a key missing or unknown, numbers or folders that cannot be.
     """
+    check_json(content, where=where, largest=LARGEST_JSON, remedy="Write or copy it again.", error=BundleError)
     try:
         check_format(content, FORMAT, where=where, remedy="Write the ensemble again")
         manifest = msgspec.json.decode(content, type=EnsembleManifest)

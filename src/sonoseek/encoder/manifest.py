@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from sonoseek.core import PATHOLOGIES, BundleError
+from sonoseek.core import PATHOLOGIES, BundleError, SonoseekError
 from sonoseek.encoder.perceptual_hash import BYTES
 from sonoseek.encoder.perceptual_hash import FORMAT as HASH_FORMAT
 from sonoseek.encoder.seen import DIGEST
@@ -30,6 +31,31 @@ FORMAT_1_KEYS: Mapping[tuple[str, ...], Mapping[str, str]] = {
     ("training", "recipe"): RECIPE_KEYS,
 }
 """Where a key of format 1 has another name in format 2: table → old name → name. Values are the same in both."""
+
+
+LARGEST_JSON = 16 << 20
+"""Bytes of a manifest. Those that ship have half a megabyte."""
+DEEPEST_JSON = 32
+"""Brackets within each other; a manifest has some seven."""
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+def check_json(content: bytes, *, where: str, largest: int, remedy: str, error: type[SonoseekError]) -> None:
+    """Refuse JSON that is too large or too deeply nested, before it is decoded.
+
+    Args:
+        content: of the file.
+        where: the path, for messages.
+        largest: bytes.
+        remedy: for messages, a sentence.
+        error: what is raised.
+    """
+    if len(content) > largest:
+        raise error(f"{where} has more than {largest:,} bytes, the most that is read. {remedy}")
+    marks = np.frombuffer(_TEXT.sub(b"", content), np.uint8)
+    opened = np.isin(marks, (ord("["), ord("{"))).astype(np.int32) - np.isin(marks, (ord("]"), ord("}")))
+    if (depth := int(np.cumsum(opened, dtype=np.int32).max(initial=0))) > DEEPEST_JSON:
+        raise error(f"{where} nests {depth:,} deep; at most {DEEPEST_JSON} levels are read. {remedy}")
 
 
 class OODPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,6 +227,9 @@ def manifest_dict(content: bytes, *, where: str) -> dict[str, Any]:
         BundleError: another format.
         msgspec.DecodeError: no such JSON.
     """
+    check_json(
+        content, where=where, largest=LARGEST_JSON, remedy="Export or copy the bundle again.", error=BundleError
+    )
     manifest: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
     if manifest.get("format") == 1:
         for path, names in FORMAT_1_KEYS.items():

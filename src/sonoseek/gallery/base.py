@@ -20,6 +20,7 @@ from sonoseek.core.patients import PatientShare
 from sonoseek.gallery.deduplicate import check_duplicate_threshold
 from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.values import (
+    MAX_DIMENSION,
     AddResult,
     CaseKey,
     Exclusion,
@@ -69,9 +70,11 @@ class Gallery(ABC):
             self.gallery_id = str(meta["gallery_id"])
             self.bundle_id = str(meta["bundle_id"])
             self.dimension = int(meta["dimension"])
+            if not 1 <= self.dimension <= MAX_DIMENSION:
+                raise ValueError(f"dimension is {self.dimension}; it lies in 1 … {MAX_DIMENSION:,}")  # noqa: TRY301
             threshold = meta.get("duplicate_threshold")
             self.duplicate_threshold = None if threshold is None else float(threshold)
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise undescribed(location, error) from error
 
     # Writing
@@ -357,10 +360,10 @@ def check_new_gallery(*, bundle_id: str, dimension: int, duplicate_threshold: fl
     Raises:
         InvalidValueError: an empty bundle_id, a dimension below 1, or a threshold that is no cosine.
     """
-    if not bundle_id or dimension < 1:
+    if not bundle_id or not 1 <= dimension <= MAX_DIMENSION:
         raise InvalidValueError(
-            f"bundle_id={bundle_id!r}, dimension={dimension}; a gallery needs a named bundle and at least one number "
-            "per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
+            f"bundle_id={bundle_id!r}, dimension={dimension}; a gallery needs a named bundle and 1 … {MAX_DIMENSION:,} "
+            "numbers per embedding. Pass Bundle.bundle_id and Bundle.embedding_dim."
         )
     check_duplicate_threshold(duplicate_threshold)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from sonoseek.encoder import ArchiveCalibration
 
 SUFFIX = ".calibration.json"
-LARGEST_FILE = 1 << 20
-"""Bytes. A calibration has some 5 kB."""
 
 
 def calibration_path(location: str | Path) -> Path:
@@ -47,13 +46,15 @@ def read_calibration(gallery: Gallery) -> ArchiveCalibration | None:
     """
     if "://" in gallery.location:
         return None
-    from sonoseek.encoder.archive_calibration import decode_calibration  # the room below is loaded where it is needed
+    from sonoseek.encoder.archive_calibration import LARGEST_FILE, decode_calibration  # the room below is loaded where it is needed
 
     path = calibration_path(gallery.location)
     with explained(path):
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+                raise GalleryError(f"{path} is no ordinary file; remove it, or go without it with --no-calibration.")
             with path.open("rb") as file:
-                content = file.read(LARGEST_FILE)
+                content = file.read(LARGEST_FILE + 1)
         except FileNotFoundError:
             return None
     calibration = decode_calibration(content, where=str(path))

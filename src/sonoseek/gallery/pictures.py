@@ -15,6 +15,9 @@ ALMOST_WHOLE = 0.7
 QUALITY = 90
 """JPEG, 0 … 100: at 90 speckle survives; below about 80 it smears into blocks."""
 
+LARGEST_SIDE = 4_096
+"""Pixels a side of a stored picture that is decoded."""
+
 
 def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
     """A scan's pixels as a grey JPEG, longest side ≤ 512 pixels; smaller scans keep their size.
@@ -46,7 +49,7 @@ def decode_picture(picture: bytes, *, shape: tuple[int, int] | None = None) -> N
     Raises:
         GalleryError: it does not decode.
     """
-    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if picture else None
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if _is_small(picture) else None
     if decoded is None:
         raise GalleryError("a kept picture does not decode; run `sonoseek index verify`, then build its case again.")
     if shape is not None and decoded.shape != shape:
@@ -56,7 +59,7 @@ def decode_picture(picture: bytes, *, shape: tuple[int, int] | None = None) -> N
 
 def picture_problem(picture: bytes) -> str | None:
     """What is wrong with a kept picture, or None."""
-    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED) if picture else None
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED) if _is_small(picture) else None
     if decoded is None:
         return "does not decode"
     if decoded.ndim != 2:
@@ -64,3 +67,23 @@ def picture_problem(picture: bytes) -> str | None:
     if max(decoded.shape) > LONGEST_SIDE:
         return f"is {decoded.shape[1]} × {decoded.shape[0]} pixels, longer than {LONGEST_SIDE}"
     return None
+
+
+def _is_small(picture: bytes) -> bool:
+    """Whether this is a JPEG of one frame with sides of at most `LARGEST_SIDE`, from its headers alone."""
+    if not picture.startswith(b"\xff\xd8"):
+        return False
+    at, frames = 2, 0
+    while at + 9 <= len(picture) and picture[at] == 0xFF:
+        marker = picture[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frames += 1
+            if max(int.from_bytes(picture[at + 5 : at + 7]), int.from_bytes(picture[at + 7 : at + 9])) > LARGEST_SIDE:
+                return False
+        if marker == 0xDA:  # the first scan: what follows is data of the one frame before it
+            break
+        at += 2 + max(2, int.from_bytes(picture[at + 2 : at + 4]))
+    return frames == 1

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import CaseRecord, InvalidValueError, Match
+from sonoseek.core import CaseRecord, InvalidValueError, Match, Settings
 from sonoseek.gallery.deduplicate import check_duplicate_threshold
 from sonoseek.gallery.exact import Nearest, nearest_distance, percentile
 
@@ -23,6 +23,13 @@ CaseKey = tuple[str, str]
 """(dataset, case_id)."""
 UNKNOWN = "unknown"
 """Key of `GalleryInfo`'s tallies under which scans without a value are counted."""
+
+MAX_DIMENSION = 1 << 16
+"""Numbers per embedding."""
+LARGEST_PICTURE = 4 << 20
+"""Bytes. A picture of 512 × 512 pixels has some 100 kB."""
+LARGEST_EVIDENCE = 32 << 20
+"""Bytes. A scan's evidence has some 15 kB."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +73,13 @@ class GalleryEntry:
             raise InvalidValueError(f"laterality is {self.laterality!r}; it must be 'left', 'right' or None.")
         if min(self.scan_shape) < 1:
             raise InvalidValueError(f"scan_shape is {self.scan_shape}; it must be (H, W) in pixels. Pass Scan.shape.")
+        check_scan_size(self.scan_shape)
+        for name, value, largest in (
+            ("picture", self.picture, LARGEST_PICTURE),
+            ("evidence", self.evidence, LARGEST_EVIDENCE),
+        ):
+            if value is not None and len(value) > largest:
+                raise InvalidValueError(f"{name} has {len(value):,} bytes; a gallery keeps at most {largest:,}.")
         if self.picture is not None and not self.picture.startswith(b"\xff\xd8"):
             raise InvalidValueError("picture is no JPEG; make it with sonoseek.gallery.encode_picture, or pass None.")
         embedding = check_embedding(self.embedding)
@@ -73,6 +87,20 @@ class GalleryEntry:
             embedding = embedding.copy()
             embedding.flags.writeable = False
         object.__setattr__(self, "embedding", embedding)
+
+
+def check_scan_size(shape: tuple[int, int]) -> None:
+    """Refuse a scan that is larger than those that are read: heatmaps and pictures are made in its size.
+
+    Raises:
+        InvalidValueError: more than `SONOSEEK_MAX_MEGAPIXELS`.
+    """
+    pixels = shape[0] * shape[1]
+    if pixels > Settings.max_megapixels * 1e6 and pixels > Settings.from_environment().max_megapixels * 1e6:
+        raise InvalidValueError(
+            f"scan_shape is {shape[0]} × {shape[1]}; at most {Settings.from_environment().max_megapixels:g} megapixels "
+            "are read. If it is sound, raise SONOSEEK_MAX_MEGAPIXELS."
+        )
 
 
 def check_embedding(embedding: Any, *, dimension: int | None = None) -> NDArray[np.float32]:

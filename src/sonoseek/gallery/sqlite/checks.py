@@ -19,7 +19,15 @@ from sonoseek.gallery.sqlite.digests import differing
 from sonoseek.gallery.sqlite.index import kind_for
 from sonoseek.gallery.sqlite.index_files import SearchIndex, cache_files, damaged_block, load_index
 from sonoseek.gallery.sqlite.rows import read_descriptors
-from sonoseek.gallery.sqlite.versions import column, count_changes, current_state, is_remembered, read_embeddings
+from sonoseek.gallery.sqlite.versions import (
+    column,
+    count_changes,
+    count_rows,
+    current_state,
+    is_remembered,
+    read_embeddings,
+    read_meta,
+)
 from sonoseek.gallery.values import UNKNOWN, GalleryInfo, Index
 
 _MOST = 20
@@ -28,7 +36,7 @@ _MOST = 20
 
 def describe(connection: sqlite3.Connection, path: Path, *, index: Index) -> GalleryInfo:
     """See `Gallery.info`."""
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    meta = read_meta(connection)
     if lost := [key for key in ("sonoseek_version", "created") if not isinstance(meta.get(key), str)]:
         raise GalleryError(f"{path} has lost its {', '.join(lost)}; it is damaged. Restore it from a copy.")
     tallies: list[Counter[str]] = [Counter(), Counter(), Counter(), Counter()]
@@ -39,8 +47,8 @@ def describe(connection: sqlite3.Connection, path: Path, *, index: Index) -> Gal
         for tally, value in zip(tallies, values, strict=True):
             tally[UNKNOWN if value is None else value] += scans
     by_label, by_dataset, by_device, by_birads = tallies
-    (scans,) = connection.execute("SELECT count(*) FROM scans").fetchone()
-    (cases,) = connection.execute("SELECT count(*) FROM cases").fetchone()
+    scans = count_rows(connection)
+    cases = count_rows(connection, "cases")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return GalleryInfo(
         gallery_id=meta["gallery_id"],
@@ -157,7 +165,7 @@ def _descriptors(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _meta(connection: sqlite3.Connection) -> Iterator[str]:
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    meta = read_meta(connection)
     for key, kind in (
         ("gallery_id", str),
         ("bundle_id", str),
@@ -197,7 +205,7 @@ def _states(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _cache(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
     """A cache of another state, or none, is no problem: the next search makes a new one."""
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    meta = read_meta(connection)
     cached = load_index(path, gallery_id=meta["gallery_id"], dimension=meta["dimension"])
     if cached is None or not is_remembered(connection, cached.state):
         return
@@ -240,7 +248,7 @@ def _evidence(connection: sqlite3.Connection) -> Iterator[str]:
 def _pictures(connection: sqlite3.Connection, on_progress: Callable[[int, int], None] | None) -> Iterator[str]:
     from sonoseek.gallery.pictures import picture_problem  # OpenCV is loaded only here
 
-    (total,) = connection.execute("SELECT count(*) FROM scans").fetchone()
+    total = count_rows(connection)
     pictures = connection.execute("SELECT s.scan_id, p.jpeg FROM scans s LEFT JOIN pictures p USING (row_id)")
     for done, (scan_id, jpeg) in enumerate(pictures, start=1):
         problem = "is missing" if jpeg is None else picture_problem(jpeg)

@@ -13,6 +13,30 @@ from sonoseek.core import GalleryError, TemporaryError
 from sonoseek.gallery.sqlite.database import connect, explained
 
 
+STEPS = 100_000_000
+"""Steps of SQLite's machine that the reads of one block may take, whatever the size of the file: some seconds."""
+STEPS_PER_BYTE = 10
+"""Beyond `STEPS`, for each byte of the file: a scan has more than a kilobyte, and no read takes 10,000 steps for it."""
+_EVERY = 50_000
+"""Steps between two looks at how many there were."""
+
+
+def limit_steps(connection: sqlite3.Connection, path: Path) -> None:
+    """End the reads to come once they take far more steps than the file has bytes: pages that lead in circles."""
+    steps = 0
+
+    def too_many() -> bool:
+        nonlocal steps
+        steps += _EVERY
+        if steps <= STEPS:
+            return False
+        log = path.with_name(path.name + "-wal")
+        size = sum(each.stat().st_size for each in (path, log) if each.exists())
+        return steps > STEPS + STEPS_PER_BYTE * size
+
+    connection.set_progress_handler(too_many, _EVERY)
+
+
 class PinnedConnection:
     """One connection in one transaction, shared out to the blocks of one thread, one after the other."""
 
@@ -25,6 +49,7 @@ class PinnedConnection:
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """The connection; as `Connections.snapshot`, in the one state."""
         with explained(self._path):
+            limit_steps(self._connection, self._path)
             yield self._connection
 
     any = snapshot
@@ -49,8 +74,11 @@ class Connections:
         self._closed = False
 
     @contextmanager
-    def any(self) -> Iterator[sqlite3.Connection]:
+    def any(self, *, limited: bool = True) -> Iterator[sqlite3.Connection]:
         """A connection to oneself; a transaction that is still open at the end of the block is undone.
+
+        Args:
+            limited: whether the statements of the block are ended after too many steps; see `limit_steps`.
 
         Raises:
             GalleryError: closed, forked, or the file is no longer the one that was opened; and what SQLite's errors in
@@ -60,6 +88,8 @@ class Connections:
         with explained(self._path):
             connection = self._borrow()
             try:
+                if limited:
+                    limit_steps(connection, self._path)
                 yield connection
             finally:
                 self._return(connection)
@@ -96,6 +126,7 @@ class Connections:
 
     def _return(self, connection: sqlite3.Connection) -> None:
         if not self._closed:
+            connection.set_progress_handler(None, 0)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._idle.append(connection)
@@ -110,7 +141,7 @@ class Connections:
         if not self._writing.acquire(timeout=self._timeout_s):
             raise TemporaryError(f"{self._path} is being written by another thread. Try again in a moment.")
         try:
-            with self.any() as connection:
+            with self.any(limited=False) as connection:
                 yield connection
         finally:
             self._writing.release()

@@ -16,6 +16,7 @@ from sonoseek.core import GalleryError, NotFoundError, SonoseekError, TemporaryE
 from sonoseek.core.files import sync_folder
 from sonoseek.core.version import __version__
 from sonoseek.gallery.base import check_new_gallery
+from sonoseek.gallery.sqlite.schema import LONGEST_VALUE, SCHEMA, check_schema
 
 SCHEMA_VERSION = 4
 APPLICATION_ID = 0x534F4E4F
@@ -24,76 +25,6 @@ FILE_NAME = "gallery.db"
 FILE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 OLDEST_SQLITE = (3, 38, 0)
 """STRICT tables came with 3.37, json_each in every build with 3.38."""
-
-# Pictures have a table of their own: a search reads ten of them, a filter walks past none.
-_SCHEMA = """
-CREATE TABLE meta (
-    key   TEXT PRIMARY KEY,
-    value ANY NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE cases (
-    case_key   INTEGER PRIMARY KEY,
-    dataset    TEXT NOT NULL,
-    case_id    TEXT NOT NULL,
-    pathology  TEXT NOT NULL CHECK (pathology IN ('normal', 'benign', 'malignant')),
-    patient_id TEXT,
-    "group"    TEXT,
-    birads     TEXT CHECK (birads IN ('0', '1', '2', '3', '4', '4A', '4B', '4C', '5', '6')),
-    histology  TEXT,
-    device     TEXT,
-    age_years  REAL,
-    acquired   TEXT,
-    licence    TEXT NOT NULL,
-    descriptors TEXT,                  -- JSON, [[feature, word], …]
-    digest     BLOB NOT NULL,          -- of all the above; see digests.py
-    UNIQUE (dataset, case_id)
-) STRICT;
-CREATE INDEX cases_by_patient ON cases (patient_id, dataset) WHERE patient_id IS NOT NULL;
-CREATE INDEX cases_by_group ON cases (dataset, "group") WHERE "group" IS NOT NULL;
-
-CREATE TABLE scans (
-    row_id         INTEGER PRIMARY KEY,
-    scan_id        TEXT NOT NULL,
-    case_key       INTEGER NOT NULL REFERENCES cases (case_key),
-    embedding      BLOB NOT NULL,      -- float16, little-endian; times 2^exponent
-    exponent       INTEGER NOT NULL,
-    height         INTEGER NOT NULL,
-    width          INTEGER NOT NULL,
-    spacing_row    REAL,
-    spacing_column REAL,
-    laterality     TEXT CHECK (laterality IN ('left', 'right')),  -- the breast
-    view           TEXT,               -- which picture of the lesion, as its archive names it
-    source         TEXT NOT NULL,
-    fingerprint    TEXT NOT NULL,
-    digest         BLOB NOT NULL,               -- of the row, its picture and its evidence; see digests.py
-    changed        INTEGER NOT NULL DEFAULT 0,  -- the state in which it, or its case, was last written
-    UNIQUE (scan_id, case_key)
-) STRICT;
-CREATE INDEX scans_by_case ON scans (case_key, laterality, view);  -- all that a filter needs of a scan
-CREATE INDEX scans_by_change ON scans (changed);
-
-CREATE TABLE pictures (
-    row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
-    jpeg   BLOB NOT NULL
-) STRICT;
-
-CREATE TABLE evidence (
-    row_id INTEGER PRIMARY KEY REFERENCES scans (row_id) ON DELETE CASCADE,
-    packed BLOB NOT NULL               -- see sonoseek.encoder.packed
-) STRICT;
-
-CREATE TABLE states (                  -- the last of them is the gallery's; see state.py
-    seq   INTEGER PRIMARY KEY,
-    stamp INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE removals (                -- scans that went, and in which state
-    changed INTEGER NOT NULL,
-    row_id  INTEGER NOT NULL,
-    PRIMARY KEY (changed, row_id)
-) STRICT, WITHOUT ROWID;
-"""
 
 
 def database_path(location: str | Path) -> Path:
@@ -132,7 +63,7 @@ def create_database(
             with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
                 connection.executescript(
-                    f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};{_SCHEMA}"
+                    f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};{SCHEMA}"
                 )
                 meta: dict[str, str | int | float] = {
                     "gallery_id": gallery_id or str(uuid.uuid4()),
@@ -208,13 +139,18 @@ def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:
             cached_statements=64,
         )
         try:
+            # A file from elsewhere is input: these three come before its schema is read.
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
             _check_header(connection, path)
+            check_schema(connection, path)
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 67108864")  # bytes the log keeps after a large batch
             # KiB. Readers keep the pictures of a screenful of matches; a writer the pages that its indices touch.
             connection.execute(f"PRAGMA cache_size = {-131072 if write else -16384}")
-            connection.execute("PRAGMA trusted_schema = OFF")
         except BaseException:
             connection.close()
             raise
@@ -270,6 +206,16 @@ def _explain(error: sqlite3.Error, path: Path) -> GalleryError | TemporaryError:
         sqlite3.SQLITE_IOERR: "the disk answers with an error; what was added before is safe. Check the disk.",
         sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Check the path and the rights of file and folder.",
     }
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return GalleryError(
+            f"{path}: a read was ended after more steps than any sound file of its size needs; its pages lead in "
+            "circles or it was forged. Restore it from a copy, or build it anew."
+        )
+    if code == sqlite3.SQLITE_TOOBIG:
+        return GalleryError(
+            f"{path}: a value is longer than the {LONGEST_VALUE:,} bytes that are read or written at once. Restore the "
+            "gallery from a copy, or build it anew; ask for fewer scans at once."
+        )
     if isinstance(error, sqlite3.ProgrammingError):
         return GalleryError(f"{path} was closed while in use ({error}). Open it again.")
     return GalleryError(f"{path}: {error}; " + remedies.get(code, "run `sonoseek index verify` on it."))

@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import ExcludedCounts
+from sonoseek.core import ExcludedCounts, GalleryError
 from sonoseek.core.patients import PatientShare
 from sonoseek.gallery.base import Gallery, undescribed
 from sonoseek.gallery.novelty_sample import drawn
@@ -29,7 +29,7 @@ from sonoseek.gallery.sqlite.copy import copy_database
 from sonoseek.gallery.sqlite.database import create_database, database_path
 from sonoseek.gallery.sqlite.index_cache import IndexCache, PinnedIndex
 from sonoseek.gallery.sqlite.matches import find_matches
-from sonoseek.gallery.sqlite.versions import current_state, record_state
+from sonoseek.gallery.sqlite.versions import count_rows, current_state, read_meta, record_state
 from sonoseek.gallery.values import (
     AddResult,
     CaseKey,
@@ -56,7 +56,7 @@ class SqliteGallery(Gallery):
         try:
             try:
                 with self._file.snapshot() as connection:
-                    meta = dict(connection.execute("SELECT key, value FROM meta"))
+                    meta = read_meta(connection)
             except ValueError as error:  # a text that is not UTF-8
                 raise undescribed(str(path), error) from error
             super().__init__(location=str(path), mode=mode, meta=meta)
@@ -92,7 +92,11 @@ class SqliteGallery(Gallery):
         """See `create_gallery`."""
         path = database_path(location)
         if not (exist_ok and path.exists()):
-            create_database(path, bundle_id=bundle_id, dimension=dimension, duplicate_threshold=duplicate_threshold)
+            try:
+                create_database(path, bundle_id=bundle_id, dimension=dimension, duplicate_threshold=duplicate_threshold)
+            except GalleryError:
+                if not (exist_ok and path.exists()):  # another process may have been the first
+                    raise
         gallery = cls(path, mode="w", timeout_s=timeout_s, index=index)
         return gallery._check_created(bundle_id=bundle_id, dimension=dimension)
 
@@ -167,7 +171,7 @@ class SqliteGallery(Gallery):
     def count(self) -> int:
         """See `Gallery.count`."""
         with self._connections.snapshot() as connection:
-            return int(connection.execute("SELECT count(*) FROM scans").fetchone()[0])
+            return count_rows(connection)
 
     def state(self) -> str:
         """See `Gallery.state`: the number of the state, and the beginning of its stamp."""

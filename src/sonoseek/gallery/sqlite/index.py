@@ -48,6 +48,12 @@ def build_index(
         GalleryError: an embedding of another length, or one that points nowhere.
     """
     row_ids = np.sort(column(connection.execute("SELECT row_id FROM scans")))
+    (room,) = connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+    if 2 * dimension * row_ids.size > room:  # before memory is asked for
+        raise GalleryError(
+            f"{row_ids.size:,} scans with embeddings of {dimension} numbers do not fit into the {room:,} bytes of the "
+            "gallery; it is damaged. Restore it from a copy, or build it anew."
+        )
     sample = ReferenceSample(connection, row_ids, dimension=dimension, lowest=lowest_cosine(duplicate_threshold))
     exact = kind_for(index, row_ids.size) == "exact"
     unit = np.empty((row_ids.size if exact else 0, dimension), np.float32)

@@ -10,22 +10,34 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import DESCRIPTORS, CaseRecord, ExcludedCounts, GalleryError, Match
+from sonoseek.core import DESCRIPTORS, CaseRecord, ExcludedCounts, GalleryError, InvalidValueError, Match
 from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, SCAN_COLUMNS
-from sonoseek.gallery.values import Exclusion, GalleryEntry
+from sonoseek.gallery.sqlite.versions import count_rows
+from sonoseek.gallery.values import LARGEST_EVIDENCE, LARGEST_PICTURE, MAX_DIMENSION, Exclusion, GalleryEntry
 
 Row = tuple[Any, ...]
+LONGEST_DESCRIPTORS = 1 << 16
+"""Characters of a case's descriptors as JSON; a case has some hundred."""
+# Of a value that no gallery holds, the length comes instead, and `bounded` refuses it: it never stands in memory.
+_SELECT_PICTURE = f"""(SELECT iif(length(jpeg) <= {LARGEST_PICTURE}, jpeg, length(jpeg))
+    FROM pictures p WHERE p.row_id = s.row_id)"""
+_SELECT_EVIDENCE = f"""(SELECT iif(length(packed) <= {LARGEST_EVIDENCE}, packed, length(packed))
+    FROM evidence e WHERE e.row_id = s.row_id)"""
+_ENTRY_COLUMNS = SCAN_COLUMNS.replace(
+    "embedding", f"iif(length(embedding) <= {2 * MAX_DIMENSION}, embedding, length(embedding))"
+)
 
 
 def select_entries(*, pictures: bool = True, evidence: bool = True) -> str:
     """SQL for entries; pictures and evidence are read only where they are wanted."""
-    jpeg = "(SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id)" if pictures else "NULL"
-    packed = "(SELECT packed FROM evidence e WHERE e.row_id = s.row_id)" if evidence else "NULL"
+    jpeg = _SELECT_PICTURE if pictures else "NULL"
+    packed = _SELECT_EVIDENCE if evidence else "NULL"
     return (
-        f"SELECT {CASE_COLUMNS}, s.scan_id, {SCAN_COLUMNS}, {jpeg}, {packed} FROM scans s JOIN cases c USING (case_key)"
+        f"SELECT {CASE_COLUMNS}, s.scan_id, {_ENTRY_COLUMNS}, {jpeg}, {packed} FROM scans s JOIN cases c USING (case_key)"
     )
 
 
@@ -37,9 +49,9 @@ SELECT_BY_PATIENT = """SELECT s.row_id FROM json_each(?) j
     JOIN cases c ON c.dataset = j.value ->> 0 AND c.patient_id = j.value ->> 1 JOIN scans s USING (case_key)"""
 SELECT_BY_GROUP = """SELECT s.row_id FROM json_each(?) j
     JOIN cases c ON c.dataset = j.value ->> 0 AND c."group" = j.value ->> 1 JOIN scans s USING (case_key)"""
-_SELECT_MATCHES = """SELECT s.row_id, c.case_id, s.scan_id, c.pathology, c.dataset, c.birads, c.histology, c.device,
+_SELECT_MATCHES = f"""SELECT s.row_id, c.case_id, s.scan_id, c.pathology, c.dataset, c.birads, c.histology, c.device,
     c.patient_id, c."group", c.descriptors,
-    CASE WHEN ? THEN (SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id) END
+    CASE WHEN ? THEN {_SELECT_PICTURE} END
     FROM json_each(?) j CROSS JOIN scans s ON s.row_id = j.value CROSS JOIN cases c USING (case_key)"""
 
 
@@ -80,9 +92,9 @@ def _entry(row: Row) -> GalleryEntry:
             descriptors=read_descriptors(listed),
         ),
         scan_id=scan_id,
-        embedding=decode_embedding(blob, exponent),
-        picture=jpeg,
-        evidence=packed,
+        embedding=decode_embedding(bounded(blob, "embedding", 2 * MAX_DIMENSION), exponent),
+        picture=None if jpeg is None else bounded(jpeg, "picture", LARGEST_PICTURE),
+        evidence=None if packed is None else bounded(packed, "evidence", LARGEST_EVIDENCE),
         scan_shape=(height, width),
         spacing_mm=None if spacing_row is None else (spacing_row, spacing_column),
         laterality=laterality,
@@ -127,7 +139,7 @@ def read_matches(
                 patient_id=patient_id,
                 group=group,
                 descriptors=read_descriptors(listed),
-                picture=picture,
+                picture=None if picture is None else _picture_of(picture, case_id=case_id, dataset=dataset),
                 near_duplicates=count[0],
                 same_patient=count[1],
             )
@@ -144,7 +156,7 @@ def select_excluded(exclude: Exclusion) -> Iterator[tuple[str, str]]:
 
 def count_excluded(connection: sqlite3.Connection, exclude: Exclusion) -> ExcludedCounts:
     """See `Gallery.count_excluded`."""
-    (scans,) = connection.execute("SELECT count(*) FROM scans").fetchone()
+    scans = count_rows(connection)
     seen: set[int] = set()
     counts = []
     for sql, names in select_excluded(exclude):
@@ -170,22 +182,49 @@ def count_descriptors(connection: sqlite3.Connection) -> dict[str, dict[str, int
     return counts
 
 
+def bounded(value: bytes | int, name: str, largest: int) -> bytes:
+    """A stored value, which a query gave as its length where it was too long.
+
+    Raises:
+        InvalidValueError: it was.
+    """
+    if isinstance(value, int):
+        raise InvalidValueError(f"its {name} has {value:,} bytes; at most {largest:,} are read")
+    return value
+
+
+def _picture_of(value: bytes | int, *, case_id: str, dataset: str) -> bytes:
+    try:
+        return bounded(value, "picture", LARGEST_PICTURE)
+    except InvalidValueError as error:
+        raise GalleryError(
+            f"case {case_id!r} of {dataset!r} does not read ({error}); the gallery is damaged. Run `sonoseek index "
+            "verify` on it, and restore it from a copy."
+        ) from error
+
+
 def read_descriptors(text: str | None) -> tuple[tuple[str, str], ...]:
     """(feature, word) pairs from their JSON.
 
     Raises:
-        GalleryError: it holds something else.
+        GalleryError: it holds something else, or more than 65,536 characters.
     """
+    if text is None:
+        return ()
+    pairs = None
     try:
-        pairs = () if text is None else tuple((feature, word) for feature, word in json.loads(text))
-    except (ValueError, TypeError):
-        pairs = ((text, ""),)
-    if not all(feature in DESCRIPTORS and isinstance(word, str) and word for feature, word in pairs):
+        if len(text) <= LONGEST_DESCRIPTORS:
+            pairs = msgspec.json.decode(text, type=list[tuple[str, str]])  # another nesting ends at its first bracket
+    except (ValueError, RecursionError):
+        pass
+    if pairs is None or not all(feature in DESCRIPTORS and word for feature, word in pairs):
+        shown = repr(text) if len(text) <= 200 else f"{text[:100]!r}… ({len(text):,} characters)"
         raise GalleryError(
-            f"descriptors are {text!r}; they are pairs of a feature ({', '.join(DESCRIPTORS)}) and a word. The gallery "
-            "is damaged: run `sonoseek index verify`, then add the case again."
+            f"descriptors are {shown}; they are pairs of a feature ({', '.join(DESCRIPTORS)}) and a word, together "
+            f"at most {LONGEST_DESCRIPTORS:,} characters. The gallery is damaged: run `sonoseek index verify`, then "
+            "add the case again."
         )
-    return pairs
+    return tuple(pairs)
 
 
 def decode_embedding(blob: bytes, exponent: int) -> NDArray[np.float32]:

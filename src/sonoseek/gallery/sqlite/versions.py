@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ _BATCH = 8_192
 """Embeddings decoded at once."""
 _REMEMBERED = 10_000
 """States that can be followed; a cache of an older one is made anew."""
+
+LONGEST_COUNT_S = 60.0
+"""Seconds to count rows: ten million take less than one."""
+_META = 100
+"""Keys of the description that are read; a gallery has six."""
 
 
 class State(NamedTuple):
@@ -47,6 +53,27 @@ class Changes:
     row_ids: NDArray[np.int64]
     unit: NDArray[np.float32]
     removed: NDArray[np.int64]
+
+
+def count_rows(connection: sqlite3.Connection, table: Literal["scans", "cases"] = "scans") -> int:
+    """How many scans, or cases, there are.
+
+    Raises:
+        sqlite3.OperationalError: interrupted. SQLite counts in one step, which no limit on steps ends.
+    """
+    timer = threading.Timer(LONGEST_COUNT_S, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  # one of two constants
+    finally:
+        timer.cancel()
+    return int(rows)
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, Any]:
+    """The gallery's description, key → value; values that are absurdly long are left out."""
+    return dict(connection.execute(f"SELECT key, value FROM meta WHERE length(value) <= 1000 LIMIT {_META}"))  # noqa: S608
 
 
 def current_state(connection: sqlite3.Connection) -> State:
@@ -95,8 +122,9 @@ def read_unit(connection: sqlite3.Connection, row_ids: NDArray[np.int64], *, dim
         wanted = row_ids[start : start + _BATCH].tolist()
         blob_of = dict(
             connection.execute(
-                "SELECT row_id, embedding FROM scans WHERE row_id IN (SELECT value FROM json_each(?))",
-                (json.dumps(wanted),),
+                "SELECT row_id, iif(length(embedding) = ?, embedding, NULL) FROM scans "
+                "WHERE row_id IN (SELECT value FROM json_each(?))",
+                (2 * dimension, json.dumps(wanted)),
             ).fetchall()
         )
         if not blob_of.keys() >= set(wanted):
@@ -116,7 +144,9 @@ def read_embeddings(
     Raises:
         GalleryError: an embedding of another length.
     """
-    cursor = connection.execute("SELECT row_id, embedding FROM scans ORDER BY row_id")
+    cursor = connection.execute(
+        "SELECT row_id, iif(length(embedding) = ?, embedding, NULL) FROM scans ORDER BY row_id", (2 * dimension,)
+    )
     while batch := cursor.fetchmany(_BATCH):
         yield np.array([row_id for row_id, _ in batch], np.int64), _decoded([blob for _, blob in batch], dimension)
 
