@@ -6,9 +6,10 @@ import hashlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +175,7 @@ def _training_scans(part: TrainingScansPart) -> TrainingScans:
 
 
 @contextmanager
-def _opened(folder: Path, name: str, *, largest: int) -> Iterator[BinaryIO]:
+def _opened(folder: Path, name: str, *, largest: int) -> Iterator[BufferedReader]:
     """A file of a bundle, open for reading, once it is known to be an ordinary one of a size that is read."""
     path = folder / name
     try:
