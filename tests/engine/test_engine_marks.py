@@ -154,7 +154,7 @@ def test_a_bundle_that_reads_no_marks_is_named(encoder: Any, gallery: Gallery, m
 
 
 def test_an_archived_scan_is_not_marked(engine: SearchEngine) -> None:
-    with pytest.raises(InvalidValueError, match=r"is asked from the archive.*Ask with the scan's file"):
+    with pytest.raises(InvalidValueError, match=r"comes from the archive.*Query with the scan's file"):
         engine.query(engine.read_case("fake", "case 003"), lesion=MARK)
 
 

@@ -234,16 +234,16 @@ export interface components {
             gallery_state: string;
             status: string;
         };
-        /** @description What one query finds about one breast ultrasound scan. Research use only, not for diagnosis. */
+        /** @description The result of a query with a breast ultrasound scan. Research use only, not for diagnosis. */
         Report: {
             /** @description Of the network. */
             bundle_id: string;
             contour: components["schemas"]["Report-ContourPart"] | null;
             /** @description UTC. */
             created: string;
-            /** @description The scan area as the reader drew it; null: it was found. */
+            /** @description The scan area as the reader drew it; null: found by preprocessing. */
             crop: components["schemas"]["Report-BoxPart"] | null;
-            /** @description To be shown wherever the report is. */
+            /** @description To be shown with the report. */
             disclaimer: string;
             /** @description Scans of the archive that the search was moved away from. */
             disliked: string[];
@@ -251,23 +251,23 @@ export interface components {
             explanations: components["schemas"]["Report-ExplanationPart"][];
             /** @description Of the gallery; null where none was searched. */
             gallery_id: string | null;
-            /** @description Names the gallery's state when the search began; another after every change. */
+            /** @description Identifies the gallery's content when the search began; changes with every change. */
             gallery_state: string | null;
-            /** @description The first sentence that a reader is to see. */
+            /** @description The first sentence of the report. */
             headline: string;
             /** @description Of the similar cases, those that the filter hides; null without one. */
             hidden_by_filter: components["schemas"]["Report-LabelCountsPart"] | null;
             left_out: components["schemas"]["Report-LeftOutPart"] | null;
-            /** @description The reader's mark, the box of the lesion on the scan: prediction, explanations and matches are of the scan as it was read with it; null: read without a mark. */
+            /** @description The reader's mark, the box of the lesion on the scan, which prediction, explanations and matches use; null: no mark. */
             lesion: components["schemas"]["Report-BoxPart"] | null;
             /** @description Scans of the archive that the search was moved towards. */
             liked: string[];
             /** @description Similar past scans, best first, under the filter. */
             matches: components["schemas"]["Report-MatchPart"][];
-            /** @description Percentile of the distance to the nearest independent archived scan among the archive's reference nearest-neighbour distances; null without a gallery, or where there is nothing to compare with. */
+            /** @description Percentile of the distance to the nearest independent archived scan among the archive's reference nearest-neighbour distances; null without a gallery, or where it holds too few scans. */
             novelty: number | null;
             prediction: components["schemas"]["Report-PredictionPart"];
-            /** @description The box whose evidence alone was searched with; null: all. */
+            /** @description The box to which the search was restricted; null: the whole scan. */
             region: components["schemas"]["Report-BoxPart"] | null;
             scan: components["schemas"]["Report-ScanPart"];
             /** @enum {unknown} */
@@ -279,11 +279,11 @@ export interface components {
             similar_cases: components["schemas"]["Report-SimilarCasesPart"];
             /** @description Of sonoseek. */
             version: string;
-            /** @description Further scans of the lesion, where several were asked about; prediction is of all together. */
+            /** @description Further views of the lesion, where the query has several; prediction is of all together. */
             views: components["schemas"]["Report-ViewPart"][];
-            /** @description The heaviest first. */
+            /** @description The most severe first. */
             warnings: components["schemas"]["Report-WarningPart"][];
-            /** @description The filter that the search ran under. */
+            /** @description The filter of the search. */
             where: string | null;
         };
         /** @description A box in the scan's pixels, edges. */
@@ -295,7 +295,7 @@ export interface components {
         };
         /** @description The cases that temperature, biases and thresholds were fitted on. */
         "Report-CalibrationPart": {
-            /** @description Operating points that the archive had too few cases for: they are the bundle's. */
+            /** @description Operating points of the bundle that stay: the archive had too few cases for them. */
             bundle_points: string[];
             /** @description Of the archive; null: the bundle's own. */
             cases: number | null;
@@ -306,7 +306,7 @@ export interface components {
              * @enum {unknown}
              */
             source: "archive" | "bundle";
-            /** @description To be shown wherever a probability is. */
+            /** @description To be shown with every probability. */
             text: string;
         };
         /** @description Outline of the evidence for the likeliest class: an estimate. */
@@ -328,21 +328,21 @@ export interface components {
             taller_than_wide: boolean | null;
             width_mm: number | null;
         };
-        /** @description What a reader wrote of a lesion, in the BI-RADS lexicon. */
+        /** @description A descriptor of the BI-RADS lexicon, by a reader. */
         "Report-DescriptorPart": {
             descriptor: string;
             feature: string;
         };
-        /** @description Which pixels a logit, or a cosine, rests on. */
+        /** @description The heatmap of a logit, or of a cosine. */
         "Report-ExplanationPart": {
-            /** @description The part of it that no pixel carries. */
+            /** @description The part of it that no pixel contributes. */
             bias: number;
             evidence_map: components["schemas"]["Report-MapPart"];
-            /** @description Whether sum and bias give the value because the network is built so. */
+            /** @description Whether sum and bias give the value by the network's design. */
             exact: boolean;
             heatmap?: components["schemas"]["Report-HeatmapPart"];
             method: string;
-            /** @description Largest absolute pixel: the raw scale. */
+            /** @description Largest absolute value of the heatmap. */
             peak: number;
             shape: [
                 number,
@@ -352,7 +352,7 @@ export interface components {
             sum: number;
             /** @description A class, match:<scan_id>, or query:<scan_id>. */
             target: string;
-            /** @description The number that is split over pixels: a logit, or a cosine. */
+            /** @description The number to explain: a logit, or a cosine. */
             value: number;
         };
         /** @description The evidence map on the scan's own pixels. */
@@ -360,7 +360,7 @@ export interface components {
             data: string;
             /** @enum {unknown} */
             encoding: "base64/zlib/float16-le";
-            /** @description The numbers times it are the heatmap. */
+            /** @description The decoded numbers times this are the heatmap. */
             scale: number;
             shape: [
                 number,
@@ -375,12 +375,12 @@ export interface components {
             };
             total: number;
         };
-        /** @description Scans of the gallery that were kept from answering, each counted once. */
+        /** @description Scans of the gallery that were left out of the search, each counted once. */
         "Report-LeftOutPart": {
             same_group: number;
             same_patient: number;
             same_scan: number;
-            /** @description That the gallery holds in all. */
+            /** @description In the gallery, in all. */
             scans: number;
         };
         /** @description An evidence map on its own grid. */
@@ -403,21 +403,21 @@ export interface components {
             device: string | null;
             /** @description 1 - similarity. */
             distance: number;
-            /** @description The cosine on the match's own pixels (target query:<scan_id>); null where the gallery keeps no evidence or none was asked for. */
+            /** @description The cosine on the match's own pixels (target query:<scan_id>); null where the gallery stores no evidence or none was requested. */
             explanation: components["schemas"]["Report-ExplanationPart"] | null;
-            /** @description Scans of one group never answer for each other. */
+            /** @description Scans of one group are never matches of one another. */
             group: string | null;
             histology: string | null;
             /** @description Reference standard. */
             label: string;
-            /** @description Copies of this scan that stand behind it. */
+            /** @description Copies of this scan that the match stands for. */
             near_duplicates: number;
-            /** @description Whether the archive states a histology; otherwise the label is what the archive says. */
+            /** @description Whether the archive states a histology; otherwise the label is as the archive states it. */
             pathology_proven: boolean;
             /** @description A pseudonym. */
             patient_id: string | null;
             rank: number;
-            /** @description Other scans of its patient or group that stand behind it. */
+            /** @description Other scans of its patient or group that the match stands for. */
             same_patient: number;
             scan_id: string;
             /** @description Cosine of the embeddings. */
@@ -435,20 +435,20 @@ export interface components {
             specificity: number;
             threshold: number;
         };
-        /** @description What a scan, or several views of a lesion, most likely show. */
+        /** @description Calibrated probabilities of one scan, or of several views of one lesion. */
         "Report-PredictionPart": {
             calibration: components["schemas"]["Report-CalibrationPart"];
             /** @description Of the probabilities, in nats. */
             entropy: number;
-            /** @description The scans that thresholds and temperature were fitted on, in words. */
+            /** @description Description of the scans that thresholds and temperature were fitted on. */
             fitted_on: string;
-            /** @description The class; null: not sure, or unlike the training scans. */
+            /** @description The class; null: not sure, or out of distribution. */
             label: string | null;
             /** @description The class with the highest probability, also when no label is given. */
             likeliest: string;
             /** @description Calibrated probability; null where the bundle has no class malignant. */
             likelihood_of_malignancy: number | null;
-            /** @description Out-of-distribution score: distance from the scans that the network was trained on; above 1 the scan is unlike them and there is no label. Null where the bundle does not know. */
+            /** @description Out-of-distribution score: distance from the training scans, relative to the threshold; above 1 no label is given. Null where the bundle has no such score. */
             ood_score: number | null;
             /** @description Lowest threshold first. */
             operating_points: components["schemas"]["Report-OperatingPointPart"][];
@@ -465,11 +465,11 @@ export interface components {
             /** @description Share of such sets that hold the true class. */
             coverage: number;
         };
-        /** @description The scan that is asked about. */
+        /** @description The query scan, or a further view of the lesion. */
         "Report-ScanPart": {
-            /** @description 0-based, of a file that holds several pictures. */
+            /** @description 0-based, of a file with several frames. */
             frame: number | null;
-            /** @description Pictures in that file, where known. */
+            /** @description Frames of that file, where known. */
             frames: number | null;
             /** @description Pixels. */
             height: number;
@@ -479,29 +479,29 @@ export interface components {
             patient_id: string | null;
             /** @description sha256 over shape and pixels. */
             scan_id: string;
-            /** @description Where the scan came from, for people. */
+            /** @description Origin of the scan, for people. */
             source: string;
-            /** @description (row, column) distance of pixel centres in millimetres; null where the file does not say. */
+            /** @description (row, column) distance of pixel centres in millimetres; null where the file does not state it. */
             spacing_mm: number[] | null;
-            /** @description Which picture of the lesion it is, as its archive names it. */
+            /** @description View of the lesion, as its archive names it. */
             view: string | null;
             /** @description Pixels. */
             width: number;
         };
         /** @description A descriptor that several matches share. */
         "Report-SharedDescriptorPart": {
-            /** @description Matches that are described for the feature at all. */
+            /** @description Matches described for the feature at all. */
             described: number;
             descriptor: string;
             feature: string;
-            /** @description Matches that carry it. */
+            /** @description Matches with it. */
             matches: number;
             /** @description Of the gallery's scans described for the feature. */
             share: number;
         };
         /** @description The independent cases most similar to the whole scan, ten at most, whatever is listed. */
         "Report-SimilarCasesPart": {
-            /** @description Share of them that carry the likeliest class; null without any. */
+            /** @description Share of them with the likeliest class; null without any. */
             agreement: number | null;
             /** @description Label to cases, most first. */
             labels: {
@@ -509,7 +509,7 @@ export interface components {
             };
             total: number;
         };
-        /** @description Another scan of the lesion, asked about together with the first. */
+        /** @description A further view of the lesion, queried together with the first. */
         "Report-ViewPart": {
             explanations: components["schemas"]["Report-ExplanationPart"][];
             /** @description The reader's mark on this view; null: none. */
@@ -522,7 +522,7 @@ export interface components {
             /** @description The kind of warning, for programs. */
             code: string;
             /**
-             * @description high: prediction or matches may mislead as they stand; medium: they are less certain than they look; low: for information.
+             * @description high: prediction or matches may mislead; medium: they are less certain than they look; low: for information.
              * @enum {unknown}
              */
             severity: "high" | "low" | "medium";
