@@ -32,7 +32,7 @@ class BusbraDataset(FileDataset):
     A patient has one lesion, in one picture or in two. `Side` names the picture (left, right, single), not the breast,
     which the archive does not say: it is the scan's `view`.
 
-    `Width`, `Height` and `BBOX` of `bus_data.csv` speak of the published size; they are not read, so that a copy at
+    `Width`, `Height` and `BBOX` of `bus_data.csv` are of the published size; they are not read, so that a copy at
     another size loads as well, as long as each mask has its scan's size.
     """
 

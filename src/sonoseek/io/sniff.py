@@ -1,4 +1,4 @@
-"""What kind of file is it? Told from its first bytes."""
+"""What kind of file is it? Recognised by its first bytes."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def mark_leaks(
         )
         for name, shares, explanation in (
             (
-                "any burned-in mark",
+                "any burned-in annotation",
                 marked,
                 "The share of pixels under burned-in annotations, the scanner’s own among them. ",
             ),

@@ -338,7 +338,7 @@ def _encapsulated(header: Header) -> Header:
     )
     if frames is None:
         raise ScanReadError(
-            f"{_claim(header)}, but which of its {fragments} fragments make up which frame cannot be told: neither its "
+            f"{_claim(header)}, but which of its {fragments} fragments make up which frame is not known: neither its "
             f"offset tables nor its codestreams say so. {_REMEDY}"
         )
     return replace(header, parts=frames)
