@@ -227,9 +227,7 @@ def manifest_dict(content: bytes, *, where: str) -> dict[str, Any]:
         BundleError: another format.
         msgspec.DecodeError: no such JSON.
     """
-    check_json(
-        content, where=where, largest=LARGEST_JSON, remedy="Export or copy the bundle again.", error=BundleError
-    )
+    check_json(content, where=where, largest=LARGEST_JSON, remedy="Export or copy the bundle again.", error=BundleError)
     manifest: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
     if manifest.get("format") == 1:
         for path, names in FORMAT_1_KEYS.items():

@@ -12,7 +12,6 @@ from pathlib import Path
 from sonoseek.core import GalleryError, TemporaryError
 from sonoseek.gallery.sqlite.database import connect, explained
 
-
 STEPS = 100_000_000
 """Steps of SQLite's machine that the reads of one block may take, whatever the size of the file: some seconds."""
 STEPS_PER_BYTE = 10
