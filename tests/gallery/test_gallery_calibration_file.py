@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -164,3 +165,10 @@ def test_other_formats_and_unknown_keys_are_refused() -> None:
 def test_numbers_that_no_fit_gives_are_refused_though_they_are_signed(changed: dict[str, object]) -> None:
     with pytest.raises(GalleryError, match="--remove"):
         decode_calibration(encode_calibration(made(**changed)), where="f")
+
+
+def test_a_calibration_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    with create_gallery(tmp_path / "archive", bundle_id="tiny-1", dimension=8) as gallery:
+        os.mkfifo(calibration_path(gallery.location))
+        with pytest.raises(GalleryError, match="no ordinary file.*--no-calibration"):
+            read_calibration(gallery)

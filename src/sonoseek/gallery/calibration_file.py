@@ -46,10 +46,10 @@ def read_calibration(gallery: Gallery) -> ArchiveCalibration | None:
     """
     if "://" in gallery.location:
         return None
-    from sonoseek.encoder.archive_calibration import (  # loaded only where it is needed
+    from sonoseek.encoder.archive_calibration import (
         LARGEST_FILE,
         decode_calibration,
-    )
+    )  # the room below is loaded where it is needed
 
     path = calibration_path(gallery.location)
     with explained(path):

@@ -50,6 +50,8 @@ class IndexCache:
                 snapshot = self._followed(connection, snapshot) if snapshot is not None else None
                 if snapshot is None:
                     index = self._load()
+                    if index is not None and index.state == state and not _spans(connection, index):
+                        index = None
                     loaded = None if index is None else self._snapshot_of(index)
                     snapshot = None if loaded is None else self._followed(connection, loaded)
                 self.snapshot = snapshot = snapshot or self._built(connection)
@@ -103,6 +105,13 @@ class IndexCache:
 
     def _snapshot_of(self, index: SearchIndex) -> Snapshot:
         return Snapshot.of(index, dimension=self._dimension, lowest=lowest_cosine(self._duplicate_threshold))
+
+
+def _spans(connection: sqlite3.Connection, index: SearchIndex) -> bool:
+    """Whether the first and the last scan of an index of this state are those of the gallery."""
+    ends = connection.execute("SELECT (SELECT min(row_id) FROM scans), (SELECT max(row_id) FROM scans)").fetchone()
+    ids = index.row_ids
+    return bool(ends == ((int(ids[0]), int(ids[-1])) if ids.size else (None, None)))
 
 
 class PinnedIndex:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import struct
 import uuid
 import zlib
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core.files import open_atomically
 from sonoseek.gallery.sqlite.ivf import InvertedFile
+from sonoseek.gallery.sqlite.ivf_layout import check_layout
 from sonoseek.gallery.sqlite.versions import State
 
 log = logging.getLogger(__name__)
@@ -119,10 +121,12 @@ def load_index(database: Path, *, gallery_id: str, dimension: int) -> SearchInde
     """The cache, if it is there, whole, and of this gallery; else None. Its `state` may be an earlier one."""
     path = cache_path(database)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise ValueError("it is no ordinary file")  # noqa: TRY301  # one message for all that is not used
         return _read(path, database, gallery_id=gallery_id, dimension=dimension)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         log.warning("the search cache %s is not used (%s); it is made again from the gallery", path, error)
         return None
 
@@ -190,7 +194,10 @@ def _open_head(file: BinaryIO, database: Path) -> tuple[NDArray[np.uint8], int, 
         raise ValueError("there is something between its head and its body")
     if not nprobe:
         return head, rows, references, size, np.asarray(mapped[start:])
-    with _body_path(database, State(seq, stamp)).open("rb") as file_of_body:
+    path_of_body = _body_path(database, State(seq, stamp))
+    if not stat.S_ISREG(path_of_body.stat().st_mode):
+        raise ValueError("its inverted file is no ordinary file")
+    with path_of_body.open("rb") as file_of_body:
         if os.fstat(file_of_body.fileno()).st_size != size:
             raise ValueError("the length of its inverted file is wrong")
         return head, rows, references, size, np.asarray(np.memmap(file_of_body, np.uint8, mode="r", shape=(size,)))
@@ -208,6 +215,16 @@ def _read(path: Path, database: Path, *, gallery_id: str, dimension: int) -> Sea
     for block in np.unique(np.linspace(0, blocks - 1, min(blocks, _CHECKED)).astype(int)):
         if zlib.crc32(body[block * _BLOCK : (block + 1) * _BLOCK].data) != crcs[block]:
             raise ValueError(f"block {block} of its body is damaged")
+    row_ids = np.frombuffer(head, "<i8", rows, _HEAD.size)
+    distances = np.frombuffer(head, "<f4", references, _HEAD.size + 8 * rows)
+    if not (row_ids[1:] > row_ids[:-1]).all():
+        raise ValueError("its scans are not in order")
+    if not (
+        (distances[1:] >= distances[:-1]).all() and ((distances >= 0) & (distances <= 2)).all() and 0 <= recall <= 1
+    ):
+        raise ValueError("its reference distances or its recall are none")
+    if nprobe:
+        check_layout(body, rows=rows, dimension=dimension, nprobe=nprobe)
     state = State(seq, stamp)
     inverted = InvertedFile.open(_body_path(database, state), nprobe=nprobe) if nprobe else None
     if inverted is not None and (inverted.rows, inverted.index.d) != (rows, dimension):
@@ -215,8 +232,8 @@ def _read(path: Path, database: Path, *, gallery_id: str, dimension: int) -> Sea
     return SearchIndex(
         gallery_id=gallery_id,
         state=state,
-        row_ids=np.frombuffer(head, "<i8", rows, _HEAD.size),
-        reference_distances=np.frombuffer(head, "<f4", references, _HEAD.size + 8 * rows),
+        row_ids=row_ids,
+        reference_distances=distances,
         unit=None if nprobe else body.view("<f4").reshape(rows, columns),
         inverted=inverted,
         recall=recall,

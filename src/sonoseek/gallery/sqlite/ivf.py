@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core import GalleryError
 from sonoseek.gallery.exact import Selection
 
 ITERATIONS = 10
@@ -34,6 +35,10 @@ PASSED = 12
 RECALL = 0.998
 """Of the ten nearest of a sample of rows, found by the `nprobe` that is chosen. Above the 0.99 that is promised:
 queries come from outside, and lie a little further off than the rows that it is measured on."""
+
+_FORGED = (
+    "the search cache names scans that it does not hold; it is damaged. Make it again with `sonoseek index optimise`."
+)
 
 
 class InvertedFile:
@@ -115,12 +120,15 @@ class InvertedFile:
         if self._list_of is None:
             import faiss
 
-            lists = np.empty(self.rows, np.int32)
+            lists = np.full(self.rows, -1, np.int32)
             inverted_lists = self.index.invlists
             for number in range(self.lists):
                 if size := inverted_lists.list_size(number):
                     ids = faiss.rev_swig_ptr(inverted_lists.get_ids(number), size)
+                    _check_rows(ids, self.rows)
                     lists[ids] = number
+            if (lists < 0).any():
+                raise GalleryError(_FORGED)
             self._list_of = lists
         return self._list_of
 
@@ -183,6 +191,7 @@ class InvertedFile:
             parameters,
         )
         del selector, bits  # faiss holds bare pointers to them
+        _check_rows(rows + 1, self.rows + 1)  # −1: there is none
         return scores, rows
 
     def _worthwhile(
@@ -233,6 +242,11 @@ class InvertedFile:
             recall = hits / max(1, sum(wanted.size for wanted in nearest))
             if recall >= RECALL or nprobe == self.lists:
                 return recall
+
+
+def _check_rows(rows: NDArray[np.int64], total: int) -> None:
+    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < total:
+        raise GalleryError(_FORGED)
 
 
 def lists_for(rows: int) -> int:

@@ -27,6 +27,7 @@ _SELECT_PICTURE = f"""(SELECT iif(length(jpeg) <= {LARGEST_PICTURE}, jpeg, lengt
     FROM pictures p WHERE p.row_id = s.row_id)"""
 _SELECT_EVIDENCE = f"""(SELECT iif(length(packed) <= {LARGEST_EVIDENCE}, packed, length(packed))
     FROM evidence e WHERE e.row_id = s.row_id)"""
+_CASE_COLUMNS = CASE_COLUMNS.replace("descriptors", f"substr(descriptors, 1, {LONGEST_DESCRIPTORS + 1})")
 _ENTRY_COLUMNS = SCAN_COLUMNS.replace(
     "embedding", f"iif(length(embedding) <= {2 * MAX_DIMENSION}, embedding, length(embedding))"
 )
@@ -36,8 +37,7 @@ def select_entries(*, pictures: bool = True, evidence: bool = True) -> str:
     """SQL for entries; pictures and evidence are read only where they are wanted."""
     jpeg = _SELECT_PICTURE if pictures else "NULL"
     packed = _SELECT_EVIDENCE if evidence else "NULL"
-    columns = f"{CASE_COLUMNS}, s.scan_id, {_ENTRY_COLUMNS}, {jpeg}, {packed}"
-    return f"SELECT {columns} FROM scans s JOIN cases c USING (case_key)"  # constants
+    return f"SELECT {_CASE_COLUMNS}, s.scan_id, {_ENTRY_COLUMNS}, {jpeg}, {packed} FROM scans s JOIN cases c USING (case_key)"
 
 
 ENTRY_ORDER = "ORDER BY c.dataset, c.case_id, s.scan_id"
@@ -49,7 +49,7 @@ SELECT_BY_PATIENT = """SELECT s.row_id FROM json_each(?) j
 SELECT_BY_GROUP = """SELECT s.row_id FROM json_each(?) j
     JOIN cases c ON c.dataset = j.value ->> 0 AND c."group" = j.value ->> 1 JOIN scans s USING (case_key)"""
 _SELECT_MATCHES = f"""SELECT s.row_id, c.case_id, s.scan_id, c.pathology, c.dataset, c.birads, c.histology, c.device,
-    c.patient_id, c."group", c.descriptors,
+    c.patient_id, c."group", substr(c.descriptors, 1, {LONGEST_DESCRIPTORS + 1}),
     CASE WHEN ? THEN {_SELECT_PICTURE} END
     FROM json_each(?) j CROSS JOIN scans s ON s.row_id = j.value CROSS JOIN cases c USING (case_key)"""
 
@@ -217,7 +217,7 @@ def read_descriptors(text: str | None) -> tuple[tuple[str, str], ...]:
     except (ValueError, RecursionError):
         pass
     if pairs is None or not all(feature in DESCRIPTORS and word for feature, word in pairs):
-        shown = repr(text) if len(text) <= 200 else f"{text[:100]!r}… ({len(text):,} characters)"
+        shown = repr(text) if len(text) <= 200 else f"{text[:100]!r}…"
         raise GalleryError(
             f"descriptors are {shown}; they are pairs of a feature ({', '.join(DESCRIPTORS)}) and a word, together "
             f"at most {LONGEST_DESCRIPTORS:,} characters. The gallery is damaged: run `sonoseek index verify`, then "

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core import GalleryError
 from sonoseek.gallery import exact
 from sonoseek.gallery.exact import Nearest, Selection
 from sonoseek.gallery.sqlite import rows
@@ -35,6 +36,8 @@ TOLERATED = 0.1
 """Changes, as a share of the cache, up to which it is followed."""
 FURTHER = 4
 """Times as many rows are looked at where all at hand are near-duplicates of the query."""
+LARGEST_COSINE = 1.001
+"""Of vectors of length 1, with room for rounding."""
 _CODE_MARGIN = 1e-6
 """Quantised cosines this close to the last one taken belong to the same vectors: more are taken."""
 
@@ -203,6 +206,11 @@ class Snapshot:
                 scores = exact.gathered(unit[places], query, rows=places, without=excluded.indexed)
             else:
                 scores = products[number] if places is None else products[number][places]
+            if not scores.max(initial=-np.inf) <= LARGEST_COSINE:  # NaN too
+                raise GalleryError(
+                    "the search cache holds vectors that are not of length 1; it is damaged. Make it again with "
+                    "`sonoseek index optimise`."
+                )
             near = exact.contenders(scores, k) if k else np.empty(0, np.intp)
             at = near if places is None else places[near]
             ids, cosines = self.index.row_ids[at], exact.exact_cosines(unit[at], query)
