@@ -172,7 +172,10 @@ def test_burned_in_marks_are_counted_and_those_over_tissue_apart():
     assert set(result.marked) == {"over", "edge"}
     assert set(result.marked_inside) == {"over"}
     assert 0.001 < result.marked["over"] < 0.2
-    assert [leak.property_name for leak in result.mark_leaks] == ["any burned-in annotation", "marks away from the edges"]
+    assert [leak.property_name for leak in result.mark_leaks] == [
+        "any burned-in annotation",
+        "marks away from the edges",
+    ]
     assert "2 of 3" in result.mark_leaks[0].explanation
 
 

@@ -108,7 +108,7 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
             a view, a trigger or a table that does not belong to a gallery.
     """
     expected = _expected()
-    found: set[str] = set()
+    present: set[str] = set()
     roots: set[int] = set()
     listed = connection.execute(
         "SELECT type, name, tbl_name, iif(length(sql) <= ?1, sql, iif(sql IS NULL, '', 'too long')), rootpage "
@@ -118,15 +118,15 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     for kind, name, table, statement, root in listed:
         if name in _STATISTICS and (kind, name, table, statement) == ("table", name, name, _STATISTICS[name]):
             continue
-        if name in found or root in roots or not _same((kind, name, table, statement), expected.get(name)):
+        if name in present or root in roots or not _same((kind, name, table, statement), expected.get(name)):
             raise GalleryError(
                 f"{path}: {str(kind)[:40]} {str(name)[:80]!r} is not one that sonoseek made; a gallery has its own "
                 "tables and indices and no view or trigger. Do not open it: restore it from a copy, or build it anew "
                 "with `sonoseek index build`."
             )
-        found.add(name)
+        present.add(name)
         roots.add(root)
-    if missing := sorted(expected.keys() - found):
+    if missing := sorted(expected.keys() - present):
         raise GalleryError(
             f"{path} lacks {', '.join(missing)}; a gallery has all of its tables and indices. Restore it from a copy, "
             "or build it anew with `sonoseek index build`."
