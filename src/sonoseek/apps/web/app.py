@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from sonoseek.apps.web import (
     errors,
-    openapi,
+    openapi_document,
     routes_archive,
     routes_jobs,
     routes_pictures,
@@ -75,8 +75,8 @@ def create_api(**options: Any) -> FastAPI:
     api = FastAPI(
         title="sonoseek",
         version=__version__,
-        description=openapi.DESCRIPTION,
-        responses=openapi.PROBLEM_RESPONSES,
+        description=openapi_document.DESCRIPTION,
+        responses=openapi_document.PROBLEM_RESPONSES,
         docs_url=None,  # it would load its script from elsewhere
         redoc_url=None,
         separate_input_output_schemas=False,
@@ -84,7 +84,7 @@ def create_api(**options: Any) -> FastAPI:
     )
     for routes in (routes_query, routes_pictures, routes_archive, routes_jobs, routes_system):
         api.include_router(routes.router)
-    api.openapi = lambda: openapi.document(api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    api.openapi = lambda: openapi_document.document(api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return api
 
 
