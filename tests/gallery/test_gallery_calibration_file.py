@@ -170,5 +170,5 @@ def test_numbers_that_no_fit_gives_are_refused_though_they_are_signed(changed: d
 def test_a_calibration_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     with create_gallery(tmp_path / "archive", bundle_id="tiny-1", dimension=8) as gallery:
         os.mkfifo(calibration_path(gallery.location))
-        with pytest.raises(GalleryError, match="no ordinary file.*--no-calibration"):
+        with pytest.raises(GalleryError, match=r"no ordinary file.*--no-calibration"):
             read_calibration(gallery)

