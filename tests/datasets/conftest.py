@@ -5,6 +5,9 @@ from pathlib import Path
 
 import fake_datasets
 import pytest
+from download_server import busi_zip, server
+
+__all__ = ["busi_zip", "fake_roots", "make_fake", "server"]
 
 
 @pytest.fixture(scope="session")

@@ -5,96 +5,18 @@ import hashlib
 import io
 import logging
 import ssl
-import threading
 import urllib.error
+import urllib.request
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from download_server import get_busi, with_sums, zipped
 
 from sonoseek.core import DatasetError, InvalidValueError, NotFoundError, TemporaryError
 from sonoseek.datasets import describe, download, open_dataset, resume
 from sonoseek.datasets.breast import BreastDataset
 from sonoseek.datasets.busbra import BusbraDataset
 from sonoseek.datasets.download import fetch
-
-
-@dataclass
-class Script:
-    """What the server offers, how it behaves, and what it was asked."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    statuses: list[int] = field(default_factory=list)
-    cuts: list[int] = field(default_factory=list)
-    ranges: bool = True
-    etag: str = '"one"'
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-    url: str = ""
-
-
-@pytest.fixture
-def server(monkeypatch) -> Iterator[Script]:
-    script = Script()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            wanted = self.headers.get("Range")
-            script.asked.append((self.path, wanted))
-            body = script.files.get(self.path.lstrip("/"))
-            status = script.statuses.pop(0) if script.statuses else (200 if body is not None else 404)
-            if status >= 400:
-                self.send_error(status)
-                return
-            start = int(wanted[6:].rstrip("-")) if wanted else 0
-            fresh = self.headers.get("If-Range") == script.etag
-            if not (script.ranges and wanted and fresh):
-                start = 0
-            if start > len(body):
-                self.send_error(416)
-                return
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body) - start))
-            if script.etag:
-                self.send_header("ETag", script.etag)
-            self.end_headers()
-            rest = body[start:]
-            self.wfile.write(rest[: script.cuts.pop(0)] if script.cuts else rest)
-
-        def log_message(self, *_):
-            pass
-
-    monkeypatch.setattr(resume, "PAUSE_S", 0.0)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        script.url = f"http://127.0.0.1:{running.server_port}"
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield script
-        running.shutdown()
-        thread.join()
-
-
-def zipped(root) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(root))
-        archive.writestr("__MACOSX/._junk", b"x")
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def busi_zip(server, fake_roots) -> bytes:
-    server.files["Dataset_BUSI.zip"] = zipped(fake_roots["busi"])
-    return server.files["Dataset_BUSI.zip"]
-
-
-def get_busi(server, folder, **options):
-    return fetch("busi", folder, accept_licence=True, base_url=server.url, **options)
 
 
 def test_it_arrives_unpacked_with_its_sum_beside_it(server, busi_zip, tmp_path, fake_roots, caplog):
@@ -207,14 +129,6 @@ def test_a_wrong_checksum_is_refused_and_the_file_thrown_away(server, fake_roots
     assert not list(tmp_path.iterdir())
 
 
-def with_sums(card, files):
-    """The card of a dataset whose published files are the server's."""
-    return replace(
-        card,
-        sources=tuple(replace(s, checksum=f"md5:{hashlib.md5(files[s.file_name]).hexdigest()}") for s in card.sources),  # noqa: S324
-    )
-
-
 def test_a_right_checksum_is_accepted(server, fake_roots, tmp_path, monkeypatch):
     server.files["BUSBRA.zip"] = zipped(fake_roots["busbra"])
     monkeypatch.setattr(BusbraDataset, "card", with_sums(BusbraDataset.card, server.files))
@@ -316,7 +230,7 @@ def test_a_certificate_that_does_not_hold_is_no_temporary_trouble(tmp_path, monk
     def untrusted(*_, **__):
         raise urllib.error.URLError(ssl.SSLCertVerificationError("self-signed"))
 
-    monkeypatch.setattr(resume.urllib.request, "urlopen", untrusted)
+    monkeypatch.setattr(resume.urllib.request.OpenerDirector, "open", untrusted)
     with pytest.raises(DatasetError, match=r"certificate.*in a browser"):
         fetch("busi", tmp_path, accept_licence=True)
 

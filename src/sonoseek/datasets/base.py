@@ -16,8 +16,8 @@ class Source:
     Attributes:
         url: https.
         file_name: under which it is stored.
-        checksum: "sha256:…" or "md5:…" in hex digits, or None where its publisher states none.
-        size: bytes, or None where not known.
+        checksum: "sha256:…" or "md5:…" in hex digits, or None where none is recorded.
+        size: bytes, which a download may not exceed; or None where not known.
         unpack: whether it is a zip archive to unpack.
     """
 

@@ -74,7 +74,8 @@ class BusiDataset(FileDataset):
             Source(
                 url="https://scholar.cu.edu.eg/Dataset_BUSI.zip",
                 file_name="Dataset_BUSI.zip",
-                checksum=None,  # the authors' page states none
+                # the authors' page states none; this is the one that the library torch_em records for the same address
+                checksum="sha256:b2ce09f6063a31a73f628b6a6ee1245187cbaec225e93e563735691d68654de7",
             ),
         ),
     )

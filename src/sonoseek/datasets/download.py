@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sonoseek.core import DatasetError, InvalidValueError
+from sonoseek.core.files import write_atomically
 from sonoseek.datasets.base import DatasetCard, Source
 from sonoseek.datasets.resume import ResumingDownloader, disk_trouble
 from sonoseek.datasets.unpack import unpack
 
 log = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
-"""Beside the download; what `sha256sum --check` reads. Holds what was got, so that another download is compared."""
+"""Beside the dataset; what `sha256sum --check` reads. Holds what opened as the dataset, to compare another download."""
+MAX_BYTES = 2 << 30
+"""Of a file whose size its publisher does not state: several times the largest of the datasets."""
 
 
 def fetch(
@@ -46,7 +50,7 @@ def fetch(
         DatasetError: nothing to download, refused, a wrong checksum, or an archive that is not what it should be.
         TemporaryError: trouble that may pass; calling again goes on where it stopped.
     """
-    from sonoseek.datasets import describe, open_dataset  # they import this folder's table, which lists us
+    from sonoseek.datasets import describe  # it imports this folder's table, which lists us
 
     card = describe(name)
     if not card.sources:
@@ -70,10 +74,7 @@ def fetch(
     for source in card.sources:
         url = source.url if base_url is None else f"{base_url.rstrip('/')}/{source.file_name}"
         files.append(_download(source, folder, url=url, card=card, on_progress=on_progress))
-    for source, file in zip(card.sources, files, strict=True):  # once all are here: a second try finds the first's
-        if source.unpack:
-            _unpack(source, file, folder)
-    open_dataset(name, folder)  # says what is missing where the archive holds something else
+    _unpack_all(name, tuple(zip(card.sources, files, strict=True)), folder)
     return folder
 
 
@@ -95,6 +96,7 @@ def _download(
     target = folder / source.file_name
     downloader = ResumingDownloader(
         folder / f"{source.file_name}.part",
+        max_bytes=MAX_BYTES if source.size is None else source.size,
         by_hand=f"Download it in a browser from {card.url} to {target} and call again.",
         on_progress=on_progress,
     )
@@ -122,30 +124,58 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _unpack(source: Source, file: Path, folder: Path) -> None:
+def _unpack_all(name: str, downloads: tuple[tuple[Source, Path], ...], folder: Path) -> None:
+    """Unpack every archive and open the dataset; only then note the sums and delete the archives.
+
+    Where that fails nothing of the archives stays in `folder` and no sum is noted: a wrong file must not be what later
+    downloads are compared with. An archive without a checksum is deleted, so that the next call asks its source again.
+    """
+    from sonoseek.datasets import open_dataset
+
+    archives = [(source, file) for source, file in downloads if source.unpack]
+    arrived: list[Path] = []
     try:
-        _compare(source, file, folder)
-        unpack(file, folder)
+        sums = {source.file_name: _compare(source, file, folder) for source, file in archives}
+        for _, file in archives:
+            arrived += unpack(file, folder)
+        open_dataset(name, folder)  # says what is missing where an archive holds something else
     except DatasetError:
-        if source.checksum is None:
-            file.unlink()  # nothing shows that it was the right one: fetch it again next time
+        for path in arrived:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        for source, file in archives:
+            if source.checksum is None:
+                file.unlink()
         raise
-    file.unlink()
+    for source, file in archives:
+        _note(source, sums[source.file_name], folder)
+        file.unlink()
 
 
-def _compare(source: Source, file: Path, folder: Path) -> None:
-    """Compare with what an earlier download brought, or note down what this one did."""
+def _noted(folder: Path) -> list[str]:
+    sums = folder / SUMS
+    return sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []
+
+
+def _compare(source: Source, file: Path, folder: Path) -> str:
+    """The file's SHA-256 in hex digits, compared with that of an earlier download where there was one."""
     with file.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    sums = folder / SUMS
-    lines = sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []
-    before = next((line.split()[0] for line in lines if line.endswith(f" {source.file_name}")), None)
-    if before is None:
-        if source.checksum is None:
-            log.warning("%s: its publisher states no checksum; got sha256 %s", source.file_name, found)
-        sums.write_text("\n".join([*lines, f"{found}  {source.file_name}"]) + "\n", encoding="utf-8")
-    elif before != found:
+    before = next((line.split()[0] for line in _noted(folder) if line.endswith(f" {source.file_name}")), found)
+    if before != found:
         raise DatasetError(
-            f"{source.file_name} has sha256 {found}, and an earlier download had {before} (noted in {sums}); its "
-            "source has changed it, or something was put in between. Remove the line if you trust the new one."
+            f"{source.file_name} has sha256 {found}, and an earlier download had {before} (noted in {folder / SUMS}); "
+            "its source has changed it, or something was put in between. Remove the line if you trust the new one."
         )
+    return found
+
+
+def _note(source: Source, sha256: str, folder: Path) -> None:
+    line = f"{sha256}  {source.file_name}"
+    if line in (lines := _noted(folder)):
+        return
+    if source.checksum is None:
+        log.warning("%s: its publisher states no checksum; got sha256 %s", source.file_name, sha256)
+    write_atomically(folder / SUMS, ("\n".join([*lines, line]) + "\n").encode())

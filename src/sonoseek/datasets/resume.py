@@ -33,6 +33,24 @@ class CutError(Exception):
     """The connection ended before the file did."""
 
 
+class _WebRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https, and from http to http; refuses ftp, files and any step back from https to http."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        if _scheme(newurl) not in ({"https"} if _scheme(req.full_url) == "https" else {"http", "https"}):
+            raise DatasetError(
+                f"{req.full_url} redirects to {newurl[:200]!r}; only https is followed, or http from http. Its source "
+                "has changed, or something was put in between."
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
+
+
 class ResumingDownloader:
     """Downloads into a `.part` file that outlives errors and interruptions, and goes on with it the next time.
 
@@ -43,12 +61,17 @@ class ResumingDownloader:
         self,
         part: Path,
         *,
+        max_bytes: int,
         by_hand: str,
         on_progress: Callable[[int, int], None] | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        """Keep `part`; `by_hand` is what people can do when the server refuses a program."""
+        """Keep `part`; `by_hand` is what people can do when the server refuses a program.
+
+        A file of more than `max_bytes` is refused: by the length that the server states, and while it comes.
+        """
         self._part = part
+        self._max_bytes = max_bytes
         self._validator = part.with_name(part.name + ".version")
         self._by_hand = by_hand
         self._on_progress = on_progress
@@ -60,9 +83,9 @@ class ResumingDownloader:
         Raises:
             TemporaryError: no answer, 5xx, cut again and again, disk full; the part stays for the next time.
             NotFoundError: 404 or 410.
-            DatasetError: refused (401, 403, …).
+            DatasetError: refused (401, 403, …), larger than the limit, or redirected to what is no web address.
         """
-        if not url.lower().startswith(("https://", "http://")):
+        if _scheme(url) not in ("http", "https"):
             raise InvalidValueError(f"url is {url!r}; only http and https are downloaded from.")
         futile = 0
         while True:
@@ -91,6 +114,7 @@ class ResumingDownloader:
             done = self._size() if version else 0  # without a version nobody can say that the file is still the same
             with self._ask(url, done=done, version=version) as answer:
                 done, total = _extent(answer.status, answer.headers, done=done)
+                self._check_size(total)
                 self._keep_version(answer.headers)
                 self._check_space(total - done)
                 self._copy(answer, done=done, total=total)
@@ -105,13 +129,15 @@ class ResumingDownloader:
             headers |= {"Range": f"bytes={done}-", "If-Range": version}
         request = urllib.request.Request(url, headers=headers)  # noqa: S310  # the scheme was checked
         try:
-            answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self._timeout_s)  # noqa: S310
+            answer: http.client.HTTPResponse = _opener().open(request, timeout=self._timeout_s)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
                     self._part.unlink(missing_ok=True)  # longer than the file: not a part of it
                     raise CutError("the part was no part of the file") from error
                 raise self._refusal(error, url) from error
+        except SonoseekError:
+            raise  # of a redirect; some of them are OSErrors as well
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
@@ -124,6 +150,7 @@ class ResumingDownloader:
             part.truncate(done)
             part.seek(done)
             while chunk := _read(answer):
+                self._check_size(done + len(chunk))
                 part.write(chunk)
                 part.flush()
                 done += len(chunk)
@@ -131,6 +158,15 @@ class ResumingDownloader:
                     self._on_progress(done, total)
         if done < total:
             raise CutError(f"{done} of {total} bytes came")
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            self._part.unlink(missing_ok=True)
+            self._validator.unlink(missing_ok=True)
+            raise DatasetError(
+                f"the file has {size} bytes or more, and at most {self._max_bytes} are downloaded: it is not the one "
+                f"that was published. {self._by_hand}"
+            )
 
     def _keep_version(self, headers: Message) -> None:
         tag = headers.get("ETag", "")
@@ -152,6 +188,21 @@ class ResumingDownloader:
         if error.code in GONE:
             return NotFoundError(f"{answer}; the file has moved. {self._by_hand}")
         return DatasetError(f"{answer}; the server refuses. {self._by_hand}")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Opens http and https alone: urllib's default also reads files and ftp, where a redirect names them."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _WebRedirects(),
+    ):
+        opener.add_handler(handler)
+    return opener
 
 
 def disk_trouble(error: OSError, path: Path) -> Exception:
