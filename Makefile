@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 PAGE := src/sonoseek/apps/web/page/index.html
 FRONTEND := $(shell find frontend/src frontend/public frontend/index.html frontend/*.ts frontend/*.js frontend/*.json 2>/dev/null)
 
-.PHONY: map page demo test test-long lint bench bench-gallery docs train train-fast figures networks rescore wording lock clean help
+.PHONY: map page demo test test-long lint bench bench-gallery docs train train-fast figures networks rescore wording lock licences sbom clean help
 help:
 	@echo "make demo    phantom archive -> gallery -> ten reports -> the reading room, at an address it prints (no torch)"
 	@echo "make page    the reading room's page, from frontend/ (Node 20)"
@@ -25,13 +25,15 @@ help:
 	@echo "make rescore every figure in docs/results again, from its rows"
 	@echo "make wording the wording of reports on the cancers of BUSI and BUS-BRA, into docs/results"
 	@echo "make lock    pin the requirements again, from pyproject.toml"
+	@echo "make licences the licences of what an installation brings, into docs/reference"
+	@echo "make sbom    the wheel and its bill of materials (CycloneDX), into dist/"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Inference: what a hospital installs, without torch.
 $(VENV)/.inference: requirements/inference.txt pyproject.toml | $(BIN)/python
-	$(PIP) install -r requirements/inference.txt
+	$(PIP) install --require-hashes -r requirements/inference.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -43,7 +45,7 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 
 # The reading room's page. Its own sources alone decide whether it is built again.
 frontend/node_modules/.installed: frontend/package-lock.json
-	npm --prefix frontend ci --no-progress --loglevel=error
+	npm --prefix frontend ci --ignore-scripts --no-progress --loglevel=error
 	@touch $@
 
 $(PAGE): frontend/node_modules/.installed $(FRONTEND)
@@ -144,6 +146,22 @@ wording: $(VENV)/.inference
 
 lock:
 	requirements/lock
+
+licences: $(VENV)/.inference
+	$(BIN)/python docs/licences.py
+
+# The wheel is installed into an environment of its own, which the bill of materials then lists: what a hospital gets.
+sbom: $(VENV)/.inference $(PAGE)
+	rm -rf dist .venv-sbom .venv-tools
+	$(PIP) wheel --no-deps --no-build-isolation -w dist .
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/tools.txt
+	$(PYTHON) -m venv --without-pip .venv-sbom
+	$(PIP) --python .venv-sbom/bin/python install --require-hashes -r requirements/inference.txt
+	$(PIP) --python .venv-sbom/bin/python install --no-deps dist/*.whl
+	.venv-tools/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --mc-type application \
+	  -o dist/sonoseek.cdx.json .venv-sbom/bin/python
+	rm -rf .venv-sbom .venv-tools
 
 clean:
 	rm -rf build dist site demo frontend/node_modules src/sonoseek/apps/web/page .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,5 +23,8 @@ class PageHook(BuildHookInterface):  # type: ignore[type-arg]  # its configurati
         if npm is None or not (root / "frontend/package-lock.json").is_file():
             self.app.display_warning("no Node: the package is built without the reading room's page")
             return
-        for arguments in (["ci", "--no-progress", "--loglevel=error"], ["run", "--silent", "build"]):
+        for arguments in (
+            ["ci", "--ignore-scripts", "--no-progress", "--loglevel=error"],
+            ["run", "--silent", "build"],
+        ):
             subprocess.run([npm, "--prefix", str(root / "frontend"), *arguments], check=True)

@@ -51,6 +51,22 @@ def _walk(folder: Path, root: Path) -> Iterator[str]:
             yield path.relative_to(root).as_posix()
 
 
+def check_inside(path: Path, folder: Path) -> None:
+    """Check that a file, all links followed, lies within the folder that may be read.
+
+    Raises:
+        InvalidValueError: it is, or lies behind, a link that leads out of the folder.
+    """
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    if not inside:
+        raise InvalidValueError(
+            f"{path.name} is a link that leads out of its folder, and is not followed; put the file itself there."
+        )
+
+
 def without_folder(text: str, *folders: Path) -> str:
     """An error's text without the path of a folder: files keep their names within it.
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from sonoseek.batch.files import check_inside
 from sonoseek.batch.job import Job
 from sonoseek.batch.store import JobStore
-from sonoseek.core import DatasetError, InvalidValueError
+from sonoseek.core import Case, DatasetError, InvalidValueError
 from sonoseek.datasets import Dataset
 from sonoseek.datasets.folder import FolderDataset
 from sonoseek.datasets.manifest import ManifestDataset
@@ -25,7 +26,10 @@ class StoppedError(Exception):
 
 
 class NamedFolder(FolderDataset):
-    """A folder dataset under a given name, so that cases of two folders never replace each other."""
+    """A folder dataset under a given name, so that cases of two folders never replace each other.
+
+    A case behind a link that leads out of the folder is refused.
+    """
 
     def __init__(self, root: Path, *, name: str) -> None:
         self._name = name
@@ -35,6 +39,13 @@ class NamedFolder(FolderDataset):
     def name(self) -> str:
         """As the user named it."""
         return self._name
+
+    def load(self, case_id: str, *, masks: bool = True) -> Case:
+        """See `Dataset.load`."""
+        item = self.files(case_id)
+        for path in (item.scan, *item.masks):
+            check_inside(path, self.root)
+        return super().load(case_id, masks=masks)
 
 
 class NamedManifest(ManifestDataset):
@@ -141,6 +152,7 @@ def open_source(folder: Path, *, name: str) -> Dataset:
     table = folder / MANIFEST
     if not table.is_file():
         return NamedFolder(folder, name=name)
+    check_inside(table, folder)
     manifest, inside = NamedManifest(table, name=name), folder.resolve()
     for record in manifest.records():
         item = manifest.files(record.case_id)

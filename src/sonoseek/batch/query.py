@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.batch.files import scan_names
+from sonoseek.batch.files import check_inside, scan_names
 from sonoseek.batch.job import Job, Row
 from sonoseek.batch.store import JobStore
 from sonoseek.core import (
@@ -70,7 +70,7 @@ def query_files(
             continue
         if stopped():
             break
-        outcome, refused = _query(engine, folder / name, options)
+        outcome, refused = _query(engine, folder / name, options, folder=folder)
         reference = reference_of(name)
         outcome = {**outcome, "reference": reference} if reference else outcome
         store.add_row(job.job_id, name, outcome=outcome, refused=refused)
@@ -144,8 +144,11 @@ def _seen(row: Row) -> bool:
     return bool(row.outcome.get("seen_in_training"))
 
 
-def _query(engine: SearchEngine, path: Path, options: SearchOptions) -> tuple[dict[str, Any], str | None]:
+def _query(
+    engine: SearchEngine, path: Path, options: SearchOptions, *, folder: Path
+) -> tuple[dict[str, Any], str | None]:
     try:
+        check_inside(path, folder)
         report = engine.query(read_scan(path), options)
     except (GalleryError, TemporaryError):
         raise  # every other file would fail as well

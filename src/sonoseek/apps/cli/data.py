@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError, SplitError
+from sonoseek.core.csv_cells import csv_cell
 
 app = typer.Typer(help="Datasets: list, get, check, audit, split.", no_args_is_help=True)
 
@@ -161,7 +162,7 @@ def split(
         with out.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(("case_id", "pathology", "group", "fold"))
-            rows.writerows((r.case_id, r.pathology, r.group or "", where[r.case_id]) for r in records)
+            rows.writerows((csv_cell(r.case_id), r.pathology, csv_cell(r.group), where[r.case_id]) for r in records)
         typer.echo(f"folds: {out}")
 
 

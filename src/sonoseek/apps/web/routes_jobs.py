@@ -22,6 +22,7 @@ from sonoseek.apps.web.schemas import BatchJob, JobOptions, JobRow, OpenedRow, R
 from sonoseek.apps.web.state import AppState
 from sonoseek.batch import Job, JobKind, Row, check_name, check_new
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.core.csv_cells import csv_cell
 from sonoseek.gallery.filter.grammar import parse_where
 
 router = APIRouter(prefix="/api/jobs", tags=["batch"])
@@ -277,7 +278,7 @@ def _seconds_left(job: Job) -> float | None:
 def _csv(every_row: Iterator[Row]) -> Iterator[str]:
     def line(values: list[Any]) -> str:
         text = io.StringIO()
-        csv.writer(text).writerow([_cell(value) for value in values])
+        csv.writer(text).writerow([csv_cell(value) for value in values])
         return text.getvalue()
 
     yield line([*COLUMNS, *MATCH_COLUMNS])
@@ -304,10 +305,3 @@ def _csv(every_row: Iterator[Row]) -> Iterator[str]:
                 outcome.get("calibration", ""),
             ]
         )
-
-
-def _cell(value: Any) -> Any:
-    """A spreadsheet must not take a file's name for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return "" if value is None else value

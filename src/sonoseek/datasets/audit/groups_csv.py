@@ -7,6 +7,7 @@ from collections import Counter
 from io import StringIO
 from pathlib import Path
 
+from sonoseek.core.csv_cells import csv_cell
 from sonoseek.datasets.audit.result import AuditResult, DuplicatePair
 
 COLUMNS = ("case_id", "pathology", "group", "group_size", "cross_label", "same_scan_group", "max_ncc", "evidence")
@@ -43,7 +44,7 @@ def groups_csv(result: AuditResult) -> str:
         size = sizes[group[record.case_id]]
         writer.writerow(
             (
-                record.case_id,
+                csv_cell(record.case_id),
                 record.pathology,
                 f"G{group[record.case_id]:04d}",
                 size,
