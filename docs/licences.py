@@ -15,6 +15,7 @@ NAMED_COPYLEFT = {
     "certifi": "MPL-2.0, the list of certificates alone; used unchanged",
     "pathspec": "MPL-2.0; needed by hatchling, which builds sonoseek from source; used unchanged, no part of the wheel",
     "tqdm": "MPL-2.0 and MIT; used unchanged: the MPL binds changes of its own files alone",
+    "numpy": "permissive; its wheel bundles libgfortran under GPL-3.0 with the GCC runtime library exception",
     "opencv-python-headless": "Apache-2.0; its wheel bundles FFmpeg under LGPL-2.1 as shared libraries, which sonoseek "
     "does not call",
 }
@@ -27,7 +28,7 @@ def pinned(path: Path = PINS) -> list[str]:
 
 
 def licence(package: Distribution) -> str:
-    """As the package's metadata state it: the SPDX expression, else its classifiers, else the first line of the text."""
+    """As the package's metadata state it: its SPDX expression, else classifiers, else the first line of its text."""
     stated = package.metadata
     if expression := stated.get("License-Expression"):
         return expression.strip()
@@ -61,12 +62,15 @@ def page() -> str:
     named = "\n".join(f"| {name} | {why} |" for name, why in NAMED_COPYLEFT.items())
     return f"""# Licences
 
-sonoseek is under Apache-2.0. `pip install sonoseek` brings the packages below, each under its own licence. Written by `make licences` from the metadata of the installed
-packages; `make sbom` writes the same as a CycloneDX document beside the wheel. The optional parts (training, evaluation, Milvus, Ray) are not listed.
+sonoseek is under Apache-2.0. `pip install sonoseek` brings the packages below, each under its own licence. Written by
+`make licences` from the metadata of the installed packages; `make sbom` writes the same as a CycloneDX document beside
+the wheel. The optional parts (training, evaluation, Milvus, Ray) are not listed.
 
 {table()}
 
 ## Copyleft
+
+By the metadata, and by the libraries that a wheel bundles, which the metadata do not tell.
 
 | package | why it may be used |
 |---|---|
