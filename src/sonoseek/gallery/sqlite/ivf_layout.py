@@ -42,27 +42,28 @@ def check_layout(body: NDArray[np.uint8], *, rows: int, dimension: int, nprobe: 
 
 
 def _check(body: NDArray[np.uint8], *, rows: int, dimension: int, nprobe: int) -> None:
+    buffer = body.data
     head = (dimension, rows, _PADDING, _PADDING, 1, 0)
-    if _INDEX.unpack_from(body) != (b"IwSq", *head):
+    if _INDEX.unpack_from(buffer) != (b"IwSq", *head):
         raise ValueError("its inverted file is of another kind, or holds another number of vectors")
     at = _INDEX.size
-    lists, _ = _LISTS.unpack_from(body, at)
+    lists, _ = _LISTS.unpack_from(buffer, at)
     at += _LISTS.size
     if not 1 <= nprobe <= lists <= rows:
         raise ValueError(f"its inverted file has {lists} lists for {rows} vectors and a search of {nprobe}")
-    centres = _INDEX.unpack_from(body, at)
+    centres = _INDEX.unpack_from(buffer, at)
     at += _INDEX.size
     if centres != (b"IxFI", dimension, lists, _PADDING, _PADDING, 1, 0):
         raise ValueError("the centres of its inverted file are of another kind or number")
-    (numbers,) = struct.unpack_from("<Q", body, at)
+    (numbers,) = struct.unpack_from("<Q", buffer, at)
     at += 8 + 4 * lists * dimension
     if numbers != lists * dimension or at > body.size:
         raise ValueError("the centres of its inverted file have another size")
-    mapped, mapped_size, kind, _, _, of, code, ranges = _QUANTIZER.unpack_from(body, at)
+    mapped, mapped_size, kind, _, _, of, code, ranges = _QUANTIZER.unpack_from(buffer, at)
     at += _QUANTIZER.size + 8 * dimension
     if (mapped, mapped_size, kind, of, code, ranges) != (0, 0, _EIGHT_BITS, dimension, dimension, 2 * dimension):
         raise ValueError("its inverted file is quantised in another way")
-    code, residual, name, same_lists, same_code, storage, count = _AFTER.unpack_from(body, at)
+    code, residual, name, same_lists, same_code, storage, count = _AFTER.unpack_from(buffer, at)
     at += _AFTER.size
     if (code, residual, name, same_lists, same_code) != (dimension, 1, b"ilar", lists, dimension):
         raise ValueError("the lists of its inverted file are of another kind or number")
