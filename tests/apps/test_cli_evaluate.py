@@ -93,7 +93,7 @@ def test_results_are_scored_again_alike(results: Path, run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "say --protocol NAME"),
+        ((), "give --protocol NAME"),
         (("--protocol", "busi-groped"), "nothing is named to be scored"),
         (("--protocol", "busi-groped", "--system", "radiomics"), "Did you mean 'busi-grouped'"),
         (("--protocol", "busi-grouped", "--system", "radiomics"), "SONOSEEK_DATA"),

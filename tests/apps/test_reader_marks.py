@@ -151,7 +151,7 @@ class TestServer:
         case = f"{match['dataset']}/{match['case_id']}"
         answer = client.post("/api/query", data={"case": case, "lesion": TYPED})
         assert answer.status_code == 422
-        assert "ask with the scan's file" in answer.json()["detail"]
+        assert "query with the scan's file" in answer.json()["detail"]
         scans = [path for path in sorted(archive.glob("*/*.png")) if "_mask" not in path.name][:2]
         sent = [("file", (path.name, path.read_bytes())) for path in scans]
         answer = client.post("/api/query", files=sent, data={"lesion": TYPED})

@@ -233,7 +233,7 @@ from sonoseek.apps.web import upload_limits, logging_metrics, server
 from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.engine import open_engine
-server.HEAD_S, upload_limits.QUIET_S = 1.0, 0.8
+server.HEADER_S, upload_limits.QUIET_S = 1.0, 0.8
 logging_metrics.configure_logging()
 settings = WebSettings(port=0, state=Path(sys.argv[2]), upload_timeout_s=1.6)
 app = create_app(open_engine(sys.argv[1], threads=1), settings)

@@ -100,7 +100,7 @@ def test_several_views_are_not_marked_and_a_second_one_takes_the_mark_away(marke
     expect(page.locator(".notice")).to_contain_text("The mark was taken away as a second view was added")
     expect(page.locator(".marked")).to_have_count(0)
     page.get_by_role("button", name="Mark the lesion").click()
-    expect(page.locator(".hint")).to_contain_text("A mark is of one scan, and this question has 2 views")
+    expect(page.locator(".hint")).to_contain_text("A mark is of one scan, and this query has 2 views")
 
 
 def test_it_is_not_offered_where_the_bundle_reads_no_marks(reader: Reader, asked: list[Path]) -> None:

@@ -271,7 +271,7 @@ class TestViews:
         second = page.url.split("u=")[2][:64]
         for key, what in (("r", "A region is of one scan"), ("x", "An area is of one scan")):
             page.keyboard.press(key)
-            expect(page.locator(".hint")).to_contain_text(f"{what}, and this question has 2 views")
+            expect(page.locator(".hint")).to_contain_text(f"{what}, and this query has 2 views")
         page.get_by_role("button", name="View 2").click()
         page.get_by_role("button", name="Query with view 2 alone").click()
         expect(page.get_by_role("button", name="View 2")).to_have_count(0)

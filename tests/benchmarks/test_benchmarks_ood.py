@@ -68,7 +68,7 @@ class TestTheFit:
     def test_only_the_widest_directions_are_kept(self):
         written = fit_ood(drawn(300, dim=150), drawn(20, dim=150, seed=1))
         assert len(written["variances"]) == DIRECTIONS
-        assert written["scans"] == {"training": 300, "validation": 20}
+        assert written["counts"] == {"training": 300, "validation": 20}
 
     def test_scans_all_alike_are_no_trouble(self):
         alike = np.ones((20, 6))

@@ -47,18 +47,18 @@ def test_every_format_of_a_report_holds(
     Draft202012Validator(report_schema()).validate(document)
     for form in ("html", "pdf", "text"):
         assert write_report(report, tmp_path / f"report.{'txt' if form == 'text' else form}").stat().st_size
-    said = phrases.headline(report.prediction)
-    assert document["headline"] == said
-    assert said in render(report, "text")
+    headline = phrases.headline(report.prediction)
+    assert document["headline"] == headline
+    assert headline in render(report, "text")
     assert set(document["prediction"]["probabilities"]) == set(classes)
     page = render(report, "html")
     if "malignant" in classes:
-        assert said.startswith("Likelihood of malignancy")
-        assert ("states no threshold" in said) != bool(points)
+        assert headline.startswith("Likelihood of malignancy")
+        assert ("has no threshold" in headline) != bool(points)
         assert bool(document["prediction"]["operating_points"]) is bool(points)
         assert 'class="scale"' in page
     else:
         assert document["prediction"]["likelihood_of_malignancy"] is None
         assert document["prediction"]["operating_points"] == []
-        assert said.endswith("This bundle gives no likelihood of malignancy.")
+        assert headline.endswith("This bundle has no class malignant.")
         assert 'class="scale"' not in page

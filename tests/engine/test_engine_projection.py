@@ -49,5 +49,5 @@ def test_an_empty_gallery_has_an_empty_map(empty_gallery: Gallery) -> None:
 def test_what_has_no_place_is_refused(gallery: Gallery) -> None:
     drawn = project_gallery(gallery)
     for wrong in (np.zeros(gallery.dimension, np.float32), np.ones(3, np.float32)):
-        with pytest.raises(InvalidValueError, match="place scans that the gallery's bundle has read"):
+        with pytest.raises(InvalidValueError, match="place scans that the gallery's bundle has encoded"):
             drawn.place(wrong)

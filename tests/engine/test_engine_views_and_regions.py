@@ -279,7 +279,7 @@ def test_a_sample_is_embedded_again(gallery: Gallery, encoder: Any, dataset: Any
     dataset.edited = {"case 007"}
     found = recheck_embeddings(gallery, encoder, sample=40, dataset=dataset).problems
     assert len(found) == 2
-    assert "something else" in next(problem for problem in found if "case 000" in problem)
+    assert "another embedding" in next(problem for problem in found if "case 000" in problem)
     assert "no file of its case has these pixels" in next(problem for problem in found if "case 007" in problem)
     assert len(recheck_embeddings(gallery, encoder, sample=40).problems) == 1
     with pytest.raises(InvalidValueError, match="sample"):

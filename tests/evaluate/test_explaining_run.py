@@ -159,7 +159,7 @@ def test_what_has_no_masks_or_no_network_is_refused(tmp_path: Path) -> None:
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out", "per_class": 0}
     with pytest.raises(ResultsError, match="no test scan"):
         explain_rounds(context, BundleSystem(load_bundle().path), **places)
-    with pytest.raises(ResultsError, match="without a bundle"):
+    with pytest.raises(ResultsError, match="has no bundle"):
         explain_rounds(context, SYSTEMS.load("nearest-pixels")(), **places)
 
 

@@ -56,14 +56,14 @@ def test_no_lesion_has_finite_moments_and_gradients():
 def test_a_shape_is_spoken_of_only_where_it_lies():
     focus = LesionFocus((8, 8, 8), embedding_dim=6).eval()
     outline = focus.read(torch.zeros(1, 1, SIDE, SIDE), drawn((12, 12)))
-    word = focus.word(outline)
+    evidence = focus.shape_evidence(outline)
     cells = outline.share[0, 0]
-    assert word.shape == (1, 6, 14, 14)
-    assert torch.all(word[0][:, cells == 0] == 0)
-    said = word.mean((2, 3))
+    assert evidence.shape == (1, 6, 14, 14)
+    assert torch.all(evidence[0][:, cells == 0] == 0)
+    mean = evidence.mean((2, 3))
     wanted = focus.spoken(outline.moments) * cells.mean() / (cells.mean() + 0.01)
-    torch.testing.assert_close(said, wanted, atol=1e-5, rtol=1e-4)
-    nothing = focus.word(focus.read(torch.zeros(1, 1, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE)))
+    torch.testing.assert_close(mean, wanted, atol=1e-5, rtol=1e-4)
+    nothing = focus.shape_evidence(focus.read(torch.zeros(1, 1, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE)))
     assert torch.all(nothing == 0)
 
 
@@ -113,11 +113,11 @@ def test_the_outline_can_be_learnt_and_lies_where_the_lesion_lies():
         optimiser.step()
     canvas, truth = batch(8)
     with torch.inference_mode():
-        said = torch.sigmoid(network.eval()(canvas).lesion)
-    both = float((said * truth).sum() * 2 / (said.sum() + truth.sum()))
+        mean = torch.sigmoid(network.eval()(canvas).lesion)
+    both = float((mean * truth).sum() * 2 / (mean.sum() + truth.sum()))
     assert both > 0.6
     rows = torch.arange(24).view(1, 1, 24, 1)
-    off = (said * rows).sum((1, 2, 3)) / said.sum((1, 2, 3)) - (truth * rows).sum((1, 2, 3)) / truth.sum((1, 2, 3))
+    off = (mean * rows).sum((1, 2, 3)) / mean.sum((1, 2, 3)) - (truth * rows).sum((1, 2, 3)) / truth.sum((1, 2, 3))
     assert off.abs().mean() < 0.8
 
 

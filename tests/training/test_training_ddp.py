@@ -240,9 +240,9 @@ def test_lower_precision_is_of_the_layers_alone(tiny_recipe, cache, tmp_path):
     recipe = msgspec.structs.replace(tiny_recipe, optimiser=msgspec.structs.replace(tiny_recipe.optimiser, epochs=1))
     module = TrainingModule(build_network(recipe), recipe, steps=10)
     canvases = torch.rand(4, 1, 64, 64)
-    exact = module._read(module.network, canvases)
+    exact = module._run(module.network, canvases)
     module.lower = torch.bfloat16
-    rough = module._read(module.network, canvases)
+    rough = module._run(module.network, canvases)
     assert {tensor.dtype for tensor in rough if tensor is not None} == {torch.float32}
     assert not torch.equal(rough.logits, exact.logits)
     torch.testing.assert_close(rough.logits, exact.logits, rtol=0.1, atol=0.1)

@@ -30,7 +30,14 @@ def judged(losses, rule=RULE):
 def test_no_number_stops_at_once_with_epoch_step_losses_rule_and_remedy(wrong):
     step, said = judged([1.5, 1.25, wrong, 1.0])
     assert step == 3
-    for needed in ("epoch 2, step 3", "1.5, 1.25", "must be finite", "lower lr", "metrics.csv", "checkpoint is kept"):
+    for needed in (
+        "epoch 2, step 3",
+        "1.5, 1.25",
+        "must be finite",
+        "lower lr",
+        "metrics.csv",
+        "last good checkpoint is",
+    ):
         assert needed in said
 
 

@@ -60,9 +60,9 @@ def test_the_running_mean_is_never_mixed_and_the_trained_network_is():
     module = TrainingModule(build_network(recipe), recipe, steps=10)
     hooks = [len(layer._forward_hooks) for layer in early_layers(module.network.backbone)]
     assert hooks == [1, 1]
-    kept = module.kept
-    assert all(len(layer._forward_hooks) == 0 for layer in early_layers(kept.backbone))
-    torch.testing.assert_close(kept.backbone.features[0].weight, module.network.backbone.features[0].weight)
+    averaged = module.averaged
+    assert all(len(layer._forward_hooks) == 0 for layer in early_layers(averaged.backbone))
+    torch.testing.assert_close(averaged.backbone.features[0].weight, module.network.backbone.features[0].weight)
 
 
 def test_a_backbone_without_early_layers_is_refused():

@@ -1,6 +1,5 @@
 """The card says what its reader looks for, and says of figures and failures only what can be made again."""
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from sonoseek.training.card_failures import FAILURE_SEED, failures_section, find
 from sonoseek.training.card_results import read_card_results, results_section
 from sonoseek.training.model_card import model_card
 from sonoseek.training.provenance import command_of, command_shown
-from sonoseek.training.recipe import recipe_to_dict
+from sonoseek.training.recipe import recipe_digest, recipe_to_dict
 from sonoseek.training.run import train
 from sonoseek.training.systems import RecipeSystem
 
@@ -157,7 +156,7 @@ def test_export_completes_the_card_and_leaves_the_bundle_as_it_is(finished, resu
 
 def test_whose_figures_they_are_is_said_by_the_systems_identity(finished, results, few, tmp_path):
     bundle = load_bundle(finished / "bundle")
-    own = hashlib.sha256(json.dumps(bundle.training["recipe"], sort_keys=True).encode()).hexdigest()[:16]
+    own = recipe_digest(bundle.training["recipe"])
     for identity, words in ((own, "this bundle's recipe, trained anew"), (bundle.bundle_id, "this very bundle")):
         (results / "busi-grouped" / "scores.json").write_text(scores(metrics(identity=identity)))
         (results / "a-leaky" / "scores.json").unlink(missing_ok=True)
@@ -172,7 +171,7 @@ def test_a_recipes_identity_is_that_of_its_system(tiny_recipe, tmp_path):
     """What `export_run` computes from a manifest is what an evaluation noted."""
     system = RecipeSystem(tiny_recipe, data_root=None, weights_root=None, cache=tmp_path)
     noted = json.loads(json.dumps(recipe_to_dict(tiny_recipe)))
-    assert hashlib.sha256(json.dumps(noted, sort_keys=True).encode()).hexdigest()[:16] == system.identity
+    assert recipe_digest(noted) == system.identity
 
 
 def test_results_that_are_not_there_or_do_not_read_are_refused(results, tmp_path):

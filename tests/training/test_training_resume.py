@@ -126,7 +126,7 @@ def test_each_call_is_noted_with_versions_seed_and_threads(runs):
 
 
 def test_a_run_killed_after_an_early_stop_trains_no_epoch_more(recipe, cache, tmp_path, monkeypatch):
-    from sonoseek.training import run as module
+    from sonoseek.training import module
 
     recipe = changed(recipe, epochs=8, lr=0.3, patience=1)  # far too fast: no epoch is better for long
 

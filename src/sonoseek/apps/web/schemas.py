@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sonoseek.batch import JobKind, JobState
 
 Label = Literal["normal", "benign", "malignant"]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class BoxModel(BaseModel):
@@ -162,7 +163,7 @@ class ArchiveProjection(BaseModel):
 
     state: str
     total: int
-    explained_variance_ratio: tuple[float, float]
+    explained_variance_ratio: Pair
     labels: list[Label]
     datasets: list[str]
     x: list[float]
@@ -185,7 +186,7 @@ class ArchivedScan(BaseModel):
     scan_id: str
     height: int
     width: int
-    spacing_mm: tuple[float, float] | None
+    spacing_mm: Pair | None
     laterality: str | None
     view: str | None
     has_picture: bool
