@@ -61,7 +61,7 @@ def test_a_build_that_is_stopped_at_its_first_case(
         assert Path("galleries/new/ours/gallery.db").is_file()
         raise cause
 
-    monkeypatch.setattr("sonoseek.indexing.build.build_index", stopped)
+    monkeypatch.setattr("sonoseek.indexing.gallery.build_index", stopped)
     Path("archive.csv").write_text("file,pathology\nscan.png,benign\n")
     assert sonoseek_here(*build("manifest", "archive.csv")).returncode in (2, 130)
     assert not Path("galleries").exists()
@@ -104,6 +104,6 @@ def test_a_case_that_cannot_be_added_leaves_no_gallery_behind(
     def stopped(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sonoseek.indexing.build.make_entry", stopped)
+    monkeypatch.setattr("sonoseek.indexing.make_entry", stopped)
     assert sonoseek_here("index", "add", "scan.png", "--gallery", "g", "--pathology", "benign").returncode == 130
     assert not Path("g").exists()

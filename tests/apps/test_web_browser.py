@@ -191,7 +191,7 @@ class TestArgue:
 
     def test_the_scan_area_is_corrected(self, reader: Reader, asked: list[Path]) -> None:
         page = reader.pick(asked[0])
-        page.get_by_role("button", name="Model input n").click()
+        page.get_by_role("button", name="Model input", exact=True).click()
         expect(page.locator(".hint")).to_contain_text("The model input: cropped")
         page.get_by_role("button", name="Area", exact=False).click()
         page.keyboard.press("Shift+ArrowRight")

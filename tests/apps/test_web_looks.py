@@ -47,7 +47,7 @@ class TestArchive:
         page.get_by_role("button", name="Query with this case").click()
         page.wait_for_selector(".card")
         assert "case=" in page.url
-        expect(page.get_by_role("button", name="Model input n")).to_have_count(0)
+        expect(page.get_by_role("button", name="Model input", exact=True)).to_have_count(0)
 
     def test_a_case_that_is_not_there(self, browser: Browser, room: str) -> None:
         reader = Reader(browser, room)

@@ -133,7 +133,7 @@ class TestTools:
         page = reader.pick(asked[4])
         tools = page.locator(".tools [aria-pressed=true]")
         page.keyboard.press("r")
-        page.get_by_role("button", name="Model input n").click()
+        page.get_by_role("button", name="Model input", exact=True).click()
         expect(tools).to_have_text(["Model input n"])
         expect(page.get_by_role("button", name=re.compile("^Search"))).to_have_count(0)
         page.get_by_role("button", name=re.compile("^Evidence")).click()
