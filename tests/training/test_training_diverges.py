@@ -36,7 +36,7 @@ def test_no_number_stops_at_once_with_epoch_step_losses_rule_and_remedy(wrong):
         "must be finite",
         "lower lr",
         "metrics.csv",
-        "last good checkpoint is",
+        "last good checkpoint stays",
     ):
         assert needed in said
 
