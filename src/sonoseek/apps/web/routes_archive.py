@@ -158,7 +158,7 @@ def _case(entries: tuple[GalleryEntry, ...]) -> ArchivedCase:
                 scan_id=entry.scan_id,
                 height=entry.scan_shape[0],
                 width=entry.scan_shape[1],
-                spacing_mm=entry.spacing_mm,
+                spacing_mm=None if entry.spacing_mm is None else list(entry.spacing_mm),
                 laterality=entry.laterality,
                 view=entry.view,
                 has_picture=entry.picture is not None,
