@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
 from sonoseek.gallery import Exclusion, GalleryEntry, create_gallery, open_gallery
 from sonoseek.gallery.sqlite.index_files import load_index, save_index
+from sonoseek.gallery.sqlite.ivf import InvertedFile
 
 DIMENSION = 24
 
@@ -123,7 +125,13 @@ def test_a_cache_that_disagrees_is_found_by_verify_and_mended_by_optimise(filled
         if base.unit is not None:
             save_index(filled, dataclasses.replace(base, unit=base.unit[::-1].copy()))
             assert any("cache disagrees" in problem for problem in gallery.verify())
-        save_index(filled, dataclasses.replace(base, row_ids=np.append(base.row_ids[:-1], 999)))
+        other = dataclasses.replace(base, row_ids=np.append(base.row_ids[:-1], 999))
+        if other.inverted is not None:  # the mapped one would be written in faiss's form for mapped lists
+            (body,) = filled.parent.glob("*.ivf")
+            other = dataclasses.replace(
+                other, inverted=InvertedFile(faiss.read_index(str(body)), nprobe=other.inverted.nprobe)
+            )
+        save_index(filled, other)
         assert any("cache lacks scans" in problem for problem in gallery.verify())
         draft = filled.with_name(f".{filled.name}.vectors.0123")
         draft.write_bytes(b"left by a killed process")

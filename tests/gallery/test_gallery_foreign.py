@@ -315,24 +315,24 @@ def test_a_stored_picture_of_many_pixels_is_not_decoded():
 # First builders
 
 
-def _build(place: str, number: int, barrier, replies) -> None:
-    from conftest import _entry
-
+def _build(place: str, entry, barrier, replies) -> None:
     try:
         barrier.wait(30)
         with create_gallery(place, bundle_id=BUNDLE_ID, dimension=DIMENSION, exist_ok=True, timeout_s=30) as gallery:
-            gallery.add([_entry(number)])
+            gallery.add([entry])
         replies.put("")
     except Exception as error:  # told to the test
         replies.put(repr(error))
 
 
-def test_two_first_builders_at_once_both_succeed(tmp_path):
-    spawn = multiprocessing.get_context("fork")
+def test_two_first_builders_at_once_both_succeed(tmp_path, make_entry):
+    fork = multiprocessing.get_context("fork")
     for attempt in range(8):
         place = str(tmp_path / f"archive {attempt}")
-        barrier, replies = spawn.Barrier(2), spawn.Queue()
-        builders = [spawn.Process(target=_build, args=(place, number, barrier, replies)) for number in range(2)]
+        barrier, replies = fork.Barrier(2), fork.Queue()
+        builders = [
+            fork.Process(target=_build, args=(place, make_entry(number), barrier, replies)) for number in range(2)
+        ]
         for builder in builders:
             builder.start()
         assert [replies.get(timeout=60) for _ in builders] == ["", ""]
