@@ -164,7 +164,7 @@ def test_lzw_and_what_nothing_here_reads(tmp_path: Path) -> None:
         cv2.imwrite(str(path), samples(np.dtype(dtype).str), [cv2.IMWRITE_TIFF_COMPRESSION, 5])
         assert_close(path, GREY)
     tifffile.imwrite(path, (SHARE * (1 + 1j)).astype(np.complex64), photometric="minisblack")
-    with pytest.raises(ScanReadError, match=r"Save it as PNG|cannot be decoded"):
+    with pytest.raises(ScanReadError, match="complex numbers"):
         read_scan(path)
 
 

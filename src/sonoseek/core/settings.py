@@ -23,8 +23,9 @@ class Settings:
         cache: folder for downloads. `SONOSEEK_CACHE`.
         threads: cores to use for the network; 0 means all. `SONOSEEK_THREADS`.
         max_megapixels: larger pictures are refused before they are decoded. `SONOSEEK_MAX_MEGAPIXELS`.
-        read_timeout_s: seconds that reading one file may take, once the reader runs. `SONOSEEK_READ_TIMEOUT_S`.
-        read_memory_mb: MiB that reading one DICOM file may take. `SONOSEEK_READ_MEMORY_MB`.
+        read_timeout_s: seconds of the processor that reading one file may take; five times as many on the clock.
+            `SONOSEEK_READ_TIMEOUT_S`.
+        read_memory_mb: MiB that reading one file may take. `SONOSEEK_READ_MEMORY_MB`.
     """
 
     data: Path | None = None

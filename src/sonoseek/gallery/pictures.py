@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import GalleryError, InvalidValueError
+from sonoseek.core import GalleryError, InvalidValueError, ScanReadError, Settings
+from sonoseek.io.reader import read_luma
 
 LONGEST_SIDE = 512
 """Pixels."""
@@ -46,44 +47,54 @@ def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
 def decode_picture(picture: bytes, *, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """A kept picture as pixels, uint8 (H, W), brought back to the scan's own shape; None: as it was kept.
 
+    A gallery may come from elsewhere: like every file, its pictures are decoded in a child process with limits.
+
     Raises:
         GalleryError: it does not decode.
+        TemporaryError: the process that decodes did not start.
     """
-    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if _is_small(picture) else None
+    decoded = _decoded(picture) if _header(picture) else None
     if decoded is None:
         raise GalleryError("a kept picture does not decode; run `sonoseek index verify`, then build its case again.")
     if shape is not None and decoded.shape != shape:
-        decoded = cv2.resize(decoded, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(decoded, np.uint8)
+        decoded = np.asarray(cv2.resize(decoded, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return decoded
 
 
 def picture_problem(picture: bytes) -> str | None:
     """What is wrong with a kept picture, or None."""
-    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED) if _is_small(picture) else None
-    if decoded is None:
+    header = _header(picture)
+    if header is None or _decoded(picture) is None:
         return "does not decode"
-    if decoded.ndim != 2:
+    height, width, colours = header
+    if colours != 1:
         return "is not grey"
-    if max(decoded.shape) > LONGEST_SIDE:
-        return f"is {decoded.shape[1]} × {decoded.shape[0]} pixels, longer than {LONGEST_SIDE}"
+    if max(height, width) > LONGEST_SIDE:
+        return f"is {width} × {height} pixels, longer than {LONGEST_SIDE}"
     return None
 
 
-def _is_small(picture: bytes) -> bool:
-    """Whether this is a JPEG of one frame with sides of at most `LARGEST_SIDE`, from its headers alone."""
+def _decoded(picture: bytes) -> NDArray[np.uint8] | None:
+    try:
+        return read_luma(picture, name="a kept picture", settings=Settings())
+    except ScanReadError:
+        return None
+
+
+def _header(picture: bytes) -> tuple[int, int, int] | None:
+    """Height, width, colours of a JPEG of one frame with sides of at most `LARGEST_SIDE`; None of anything else."""
     if not picture.startswith(b"\xff\xd8"):
-        return False
-    at, frames = 2, 0
-    while at + 9 <= len(picture) and picture[at] == 0xFF:
+        return None
+    at, found = 2, []
+    while at + 10 <= len(picture) and picture[at] == 0xFF:
         marker = picture[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frames += 1
-            if max(int.from_bytes(picture[at + 5 : at + 7]), int.from_bytes(picture[at + 7 : at + 9])) > LARGEST_SIDE:
-                return False
+            height, width = int.from_bytes(picture[at + 5 : at + 7]), int.from_bytes(picture[at + 7 : at + 9])
+            found.append((height, width, picture[at + 9]))
         if marker == 0xDA:  # the first scan: what follows is data of the one frame before it
             break
         at += 2 + max(2, int.from_bytes(picture[at + 2 : at + 4]))
-    return frames == 1
+    return found[0] if len(found) == 1 and max(found[0][:2]) <= LARGEST_SIDE else None

@@ -18,8 +18,7 @@ PNG's pHYs and TIFF's resolution tags say how large to print, not how large the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from PIL import Image
 
 from sonoseek.core import ScanReadError
 from sonoseek.io.dicom.jpeg import strict_luma
+from sonoseek.io.files import whole
 from sonoseek.io.image import deep_colour, orientation
 
 Sample = TypeVar("Sample", bound=np.generic)
@@ -46,12 +46,12 @@ _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 """TIFF 6.0, PhotometricInterpretation. Pillow inverts WhiteIsZero for 8 bits only."""
 
 
-def grey_pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
+def grey_pixels(picture: Image.Image, file: BinaryIO) -> NDArray[np.uint8]:
     """Decode to grey.
 
     Args:
         picture: opened, at the wanted frame.
-        path: its file.
+        file: its file, opened.
 
     Returns:
         uint8 (H, W), 0 black … 255 white, C-contiguous, upright.
@@ -60,7 +60,7 @@ def grey_pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
         ScanReadError: a JPEG that is not whole; 16-bit colour that only one of two decoders can read.
         Exception: whatever Pillow raises for damaged data; `open_picture` translates it.
     """
-    luma = _strict_jpeg(picture, path)
+    luma = _strict_jpeg(picture, file)
     if luma is not None and picture.mode == "L":
         return upright(luma, orientation(picture))
     deep = deep_colour(picture)
@@ -73,7 +73,7 @@ def grey_pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
         grey = _grey(band)
         out[top : top + grey.height] = np.asarray(grey)
     if deep and (transparent is not None or out.max() < 64):  # Pillow keeps the upper 8 of 16 bits
-        out = _all_bits(picture, path, transparent)
+        out = _all_bits(picture, file, transparent)
     return upright(out, orientation(picture))
 
 
@@ -109,18 +109,18 @@ def _spread(samples: NDArray[Any], lowest: float, span: float) -> NDArray[np.uin
     return out
 
 
-def _strict_jpeg(picture: Image.Image, path: Path) -> NDArray[np.uint8] | None:
+def _strict_jpeg(picture: Image.Image, file: BinaryIO) -> NDArray[np.uint8] | None:
     """Luma of a JPEG that is whole, before it is turned; None of other formats and of CMYK.
 
     Raises:
         ScanReadError: not whole.
     """
-    return strict_luma(path.read_bytes()) if picture.format == "JPEG" else None
+    return strict_luma(whole(file)) if picture.format == "JPEG" else None
 
 
-def rgb_pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
+def rgb_pixels(picture: Image.Image, file: BinaryIO) -> NDArray[np.uint8]:
     """Decode to colour, uint8 (H, W, 3), upright; transparency over black; grey of any depth thrice, by the rule."""
-    _strict_jpeg(picture, path)
+    _strict_jpeg(picture, file)
     picture.load()
     if picture.mode in _NUMERIC:
         return np.repeat(upright(_scaled(picture), orientation(picture))[..., None], 3, axis=2)
@@ -134,9 +134,9 @@ def rgb_pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
     return upright(out, orientation(picture))
 
 
-def mask_pixels(picture: Image.Image, path: Path) -> NDArray[np.bool_]:
+def mask_pixels(picture: Image.Image, file: BinaryIO) -> NDArray[np.bool_]:
     """Decode a mask: bool (H, W), upright; True where any colour is not 0 (and not wholly transparent)."""
-    _strict_jpeg(picture, path)
+    _strict_jpeg(picture, file)
     picture.load()
     out = np.empty((picture.height, picture.width), np.bool_)
     for top, band in _bands(picture):
@@ -254,7 +254,7 @@ def _numbers(picture: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
         yield top, samples
 
 
-def _all_bits(picture: Image.Image, path: Path, transparent: object) -> NDArray[np.uint8]:
+def _all_bits(picture: Image.Image, file: BinaryIO, transparent: object) -> NDArray[np.uint8]:
     """16-bit colour, decoded anew by OpenCV with all of its bits; `transparent` is a PNG's transparent colour.
 
     OpenCV, like Pillow, turns a TIFF and nothing else, so that the same orientation is left to apply.
@@ -262,7 +262,9 @@ def _all_bits(picture: Image.Image, path: Path, transparent: object) -> NDArray[
     import cv2  # the heaviest of our imports, for a rare kind of file
 
     frame = picture.tell()
-    found, pages = cv2.imdecodemulti(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED, range=(frame, frame + 1))
+    found, pages = cv2.imdecodemulti(
+        np.frombuffer(whole(file), np.uint8), cv2.IMREAD_UNCHANGED, range=(frame, frame + 1)
+    )
     samples = pages[0] if found and pages else None
     if samples is None or samples.dtype != np.uint16 or samples.ndim != 3:
         raise ScanReadError("16-bit colour of a rare subtype; grey or 8-bit colour is read. Save it as 8-bit PNG.")

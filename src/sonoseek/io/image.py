@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
-from sonoseek.io.dicom.files import shown
 from sonoseek.io.png import bit_depth, checked_png
 from sonoseek.io.sniff import Kind
 
@@ -37,13 +35,15 @@ _WIDTH, _LENGTH, _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 274, 322, 3
 
 
 @contextmanager
-def open_picture(path: Path, kind: Kind, *, frame: int, settings: Settings, channels: int = 1) -> Iterator[Image.Image]:
+def open_picture(
+    file: BinaryIO, kind: Kind, *, frame: int, settings: Settings, channels: int = 1
+) -> Iterator[Image.Image]:
     """Open one frame of a picture, its pixels not yet decoded; decode and convert inside the `with` block.
 
     Whatever Pillow raises inside the block leaves it as one of the errors below.
 
     Args:
-        path: the file.
+        file: opened.
         kind: its format, not "dicom".
         frame: 0-based; a page of a TIFF, a frame of a GIF or an animated PNG.
         settings: `max_megapixels` of the frame, and `read_memory_mb`.
@@ -54,7 +54,8 @@ def open_picture(path: Path, kind: Kind, *, frame: int, settings: Settings, chan
         ScanReadError: truncated or damaged.
         ScanTooLargeError: the header claims more than the limits.
     """
-    with translated_errors(path, kind), path.open("rb") as file:
+    file.seek(0)
+    with translated_errors(kind):
         source = checked_png(file) if kind == "png" else file
         with _plugin(kind)(source) as picture:
             _check_size(picture, settings, channels=channels)
@@ -69,21 +70,21 @@ def open_picture(path: Path, kind: Kind, *, frame: int, settings: Settings, chan
 
 
 @contextmanager
-def translated_errors(path: Path, kind: Kind) -> Iterator[None]:
-    """Whatever is raised inside the block leaves it as one of sonoseek's errors, the path in front."""
+def translated_errors(kind: Kind) -> Iterator[None]:
+    """Whatever is raised inside the block leaves it as one of sonoseek's errors."""
     try:
         yield
-    except (InvalidValueError, ScanReadError) as error:
-        raise type(error)(f"{shown(path)}: {error}") from error.__cause__
+    except (InvalidValueError, ScanReadError):
+        raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ScanTooLargeError(
-            f"{shown(path)}: decoding it takes more memory than there is ({error}); it is probably made to harm. If it "
+            f"decoding it takes more memory than there is ({error}); it is probably made to harm. If it "
             "is sound, free memory or store it smaller."
         ) from error
     except Exception as error:
         # Pillow raises some dozen types for damaged files, SyntaxError and struct.error among them.
         raise ScanReadError(
-            f"{shown(path)}: the {kind.upper()} cannot be decoded ({type(error).__name__}: {str(error)[:200]}); it is "
+            f"the {kind.upper()} cannot be decoded ({type(error).__name__}: {str(error)[:200]}); it is "
             "truncated, damaged or of a rare subtype. Fetch it again, or save it as PNG."
         ) from error
 
@@ -124,15 +125,24 @@ def deep_colour(picture: Image.Image) -> bool:
     return not picture.mode.startswith("I") and any(";16" in str(tile.args) for tile in tiles)
 
 
+_PLUGINS: Mapping[str, tuple[str, str]] = {
+    "png": ("PngImagePlugin", "PngImageFile"),
+    "jpeg": ("JpegImagePlugin", "JpegImageFile"),
+    "bmp": ("BmpImagePlugin", "BmpImageFile"),
+    "tiff": ("TiffImagePlugin", "TiffImageFile"),
+    "gif": ("GifImagePlugin", "GifImageFile"),
+}
+
+
+def load_plugins() -> None:
+    """Import what opens each format, so that no file's time is spent on it."""
+    for module, _ in _PLUGINS.values():
+        import_module(f"PIL.{module}")
+
+
 def _plugin(kind: Kind) -> Callable[[BinaryIO], ImageFile.ImageFile]:
-    """Pillow's opener for one format; each is imported when it is first needed."""
-    module, name = {
-        "png": ("PngImagePlugin", "PngImageFile"),
-        "jpeg": ("JpegImagePlugin", "JpegImageFile"),
-        "bmp": ("BmpImagePlugin", "BmpImageFile"),
-        "tiff": ("TiffImagePlugin", "TiffImageFile"),
-        "gif": ("GifImagePlugin", "GifImageFile"),
-    }[kind]
+    """Pillow's opener for one format."""
+    module, name = _PLUGINS[kind]
     return cast("Callable[[BinaryIO], ImageFile.ImageFile]", getattr(import_module(f"PIL.{module}"), name))
 
 

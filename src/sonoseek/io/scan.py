@@ -8,14 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import NotFoundError, Scan, ScanReadError, Settings
-from sonoseek.core.scan import MIN_SIDE
-from sonoseek.io.dicom import frame_count as dicom_frames
 from sonoseek.io.dicom import read_dicom
-from sonoseek.io.dicom.files import checked_file, checked_frame, shown
-from sonoseek.io.grey import grey_of_samples, grey_pixels, mask_pixels, rgb_of_samples, rgb_pixels, upright
-from sonoseek.io.image import count_frames, frames_if_sound, open_picture, translated_errors
+from sonoseek.io.files import checked_file, checked_frame, shown
+from sonoseek.io.reader import read_in_child
 from sonoseek.io.sniff import Kind, sniff, unread_kind
-from sonoseek.io.tiff import DeepPage, count_pages, read_tiff
 
 _READS = "sonoseek reads PNG, JPEG, BMP, TIFF, GIF and DICOM"
 
@@ -41,33 +37,20 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
         ScanReadError: a directory, empty, not a picture, truncated or damaged.
         ScanTooLargeError: more than `max_megapixels`, or more memory than `read_memory_mb`.
         InvalidValueError: `frame` is not there; the message says how many are.
-        TemporaryError: DICOM only: the reader process did not start.
+        TemporaryError: the process that reads files did not start.
     """
     frame = checked_frame(frame)
     settings = settings or Settings.from_environment()
     place, kind = _checked(path)
     if kind == "dicom":
         return read_dicom(place, frame=frame, settings=settings)
-    frames: int | None
-    if deep := _deep_page(place, kind, frame=frame, settings=settings):
-        with translated_errors(place, kind):
-            pixels, frames = grey_of_samples(deep.samples, deep.turned), count_pages(place)
-    else:
-        with open_picture(place, kind, frame=frame, settings=settings) as picture:
-            pixels = grey_pixels(picture, place)
-            frames = count_pages(place) if kind == "tiff" else frames_if_sound(picture)
-    if min(pixels.shape) < MIN_SIDE:
-        raise ScanReadError(
-            f"{shown(place)}: the picture has {pixels.shape[0]} × {pixels.shape[1]} pixels; a scan has at least "
-            f"{MIN_SIDE} a side. Give the whole scan, not an icon."
-        )
-    pixels.flags.writeable = False  # nobody else holds them: a Scan may keep them without a copy
-    several = frame > 0 or (frames or 1) > 1
+    reply = read_in_child("read", place, kind, frame=frame, settings=settings)
+    several = frame > 0 or (reply.frames or 1) > 1
     return Scan(
-        pixels=pixels,
+        pixels=reply.samples,
         source=shown(place.name),
         frame=frame if several else None,
-        frames=frames if several else None,
+        frames=reply.frames if several else None,
     )
 
 
@@ -82,13 +65,7 @@ def frame_count(path: str | Path, *, settings: Settings | None = None) -> int:
     """
     settings = settings or Settings.from_environment()
     place, kind = _checked(path)
-    if kind == "dicom":
-        return dicom_frames(place, settings)
-    if kind == "tiff":
-        with translated_errors(place, kind):
-            return count_pages(place)
-    with open_picture(place, kind, frame=0, settings=settings) as picture:
-        return count_frames(picture)
+    return read_in_child("count", place, kind, settings=settings).frames or 1
 
 
 def is_scan_file(path: str | Path) -> bool:
@@ -113,11 +90,7 @@ def read_mask(path: str | Path, *, settings: Settings | None = None) -> NDArray[
     """
     settings = settings or Settings.from_environment()
     place, kind = _picture(path)
-    if deep := _deep_page(place, kind, frame=0, settings=settings):
-        there = np.nan_to_num(deep.samples) != 0
-        return upright(there if there.ndim == 2 else there.any(axis=2), deep.turned)
-    with open_picture(place, kind, frame=0, settings=settings) as picture:
-        return mask_pixels(picture, place)
+    return read_in_child("mask", place, kind, settings=settings).samples.view(np.bool_)
 
 
 def read_rgb(path: str | Path, *, settings: Settings | None = None) -> NDArray[np.uint8]:
@@ -131,19 +104,7 @@ def read_rgb(path: str | Path, *, settings: Settings | None = None) -> NDArray[n
     """
     settings = settings or Settings.from_environment()
     place, kind = _picture(path)
-    if deep := _deep_page(place, kind, frame=0, settings=settings):
-        with translated_errors(place, kind):
-            return rgb_of_samples(deep.samples, deep.turned)
-    with open_picture(place, kind, frame=0, settings=settings, channels=3) as picture:
-        return rgb_pixels(picture, place)
-
-
-def _deep_page(place: Path, kind: Kind, *, frame: int, settings: Settings) -> DeepPage | None:
-    """A TIFF's page, its compressed data checked; None where Pillow reads it, and of other formats."""
-    if kind != "tiff":
-        return None
-    with translated_errors(place, kind):
-        return read_tiff(place, frame=frame, settings=settings)
+    return read_in_child("rgb", place, kind, settings=settings).samples
 
 
 def _checked(path: str | Path) -> tuple[Path, Kind]:

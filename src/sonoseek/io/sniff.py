@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from sonoseek.core import ScanReadError
-from sonoseek.io.dicom.files import shown
+from sonoseek.io.files import shown
 
 Kind = Literal["png", "jpeg", "bmp", "tiff", "gif", "dicom"]
 HEAD_BYTES = 132

@@ -11,7 +11,6 @@ import logging
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,11 +18,14 @@ from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
 from sonoseek.io.dicom.jpeg import strict_luma
+from sonoseek.io.files import whole
 
 PAGES_LIMIT = 4096
 """Page n of a TIFF is reached through all before it, and a small file can chain any number: no more are read."""
 _GREY, _COLOUR = (0, 1), (2,)
 """TIFF 6.0, PhotometricInterpretation: WhiteIsZero, BlackIsZero; RGB."""
+_COMPLEX = (5, 6)
+"""SampleFormat of complex integers and floats."""
 _PLAIN, _DEFLATE, _JPEG = 1, (8, 32946), (7,)
 _FLOAT_PREDICTOR = 3
 _SEPARATE = 2
@@ -47,11 +49,11 @@ class DeepPage:
     turned: int
 
 
-def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
+def read_tiff(file: BinaryIO, *, frame: int, settings: Settings) -> DeepPage | None:
     """Check a page's compressed data, and decode it where Pillow would not do so rightly.
 
     Args:
-        path: the file.
+        file: opened.
         frame: page, 0-based.
         settings: `max_megapixels` and `read_memory_mb`.
 
@@ -65,7 +67,7 @@ def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
     """
     import tifffile
 
-    pages = count_pages(path)
+    pages = count_pages(file)
     if not 0 <= frame < pages:
         if pages == PAGES_LIMIT:
             raise InvalidValueError(
@@ -73,9 +75,10 @@ def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
                 f"0 … {PAGES_LIMIT - 1}, or save the page as a file of its own."
             )
         raise InvalidValueError(f"frame is {frame}; the file has {pages}, counted from 0. Choose 0 … {pages - 1}.")
-    with tifffile.TiffFile(path) as file:
+    file.seek(0)
+    with tifffile.TiffFile(file, name="scan.tif") as tiff:  # an opened file has no name of its own
         try:
-            page: Any = file.pages[frame]
+            page: Any = tiff.pages[frame]
         except IndexError as error:
             raise ScanReadError(
                 f"the TIFF's directory of page {frame} is cut off; it is truncated. Fetch it again from its source."
@@ -84,27 +87,27 @@ def read_tiff(path: Path, *, frame: int, settings: Settings) -> DeepPage | None:
             page = page.aspage()
         plain = _plain(page)
         _check_size(page, settings, decoded=not plain)
-        _check_segments(page, file.filehandle)
+        _check_segments(page, tiff.filehandle)
         if plain:
             return None
-        samples, turned = _decoded(page, path, frame)
+        samples, turned = _decoded(page, file, frame)
         return DeepPage(samples=samples, turned=turned)
 
 
-def count_pages(path: Path) -> int:
+def count_pages(file: BinaryIO) -> int:
     """Pages of a TIFF, 1 … `PAGES_LIMIT`; a chain that turns in a circle or leads nowhere ends."""
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = head[2:4] in (b"+\0", b"\0+")
-        offset = struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}L", head[4:8])[0]
-        seen: set[int] = set()
-        while offset and offset not in seen and len(seen) < PAGES_LIMIT:
-            following = _next_page(file, offset, order=order, big=big)
-            if following is None:
-                break
-            seen.add(offset)
-            offset = following
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    offset = struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}L", head[4:8])[0]
+    seen: set[int] = set()
+    while offset and offset not in seen and len(seen) < PAGES_LIMIT:
+        following = _next_page(file, offset, order=order, big=big)
+        if following is None:
+            break
+        seen.add(offset)
+        offset = following
     return max(1, len(seen))
 
 
@@ -174,8 +177,10 @@ def _check_segments(page: Any, file: Any) -> None:
             )
 
 
-def _decoded(page: Any, path: Path, frame: int) -> tuple[NDArray[Any], int]:
+def _decoded(page: Any, file: BinaryIO, frame: int) -> tuple[NDArray[Any], int]:
     """Samples and the orientation that is left to apply."""
+    if page.sampleformat in _COMPLEX:
+        raise ScanReadError(f"the TIFF holds complex numbers; whole and floating-point samples are read. {_RARE}")
     if page.photometric not in (*_GREY, *_COLOUR) or page.imagedepth != 1:
         raise ScanReadError(
             f"the TIFF holds {page.bitspersample}-bit samples of photometric interpretation {int(page.photometric)}; "
@@ -188,7 +193,7 @@ def _decoded(page: Any, path: Path, frame: int) -> tuple[NDArray[Any], int]:
         tag = page.tags.get(_ORIENTATION)
         turned = int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
     else:
-        samples, turned = _by_opencv(path, frame, page), 1
+        samples, turned = _by_opencv(file, frame, page), 1
     samples = samples.reshape(*samples.shape[:2], -1)
     colours = 3 if page.photometric in _COLOUR else 1
     if samples.shape[2] < colours or (not separate and samples.shape[2] != page.samplesperpixel):
@@ -208,10 +213,12 @@ def _negative(samples: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(~samples)
 
 
-def _by_opencv(path: Path, frame: int, page: Any) -> NDArray[Any]:
+def _by_opencv(file: BinaryIO, frame: int, page: Any) -> NDArray[Any]:
     import cv2  # the heaviest of our imports, for a rare kind of file
 
-    found, pages = cv2.imdecodemulti(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED, range=(frame, frame + 1))
+    found, pages = cv2.imdecodemulti(
+        np.frombuffer(whole(file), np.uint8), cv2.IMREAD_UNCHANGED, range=(frame, frame + 1)
+    )
     samples = pages[0] if found and pages else None
     wanted = page.dtype
     if samples is None or wanted is None or samples.dtype.itemsize != wanted.itemsize:

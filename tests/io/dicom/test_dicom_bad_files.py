@@ -210,7 +210,8 @@ def test_a_bad_file_gives_its_error(bad_files: dict[str, Path], name: str) -> No
 MEASURE = """
 import json, os, resource, sys, time
 from sonoseek.core import SonoseekError
-from sonoseek.io.dicom import pool, read_dicom
+from sonoseek.io.dicom import read_dicom
+from sonoseek.io.sandbox import close_readers
 results = []
 for path in json.loads(sys.argv[1]):
     start = time.perf_counter()
@@ -220,7 +221,7 @@ for path in json.loads(sys.argv[1]):
     except SonoseekError as error:
         found = type(error).__name__
     results.append([path, found, time.perf_counter() - start])
-pool._close(os.getpid())
+close_readers()
 child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 own = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"results": results, "own_mb": own, "child_mb": child}))

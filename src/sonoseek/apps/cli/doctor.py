@@ -40,6 +40,7 @@ def doctor(
     for name, check in (
         ("settings", _settings),
         ("DICOM decoders", _decoders),
+        ("limits of parsing", _limits),
         ("bundle", lambda: _bundle(bundle)),
         ("one query", lambda: _query(bundle)),
     ):
@@ -86,6 +87,15 @@ def _decoders() -> str:
     if missing:
         raise LookupError(f"no decoder for {', '.join(missing)}; install sonoseek's own dependencies again")
     return ", ".join(kinds)
+
+
+def _limits() -> str:
+    from sonoseek.io.sandbox import protections
+
+    settings = Settings.from_environment()
+    missing = protections()
+    lacks = f"; this system lacks {', '.join(missing)}" if missing else ", no new file, no new process, no network"
+    return f"{settings.read_timeout_s:g} s of the processor and {settings.read_memory_mb} MiB a file{lacks}"
 
 
 def _bundle(path: Path | None) -> str:

@@ -97,6 +97,7 @@ def query(
     from sonoseek.core.files import write_atomically
     from sonoseek.engine import open_engine
     from sonoseek.io import read_scan
+    from sonoseek.io.sandbox import start_readers
     from sonoseek.reports import render, render_json, render_pdf
 
     form = _form(form, out)
@@ -129,6 +130,8 @@ def query(
         liked=tuple(like or ()),
         disliked=tuple(dislike or ()),
     )
+    if scans:
+        start_readers(1)  # it loads while the network does
     engine = open_engine(gallery, bundle=bundle, calibration=calibration)
     if scans:
         area = None if crop is None else parse_box("--crop", crop)

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.core import InvalidValueError
+from sonoseek.io.sandbox import close_readers, start_readers
 
 HEADER_S = 20.0
 """Seconds for a request's headers: from the start of the connection, or from the first byte of the headers."""
@@ -106,6 +107,7 @@ def serve(
     """
     _raise_file_limit()
     listener = listen(settings)
+    start_readers()  # the first reader's scan does not wait for them
     port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     tracker = IdleTracker(app)
@@ -135,6 +137,7 @@ def serve(
             if idle_s is not None and tracker.open <= 1 and time.monotonic() - tracker.last > idle_s:
                 server.should_exit = True  # one is open all the time: the lifespan
         app.state.app_state.closing.set()  # open event streams would otherwise be waited for
+        close_readers()  # and a file that is made to be read for long
         await task
 
     with contextlib.closing(listener), contextlib.suppress(KeyboardInterrupt), threadpool_limits(1, "blas"):

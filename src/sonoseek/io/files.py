@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import stat
 from pathlib import Path
-from typing import SupportsIndex
+from typing import BinaryIO, SupportsIndex
 
 from sonoseek.core import InvalidValueError, NotFoundError, ScanReadError
 
@@ -61,3 +61,12 @@ def checked_frame(frame: SupportsIndex) -> int:
         raise InvalidValueError(
             f"frame is {frame!r}; it must be a whole number, 0 for the first. Pass an int."
         ) from error
+
+
+def whole(file: BinaryIO) -> bytes:
+    """Everything in an open file, which is left where it was."""
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    return data
