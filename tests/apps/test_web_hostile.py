@@ -159,11 +159,12 @@ def test_what_is_no_scan_gets_the_readers_own_sentence(target: Target, name: str
 
 def hostile_set(room: str) -> dict[str, Callable[[Path], bytes]]:
     """The readers' own set of bad files, by name: makers of their bytes."""
-    sys.path.append(str(Path(__file__).parents[1] / room))
+    folders = [str(Path(__file__).parents[1] / "io"), str(Path(__file__).parents[1] / "io" / "dicom")]
+    sys.path.extend(folders)
     try:
         module = importlib.import_module(f"test_{room}_bad_files")
     finally:
-        sys.path.pop()
+        del sys.path[-len(folders) :]
     if room == "dicom":
         made = {name: (lambda path, make=make: make(path).read_bytes()) for name, (make, _, _) in module.BAD.items()}
         made.pop("deflated 200 MB")  # its length alone is refused: another test's matter

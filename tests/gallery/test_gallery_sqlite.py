@@ -255,7 +255,8 @@ def test_a_forked_process_must_open_its_own(filled):
 @pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="only root can become somebody else")
 def test_a_read_only_folder_can_be_searched(make_entries):
     script = """
-import os, numpy.random, sonoseek.gallery.sqlite.gallery, sonoseek.gallery.pictures, sonoseek.encoder, sonoseek.io.sandbox
+import os, numpy.random, sonoseek.encoder, sonoseek.gallery.pictures, sonoseek.gallery.sqlite.gallery
+import sonoseek.io.sandbox
 sonoseek.io.sandbox.start_readers(1)  # nobody may not enter the folder of this Python, perhaps
 os.setgid(65534), os.setuid(65534)
 try:
