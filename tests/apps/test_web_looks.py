@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
-from web_pages import Reader, order, reading_room, settled, sideways, tab_to, violations
+from web_pages import LINK, Reader, order, reading_room, settled, sideways, tab_to, violations
 
 from sonoseek.apps.cli.data import write_phantoms
 
@@ -305,6 +305,31 @@ class TestLooks:
 
 
 class TestToken:
+    def test_the_link_signs_in_and_the_token_leaves_the_address(
+        self, browser: Browser, gallery: Path, tmp_path: Path
+    ) -> None:
+        with reading_room("--gallery", gallery, "--state", tmp_path / "s", LINK) as link:
+            address, token = link.split("#token=")
+            reader = Reader(browser, address)
+            page = reader.page
+            page.get_by_label("The server's token").wait_for()  # without the link nobody enters
+            assert "token" not in page.url
+            page.goto(link)  # only the fragment changes: the page stays, and takes the token of the link
+            page.wait_for_selector("text=Open a scan")
+            assert page.url == address
+            assert token not in page.evaluate("document.documentElement.outerHTML + JSON.stringify(history.state)")
+            page.reload()
+            page.wait_for_selector("text=Open a scan")
+            assert not [url for url in reader.asked if token in url.split("#")[0]]
+            other = Reader(browser, link[:-1] + ("b" if link.endswith("a") else "a"))
+            expect(other.page.get_by_role("alert")).to_contain_text("not the server's token")
+            assert "token" not in other.page.url
+            assert violations(other.page) == []
+            other.context.close()
+            reader.context.close()
+        with reading_room("--gallery", gallery, "--state", tmp_path / "s", LINK) as again:
+            assert again.endswith(f"#token={token}")  # a link outlives the server
+
     def test_the_page_asks_for_the_token_once(self, browser: Browser, gallery: Path, tmp_path: Path) -> None:
         token = tmp_path / "token"
         token.write_text("a-long-enough-token\n")

@@ -15,12 +15,13 @@ _STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
 """Names of streams that are already open: a file behind them is written into, never replaced."""
 
 
-def write_atomically(path: str | Path, content: str | bytes) -> Path:
+def write_atomically(path: str | Path, content: str | bytes, *, mode: int | None = None) -> Path:
     """Write a whole file; see `open_atomically`.
 
     Args:
         path: of the file.
         content: a str is written as UTF-8, its line ends as they are.
+        mode: of a new file; None: as the umask has it.
 
     Returns:
         `path`.
@@ -28,13 +29,13 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
     Raises:
         OSError: as `open_atomically`.
     """
-    with open_atomically(path) as file:
+    with open_atomically(path, mode=mode) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
     return Path(path)
 
 
 @contextmanager
-def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
+def open_atomically(path: str | Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a file for writing; it gets its new content, flushed to disk, when the block ends without an error.
 
     The content is written into a draft in the same folder, which then replaces the file. A file that is replaced keeps
@@ -43,6 +44,7 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
 
     Args:
         path: of the file; its folder exists.
+        mode: of a new file; None: as the umask has it.
 
     Yields:
         The draft, open for writing in binary mode.
@@ -64,6 +66,8 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
         begin = os.fsencode(target.name)[:80].decode("utf-8", "ignore")
         draft = target.with_name(f".{begin}.{uuid.uuid4().hex[:12]}.part")
         with draft.open("xb") as file:
+            if mode is not None:
+                draft.chmod(mode)  # before it has content
             yield file
             file.flush()
             _take_over(target, file.fileno())

@@ -108,10 +108,12 @@ def demo(
 def _open_room(gallery: Path, *, examples: Path, bundle: Path | None, port: int, open_page: bool) -> None:
     """The reading room on the demo's archive."""
     from sonoseek.apps.cli.serve import run
+    from sonoseek.apps.web.link_token import link_token
     from sonoseek.apps.web.server import listen
     from sonoseek.apps.web.settings import WebSettings
 
-    settings = WebSettings(port=port, writable=True, examples=examples, state=gallery / "serve")
+    state = gallery / "serve"
+    settings = WebSettings(port=port, token=link_token(state), writable=True, examples=examples, state=state)
     try:
         listen(settings).close()
     except InvalidValueError:
@@ -119,6 +121,7 @@ def _open_room(gallery: Path, *, examples: Path, bundle: Path | None, port: int,
     run(
         str(gallery),
         settings=settings,
+        show_token=True,
         bundle=bundle,
         open_page=open_page,
         quiet=True,

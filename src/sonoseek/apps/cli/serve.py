@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,9 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help=f"File with the token that readers give; else ${TOKEN}.")
     ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let everybody on this machine in; on loopback without a proxy only.")
+    ] = False,
     writable: Annotated[bool, typer.Option(help="Let batch jobs add to the archive.")] = False,
     folders: Annotated[
         Path | None, typer.Option(help="Folder on this machine whose sub-folders batch jobs may read.")
@@ -52,19 +56,27 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
     idle: Annotated[float | None, typer.Option(help="Stop after so many seconds without a request.")] = None,
 ) -> None:
-    """Start the reading room: a web page for queries and batch jobs, with an HTTP API."""
+    """Start the reading room: a web page for queries and batch jobs, with an HTTP API.
+
+    Without a token of yours it makes one, kept in the state folder, and prints the page's address as a link with it.
+    """
+    from sonoseek.apps.web.link_token import link_token
     from sonoseek.apps.web.settings import WebSettings
 
+    state = state or default_state(gallery)
+    token = _token(token_file)
+    if no_token and token is not None:
+        raise InvalidValueError(f"--no-token is given, and a token too (--token-file or ${TOKEN}); leave out one.")
     settings = WebSettings(
         host=host,
         port=port,
         root_path=root_path,
-        token=_token(token_file),
+        token=token,
         allowed_hosts=tuple(allow_host or ()),
         writable=writable,
         folders=folders,
         examples=examples,
-        state=state or default_state(gallery),
+        state=state,
         workers=workers,
         max_upload_mb=max_upload_mb,
         max_batch_mb=max_batch_mb,
@@ -72,9 +84,11 @@ def serve(
         batch_retention_hours=batch_retention_hours,
         batch_retention_mb=batch_retention_mb,
     )
+    makes_token = token is None and not no_token
     run(
         gallery,
-        settings=settings,
+        settings=replace(settings, token=link_token(state)) if makes_token else settings,
+        show_token=makes_token,
         bundle=bundle,
         calibration=calibration,
         open_page=open_page,
@@ -87,16 +101,29 @@ def run(
     gallery: str,
     *,
     settings: object,
+    show_token: bool,
     bundle: Path | None = None,
     calibration: bool = True,
     open_page: bool = False,
     quiet: bool = False,
     idle: float | None = None,
 ) -> None:
-    """Serve a gallery until interrupted; `settings` is a `WebSettings`."""
+    """Serve a gallery until interrupted.
+
+    Args:
+        gallery: as `serve` takes it.
+        settings: a `WebSettings`.
+        show_token: print the address as a link with the token; not one that was given: the output may be a log.
+        bundle: as `serve` takes it.
+        calibration: the same.
+        open_page: open the address in a browser.
+        quiet: log warnings and errors alone.
+        idle: seconds without a request that end it; None: none do.
+    """
     import logging
 
     from sonoseek.apps.web.app import create_app
+    from sonoseek.apps.web.link_token import link
     from sonoseek.apps.web.logging_metrics import configure_logging
     from sonoseek.apps.web.server import serve as serve_app
     from sonoseek.apps.web.settings import WebSettings
@@ -107,6 +134,7 @@ def run(
     app = create_app(open_engine(gallery, bundle=bundle, threads=1, calibration=calibration), settings)
 
     def ready(address: str) -> None:
+        address = link(address, settings.token if show_token else None)
         typer.echo(f"reading room: {address}  (Ctrl+C ends it; {DISCLAIMER})")
         if open_page:
             webbrowser.open(address)
