@@ -97,6 +97,26 @@ class TestServe:
         done = run("serve", "--gallery", gallery, "--no-token", ok=False)
         assert "leave out one" in done.stderr
 
+    @pytest.mark.parametrize(
+        "options",
+        [("--allow-host", "a.example"), ("--root-path", "/a"), ("--host", "0.0.0.0")],  # noqa: S104
+    )
+    @pytest.mark.parametrize("more", [(), ("--no-token",)])
+    def test_a_proxy_without_anybody_who_asks_is_refused(
+        self, run: Any, gallery: Path, tmp_path: Path, options: tuple[str, ...], more: tuple[str, ...]
+    ) -> None:
+        done = run("serve", "--gallery", gallery, "--state", tmp_path, *options, *more, ok=False)
+        assert "SONOSEEK_TOKEN" in done.stderr
+        assert not (tmp_path / "token").exists()
+
+    def test_a_proxy_that_names_readers_needs_no_token(self, gallery: Path, tmp_path: Path) -> None:
+        given = ("--proxy-authenticates", "X-Remote-User", "--root-path", "/sonoseek")
+        with serving("--gallery", gallery, "--state", tmp_path, *given) as (printed, _):
+            assert printed.endswith("/sonoseek/")
+            assert httpx.get(f"{printed}api/about").status_code == 401
+            assert httpx.get(f"{printed}api/about", headers={"X-Remote-User": "ada"}).status_code == 200
+        assert not (tmp_path / "token").exists()
+
     def test_the_demo_prints_an_address_that_works(self, tmp_path: Path) -> None:
         out = tmp_path / "demo"
         command = [sys.executable, "-m", "sonoseek", "demo", "--out", str(out), "--port", "0"]

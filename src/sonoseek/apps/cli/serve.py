@@ -17,7 +17,9 @@ TOKEN = "SONOSEEK_TOKEN"  # noqa: S105  # the variable's name
 
 def serve(
     gallery: Annotated[str, typer.Option("--gallery", "-g", help="Folder or file, or milvus://HOST:PORT/NAME.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback only with a token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond loopback only with a token of yours.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 8765,
     root_path: Annotated[str, typer.Option(help="Prefix behind a reverse proxy, e.g. /sonoseek.")] = "",
     allow_host: Annotated[
@@ -25,6 +27,10 @@ def serve(
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help=f"File with the token that readers give; else ${TOKEN}.")
+    ] = None,
+    proxy_authenticates: Annotated[
+        str | None,
+        typer.Option(metavar="HEADER", help="Header in which the proxy names the reader, e.g. X-Remote-User."),
     ] = None,
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Let everybody on this machine in; on loopback without a proxy only.")
@@ -65,13 +71,16 @@ def serve(
 
     state = state or default_state(gallery)
     token = _token(token_file)
-    if no_token and token is not None:
-        raise InvalidValueError(f"--no-token is given, and a token too (--token-file or ${TOKEN}); leave out one.")
+    if no_token and (token is not None or proxy_authenticates is not None):
+        raise InvalidValueError(
+            f"--no-token is given, and a token (--token-file or ${TOKEN}) or --proxy-authenticates too; leave out one."
+        )
     settings = WebSettings(
         host=host,
         port=port,
         root_path=root_path,
         token=token,
+        user_header=proxy_authenticates,
         allowed_hosts=tuple(allow_host or ()),
         writable=writable,
         folders=folders,
@@ -84,7 +93,7 @@ def serve(
         batch_retention_hours=batch_retention_hours,
         batch_retention_mb=batch_retention_mb,
     )
-    makes_token = token is None and not no_token
+    makes_token = token is None and not no_token and not settings.behind_proxy
     run(
         gallery,
         settings=replace(settings, token=link_token(state)) if makes_token else settings,

@@ -2,7 +2,8 @@
 
 Against pages of other sites, which a browser would let send requests to this machine: the name in Host must be one of
 ours (DNS rebinding), and a request that changes something must come from our own page (Origin). Against other users:
-a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets.
+a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets, and the reader's name in the header
+of a proxy that has checked who it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from sonoseek.apps.web.errors import problem
 from sonoseek.apps.web.settings import LOOPBACK_NAMES, WebSettings, is_loopback
 
 COOKIE = "sonoseek"
-PUBLIC = ("/healthz", "/readyz", "/api/session")
+MONITORING = ("/healthz", "/readyz")
+"""Paths that are open to everybody."""
+PUBLIC = (*MONITORING, "/api/session")
 """Paths that need no token; the page's own files hold no data and need none either."""
 SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = (
@@ -92,21 +95,33 @@ class SecurityMiddleware:
         origin = headers.get("origin")
         if scope["method"] not in SAFE and origin is not None and _parts(origin).netloc.lower() != host.lower():
             return 403, f"the request comes from a page of {origin[:80]!r}; only this server's own page may send it."
-        if self._settings.token is None or self._is_public(scope):
+        path = scope["path"].removeprefix(self._settings.root_path)
+        header = self._settings.user_header
+        if header is not None and path not in MONITORING and len(_names(headers.getlist(header))) != 1:
+            return 401, (
+                f"the request has not one {header} with the reader's name; this server is reached through the proxy "
+                "that signs readers in. Open the proxy's address."
+            )
+        if self._settings.token is None or _is_public(path):
             return None
         if self._is_signed_in(HTTPConnection(scope)):
             return None
         return 401, "this server asks for its token; send it as 'Authorization: Bearer TOKEN', or sign in on the page."
-
-    def _is_public(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(self._settings.root_path)
-        return path in PUBLIC or not (path.startswith("/api") or path in ("/metrics", "/openapi.json", "/docs"))
 
     def _is_signed_in(self, request: HTTPConnection) -> bool:
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), (self._settings.token or "").encode()):
             return True
         return request.cookies.get(COOKIE, "") in self._sessions
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or not (path.startswith("/api") or path in ("/metrics", "/openapi.json", "/docs"))
+
+
+def _names(values: list[str]) -> list[str]:
+    """The names in a header that may come several times: an empty one is none."""
+    return [value.strip() for value in values if value.strip()]
 
 
 def _parts(address: str) -> SplitResult:

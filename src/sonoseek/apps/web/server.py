@@ -114,7 +114,7 @@ def serve(
         log_config=None,  # ours
         access_log=False,  # it would write paths, and so file names
         http=HeaderTimeoutProtocol,
-        proxy_headers=True,
+        proxy_headers=settings.behind_proxy,  # without a proxy anybody could write them
         forwarded_allow_ips="127.0.0.1,::1",
         server_header=False,
         timeout_keep_alive=30,
