@@ -17,6 +17,7 @@ from typing import Any
 from sonoseek.batch.files import remove_folder, safe_name
 from sonoseek.batch.job import ENDED, Job, JobState, Row, check_kind
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
+from sonoseek.core.files import make_private_folder, open_private
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -46,9 +47,11 @@ class JobStore:
             SonoseekError: another version's file, or one that is damaged.
         """
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self.folder)
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(self.folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
+        file = self.folder / "jobs.sqlite"
+        open_private(file, "ab").close()  # SQLite gives its log the file's mode
+        self._connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -252,7 +255,7 @@ class JobStore:
         """
         path = self.files(job_id) / safe_name(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(path.parent)
         except (FileExistsError, NotADirectoryError):
             raise InvalidValueError(
                 f"{name[:80]!r} lies in a folder that is called like a file of this job; rename one of them."

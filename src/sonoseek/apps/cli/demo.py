@@ -43,6 +43,7 @@ def demo(
     from PIL import Image
 
     from sonoseek.apps.cli.show import progress_bar, refusals
+    from sonoseek.core.files import make_private_folder
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.phantom import PhantomDataset
     from sonoseek.encoder import open_encoder
@@ -74,7 +75,7 @@ def demo(
     engine = open_engine(gallery, bundle=bundle)
     entries, right = [], 0
     examples = out / "scans"
-    examples.mkdir(parents=True, exist_ok=True)
+    make_private_folder(examples)
     bad = {refusal.source for refusal in result.refused}
     records = spread(tuple(r for r in query_source.records() if f"{r.dataset}/{r.case_id}" not in bad), queries)
     seen = set(encoder.bundle.training.get("cases", {}).get(query_source.name, ())) & {r.case_id for r in records}

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from sonoseek.core import InvalidValueError
-from sonoseek.core.files import write_atomically
+from sonoseek.core.files import PRIVATE, make_private_folder, write_atomically
 
 NAME = "token"
 """Of the file in the state folder; deleting it makes every link so far invalid."""
@@ -28,18 +28,18 @@ def link_token(state: Path | None) -> str:
         return secrets.token_urlsafe(32)
     path = state / NAME
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept = path.read_text("utf-8").strip() if path.is_file() else ""
-        if not kept:
-            kept = secrets.token_urlsafe(32)
-            write_atomically(path, f"{kept}\n", mode=0o600)
+        make_private_folder(state)
+        token = path.read_text("utf-8").strip() if path.is_file() else ""
+        if not token:
+            token = secrets.token_urlsafe(32)
+            write_atomically(path, f"{token}\n", mode=PRIVATE)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise InvalidValueError(
             f"the server's token cannot be kept in {path} ({reason}); name a folder that may be written with --state, "
             "or give a token with SONOSEEK_TOKEN."
         ) from error
-    return kept
+    return token
 
 
 def link(address: str, token: str | None) -> str:

@@ -23,6 +23,7 @@ from sonoseek.apps.web.state import AppState
 from sonoseek.batch import Job, JobKind, Row, check_name, check_new
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.core.csv_cells import csv_cell
+from sonoseek.core.files import open_private
 from sonoseek.gallery.filter.grammar import parse_where
 
 router = APIRouter(prefix="/api/jobs", tags=["batch"])
@@ -85,7 +86,7 @@ async def put_file(request: Request, job_id: JobId, name: str, app_state: StateD
     part = target.with_name(f".{secrets.token_hex(8)}.part")  # the file's own name may have the greatest length
     size = 0
     try:
-        with part.open("wb") as out:
+        with open_private(part) as out:
             async for chunk in request.stream():
                 size += len(chunk)
                 app_state.job_bytes[job_id] += len(chunk)  # at once: other files of the job may be arriving too

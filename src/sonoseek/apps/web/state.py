@@ -29,6 +29,7 @@ from sonoseek.apps.web.ttl_cache import TTLCache
 from sonoseek.apps.web.upload_store import Upload, UploadStore
 from sonoseek.batch import BatchRunner, Job, JobStore, Row, without_folder
 from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
+from sonoseek.core.files import make_private_folder, open_private
 from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.indexing.projection import Projection, project_gallery
@@ -59,7 +60,7 @@ class AppState:
         self.sessions: set[str] = set()
         self._temporary = None if settings.state else tempfile.TemporaryDirectory(prefix="sonoseek-")
         folder = settings.state or Path(self._temporary.name if self._temporary else "")
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(folder)
         self._lock_file = self._lock(folder)
         ttl_s = settings.cache_minutes * 60
         self.upload_store = UploadStore(folder / "uploads")
@@ -281,7 +282,7 @@ class AppState:
 
     @staticmethod
     def _lock(folder: Path) -> Any:
-        lock = (folder / "lock").open("w")
+        lock = open_private(folder / "lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
