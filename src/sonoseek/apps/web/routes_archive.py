@@ -108,7 +108,7 @@ async def example(number: Annotated[int, Path(ge=0, lt=MAX_EXAMPLES)], app_state
     if number >= len(paths):
         raise NotFoundError(f"there is no example {number}; there are {len(paths)}, counted from 0.")
     path = paths[number]
-    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix.lower()], headers={"Cache-Control": "no-cache"})
+    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix.lower()])
 
 
 def _examples(app_state: AppState) -> list[FilePath]:
