@@ -79,6 +79,31 @@ class TestSecurity:
             assert "--allow-host" in detail(client.get("/api/about", headers={"Host": wrong}), 400)
         assert client.get("/api/about", headers={"Host": "[::1]:80"}).status_code == 200
 
+    @pytest.mark.parametrize("site", ["cross-site", "same-site", "anything", ""])
+    def test_reads_from_other_sites_are_refused_too(self, client: TestClient, asked: Any, site: str) -> None:
+        report = asked.headers["content-location"]
+        picture = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+        link = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+        paths = (f"{report}/scan", f"{report}/report.pdf", report, "/api/about", "/metrics", "/healthz")
+        for path in (*paths, "/assets/none.js", "/none"):
+            for headers in (picture, link):
+                assert "another site" in detail(client.get(path, headers=headers), 403)
+        for path in ("/", "/index.html"):
+            assert client.get(path, headers=link).status_code == 200
+            assert "another site" in detail(client.get(path, headers=picture), 403)
+            detail(client.get(path, headers={**link, "Sec-Fetch-Dest": "iframe"}), 403)
+            detail(client.post(path, headers=link), 403)
+            detail(client.get(path, headers={"Sec-Fetch-Site": site}), 403)
+        detail(client.post("/api/session", json={"token": "x"}, headers={**link, "Origin": BASE}), 403)
+
+    def test_the_own_page_and_what_the_reader_types_are_answered(self, client: TestClient, asked: Any) -> None:
+        report = asked.headers["content-location"]
+        for site in ("same-origin", "none"):
+            for path in (f"{report}/scan", report, "/api/about", "/"):
+                assert client.get(path, headers={"Sec-Fetch-Site": site}).status_code == 200
+            answer = client.post("/api/query", headers={"Sec-Fetch-Site": site, "Origin": "https://evil.example"})
+            assert "only this server's own page" in detail(answer, 403)
+
     def test_a_prefix_works_whether_the_proxy_strips_it_or_not(self, gallery: Path, tmp_path: Path) -> None:
         settings = WebSettings(
             state=tmp_path, root_path="/sonoseek", allowed_hosts=("images.example.org",), user_header="X-Remote-User"

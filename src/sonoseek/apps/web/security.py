@@ -1,7 +1,8 @@
 """Access control and security headers: one ASGI middleware around everything else.
 
 Against pages of other sites, which a browser would let send requests to this machine: the name in Host must be one of
-ours (DNS rebinding), and a request that changes something must come from our own page (Origin). Against other users:
+ours (DNS rebinding), and every request, reads too, must come from our own page as the browser has it (Sec-Fetch-Site;
+of browsers without it, Origin where something is changed); links to the page itself may stand anywhere. Against other users:
 a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets, and the reader's name in the header
 of a proxy that has checked who it is.
 """
@@ -23,6 +24,8 @@ MONITORING = ("/healthz", "/readyz")
 """Paths that are open to everybody."""
 PUBLIC = (*MONITORING, "/api/session")
 """Paths that need no token; the page's own files hold no data and need none either."""
+OWN_SITE = ("same-origin", "none")
+"""Values of Sec-Fetch-Site for our own page and for what the reader does, such as an address that is typed."""
 SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -92,10 +95,15 @@ class SecurityMiddleware:
                 f"the request is for {name[:80]!r}, and this server answers for {', '.join(sorted(self._names))}; "
                 "name the proxy's host with --allow-host."
             )
+        path = scope["path"].removeprefix(self._settings.root_path)
+        if headers.get("sec-fetch-site", "none") not in OWN_SITE and not _follows_link(scope["method"], path, headers):
+            return 403, (
+                "the request comes from a page of another site or port; only this server's own page may send it. Open the "
+                "page's address itself."
+            )
         origin = headers.get("origin")
         if scope["method"] not in SAFE and origin is not None and _parts(origin).netloc.lower() != host.lower():
             return 403, f"the request comes from a page of {origin[:80]!r}; only this server's own page may send it."
-        path = scope["path"].removeprefix(self._settings.root_path)
         header = self._settings.user_header
         if header is not None and path not in MONITORING and len(_names(headers.getlist(header))) != 1:
             return 401, (
@@ -113,6 +121,16 @@ class SecurityMiddleware:
         if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), (self._settings.token or "").encode()):
             return True
         return request.cookies.get(COOKIE, "") in self._sessions
+
+
+def _follows_link(method: str, path: str, headers: Headers) -> bool:
+    """Whether a reader follows a link to the page itself, which may stand on any site; a frame or a picture is none."""
+    return (
+        method in ("GET", "HEAD")
+        and path in ("", "/", "/index.html")
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
 
 
 def _is_public(path: str) -> bool:
