@@ -133,6 +133,9 @@ class TestSecurity:
                 assert client.get(path, headers={"Cookie": "sonoseek=guess"}).status_code == 401
             assert client.get("/").status_code == client.get("/healthz").status_code == 200
             assert "not the server's token" in detail(client.post("/api/session", json={"token": "x"}), 401)
+            large = {"file": ("a.png", b"1" * (300 << 10))}  # who is not signed in sends no files
+            for path in ("/api/session", "/", "/anything"):
+                assert "longer than 256 KiB" in detail(client.post(path, files=large), 413)
             given = client.post("/api/session", json={"token": token})
             for word in ("HttpOnly", "SameSite=strict", "Path=/"):
                 assert word in given.headers["set-cookie"]

@@ -9,9 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from sonoseek.apps.web.errors import RefusedError
+from sonoseek.apps.web.readers import COOKIE
 from sonoseek.apps.web.routes_query import StateDep
 from sonoseek.apps.web.schemas import Readiness, Status
-from sonoseek.apps.web.security import COOKIE
 from sonoseek.core import GalleryError
 
 router = APIRouter(tags=["system"])
