@@ -42,3 +42,35 @@ describe("a link with a token", () => {
     expect(location.hash).toBe("#/archive");
   });
 });
+
+describe("signing out", () => {
+  function server(jobs: unknown[]) {
+    const asked = vi.fn(async (path: string, init?: RequestInit) =>
+      path === "api/jobs" ? new Response(JSON.stringify(jobs)) : new Response(null, { status: init?.method === "DELETE" ? 204 : 500 }),
+    );
+    vi.stubGlobal("fetch", asked);
+    const replaced = vi.fn();
+    vi.stubGlobal("location", { pathname: "/", search: "", hash: "#/batch", replace: replaced });
+    return { asked, replaced };
+  }
+
+  it("ends the session and loads the page anew", async () => {
+    const { asked, replaced } = server([]);
+    await session.signOut();
+    expect(asked).toHaveBeenCalledWith("api/session", { method: "DELETE" });
+    expect(replaced).toHaveBeenCalledWith("/");
+  });
+
+  it("asks first where jobs would be left, and may be called off", async () => {
+    const { asked, replaced } = server([{}, {}]);
+    const confirmed = vi.fn((text: string) => !text);
+    vi.stubGlobal("confirm", confirmed);
+    await session.signOut();
+    expect(confirmed.mock.calls[0]?.[0]).toContain("2 batch jobs stay");
+    expect(asked).not.toHaveBeenCalledWith("api/session", expect.anything());
+    expect(replaced).not.toHaveBeenCalled();
+    vi.stubGlobal("confirm", () => true);
+    await session.signOut();
+    expect(replaced).toHaveBeenCalled();
+  });
+});

@@ -320,6 +320,14 @@ class TestToken:
             assert token not in page.evaluate("document.documentElement.outerHTML + JSON.stringify(history.state)")
             page.reload()
             page.wait_for_selector("text=Open a scan")
+            page.get_by_role("button", name="Sign out").click()
+            page.get_by_label("The server's token").wait_for()
+            page.reload()
+            page.get_by_label("The server's token").wait_for()
+            assert page.context.cookies() == []
+            page.goto(link)
+            page.wait_for_selector("text=Open a scan")
+            assert violations(page) == []
             assert not [url for url in reader.asked if token in url.split("#")[0]]
             other = Reader(browser, link[:-1] + ("b" if link.endswith("a") else "a"))
             expect(other.page.get_by_role("alert")).to_contain_text("not the server's token")

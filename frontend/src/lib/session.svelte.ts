@@ -28,6 +28,22 @@ class Session {
     }
     return true;
   }
+
+  /** End the session, and load the page anew: nothing of this reader stays in it. */
+  async signOut(): Promise<void> {
+    const jobs = await api.jobs().catch(() => []);
+    if (jobs.length && !confirm(jobsAreLeft(jobs.length))) return;
+    try {
+      await api.signOut();
+      location.replace(location.pathname + location.search);
+    } catch (error) {
+      this.problem = error instanceof Error ? error.message : String(error);
+    }
+  }
 }
+
+const jobsAreLeft = (count: number) =>
+  `Your ${count === 1 ? "batch job stays" : `${count} batch jobs stay`} on the server, and after you sign out this browser ` +
+  "does not find them again. Save their tables, and delete what is not needed, on the page Batch. Sign out now?";
 
 export const session = new Session();

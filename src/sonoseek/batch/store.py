@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS rows (
     refused TEXT, outcome TEXT NOT NULL, PRIMARY KEY (job_id, name), UNIQUE (job_id, number)) STRICT, WITHOUT ROWID;
 """
 VERSION = 1
+PARTIAL = ".part"
+"""End of the name of a file that is being received."""
 TIMES = ("created", "started", "finished")
 JSON = ("options", "summary")
 FIELDS = tuple(item.name for item in fields(Job))
@@ -53,6 +55,7 @@ class JobStore:
         open_private(file, "ab").close()  # SQLite gives its log the file's mode
         self._connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
+        self._remove_partial_files()
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
@@ -68,6 +71,14 @@ class JobStore:
                 f"{self.folder / 'jobs.sqlite'}: the list of jobs does not read ({error}). Move it away; the gallery "
                 "does not depend on it."
             ) from error
+
+    def make_partial_path(self, path: Path) -> Path:
+        """Another name beside a file's, for what arrives of it; a server that starts or ends deletes such files."""
+        return path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")  # the file's own name may have the greatest length
+
+    def _remove_partial_files(self) -> None:
+        for path in (self.folder / "files").rglob(f".*{PARTIAL}"):
+            path.unlink(missing_ok=True)
 
     def create(
         self,
@@ -279,7 +290,8 @@ class JobStore:
         remove_folder(self.files(job_id))
 
     def close(self) -> None:
-        """Close the file. Closing twice is fine."""
+        """Close the file, and delete files that were not received whole. Closing twice is fine."""
+        self._remove_partial_files()
         with self._lock:
             self._connection.close()
 

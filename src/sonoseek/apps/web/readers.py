@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from starlette.requests import HTTPConnection
 
+from sonoseek.apps.web.sessions import Sessions
 from sonoseek.apps.web.settings import WebSettings
 
-COOKIE = "sonoseek"
+SESSION, BROWSER = "sonoseek", "sonoseek-reader"
+"""Names of the cookies: of a session, and of a browser, which outlives it and lets nobody in."""
 EVERYBODY = "everybody"
 """The reader of a server that asks nobody."""
+
+
+def cookie_name(request: HTTPConnection, name: str) -> str:
+    """A cookie's name for the port that the reader uses: browsers send cookies to every port of a machine."""
+    port = re.search(r":(\d{1,5})$", request.headers.get("host", ""))
+    return f"{name}-{port[1]}" if port else name
+
+
+def cookie(request: HTTPConnection, name: str) -> str:
+    """A cookie's value, "" where there is none."""
+    return request.cookies.get(cookie_name(request, name), "")
 
 
 def proxy_user(request: HTTPConnection, settings: WebSettings) -> str | None:
@@ -19,7 +33,7 @@ def proxy_user(request: HTTPConnection, settings: WebSettings) -> str | None:
     return names[0].strip() or None if len(names) == 1 else None
 
 
-def reader_of(request: HTTPConnection, settings: WebSettings, sessions: set[str]) -> str | None:
+def reader_of(request: HTTPConnection, settings: WebSettings, sessions: Sessions) -> str | None:
     """Name of who sends a request, the same for all requests of one reader; None: the request may not pass."""
     if settings.token is None:
         signed_in: str | None = EVERYBODY
@@ -28,8 +42,7 @@ def reader_of(request: HTTPConnection, settings: WebSettings, sessions: set[str]
         if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), settings.token.encode()):
             signed_in = "token"
         else:
-            session = request.cookies.get(COOKIE, "")
-            signed_in = f"session {session}" if session in sessions else None
+            signed_in = sessions.use(cookie(request, SESSION))
     if settings.user_header is None or signed_in is None:
         return signed_in
     user = proxy_user(request, settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
@@ -83,7 +82,7 @@ async def put_file(request: Request, job_id: JobId, name: str, app_state: StateD
     target = app_state.jobs.make_path(job_id, name)
     await app_state.pool.run(app_state.count_job_bytes, job_id)
     limit = (app_state.settings.max_batch_mb << 20) + _size(target)  # of the file that this one replaces
-    part = target.with_name(f".{secrets.token_hex(8)}.part")  # the file's own name may have the greatest length
+    part = app_state.jobs.make_partial_path(target)
     size = 0
     try:
         with open_private(part) as out:

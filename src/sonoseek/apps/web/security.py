@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sonoseek.apps.web.errors import problem
 from sonoseek.apps.web.readers import proxy_user, reader_of
+from sonoseek.apps.web.sessions import Sessions
 from sonoseek.apps.web.settings import LOOPBACK_NAMES, WebSettings, is_loopback
 
 MONITORING = ("/healthz", "/readyz")
@@ -43,13 +44,13 @@ HEADERS = {
 class SecurityMiddleware:
     """See the module."""
 
-    def __init__(self, app: ASGIApp, *, settings: WebSettings, sessions: set[str]) -> None:
+    def __init__(self, app: ASGIApp, *, settings: WebSettings, sessions: Sessions) -> None:
         """Wrap `app`.
 
         Args:
             app: the application.
             settings: token, allowed hosts and prefix.
-            sessions: values of session cookies; shared with the route that issues them.
+            sessions: that are open; shared with the routes that begin and end them.
         """
         self._app = app
         self._settings = settings

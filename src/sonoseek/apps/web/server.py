@@ -105,6 +105,13 @@ def serve(
         InvalidValueError: the address cannot be listened on.
     """
     _raise_file_limit()
+    try:
+        _serve(app, settings, on_ready=on_ready, idle_s=idle_s)
+    finally:  # a second Ctrl+C, or an address that is taken, leaves no uploads behind either
+        app.state.app_state.close()
+
+
+def _serve(app: FastAPI, settings: WebSettings, *, on_ready: Callable[[str], None], idle_s: float | None) -> None:
     listener = listen(settings)
     port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -23,6 +23,7 @@ from sonoseek.apps.web.cached_report import (
     report_bytes,
 )
 from sonoseek.apps.web.logging_metrics import Metrics
+from sonoseek.apps.web.sessions import Sessions
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.thread_pool import WorkerPool
 from sonoseek.apps.web.ttl_cache import TTLCache
@@ -57,7 +58,7 @@ class AppState:
         self.settings = settings
         self.metrics = Metrics()
         self.pool = WorkerPool(settings.cores, metrics=self.metrics)
-        self.sessions: set[str] = set()
+        self.sessions = Sessions()
         self._temporary = None if settings.state else tempfile.TemporaryDirectory(prefix="sonoseek-")
         folder = settings.state or Path(self._temporary.name if self._temporary else "")
         make_private_folder(folder)
@@ -98,6 +99,7 @@ class AppState:
         self._gallery_lock = threading.Lock()
         self._upload_lock = threading.Lock()
         self.closing = threading.Event()
+        self._closed = False
 
     def save_upload(self, file: BinaryIO, name: str) -> Upload:
         """Store an uploaded file and count its frames. The same bytes sent again are stored once.
@@ -201,7 +203,8 @@ class AppState:
                 raise NotFoundError(f"{upload.name!r} was deleted while it was read; send it again.")
 
     def expire(self) -> None:
-        """Evict what is past its time from all caches."""
+        """Evict what is past its time from all caches, and sessions that have ended."""
+        self.sessions.expire()
         for cache in (self.reports, self.encoded_scans, self.uploads):
             cache.expire()
 
@@ -267,7 +270,11 @@ class AppState:
         self.projection()
 
     def close(self) -> None:
-        """Finish what runs, and delete every upload."""
+        """Finish what runs, and delete every upload. Closing twice is fine."""
+        with self._gallery_lock:
+            if self._closed:
+                return
+            self._closed = True
         self.closing.set()
         self.runner.close()
         self.pool.close()
