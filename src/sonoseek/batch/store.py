@@ -21,14 +21,14 @@ from sonoseek.core.files import make_private_folder, open_private
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
-    job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, title TEXT NOT NULL, folder TEXT,
-    options TEXT NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL, refused INTEGER NOT NULL,
+    job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, title TEXT NOT NULL, owner TEXT NOT NULL,
+    folder TEXT, options TEXT NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL, refused INTEGER NOT NULL,
     created TEXT NOT NULL, started TEXT, finished TEXT, error TEXT NOT NULL, summary TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS rows (
     job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, number INTEGER NOT NULL, name TEXT NOT NULL,
     refused TEXT, outcome TEXT NOT NULL, PRIMARY KEY (job_id, name), UNIQUE (job_id, number)) STRICT, WITHOUT ROWID;
 """
-VERSION = 1
+VERSION = 2
 PARTIAL = ".part"
 """End of the name of a file that is being received."""
 TIMES = ("created", "started", "finished")
@@ -60,7 +60,9 @@ class JobStore:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, VERSION):
+            if version == 1:  # jobs without an owner are everybody's
+                self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
+            elif version not in (0, VERSION):
                 raise SonoseekError(
                     f"{self.folder}: the list of jobs has version {version}, this sonoseek knows {VERSION}. "
                     "Name another folder for it, or install a newer sonoseek."
@@ -85,6 +87,7 @@ class JobStore:
         kind: str,
         *,
         title: str,
+        owner: str = "",
         total: int = 0,
         folder: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -105,6 +108,7 @@ class JobStore:
             kind=checked,
             state="receiving" if folder is None else "waiting",
             title=title.strip(),
+            owner=owner,
             folder=folder,
             options=dict(options or {}),
             total=total,
@@ -122,22 +126,28 @@ class JobStore:
             )
         return job
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, *, owner: str | None = None) -> Job:
         """A job with its progress.
 
+        Args:
+            job_id: of the job.
+            owner: who asks; None: anybody.
+
         Raises:
-            NotFoundError: no such job.
+            NotFoundError: no such job, or another owner's.
         """
         with self._lock:
             row = self._connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        if row is None:
-            raise NotFoundError(f"there is no job {job_id[:40]!r}; it may have been deleted. List the jobs.")
+        if row is None or owner not in (None, row["owner"]):
+            raise NotFoundError(f"there is no job {job_id[:40]!r} of yours; it may have been deleted. List the jobs.")
         return _job(row)
 
-    def list(self) -> tuple[Job, ...]:
-        """Every job, the newest first."""
+    def list(self, *, owner: str | None = None) -> tuple[Job, ...]:
+        """Every job, or those of one owner, the newest first."""
         with self._lock:
-            rows = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
+            rows = self._connection.execute(
+                "SELECT * FROM jobs WHERE ?1 IS NULL OR owner = ?1 ORDER BY created DESC, rowid DESC", (owner,)
+            ).fetchall()
         return tuple(_job(row) for row in rows)
 
     def next_waiting(self) -> Job | None:

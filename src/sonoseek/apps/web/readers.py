@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 
@@ -47,3 +48,8 @@ def reader_of(request: HTTPConnection, settings: WebSettings, sessions: Sessions
         return signed_in
     user = proxy_user(request, settings)
     return None if user is None else f"user {user}"
+
+
+def owner_of(reader: str) -> str:
+    """Under which name a reader's batch jobs are kept: 32 hex digits of a hash; "" of everybody."""
+    return "" if reader == EVERYBODY else hashlib.sha256(reader.encode()).hexdigest()[:32]
