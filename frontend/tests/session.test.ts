@@ -66,7 +66,7 @@ describe("signing out", () => {
     const confirmed = vi.fn((text: string) => !text);
     vi.stubGlobal("confirm", confirmed);
     await session.signOut();
-    expect(confirmed.mock.calls[0]?.[0]).toContain("2 batch jobs stay");
+    expect(confirmed.mock.calls[0]?.[0]).toContain("You have 2 batch jobs");
     expect(asked).not.toHaveBeenCalledWith("api/session", expect.anything());
     expect(replaced).not.toHaveBeenCalled();
     vi.stubGlobal("confirm", () => true);

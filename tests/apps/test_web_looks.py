@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -337,6 +339,28 @@ class TestToken:
             reader.context.close()
         with reading_room("--gallery", gallery, "--state", tmp_path / "s", LINK) as again:
             assert again.endswith(f"#token={token}")  # a link outlives the server
+
+    def test_open_signs_in_and_the_token_is_no_argument_of_a_program(
+        self, browser: Browser, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        program, opened = tmp_path / "browser", tmp_path / "opened"
+        program.write_text(f'#!/bin/sh\necho "$@" > {opened}.part\nmv {opened}.part {opened}\n')
+        program.chmod(0o700)
+        monkeypatch.setenv("BROWSER", f"{program} %s")
+        with reading_room("--gallery", gallery, "--state", tmp_path / "s & <t>", "--open", LINK) as link:
+            for _ in range(200):
+                if opened.exists():
+                    break
+                time.sleep(0.05)
+            url = opened.read_text().strip()
+            assert url.startswith("file://")
+            assert link.split("#token=")[1] not in url
+            assert stat.S_IMODE((tmp_path / "s & <t>" / "open.html").stat().st_mode) == 0o600
+            page = browser.new_page()
+            page.goto(url)
+            page.wait_for_selector("text=Open a scan")
+            assert page.url == link.split("#")[0]
+            page.close()
 
     def test_the_page_asks_for_the_token_once(self, browser: Browser, gallery: Path, tmp_path: Path) -> None:
         token = tmp_path / "token"

@@ -43,7 +43,7 @@ class Session {
 }
 
 const jobsAreLeft = (count: number) =>
-  `Your ${count === 1 ? "batch job stays" : `${count} batch jobs stay`} on the server, and after you sign out this browser ` +
-  "does not find them again. Save their tables, and delete what is not needed, on the page Batch. Sign out now?";
+  `You have ${count} batch ${count === 1 ? "job" : "jobs"} on the server, and after you sign out this browser does not find ` +
+  `${count === 1 ? "it" : "them"} again. On the page Batch you can save tables and delete jobs first. Sign out now?`;
 
 export const session = new Session();

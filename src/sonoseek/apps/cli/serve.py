@@ -132,7 +132,7 @@ def run(
     import logging
 
     from sonoseek.apps.web.app import create_app
-    from sonoseek.apps.web.link_token import link
+    from sonoseek.apps.web.link_token import link, link_file
     from sonoseek.apps.web.logging_metrics import configure_logging
     from sonoseek.apps.web.server import serve as serve_app
     from sonoseek.apps.web.settings import WebSettings
@@ -143,10 +143,10 @@ def run(
     app = create_app(open_engine(gallery, bundle=bundle, threads=1, calibration=calibration), settings)
 
     def ready(address: str) -> None:
-        address = link(address, settings.token if show_token else None)
-        typer.echo(f"reading room: {address}  (Ctrl+C ends it; {DISCLAIMER})")
+        shown = link(address, settings.token if show_token else None)
+        typer.echo(f"reading room: {shown}  (Ctrl+C ends it; {DISCLAIMER})")
         if open_page:
-            webbrowser.open(address)
+            webbrowser.open(link_file(app.state.app_state.jobs.folder, shown) if show_token else address)
 
     serve_app(app, settings, on_ready=ready, idle_s=idle)
 

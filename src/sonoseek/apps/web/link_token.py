@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import secrets
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from sonoseek.core.files import PRIVATE, make_private_folder, write_atomically
 
 NAME = "token"
 """Of the file in the state folder; deleting it makes every link so far invalid."""
+OPEN_NAME = "open.html"
+"""Of the file that `--open` opens."""
 
 
 def link_token(state: Path | None) -> str:
@@ -45,3 +48,13 @@ def link_token(state: Path | None) -> str:
 def link(address: str, token: str | None) -> str:
     """The page's address with the token as its fragment, which a browser sends to no server; None: the bare address."""
     return address if token is None else f"{address}#token={token}"
+
+
+def link_file(state: Path, link: str) -> str:
+    """URL of a file that leads to a link, for a program that opens it: every user of a machine sees its arguments."""
+    shown = html.escape(link)
+    page = (
+        f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={shown}">'
+        f'<title>sonoseek</title><a href="{shown}">The reading room</a>\n'
+    )
+    return write_atomically(state / OPEN_NAME, page, mode=PRIVATE).resolve().as_uri()
