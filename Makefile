@@ -6,7 +6,7 @@ DATA   ?= $(SONOSEEK_DATA)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
 PAGE := src/sonoseek/apps/web/page/index.html
-FRONTEND := $(shell find frontend/src frontend/public frontend/index.html frontend/*.ts frontend/*.js frontend/*.json 2>/dev/null)
+FRONTEND := $(shell find frontend/src frontend/index.html frontend/*.ts frontend/*.js frontend/*.json 2>/dev/null)
 
 .PHONY: map page demo test test-long lint bench bench-gallery docs train train-fast figures networks rescore wording lock licences sbom clean help
 help:

@@ -181,6 +181,7 @@ def serving(gallery: Path, scratch: Path, workers: int) -> Iterator[Server]:
     """A server on a free port; stopped in the end whatever happens, and by itself when nobody asks it any more."""
     said = scratch / "server.log"
     options = ["--gallery", gallery, "--port", 0, "--state", scratch / "state", "--workers", workers, "--idle", 180]
+    options += ["--no-token"]
     command = [sys.executable, "-m", "sonoseek.apps.cli", "serve", "--quiet", *map(str, options)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SONOSEEK")}
     with said.open("wb") as log:

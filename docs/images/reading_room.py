@@ -89,6 +89,7 @@ def main() -> None:
         (place / "monday" / "benign" / "notes.png").write_text("no picture")
         gallery, scans = place / "demo/gallery-phantom", place / "demo/scans"
         options = ["--gallery", str(gallery), "--examples", str(scans), "--port", "0", "--quiet", "--writable"]
+        options += ["--no-token"]
         server = subprocess.Popen([*run, "serve", *options], stdout=subprocess.PIPE, text=True)
         try:
             found = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")

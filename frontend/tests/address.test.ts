@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { caseAddress, format, EMPTY_QUERY, parse, type Address } from "../src/lib/address";
+import { caseAddress, format, EMPTY_QUERY, parse, tokenOf, type Address } from "../src/lib/address";
 
 const UPLOAD = "ab".repeat(32);
 
@@ -35,5 +35,13 @@ describe("an address", () => {
   it("of a case keeps its slashes", () => {
     expect(caseAddress("folder/benign/a.png")).toBe("#/case/folder/benign/a.png");
     expect(parse("#/case/a/%zz")).toEqual({ view: "case", name: "a/%zz" });
+  });
+});
+
+describe("the token of a link", () => {
+  it("is read from the fragment alone, as it is written there", () => {
+    expect(tokenOf("#token=a-B_9%20x")).toBe("a-B_9 x");
+    for (const hash of ["", "#", "#/read?token=a", "#token", "token=a", "#/token=a"]) expect(tokenOf(hash)).toBe("");
+    expect(parse("#token=abc")).toEqual(EMPTY_QUERY);
   });
 });

@@ -34,6 +34,7 @@ class Server:
             "--state",
             str(state),
             "--writable",
+            "--no-token",
             "--port",
             "0",
             "--quiet",

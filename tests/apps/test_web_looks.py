@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
-from web_pages import Reader, order, reading_room, settled, sideways, tab_to, violations
+from web_pages import LINK, Reader, order, reading_room, settled, sideways, tab_to, violations
 
 from sonoseek.apps.cli.data import write_phantoms
 
@@ -305,6 +307,61 @@ class TestLooks:
 
 
 class TestToken:
+    def test_the_link_signs_in_and_the_token_leaves_the_address(
+        self, browser: Browser, gallery: Path, tmp_path: Path
+    ) -> None:
+        with reading_room("--gallery", gallery, "--state", tmp_path / "s", LINK) as link:
+            address, token = link.split("#token=")
+            reader = Reader(browser, address)
+            page = reader.page
+            page.get_by_label("The server's token").wait_for()  # without the link nobody enters
+            assert "token" not in page.url
+            page.goto(link)  # only the fragment changes: the page stays, and takes the token of the link
+            page.wait_for_selector("text=Open a scan")
+            assert page.url == address
+            assert token not in page.evaluate("document.documentElement.outerHTML + JSON.stringify(history.state)")
+            page.reload()
+            page.wait_for_selector("text=Open a scan")
+            page.get_by_role("button", name="Sign out").click()
+            page.get_by_label("The server's token").wait_for()
+            page.reload()
+            page.get_by_label("The server's token").wait_for()
+            assert page.context.cookies() == []
+            page.goto(link)
+            page.wait_for_selector("text=Open a scan")
+            assert violations(page) == []
+            assert not [url for url in reader.asked if token in url.split("#")[0]]
+            other = Reader(browser, link[:-1] + ("b" if link.endswith("a") else "a"))
+            expect(other.page.get_by_role("alert")).to_contain_text("not the server's token")
+            assert "token" not in other.page.url
+            assert violations(other.page) == []
+            other.context.close()
+            reader.context.close()
+        with reading_room("--gallery", gallery, "--state", tmp_path / "s", LINK) as again:
+            assert again.endswith(f"#token={token}")  # a link outlives the server
+
+    def test_open_signs_in_and_the_token_is_no_argument_of_a_program(
+        self, browser: Browser, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        program, opened = tmp_path / "browser", tmp_path / "opened"
+        program.write_text(f'#!/bin/sh\necho "$@" > {opened}.part\nmv {opened}.part {opened}\n')
+        program.chmod(0o700)
+        monkeypatch.setenv("BROWSER", f"{program} %s")
+        with reading_room("--gallery", gallery, "--state", tmp_path / "s & <t>", "--open", LINK) as link:
+            for _ in range(200):
+                if opened.exists():
+                    break
+                time.sleep(0.05)
+            url = opened.read_text().strip()
+            assert url.startswith("file://")
+            assert link.split("#token=")[1] not in url
+            assert stat.S_IMODE((tmp_path / "s & <t>" / "open.html").stat().st_mode) == 0o600
+            page = browser.new_page()
+            page.goto(url)
+            page.wait_for_selector("text=Open a scan")
+            assert page.url == link.split("#")[0]
+            page.close()
+
     def test_the_page_asks_for_the_token_once(self, browser: Browser, gallery: Path, tmp_path: Path) -> None:
         token = tmp_path / "token"
         token.write_text("a-long-enough-token\n")

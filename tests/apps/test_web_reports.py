@@ -54,22 +54,6 @@ class TestPictures:
         for path in ("heatmaps/99/warm", "matches/99/warm", "scan?view=1", "heatmaps/0/warm?view=3"):
             assert client.get(f"{place}/{path}").status_code == 404
 
-    def test_a_picture_that_has_not_changed_is_not_sent_again(self, client: TestClient, asked: Any) -> None:
-        place = asked.headers["content-location"]
-        for path in (
-            f"{place}/scan",
-            f"{place}/heatmaps/0/warm",
-            f"/api/pictures/{asked.json()['matches'][0]['scan_id']}",
-        ):
-            first = client.get(path)
-            again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
-            assert (again.status_code, again.content) == (304, b"")
-            assert client.get(path, params={"size": 50}).headers["etag"] != first.headers["etag"]
-            assert "private" in first.headers["cache-control"]
-            weak = {"If-None-Match": f'"other", W/{first.headers["etag"]}'}  # as a proxy that compresses hands it on
-            assert client.get(path, headers=weak).status_code == 304
-            assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
-
     def test_frames_of_a_file(self, client: TestClient, scans: list[Path]) -> None:
         pages = [Image.open(path).convert("L").resize((120, 90)) for path in scans[:3]]
         held = io.BytesIO()
@@ -135,13 +119,13 @@ class TestArchive:
 class TestPage:
     def test_hashed_assets_are_cached_for_good_and_compressed(self, client: TestClient) -> None:
         page = client.get("/")
-        assert page.headers["cache-control"] == "no-cache"
+        assert page.headers["cache-control"] == "no-store"
         assets = re.findall(r'(?:src|href)="\./(assets/[^"]+)"', page.text)
         if not assets:
             pytest.skip("the page is not built")
         for name in assets:
             answer = client.get(f"/{name}", headers={"Accept-Encoding": "gzip"})
-            assert answer.headers["content-encoding"] == "gzip"
+            assert answer.headers.get("content-encoding") == (None if name.endswith(".svg") else "gzip")
             assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
             again = client.get(f"/{name}", headers={"If-None-Match": answer.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")

@@ -31,14 +31,15 @@ CHECKS = [
     response_schema_conformance,
     response_headers_conformance,
 ]
+TOKEN = "a-token-of-some-length"  # noqa: S105
+KNOWN = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture(scope="module")
 def app(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     state = tmp_path_factory.mktemp("schema")
-    made = create_app(
-        open_engine(gallery, threads=1), WebSettings(state=state, folders=state, allowed_hosts=("testserver",))
-    )
+    settings = WebSettings(state=state, folders=state, allowed_hosts=("testserver",), token=TOKEN)
+    made = create_app(open_engine(gallery, threads=1), settings)
     with TestClient(made):
         yield made
 
@@ -46,7 +47,7 @@ def app(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fas
 @pytest.fixture(scope="module")
 def known(app: FastAPI, archive: Path) -> dict[str, Any]:
     """Names that exist: without them hardly an operation would get further than 404."""
-    client = TestClient(app, base_url="http://localhost")
+    client = TestClient(app, base_url="http://localhost", headers=KNOWN)
     scan = next(path for path in sorted(archive.glob("malignant/*.png")) if "_mask" not in path.name)
     answer = client.post("/api/query", files={"file": ("a.png", scan.read_bytes())}, data={"k": "2"})
     report = answer.json()
@@ -73,7 +74,7 @@ ENDED = ("/api/jobs/{job_id}/events", "/api/jobs/{job_id}/rows", "/api/jobs/{job
 
 
 def test_every_operation_keeps_to_what_it_says(app: FastAPI, known: dict[str, Any]) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=KNOWN)
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 25
     for operation in operations:
@@ -92,7 +93,7 @@ def test_every_operation_keeps_to_what_it_says(app: FastAPI, known: dict[str, An
             if (taken or case.path == ENDED[0]) and case.path_parameters:  # names that exist get further than 404
                 there = {**known, "job_id": known["over" if case.path in ENDED else "job_id"]}
                 case.path_parameters = {name: there.get(name, value) for name, value in case.path_parameters.items()}
-            case.call_and_validate(checks=CHECKS)
+            case.call_and_validate(checks=CHECKS, headers=KNOWN)
 
         keeps()
 

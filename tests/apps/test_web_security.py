@@ -79,10 +79,38 @@ class TestSecurity:
             assert "--allow-host" in detail(client.get("/api/about", headers={"Host": wrong}), 400)
         assert client.get("/api/about", headers={"Host": "[::1]:80"}).status_code == 200
 
+    @pytest.mark.parametrize("site", ["cross-site", "same-site", "anything", ""])
+    def test_reads_from_other_sites_are_refused_too(self, client: TestClient, asked: Any, site: str) -> None:
+        report = asked.headers["content-location"]
+        picture = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+        link = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+        paths = (f"{report}/scan", f"{report}/report.pdf", report, "/api/about", "/metrics", "/healthz")
+        for path in (*paths, "/assets/none.js", "/none"):
+            for headers in (picture, link):
+                assert "another site" in detail(client.get(path, headers=headers), 403)
+        for path in ("/", "/index.html"):
+            assert client.get(path, headers=link).status_code == 200
+            assert "another site" in detail(client.get(path, headers=picture), 403)
+            detail(client.get(path, headers={**link, "Sec-Fetch-Dest": "iframe"}), 403)
+            detail(client.post(path, headers=link), 403)
+            detail(client.get(path, headers={"Sec-Fetch-Site": site}), 403)
+        detail(client.post("/api/session", json={"token": "x"}, headers={**link, "Origin": BASE}), 403)
+
+    def test_the_own_page_and_what_the_reader_types_are_answered(self, client: TestClient, asked: Any) -> None:
+        report = asked.headers["content-location"]
+        for site in ("same-origin", "none"):
+            for path in (f"{report}/scan", report, "/api/about", "/"):
+                assert client.get(path, headers={"Sec-Fetch-Site": site}).status_code == 200
+            answer = client.post("/api/query", headers={"Sec-Fetch-Site": site, "Origin": "https://evil.example"})
+            assert "only this server's own page" in detail(answer, 403)
+
     def test_a_prefix_works_whether_the_proxy_strips_it_or_not(self, gallery: Path, tmp_path: Path) -> None:
-        settings = WebSettings(state=tmp_path, root_path="/sonoseek", allowed_hosts=("images.example.org",))
+        settings = WebSettings(
+            state=tmp_path, root_path="/sonoseek", allowed_hosts=("images.example.org",), user_header="X-Remote-User"
+        )
         app = create_app(open_engine(gallery, threads=1), settings)
-        with TestClient(app, base_url="http://images.example.org") as client:
+        reader = {"X-Remote-User": "ada"}
+        with TestClient(app, base_url="http://images.example.org", headers=reader) as client:
             for prefix in ("", "/sonoseek"):
                 assert client.get(f"{prefix}/api/about").status_code == 200
                 assert client.get(f"{prefix}/").status_code == 200
@@ -105,6 +133,9 @@ class TestSecurity:
                 assert client.get(path, headers={"Cookie": "sonoseek=guess"}).status_code == 401
             assert client.get("/").status_code == client.get("/healthz").status_code == 200
             assert "not the server's token" in detail(client.post("/api/session", json={"token": "x"}), 401)
+            large = {"file": ("a.png", b"1" * (300 << 10))}  # who is not signed in sends no files
+            for path in ("/api/session", "/", "/anything"):
+                assert "longer than 256 KiB" in detail(client.post(path, files=large), 413)
             given = client.post("/api/session", json={"token": token})
             for word in ("HttpOnly", "SameSite=strict", "Path=/"):
                 assert word in given.headers["set-cookie"]
@@ -120,6 +151,13 @@ class TestSecurity:
             ({"host": "0.0.0.0"}, "there is no token"),  # noqa: S104
             ({"host": "images.example.org"}, "there is no token"),
             ({"token": "short"}, "has 5 characters"),
+            ({"allowed_hosts": ("images.example.org",)}, "--allow-host images.example.org is given.*SONOSEEK_TOKEN"),
+            ({"root_path": "/sonoseek"}, "--root-path /sonoseek is given.*--proxy-authenticates X-Remote-User"),
+            ({"user_header": "X-Remote-User", "host": "0.0.0.0"}, "write any name there. Listen on 127.0.0.1"),  # noqa: S104
+            ({"user_header": "X-Remote-User", "host": "0.0.0.0", "token": "a" * 16}, "any name"),  # noqa: S104
+            ({"user_header": "Authorization"}, "a header of its own"),
+            ({"user_header": "X Remote"}, "a header of its own"),
+            ({"user_header": ""}, "a header of its own"),
             ({"root_path": "sonoseek/"}, "begins with a slash"),
             ({"max_upload_mb": 0}, "limits must be above 0"),
             ({"port": 70_000}, "the port"),
@@ -133,6 +171,38 @@ class TestSecurity:
         for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
             WebSettings(host=host)
         WebSettings(host="0.0.0.0", token="a-token-of-some-length")  # noqa: S104, S106
+
+
+class TestProxyAuthenticates:
+    def test_requests_without_the_reader_s_name_are_refused(self, gallery: Path, tmp_path: Path) -> None:
+        settings = WebSettings(state=tmp_path, user_header="X-Remote-User")
+        with TestClient(create_app(open_engine(gallery, threads=1), settings), base_url=BASE) as client:
+            for path in ("/", "/api/about", "/metrics", "/api/session", "/openapi.json", "/assets/x.js"):
+                assert "not one X-Remote-User" in detail(client.get(path), 401)
+                for value in ("", " "):
+                    detail(client.get(path, headers={"X-Remote-User": value}), 401)
+            twice = [("X-Remote-User", "ada"), ("X-Remote-User", "eve")]
+            detail(client.get("/api/about", headers=twice), 401)
+            assert client.get("/api/about", headers={"x-remote-user": "ada"}).status_code == 200
+            assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+
+    def test_with_a_token_both_are_needed(self, gallery: Path, tmp_path: Path) -> None:
+        token = "a-token-of-some-length"  # noqa: S105
+        settings = WebSettings(state=tmp_path, user_header="X-Remote-User", token=token)
+        name, known = {"X-Remote-User": "ada"}, {"Authorization": f"Bearer {token}"}
+        with TestClient(create_app(open_engine(gallery, threads=1), settings), base_url=BASE) as client:
+            assert client.get("/api/about", headers=known).status_code == 401
+            assert client.get("/api/about", headers=name).status_code == 401
+            assert client.get("/api/about", headers={**name, **known}).status_code == 200
+            assert client.post("/api/session", json={"token": token}).status_code == 401
+            assert client.post("/api/session", json={"token": token}, headers=name).status_code == 204
+            assert client.get("/api/about", headers=name).status_code == 200
+
+    def test_forwarded_headers_count_behind_a_proxy_alone(self) -> None:
+        assert not WebSettings().behind_proxy
+        assert not WebSettings(token="a" * 16).behind_proxy
+        assert WebSettings(user_header="X-Remote-User").behind_proxy
+        assert WebSettings(token="a" * 16, root_path="/a").behind_proxy
 
 
 class TestLoggingMetrics:

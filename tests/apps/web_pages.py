@@ -31,6 +31,10 @@ AXE = ROOT / "frontend/node_modules/axe-core/axe.min.js"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
+LINK = "link"
+"""An argument of `serving`: the server makes its token, and the address is the link with it."""
+
+
 @contextmanager
 def reading_room(*arguments: object) -> Iterator[str]:
     """`sonoseek serve ARGUMENTS` on a free port; gives its address, and ends it."""
@@ -40,8 +44,12 @@ def reading_room(*arguments: object) -> Iterator[str]:
 
 @contextmanager
 def serving(*arguments: object) -> Iterator[tuple[str, int]]:
-    """The same; gives the process's id too."""
-    command = [sys.executable, "-m", "sonoseek", "serve", "--port", "0", "--quiet", *map(str, arguments)]
+    """The same; gives the process's id too. Everybody may enter where no argument is about who may."""
+    options = [*map(str, arguments)]
+    if not {"--token-file", "--proxy-authenticates", LINK} & set(options):
+        options.append("--no-token")
+    options = [option for option in options if option != LINK]
+    command = [sys.executable, "-m", "sonoseek", "serve", "--port", "0", "--quiet", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert process.stdout is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sonoseek.core.files import open_atomically, write_atomically
+from sonoseek.core.files import PRIVATE, make_private_folder, open_atomically, open_private, write_atomically
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes of POSIX")
 
@@ -131,6 +131,36 @@ def test_the_mode_of_the_file_before_is_kept(tmp_path: Path) -> None:
     os.umask(mask)
     new = write_atomically(tmp_path / "b.txt", "new")
     assert stat.S_IMODE(new.stat().st_mode) == 0o666 & ~mask
+
+
+@posix
+def test_private_files_and_folders_are_their_owner_s(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        folder = tmp_path / "a" / "b"
+        make_private_folder(folder)
+        make_private_folder(folder)  # again: nothing to do
+        new = write_atomically(folder / "new.txt", "new", mode=PRIVATE)
+        with open_private(folder / "opened.txt") as file:
+            file.write(b"new")
+        assert [mode(path) for path in (tmp_path / "a", folder)] == [0o700] * 2
+        assert [mode(path) for path in (new, folder / "opened.txt")] == [0o600] * 2
+        for path in (new, folder / "opened.txt", folder):
+            path.chmod(0o751)
+        write_atomically(new, "newer", mode=PRIVATE)
+        open_private(folder / "opened.txt").close()
+        make_private_folder(folder)
+        assert [mode(path) for path in (new, folder / "opened.txt", folder)] == [0o751] * 3
+        with pytest.raises(FileExistsError):
+            make_private_folder(new)
+        with pytest.raises(FileExistsError):
+            open_private(new, "xb")
+    finally:
+        os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 @posix

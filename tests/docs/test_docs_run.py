@@ -42,7 +42,6 @@ NOT_RUN = {
     r"ray start ": "starts a server",
     r"tensorboard ": "starts a server",
     r"curl ": "asks a server; tests/apps/test_web_jobs.py sends the same",
-    r"export SONOSEEK_TOKEN=": "a shell's substitution; tests/apps/test_web_hostile.py gives tokens",
     r"python (benchmarks/|-m benchmarks)": "measures for minutes",
 }
 """Start of a command → why it does not run here."""

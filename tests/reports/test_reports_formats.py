@@ -74,8 +74,8 @@ def test_a_file_is_written_atomically(build_report: Build, tmp_path: Path) -> No
     write_report(build_report(), str(path))
     assert json.loads(path.read_text("utf-8"))["schema_version"] == "3"
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
-    (tmp_path / "plain").touch()
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    new = write_report(build_report(), tmp_path / "new.html")
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600  # it shows a patient's scan
 
 
 def test_a_missing_folder(build_report: Build, tmp_path: Path) -> None:

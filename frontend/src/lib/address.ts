@@ -16,6 +16,11 @@ export interface QueryAddress {
 
 export type Address = QueryAddress | { view: "archive" } | { view: "case"; name: string } | { view: "batch" };
 
+/** The token of a link that the server printed, "#token=…"; "" where the address has none. */
+export function tokenOf(hash: string): string {
+  return hash.startsWith("#token=") ? safeDecode(hash.slice(7)) : "";
+}
+
 export const EMPTY_QUERY: QueryAddress = { view: "read", uploads: [], case: "", row: "", steps: [], compare: 0, at: "" };
 
 export function parse(hash: string): Address {

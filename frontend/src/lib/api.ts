@@ -136,6 +136,10 @@ export async function signIn(token: string): Promise<void> {
   await call("api/session", json({ token }));
 }
 
+export async function signOut(): Promise<void> {
+  await call("api/session", { method: "DELETE" });
+}
+
 export async function createJob(kind: JobKind, title: string, total: number, extend: boolean): Promise<Job> {
   return (await (await call("api/jobs", json({ kind, title, total, extend }))).json()) as Job;
 }

@@ -3,6 +3,7 @@ import * as api from "./api";
 import { format, keyOf, EMPTY_QUERY, parse, subjectOf, type Address, type QueryAddress } from "./address";
 import { asFolder, tooLarge } from "./folder";
 import { writeStored, readStored } from "./display.svelte";
+import { session } from "./session.svelte";
 import { add, toSearch, lossText, stepsOf, withoutDrawings, type Search, type Step } from "./steps";
 import type { About, Archive, Match, Report, ReportText } from "./types";
 
@@ -10,8 +11,6 @@ type Theme = "dark" | "light";
 class AppState {
   address = $state<Address>(parse(location.hash));
   about = $state.raw<About | null>(null);
-  /** Whether the server asks for its token. */
-  needsToken = $state(false);
   report = $state.raw<Report | null>(null);
   reportUrl = $state("");
   reportText = $state.raw<ReportText | null>(null);
@@ -78,9 +77,12 @@ class AppState {
   }
 
   async start(): Promise<void> {
-    api.onTokenRequired(() => (this.needsToken = true));
-    addEventListener("hashchange", () => this.route());
+    addEventListener("hashchange", async () => {
+      if (await session.enter()) await this.loadAbout();
+      this.route();
+    });
     addEventListener("error", (event) => this.#onImageError(event.target), true); // of pictures; these do not bubble
+    await session.enter();
     this.route(); // before anything is waited for: a scan may be dropped meanwhile
     await this.loadAbout();
   }
@@ -91,11 +93,10 @@ class AppState {
       const about = await api.about();
       if (about.gallery_state !== this.about?.gallery_state) this.archive = null; // counted again when they are needed
       this.about = about;
-      this.needsToken = false;
+      session.needsToken = false;
       if (this.problem === UNREACHABLE) this.problem = "";
     } catch (error) {
-      if (error instanceof api.Problem && error.status === 401) this.needsToken = true;
-      else this.problem = error instanceof Error ? error.message : UNREACHABLE;
+      if (!isSignedOut(error)) this.problem = error instanceof Error ? error.message : UNREACHABLE;
     }
   }
 
@@ -366,10 +367,7 @@ class AppState {
   }
 
   #fail(error: unknown, source: api.Source): void {
-    if (error instanceof api.Problem && error.status === 401) {
-      this.needsToken = true;
-      return;
-    }
+    if (isSignedOut(error)) return;
     const gone = error instanceof api.Problem && error.status === 404 && source.uploads !== undefined;
     if (gone && error.message.startsWith("scan ")) {
       Object.assign(this, { report: null, reportText: null, needsScan: true });
@@ -392,6 +390,8 @@ class AppState {
   }
 }
 
+/** The sign-in takes the page's place: nothing else is to be shown. */
+const isSignedOut = (error: unknown) => error instanceof api.Problem && error.status === 401;
 const UNREACHABLE = "The server does not answer.";
 
 /** A match by its content, whatever its rank in the next answer. */

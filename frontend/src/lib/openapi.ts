@@ -26,6 +26,8 @@ export interface components {
             max_views: number;
             reads_marks: boolean;
             scans: number;
+            /** @description By a session, which `DELETE /api/session` ends. */
+            signed_in: boolean;
             version: string;
             writable: boolean;
         };

@@ -25,6 +25,7 @@ class Job:
             standard that the folders' names state; "index": the folder is indexed into the gallery.
         state: "receiving" files, "waiting" for its turn, "running"; "done", "stopped" by a user, "failed" as a whole.
         title: as the user named it; the dataset of an index job.
+        owner: who created it, a hash; "": everybody.
         folder: on this machine, where the files were not uploaded; None: they were.
         options: of the queries: k, where, per_patient, deduplicate; of an index job, extend.
         total: files in all; 0 until it is known.
@@ -39,6 +40,7 @@ class Job:
     kind: JobKind
     state: JobState
     title: str
+    owner: str = ""
     folder: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     total: int = 0

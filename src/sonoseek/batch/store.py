@@ -17,17 +17,20 @@ from typing import Any
 from sonoseek.batch.files import remove_folder, safe_name
 from sonoseek.batch.job import ENDED, Job, JobState, Row, check_kind
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
+from sonoseek.core.files import make_private_folder, open_private
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
-    job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, title TEXT NOT NULL, folder TEXT,
-    options TEXT NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL, refused INTEGER NOT NULL,
+    job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, title TEXT NOT NULL, owner TEXT NOT NULL,
+    folder TEXT, options TEXT NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL, refused INTEGER NOT NULL,
     created TEXT NOT NULL, started TEXT, finished TEXT, error TEXT NOT NULL, summary TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS rows (
     job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, number INTEGER NOT NULL, name TEXT NOT NULL,
     refused TEXT, outcome TEXT NOT NULL, PRIMARY KEY (job_id, name), UNIQUE (job_id, number)) STRICT, WITHOUT ROWID;
 """
-VERSION = 1
+VERSION = 2
+PARTIAL = ".part"
+"""End of the name of a file that is being received."""
 TIMES = ("created", "started", "finished")
 JSON = ("options", "summary")
 FIELDS = tuple(item.name for item in fields(Job))
@@ -46,15 +49,20 @@ class JobStore:
             SonoseekError: another version's file, or one that is damaged.
         """
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self.folder)
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(self.folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
+        file = self.folder / "jobs.sqlite"
+        open_private(file, "ab").close()  # SQLite gives its log the file's mode
+        self._connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
+        self._remove_partial_files()
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, VERSION):
+            if version == 1:  # jobs without an owner are everybody's
+                self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
+            elif version not in (0, VERSION):
                 raise SonoseekError(
                     f"{self.folder}: the list of jobs has version {version}, this sonoseek knows {VERSION}. "
                     "Name another folder for it, or install a newer sonoseek."
@@ -66,11 +74,20 @@ class JobStore:
                 "does not depend on it."
             ) from error
 
+    def make_partial_path(self, path: Path) -> Path:
+        """Another name beside a file's, for what arrives of it; a server that starts or ends deletes such files."""
+        return path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")  # the file's own name may have the greatest length
+
+    def _remove_partial_files(self) -> None:
+        for path in (self.folder / "files").rglob(f".*{PARTIAL}"):
+            path.unlink(missing_ok=True)
+
     def create(
         self,
         kind: str,
         *,
         title: str,
+        owner: str = "",
         total: int = 0,
         folder: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -91,6 +108,7 @@ class JobStore:
             kind=checked,
             state="receiving" if folder is None else "waiting",
             title=title.strip(),
+            owner=owner,
             folder=folder,
             options=dict(options or {}),
             total=total,
@@ -108,22 +126,28 @@ class JobStore:
             )
         return job
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, *, owner: str | None = None) -> Job:
         """A job with its progress.
 
+        Args:
+            job_id: of the job.
+            owner: who asks; None: anybody.
+
         Raises:
-            NotFoundError: no such job.
+            NotFoundError: no such job, or another owner's.
         """
         with self._lock:
             row = self._connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        if row is None:
-            raise NotFoundError(f"there is no job {job_id[:40]!r}; it may have been deleted. List the jobs.")
+        if row is None or owner not in (None, row["owner"]):
+            raise NotFoundError(f"there is no job {job_id[:40]!r} of yours; it may have been deleted. List the jobs.")
         return _job(row)
 
-    def list(self) -> tuple[Job, ...]:
-        """Every job, the newest first."""
+    def list(self, *, owner: str | None = None) -> tuple[Job, ...]:
+        """Every job, or those of one owner, the newest first."""
         with self._lock:
-            rows = self._connection.execute("SELECT * FROM jobs ORDER BY created DESC, rowid DESC").fetchall()
+            rows = self._connection.execute(
+                "SELECT * FROM jobs WHERE ?1 IS NULL OR owner = ?1 ORDER BY created DESC, rowid DESC", (owner,)
+            ).fetchall()
         return tuple(_job(row) for row in rows)
 
     def next_waiting(self) -> Job | None:
@@ -252,7 +276,7 @@ class JobStore:
         """
         path = self.files(job_id) / safe_name(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(path.parent)
         except (FileExistsError, NotADirectoryError):
             raise InvalidValueError(
                 f"{name[:80]!r} lies in a folder that is called like a file of this job; rename one of them."
@@ -276,7 +300,8 @@ class JobStore:
         remove_folder(self.files(job_id))
 
     def close(self) -> None:
-        """Close the file. Closing twice is fine."""
+        """Close the file, and delete files that were not received whole. Closing twice is fine."""
+        self._remove_partial_files()
         with self._lock:
             self._connection.close()
 

@@ -6,21 +6,24 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
+PRIVATE = 0o600
+"""Mode of a new file with patients' data: its owner reads and writes it, nobody else."""
 _STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
 """Names of streams that are already open: a file behind them is written into, never replaced."""
 
 
-def write_atomically(path: str | Path, content: str | bytes) -> Path:
+def write_atomically(path: str | Path, content: str | bytes, *, mode: int | None = None) -> Path:
     """Write a whole file; see `open_atomically`.
 
     Args:
         path: of the file.
         content: a str is written as UTF-8, its line ends as they are.
+        mode: of a new file; None: as the umask has it.
 
     Returns:
         `path`.
@@ -28,13 +31,13 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
     Raises:
         OSError: as `open_atomically`.
     """
-    with open_atomically(path) as file:
+    with open_atomically(path, mode=mode) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
     return Path(path)
 
 
 @contextmanager
-def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
+def open_atomically(path: str | Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a file for writing; it gets its new content, flushed to disk, when the block ends without an error.
 
     The content is written into a draft in the same folder, which then replaces the file. A file that is replaced keeps
@@ -43,6 +46,7 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
 
     Args:
         path: of the file; its folder exists.
+        mode: of a new file; None: as the umask has it.
 
     Yields:
         The draft, open for writing in binary mode.
@@ -63,7 +67,7 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
         # A name has 255 bytes at most; the draft's begins like it and has room for the rest.
         begin = os.fsencode(target.name)[:80].decode("utf-8", "ignore")
         draft = target.with_name(f".{begin}.{uuid.uuid4().hex[:12]}.part")
-        with draft.open("xb") as file:
+        with open(draft, "xb", opener=_opener(0o666 if mode is None else mode)) as file:
             yield file
             file.flush()
             _take_over(target, file.fileno())
@@ -80,6 +84,23 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
                 draft.unlink(missing_ok=True)
 
 
+def open_private(path: Path, how: str = "wb") -> IO[Any]:
+    """Open a file as `open` does; a new one gets the mode `PRIVATE`, an existing one keeps its own."""
+    return open(path, how, opener=_opener(PRIVATE))
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder and those above it; new ones are for their owner alone, and each survives a power cut.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for each in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+        each.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(each.parent)
+    folder.mkdir(exist_ok=True)  # a file in its place is an error
+
+
 def sync_folder(folder: Path) -> None:
     """Make a new name in a folder survive a power cut, where the system can."""
     with suppress(OSError):  # Windows opens no folders
@@ -88,6 +109,10 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _opener(mode: int) -> Callable[[str, int], int]:
+    return lambda path, flags: os.open(path, flags, mode)
 
 
 def _is_written_directly(named: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonoseek.core import GalleryError
-from sonoseek.core.files import sync_folder, write_atomically
+from sonoseek.core.files import PRIVATE, sync_folder, write_atomically
 from sonoseek.gallery.base import Gallery
 from sonoseek.gallery.sqlite.database import database_path, explained
 
@@ -83,7 +83,7 @@ def write_calibration(location: str | Path, calibration: ArchiveCalibration) -> 
 
     path = calibration_path(location)
     with explained(path):
-        return write_atomically(path, encode_calibration(calibration))
+        return write_atomically(path, encode_calibration(calibration), mode=PRIVATE)
 
 
 def remove_calibration(location: str | Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sonoseek.core import InvalidValueError, LazyTable, NotFoundError, Report
-from sonoseek.core.files import write_atomically
+from sonoseek.core.files import PRIVATE, write_atomically
 from sonoseek.reports.index import IndexEntry, write_index_page
 from sonoseek.reports.json import SCHEMA_VERSION, decode_evidence_map, decode_heatmap, render_json, report_schema
 
@@ -95,7 +95,7 @@ def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) ->
         content = render_json(report, heatmaps=heatmaps)
     else:
         content = render_pdf(report) if name == "pdf" else render(report, name)
-    return write_atomically(path, content)
+    return write_atomically(path, content, mode=PRIVATE)
 
 
 __all__ = [

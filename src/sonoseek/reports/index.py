@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sonoseek.core import DISCLAIMER, InvalidValueError, NotFoundError, Report
-from sonoseek.core.files import write_atomically
+from sonoseek.core.files import PRIVATE, write_atomically
 from sonoseek.reports import phrases
 
 
@@ -78,4 +78,4 @@ def write_index_page(entries: Sequence[IndexEntry], path: Path | str, *, title: 
         "index.html.j2",
         values={"entries": shown, "title": title, "summary": summary, "disclaimer": phrases.sentence(DISCLAIMER)},
     )
-    return write_atomically(path, page)
+    return write_atomically(path, page, mode=PRIVATE)

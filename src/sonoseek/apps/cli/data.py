@@ -111,13 +111,14 @@ def audit(
     import json
 
     from sonoseek.apps.cli.show import progress_bar, table, warnings
+    from sonoseek.core.files import make_private_folder
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.audit import audit as run_audit
     from sonoseek.datasets.audit import write_audit_page, write_groups_csv
     from sonoseek.datasets.splits import stratified_group_folds
 
     dataset = open_dataset(name, data)
-    out.mkdir(parents=True, exist_ok=True)  # before the work: a folder that cannot be made is known at once
+    make_private_folder(out)  # before the work: a folder that cannot be made is known at once
     try:
         parts = None if folds == 0 else stratified_group_folds(dataset.records(), folds=folds or FOLDS)
     except SplitError as error:

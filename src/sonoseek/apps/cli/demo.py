@@ -43,6 +43,7 @@ def demo(
     from PIL import Image
 
     from sonoseek.apps.cli.show import progress_bar, refusals
+    from sonoseek.core.files import make_private_folder
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.phantom import PhantomDataset
     from sonoseek.encoder import open_encoder
@@ -74,7 +75,7 @@ def demo(
     engine = open_engine(gallery, bundle=bundle)
     entries, right = [], 0
     examples = out / "scans"
-    examples.mkdir(parents=True, exist_ok=True)
+    make_private_folder(examples)
     bad = {refusal.source for refusal in result.refused}
     records = spread(tuple(r for r in query_source.records() if f"{r.dataset}/{r.case_id}" not in bad), queries)
     seen = set(encoder.bundle.training.get("cases", {}).get(query_source.name, ())) & {r.case_id for r in records}
@@ -108,10 +109,12 @@ def demo(
 def _open_room(gallery: Path, *, examples: Path, bundle: Path | None, port: int, open_page: bool) -> None:
     """The reading room on the demo's archive."""
     from sonoseek.apps.cli.serve import run
+    from sonoseek.apps.web.link_token import link_token
     from sonoseek.apps.web.server import listen
     from sonoseek.apps.web.settings import WebSettings
 
-    settings = WebSettings(port=port, writable=True, examples=examples, state=gallery / "serve")
+    state = gallery / "serve"
+    settings = WebSettings(port=port, token=link_token(state), writable=True, examples=examples, state=state)
     try:
         listen(settings).close()
     except InvalidValueError:
@@ -119,6 +122,7 @@ def _open_room(gallery: Path, *, examples: Path, bundle: Path | None, port: int,
     run(
         str(gallery),
         settings=settings,
+        show_token=True,
         bundle=bundle,
         open_page=open_page,
         quiet=True,

@@ -10,7 +10,7 @@ import typer
 
 from sonoseek.apps.cli.query import Bundle, Gallery, Lesion, parse_box
 from sonoseek.core import InvalidValueError, NotFoundError
-from sonoseek.core.files import write_atomically
+from sonoseek.core.files import PRIVATE, make_private_folder, write_atomically
 
 if TYPE_CHECKING:
     from sonoseek.core import Contour, Explanation, Match, Report
@@ -53,7 +53,7 @@ def explain(
     pixels = read_scan(scan, frame=frame)
     with open_engine(gallery, bundle=bundle, calibration=calibration) as engine:
         encoded = engine.read(pixels, lesion=box)
-        out.mkdir(parents=True, exist_ok=True)
+        make_private_folder(out)
         if explains_class:
             explanation = _with_bar(engine, encoded, method=method, target=target)
             contour = draw_contour(explanation, spacing_mm=pixels.spacing_mm)
@@ -191,7 +191,7 @@ def _write_numbers(
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
-    write_atomically(path, content)
+    write_atomically(path, content, mode=PRIVATE)
     typer.echo(f"written: {path}", err=True)
 
 

@@ -94,7 +94,7 @@ def query(
     bundle: Bundle = None,
 ) -> None:
     """Predict the class of one scan and list the most similar cases of a gallery."""
-    from sonoseek.core.files import write_atomically
+    from sonoseek.core.files import PRIVATE, write_atomically
     from sonoseek.engine import open_engine
     from sonoseek.io import read_scan
     from sonoseek.io.sandbox import start_readers
@@ -153,7 +153,7 @@ def query(
     if out is None:
         typer.echo(content)
     else:
-        write_atomically(out, content)
+        write_atomically(out, content, mode=PRIVATE)
         typer.echo(f"report: {out}", err=True)
 
 

@@ -15,9 +15,7 @@ from starlette.types import Scope
 FOLDER = Path(__file__).with_name("page")
 """`frontend/` is built into it."""
 IMMUTABLE = "public, max-age=31536000, immutable"
-"""Of files whose names contain a hash of their content."""
-ONE_DAY = "public, max-age=86400"
-"""Of the icon: a browser asks for it whenever the address changes."""
+"""Of files whose names contain a hash of their content; everything else has the server's `no-store`."""
 NOT_BUILT = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sonoseek</title></head><body>
 <h1>sonoseek</h1><p>The page is not part of this installation. With Node 20 or newer, <code>make page</code> builds it.
 The REST API works without it: <a href="openapi.json">openapi.json</a>.</p>
@@ -25,7 +23,7 @@ The REST API works without it: <a href="openapi.json">openapi.json</a>.</p>
 
 
 class PageFiles(StaticFiles):
-    """The page's files, each with its `Cache-Control`."""
+    """The page's files; a browser may keep those alone whose names contain a hash."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """See `StaticFiles.get_response`; a note where the page was not built."""
@@ -33,7 +31,7 @@ class PageFiles(StaticFiles):
             return await super().get_response(path, scope)
         except HTTPException:
             if path == "." and not (FOLDER / "index.html").is_file():
-                return HTMLResponse(NOT_BUILT, headers={"Cache-Control": "no-cache"})
+                return HTMLResponse(NOT_BUILT)
             raise
 
     def file_response(
@@ -41,9 +39,8 @@ class PageFiles(StaticFiles):
     ) -> Response:
         """See `StaticFiles.file_response`."""
         response = super().file_response(full_path, stat_result, scope, status_code)
-        path = Path(full_path)
-        cache = IMMUTABLE if path.parent.name == "assets" else ONE_DAY if path.suffix == ".svg" else "no-cache"
-        response.headers["Cache-Control"] = cache
+        if Path(full_path).parent == FOLDER / "assets":
+            response.headers["Cache-Control"] = IMMUTABLE
         return response
 
 

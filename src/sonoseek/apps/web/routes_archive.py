@@ -6,10 +6,11 @@ from pathlib import Path as FilePath
 from typing import Annotated, cast
 
 import msgspec
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import FileResponse
 
 from sonoseek.apps.web.query_form import MAX_K, MAX_VIEWS
+from sonoseek.apps.web.readers import SESSION, cookie
 from sonoseek.apps.web.routes_query import StateDep
 from sonoseek.apps.web.schemas import About, Archive, ArchivedCase, ArchivedScan, ArchiveProjection, Descriptor, Label
 from sonoseek.apps.web.state import AppState
@@ -26,12 +27,13 @@ CaseId = Annotated[str, Path(min_length=1, max_length=500)]
 
 
 @router.get("/about")
-async def about(app_state: StateDep) -> About:
+async def about(request: Request, app_state: StateDep) -> About:
     """Versions, bundle and archive, and the server's limits."""
     gallery_state, info = await app_state.pool.run(app_state.info)
     settings, bundle = app_state.settings, app_state.engine.bundle
     return About(
         disclaimer=DISCLAIMER,
+        signed_in=app_state.sessions.use(cookie(request, SESSION)) is not None,
         version=__version__,
         bundle_id=bundle.bundle_id,
         classes=list(bundle.classes),
@@ -108,7 +110,7 @@ async def example(number: Annotated[int, Path(ge=0, lt=MAX_EXAMPLES)], app_state
     if number >= len(paths):
         raise NotFoundError(f"there is no example {number}; there are {len(paths)}, counted from 0.")
     path = paths[number]
-    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix.lower()], headers={"Cache-Control": "no-cache"})
+    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix.lower()])
 
 
 def _examples(app_state: AppState) -> list[FilePath]:

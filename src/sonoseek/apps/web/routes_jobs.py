@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from sonoseek.apps.web.errors import RefusedError
 from sonoseek.apps.web.query_form import MAX_K, MAX_WHERE
+from sonoseek.apps.web.readers import owner_of
 from sonoseek.apps.web.routes_query import StateDep, upload_model
 from sonoseek.apps.web.schemas import BatchJob, JobOptions, JobRow, OpenedRow, RowOutcome
 from sonoseek.apps.web.state import AppState
 from sonoseek.batch import Job, JobKind, Row, check_name, check_new
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.core.csv_cells import csv_cell
+from sonoseek.core.files import open_private
 from sonoseek.gallery.filter.grammar import parse_where
 
 router = APIRouter(prefix="/api/jobs", tags=["batch"])
@@ -36,6 +37,22 @@ COLUMNS = (
     *("normal", "benign", "malignant", "reference", "seen_in_training", "agreement"),
 )
 MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warnings", "calibration")
+
+
+async def get_owner(request: Request) -> str:
+    """Who sends the request, as the owner of batch jobs. A coroutine, as `get_app_state`."""
+    return owner_of(request.scope["reader"])
+
+
+OwnerDep = Annotated[str, Depends(get_owner)]
+
+
+async def get_own_job(job_id: JobId, owner: OwnerDep, app_state: StateDep) -> Job:
+    """The job of the address; for everybody but its owner it is not there."""
+    return await app_state.pool.run(app_state.jobs.get, job_id, owner=owner)
+
+
+OwnJob = Annotated[Job, Depends(get_own_job)]
 
 
 class NewJob(BaseModel):
@@ -58,34 +75,35 @@ class NewJob(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create(new: NewJob, app_state: StateDep) -> BatchJob:
+async def create(new: NewJob, owner: OwnerDep, app_state: StateDep) -> BatchJob:
     """Create a job. Send its files with PUT, then start it; one on a folder of the server starts by itself."""
-    return _job(app_state, await app_state.pool.run(_create, app_state, new))
+    return _job(app_state, await app_state.pool.run(_create, app_state, new, owner))
 
 
 @router.get("")
-async def list_jobs(app_state: StateDep) -> list[BatchJob]:
-    """All jobs, the newest first."""
-    return [_job(app_state, job) for job in await app_state.pool.run(app_state.jobs.list)]
+async def list_jobs(owner: OwnerDep, app_state: StateDep) -> list[BatchJob]:
+    """All jobs of the reader, the newest first."""
+    return [_job(app_state, job) for job in await app_state.pool.run(app_state.jobs.list, owner=owner)]
 
 
 @router.get("/{job_id}")
-async def get_job(job_id: JobId, app_state: StateDep) -> BatchJob:
+async def get_job(job: OwnJob, app_state: StateDep) -> BatchJob:
     """A job with its progress."""
-    return _job(app_state, await app_state.pool.run(app_state.jobs.get, job_id))
+    return _job(app_state, job)
 
 
 @router.put("/{job_id}/files/{name:path}", status_code=204)
-async def put_file(request: Request, job_id: JobId, name: str, app_state: StateDep) -> Response:
+async def put_file(request: Request, job: OwnJob, name: str, app_state: StateDep) -> Response:
     """Send one file, its bytes as the body; the same name again replaces it."""
+    job_id = job.job_id
     _check_receiving(app_state, job_id)
     target = app_state.jobs.make_path(job_id, name)
     await app_state.pool.run(app_state.count_job_bytes, job_id)
     limit = (app_state.settings.max_batch_mb << 20) + _size(target)  # of the file that this one replaces
-    part = target.with_name(f".{secrets.token_hex(8)}.part")  # the file's own name may have the greatest length
+    part = app_state.jobs.make_partial_path(target)
     size = 0
     try:
-        with part.open("wb") as out:
+        with open_private(part) as out:
             async for chunk in request.stream():
                 size += len(chunk)
                 app_state.job_bytes[job_id] += len(chunk)  # at once: other files of the job may be arriving too
@@ -111,27 +129,27 @@ async def put_file(request: Request, job_id: JobId, name: str, app_state: StateD
 
 
 @router.post("/{job_id}/start")
-async def start(job_id: JobId, app_state: StateDep) -> BatchJob:
+async def start(job: OwnJob, app_state: StateDep) -> BatchJob:
     """All files are there: run the job after those that wait already."""
-    return _job(app_state, await app_state.pool.run(app_state.runner.submit, job_id))
+    return _job(app_state, await app_state.pool.run(app_state.runner.submit, job.job_id))
 
 
 @router.post("/{job_id}/stop")
-async def stop(job_id: JobId, app_state: StateDep) -> BatchJob:
+async def stop(job: OwnJob, app_state: StateDep) -> BatchJob:
     """Stop a job; what was finished is kept."""
-    return _job(app_state, await app_state.pool.run(app_state.runner.stop_job, job_id))
+    return _job(app_state, await app_state.pool.run(app_state.runner.stop_job, job.job_id))
 
 
 @router.delete("/{job_id}", status_code=204)
-async def delete(job_id: JobId, app_state: StateDep) -> Response:
+async def delete(job: OwnJob, app_state: StateDep) -> Response:
     """Delete a job, its rows and its files; what it added to the archive stays there."""
-    await app_state.pool.run(app_state.jobs.delete, job_id)
+    await app_state.pool.run(app_state.jobs.delete, job.job_id)
     return Response(status_code=204)
 
 
 @router.get("/{job_id}/rows", response_model_exclude_unset=True)
 async def rows(
-    job_id: JobId,
+    job: OwnJob,
     app_state: StateDep,
     after: Annotated[int, Query(ge=0, le=1 << 31, description="order=finished: rows with a number above it.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
@@ -146,12 +164,11 @@ async def rows(
     refused: Annotated[bool, Query(description="order=malignancy: refused files alone.")] = False,
 ) -> list[JobRow]:
     """The result for each file, in the order in which they were finished or by the likelihood of malignancy."""
-    app_state.jobs.get(job_id)
     if order == "finished":
-        page = await app_state.pool.run(app_state.jobs.rows, job_id, after=after, limit=limit)
+        page = await app_state.pool.run(app_state.jobs.rows, job.job_id, after=after, limit=limit)
     else:
         page = await app_state.pool.run(
-            app_state.jobs.rows_by_malignancy, job_id, skip=skip, limit=limit, refused_only=refused
+            app_state.jobs.rows_by_malignancy, job.job_id, skip=skip, limit=limit, refused_only=refused
         )
     return [
         JobRow(number=row.number, name=row.name, refused=row.refused, outcome=RowOutcome.model_validate(row.outcome))
@@ -160,29 +177,26 @@ async def rows(
 
 
 @router.post("/{job_id}/rows/{number}/open", response_model_exclude_unset=True)
-async def open_row(job_id: JobId, number: Annotated[int, Path(ge=1, le=1 << 31)], app_state: StateDep) -> OpenedRow:
+async def open_row(job: OwnJob, number: Annotated[int, Path(ge=1, le=1 << 31)], app_state: StateDep) -> OpenedRow:
     """Load the scan of a row; as `upload` with the `options`, a query gives the result of the row."""
-    job = await app_state.pool.run(app_state.jobs.get, job_id)
-    row = await app_state.pool.run(app_state.jobs.row, job_id, number)
+    row = await app_state.pool.run(app_state.jobs.row, job.job_id, number)
     upload = upload_model(await app_state.pool.run_priority(app_state.open_row, job, row))
     return OpenedRow(**upload.model_dump(), options=JobOptions.model_validate(job.options))
 
 
 @router.get("/{job_id}/rows.csv", responses={200: {"content": {"text/csv": {}}}}, response_class=Response)
-async def table(job_id: JobId, app_state: StateDep) -> Response:
+async def table(job: OwnJob, app_state: StateDep) -> Response:
     """The same as a table, for a spreadsheet."""
-    app_state.jobs.get(job_id)
-    text = await app_state.pool.run(lambda: "".join(_csv(app_state.jobs.every_row(job_id))))
-    headers = {"Content-Disposition": f'attachment; filename="sonoseek-{job_id}.csv"'}
+    text = await app_state.pool.run(lambda: "".join(_csv(app_state.jobs.every_row(job.job_id))))
+    headers = {"Content-Disposition": f'attachment; filename="sonoseek-{job.job_id}.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/{job_id}/events", responses={200: {"content": {"text/event-stream": {}}}}, response_class=Response)
-async def events(request: Request, job_id: JobId, app_state: StateDep) -> Response:
+async def events(request: Request, job: OwnJob, app_state: StateDep) -> Response:
     """A job's progress as server-sent events, until it has ended."""
-    app_state.jobs.get(job_id)
     headers = {"X-Accel-Buffering": "no"}  # a proxy must not buffer it
-    return StreamingResponse(_events(request, app_state, job_id), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_events(request, app_state, job.job_id), media_type="text/event-stream", headers=headers)
 
 
 async def _events(request: Request, app_state: AppState, job_id: str) -> AsyncIterator[str]:
@@ -215,7 +229,7 @@ def _size(path: FilePath) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _create(app_state: AppState, new: NewJob) -> Job:
+def _create(app_state: AppState, new: NewJob, owner: str) -> Job:
     if new.where:
         parse_where(new.where)
     if new.kind == "index" and not app_state.settings.writable:
@@ -229,7 +243,7 @@ def _create(app_state: AppState, new: NewJob) -> Job:
         options: dict[str, Any] = {"extend": new.extend}
     else:
         options = new.model_dump(include={"k", "per_patient", "deduplicate"}) | {"where": new.where or None}
-    job = app_state.jobs.create(new.kind, title=new.title, total=new.total, folder=folder, options=options)
+    job = app_state.jobs.create(new.kind, title=new.title, owner=owner, total=new.total, folder=folder, options=options)
     if folder is not None:  # it is queued from the first: the runner may have started or finished it by now
         app_state.runner.wake()
     return job

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from sonoseek.apps.web.routes_query import ReportId, StateDep, UploadId
 from sonoseek.core import Explanation, NotFoundError
@@ -24,45 +23,34 @@ Reference = Annotated[
     ),
 ]
 ScanId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of a scan of the archive.")]
-UPLOADED = "private, no-cache"
-"""Of an uploaded scan: a browser asks again each time."""
-ARCHIVED = "private, max-age=3600"
 PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}, "image/webp": {}, "image/jpeg": {}}, "description": "The picture."},
-    304: {"description": "It has not changed."},
 }
 
 
 @router.get("/reports/{report_id}/scan", responses=PICTURE, response_class=Response)
 async def scan(
-    request: Request, report_id: ReportId, app_state: StateDep, view: View = 0, size: Size = 2048, form: Form = "png"
+    report_id: ReportId, app_state: StateDep, view: View = 0, size: Size = 2048, form: Form = "png"
 ) -> Response:
     """The query's scan, in its own pixels unless `size` is smaller."""
     encoded = _nth(app_state.reports.get(report_id).encoded_scans, view, "view")
-    tag = f"{encoded.scan.scan_id}/{size}/{form}"
-    return await _respond(
-        request, app_state, tag, UPLOADED, form, lambda: scan_image(encoded.scan.pixels, longest=size, format=form)
-    )
+    return await _respond(app_state, form, lambda: scan_image(encoded.scan.pixels, longest=size, format=form))
 
 
 @router.get("/reports/{report_id}/canvas", responses=PICTURE, response_class=Response)
 async def canvas(
-    request: Request, report_id: ReportId, app_state: StateDep, view: View = 0, size: Size = 2048, form: Form = "png"
+    report_id: ReportId, app_state: StateDep, view: View = 0, size: Size = 2048, form: Form = "png"
 ) -> Response:
     """The model input: the scan cropped, burned-in annotations painted over, contrast normalised."""
     encoded = _nth(app_state.reports.get(report_id).encoded_scans, view, "view")
     if encoded.preprocessed is None:
         raise NotFoundError("the archive keeps no model input of its scans; query with the scan's file to see one.")
     pixels = encoded.preprocessed.canvas
-    tag = f"{report_id}/canvas/{view}/{size}/{form}"
-    return await _respond(
-        request, app_state, tag, UPLOADED, form, lambda: scan_image(pixels, longest=size, format=form)
-    )
+    return await _respond(app_state, form, lambda: scan_image(pixels, longest=size, format=form))
 
 
 @router.get("/reports/{report_id}/heatmaps/{number}/{side}", responses=PICTURE, response_class=Response)
 async def heatmap(
-    request: Request,
     report_id: ReportId,
     number: Annotated[int, Path(ge=0, le=10_000)],
     side: Side,
@@ -76,13 +64,11 @@ async def heatmap(
     report = app_state.reports.get(report_id).report
     explanations = report.explanations if view == 0 else _nth(report.views, view - 1, "view").explanations
     explanation = _nth(explanations, number, "explanation")
-    tag = f"{report_id}/{view}/{number}/{side}/{size}/{reference}/{form}"
-    return await _heat(request, app_state, tag, explanation, side, size, reference, form)
+    return await _heat(app_state, explanation, side, size, reference, form)
 
 
 @router.get("/reports/{report_id}/matches/{rank}/{side}", responses=PICTURE, response_class=Response)
 async def match_heatmap(
-    request: Request,
     report_id: ReportId,
     rank: Annotated[int, Path(ge=1, le=10_000)],
     side: Side,
@@ -95,13 +81,11 @@ async def match_heatmap(
     match = _nth(app_state.reports.get(report_id).report.matches, rank - 1, "match")
     if match.explanation is None:
         raise NotFoundError("the archive keeps no evidence of this match; build its case again to have it explained.")
-    tag = f"{report_id}/match/{rank}/{side}/{size}/{reference}/{form}"
-    return await _heat(request, app_state, tag, match.explanation, side, size, reference, form)
+    return await _heat(app_state, match.explanation, side, size, reference, form)
 
 
 @router.get("/uploads/{upload_id}/frames/{frame}", responses=PICTURE, response_class=Response)
 async def upload_frame(
-    request: Request,
     upload_id: UploadId,
     frame: Annotated[int, Path(ge=0, le=100_000)],
     app_state: StateDep,
@@ -114,18 +98,13 @@ async def upload_frame(
     def draw() -> bytes:
         return scan_image(app_state.load_scan(upload, frame=frame).pixels, longest=size, format=form)
 
-    return await _respond(request, app_state, f"{upload_id}/{frame}/{size}/{form}", UPLOADED, form, draw)
+    return await _respond(app_state, form, draw)
 
 
 @router.get("/pictures/{scan_id}", responses=PICTURE, response_class=Response)
-async def picture(
-    request: Request, scan_id: ScanId, app_state: StateDep, size: Size = 512, form: Form = "webp"
-) -> Response:
+async def picture(scan_id: ScanId, app_state: StateDep, size: Size = 512, form: Form = "webp") -> Response:
     """A scan of the archive, 512 pixels at most."""
-    tag = f"{scan_id}/{size}/{form}"
-    return await _respond(
-        request, app_state, tag, ARCHIVED, form, lambda: _archived(app_state.gallery, scan_id, size, form)
-    )
+    return await _respond(app_state, form, lambda: _archived(app_state.gallery, scan_id, size, form))
 
 
 def _archived(gallery: Gallery, scan_id: str, size: int, form: Form) -> bytes:
@@ -137,9 +116,7 @@ def _archived(gallery: Gallery, scan_id: str, size: int, form: Form) -> bytes:
 
 
 async def _heat(
-    request: Request,
     app_state: StateDep,
-    tag: str,
     explanation: Explanation,
     side: Side,
     size: int,
@@ -149,19 +126,12 @@ async def _heat(
     def draw() -> bytes:
         return heat_image(explanation, side=side, longest=size, reference=reference, format=form)
 
-    return await _respond(request, app_state, tag, UPLOADED, "png" if form == "jpeg" else form, draw)
+    return await _respond(app_state, "png" if form == "jpeg" else form, draw)
 
 
-async def _respond(
-    request: Request, app_state: StateDep, tag: str, cache: str, form: Form, draw: Callable[[], bytes]
-) -> Response:
-    """A picture with its ETag; drawn only where the client does not have it."""
-    etag = f'"{hashlib.sha256(tag.encode()).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": cache}
-    etags = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
-    if etag in etags or "*" in etags:
-        return Response(status_code=304, headers=headers)
-    return Response(await app_state.pool.run(draw), media_type=f"image/{form}", headers=headers)
+async def _respond(app_state: StateDep, form: Form, draw: Callable[[], bytes]) -> Response:
+    """A picture. No browser keeps it: the workstation may be another reader's in the next hour."""
+    return Response(await app_state.pool.run(draw), media_type=f"image/{form}")
 
 
 def _nth(items: tuple[Any, ...], number: int, what: str) -> Any:

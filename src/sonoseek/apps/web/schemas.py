@@ -115,6 +115,7 @@ class About(BaseModel):
     """Versions, bundle and archive, and the server's limits."""
 
     disclaimer: str
+    signed_in: bool = Field(description="By a session, which `DELETE /api/session` ends.")
     version: str
     bundle_id: str
     classes: list[str]

@@ -1,13 +1,14 @@
 """Access control and security headers: one ASGI middleware around everything else.
 
 Against pages of other sites, which a browser would let send requests to this machine: the name in Host must be one of
-ours (DNS rebinding), and a request that changes something must come from our own page (Origin). Against other users:
-a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets.
+ours (DNS rebinding), and every request, reads too, must come from our own page as the browser has it (Sec-Fetch-Site;
+of browsers without it, Origin where something is changed); links to the page itself may stand anywhere. Against other
+users: a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets, and the reader's name in the
+header of a proxy that has checked who it is.
 """
 
 from __future__ import annotations
 
-import secrets
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,11 +16,16 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sonoseek.apps.web.errors import problem
+from sonoseek.apps.web.readers import proxy_user, reader_of
+from sonoseek.apps.web.sessions import Sessions
 from sonoseek.apps.web.settings import LOOPBACK_NAMES, WebSettings, is_loopback
 
-COOKIE = "sonoseek"
-PUBLIC = ("/healthz", "/readyz", "/api/session")
+MONITORING = ("/healthz", "/readyz")
+"""Paths that are open to everybody."""
+PUBLIC = (*MONITORING, "/api/session")
 """Paths that need no token; the page's own files hold no data and need none either."""
+OWN_SITE = ("same-origin", "none")
+"""Values of Sec-Fetch-Site for our own page and for what the reader does, such as an address that is typed."""
 SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -38,13 +44,13 @@ HEADERS = {
 class SecurityMiddleware:
     """See the module."""
 
-    def __init__(self, app: ASGIApp, *, settings: WebSettings, sessions: set[str]) -> None:
+    def __init__(self, app: ASGIApp, *, settings: WebSettings, sessions: Sessions) -> None:
         """Wrap `app`.
 
         Args:
             app: the application.
             settings: token, allowed hosts and prefix.
-            sessions: values of session cookies; shared with the route that issues them.
+            sessions: that are open; shared with the routes that begin and end them.
         """
         self._app = app
         self._settings = settings
@@ -52,7 +58,7 @@ class SecurityMiddleware:
         self._names = {*LOOPBACK_NAMES, *(host.lower() for host in settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with 400, 401 or 403."""
+        """Pass a request on, with `reader` in its scope, or answer it with 400, 401 or 403."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -89,24 +95,39 @@ class SecurityMiddleware:
                 f"the request is for {name[:80]!r}, and this server answers for {', '.join(sorted(self._names))}; "
                 "name the proxy's host with --allow-host."
             )
+        path = scope["path"].removeprefix(self._settings.root_path)
+        if headers.get("sec-fetch-site", "none") not in OWN_SITE and not _follows_link(scope["method"], path, headers):
+            return 403, (
+                "the request comes from a page of another site or port; only this server's own page may send it. Open "
+                "the page's address itself."
+            )
         origin = headers.get("origin")
         if scope["method"] not in SAFE and origin is not None and _parts(origin).netloc.lower() != host.lower():
             return 403, f"the request comes from a page of {origin[:80]!r}; only this server's own page may send it."
-        if self._settings.token is None or self._is_public(scope):
-            return None
-        if self._is_signed_in(HTTPConnection(scope)):
+        request, settings = HTTPConnection(scope), self._settings
+        if settings.user_header and path not in MONITORING and proxy_user(request, settings) is None:
+            return 401, (
+                f"the request has not one {settings.user_header} with the reader's name; this server is reached "
+                "through the proxy that signs readers in. Open the proxy's address."
+            )
+        scope["reader"] = reader_of(request, settings, self._sessions)
+        if scope["reader"] is not None or _is_public(path):
             return None
         return 401, "this server asks for its token; send it as 'Authorization: Bearer TOKEN', or sign in on the page."
 
-    def _is_public(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(self._settings.root_path)
-        return path in PUBLIC or not (path.startswith("/api") or path in ("/metrics", "/openapi.json", "/docs"))
 
-    def _is_signed_in(self, request: HTTPConnection) -> bool:
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), (self._settings.token or "").encode()):
-            return True
-        return request.cookies.get(COOKIE, "") in self._sessions
+def _follows_link(method: str, path: str, headers: Headers) -> bool:
+    """Whether a reader follows a link to the page itself, which may stand on any site; a frame or a picture is none."""
+    return (
+        method in ("GET", "HEAD")
+        and path in ("", "/", "/index.html")
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or not (path.startswith("/api") or path in ("/metrics", "/openapi.json", "/docs"))
 
 
 def _parts(address: str) -> SplitResult:

@@ -106,6 +106,13 @@ def serve(
         InvalidValueError: the address cannot be listened on.
     """
     _raise_file_limit()
+    try:
+        _serve(app, settings, on_ready=on_ready, idle_s=idle_s)
+    finally:  # a second Ctrl+C, or an address that is taken, leaves no uploads behind either
+        app.state.app_state.close()
+
+
+def _serve(app: FastAPI, settings: WebSettings, *, on_ready: Callable[[str], None], idle_s: float | None) -> None:
     listener = listen(settings)
     start_readers()  # the first reader's scan does not wait for them
     port = listener.getsockname()[1]
@@ -116,7 +123,7 @@ def serve(
         log_config=None,  # ours
         access_log=False,  # it would write paths, and so file names
         http=HeaderTimeoutProtocol,
-        proxy_headers=True,
+        proxy_headers=settings.behind_proxy,  # without a proxy anybody could write them
         forwarded_allow_ips="127.0.0.1,::1",
         server_header=False,
         timeout_keep_alive=30,

@@ -23,12 +23,14 @@ from sonoseek.apps.web.cached_report import (
     report_bytes,
 )
 from sonoseek.apps.web.logging_metrics import Metrics
+from sonoseek.apps.web.sessions import Sessions
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.thread_pool import WorkerPool
 from sonoseek.apps.web.ttl_cache import TTLCache
 from sonoseek.apps.web.upload_store import Upload, UploadStore
 from sonoseek.batch import BatchRunner, Job, JobStore, Row, without_folder
 from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
+from sonoseek.core.files import make_private_folder, open_private
 from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.indexing.projection import Projection, project_gallery
@@ -56,10 +58,10 @@ class AppState:
         self.settings = settings
         self.metrics = Metrics()
         self.pool = WorkerPool(settings.cores, metrics=self.metrics)
-        self.sessions: set[str] = set()
+        self.sessions = Sessions()
         self._temporary = None if settings.state else tempfile.TemporaryDirectory(prefix="sonoseek-")
         folder = settings.state or Path(self._temporary.name if self._temporary else "")
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(folder)
         self._lock_file = self._lock(folder)
         ttl_s = settings.cache_minutes * 60
         self.upload_store = UploadStore(folder / "uploads")
@@ -97,6 +99,7 @@ class AppState:
         self._gallery_lock = threading.Lock()
         self._upload_lock = threading.Lock()
         self.closing = threading.Event()
+        self._closed = False
 
     def save_upload(self, file: BinaryIO, name: str) -> Upload:
         """Store an uploaded file and count its frames. The same bytes sent again are stored once.
@@ -200,7 +203,8 @@ class AppState:
                 raise NotFoundError(f"{upload.name!r} was deleted while it was read; send it again.")
 
     def expire(self) -> None:
-        """Evict what is past its time from all caches."""
+        """Evict what is past its time from all caches, and sessions that have ended."""
+        self.sessions.expire()
         for cache in (self.reports, self.encoded_scans, self.uploads):
             cache.expire()
 
@@ -266,7 +270,11 @@ class AppState:
         self.projection()
 
     def close(self) -> None:
-        """Finish what runs, and delete every upload."""
+        """Finish what runs, and delete every upload. Closing twice is fine."""
+        with self._gallery_lock:
+            if self._closed:
+                return
+            self._closed = True
         self.closing.set()
         self.runner.close()
         self.pool.close()
@@ -281,7 +289,7 @@ class AppState:
 
     @staticmethod
     def _lock(folder: Path) -> Any:
-        lock = (folder / "lock").open("w")
+        lock = open_private(folder / "lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

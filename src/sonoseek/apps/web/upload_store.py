@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from sonoseek.core.files import make_private_folder, open_private
+
 CHUNK = 1 << 20
 MAX_NAME_BYTES = 240
 """Bytes of a file's name; a file system takes 255, and a character may have four."""
@@ -42,7 +44,7 @@ class UploadStore:
     def __init__(self, folder: Path) -> None:
         """Make the folder, or empty it: files of a server that was killed belong to nobody."""
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, mode=0o700)
+        make_private_folder(folder)
         self._folder = folder
 
     def save(self, file: BinaryIO, name: str) -> tuple[str, Path]:
@@ -59,7 +61,7 @@ class UploadStore:
         digest = hashlib.sha256()
         try:
             file.seek(0)
-            with (folder / shown).open("wb") as out:
+            with open_private(folder / shown) as out:
                 while chunk := file.read(CHUNK):
                     digest.update(chunk)
                     out.write(chunk)

@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sonoseek.core import GalleryError
-from sonoseek.gallery.sqlite.database import explained, make_folder, publish
+from sonoseek.core.files import make_private_folder, open_private
+from sonoseek.gallery.sqlite.database import explained, publish
 
 _PAGES = 4_096
 """Copied at a time: 16 MiB, between which writers get their turn."""
@@ -39,7 +40,8 @@ def published(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     with explained(path):
         try:
-            make_folder(path.parent)
+            make_private_folder(path.parent)
+            open_private(draft, "xb").close()
             yield draft
             with draft.open("rb") as file:
                 os.fsync(file.fileno())

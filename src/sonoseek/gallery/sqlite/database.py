@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sonoseek.core import GalleryError, NotFoundError, SonoseekError, TemporaryError
-from sonoseek.core.files import sync_folder
+from sonoseek.core.files import make_private_folder, open_private, sync_folder
 from sonoseek.core.version import __version__
 from sonoseek.gallery.base import check_new_gallery
 from sonoseek.gallery.sqlite.schema import LONGEST_VALUE, SCHEMA, check_schema
@@ -59,7 +59,8 @@ def create_database(
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with explained(path):
         try:
-            make_folder(path.parent)
+            make_private_folder(path.parent)
+            open_private(draft, "xb").close()  # SQLite gives its log the file's mode
             with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
                 connection.executescript(
@@ -97,18 +98,6 @@ def publish(draft: Path, path: Path) -> None:
     except OSError:  # a file system without hard links
         draft.rename(path)
     sync_folder(path.parent)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each of which survives a power cut.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for each in new:
-        sync_folder(each.parent)
 
 
 def connect(path: Path, *, write: bool, timeout_s: float) -> sqlite3.Connection:

@@ -89,12 +89,14 @@ def save_index(database: Path, index: SearchIndex) -> bool:
     path = cache_path(database)
     body_draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.ivf")
     try:
+        mode = stat.S_IMODE(database.stat().st_mode)  # who reads the gallery reads its cache
         if index.inverted is None:
             assert index.unit is not None  # noqa: S101  # for the type checker
             matrix = np.ascontiguousarray(index.unit, "<f4")
             body = matrix.reshape(-1).view(np.uint8).data
             head = _head(index, matrix.shape[1], len(body), _crcs(body))
         else:
+            os.close(os.open(body_draft, os.O_CREAT | os.O_EXCL, mode))
             index.inverted.save(body_draft)
             with body_draft.open("rb") as file:
                 os.fsync(file.fileno())
@@ -104,7 +106,7 @@ def save_index(database: Path, index: SearchIndex) -> bool:
             body_draft.replace(_body_path(database, index.state))
         if path.is_symlink() or not path.is_file():  # a link or a pipe from elsewhere would be written through
             path.unlink(missing_ok=True)
-        with open_atomically(path) as file:
+        with open_atomically(path, mode=mode) as file:
             file.write(head + b"\0" * (-len(head) % 64))
             file.write(body)
     except OSError as error:  # a read-only folder, a full disk, a file that another process has mapped (Windows)
