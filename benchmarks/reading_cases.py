@@ -50,8 +50,8 @@ Small archives as people have them: tables that a spreadsheet saved, names of an
 Right is the number of cases and the words that the list asks for."""
 FUZZ = """## Damaged, lying and harmful files
 
-Made of a phantom by a fixed seed. A process of its own counts the frames of each (`frame_count`) and reads the first and
-the last (`read_scan`). Allowed are 2 s of CPU, 512 MB and 10 kB of log for a file."""
+Made of a phantom by a fixed seed. A process of its own counts the frames of each (`frame_count`) and reads the first
+and the last (`read_scan`). Allowed are 2 s of CPU, 512 MB and 10 kB of log for a file."""
 OUTCOMES = ("right", "refused, as it may be", "refused, though sound", "wrong")
 CLOSE = 2.0
 """Grey levels of 255 that 99.9 % of the pixels may differ by: decoders of JPEG round differently."""
