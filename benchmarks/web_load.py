@@ -199,7 +199,7 @@ def serving(gallery: Path, scratch: Path, workers: int, *, token: str | None = N
             process.kill()
             process.wait()
         if loud := [line for line in said.read_text("utf-8", "replace").splitlines() if not READY.search(line)]:
-            print("the server said:", *loud[:20], sep="\n  ", file=sys.stderr)
+            print("the server said:", *(line[:300] for line in loud[:20]), sep="\n  ", file=sys.stderr)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], said: Path) -> str:
