@@ -2,7 +2,9 @@
 
     python benchmarks/reading_cases.py FOLDER [--markdown docs/results/reading.md] [--verbose]
 
-A second table counts files of each format with 20 flipped bits in their pixel data; they are made of the phantom.
+Further tables: small archives of FOLDER (`archive_cases.py`); files of each format with 20 flipped bits in their pixel
+data, made of the phantom; time, memory and log of the tests' corpus of damaged, lying and harmful files, and of known
+attacks (tests/io/fuzz_corpus.py, fuzz_attacks.py).
 
 FOLDER holds `reading.csv`: file, frame, kind, should, truth. `truth` is an .npy of the grey picture, 0 … 255. `should`
 says in words what is right; where it names a refusal, a typed error is right too. A kind with "spacing" in its name is
@@ -29,14 +31,27 @@ from sonoseek.core import SonoseekError
 from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.io import read_scan
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "io" / "dicom"))
+sys.path.extend(str(Path(__file__).parents[1] / part) for part in (".", "tests/io", "tests/io/dicom"))
 import dicom_files  # the tests' own builders
+from fuzz_attacks import ATTACKS
+from fuzz_corpus import corpus
+from fuzz_measure import TYPED, Outcome, measured
+
+from benchmarks.archive_cases import scored
 
 DAMAGED, FLIPS = 100, 20
 DAMAGE = f"""## Damaged inside
 
 {DAMAGED} files of each format, made of a phantom, with {FLIPS} flipped bits in the pixel data.
 [What is checked](../reference/dicom.md#what-is-checked) says why some formats cannot know."""
+ARCHIVES = """## Archives
+
+Small archives as people have them: tables that a spreadsheet saved, names of another system, folders of one's own.
+Right is the number of cases and the words that the list asks for."""
+FUZZ = """## Damaged, lying and harmful files
+
+Made of a phantom by a fixed seed. A process of its own counts the frames of each (`frame_count`) and reads the first
+and the last (`read_scan`). Allowed are 2 s of CPU, 512 MB and 10 kB of log for a file."""
 OUTCOMES = ("right", "refused, as it may be", "refused, though sound", "wrong")
 CLOSE = 2.0
 """Grey levels of 255 that 99.9 % of the pixels may differ by: decoders of JPEG round differently."""
@@ -57,8 +72,23 @@ def main() -> None:
         kinds.setdefault(row["kind"], Counter())[outcome] += 1
         if arguments.verbose or outcome in OUTCOMES[2:]:
             print(f"{outcome:22} {row['file']}#{row['frame']}: {detail}")
-    with tempfile.TemporaryDirectory() as folder:
-        text = f"{markdown(kinds)}\n\n{DAMAGE}\n\n{damage(Path(folder))}\n"
+    archives: dict[str, Counter[str]] = {}
+    for name, kind, seen in scored(arguments.folder):
+        outcome = seen.partition(":")[0]
+        archives.setdefault(kind, Counter())[outcome] += 1
+        if arguments.verbose or outcome in OUTCOMES[2:]:
+            print(f"{name}: {seen}")
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = [
+            markdown(kinds),
+            ARCHIVES,
+            markdown(archives),
+            DAMAGE,
+            damage(Path(scratch)),
+            FUZZ,
+            *fuzz(Path(scratch)),
+        ]
+    text = "\n\n".join(parts) + "\n"
     print(text)
     if arguments.markdown:
         head = arguments.markdown.read_text(encoding="utf-8").partition("| kind |")[0]
@@ -107,6 +137,51 @@ def damage(folder: Path) -> str:
                 counts["refused"] += 1
         lines.append(f"| {name} | {counts['refused']} | {counts['same']} | {counts['changed']} |")
     return "\n".join(lines)
+
+
+def fuzz(scratch: Path) -> tuple[str, str]:
+    """A row per kind of harm, and one per known attack."""
+    cases = corpus()
+    outcomes = read_apart({f"{number}.bin": case.data for number, case in enumerate(cases)}, scratch)
+    points = "| CPU s, p50 / p95 / most | MB, p50 / p95 / most |"
+    lines = [f"| harm | files | read | refused | beyond the limits {points}", "|---|--:|--:|--:|--:|--:|--:|"]
+    harms = [case.name.partition("/")[0] for case in cases]
+    for harm in [*dict.fromkeys(harms), "**all**"]:
+        chosen = [each for name, each in zip(harms, outcomes, strict=True) if harm in (name, "**all**")]
+        read = sum(each.outcome == "read" for each in chosen)
+        refused = sum(each.outcome in TYPED for each in chosen)
+        faults = sum(bool(each.faults()) for each in chosen)
+        spent = [percentiles([getattr(each, name) for each in chosen]) for name in ("cpu_s", "memory_mb")]
+        lines.append(f"| {harm} | {len(chosen)} | {read} | {refused} | {faults} | {' | '.join(spent)} |")
+    attacks = ["| attack | KB | outcome | CPU s | MB | log, kB | within limits |", "|---|--:|---|--:|--:|--:|---|"]
+    for name, make in ATTACKS.items():
+        data = make()
+        (each,) = read_apart({name: data}, scratch)
+        took = f"{each.cpu_s:.1f} | {each.memory_mb:.0f} | {each.printed / 1000:.0f}"
+        within = "no" if each.faults() else "yes"
+        attacks.append(f"| {name} | {len(data) >> 10:,} | {each.outcome} | {took} | {within} |")
+    return "\n".join(lines), "\n".join(attacks)
+
+
+def read_apart(files: dict[str, bytes], scratch: Path) -> list[Outcome]:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        places = Path(folder, "files"), Path(folder, "temporary")
+        for place in places:
+            place.mkdir()
+        sound = dicom_files.us_dataset(dicom_files.speckle().astype(np.uint8))
+        dicom_files.save(sound, places[0] / "sound.dcm")
+        for name, data in files.items():
+            (places[0] / name).write_bytes(data)
+        return measured([places[0] / name for name in files], scratch=places[1])
+
+
+def percentiles(values: list[float]) -> str:
+    p50, p95 = np.percentile(values, [50, 95])
+    return (
+        f"{p50:.2f} / {p95:.2f} / {max(values):.2f}"
+        if max(values) < 10
+        else f"{p50:.0f} / {p95:.0f} / {max(values):.0f}"
+    )
 
 
 def damageable(folder: Path) -> dict[str, tuple[Path, bytes]]:

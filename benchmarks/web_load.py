@@ -177,13 +177,17 @@ def render(folder: Path, count: int) -> list[Path]:
 
 
 @contextlib.contextmanager
-def serving(gallery: Path, scratch: Path, workers: int) -> Iterator[Server]:
-    """A server on a free port; stopped in the end whatever happens, and by itself when nobody asks it any more."""
+def serving(gallery: Path, scratch: Path, workers: int, *, token: str | None = None) -> Iterator[Server]:
+    """A server on a free port; stopped in the end whatever happens, and by itself when nobody asks it any more.
+
+    With a token it finds that in `SONOSEEK_TOKEN`.
+    """
     said = scratch / "server.log"
     options = ["--gallery", gallery, "--port", 0, "--state", scratch / "state", "--workers", workers, "--idle", 180]
     options += ["--no-token"]
     command = [sys.executable, "-m", "sonoseek.apps.cli", "serve", "--quiet", *map(str, options)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SONOSEEK")}
+    environment |= {"SONOSEEK_TOKEN": token} if token else {}
     with said.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
     try:
@@ -196,7 +200,7 @@ def serving(gallery: Path, scratch: Path, workers: int) -> Iterator[Server]:
             process.kill()
             process.wait()
         if loud := [line for line in said.read_text("utf-8", "replace").splitlines() if not READY.search(line)]:
-            print("the server said:", *loud[:20], sep="\n  ", file=sys.stderr)
+            print("the server said:", *(line[:300] for line in loud[:20]), sep="\n  ", file=sys.stderr)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], said: Path) -> str:

@@ -45,6 +45,13 @@ def test_json_that_is_large_is_refused_before_it_is_decoded(decoder):
     assert time.perf_counter() - began < 1
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_what_is_no_utf_8_is_refused(decoder):
+    decode, error, _ = DECODERS[decoder]
+    with pytest.raises(error, match=r"it is no UTF-8 \(invalid start byte at byte 25\), as JSON is\. \w+"):
+        decode(b'{"format": 2, "name": "abc\x80"}'[:25] + b'\x80"}', where="it")
+
+
 def test_brackets_in_texts_are_no_nesting(make_bundle):
     name = "[" * 100 + '"' + "\\" + "{" * 100
     assert load_bundle(make_bundle(licences={"it": name})).name == "test"

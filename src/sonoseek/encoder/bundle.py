@@ -81,6 +81,11 @@ def shipped_bundle(bundle_id: str) -> Path | None:
     return None
 
 
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder is that of a bundle which ships, not a copy of it."""
+    return folder.resolve() in {(BUNDLES / name).resolve() for name in SHIPPED}
+
+
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds a bundle's manifest, or an ensemble's; `load_bundle` checks whether it is sound."""
     return (folder / MANIFEST_FILE).is_file() or (folder / ENSEMBLE_FILE).is_file()
@@ -112,7 +117,7 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
 
 
 def _load_single(folder: Path) -> Bundle:
-    with _opened(folder, MODEL_FILE, largest=LARGEST_MODEL) as file:
+    with opened_file(folder, MODEL_FILE, largest=LARGEST_MODEL) as file:
         digest = hashlib.file_digest(file, "sha256")
     content = _read(folder, MANIFEST_FILE)
     manifest = decode_manifest(content, where=str(folder / MANIFEST_FILE))
@@ -175,8 +180,12 @@ def _training_scans(part: TrainingScansPart) -> TrainingScans:
 
 
 @contextmanager
-def _opened(folder: Path, name: str, *, largest: int) -> Iterator[BufferedReader]:
-    """A file of a bundle, open for reading, once it is known to be an ordinary one of a size that is read."""
+def opened_file(folder: Path, name: str, *, largest: int) -> Iterator[BufferedReader]:
+    """A file of a bundle, open for reading, once it is known to be an ordinary one of a size that is read.
+
+    Raises:
+        BundleError: it is not there, no ordinary file, or larger than `largest` bytes.
+    """
     path = folder / name
     try:
         status = path.stat()
@@ -200,7 +209,7 @@ def _opened(folder: Path, name: str, *, largest: int) -> Iterator[BufferedReader
 
 
 def _read(folder: Path, name: str) -> bytes:
-    with _opened(folder, name, largest=LARGEST_JSON) as file:
+    with opened_file(folder, name, largest=LARGEST_JSON) as file:
         return file.read(LARGEST_JSON + 1)
 
 

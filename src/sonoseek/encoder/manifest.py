@@ -41,7 +41,7 @@ _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 def check_json(content: bytes, *, where: str, largest: int, remedy: str, error: type[SonoseekError]) -> None:
-    """Refuse JSON that is too large or too deeply nested, before it is decoded.
+    """Refuse JSON that is too large, too deeply nested or no UTF-8, before it is decoded.
 
     Args:
         content: of the file.
@@ -56,6 +56,10 @@ def check_json(content: bytes, *, where: str, largest: int, remedy: str, error: 
     opened = np.isin(marks, (ord("["), ord("{"))).astype(np.int32) - np.isin(marks, (ord("]"), ord("}")))
     if (depth := int(np.cumsum(opened, dtype=np.int32).max(initial=0))) > DEEPEST_JSON:
         raise error(f"{where} nests {depth:,} deep; at most {DEEPEST_JSON} levels are read. {remedy}")
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as damage:
+        raise error(f"{where} is no UTF-8 ({damage.reason} at byte {damage.start}), as JSON is. {remedy}") from damage
 
 
 class OODPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import BundleError, InvalidValueError, Scan
+from sonoseek.encoder.bundle import is_shipped
 from sonoseek.encoder.canvas_input import to_input
+from sonoseek.encoder.first_run import check_first_run
 from sonoseek.encoder.runtime import onnxruntime
 from sonoseek.encoder.values import Bundle
 from sonoseek.preprocessing import PreprocessedScan, preprocess
@@ -115,9 +117,18 @@ class OnnxEncoder(Encoder):
             threads: cores to use; 0: all.
 
         Raises:
-            BundleError: ONNX Runtime refuses the file, or its inputs and outputs are not a bundle's.
+            BundleError: ONNX Runtime refuses the file, its inputs and outputs are not a bundle's, or the first run of
+                one that does not ship with the package fails or exceeds its limits.
         """
         self._bundle = bundle
+        self._size = bundle.recipe.canvas_size
+        self._has_spatial_weights = bundle.fine_grid != bundle.grid
+        self._outputs = [*OUTPUTS, *([SPATIAL_WEIGHTS] if self._has_spatial_weights else [])]
+        if not is_shipped(bundle.path):
+            marks = {MARK: (1, 4)} if bundle.reads_marks else {}
+            check_first_run(
+                bundle.model_path, inputs={INPUT: (1, 1, self._size, self._size), **marks}, outputs=self._outputs
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -132,9 +143,6 @@ class OnnxEncoder(Encoder):
             raise BundleError(
                 f"ONNX Runtime does not open {bundle.model_path}: {error}. Export or copy the bundle again."
             ) from error
-        self._size = bundle.recipe.canvas_size
-        self._has_spatial_weights = bundle.fine_grid != bundle.grid
-        self._outputs = [*OUTPUTS, *([SPATIAL_WEIGHTS] if self._has_spatial_weights else [])]
         self._check_interface()
 
     @property

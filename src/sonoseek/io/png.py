@@ -1,4 +1,4 @@
-"""PNG: every chunk that pixels depend on is checked against its checksum; the others are left out."""
+"""PNG: every chunk is checked against its checksum, for a damaged name hides what it is; those for pixels are kept."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ from sonoseek.core import ScanReadError
 
 KEPT = frozenset({b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
 """Ancillary chunks that change what is seen: transparency, orientation, animation. Text and colour profiles do not."""
+HARMLESS = frozenset(
+    {
+        b"tEXt",
+        b"zTXt",
+        b"iTXt",
+        b"iCCP",
+        b"sRGB",
+        b"gAMA",
+        b"cHRM",
+        b"cICP",
+        b"pHYs",
+        b"tIME",
+        b"bKGD",
+        b"hIST",
+        b"sBIT",
+    }
+)
+"""Registered chunks that are left out unread. Any other may be one of those that are kept, its name damaged."""
 _SIGNATURE = 8
 
 
@@ -31,9 +49,12 @@ def checked_png(file: BinaryIO) -> BinaryIO:
         if name in KEPT or name[:1].isupper():
             _check(file, name, start, length)
             pieces.append((start, length))
-        else:
-            skipped = True
+            continue
+        skipped = True
+        if name in HARMLESS:  # a damaged text or profile is no reason to refuse a sound picture
             file.seek(start + length + 12)
+        else:
+            _check(file, name, start, length)
     file.seek(0)
     if not skipped:
         return file
