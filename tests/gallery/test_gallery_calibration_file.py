@@ -134,7 +134,7 @@ def test_every_cut_and_every_changed_letter_is_noticed() -> None:
 
 @pytest.mark.parametrize("thing", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b'{"format": "1"}', b'{"format": 1}'])
 def test_what_is_no_calibration_is_refused(thing: bytes) -> None:
-    with pytest.raises(GalleryError, match="does not read as a calibration"):
+    with pytest.raises(GalleryError, match=r"does not read as a calibration|is no UTF-8"):
         decode_calibration(thing, where="f")
 
 

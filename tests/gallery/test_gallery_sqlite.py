@@ -269,6 +269,8 @@ with open_gallery(path) as gallery:
     with tempfile.TemporaryDirectory() as name:  # unlike tmp_path, under a folder that everybody may enter
         with create_gallery(name, bundle_id="b", dimension=24) as gallery:
             gallery.add(make_entries(30))
+        for file in Path(name).iterdir():
+            file.chmod(0o444)  # they are made for their owner alone
         Path(name).chmod(0o555)
         process = start(script, Path(name))
         assert process.communicate(timeout=30)[0] == "GalleryError\n30 ()\n"

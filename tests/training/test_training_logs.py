@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -221,3 +222,28 @@ def test_the_real_scans_are_those_of_the_validation_part(watched, tiny_recipe, c
     assert canvases.dtype == np.float32
     assert 1 <= len(canvases) <= 32
     assert canvases.min() == -1.0
+
+
+def test_rounding_may_place_the_close_up_of_few_scans_otherwise_and_nothing_else(watched, tiny_recipe, monkeypatch):
+    """Of twenty scans read without a mark two may differ, three may not; with a mark none may."""
+    from sonoseek.training import export
+
+    bundle = load_bundle(watched / "bundle")
+    monkeypatch.setattr(export, "load_bundle", lambda _: SimpleNamespace(reads_marks=True, recipe=bundle.recipe))
+    monkeypatch.setattr(export, "OnnxEncoder", lambda *_, **__: None)
+    far: set[float] = set()
+
+    def difference(network, encoder, canvases, *, marks=None):
+        return 0.05 if len(canvases) == 1 and float(canvases[0, 0, 0, 0]) in far and marks is None else 1e-6
+
+    monkeypatch.setattr(export, "_difference", difference)
+    canvases = np.arange(20, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 8, 8), np.float32) + 2
+    far |= {5.0, 9.0}
+    assert verify_bundle(None, folder=watched / "bundle", canvases=canvases) == 1e-6
+    far |= {11.0}
+    with pytest.raises(BundleError, match="differs"):
+        verify_bundle(None, folder=watched / "bundle", canvases=canvases)
+    far.clear()
+    monkeypatch.setattr(export, "_difference", lambda *_, marks=None: 1e-6 if marks is None else 0.05)
+    with pytest.raises(BundleError, match="differs"):
+        verify_bundle(None, folder=watched / "bundle", canvases=canvases)

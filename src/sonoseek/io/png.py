@@ -1,4 +1,4 @@
-"""PNG: every chunk is checked against its checksum, for a damaged name hides what it is; those for pixels are kept."""
+"""PNG: every chunk that pixels depend on is checked against its checksum; the others are left out."""
 
 from __future__ import annotations
 
@@ -6,30 +6,14 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from operator import ne
 from typing import BinaryIO
 
 from sonoseek.core import ScanReadError
 
 KEPT = frozenset({b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
 """Ancillary chunks that change what is seen: transparency, orientation, animation. Text and colour profiles do not."""
-HARMLESS = frozenset(
-    {
-        b"tEXt",
-        b"zTXt",
-        b"iTXt",
-        b"iCCP",
-        b"sRGB",
-        b"gAMA",
-        b"cHRM",
-        b"cICP",
-        b"pHYs",
-        b"tIME",
-        b"bKGD",
-        b"hIST",
-        b"sBIT",
-    }
-)
-"""Registered chunks that are left out unread. Any other may be one of those that are kept, its name damaged."""
+_NEEDED = KEPT | {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _SIGNATURE = 8
 
 
@@ -51,10 +35,10 @@ def checked_png(file: BinaryIO) -> BinaryIO:
             pieces.append((start, length))
             continue
         skipped = True
-        if name in HARMLESS:  # a damaged text or profile is no reason to refuse a sound picture
-            file.seek(start + length + 12)
-        else:
+        if any(sum(map(ne, name, needed)) == 1 for needed in _NEEDED):  # one of these, a byte of its name damaged?
             _check(file, name, start, length)
+        else:
+            file.seek(start + length + 12)
     file.seek(0)
     if not skipped:
         return file
