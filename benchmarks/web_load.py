@@ -184,7 +184,7 @@ def serving(gallery: Path, scratch: Path, workers: int, *, token: str | None = N
     """
     said = scratch / "server.log"
     options = ["--gallery", gallery, "--port", 0, "--state", scratch / "state", "--workers", workers, "--idle", 180]
-    options += ["--no-token"]
+    options += [] if token else ["--no-token"]
     command = [sys.executable, "-m", "sonoseek.apps.cli", "serve", "--quiet", *map(str, options)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SONOSEEK")}
     environment |= {"SONOSEEK_TOKEN": token} if token else {}

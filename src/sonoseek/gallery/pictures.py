@@ -85,7 +85,7 @@ def _header(picture: bytes) -> tuple[int, int, int] | None:
     """Height, width, colours of a JPEG of one frame with sides of at most `LARGEST_SIDE`; None of anything else."""
     if not picture.startswith(b"\xff\xd8"):
         return None
-    at, found = 2, []
+    at, frames = 2, []
     while at + 10 <= len(picture) and picture[at] == 0xFF:
         marker = picture[at + 1]
         if marker == 0xFF:  # a fill byte
@@ -93,8 +93,8 @@ def _header(picture: bytes) -> tuple[int, int, int] | None:
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = int.from_bytes(picture[at + 5 : at + 7]), int.from_bytes(picture[at + 7 : at + 9])
-            found.append((height, width, picture[at + 9]))
+            frames.append((height, width, picture[at + 9]))
         if marker == 0xDA:  # the first scan: what follows is data of the one frame before it
             break
         at += 2 + max(2, int.from_bytes(picture[at + 2 : at + 4]))
-    return found[0] if len(found) == 1 and max(found[0][:2]) <= LARGEST_SIDE else None
+    return frames[0] if len(frames) == 1 and max(frames[0][:2]) <= LARGEST_SIDE else None

@@ -135,7 +135,7 @@ class Reader:
         return not self.retired and self._process.poll() is None
 
     def kill(self) -> None:
-        """End it now; whoever waits for its answer is told that it died."""
+        """End it now; whoever waits for its answer gets an error."""
         self._process.kill()
 
     def close(self) -> None:
@@ -188,11 +188,11 @@ class ReaderPool:
         self, request: Mapping[str, object], *, timeout_s: float, payload_limit: int, **sent: Any
     ) -> tuple[dict[str, Any], bytearray]:
         """As `Reader.request_reply`, with whichever child is free; thread-safe."""
-        held = [self._free]
+        places = [self._free]
 
         def make_room() -> None:
             if self._slow.acquire(blocking=False):
-                held[0] = self._slow
+                places[0] = self._slow
                 self._free.release()
 
         self._free.acquire()
@@ -208,7 +208,7 @@ class ReaderPool:
             finally:
                 self._give_back(reader)
         finally:
-            held[0].release()
+            places[0].release()
 
     def start(self, count: int) -> None:
         """Have so many ready, without waiting for them."""
