@@ -7,6 +7,7 @@ A file cannot be trusted before it is parsed, and a thread that parses can be ne
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ START_TIMEOUT_S = 60.0
 """For Python, numpy and pydicom to load; 0.4 s on an idle machine, and no fault of the file's when it is more."""
 MOST_READERS = 4
 """Children of one parent that read at once, at most; never more than there are cores."""
-SLOW_S = 0.25
+SLOW_S = 0.5
 """A file that takes longer than this gives way: its child goes on with the least priority, beside those above."""
 MOST_SLOW = 4
 """Children that go on like this, at most; further ones keep their place among the others."""
@@ -134,6 +135,11 @@ class Reader:
         """Whether it runs and may be given another file."""
         return not self.retired and self._process.poll() is None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether it has loaded its libraries: it answers at once."""
+        return self._ready is not None or self._stream.has_answer()
+
     def kill(self) -> None:
         """End it now; whoever waits for its answer gets an error."""
         self._process.kill()
@@ -177,6 +183,7 @@ class ReaderPool:
     """Up to `size` children at once, and `MOST_SLOW` that have given way; a thread takes one, or waits for one."""
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self._idle: list[Reader] = []
         self._busy: set[Reader] = set()
         self._free = threading.Semaphore(size)
@@ -219,7 +226,8 @@ class ReaderPool:
     def _take(self) -> Reader:
         while True:
             with self._lock:
-                reader = self._idle.pop() if self._idle else Reader()
+                loaded = [place for place, reader in enumerate(self._idle) if reader.loaded]
+                reader = self._idle.pop(loaded[-1] if loaded else -1) if self._idle else Reader()
                 if reader.usable:
                     self._busy.add(reader)
                     return reader
@@ -231,6 +239,9 @@ class ReaderPool:
             keep = reader.usable and not self._closed
             if keep:
                 self._idle.append(reader)
+            elif not self._closed and len(self._idle) + len(self._busy) < self._size:
+                with contextlib.suppress(TemporaryError):  # the next file tries again, and says so
+                    self._idle.append(Reader())  # now, so that the next file does not wait for it
         if not keep:
             logger.debug("a process that reads files is replaced")
             reader.close()

@@ -64,6 +64,10 @@ class Connection:
         now = time.monotonic()
         self._ends, self._slow_at, self._when_slow = now + timeout_s, now + slow_s, when_slow
 
+    def has_answer(self) -> bool:
+        """Whether something can be read without waiting."""
+        return bool(self._poll.poll(0))
+
     def readinto(self, buffer: memoryview) -> int:
         """See `Stream`; raises TimeoutError."""
         while True:
