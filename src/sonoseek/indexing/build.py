@@ -5,9 +5,10 @@
     ) as gallery:
         result = build_index(open_dataset("busi", root), gallery, open_encoder(threads=1), on_progress=bar)
 
-Each worker thread takes whole cases from file to embedding: decoding, preprocessing and the network all let go of
-Python's lock, so two workers that share a one-thread network keep two cores busy, with nothing waiting for a batch to
-fill. One thread writes, in the dataset's order, so that the result does not depend on timing.
+Each worker thread takes whole cases from file to embedding: preprocessing and the network let go of Python's lock, and
+files are decoded in processes of their own, so one worker more than there are cores, sharing a one-thread network,
+keeps them busy, with nothing waiting for a batch to fill. One thread writes, in the dataset's order, so that the result
+does not depend on timing.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def build_index(
         gallery: open for writing, of the encoder's bundle.
         encoder: the network; with `threads=1` for the highest throughput, since the workers share it.
         on_progress: called with (cases done, cases in all), from this thread, in order.
-        workers: threads; 0: one per core that this process may use.
+        workers: threads; 0: one more than the cores that this process may use.
 
     Raises:
         BundleMismatchError: another bundle filled the gallery.
@@ -109,7 +110,7 @@ def build_index(
         KeyboardInterrupt: as it came; cases finished until then are written, and the gallery is consistent.
     """
     if workers < 0:
-        raise InvalidValueError(f"workers is {workers}; it must be 0 (one per core) or more.")
+        raise InvalidValueError(f"workers is {workers}; it must be 0 (one more than the cores) or more.")
     gallery.check_bundle(encoder.bundle.bundle_id)
     lookup = gallery.count() > 0
 
@@ -117,7 +118,7 @@ def build_index(
         return take_case(dataset, encoder, item, gallery=gallery if lookup else None)
 
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
-        return _in_order(take, waiting, workers=workers or available_cores())
+        return _in_order(take, waiting, workers=workers or available_cores() + 1)
 
     return fill(dataset, gallery, work, on_progress=on_progress)
 

@@ -34,7 +34,7 @@ def build(
         Path | None, typer.Option(help="Where the dataset lies (a folder; for `manifest` the CSV).")
     ] = None,
     bundle: Bundle = None,
-    workers: Annotated[int, typer.Option(min=0, help="Parallel workers; 0: one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Parallel workers; 0: as many as keep the cores busy.")] = 0,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Embed on this Ray cluster: HOST:PORT, `auto`, or `local`."),
