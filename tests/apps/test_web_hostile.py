@@ -259,6 +259,17 @@ def hasty(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     assert not (state / "uploads").exists()
 
 
+def answer_to_drops(line: socket.socket, drop: bytes, *, pause_s: float) -> bytes:
+    """Send a body drop by drop until the server answers, eight seconds at most."""
+    line.settimeout(pause_s)
+    said, started = b"", time.monotonic()
+    while not said and time.monotonic() - started < 8:
+        line.sendall(drop)
+        with contextlib.suppress(TimeoutError):
+            said = line.recv(65_536)
+    return said
+
+
 class TestImpatience:
     def test_who_sends_nothing_is_told_so(self, hasty: Target) -> None:
         started = time.monotonic()
@@ -273,12 +284,7 @@ class TestImpatience:
         started = time.monotonic()
         with hasty.connect() as line:
             line.sendall(hasty.head(1 << 20) + FORM)
-            line.settimeout(0.2)
-            said = b""
-            while not said and time.monotonic() - started < 8:
-                line.sendall(b"x")
-                with contextlib.suppress(TimeoutError):
-                    said = line.recv(65_536)
+            said = answer_to_drops(line, b"x", pause_s=0.2)
         assert said.startswith(b"HTTP/1.1 408")
         assert b"less than 16 KiB per second" in said
         assert 1.1 < time.monotonic() - started < 1.55  # before the whole time that a request may take
@@ -288,12 +294,7 @@ class TestImpatience:
         started = time.monotonic()
         with hasty.connect() as line:
             line.sendall(hasty.head(1 << 20) + FORM)
-            line.settimeout(0.1)
-            said = b""
-            while not said and time.monotonic() - started < 8:
-                line.sendall(b"x" * 4096)  # 40 KiB per second at most
-                with contextlib.suppress(TimeoutError):
-                    said = line.recv(65_536)
+            said = answer_to_drops(line, b"x" * 4096, pause_s=0.1)  # 40 KiB per second at most
         assert said.startswith(b"HTTP/1.1 408")
         assert 1.5 < time.monotonic() - started < 5
 
