@@ -109,11 +109,13 @@ def test_a_pipe_that_takes_the_model_s_place_after_it_was_checked(bundle_folder:
 def test_a_sound_network_runs_once_a_process(
     bundle_folder: Path, make_member: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SONOSEEK_TOKEN", "a-token-of-the-server")
     runs = []
     start = subprocess.run
 
     def counted(*arguments: object, **options: object) -> object:
         runs.append(arguments)
+        assert "SONOSEEK_TOKEN" not in options["env"]  # type: ignore[operator]  # a mapping: it is given
         return start(*arguments, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(first_run.subprocess, "run", counted)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from sonoseek.core import BundleError
 from sonoseek.encoder.bundle import LARGEST_MODEL, opened_file
+from sonoseek.io.sandbox import child_environment
 
 CPU_S = 60
 """CPU seconds of the child. The bundles that ship take 0.3 s."""
@@ -62,7 +62,6 @@ def _run(model: Path, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str
         "cpu_s": CPU_S,
         "memory": MEMORY + 2 * model.stat().st_size,
     }
-    single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [sys.executable, "-P", str(_CHILD), json.dumps(request)]
     try:
         done = subprocess.run(  # our own interpreter and our own code
@@ -70,7 +69,7 @@ def _run(model: Path, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **single},
+            env=child_environment(),  # without the token of a server
             timeout=WALL_S,
             check=False,
         )

@@ -6,10 +6,19 @@
 from sonoseek.io.sandbox.pool import (
     ReaderDiedError,
     ReaderTimeoutError,
+    child_environment,
     close_readers,
     protections,
     request_reply,
     start_readers,
 )
 
-__all__ = ["ReaderDiedError", "ReaderTimeoutError", "close_readers", "protections", "request_reply", "start_readers"]
+__all__ = [
+    "ReaderDiedError",
+    "ReaderTimeoutError",
+    "child_environment",
+    "close_readers",
+    "protections",
+    "request_reply",
+    "start_readers",
+]

@@ -60,7 +60,6 @@ class Reader:
             TemporaryError: it cannot be started.
         """
         root = str(Path(__file__).resolve().parents[3])
-        single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._stream = Connection()
         try:
             self._process = subprocess.Popen(  # our own interpreter and our own code
@@ -68,8 +67,7 @@ class Reader:
                 stdin=self._stream.child_socket.fileno(),
                 stdout=self._stream.child_pipe,
                 stderr=subprocess.DEVNULL,  # decoders print there
-                # A pool of BLAS threads costs start-up time and address space.
-                env={**{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}, **single},
+                env=child_environment(),
             )
         except OSError as error:
             self._stream.close()
@@ -170,6 +168,13 @@ class Reader:
         if code in (-signal.SIGPROF, -signal.SIGALRM):  # it ended itself: see `sonoseek.io.sandbox.limits`
             return ReaderTimeoutError(f"signal {-code}")
         return ReaderDiedError(f"signal {-code}" if code < 0 else f"exit code {code}")
+
+
+def child_environment() -> dict[str, str]:
+    """What a child that deals with foreign files gets of this process's environment; its libraries use one thread."""
+    # A pool of BLAS threads costs start-up time and address space.
+    single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}, **single}
 
 
 def _not_started(error: Exception) -> TemporaryError:
