@@ -23,25 +23,26 @@ def copy_database(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         GalleryError: something is there already, or the folder cannot be written.
     """
-    with published(path) as draft, closing(sqlite3.connect(draft, isolation_level=None)) as target:
-        connection.execute("BEGIN")  # one state, however long it takes: writers go on in the log
-        connection.execute("SELECT 1 FROM states").fetchone()
-        connection.backup(target, pages=_PAGES)
-        target.execute("PRAGMA synchronous = FULL")
-        target.execute("PRAGMA journal_mode = WAL")
-        target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with published(path) as draft:
+        open_private(draft, "xb").close()  # SQLite would make it as the umask has it
+        with closing(sqlite3.connect(draft, isolation_level=None)) as target:
+            connection.execute("BEGIN")  # one state, however long it takes: writers go on in the log
+            connection.execute("SELECT 1 FROM states").fetchone()
+            connection.backup(target, pages=_PAGES)
+            target.execute("PRAGMA synchronous = FULL")
+            target.execute("PRAGMA journal_mode = WAL")
+            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextmanager
 def published(path: Path) -> Iterator[Path]:
-    """A draft beside a name, which gets the name once it is finished and on disk."""
+    """A name for a draft beside `path`; what the block makes there gets the name `path`, once it is on disk."""
     if path.exists():
         raise GalleryError(f"{path} exists already; choose another place for the copy.")
     draft = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     with explained(path):
         try:
             make_private_folder(path.parent)
-            open_private(draft, "xb").close()
             yield draft
             with draft.open("rb") as file:
                 os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Beside a PACS: scans in by themselves, results back as DICOM objects. Needs the extra `pacs`."""
