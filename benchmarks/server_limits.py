@@ -4,10 +4,10 @@
 
 A server process on loopback, on a gallery of phantoms: memory over many queries; 1,000 uploads at once; 600 watchers of
 a job; 1,500 connections that send half a head; names of other hosts (DNS rebinding); pages of other origins; paths that
-lead out of their folder. After each, a sound scan must be answered within 5 s. The rounds of killed writers and servers
-are tests: `pytest -m long tests/gallery/test_gallery_kills.py tests/apps/test_web_kill.py`.
+lead out of their folder. After each, a sound scan must be answered within 5 s. Last, the tests that kill a gallery's
+writers in 200 rounds, and a server in the middle of its batches.
 
-Needs Linux (/proc) and httpx. Writes OUT.md and OUT.json, and ends with 1 where a figure does not hold.
+Needs Linux (/proc), httpx and pytest. Writes OUT.md and OUT.json, and ends with 1 where a figure does not hold.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import resource
 import secrets
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,9 +52,11 @@ OUTSIDE = (
     "/api/pictures/..%2f..%2fgallery.db",
     "/api/uploads/..%2f..%2fetc%2fpasswd",
 )
-PAGE = """# What the server bears
+KILLS = ("tests/gallery/test_gallery_kills.py", "tests/apps/test_web_kill.py")
+PAGE = """# Limits of the server
 
-Figures that must hold of a server on loopback; after each, a sound scan was answered within 5 s. Written by
+Figures that must hold of a server on loopback; after each, a sound scan was answered within 5 s. The last line is of
+tests, which kill a gallery's writers and a server that works on a batch. Written by
 `python benchmarks/server_limits.py`.
 
 """
@@ -168,6 +172,14 @@ class Checks:
         return Row(what=what, result=result, holds=set(found) <= allowed and took < ANSWER_S)
 
 
+def kills() -> Row:
+    """The tests that kill writers and servers, in a process of their own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-m", "long or peer", "-p", "no:cacheprovider", *KILLS]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    said = [line.strip(" .") for line in ended.stdout.splitlines() if re.search(r"\d+ (kills|passed|failed)", line)]
+    return Row(what="writers and a server killed", result="; ".join(said), holds=ended.returncode == 0)
+
+
 def words(found: Counter[str] | Counter[int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in sorted(found.items(), key=str))
 
@@ -213,6 +225,8 @@ def main() -> None:
                 started = time.monotonic()
                 rows.append(guarded(check, checks))
                 print(f"{rows[-1]} ({time.monotonic() - started:.0f} s)", flush=True)
+    rows.append(kills())
+    print(rows[-1], flush=True)
     lines = ["| what | result | holds |", "|---|---|---|"]
     lines += [f"| {row.what} | {row.result} | {'yes' if row.holds else 'no'} |" for row in rows]
     options.out.with_suffix(".md").write_text(PAGE + "\n".join(lines) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def test_audit_writes_page_groups_and_figures(run, archive: Path, tmp_path: Path
     assert found["counts"]["exact_pairs"] == 1
     assert found["counts"]["cross_label_groups"] == 1
     assert "copy" in (tmp_path / "audit" / "audit.html").read_text()
-    assert (tmp_path / "audit" / "groups.csv").is_file()
+    written = [tmp_path / "audit" / name for name in ("audit.html", "groups.csv", "audit.json")]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in written] == [0o600] * 3  # they name patients' scans
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +158,7 @@ def test_contact_sheet(run, archive: Path, scan: Path, tmp_path: Path) -> None:
     assert "1 refused" in done.stderr
     with Image.open(out) as sheet:
         assert sheet.size[0] > 200
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
     run("preprocess", archive, "--out", out, "--most", 6)
     run("preprocess", bad, "--out", out, ok=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,18 @@ def test_another_reader_meets_no_job_by_any_operation(gallery: Path, scans: list
         assert ada.get(f"/api/jobs/{job}/rows").json()[0]["name"] == "a.png"
         assert ada.post(f"/api/jobs/{job}/rows/1/open").status_code == 200
         assert ada.delete(f"/api/jobs/{job}").status_code == 204
+
+
+def test_a_stream_of_events_ends_with_its_session(gallery: Path, tmp_path: Path) -> None:
+    with server(gallery, tmp_path) as app:
+        ada = browser(app)
+        job = new_job(ada)  # receives files: its stream has no end of its own
+        with ThreadPoolExecutor(1) as pool:
+            stream = pool.submit(ada.get, f"/api/jobs/{job}/events")
+            with pytest.raises(TimeoutError):
+                stream.result(timeout=1.0)
+            app.state.app_state.sessions.end(ada.cookies["sonoseek"])
+            assert "receiving" in stream.result(timeout=5).text
 
 
 def test_a_browser_finds_its_jobs_after_a_restart_and_after_its_session(gallery: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, CaseRecord, DatasetError, InvalidValueError, ScanReadError
-from sonoseek.core.files import open_atomically
+from sonoseek.core.files import PRIVATE, make_private_folder, open_atomically
 from sonoseek.datasets import DATASETS, Dataset, open_dataset
 from sonoseek.encoder.seen import hash_bytes
 from sonoseek.preprocessing import PreprocessedScan, PreprocessingRecipe, preprocess
@@ -112,8 +112,8 @@ def prepare(
     if cached is not None and _still_valid(cached, dataset, recipe):
         return cached
     made = _preprocess_all(dataset, records, recipe, on_progress)
-    cache.mkdir(parents=True, exist_ok=True)
-    with open_atomically(file) as stream:
+    make_private_folder(cache)
+    with open_atomically(file, mode=PRIVATE) as stream:
         np.savez(
             stream,
             case_ids=made.case_ids,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -111,7 +112,7 @@ def audit(
     import json
 
     from sonoseek.apps.cli.show import progress_bar, table, warnings
-    from sonoseek.core.files import make_private_folder
+    from sonoseek.core.files import PRIVATE, make_private_folder, write_atomically
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.audit import audit as run_audit
     from sonoseek.datasets.audit import write_audit_page, write_groups_csv
@@ -130,7 +131,7 @@ def audit(
         result = run_audit(dataset, folds=parts, on_progress=on_progress)
     write_audit_page(result, dataset, out / "audit.html")
     write_groups_csv(result, out / "groups.csv")
-    (out / "audit.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+    write_atomically(out / "audit.json", json.dumps(result.to_dict(), indent=1), mode=PRIVATE)
     table(("", name), [(FINDINGS.get(key, key), value) for key, value in result.counts().items()])
     warnings(result.warnings)
     typer.echo(f"page: {out / 'audit.html'}")
@@ -147,6 +148,7 @@ def split(
 ) -> None:
     """Make folds that keep each group together, and show how balanced they are."""
     from sonoseek.apps.cli.show import table
+    from sonoseek.core.files import PRIVATE, write_atomically
     from sonoseek.datasets import open_dataset
     from sonoseek.datasets.splits import check_split, official_folds, stratified_group_folds
 
@@ -160,10 +162,11 @@ def split(
         check_split(records, part)
     table(("fold", "cases", *PATHOLOGIES, "groups"), _fold_rows(records, where, folds=len(parts)))
     if out:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(("case_id", "pathology", "group", "fold"))
-            rows.writerows((csv_cell(r.case_id), r.pathology, csv_cell(r.group), where[r.case_id]) for r in records)
+        text = io.StringIO()
+        rows = csv.writer(text)
+        rows.writerow(("case_id", "pathology", "group", "fold"))
+        rows.writerows((csv_cell(r.case_id), r.pathology, csv_cell(r.group), where[r.case_id]) for r in records)
+        write_atomically(out, text.getvalue(), mode=PRIVATE)
         typer.echo(f"folds: {out}")
 
 

@@ -19,6 +19,7 @@ def preprocess_sheet(
 
     from sonoseek.apps.cli.show import refusals
     from sonoseek.core import InvalidValueError, NotFoundError, Scan, SonoseekError
+    from sonoseek.core.files import PRIVATE, open_atomically
     from sonoseek.io import is_scan_file, read_scan
     from sonoseek.preprocessing import PreprocessingRecipe, contact_sheet
 
@@ -41,7 +42,8 @@ def preprocess_sheet(
         raise NotFoundError(
             f"no readable scan in {', '.join(map(str, scans))}; name DICOM, PNG, JPEG, BMP or TIFF files."
         )
-    Image.fromarray(contact_sheet(read, PreprocessingRecipe(), columns=columns)).save(out)
+    with open_atomically(out, mode=PRIVATE) as sheet:
+        Image.fromarray(contact_sheet(read, PreprocessingRecipe(), columns=columns)).save(sheet, "PNG")
     typer.echo(f"contact sheet of {len(read)} scans: {out}")
 
 

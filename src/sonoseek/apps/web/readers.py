@@ -38,16 +38,26 @@ def reader_of(request: HTTPConnection, settings: WebSettings, sessions: Sessions
     """Name of who sends a request, the same for all requests of one reader; None: the request may not pass."""
     if settings.token is None:
         signed_in: str | None = EVERYBODY
+    elif _has_token(request, settings.token):
+        signed_in = "token"
     else:
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and secrets.compare_digest(given.encode(), settings.token.encode()):
-            signed_in = "token"
-        else:
-            signed_in = sessions.use(cookie(request, SESSION))
+        signed_in = sessions.use(cookie(request, SESSION))
     if settings.user_header is None or signed_in is None:
         return signed_in
     user = proxy_user(request, settings)
     return None if user is None else f"user {user}"
+
+
+def is_still_signed_in(request: HTTPConnection, settings: WebSettings, sessions: Sessions) -> bool:
+    """Whether a request that has passed may be answered further; a stream ends with the session that it began in."""
+    if settings.token is None or _has_token(request, settings.token):
+        return True
+    return sessions.is_open(cookie(request, SESSION))
+
+
+def _has_token(request: HTTPConnection, token: str) -> bool:
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    return kind.lower() == "bearer" and secrets.compare_digest(given.encode(), token.encode())
 
 
 def owner_of(reader: str) -> str:

@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 
 from sonoseek.apps.web.errors import RefusedError
 from sonoseek.apps.web.query_form import MAX_K, MAX_WHERE
-from sonoseek.apps.web.readers import owner_of
+from sonoseek.apps.web.readers import is_still_signed_in, owner_of
 from sonoseek.apps.web.routes_query import StateDep, upload_model
 from sonoseek.apps.web.schemas import BatchJob, JobOptions, JobRow, OpenedRow, RowOutcome
 from sonoseek.apps.web.state import AppState
@@ -194,7 +194,7 @@ async def table(job: OwnJob, app_state: StateDep) -> Response:
 
 @router.get("/{job_id}/events", responses={200: {"content": {"text/event-stream": {}}}}, response_class=Response)
 async def events(request: Request, job: OwnJob, app_state: StateDep) -> Response:
-    """A job's progress as server-sent events, until it has ended."""
+    """A job's progress as server-sent events, until it has ended, or the session that asks for them."""
     headers = {"X-Accel-Buffering": "no"}  # a proxy must not buffer it
     return StreamingResponse(_events(request, app_state, job.job_id), media_type="text/event-stream", headers=headers)
 
@@ -202,6 +202,8 @@ async def events(request: Request, job: OwnJob, app_state: StateDep) -> Response
 async def _events(request: Request, app_state: AppState, job_id: str) -> AsyncIterator[str]:
     last, idle_s = "", 0.0
     while not await request.is_disconnected() and not app_state.closing.is_set():
+        if not is_still_signed_in(request, app_state.settings, app_state.sessions):
+            return
         try:
             job = await asyncio.to_thread(app_state.jobs.get, job_id)
         except NotFoundError:  # deleted meanwhile: the stream ends without an error

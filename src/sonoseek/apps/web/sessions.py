@@ -59,6 +59,13 @@ class Sessions:
             self._sessions[value] = session
         return session.reader
 
+    def is_open(self, value: str) -> bool:
+        """Whether a session goes on; unlike `use` this does not prolong it."""
+        now = self._clock()
+        with self._lock:
+            session = self._sessions.get(value)
+            return session is not None and not _has_ended(session, now)
+
     def end(self, value: str) -> None:
         """Sign out; a session that has ended stays so."""
         with self._lock:

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from sonoseek.core.csv_cells import csv_cell
+from sonoseek.core.files import PRIVATE, write_atomically
 from sonoseek.datasets.audit.result import AuditResult, DuplicatePair
 
 COLUMNS = ("case_id", "pathology", "group", "group_size", "cross_label", "same_scan_group", "max_ncc", "evidence")
@@ -24,9 +25,9 @@ def write_groups_csv(result: AuditResult, path: Path | str) -> None:
 
     Args:
         result: of an audit.
-        path: replaced if it exists.
+        path: replaced if it exists; a new file is for its owner alone.
     """
-    Path(path).write_text(groups_csv(result), encoding="utf-8", newline="")
+    write_atomically(path, groups_csv(result), mode=PRIVATE)
 
 
 def groups_csv(result: AuditResult) -> str:

@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 
 from sonoseek.core import DISCLAIMER, PATHOLOGIES
+from sonoseek.core.files import PRIVATE, write_atomically
 from sonoseek.datasets.audit.groups_csv import groups_csv
 from sonoseek.datasets.audit.pictures import Pictures
 from sonoseek.datasets.audit.result import AuditResult, DuplicateGroup, DuplicatePair
@@ -67,9 +68,9 @@ def write_audit_page(result: AuditResult, dataset: Dataset, path: Path | str) ->
     Args:
         result: of an audit of `dataset`.
         dataset: is read again for the pictures; a scan that no longer reads leaves a gap.
-        path: replaced if it exists.
+        path: replaced if it exists; a new file is for its owner alone.
     """
-    Path(path).write_text(audit_page(result, dataset), encoding="utf-8")
+    write_atomically(path, audit_page(result, dataset), mode=PRIVATE)
 
 
 def audit_page(result: AuditResult, dataset: Dataset) -> str:
