@@ -110,6 +110,26 @@ class TestAsk:
         expect(page.locator(".cine input")).to_be_focused()
         expect(page.locator(".stage .bar")).to_contain_text("mm")
 
+    def test_a_loop_plays_and_names_the_frame_with_the_highest_likelihood(self, reader: Reader, cine: Path) -> None:
+        page = reader.pick(cine)
+        label = page.locator(".cine label")
+        page.get_by_role("button", name="Play", exact=True).click()
+        expect(label).not_to_contain_text("Frame 1 of 6")
+        expect(page.locator(".stage img").first).to_have_attribute("src", re.compile(r"/frames/\d"))
+        page.locator(".cine").get_by_role("button", name="Stop").click()
+        expect(label).to_contain_text("Frame 1 of 6")
+        page.get_by_role("button", name="Predict every frame").click()
+        status = page.locator(".cine p[role=status]")
+        expect(status).to_contain_text("Highest likelihood of malignancy: frame")
+        assert page.locator(".column").count() == 6
+        number = re.search(r"frame (\d)", status.inner_text())
+        assert number is not None
+        if (show := status.get_by_role("button", name="Show it")).count():
+            show.click()
+        expect(label).to_contain_text(f"Frame {number[1]} of 6")
+        expect(status).to_contain_text("It is shown")
+        assert violations(page) == []
+
     def test_what_is_no_scan_says_so_and_the_page_goes_on(
         self, browser: Browser, room: str, asked: list[Path], tmp_path: Path
     ) -> None:

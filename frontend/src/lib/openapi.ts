@@ -145,6 +145,24 @@ export interface components {
             descriptor: string;
             feature: string;
         };
+        /** @description How many frames were read, every how many-th, and which has the highest likelihood of malignancy. */
+        FrameEnd: {
+            frames: number;
+            highest: number | null;
+            step: number;
+        };
+        /** @description The prediction of one frame of a loop, 0-based; `refused`: why it has none. */
+        FramePrediction: {
+            frame: number;
+            /** @default  */
+            headline: string;
+            /** @default null */
+            malignant: number | null;
+            /** @default false */
+            out_of_distribution: boolean;
+            /** @default null */
+            refused: string | null;
+        };
         /** @description Options of a batch job's queries; `extend` is of an index job. */
         JobOptions: {
             deduplicate?: boolean | null;

@@ -76,7 +76,14 @@ def query(
     dislike: Annotated[
         list[str] | None, typer.Option(help="Move the search away from this match, which is left out.")
     ] = None,
-    frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
+    frame: Annotated[
+        str,
+        typer.Option(
+            metavar="N|highest",
+            help="Frame of a multi-frame file, from 0; `highest`: of all frames the one with the highest likelihood "
+            "of malignancy.",
+        ),
+    ] = "0",
     form: Annotated[
         Format | None,
         typer.Option(
@@ -94,8 +101,10 @@ def query(
     bundle: Bundle = None,
 ) -> None:
     """Predict the class of one scan and list the most similar cases of a gallery."""
+    from sonoseek.apps.cli.show import progress_bar
     from sonoseek.core.files import PRIVATE, write_atomically
     from sonoseek.engine import open_engine
+    from sonoseek.engine.frames import read_highest_frame
     from sonoseek.io import read_scan
     from sonoseek.io.sandbox import start_readers
     from sonoseek.reports import render, render_json, render_pdf
@@ -117,6 +126,9 @@ def query(
         )
     if lesion is not None and len(scans or ()) > 1:
         raise InvalidValueError("--lesion applies to one file; give that file alone.")
+    number = _frame(frame)
+    if number is None and (not scans or len(scans) > 1 or lesion is not None):
+        raise InvalidValueError("--frame highest reads one file without --lesion; give that file alone.")
     dataset, slash, case_id = (case or "").partition("/")
     if case is not None and not (dataset and slash and case_id):
         raise InvalidValueError(f"--case is {case!r}; write DATASET/CASE, as `query` prints it.")
@@ -136,7 +148,11 @@ def query(
     if scans:
         area = None if crop is None else parse_box("--crop", crop)
         box = None if lesion is None else parse_box("--lesion", lesion)
-        encoded = [engine.read(read_scan(file, frame=frame), crop=area, lesion=box) for file in scans]
+        if number is None:
+            with progress_bar("frames", unit="frames") as on_progress:
+                encoded = [read_highest_frame(engine, scans[0], crop=area, on_progress=on_progress)]
+        else:
+            encoded = [engine.read(read_scan(file, frame=number), crop=area, lesion=box) for file in scans]
         report = engine.query(encoded, options)
     else:
         report = engine.query_case(dataset, case_id, options)
@@ -155,6 +171,15 @@ def query(
     else:
         write_atomically(out, content, mode=PRIVATE)
         typer.echo(f"report: {out}", err=True)
+
+
+def _frame(text: str) -> int | None:
+    """The frame, 0-based; None: the one with the highest likelihood of malignancy."""
+    if text == "highest":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise InvalidValueError(f"--frame is {text!r}; it is a whole number from 0, or `highest`.")
+    return int(text)
 
 
 def _form(form: Format | None, out: Path | None) -> Format:

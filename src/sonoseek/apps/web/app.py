@@ -13,6 +13,7 @@ from sonoseek.apps.web import (
     errors,
     openapi_document,
     routes_archive,
+    routes_frames,
     routes_jobs,
     routes_pictures,
     routes_query,
@@ -82,7 +83,7 @@ def create_api(**options: Any) -> FastAPI:
         separate_input_output_schemas=False,
         **options,
     )
-    for routes in (routes_query, routes_pictures, routes_archive, routes_jobs, routes_system):
+    for routes in (routes_query, routes_frames, routes_pictures, routes_archive, routes_jobs, routes_system):
         api.include_router(routes.router)
     api.openapi = lambda: openapi_document.document(api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return api

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from sonoseek.apps.web.errors import PROBLEM
+from sonoseek.apps.web.schemas import FrameEnd, FramePrediction
 from sonoseek.core import DISCLAIMER
 from sonoseek.reports import report_schema
 
@@ -42,6 +43,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         schemas = made.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = PROBLEM
+        for event in (FramePrediction, FrameEnd):  # of a stream, whose events OpenAPI cannot describe
+            schemas[event.__name__] = event.model_json_schema()
         report = report_schema()
         for name, schema in report.pop("$defs", {}).items():
             schemas[f"Report-{name}"] = _move_references(schema)

@@ -33,7 +33,8 @@ def _integer(maximum: int) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
-def _parse_box(text: Any) -> Box | None:
+def parse_box(text: Any) -> Box | None:
+    """TOP,LEFT,BOTTOM,RIGHT as a box, "" as None; a ValueError says the rule."""
     if not text or isinstance(text, Box):
         return text or None
     try:
@@ -56,7 +57,7 @@ def _parse_case(text: Any) -> tuple[str, str] | None:
 
 
 BOX_SCHEMA = {"type": "string", "pattern": r"^-?\d+(\.\d+)?(,-?\d+(\.\d+)?){3}$", "example": "40,60,180,220"}
-BoxField = Annotated[Box | None, BeforeValidator(_parse_box), WithJsonSchema(BOX_SCHEMA)]
+BoxField = Annotated[Box | None, BeforeValidator(parse_box), WithJsonSchema(BOX_SCHEMA)]
 CaseField = Annotated[
     tuple[str, str] | None,
     BeforeValidator(_parse_case),

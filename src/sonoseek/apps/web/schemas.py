@@ -30,6 +30,24 @@ class Upload(BaseModel):
     frames: int
 
 
+class FramePrediction(BaseModel):
+    """The prediction of one frame of a loop, 0-based; `refused`: why it has none."""
+
+    frame: int
+    malignant: float | None = None
+    headline: str = ""
+    out_of_distribution: bool = False
+    refused: str | None = None
+
+
+class FrameEnd(BaseModel):
+    """How many frames were read, every how many-th, and which has the highest likelihood of malignancy."""
+
+    frames: int
+    step: int
+    highest: int | None
+
+
 class JobOptions(BaseModel):
     """Options of a batch job's queries; `extend` is of an index job."""
 
