@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
 from sonoseek.io.files import shown
 from sonoseek.io.sandbox import ReaderDiedError, ReaderTimeoutError, request_reply
+from sonoseek.io.sandbox.protocol import ATTRIBUTES_LIMIT
 from sonoseek.io.sniff import Kind
 
-Job = Literal["read", "count", "mask", "rgb", "luma"]
+Job = Literal["read", "count", "header", "mask", "rgb", "luma"]
 _ERRORS: Mapping[str, type[InvalidValueError | ScanReadError]] = {
     "InvalidValueError": InvalidValueError,
     "ScanReadError": ScanReadError,
@@ -29,7 +30,7 @@ class Reply:
 
     Attributes:
         facts: as of `sonoseek.io.worker.serve`.
-        samples: uint8 of the shape that the child says, not writeable; empty of the job "count".
+        samples: uint8 of the shape that the child says, not writeable; empty of the job "count", JSON of "header".
     """
 
     facts: Mapping[str, Any]
@@ -103,7 +104,7 @@ def _reply(
         "max_megapixels": settings.max_megapixels,
         "memory_mb": settings.read_memory_mb,
     }
-    most = int(settings.max_megapixels * 1e6) * (3 if job == "rgb" else 1)
+    most = ATTRIBUTES_LIMIT if job == "header" else int(settings.max_megapixels * 1e6) * (3 if job == "rgb" else 1)
     try:
         facts, found = request_reply(
             request, file=file, payload=payload, cpu_s=settings.read_timeout_s, payload_limit=most

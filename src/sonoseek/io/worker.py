@@ -36,6 +36,7 @@ def main() -> None:
     import pydicom.pixels  # noqa: F401  # now, so that no file's time is spent on it
     import simplejpeg  # noqa: F401
 
+    import sonoseek.io.dicom.attributes
     import sonoseek.io.dicom.frame  # noqa: F401
     from sonoseek.io.image import load_plugins
 
@@ -61,13 +62,14 @@ def serve(request: dict[str, Any], file: BinaryIO) -> tuple[dict[str, Any], memo
     """Answer one request.
 
     Args:
-        request: "job" ("read", "count", "mask", "rgb" or "luma"), "kind" of the file, "frame", "max_megapixels",
-            "memory_mb".
+        request: "job" ("read", "count", "header", "mask", "rgb" or "luma"), "kind" of the file, "frame",
+            "max_megapixels", "memory_mb".
         file: opened, at its start.
 
     Returns:
         Header and payload: "frames", and but for "count" "shape" and samples of 8 bits; of a DICOM file to read also
-        spacing_mm, patient_id, patient_placeholder and laterality. After any trouble "error", the name of a class in
+        spacing_mm, patient_id, patient_placeholder and laterality. Of the job "header" the payload is JSON instead, see
+        `sonoseek.io.dicom.attributes`. After any trouble "error", the name of a class in
         `sonoseek.core`, and "message" without the path.
     """
     try:
@@ -93,9 +95,13 @@ def serve(request: dict[str, Any], file: BinaryIO) -> tuple[dict[str, Any], memo
 
 
 def _dicom(request: dict[str, Any], file: BinaryIO) -> tuple[dict[str, Any], memoryview | None]:
+    from sonoseek.io.dicom.attributes import read_attributes
     from sonoseek.io.dicom.frame import read_frame
     from sonoseek.io.dicom.header import read_header
 
+    if request["job"] == "header":
+        found = read_attributes(file, memory_mb=request["memory_mb"])
+        return {"shape": [len(found)]}, memoryview(found)
     most = int(request["max_megapixels"] * 1e6)
     header = read_header(file, max_pixels=most, memory_mb=request["memory_mb"])
     if request["job"] == "count":

@@ -136,10 +136,10 @@ def read_header(file: BinaryIO, *, max_pixels: int, memory_mb: int) -> Header:
         ScanReadError: not DICOM, no picture in it, a number that cannot be, or fewer pixels than the header claims.
         ScanTooLargeError: a frame of more than `max_pixels`, or a data set that inflates too far.
     """
-    stream, syntax, start = _data_set(file, most=(memory_mb << 20) // 3)
-    dataset = _elements(stream, start)
+    stream, syntax, start = data_set(file, most=(memory_mb << 20) // 3)
+    dataset = elements(stream, start, wanted=_WANTED)
     if syntax is None and ("SOPClassUID" not in dataset or "Rows" not in dataset):
-        raise _not_dicom()
+        raise not_dicom()
     place = _pixel_data(stream, dataset)
     photometric = _photometric(dataset)
     allocated = _number(dataset, "BitsAllocated", among=(8, 16))
@@ -171,32 +171,33 @@ def read_header(file: BinaryIO, *, max_pixels: int, memory_mb: int) -> Header:
     return _encapsulated(header) if place.length == UNDEFINED else _native(header, place)
 
 
-def _elements(stream: BinaryIO, start: int) -> Dataset:
-    """The elements of `_WANTED` before the pixel data; `stream` then stands at the pixel data's tag, or at its end."""
-    dataset = _parsed(stream)
+def elements(stream: BinaryIO, start: int, *, wanted: Sequence[int]) -> Dataset:
+    """The elements of `wanted` before the pixel data; `stream` then stands at the pixel data's tag, or at its end."""
+    dataset = _parsed(stream, wanted)
     at = stream.tell()
     if stream.read(2) not in (b"\xe0\x7f", b"\x7f\xe0") and (repaired := with_known_vrs(stream, start)):
-        dataset, at = _parsed(repaired), repaired.tell()
+        dataset, at = _parsed(repaired, wanted), repaired.tell()
     stream.seek(at)
     return dataset
 
 
-def _parsed(stream: BinaryIO) -> Dataset:
+def _parsed(stream: BinaryIO, wanted: Sequence[int]) -> Dataset:
     stream.seek(0)
     try:
-        return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
+        return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(wanted))
     except (InvalidDicomError, EOFError, struct.error) as error:
-        raise _not_dicom() from error
+        raise not_dicom() from error
 
 
-def _not_dicom() -> ScanReadError:
+def not_dicom() -> ScanReadError:
+    """The error of a file that is none."""
     return ScanReadError(
         "this is no DICOM file, or its header is cut off; a DICOM file has 'DICM' at byte 128, or starts with its data "
         "elements. Fetch it again from its source."
     )
 
 
-def _data_set(file: BinaryIO, *, most: int) -> tuple[BinaryIO, UID | None, int]:
+def data_set(file: BinaryIO, *, most: int) -> tuple[BinaryIO, UID | None, int]:
     """The stream to parse, its transfer syntax (None where the file names none), and where its data set begins.
 
     The meta group is always explicit little endian, PS3.10 7.1; it is walked here because pydicom inflates a deflated
@@ -279,7 +280,7 @@ def _pixel_data(stream: BinaryIO, dataset: Dataset) -> _Place:
     head = stream.read(12)
     if head[:2] not in (b"\xe0\x7f", b"\x7f\xe0") or len(head) < 12:
         if not len(dataset):
-            raise _not_dicom()
+            raise not_dicom()
         kind = UID(str(dataset.get("SOPClassUID", "unknown"))).name
         raise ScanReadError(
             f"it holds no picture, or is cut off before it (SOP class: {kind}); sonoseek reads files with PixelData. "

@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from pydicom import config
 from pydicom.charset import decode_bytes, python_encoding
 from pydicom.dataset import Dataset
 
-_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D}
+DELIMITERS = frozenset({0x09, 0x0A, 0x0C, 0x0D})
 """Control characters that reset a code extension. PS3.5 6.1.2.5.3."""
 _CODECS = {re.sub(r"[^A-Z0-9]", "", name.upper()): codec for name, codec in python_encoding.items() if name}
 _ASCII = ("ISOIR6", "ISO2022IR6", "")
@@ -29,8 +29,7 @@ def patient_text(dataset: Dataset) -> str | bytes:
     if not isinstance(raw, bytes):  # a sequence or a number in its place
         return str(raw or "").strip()
     raw = raw.strip(b"\0 ")
-    encodings = [_codec(name) for name in _named(dataset)]
-    text = _decoded(raw, encodings)
+    text = decoded(raw, encodings_of(dataset))
     return raw if text is None else unicodedata.normalize("NFC", text).strip("\0 ")
 
 
@@ -39,8 +38,13 @@ def pseudonym(text: str | bytes) -> str:
     return "p-" + hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8")).hexdigest()[:16]
 
 
-def _decoded(raw: bytes, encodings: list[str | None]) -> str | None:
-    """None where `raw` is no text of these encodings."""
+def encodings_of(dataset: Dataset) -> list[str | None]:
+    """Python's codecs of the character sets that the data set names; [""] where it names none, None of unknown ones."""
+    return [_codec(name) for name in character_sets(dataset)]
+
+
+def decoded(raw: bytes, encodings: list[str | None], *, delimiters: Set[int] = DELIMITERS) -> str | None:
+    """None where `raw` is no text of these encodings; `delimiters` are the bytes that reset a code extension."""
     if encodings == [""]:
         try:
             return raw.decode("utf-8")
@@ -52,8 +56,8 @@ def _decoded(raw: bytes, encodings: list[str | None]) -> str | None:
     mode = config.settings.reading_validation_mode
     config.settings.reading_validation_mode = config.RAISE
     try:
-        return decode_bytes(raw, codecs_named, _DELIMITERS)
-    except (UnicodeError, LookupError):
+        return decode_bytes(raw, codecs_named, set(delimiters))
+    except (ValueError, LookupError):  # ValueError: an escape sequence that no standard lists
         return _in_any(raw, codecs_named[1:])
     finally:
         config.settings.reading_validation_mode = mode
@@ -67,7 +71,7 @@ def _in_any(raw: bytes, names: list[str]) -> str | None:
     return None
 
 
-def _named(dataset: Dataset) -> list[str]:
+def character_sets(dataset: Dataset) -> list[str]:
     """Values of SpecificCharacterSet, [""] where there is none."""
     value = dataset.get("SpecificCharacterSet")
     names = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)

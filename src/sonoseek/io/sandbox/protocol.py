@@ -20,6 +20,8 @@ from typing import Any, BinaryIO, Protocol
 
 HEADER_LIMIT = 1 << 20
 """Bytes. A header holds a few numbers."""
+ATTRIBUTES_LIMIT = 1 << 20
+"""Bytes of the JSON of a DICOM header, which comes as a payload; those of ultrasound have some 5 kB."""
 PIPE_SIZE = 1 << 20
 """Bytes; the most that a process may ask for by Linux's default."""
 

@@ -1,0 +1,116 @@
+"""`render_dicom`: one result in each form that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sonoseek.core import InvalidValueError, LazyTable, Report, require_extra
+from sonoseek.io import SourceHeader
+from sonoseek.reports.dicom.values import AskedFrame, DicomResult, Verification
+
+if TYPE_CHECKING:
+    from sonoseek.reports.dicom.subject import Subject
+
+KINDS = LazyTable(
+    "kind of DICOM result",
+    {
+        "sr": "sonoseek.reports.dicom.sr:structured_report",
+        "sc": "sonoseek.reports.dicom.sc:secondary_capture",
+        "pdf": "sonoseek.reports.dicom.encapsulated:encapsulated_pdf",
+        "gsps": "sonoseek.reports.dicom.gsps:presentation_state",
+        "seg": "sonoseek.reports.dicom.seg:segmentation",
+    },
+)
+"""Kind → function from a `Subject` to a pydicom data set."""
+OUTLINED = ("gsps", "seg")
+"""Kinds that show the outline alone: a report without one has none of them."""
+
+
+def render_dicom(
+    report: Report,
+    source: SourceHeader,
+    *,
+    kinds: Sequence[str] = ("sr", "sc"),
+    study_key: str,
+    asked: Sequence[AskedFrame] = (),
+    verification: Verification | None = None,
+) -> tuple[DicomResult, ...]:
+    """Write a report as DICOM objects of its source's study, each in a series of its own.
+
+    The objects carry the source's patient and study, and its character set where that can encode every text. UIDs are
+    derived from `study_key`, bundle, gallery and its state, image and frame, the areas that the reader drew, kind and
+    the reader's decision; times are those of the query: the same result sent again has the same bytes.
+
+    Args:
+        report: of the image that `source` is the header of; of several views the first.
+        source: of `read_source_header`.
+        kinds: of `KINDS`: "sr" (Comprehensive 3D SR), "sc" (Secondary Capture), "pdf" (Encapsulated PDF), "gsps"
+            (presentation state), "seg" (binary segmentation). The last two need an outline, and are left out where the
+            report has none.
+        study_key: identifies the study and the images of it that were queried.
+        asked: frames of the study that were queried, for the SR.
+        verification: a reader's decision, for the SR; then it is another object, which names the former one.
+
+    Returns:
+        In the order of `kinds`.
+
+    Raises:
+        MissingExtraError: the extra `pacs` is not installed.
+        NotFoundError: no such kind.
+        InvalidValueError: the source lacks its UIDs, or is another image than the report's; or no `study_key`.
+    """
+    require_extra("pacs")
+    makers = {kind: KINDS.load(kind) for kind in dict.fromkeys(kinds)}
+    if not study_key:
+        raise InvalidValueError("study_key is empty; the UIDs follow from it. Give the key of the study.")
+    from sonoseek.reports.dicom.source import source_dataset, stand_in
+    from sonoseek.reports.dicom.subject import Subject
+    from sonoseek.reports.dicom.uids import identity
+
+    dataset = source_dataset(source, report)
+    actual = str(dataset.SOPClassUID)
+    dataset.SOPClassUID = stand_in(dataset)
+    subject = Subject(
+        report=report,
+        source=dataset,
+        identity=identity(report, source, study_key=study_key, verification=None),
+        unverified_identity=identity(report, source, study_key=study_key, verification=None),
+    )
+    results = []
+    for kind, maker in makers.items():
+        if kind in OUTLINED and report.contour is None:
+            continue
+        about, further = subject, {}
+        if kind == "sr":
+            decided = identity(report, source, study_key=study_key, verification=verification)
+            about, further = replace(subject, identity=decided), {"asked": asked, "verification": verification}
+        results.append(_result(kind, maker, about, source=source, actual=actual, further=further))
+    return tuple(results)
+
+
+def _result(
+    kind: str,
+    maker: Callable[..., Any],
+    subject: Subject,
+    *,
+    source: SourceHeader,
+    actual: str,
+    further: dict[str, Any],
+) -> DicomResult:
+    from sonoseek.reports.dicom.writing import replace_class, to_file
+
+    made = maker(subject, **further)
+    replace_class(made, former=str(subject.source.SOPClassUID), actual=actual)
+    content = to_file(
+        made, source=subject.source, made=subject.report.created, character_set=tuple(source.character_set)
+    )
+    return DicomResult(
+        kind=kind,
+        sop_class_uid=str(made.SOPClassUID),
+        sop_instance_uid=str(made.SOPInstanceUID),
+        series_instance_uid=str(made.SeriesInstanceUID),
+        study_instance_uid=str(made.StudyInstanceUID),
+        content=content,
+    )

@@ -1,0 +1,197 @@
+"""Results as DICOM objects: valid, of the source's patient and study, the same when they are made again."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import save
+from dicom_sources import SHAPE, SOURCES, written
+from pydicom.dataset import Dataset
+
+from sonoseek.core import InvalidValueError, NotFoundError, Report, Scan
+from sonoseek.io import SourceHeader, read_source_header
+from sonoseek.reports.dicom import KINDS, DicomResult, render_dicom
+
+pytest.importorskip("highdicom")
+Build = Callable[..., Report]
+ALL = tuple(KINDS)
+PATIENT_AND_STUDY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+
+
+def parsed(result: DicomResult) -> Dataset:
+    return pydicom.dcmread(io.BytesIO(result.content))
+
+
+def rendered(name: str, folder: Path, build: Build, **options: Any) -> tuple[Dataset, dict[str, DicomResult]]:
+    path = written(name, folder)
+    report = build(gallery_state="state-9")
+    if name == "cine":
+        report = replace(report, scan=Scan(pixels=report.scan.pixels, spacing_mm=(0.2, 0.2), frame=3, frames=5))
+    options = {"kinds": ALL, "study_key": "k" * 64} | options
+    results = render_dicom(report, read_source_header(path), **options)
+    return pydicom.dcmread(path), {result.kind: result for result in results}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_patient_and_study_are_those_of_the_source(name: str, tmp_path: Path, build_report: Build) -> None:
+    source, results = rendered(name, tmp_path, build_report)
+    assert list(results) == list(ALL)
+    uids = set()
+    for result in results.values():
+        dataset = parsed(result)
+        for keyword in PATIENT_AND_STUDY:
+            assert dataset[keyword].value == (source.get(keyword) or ""), keyword
+        assert dataset.SOPInstanceUID == result.sop_instance_uid == dataset.file_meta.MediaStorageSOPInstanceUID
+        assert dataset.SOPClassUID == result.sop_class_uid == dataset.file_meta.MediaStorageSOPClassUID
+        assert dataset.SeriesInstanceUID == result.series_instance_uid != source.SeriesInstanceUID
+        assert dataset.StudyInstanceUID == result.study_instance_uid
+        uids |= {result.sop_instance_uid, result.series_instance_uid}
+    assert len(uids) == 2 * len(ALL)
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
+
+
+@pytest.mark.parametrize(("name", "sets"), [("umlauts", "ISO_IR 100"), ("japanese", ["", "ISO 2022 IR 87"])])
+def test_the_character_set_of_the_source_is_kept(name: str, sets: Any, tmp_path: Path, build_report: Build) -> None:
+    source, results = rendered(name, tmp_path, build_report)
+    for kind, result in results.items():
+        dataset = parsed(result)
+        assert dataset.SpecificCharacterSet == sets, kind
+        assert str(dataset.PatientName) == str(source.PatientName)
+        raw = result.content
+        assert (source.PatientName.encode(pydicom.charset.convert_encodings(sets)) in raw) is True
+
+
+def test_text_that_the_character_set_cannot_hold_makes_it_unicode(tmp_path: Path, build_report: Build) -> None:
+    report = build_report()
+    report = replace(report, matches=(replace(report.matches[0], label="злокачественный"), *report.matches[1:]))
+    (result,) = render_dicom(report, read_source_header(written("umlauts", tmp_path)), kinds=("sr",), study_key="key")
+    assert parsed(result).SpecificCharacterSet == "ISO_IR 192"
+    assert "злокачественный".encode() in result.content
+    assert str(parsed(result).PatientName) == "Müller^Änne"
+
+
+def test_a_resend_is_the_same_object(tmp_path: Path, build_report: Build) -> None:
+    _, once = rendered("grey", tmp_path, build_report)
+    time.sleep(1.1)  # highdicom writes the time of the call, in whole seconds in places
+    _, again = rendered("grey", tmp_path, build_report)
+    for kind, result in once.items():
+        assert again[kind].content == result.content, kind
+
+
+def test_another_study_bundle_gallery_or_state_is_another_object(tmp_path: Path, build_report: Build) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    report = build_report(gallery_state="one")
+    variants = [
+        (report, "key"),
+        (report, "other"),
+        (replace(report, bundle_id="second-0123456789ab"), "key"),
+        (replace(report, gallery_id="7777"), "key"),
+        (replace(report, gallery_state="two"), "key"),
+    ]
+    results = [render_dicom(each, header, kinds=("sr",), study_key=key)[0] for each, key in variants]
+    assert len({result.sop_instance_uid for result in results}) == len(variants)
+    later = replace(report, created=datetime(2027, 1, 1, tzinfo=UTC))
+    assert render_dicom(later, header, kinds=("sr",), study_key="key")[0].sop_instance_uid == (
+        results[0].sop_instance_uid
+    )
+
+
+def test_the_times_are_in_the_zone_of_the_source(tmp_path: Path, build_report: Build) -> None:
+    dataset = SOURCES["grey"]()
+    dataset.TimezoneOffsetFromUTC = "-0330"
+    header = read_source_header(save(dataset, tmp_path / "zone.dcm"))
+    for result in render_dicom(build_report(), header, kinds=ALL, study_key="key"):
+        made = parsed(result)
+        assert (made.InstanceCreationDate, made.InstanceCreationTime) == ("20260304", "013607")
+        assert made.TimezoneOffsetFromUTC == "-0330"
+
+
+def test_the_picture_shows_the_evidence_and_names_its_source(tmp_path: Path, build_report: Build) -> None:
+    source, results = rendered("cine", tmp_path, build_report)
+    picture = parsed(results["sc"])
+    pixels = picture.pixel_array
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert min(pixels.shape[:2]) > SHAPE[0]
+    assert (pixels[..., 0] != pixels[..., 2]).any()
+    assert picture.ImageType[0] == "DERIVED"
+    reference = picture.SourceImageSequence[0]
+    assert reference.ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert reference.ReferencedFrameNumber == 4
+    assert "BurnedInAnnotation" not in picture
+
+
+@pytest.mark.parametrize("stated", ["YES", "NO"])
+def test_burned_in_annotation_is_that_of_the_source(stated: str, tmp_path: Path, build_report: Build) -> None:
+    dataset = SOURCES["grey"]()
+    dataset.BurnedInAnnotation = stated
+    header = read_source_header(save(dataset, tmp_path / "scan.dcm"))
+    (result,) = render_dicom(build_report(), header, kinds=("sc",), study_key="key")
+    assert parsed(result).BurnedInAnnotation == stated
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler) is not installed")
+def test_the_pdf_is_the_printed_report_without_the_archives_ids(tmp_path: Path, build_report: Build) -> None:
+    report = build_report()
+    secret = replace(report.matches[0], case_id="MUELLER_ANNA_19610412", patient_id="p-MUELLER")
+    report = replace(report, matches=(secret, *report.matches[1:]))
+    (result,) = render_dicom(report, read_source_header(written("grey", tmp_path)), kinds=("pdf",), study_key="key")
+    document = parsed(result)
+    content = document.EncapsulatedDocument[: document.EncapsulatedDocumentLength]
+    assert content.startswith(b"%PDF")
+    (tmp_path / "report.pdf").write_bytes(content)
+    command = ["pdftotext", tmp_path / "report.pdf", "-"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "MUELLER" not in text
+    assert "research use only" in text.lower()
+
+
+def test_without_an_outline_there_is_nothing_to_draw(tmp_path: Path, unsure_report: Report) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    results = render_dicom(unsure_report, header, kinds=ALL, study_key="key")
+    assert [result.kind for result in results] == ["sr", "sc", "pdf"]
+
+
+def test_hostile_texts_are_written_plainly(tmp_path: Path, hostile_report: Report) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    for result in render_dicom(hostile_report, header, kinds=ALL, study_key="key"):
+        dataset = parsed(result)
+        assert dataset.StudyInstanceUID == header.study_instance_uid
+        if result.kind == "sr":
+            assert b"\x1b[2J" not in result.content
+
+
+def test_another_image_an_unknown_kind_and_no_key_are_refused(tmp_path: Path, build_report: Build) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    other = build_report(scan=Scan(pixels=np.zeros((50, 60), np.uint8)), explanations=(), contour=None)
+    with pytest.raises(InvalidValueError, match="they must be one image"):
+        render_dicom(other, header, study_key="key")
+    with pytest.raises(NotFoundError, match="'docx'"):
+        render_dicom(build_report(), header, kinds=("docx",), study_key="key")
+    with pytest.raises(InvalidValueError, match="study_key is empty"):
+        render_dicom(build_report(), header, study_key="")
+    with pytest.raises(InvalidValueError, match="sop_class_uid of the source is ''"):
+        render_dicom(build_report(), SourceHeader(attributes={}), study_key="key")
+
+
+def test_highdicom_is_imported_on_first_use() -> None:
+    code = (
+        "import sys, sonoseek, sonoseek.reports, sonoseek.reports.dicom; "
+        "sys.exit(any(name in sys.modules for name in ('highdicom', 'pydicom')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
