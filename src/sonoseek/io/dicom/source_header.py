@@ -1,4 +1,5 @@
 """The header of a DICOM file, for results that refer to it."""
+# ruff: noqa: D102
 
 from __future__ import annotations
 
