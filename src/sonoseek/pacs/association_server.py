@@ -14,7 +14,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from socketserver import BaseServer
 from typing import Any, cast
@@ -128,18 +128,18 @@ class AssociationServer(ThreadedAssociationServer):
                     return
                 self.handle_request()
 
-    def stop(self) -> None:
-        """End `serve` and every association; stopping twice is fine."""
+    def stop(self, associations: Iterable[Association]) -> None:
+        """End `serve`, these associations, and every connection that has none."""
         with suppress(OSError):
             self._wake_out.send(b"x")
         self.server_close()
         with self._lock:
             silent = list(self._silent.values())
-        for association in self.active_associations:
-            with suppress(Exception):
-                association.abort()
         for connection in silent:
             _end(connection)
+        for association in associations:
+            with suppress(Exception):
+                association.abort()
 
     def close_wake(self) -> None:
         """After `serve` has returned."""

@@ -229,15 +229,20 @@ class Journal:
         return {row[0] for row in self.database.all("SELECT file FROM received WHERE file IS NOT NULL")}
 
     def next_expiry(self, keep_s: float) -> float | None:
-        """When the files of the next study may be removed; None: of none."""
-        found = self.database.one(f"SELECT min(received) FROM studies WHERE {_REMOVABLE}")  # noqa: S608  # ours
-        return None if found is None else float(found) + keep_s
+        """When the next files may be removed; None: there are none."""
+        first = (
+            self.database.one(f"SELECT min(received) FROM studies WHERE {_REMOVABLE}"),  # noqa: S608  # our own words
+            self.database.one(f"SELECT min(sent) FROM outbox WHERE {_DELIVERED}"),  # noqa: S608  # our own words
+        )
+        return min((float(each) + keep_s for each in first if each is not None), default=None)
 
-    def expire(self, keep_s: float, *, now: float | None = None) -> list[str]:
-        """Forget the files of studies that are through and older than this; their rows stay.
+    def expire(self, keep_s: float, *, now: float | None = None) -> tuple[list[str], list[str]]:
+        """Forget the files of studies that were queried, and of results that were delivered, longer ago than this.
+
+        Their rows stay.
 
         Returns:
-            Names in the spool, for whoever removes the files.
+            Names of received files and of results, for whoever removes them.
         """
         before = (time.time() if now is None else now) - keep_s
         old = f"SELECT study_uid FROM studies WHERE received <= ? AND {_REMOVABLE}"  # noqa: S608  # our own words
@@ -247,7 +252,11 @@ class Journal:
                 (before,),
             ).fetchall()
             db.execute(f"UPDATE received SET file = NULL WHERE study_uid IN ({old})", (before,))  # noqa: S608  # ours
-        return [row[0] for row in rows]
+            delivered = f"sent <= ? AND {_DELIVERED}"
+            results = db.execute(f"SELECT DISTINCT file FROM outbox WHERE {delivered}", (before,)).fetchall()  # noqa: S608
+            db.execute(f"UPDATE outbox SET file = '' WHERE {delivered}", (before,))  # noqa: S608  # our own words
+            needed = {row[0] for row in db.execute("SELECT file FROM outbox WHERE file != ''")}
+        return [row[0] for row in rows], [row[0] for row in results if row[0] not in needed]
 
     def retry(self) -> int:
         """Let every failed study and every failed parcel begin anew; returns how many."""
@@ -299,8 +308,8 @@ FROM studies s LEFT JOIN (
     FROM outbox GROUP BY study_uid) o USING (study_uid)
 """
 _REMOVABLE = """state IN ('queried', 'failed')
-    AND EXISTS (SELECT 1 FROM received r WHERE r.study_uid = studies.study_uid AND r.file IS NOT NULL)
-    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.study_uid = studies.study_uid AND o.state = 'waiting')"""
+    AND EXISTS (SELECT 1 FROM received r WHERE r.study_uid = studies.study_uid AND r.file IS NOT NULL)"""
+_DELIVERED = "file != '' AND (state = 'committed' OR (state = 'sent' AND NOT commitment))"
 
 
 def _study(row: Any) -> StudyRow:

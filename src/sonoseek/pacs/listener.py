@@ -116,11 +116,11 @@ class Listener:
     def stop(self) -> None:
         """End every association, and the port. Stopping twice is fine."""
         if self._thread.is_alive():
-            self._server.stop()
-            self._thread.join()
-            self._server.close_wake()
             with self._lock:
                 admitted = list(self._sessions)
+            self._server.stop(admitted)
+            self._thread.join()
+            self._server.close_wake()
             for association in admitted:
                 association.join(timeout=5.0)
 

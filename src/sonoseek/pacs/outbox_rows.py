@@ -95,7 +95,7 @@ class OutboxRows:
 
     def files(self) -> set[str]:
         """Names in the outbox folder of every file that is written down."""
-        return {row[0] for row in self._database.all("SELECT file FROM outbox")}
+        return {row[0] for row in self._database.all("SELECT file FROM outbox WHERE file != ''")}
 
     def sent(self, parcel: Parcel) -> None:
         """The peer has accepted it."""

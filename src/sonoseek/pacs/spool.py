@@ -83,11 +83,11 @@ class Spool:
         write_atomically(self.outbox / name, content, mode=PRIVATE)
         return name
 
-    def remove(self, names: Collection[str]) -> None:
-        """Remove received files."""
-        for name in names:
+    def remove(self, received: Collection[str], outbox: Collection[str]) -> None:
+        """Remove received files and results."""
+        for path in [*map(self.path, received), *(self.outbox / name for name in outbox)]:
             with suppress(OSError):
-                self.path(name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     def sweep(self, *, received: Collection[str], outbox: Collection[str]) -> int:
         """Remove what a process that ended has left behind: parts, and files that the journal does not name.
