@@ -17,6 +17,7 @@ from sonoseek.apps.cli import (
     evaluate,
     explain,
     index,
+    pacs,
     preprocess,
     query,
     serve,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(index.app, name="index")
 app.add_typer(bench.app, name="bench")
+app.add_typer(pacs.app, name="pacs")
 app.command("calibrate")(calibrate.calibrate)
 app.command("query")(query.query)
 app.command("explain")(explain.explain)

@@ -1,0 +1,162 @@
+"""One study → its result: every asked frame is read, the one with the highest likelihood of malignancy is queried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sonoseek.core import ScanReadError, SonoseekError
+from sonoseek.pacs.journal import Claim, Finding
+from sonoseek.pacs.rules import FrameChoice, PacsConfig, Rule
+
+
+class Engine(Protocol):
+    """What a query takes of `sonoseek.engine.SearchEngine`."""
+
+    def read(self, scan: Any, /) -> Any:
+        """The scan's encoding, with its prediction."""
+
+    def query(self, encoded: Any, /) -> Any:
+        """The report of an encoding."""
+
+    def close(self) -> None:
+        """Close the gallery."""
+
+
+class Result(Protocol):
+    """What is sent of `sonoseek.reports.dicom.DicomResult`."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """The packages below, as a query uses them; a test gives others.
+
+    Attributes:
+        open_engine: takes no arguments.
+        read_scan: path and keyword `frame`, 0-based.
+        frame_count: path.
+        read_source_header: path.
+        asked_frame: keywords `sop_instance_uid`, `frame` (from 1), `malignant`.
+        render: as `sonoseek.reports.dicom.render_dicom`.
+    """
+
+    open_engine: Callable[[], Engine]
+    read_scan: Callable[..., Any]
+    frame_count: Callable[[Path], int]
+    read_source_header: Callable[[Path], Any]
+    asked_frame: Callable[..., Any]
+    render: Callable[..., Sequence[Result]]
+
+
+def real_tools(config: PacsConfig) -> Tools:
+    """The packages themselves; they are imported when an engine is opened."""
+    from sonoseek.io import frame_count, read_scan, read_source_header
+
+    def open_real() -> Engine:
+        from sonoseek.engine import open_engine
+
+        return open_engine(_location(config), bundle=config.bundle or None)
+
+    def asked_frame(**values: Any) -> Any:
+        from sonoseek.reports.dicom import AskedFrame  # type: ignore[import-not-found, unused-ignore]
+
+        return AskedFrame(**values)
+
+    def render(*values: Any, **named: Any) -> Sequence[Result]:
+        from sonoseek.reports.dicom import render_dicom
+
+        found: Sequence[Result] = render_dicom(*values, **named)
+        return found
+
+    return Tools(
+        open_engine=open_real,
+        read_scan=read_scan,
+        frame_count=frame_count,
+        read_source_header=read_source_header,
+        asked_frame=asked_frame,
+        render=render,
+    )
+
+
+def _location(config: PacsConfig) -> str | None:
+    return config.gallery or None
+
+
+def choose_frames(count: int, choice: FrameChoice, most: int) -> list[int]:
+    """Frames of a cine that are asked, 0-based, ascending.
+
+    Args:
+        count: frames of the file, 1 or more.
+        choice: "first", "middle", or "every".
+        most: of "every"; more are thinned out evenly, the first and the last stay.
+    """
+    if choice == "first":
+        return [0]
+    if choice == "middle":
+        return [count // 2]
+    if count <= most:
+        return list(range(count))
+    if most == 1:
+        return [count // 2]
+    return sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
+
+
+def query_study(
+    claim: Claim, rule: Rule, *, engine: Engine, tools: Tools, path: Callable[[str], Path]
+) -> tuple[Sequence[Result], Finding, str]:
+    """Make the result of a study.
+
+    Args:
+        claim: the study.
+        rule: that it falls under.
+        engine: open.
+        tools: the packages.
+        path: name in the spool → its path.
+
+    Returns:
+        The objects, the frame that they are of, and what could not be read, "" where all could.
+
+    Raises:
+        ScanReadError: none of the pictures can be read, or some were removed meanwhile.
+        SonoseekError: as the packages raise.
+    """
+    gone = sum(name is None for _, name in claim.files)
+    if gone:
+        raise ScanReadError(
+            f"{gone} of {len(claim.files)} files of the study were removed after `keep_days`; its result would be of a "
+            "part. Send the study again."
+        )
+    asked: list[Any] = []
+    unread: list[str] = []
+    best: tuple[float, str, int, Any] | None = None
+    for uid, name in claim.files:
+        file = path(str(name))
+        try:
+            for frame in choose_frames(tools.frame_count(file), rule.frames, rule.max_frames):
+                encoded = engine.read(tools.read_scan(file, frame=frame))
+                likelihood = encoded.prediction.likelihood_of_malignancy
+                malignant = -1.0 if likelihood is None else float(likelihood)
+                asked.append(tools.asked_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))
+                if best is None or malignant > best[0]:
+                    best = malignant, uid, frame, encoded
+        except ScanReadError as error:
+            unread.append(str(error).partition(": ")[2] or str(error))
+    if best is None:
+        reasons = "; ".join(sorted(set(unread))[:3])
+        raise ScanReadError(f"none of the {len(claim.files)} pictures of the study can be read: {reasons}")
+    malignant, uid, frame, encoded = best
+    header = tools.read_source_header(path(str(dict(claim.files)[uid])))
+    report = engine.query(encoded)
+    results = tools.render(report, header, kinds=rule.results, study_key=claim.key, asked=tuple(asked))
+    if not results:
+        raise SonoseekError(f"no object was made of the kinds {', '.join(rule.results)}; check `results` of the rule.")
+    finding = Finding(malignant=None if malignant < 0 else malignant, sop_uid=uid, frame=frame + 1)
+    message = f"{len(unread)} of {len(claim.files)} pictures could not be read: {unread[0]}" if unread else ""
+    return results, finding, message

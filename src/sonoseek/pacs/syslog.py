@@ -1,0 +1,130 @@
+"""Sends the audit trail to a repository: RFC 5424 messages, framed as RFC 5425 says, over TLS.
+
+The file is the queue: how far it was sent stands beside it, so that a repository that is away loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from sonoseek.core.files import PRIVATE, write_atomically
+from sonoseek.pacs.outbox import client_tls
+from sonoseek.pacs.rules import Syslog
+from sonoseek.pacs.waiting import Alarm
+
+logger = logging.getLogger(__name__)
+
+PRIORITY = 10 * 8 + 5
+"""Facility 10 (security), severity 5 (notice): PS3.15 A.5.1."""
+MESSAGE_ID = "IHE+RFC-3881"
+CONNECT_S = 10.0
+RETRY_S = 5.0
+RETRY_LIMIT_S = 300.0
+_TIME = re.compile(rb'EventDateTime="([^"]+)"')
+
+
+class SyslogForwarder:
+    """One thread, which sleeps until a message is written."""
+
+    def __init__(self, settings: Syslog, *, file: Path, state: Path) -> None:
+        """Take the parts; `start` begins.
+
+        Args:
+            settings: of the repository.
+            file: the audit trail.
+            state: folder for the offset.
+
+        Raises:
+            OSError, InvalidValueError: a certificate does not load.
+        """
+        self._settings = settings
+        self._tls = client_tls(settings.tls)
+        self._file = file
+        self._offset_file = state / "audit.sent"
+        self._connection: socket.socket | None = None
+        self._failures = 0
+        self.alarm = Alarm()
+        self._thread = threading.Thread(target=self._run, name="pacs-syslog", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """A message was written."""
+        self.alarm.ring()
+
+    def stop(self) -> None:
+        """End; what was not sent is sent at the next start. Stopping twice is fine."""
+        self.alarm.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._close()
+
+    def _run(self) -> None:
+        while True:
+            until = None
+            try:
+                self._send_all()
+                self._failures = 0
+            except OSError as error:
+                self._close()
+                if self._failures == 0:
+                    logger.warning("the audit repository %s does not answer: %s", self._settings.host, error)
+                until = time.time() + min(RETRY_LIMIT_S, RETRY_S * 2 ** min(self._failures, 20))
+                self._failures += 1
+            if self.alarm.stopped:
+                return
+            self.alarm.wait(until=until)
+
+    def _send_all(self) -> None:
+        offset = self._offset()
+        with suppress(FileNotFoundError), self._file.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < offset:  # it was rotated
+                offset = 0
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._send(line.rstrip(b"\n"))
+                offset += len(line)
+                write_atomically(self._offset_file, str(offset), mode=PRIVATE)
+
+    def _send(self, message: bytes) -> None:
+        if self._connection is None:
+            plain = socket.create_connection((self._settings.host, self._settings.port), timeout=CONNECT_S)
+            try:
+                name = self._settings.tls.server_name or self._settings.host
+                self._connection = self._tls.wrap_socket(plain, server_hostname=name)
+            except BaseException:
+                plain.close()
+                raise
+        self._connection.sendall(framed(message))
+
+    def _offset(self) -> int:
+        try:
+            return int(self._offset_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.close()
+            self._connection = None
+
+
+def framed(message: bytes) -> bytes:
+    """An audit message as RFC 5424 has it, with its length before it (RFC 5425 4.3)."""
+    found = _TIME.search(message)
+    when = found[1].decode() if found else "-"
+    head = f"<{PRIORITY}>1 {when} {socket.gethostname()} sonoseek {os.getpid()} {MESSAGE_ID} - "
+    body = head.encode("ascii", "replace") + b"\xef\xbb\xbf" + message
+    return str(len(body)).encode() + b" " + body

@@ -1,0 +1,37 @@
+"""A thread's sleep until a point in time, which others may end. Nothing ticks meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Alarm:
+    """What one thread waits on."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._rung = False
+        self.stopped = False
+
+    def ring(self) -> None:
+        """End the wait, or the next one."""
+        with self._condition:
+            self._rung = True
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """End this wait and all further ones."""
+        self.stopped = True
+        self.ring()
+
+    def wait(self, *, until: float | None) -> None:
+        """Sleep.
+
+        Args:
+            until: seconds since 1970; None: until somebody rings.
+        """
+        with self._condition:
+            if not self._rung and not self.stopped:
+                self._condition.wait(None if until is None else max(0.0, until - time.time()))
+            self._rung = False

@@ -1,0 +1,306 @@
+"""The whole loop in one process: received, queried, sent, committed; and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_archive import FakeArchive
+from pacs_parts import (
+    SR,
+    FakeEngine,
+    comments,
+    fake_render,
+    free_port,
+    picture,
+    save,
+    store,
+    stored_files,
+    wait_for,
+    write_settings,
+)
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from sonoseek.core import ScanReadError, SonoseekError, TemporaryError
+from sonoseek.io import frame_count, read_scan, read_source_header
+from sonoseek.pacs.query import Tools
+from sonoseek.pacs.rules import load_config
+from sonoseek.pacs.service import Service, wake_service
+
+COMMIT = "commitment = true\nretry_seconds = 0.1\nretry_limit_seconds = 0.3"
+
+
+def fake_tools(engine: FakeEngine | None = None, **others: Any) -> Tools:
+    made = {
+        "open_engine": lambda: engine or FakeEngine(),
+        "read_scan": read_scan,
+        "frame_count": frame_count,
+        "read_source_header": read_source_header,
+        "asked_frame": lambda **values: SimpleNamespace(**values),
+        "render": fake_render,
+    }
+    return Tools(**{**made, **others})
+
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def archive() -> Iterator[FakeArchive]:
+    made = FakeArchive().start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def start(tmp_path: Path, archive: FakeArchive) -> Iterator[Start]:
+    running: list[Service] = []
+
+    def begin(*, tools: Tools | None = None, peer: str = COMMIT, **settings: Any) -> Service:
+        file = write_settings(tmp_path, peers=[(archive.title, archive.port, peer)], **settings)
+        running.append(Service(load_config(file), tools=tools or fake_tools()))
+        archive.report_to = running[-1].listener.port
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.stop()
+
+
+def states(service: Service) -> list[str]:
+    return [row.state for row in service.journal.studies()]
+
+
+def test_a_study_is_queried_when_it_is_quiet_and_its_results_are_committed(
+    start: Start, archive: FakeArchive, tmp_path: Path
+) -> None:
+    service = start(rule="quiet_seconds = 0.3")
+    service.worker._tools.frame_count(save(picture(), tmp_path / "first.dcm"))  # the process that reads files runs now
+    study = generate_uid()
+    low, high = picture(study=study, grey=40), picture(study=study, grey=200)
+    store(service.listener.port, low)
+    store(service.listener.port, high)
+    quiet_at = time.monotonic() + 0.3
+    wait_for(lambda: states(service) == ["committed"])
+    took = time.monotonic() - quiet_at
+    assert len(archive.stored) == 2
+    (row,) = service.journal.studies()
+    assert row.finding is not None
+    assert row.finding.sop_uid == high.SOPInstanceUID
+    assert row.finding.malignant == pytest.approx(200 / 255)
+    (sr,) = [uid for uid in archive.stored if archive.classes[uid] == SR]
+    assert took < 3.0
+    assert sorted(archive.comments[sr].split()) == [f"1:{40 / 255:.4f}", f"1:{200 / 255:.4f}"]
+
+
+def test_a_study_that_is_stable_three_times_has_one_result(start: Start, archive: FakeArchive) -> None:
+    service = start()
+    sent = picture()
+    store(service.listener.port, sent)
+    wait_for(lambda: states(service) == ["committed"])
+    own = [dcmread(path) for path in stored_files(service.spool.outbox)]
+    assert store(service.listener.port, *own) == [0, 0]  # its results come back
+    assert store(service.listener.port, sent) == [0]  # and it is sent again
+    time.sleep(0.6)
+    store(service.listener.port, sent, *own)
+    time.sleep(0.6)
+    assert states(service) == ["committed"]
+    assert len(archive.stored) == 2
+    assert service.journal.database.one("SELECT count(*) FROM done") == 1
+
+
+def test_a_further_picture_makes_a_further_result(start: Start, archive: FakeArchive) -> None:
+    service = start()
+    study = generate_uid()
+    store(service.listener.port, picture(study=study))
+    wait_for(lambda: states(service) == ["committed"])
+    store(service.listener.port, picture(study=study))
+    wait_for(lambda: len(set(archive.stored)) == 4)
+    wait_for(lambda: states(service) == ["committed"])
+
+
+def test_a_picture_that_comes_during_the_query_is_part_of_the_result(start: Start, archive: FakeArchive) -> None:
+    service = start(tools=fake_tools(FakeEngine(delay_s=0.6)))
+    study = generate_uid()
+    store(service.listener.port, picture(study=study, grey=10))
+    wait_for(lambda: states(service) == ["querying"])
+    store(service.listener.port, picture(study=study, grey=20))
+    wait_for(lambda: states(service) == ["committed"])
+    assert len(set(archive.stored)) == 2
+    assert all(len(text.split()) == 2 for text in archive.comments.values())
+
+
+def test_the_frame_with_the_highest_likelihood_is_queried(start: Start) -> None:
+    engine = FakeEngine()
+    service = start(tools=fake_tools(engine), rule="quiet_seconds = 0.1\nmax_frames = 3")
+    store(service.listener.port, picture(frames=9, sop_class="1.2.840.10008.5.1.4.1.1.3.1"))
+    wait_for(lambda: states(service) == ["committed"])
+    assert engine.read_frames == [0, 4, 8]
+    (row,) = service.journal.studies()
+    assert row.finding is not None
+    assert row.finding.frame == 9
+
+
+@pytest.mark.parametrize(("choice", "asked"), [("first", [0]), ("middle", [2]), ("every", [0, 1, 2, 3, 4])])
+def test_frames_are_chosen_by_the_rule(start: Start, choice: str, asked: list[int]) -> None:
+    engine = FakeEngine()
+    service = start(tools=fake_tools(engine), rule=f'quiet_seconds = 0.1\nframes = "{choice}"')
+    store(service.listener.port, picture(frames=5, sop_class="1.2.840.10008.5.1.4.1.1.3.1"))
+    wait_for(lambda: states(service) == ["committed"])
+    assert engine.read_frames == asked
+
+
+def test_a_failing_query_is_tried_as_often_as_the_rule_says(start: Start, tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def fails() -> FakeEngine:
+        tries.append(1)
+        raise SonoseekError("the bundle is damaged; fetch it again.")
+
+    service = start(tools=fake_tools(open_engine=fails), rule="quiet_seconds = 0\nattempts = 2\nretry_seconds = 0.1")
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["failed"])
+    assert len(tries) == 2
+    assert service.journal.studies()[0].message == "SonoseekError: the bundle is damaged; fetch it again."
+
+
+def test_an_error_of_ours_ends_one_study_and_not_the_thread(start: Start, archive: FakeArchive) -> None:
+    def render(report: Any, source: Any, **named: Any) -> Any:
+        if source.patient_id == "BAD":
+            raise ZeroDivisionError
+        return fake_render(report, source, **named)
+
+    service = start(tools=fake_tools(render=render), rule="quiet_seconds = 0\nattempts = 1")
+    store(service.listener.port, picture(patient="BAD"))
+    wait_for(lambda: states(service) == ["failed"])
+    store(service.listener.port, picture(patient="GOOD"))
+    wait_for(lambda: sorted(states(service)) == ["committed", "failed"])
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_queried(start: Start) -> None:
+    def damaged(path: Path, *, frame: int = 0) -> Any:
+        scan = read_scan(path, frame=frame)
+        if scan.pixels.mean() < 50:
+            raise ScanReadError(f"{path}: the pixel data ends early; fetch it again.")
+        return scan
+
+    service = start(tools=fake_tools(read_scan=damaged), rule="quiet_seconds = 0.3\nattempts = 1")
+    study = generate_uid()
+    store(service.listener.port, picture(study=study, grey=10), picture(study=study, grey=90))
+    wait_for(lambda: states(service) == ["committed"])
+    assert service.journal.studies()[0].message.startswith("1 of 2 pictures could not be read: the pixel data")
+    store(service.listener.port, picture(grey=10))
+    wait_for(lambda: "failed" in states(service))
+
+
+def test_results_wait_while_the_archive_is_away(start: Start, archive: FakeArchive) -> None:
+    archive.stop()
+    service = start()
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["queried"])
+    wait_for(lambda: any(parcel.attempts > 2 for parcel in service.journal.outbox.all()))
+    archive.start()
+    wait_for(lambda: states(service) == ["committed"])
+    assert len(archive.stored) == 2
+
+
+def test_a_failed_commitment_sends_that_object_once_more_then_raises_an_alarm(
+    start: Start, archive: FakeArchive
+) -> None:
+    archive.fails = {SR}
+    service = start()
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["alarm"])
+    assert len(archive.stored) == 3
+    (sr,) = {uid for uid in archive.stored if archive.classes[uid] == SR}
+    assert archive.stored.count(sr) == 2
+    assert archive.commitments[-1] == [sr]
+    assert service.journal.outbox.counts() == {"waiting": 0, "sent": 0, "committed": 1, "failed": 0, "alarm": 1}
+    wait_for(lambda: "the peer reports a failure" in service.audit.file.read_text())
+    time.sleep(0.5)
+    assert len(archive.stored) == 3
+    archive.fails = set()
+    assert service.journal.retry() == 1
+    assert wake_service(service.config.state)
+    wait_for(lambda: states(service) == ["committed"])
+
+
+def test_an_unanswered_commitment_is_asked_again_then_an_alarm(start: Start, archive: FakeArchive) -> None:
+    archive.silent = True
+    service = start(peer=f"{COMMIT}\ncommitment_seconds = 0.2")
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["alarm"])
+    assert len(archive.stored) == 2
+    assert len(archive.commitments) == 3
+
+
+def test_a_refused_object_fails_after_the_stated_attempts(start: Start, archive: FakeArchive) -> None:
+    archive.status = 0xC000
+    service = start(peer=f"{COMMIT}\nattempts = 2", rule='quiet_seconds = 0\nresults = ["sr"]')
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["failed"])
+    assert "refuses it with 0xC000" in service.journal.studies()[0].message
+
+
+def test_a_second_process_and_a_newer_journal_are_refused(start: Start, tmp_path: Path) -> None:
+    service = start()
+    with pytest.raises(TemporaryError, match="another process uses this state folder"):
+        Service(service.config, tools=fake_tools())
+    service.stop()
+    import sqlite3
+
+    with sqlite3.connect(service.config.state / "journal.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(SonoseekError, match="version 99"):
+        Service(service.config, tools=fake_tools())
+
+
+def test_a_port_in_use_gives_the_folder_back(start: Start, tmp_path: Path, archive: FakeArchive) -> None:
+    with pytest.raises(OSError, match="in use"):
+        start(port=archive.port)
+    start(port=free_port())
+
+
+def test_what_a_killed_process_left_is_removed_at_the_start(start: Start) -> None:
+    service = start()
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["committed"])
+    kept = set(stored_files(service.config.state / "received") + stored_files(service.config.state / "outbox"))
+    service.stop()
+    for stray in ("incoming/half.part", f"received/ab/{'ab' * 32}.dcm", f"outbox/{'cd' * 32}.dcm"):
+        path = service.config.state / stray
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    again = start()
+    folders = [again.config.state / name for name in ("incoming", "received", "outbox")]
+    assert {path for folder in folders for path in stored_files(folder)} == kept
+
+
+def test_old_files_go_and_their_rows_stay(start: Start) -> None:
+    service = start(listener="keep_days = 0.00002")
+    sent = picture()
+    store(service.listener.port, sent)
+    wait_for(lambda: states(service) == ["committed"])
+    wait_for(lambda: not stored_files(service.spool.received))
+    wait_for(lambda: not stored_files(service.spool.outbox))
+    assert service.journal.counts()["received"] == 1
+    store(service.listener.port, sent)
+    time.sleep(0.5)
+    assert states(service) == ["committed"]
+
+
+def test_results_follow_from_the_study(start: Start, archive: FakeArchive, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    service = start()
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["committed"])
+    for path in stored_files(service.spool.outbox):
+        assert comments(path)
+    assert not caplog.records
