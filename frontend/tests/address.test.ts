@@ -14,6 +14,8 @@ describe("an address", () => {
       uploads: [UPLOAD, "cd".repeat(32)],
       case: "",
       row: "",
+      study: "1.2.840.113619.2",
+      picture: "",
       steps: [
         { kind: "where", text: "device = 'a&b=c' and margin = '50 % #1'" },
         { kind: "like", name: "x/y z" },
@@ -22,6 +24,8 @@ describe("an address", () => {
       at: "64c09870/11-fb6a5e",
     },
     { ...EMPTY_QUERY, case: "busi/benign (1)" },
+    { ...EMPTY_QUERY, study: "1.2.3", picture: "4", steps: [{ kind: "frame", frame: 7 }] },
+    { view: "worklist" },
     { ...EMPTY_QUERY, row: "0123456789abcdef/12" },
   ];
   it.each(all)("comes back as it was", (address) => expect(parse(format(address))).toEqual(address));

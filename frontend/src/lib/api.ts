@@ -1,5 +1,5 @@
 /** The server, over HTTP. Addresses are relative to the page: it may lie behind any prefix. */
-import type { About, Archive, ArchiveProjection, ArchivedCase, Job, JobKind, JobRow, OpenedRow, Report, ReportText, Upload } from "./types";
+import type { About, Archive, ArchiveProjection, ArchivedCase, Job, JobKind, JobRow, OpenedRow, Report, ReportText, Upload, WorklistDecision, WorklistEntry, WorklistPage } from "./types";
 import type { Search } from "./steps";
 import { boxText } from "./steps";
 
@@ -61,11 +61,14 @@ export interface Source {
   uploads?: string[];
   case?: string;
   row?: string;
+  /** A picture of a study, "UID/NUMBER". */
+  picture?: string;
 }
 
 /** The source that an address names. */
-export function sourceOf(read: { uploads: string[]; row: string; case: string }): Source {
+export function sourceOf(read: { uploads: string[]; row: string; study: string; picture: string; case: string }): Source {
   if (read.uploads.length) return { uploads: read.uploads };
+  if (read.study && read.picture) return { picture: `${read.study}/${read.picture}` };
   return read.row ? { row: read.row } : { case: read.case };
 }
 
@@ -123,6 +126,19 @@ export const rows = (id: string, limit: number, refused: boolean) =>
 export async function openRow(row: string, signal: AbortSignal): Promise<OpenedRow> {
   const [id, number] = row.split("/");
   return (await (await call(`api/jobs/${id}/rows/${number}/open`, { method: "POST", signal })).json()) as OpenedRow;
+}
+
+export const worklist = () => get<WorklistPage>("api/worklist");
+export const study = (uid: string) => get<WorklistEntry>(`api/worklist/${uid}`);
+
+/** Load a picture of a study, "UID/NUMBER". */
+export async function openPicture(picture: string, signal: AbortSignal): Promise<Upload> {
+  const [uid, number] = picture.split("/");
+  return (await (await call(`api/worklist/${uid}/pictures/${number}/open`, { method: "POST", signal })).json()) as Upload;
+}
+
+export async function decide(uid: string, reader: string, corrected: string | null): Promise<WorklistDecision> {
+  return (await (await call(`api/worklist/${uid}/decision`, json({ reader, corrected }))).json()) as WorklistDecision;
 }
 
 /** Send files without a query. */

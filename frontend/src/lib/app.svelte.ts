@@ -64,7 +64,7 @@ class AppState {
   }
 
   get hasQuery(): boolean {
-    return this.read.uploads.length > 0 || this.read.case !== "" || this.read.row !== "";
+    return this.read.uploads.length > 0 || this.read.case !== "" || this.read.row !== "" || this.read.picture !== "";
   }
 
   /** Drawings that were removed on the way to the query that is shown. */
@@ -313,6 +313,10 @@ class AppState {
         const opened = await api.openRow(source.row, going.signal);
         const steps = read.steps.length ? read.steps : stepsOf(opened.options);
         return await this.#query({ uploads: [opened.upload_id] }, { ...read, row: "", uploads: [opened.upload_id], steps });
+      }
+      if (source.picture) {
+        const opened = await api.openPicture(source.picture, going.signal);
+        return await this.#query({ uploads: [opened.upload_id] }, { ...read, picture: "", uploads: [opened.upload_id] });
       }
       const { answer, sent } = await this.#send(source, toSearch(read.steps), going.signal);
       const reportText = await api.reportText(answer.reportUrl, going.signal);

@@ -29,6 +29,8 @@ export interface components {
             /** @description By a session, which `DELETE /api/session` ends. */
             signed_in: boolean;
             version: string;
+            /** @description Whether the server shows the studies of a listener beside a PACS. */
+            worklist: boolean;
             writable: boolean;
         };
         /** @description Counts of the archive's scans, and how it is searched. */
@@ -177,6 +179,12 @@ export interface components {
             number: number;
             outcome: components["schemas"]["RowOutcome"];
             refused: string | null;
+        };
+        /** @description A reader accepts a result, or states another class. */
+        NewDecision: {
+            corrected?: ("normal" | "benign" | "malignant") | null;
+            /** @description Name of the reader. */
+            reader: string;
         };
         /** @description A new batch job. */
         NewJob: {
@@ -627,6 +635,49 @@ export interface components {
             headline: string;
             name: string;
             size: string;
+        };
+        /** @description A reader's decision on a study's result; `corrected`: the class that the reader states instead, or null. */
+        WorklistDecision: {
+            corrected: ("normal" | "benign" | "malignant") | null;
+            /** @description Seconds since 1970. */
+            decided: number;
+            reader: string;
+        };
+        /** @description One study, which of its pictures are still here, and other studies of its patient. */
+        WorklistEntry: {
+            available: boolean[];
+            priors: components["schemas"]["WorklistStudy"][];
+            study: components["schemas"]["WorklistStudy"];
+        };
+        /** @description The newest studies, and how many there are in each state. */
+        WorklistPage: {
+            counts: {
+                [key: string]: number;
+            };
+            studies: components["schemas"]["WorklistStudy"][];
+        };
+        /**
+         * @description A received study and how far it is.
+         *
+         *     `study_date` is DICOM's (YYYYMMDD). `malignant`, `picture` (from 0) and `frame` (from 0) are of the frame with the
+         *     highest likelihood of malignancy, null before the study was queried. `received` and `queried`: seconds since 1970.
+         */
+        WorklistStudy: {
+            accession: string;
+            decision: components["schemas"]["WorklistDecision"] | null;
+            frame: number | null;
+            malignant: number | null;
+            message: string;
+            patient_id: string;
+            patient_name: string;
+            picture: number | null;
+            pictures: number;
+            queried: number | null;
+            received: number;
+            /** @enum {string} */
+            state: "waiting" | "querying" | "queried" | "sent" | "committed" | "failed" | "alarm";
+            study_date: string;
+            study_uid: string;
         };
     };
     responses: never;

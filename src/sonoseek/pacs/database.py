@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS outbox (
     commit_failures INTEGER NOT NULL DEFAULT 0, sent REAL, committed REAL, message TEXT NOT NULL DEFAULT '',
     UNIQUE (sop_uid, peer)) STRICT;
 CREATE INDEX IF NOT EXISTS outbox_due ON outbox (peer, state, due);
+CREATE TABLE IF NOT EXISTS decisions (
+    study_uid TEXT PRIMARY KEY, key TEXT NOT NULL, reader TEXT NOT NULL, decided REAL NOT NULL,
+    corrected TEXT) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS discarded (sop_class TEXT PRIMARY KEY, objects INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 BUSY_S = 10.0

@@ -28,10 +28,21 @@ class Engine(Protocol):
 class Result(Protocol):
     """What is sent of `sonoseek.reports.dicom.DicomResult`."""
 
-    kind: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    content: bytes
+    @property
+    def kind(self) -> str:
+        """Of `KINDS`."""
+
+    @property
+    def sop_class_uid(self) -> str:
+        """Of the object."""
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Of the object."""
+
+    @property
+    def content(self) -> bytes:
+        """A whole file."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,12 +195,14 @@ class PacsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         state: folder for journal, received files and results.
         gallery: for queries, as `open_engine` takes it; empty: prediction and evidence alone.
         bundle: for queries; empty: as `open_engine` chooses.
+        organisation: of the readers who verify reports; every verified report names it.
         listener, senders, peers, rules, audit: the tables.
     """
 
     state: Path
     gallery: str = ""
     bundle: str = ""
+    organisation: Name = "not stated"
     listener: Listener = Listener()
     senders: tuple[Sender, ...] = ()
     peers: tuple[Peer, ...] = ()

@@ -40,6 +40,9 @@ def serve(
         Path | None, typer.Option(help="Folder on this machine whose sub-folders batch jobs may read.")
     ] = None,
     examples: Annotated[Path | None, typer.Option(help="Folder of example scans on the empty page.")] = None,
+    pacs: Annotated[
+        Path | None, typer.Option(help="Settings of `pacs listen`: its studies are the page's worklist.")
+    ] = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder for batch jobs; by default `serve` beside a gallery's file.")
     ] = None,
@@ -85,6 +88,7 @@ def serve(
         writable=writable,
         folders=folders,
         examples=examples,
+        pacs=pacs,
         state=state,
         workers=workers,
         max_upload_mb=max_upload_mb,

@@ -18,6 +18,7 @@ from sonoseek.apps.web import (
     routes_pictures,
     routes_query,
     routes_system,
+    routes_worklist,
 )
 from sonoseek.apps.web.head_requests import HeadMiddleware
 from sonoseek.apps.web.logging_metrics import RequestLog
@@ -83,7 +84,10 @@ def create_api(**options: Any) -> FastAPI:
         separate_input_output_schemas=False,
         **options,
     )
-    for routes in (routes_query, routes_frames, routes_pictures, routes_archive, routes_jobs, routes_system):
+    for routes in (
+        *(routes_query, routes_frames, routes_pictures, routes_archive),
+        *(routes_jobs, routes_worklist, routes_system),
+    ):
         api.include_router(routes.router)
     api.openapi = lambda: openapi_document.document(api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return api

@@ -46,6 +46,7 @@ async def about(request: Request, app_state: StateDep) -> About:
         cases=info.cases,
         writable=settings.writable,
         folders=settings.folders is not None,
+        worklist=app_state.worklist is not None,
         max_upload_bytes=settings.max_upload_mb << 20,
         max_batch_bytes=settings.max_batch_mb << 20,
         max_k=MAX_K,

@@ -146,12 +146,59 @@ class About(BaseModel):
     cases: int
     writable: bool
     folders: bool
+    worklist: bool = Field(description="Whether the server shows the studies of a listener beside a PACS.")
     max_upload_bytes: int
     max_batch_bytes: int
     max_k: int
     max_views: int
     cache_minutes: float
     batch_retention_hours: float
+
+
+class WorklistDecision(BaseModel):
+    """A reader's decision on a study's result; `corrected`: the class that the reader states instead, or null."""
+
+    reader: str
+    decided: float = Field(description="Seconds since 1970.")
+    corrected: Label | None
+
+
+class WorklistStudy(BaseModel):
+    """A received study and how far it is.
+
+    `study_date` is DICOM's (YYYYMMDD). `malignant`, `picture` (from 0) and `frame` (from 0) are of the frame with the
+    highest likelihood of malignancy, null before the study was queried. `received` and `queried`: seconds since 1970.
+    """
+
+    study_uid: str
+    patient_id: str
+    patient_name: str
+    accession: str
+    study_date: str
+    state: Literal["waiting", "querying", "queried", "sent", "committed", "failed", "alarm"]
+    pictures: int
+    received: float
+    queried: float | None
+    malignant: float | None
+    picture: int | None
+    frame: int | None
+    message: str
+    decision: WorklistDecision | None
+
+
+class WorklistPage(BaseModel):
+    """The newest studies, and how many there are in each state."""
+
+    counts: dict[str, int]
+    studies: list[WorklistStudy]
+
+
+class WorklistEntry(BaseModel):
+    """One study, which of its pictures are still here, and other studies of its patient."""
+
+    study: WorklistStudy
+    available: list[bool]
+    priors: list[WorklistStudy]
 
 
 class Archive(BaseModel):

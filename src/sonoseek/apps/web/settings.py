@@ -35,6 +35,7 @@ class WebSettings:
         writable: whether batch jobs may add to the archive.
         folders: a folder of this machine whose sub-folders batch jobs may read; None: none.
         examples: a folder of example scans for the start page, PNG or JPEG; None: none.
+        pacs: file of settings of the listener beside a PACS, whose studies are the worklist; None: there is none.
         state: folder for batch jobs and uploads; None: a temporary one, deleted with the server.
         workers: threads for the network and for drawing; 0: one per core.
         max_upload_mb: MiB of one request's files.
@@ -57,6 +58,7 @@ class WebSettings:
     writable: bool = False
     folders: Path | None = None
     examples: Path | None = None
+    pacs: Path | None = None
     state: Path | None = None
     workers: int = 0
     max_upload_mb: int = 128

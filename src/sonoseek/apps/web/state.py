@@ -35,6 +35,8 @@ from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.indexing.projection import Projection, project_gallery
 from sonoseek.io import frame_count, read_scan
+from sonoseek.pacs.rules import load_config
+from sonoseek.pacs.worklist import Worklist
 
 
 class AppState:
@@ -83,6 +85,7 @@ class AppState:
         self.reports: TTLCache[CachedReport] = TTLCache(
             "report", max_entries=MAX_REPORTS, ttl_s=ttl_s, max_size=MAX_REPORTS_MB << 20, size_of=report_bytes
         )
+        self.worklist = None if settings.pacs is None else Worklist(load_config(settings.pacs))
         self.jobs = JobStore(folder)
         self.runner = BatchRunner(
             self.jobs,
@@ -282,6 +285,8 @@ class AppState:
             cache.clear()
         self.upload_store.close()
         self.jobs.close()
+        if self.worklist is not None:
+            self.worklist.close()
         self.engine.close()
         self._lock_file.close()
         if self._temporary is not None:

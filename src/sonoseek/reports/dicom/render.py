@@ -36,6 +36,7 @@ def render_dicom(
     study_key: str,
     asked: Sequence[AskedFrame] = (),
     verification: Verification | None = None,
+    predecessor: str = "",
 ) -> tuple[DicomResult, ...]:
     """Write a report as DICOM objects of its source's study, each in a series of its own.
 
@@ -52,6 +53,7 @@ def render_dicom(
         study_key: identifies the study and the images of it that were queried.
         asked: frames of the study that were queried, for the SR.
         verification: a reader's decision, for the SR; then it is another object, which names the former one.
+        predecessor: SOP Instance UID of that former one; "": the same report without the decision.
 
     Returns:
         In the order of `kinds`.
@@ -67,7 +69,7 @@ def render_dicom(
         raise InvalidValueError("study_key is empty; the UIDs follow from it. Give the key of the study.")
     from sonoseek.reports.dicom.source import source_dataset, stand_in
     from sonoseek.reports.dicom.subject import Subject
-    from sonoseek.reports.dicom.uids import identity
+    from sonoseek.reports.dicom.uids import derived_uid, identity
 
     dataset = source_dataset(source, report)
     actual = str(dataset.SOPClassUID)
@@ -76,7 +78,7 @@ def render_dicom(
         report=report,
         source=dataset,
         identity=identity(report, source, study_key=study_key, verification=None),
-        unverified_identity=identity(report, source, study_key=study_key, verification=None),
+        predecessor=predecessor or derived_uid(*identity(report, source, study_key=study_key, verification=None), "sr"),
     )
     results = []
     for kind, maker in makers.items():

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, UltrasoundImageStorage
 
 from sonoseek.core import Contour, Report
-from sonoseek.reports.dicom.uids import derived_uid
+from sonoseek.reports.dicom.uids import derived_uid, series_uid
 from sonoseek.reports.dicom.writing import replace_class
 
 T = TypeVar("T", bound=Dataset)
@@ -39,13 +39,14 @@ class Subject:
     Attributes:
         report: of the query.
         source: of `source_dataset`.
-        identity: of `uids.identity`, without and with the reader's decision.
+        identity: of `uids.identity`.
+        predecessor: SOP Instance UID of the report that a verified one replaces.
     """
 
     report: Report
     source: Dataset
     identity: tuple[object, ...]
-    unverified_identity: tuple[object, ...]
+    predecessor: str
 
     @property
     def referenced_frames(self) -> list[int] | None:
@@ -65,7 +66,7 @@ class Subject:
     def identification(self, kind: str) -> dict[str, Any]:
         """Keyword arguments that all of highdicom's objects take."""
         return {
-            "series_instance_uid": self.uid(kind, "series"),
+            "series_instance_uid": series_uid(self.uid(kind)),
             "series_number": SERIES_NUMBERS[kind],
             "sop_instance_uid": self.uid(kind),
             "instance_number": 1,
@@ -100,9 +101,9 @@ class Subject:
         """The report that a verified one replaces."""
         former = Dataset()
         former.SOPClassUID = Comprehensive3DSRStorage
-        former.SOPInstanceUID = derived_uid(*self.unverified_identity, "sr")
+        former.SOPInstanceUID = self.predecessor
         former.StudyInstanceUID = self.source.StudyInstanceUID
-        former.SeriesInstanceUID = derived_uid(*self.unverified_identity, "sr", "series")
+        former.SeriesInstanceUID = series_uid(self.predecessor)
         return former
 
     def reference(self) -> Dataset:

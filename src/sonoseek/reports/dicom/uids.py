@@ -17,6 +17,11 @@ def derived_uid(*parts: object) -> str:
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
 
+def series_uid(sop_instance_uid: str) -> str:
+    """Of the series that one object of ours is alone in: whoever has the object's UID has its series' as well."""
+    return derived_uid(sop_instance_uid, "series")
+
+
 def identity(
     report: Report, source: SourceHeader, *, study_key: str, verification: Verification | None
 ) -> tuple[object, ...]:

@@ -1,0 +1,220 @@
+"""The studies of a listener, for the reading room: their pictures, priors of the patient, and the readers' decisions.
+
+The reading room is another process than the listener. Both use one journal; a decision wakes the listener, which sends
+the verified report.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.pacs.journal import Finding, Journal, StudyRow
+from sonoseek.pacs.outbox_rows import Parcel
+from sonoseek.pacs.rules import PacsConfig
+from sonoseek.pacs.spool import Spool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A received picture of a study.
+
+    Attributes:
+        sop_uid: SOP Instance UID.
+        path: of its file; None: it was removed after `keep_days`.
+    """
+
+    sop_uid: str
+    path: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a reader decided on a study's result.
+
+    Attributes:
+        reader: name.
+        decided: seconds since 1970.
+        corrected: the class that the reader states instead; None: the result is accepted.
+    """
+
+    reader: str
+    decided: float
+    corrected: str | None
+
+
+class Worklist:
+    """A listener's journal and files, as another process sees them. Safe for several threads."""
+
+    def __init__(self, config: PacsConfig) -> None:
+        """Open the journal; the listener need not run.
+
+        Raises:
+            SonoseekError, TemporaryError, OSError: as `Journal`.
+        """
+        self._config = config
+        self._journal = Journal(config.state)
+        settings = config.listener
+        self._spool = Spool(
+            config.state, min_free_bytes=settings.min_free_mb << 20, max_object_bytes=settings.max_object_mb << 20
+        )
+
+    def studies(self, *, limit: int = 500) -> list[StudyRow]:
+        """The newest first."""
+        return self._journal.studies(limit=limit)
+
+    def counts(self) -> dict[str, int]:
+        """As `Journal.counts`."""
+        return self._journal.counts()
+
+    def study(self, study_uid: str) -> StudyRow:
+        """One study.
+
+        Raises:
+            NotFoundError: no such study.
+        """
+        row = self._journal.study(study_uid)
+        if row is None:
+            raise NotFoundError(f"no study {study_uid[:64]!r} was received; take one of the worklist.")
+        return row
+
+    def pictures(self, study_uid: str) -> list[Picture]:
+        """The pictures of a study, in the order in which they are queried.
+
+        Raises:
+            NotFoundError: no such study.
+        """
+        self.study(study_uid)
+        rows = self._journal.database.all(
+            "SELECT sop_uid, file FROM received WHERE study_uid = ? ORDER BY sop_uid", (study_uid,)
+        )
+        return [
+            Picture(sop_uid=row["sop_uid"], path=None if row["file"] is None else self._spool.path(row["file"]))
+            for row in rows
+        ]
+
+    def priors(self, study_uid: str) -> list[StudyRow]:
+        """Other studies of the same patient id, the newest first; none of a study without one.
+
+        Raises:
+            NotFoundError: no such study.
+        """
+        patient = self.study(study_uid).patient_id
+        if not patient:
+            return []
+        rows = self._journal.database.all(
+            """SELECT study_uid FROM studies WHERE patient_id = ? AND study_uid != ?
+            ORDER BY study_date DESC, received DESC""",
+            (patient, study_uid),
+        )
+        return [self.study(row["study_uid"]) for row in rows]
+
+    def decisions(self) -> dict[str, Decision]:
+        """Study UID → the last decision on its present result; a result of further pictures has none yet."""
+        rows = self._journal.database.all(
+            "SELECT d.* FROM decisions d JOIN studies s ON s.study_uid = d.study_uid AND s.key = d.key"
+        )
+        return {
+            row["study_uid"]: Decision(reader=row["reader"], decided=row["decided"], corrected=row["corrected"])
+            for row in rows
+        }
+
+    def decide(self, study_uid: str, *, reader: str, corrected: str | None, engine: Any) -> Decision:
+        """Accept or correct a study's result, and send it as a verified report that names the former one.
+
+        The report is made anew, of the frame that the result names and with the gallery as it is now.
+
+        Args:
+            study_uid: of a study that was queried.
+            reader: name of who decides, as DICOM writes names: "Curie^Marie".
+            corrected: the class that the reader states instead; None: the result is accepted.
+            engine: a `SearchEngine`.
+
+        Raises:
+            NotFoundError: no such study.
+            InvalidValueError: it has no result yet, its picture was removed, or the class or the name is none.
+            MissingExtraError: the extra `pacs` is not installed.
+        """
+        from sonoseek.io import read_scan, read_source_header
+        from sonoseek.pacs.service import wake_service
+        from sonoseek.reports.dicom import AskedFrame, Verification, render_dicom
+
+        study, finding, path = self._result(study_uid)
+        classes = tuple(engine.bundle.classes)
+        if corrected is not None and corrected not in classes:
+            raise InvalidValueError(f"corrected_class is {corrected[:40]!r}; it is one of {', '.join(classes)}.")
+        decided = datetime.now(UTC).replace(microsecond=0)
+        verification = Verification(
+            observer_name=reader,
+            organisation=self._config.organisation,
+            when=decided,
+            accepted=corrected is None,
+            corrected_class=corrected,
+        )
+        report = engine.query(engine.read(read_scan(path, frame=finding.frame - 1)))
+        asked = AskedFrame(sop_instance_uid=finding.sop_uid, frame=finding.frame, malignant=finding.malignant or 0.0)
+        (result,) = render_dicom(
+            report,
+            read_source_header(path),
+            kinds=("sr",),
+            study_key=self._key(study_uid),
+            asked=(asked,),
+            verification=verification,
+            predecessor=self._last_report(study_uid),
+        )
+        rule = self._config.rule(study.rule)
+        name = self._spool.put_out(result.sop_instance_uid, result.content)
+        parcels = [
+            Parcel(
+                study_uid=study_uid,
+                key=self._key(study_uid),
+                kind="sr",
+                sop_class=result.sop_class_uid,
+                sop_uid=result.sop_instance_uid,
+                file=name,
+                peer=peer,
+                commitment=self._config.peer(peer).commitment,
+            )
+            for peer in (() if rule is None else rule.send_to)
+        ]
+        when = decided.timestamp()
+        with self._journal.database.writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)",
+                (study_uid, self._key(study_uid), reader, when, corrected),
+            )
+            self._journal.outbox.add(db, parcels, now=time.time())
+        wake_service(self._config.state)
+        return Decision(reader=reader, decided=when, corrected=corrected)
+
+    def close(self) -> None:
+        """Close the journal. Closing twice is fine."""
+        self._journal.close()
+
+    def _result(self, study_uid: str) -> tuple[StudyRow, Finding, Path]:
+        study = self.study(study_uid)
+        if study.finding is None or study.state in ("waiting", "querying"):
+            raise InvalidValueError(
+                f"the study is {study.state}; a reader decides on a result. Wait until it was queried."
+            )
+        finding = study.finding
+        path = next((each.path for each in self.pictures(study_uid) if each.sop_uid == finding.sop_uid), None)
+        if path is None:
+            raise InvalidValueError(
+                f"the picture of the result was removed after {self._config.listener.keep_days:g} days (`keep_days`); "
+                "send the study again."
+            )
+        return study, finding, path
+
+    def _key(self, study_uid: str) -> str:
+        return str(self._journal.database.one("SELECT key FROM studies WHERE study_uid = ?", (study_uid,)))
+
+    def _last_report(self, study_uid: str) -> str:
+        found = self._journal.database.one(
+            "SELECT sop_uid FROM outbox WHERE study_uid = ? AND kind = 'sr' ORDER BY id DESC LIMIT 1", (study_uid,)
+        )
+        return "" if found is None else str(found)
