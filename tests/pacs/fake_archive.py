@@ -26,6 +26,7 @@ class FakeArchive:
         self.fails: set[str] = set()  # SOP classes that it does not commit to
         self.silent = False
         self.status = 0x0000
+        self.delay_s = 0.0
         self._server: Any = None
 
     def start(self) -> FakeArchive:
@@ -45,6 +46,7 @@ class FakeArchive:
     def _store(self, event: Any) -> int:
         if self.status:
             return self.status
+        time.sleep(self.delay_s)
         dataset = event.dataset
         self.stored.append(str(dataset.SOPInstanceUID))
         self.classes[str(dataset.SOPInstanceUID)] = str(dataset.SOPClassUID)
