@@ -36,7 +36,9 @@ class FakeArchive:
         ae.add_supported_context("1.2.840.10008.1.1")
         ae.add_supported_context(StorageCommitmentPushModel)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._commit)]
-        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls)
+        self._server = ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls
+        )
         return self
 
     def stop(self) -> None:

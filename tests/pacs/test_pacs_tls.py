@@ -17,10 +17,10 @@ from test_pacs_service import fake_tools
 
 from sonoseek.core import InvalidValueError
 from sonoseek.pacs.audit import AuditTrail
+from sonoseek.pacs.listener import server_tls
 from sonoseek.pacs.outbox import client_tls
 from sonoseek.pacs.rules import ClientTls, ServerTls, Syslog, load_config
 from sonoseek.pacs.service import Service
-from sonoseek.pacs.listener import server_tls
 from sonoseek.pacs.syslog import SyslogForwarder
 
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="the program openssl makes the certificates")
