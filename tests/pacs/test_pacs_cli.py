@@ -50,7 +50,7 @@ def test_listen_starts_says_where_and_ends_by_a_signal(tmp_path: Path, sonoseek_
         assert "another process uses this state folder" in second.stderr
     finally:
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     status = json.loads(sonoseek_here("pacs", "status", settings, "--json").stdout)

@@ -37,7 +37,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ('state = "s"\n[listener]\naddress = "here"', r"listener.address is 'here'; it must be an IP address"),
         ('state = "s"\n[listener]\nae_title = "A TITLE TOO LONG FOR DICOM"', "1 … 16 printable ASCII characters"),
         ('state = "s"\n[listener]\nae_title = "A\\\\B"', "none of them a backslash"),
-        ('state = 3', r"state is 3"),
+        ("state = 3", r"state is 3"),
         ('gallery = "g"', "missing required field `state`"),
         ("state = ", "this is no TOML"),
         ('state = "s"\n[[senders]]\nae_title = "A"\naddresses = []', r"senders\[0\].addresses"),

@@ -113,9 +113,14 @@ class AssociationServer(ThreadedAssociationServer):
         self._silent: dict[Any, socket.socket] = {}  # by the address and port of the client
         self._arriving: dict[Association, set[ArrivingFile]] = {}
         self._wake_in, self._wake_out = socket.socketpair()
-        super().__init__(
-            ae, address, ae.ae_title, ae.supported_contexts, evt_handlers=handlers, request_handler=_Handler
-        )
+        try:
+            super().__init__(
+                ae, address, ae.ae_title, ae.supported_contexts, evt_handlers=handlers, request_handler=_Handler
+            )
+        except BaseException:
+            self._wake_in.close()
+            self._wake_out.close()
+            raise
         self.timeout = 0  # `handle_request` is called only when there is one
 
     def serve(self) -> None:
@@ -132,7 +137,6 @@ class AssociationServer(ThreadedAssociationServer):
         """End `serve`, these associations, and every connection that has none."""
         with suppress(OSError):
             self._wake_out.send(b"x")
-        self.server_close()
         with self._lock:
             silent = list(self._silent.values())
         for connection in silent:
@@ -141,8 +145,9 @@ class AssociationServer(ThreadedAssociationServer):
             with suppress(Exception):
                 association.abort()
 
-    def close_wake(self) -> None:
-        """After `serve` has returned."""
+    def close(self) -> None:
+        """Close the port, after `serve` has returned."""
+        self.server_close()
         self._wake_in.close()
         self._wake_out.close()
 

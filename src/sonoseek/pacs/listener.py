@@ -120,7 +120,7 @@ class Listener:
                 admitted = list(self._sessions)
             self._server.stop(admitted)
             self._thread.join()
-            self._server.close_wake()
+            self._server.close()
             for association in admitted:
                 association.join(timeout=5.0)
 
