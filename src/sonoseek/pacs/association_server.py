@@ -2,7 +2,7 @@
 
 pynetdicom negotiates and decodes. What it leaves open is closed here: addresses that are not known are dropped before a
 byte is read; TLS is negotiated outside of the loop that accepts; every wait for bytes ends; sizes that a peer announces
-are bounded; an object is written into the spool, and what is left of it goes when its association ends.
+are bounded; an object is written into the store, and what is left of it goes when its association ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from sonoseek.pacs.spool import ArrivingFile, Spool
+from sonoseek.pacs.file_store import ArrivingFile, FileStore
 from sonoseek.pacs.uids import US_IMAGES
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def configure_pynetdicom() -> None:
 
 
 def _arriving_file(*values: Any, **named: Any) -> Any:
-    """The file for an object that arrives, in the spool of the server whose thread asks."""
+    """The file for an object that arrives, in the store of the server whose thread asks."""
     thread = threading.current_thread()
     association = thread.assoc if isinstance(thread, DULServiceProvider) else None
     server = getattr(association, "_server", None)
@@ -80,7 +80,7 @@ class AssociationServer(ThreadedAssociationServer):
         *,
         address: tuple[str, int],
         handlers: list[Any],
-        spool: Spool,
+        store: FileStore,
         allows: Callable[[str], bool],
         on_refused: Callable[[str, str], None],
         on_end: Callable[[Association], None],
@@ -93,7 +93,7 @@ class AssociationServer(ThreadedAssociationServer):
             ae: with its titles, contexts and timeouts.
             address: host and port; port 0: a free one.
             handlers: of pynetdicom's events.
-            spool: for arriving objects.
+            store: for arriving objects.
             allows: whether an IP address may connect.
             on_refused: address and reason of a connection that was ended.
             on_end: an association, or what did not become one, has ended.
@@ -103,7 +103,7 @@ class AssociationServer(ThreadedAssociationServer):
         Raises:
             OSError: the address is in use, or not of this machine.
         """
-        self._spool = spool
+        self._store = store
         self._allows = allows
         self._on_refused = on_refused
         self._on_end = on_end
@@ -226,7 +226,7 @@ class AssociationServer(ThreadedAssociationServer):
         """The file for an object that begins to arrive."""
         message = association.dimse.message
         sop_class = "" if message is None else str(message.command_set.get("AffectedSOPClassUID", ""))
-        file = ArrivingFile(self._spool, discard=sop_class not in US_IMAGES)
+        file = ArrivingFile(self._store, discard=sop_class not in US_IMAGES)
         with self._lock:
             self._arriving.setdefault(association, set()).add(file)
         return file
