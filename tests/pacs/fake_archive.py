@@ -26,6 +26,8 @@ class FakeArchive:
         self.fails: set[str] = set()  # SOP classes that it does not commit to
         self.silent = False
         self.status = 0x0000
+        self.delay_s = 0.0
+        self.tls: Any = None
         self._server: Any = None
 
     def start(self) -> FakeArchive:
@@ -34,7 +36,9 @@ class FakeArchive:
         ae.add_supported_context("1.2.840.10008.1.1")
         ae.add_supported_context(StorageCommitmentPushModel)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._commit)]
-        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls
+        )
         return self
 
     def stop(self) -> None:
@@ -45,6 +49,7 @@ class FakeArchive:
     def _store(self, event: Any) -> int:
         if self.status:
             return self.status
+        time.sleep(self.delay_s)
         dataset = event.dataset
         self.stored.append(str(dataset.SOPInstanceUID))
         self.classes[str(dataset.SOPInstanceUID)] = str(dataset.SOPClassUID)

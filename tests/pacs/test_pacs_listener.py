@@ -16,10 +16,10 @@ from pacs_parts import CT, SR, US, association, picture, store, stored_files, wa
 from pydicom.uid import generate_uid
 
 from sonoseek.pacs.audit import AuditTrail
+from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Journal
 from sonoseek.pacs.listener import Listener
 from sonoseek.pacs.rules import load_config
-from sonoseek.pacs.spool import Spool
 
 Start = Callable[..., "Running"]
 
@@ -32,18 +32,18 @@ class Running:
         self.config = load_config(write_settings(folder, **settings))  # type: ignore[arg-type]
         self.journal = Journal(self.config.state)
         listener = self.config.listener
-        self.spool = Spool(
+        self.store = FileStore(
             self.config.state, min_free_bytes=listener.min_free_mb << 20, max_object_bytes=listener.max_object_mb << 20
         )
         self.audit = AuditTrail(self.config.state / "audit.log", ae_title=listener.ae_title)
-        self.listener = Listener(self.config, journal=self.journal, spool=self.spool, audit=self.audit)
+        self.listener = Listener(self.config, journal=self.journal, store=self.store, audit=self.audit)
         self.port = self.listener.port
 
     def received(self) -> set[str]:
         return {row[0] for row in self.journal.database.all("SELECT sop_uid FROM received")}
 
     def incoming(self) -> list[Path]:
-        return stored_files(self.spool.incoming)
+        return stored_files(self.store.incoming)
 
     def audited(self, text: str) -> None:
         wait_for(lambda: self.audit.file.is_file() and text in self.audit.file.read_text())
@@ -73,8 +73,8 @@ def test_a_picture_is_acknowledged_once_it_is_on_disk_and_written_down(start: St
     assert running.received() == {sent.SOPInstanceUID}
     (row,) = running.journal.studies()
     assert (row.patient_id, row.patient_name, row.accession, row.state) == ("MRN 0815", "Curie^Marie", "A1", "waiting")
-    (file,) = stored_files(running.spool.received)
-    assert running.spool.path(file.name) == file
+    (file,) = stored_files(running.store.received)
+    assert running.store.path(file.name) == file
     assert sent.SOPInstanceUID not in file.name
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     wait_for(lambda: not running.incoming())
@@ -168,7 +168,7 @@ def test_uids_that_break_the_rule_are_refused_and_the_next_is_taken(start: Start
         assert store(running.port, good) == [0x0000]
     assert running.received() == {good.SOPInstanceUID}
     assert {path for path in tmp_path.rglob("*") if "state" not in path.parts} == before
-    assert len(stored_files(running.spool.received)) == 1
+    assert len(stored_files(running.store.received)) == 1
     wait_for(lambda: not running.incoming())
 
 
@@ -236,17 +236,17 @@ def _quiet(act: Callable[[], object]) -> None:
 
 def test_a_full_disk_is_told_and_the_next_object_is_taken(start: Start) -> None:
     running = start()
-    running.spool.min_free_bytes = 1 << 62
+    running.store.min_free_bytes = 1 << 62
     with association(running.port) as assoc:
         assert assoc.send_c_store(picture()).Status == 0xA700
-        running.spool.min_free_bytes = 0
+        running.store.min_free_bytes = 0
         assert assoc.send_c_store(picture()).Status == 0x0000
     assert len(running.received()) == 1
     wait_for(lambda: not running.incoming())
 
 
 def test_a_disk_that_fills_up_while_an_object_arrives(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sonoseek.pacs.spool.CHECK_BYTES", 100_000)
+    monkeypatch.setattr("sonoseek.pacs.file_store.CHECK_BYTES", 100_000)
     running = start(listener="max_object_mb = 1")
     assert store(running.port, picture(side=1100)) == [0xA700]
     assert not running.received()
@@ -270,7 +270,7 @@ def test_what_is_no_ultrasound_is_acknowledged_and_not_kept(start: Start) -> Non
     private = picture(sop_class="1.3.46.670589.11.0.0.12.1")
     assert store(running.port, *sent, private) == [0, 0, 0, 0]
     assert not running.received()
-    assert not stored_files(running.spool.received)
+    assert not stored_files(running.store.received)
     assert running.journal.counts()["discarded"] == 4
 
 

@@ -104,7 +104,7 @@ def test_a_study_that_is_stable_three_times_has_one_result(start: Start, archive
     sent = picture()
     store(service.listener.port, sent)
     wait_for(lambda: states(service) == ["committed"])
-    own = [dcmread(path) for path in stored_files(service.spool.outbox)]
+    own = [dcmread(path) for path in stored_files(service.store.outbox)]
     assert store(service.listener.port, *own) == [0, 0]  # its results come back
     assert store(service.listener.port, sent) == [0]  # and it is sent again
     time.sleep(0.6)
@@ -288,8 +288,8 @@ def test_old_files_go_and_their_rows_stay(start: Start) -> None:
     sent = picture()
     store(service.listener.port, sent)
     wait_for(lambda: states(service) == ["committed"])
-    wait_for(lambda: not stored_files(service.spool.received))
-    wait_for(lambda: not stored_files(service.spool.outbox))
+    wait_for(lambda: not stored_files(service.store.received))
+    wait_for(lambda: not stored_files(service.store.outbox))
     assert service.journal.counts()["received"] == 1
     store(service.listener.port, sent)
     time.sleep(0.5)
@@ -301,6 +301,6 @@ def test_results_follow_from_the_study(start: Start, archive: FakeArchive, caplo
     service = start()
     store(service.listener.port, picture())
     wait_for(lambda: states(service) == ["committed"])
-    for path in stored_files(service.spool.outbox):
+    for path in stored_files(service.store.outbox):
         assert comments(path)
     assert not caplog.records

@@ -2,7 +2,7 @@
 
 pynetdicom negotiates and decodes. What it leaves open is closed here: addresses that are not known are dropped before a
 byte is read; TLS is negotiated outside of the loop that accepts; every wait for bytes ends; sizes that a peer announces
-are bounded; an object is written into the spool, and what is left of it goes when its association ends.
+are bounded; an object is written into the store, and what is left of it goes when its association ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from sonoseek.pacs.spool import ArrivingFile, Spool
+from sonoseek.pacs.file_store import ArrivingFile, FileStore
 from sonoseek.pacs.uids import US_IMAGES
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def configure_pynetdicom() -> None:
 
 
 def _arriving_file(*values: Any, **named: Any) -> Any:
-    """The file for an object that arrives, in the spool of the server whose thread asks."""
+    """The file for an object that arrives, in the store of the server whose thread asks."""
     thread = threading.current_thread()
     association = thread.assoc if isinstance(thread, DULServiceProvider) else None
     server = getattr(association, "_server", None)
@@ -80,7 +80,7 @@ class AssociationServer(ThreadedAssociationServer):
         *,
         address: tuple[str, int],
         handlers: list[Any],
-        spool: Spool,
+        store: FileStore,
         allows: Callable[[str], bool],
         on_refused: Callable[[str, str], None],
         on_end: Callable[[Association], None],
@@ -93,7 +93,7 @@ class AssociationServer(ThreadedAssociationServer):
             ae: with its titles, contexts and timeouts.
             address: host and port; port 0: a free one.
             handlers: of pynetdicom's events.
-            spool: for arriving objects.
+            store: for arriving objects.
             allows: whether an IP address may connect.
             on_refused: address and reason of a connection that was ended.
             on_end: an association, or what did not become one, has ended.
@@ -103,7 +103,7 @@ class AssociationServer(ThreadedAssociationServer):
         Raises:
             OSError: the address is in use, or not of this machine.
         """
-        self._spool = spool
+        self._store = store
         self._allows = allows
         self._on_refused = on_refused
         self._on_end = on_end
@@ -113,9 +113,14 @@ class AssociationServer(ThreadedAssociationServer):
         self._silent: dict[Any, socket.socket] = {}  # by the address and port of the client
         self._arriving: dict[Association, set[ArrivingFile]] = {}
         self._wake_in, self._wake_out = socket.socketpair()
-        super().__init__(
-            ae, address, ae.ae_title, ae.supported_contexts, evt_handlers=handlers, request_handler=_Handler
-        )
+        try:
+            super().__init__(
+                ae, address, ae.ae_title, ae.supported_contexts, evt_handlers=handlers, request_handler=_Handler
+            )
+        except BaseException:
+            self._wake_in.close()
+            self._wake_out.close()
+            raise
         self.timeout = 0  # `handle_request` is called only when there is one
 
     def serve(self) -> None:
@@ -132,7 +137,6 @@ class AssociationServer(ThreadedAssociationServer):
         """End `serve`, these associations, and every connection that has none."""
         with suppress(OSError):
             self._wake_out.send(b"x")
-        self.server_close()
         with self._lock:
             silent = list(self._silent.values())
         for connection in silent:
@@ -141,8 +145,9 @@ class AssociationServer(ThreadedAssociationServer):
             with suppress(Exception):
                 association.abort()
 
-    def close_wake(self) -> None:
-        """After `serve` has returned."""
+    def close(self) -> None:
+        """Close the port, after `serve` has returned."""
+        self.server_close()
         self._wake_in.close()
         self._wake_out.close()
 
@@ -221,7 +226,7 @@ class AssociationServer(ThreadedAssociationServer):
         """The file for an object that begins to arrive."""
         message = association.dimse.message
         sop_class = "" if message is None else str(message.command_set.get("AffectedSOPClassUID", ""))
-        file = ArrivingFile(self._spool, discard=sop_class not in US_IMAGES)
+        file = ArrivingFile(self._store, discard=sop_class not in US_IMAGES)
         with self._lock:
             self._arriving.setdefault(association, set()).add(file)
         return file

@@ -188,15 +188,15 @@ def _participant(root: ET.Element, each: _Participant) -> None:
 
 
 def _study(root: ET.Element, study: StudyOf) -> None:
-    found = ET.SubElement(
+    about = ET.SubElement(
         root,
         "ParticipantObjectIdentification",
         ParticipantObjectID=_clean(study.study_uid),
         ParticipantObjectTypeCode="2",
         ParticipantObjectTypeCodeRole="3",
     )
-    _code(found, "ParticipantObjectIDTypeCode", ("110180", "Study Instance UID"))
-    description = ET.SubElement(found, "ParticipantObjectDescription")
+    _code(about, "ParticipantObjectIDTypeCode", ("110180", "Study Instance UID"))
+    description = ET.SubElement(about, "ParticipantObjectDescription")
     for uid, count in sorted(study.classes.items()):
         ET.SubElement(description, "SOPClass", UID=_clean(uid), NumberOfInstances=str(count))
     patient = ET.SubElement(

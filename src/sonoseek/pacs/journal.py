@@ -23,7 +23,7 @@ class ReceivedObject:
         sop_uid, sop_class, study_uid, series_uid: of its header.
         modality, body_part, patient_id, patient_name, accession, study_date: of its header; "" where empty.
         sender, address: calling AE title and IP address.
-        file: name in the spool.
+        file: name in the store.
         size: bytes.
     """
 
@@ -51,7 +51,7 @@ class Claim:
         study_uid: of the study.
         key: of its pictures; see `study_key`.
         rule: name of the rule that it falls under.
-        files: SOP Instance UID and file name in the spool of each picture, in the order of the UIDs; None: removed.
+        files: SOP Instance UID and file name in the store of each picture, in the order of the UIDs; None: removed.
         attempts: with this one.
     """
 
@@ -221,11 +221,11 @@ class Journal:
 
     def next_due(self) -> float | None:
         """When the next study is due, seconds since 1970; None: none waits."""
-        found = self.database.one("SELECT min(due) FROM studies WHERE state = 'waiting'")
-        return None if found is None else float(found)
+        first = self.database.one("SELECT min(due) FROM studies WHERE state = 'waiting'")
+        return None if first is None else float(first)
 
     def files(self) -> set[str]:
-        """Names in the spool of every file that is written down."""
+        """Names in the store of every file that is written down."""
         return {row[0] for row in self.database.all("SELECT file FROM received WHERE file IS NOT NULL")}
 
     def next_expiry(self, keep_s: float) -> float | None:
@@ -279,11 +279,11 @@ class Journal:
     def counts(self) -> dict[str, int]:
         """Objects received and discarded; studies, by the state that `studies` shows."""
         states = self.database.all(f"SELECT state, count(*) FROM ({_STUDIES}) GROUP BY state")  # noqa: S608  # ours
-        found = {row[0]: row[1] for row in states}
+        numbers = {row[0]: row[1] for row in states}
         return {
             "received": int(self.database.one("SELECT count(*) FROM received")),
             "discarded": int(self.database.one("SELECT coalesce(sum(objects), 0) FROM discarded")),
-            **{name: found.get(name, 0) for name in STUDY_STATES},
+            **{name: numbers.get(name, 0) for name in STUDY_STATES},
         }
 
     def close(self) -> None:

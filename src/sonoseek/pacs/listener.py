@@ -25,9 +25,9 @@ from sonoseek.core import InvalidValueError, NotFoundError, ScanReadError, Tempo
 from sonoseek.io import read_source_header
 from sonoseek.pacs.association_server import ACSE_S, MESSAGE_BYTES, PDU_BYTES, AssociationServer, configure_pynetdicom
 from sonoseek.pacs.audit import AuditTrail, StudyOf
+from sonoseek.pacs.file_store import ArrivingFile, FileStore
 from sonoseek.pacs.journal import Journal, ReceivedObject
 from sonoseek.pacs.rules import PacsConfig, ServerTls, network
-from sonoseek.pacs.spool import ArrivingFile, Spool
 from sonoseek.pacs.uids import US_IMAGES, is_uid
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Listener:
         config: PacsConfig,
         *,
         journal: Journal,
-        spool: Spool,
+        store: FileStore,
         audit: AuditTrail,
         on_received: Callable[[], None] = lambda: None,
         on_report: Callable[[], None] = lambda: None,
@@ -65,7 +65,7 @@ class Listener:
         Args:
             config: whole.
             journal: open.
-            spool: of the same folder.
+            store: of the same folder.
             audit: where refusals and transfers are written down.
             on_received: called after an object was written down.
             on_report: called after a peer's answer on commitment.
@@ -77,7 +77,7 @@ class Listener:
         configure_pynetdicom()
         self._config = config
         self._journal = journal
-        self._spool = spool
+        self._store = store
         self._audit = audit
         self._on_received = on_received
         self._on_report = on_report
@@ -102,7 +102,7 @@ class Listener:
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_N_EVENT_REPORT, self._on_commitment),
             ],
-            spool=spool,
+            store=store,
             allows=self._allows,
             on_refused=lambda address, reason: audit.refused(address, "", reason),
             on_end=self._on_end,
@@ -120,7 +120,7 @@ class Listener:
                 admitted = list(self._sessions)
             self._server.stop(admitted)
             self._thread.join()
-            self._server.close_wake()
+            self._server.close()
             for association in admitted:
                 association.join(timeout=5.0)
 
@@ -221,7 +221,7 @@ class Listener:
             study_date=header.study_date,
             sender=session.sender,
             address=session.address,
-            file=self._spool.keep(arrived, sop_uid),
+            file=self._store.keep(arrived, sop_uid),
             size=arrived.size,
         )
         self._journal.receive(item, rule=rule.name, quiet_s=rule.quiet_seconds)
@@ -278,7 +278,7 @@ def _bound_message(event: evt.Event) -> None:
     message = event.assoc.dimse.message
     if message is None:
         return
-    held = message.encoded_command_set.tell() + (0 if message.data_set is None else message.data_set.tell())
-    if held > MESSAGE_BYTES and event.assoc.dul.socket is not None:
+    size = message.encoded_command_set.tell() + (0 if message.data_set is None else message.data_set.tell())
+    if size > MESSAGE_BYTES and event.assoc.dul.socket is not None:
         with suppress(OSError):
             event.assoc.dul.socket.close()

@@ -25,11 +25,11 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from sonoseek.core import InvalidValueError, SonoseekError
 from sonoseek.pacs.association_server import configure_pynetdicom
 from sonoseek.pacs.audit import AuditTrail, StudyOf
+from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Journal
 from sonoseek.pacs.listener import take_commitment
 from sonoseek.pacs.outbox_rows import Parcel
 from sonoseek.pacs.rules import ClientTls, PacsConfig, Peer
-from sonoseek.pacs.spool import Spool
 from sonoseek.pacs.waiting import Alarm
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class PeerSender:
         config: PacsConfig,
         *,
         journal: Journal,
-        spool: Spool,
+        store: FileStore,
         audit: AuditTrail,
         on_visit: Callable[[], None] = lambda: None,
     ) -> None:
@@ -59,7 +59,7 @@ class PeerSender:
             peer: of this thread.
             config: whole.
             journal: open.
-            spool: of the same folder.
+            store: of the same folder.
             audit: where transfers and alarms are written down.
             on_visit: called after an association with the peer.
 
@@ -73,7 +73,7 @@ class PeerSender:
         self._tls = None if peer.tls is None else (client_tls(peer.tls), peer.tls.server_name or peer.host)
         self._journal = journal
         self._rows = journal.outbox
-        self._spool = spool
+        self._store = store
         self._audit = audit
         self._on_visit = on_visit
         self._failures = 0
@@ -125,16 +125,16 @@ class PeerSender:
 
     def _visit(self, due: Sequence[Parcel]) -> float | None:
         """One association: send what is due, ask for commitment; returns until when the peer is left alone."""
-        found, uncommitted = {}, self._rows.uncommitted(self._peer.name)
+        syntaxes, uncommitted = {}, self._rows.uncommitted(self._peer.name)
         for parcel in due:
             try:
-                found[parcel.row] = _syntax(self._spool.outbox / parcel.file)
+                syntaxes[parcel.row] = _syntax(self._store.outbox / parcel.file)
             except (OSError, ValueError, AttributeError) as error:
                 self._rows.not_sent(parcel, f"its file does not read ({error})", again_at=None, refused=True)
-        due = [parcel for parcel in due if parcel.row in found]
+        due = [parcel for parcel in due if parcel.row in syntaxes]
         if not due and not uncommitted:
             return None
-        association = self._associate({(parcel.sop_class, found[parcel.row]) for parcel in due})
+        association = self._associate({(parcel.sop_class, syntaxes[parcel.row]) for parcel in due})
         if not association.is_established:
             return self._put_off(due, f"no association with {self._peer.host}:{self._peer.port}: {_why(association)}")
         self._failures = 0
@@ -178,7 +178,7 @@ class PeerSender:
 
     def _send(self, association: Association, parcel: Parcel) -> bool:
         """Send one object; returns whether the association goes on."""
-        file = self._spool.outbox / parcel.file
+        file = self._store.outbox / parcel.file
         syntax = _syntax(file)
         accepted = {
             context.transfer_syntax[0]

@@ -170,11 +170,11 @@ class OutboxRows:
 
     def next_due(self, peer: str) -> float | None:
         """When something is to be done for a peer, seconds since 1970; None: nothing."""
-        found = self._database.one(
+        first = self._database.one(
             "SELECT min(due) FROM outbox WHERE peer = ? AND (state = 'waiting' OR (state = 'sent' AND commitment))",
             (peer,),
         )
-        return None if found is None else float(found)
+        return None if first is None else float(first)
 
     def retry(self, db: sqlite3.Connection) -> int:
         """Let failed parcels and alarms begin anew, within a transaction; returns how many."""
@@ -186,8 +186,8 @@ class OutboxRows:
 
     def counts(self) -> dict[str, int]:
         """Parcels by state."""
-        found = {row[0]: row[1] for row in self._database.all("SELECT state, count(*) FROM outbox GROUP BY state")}
-        return {name: found.get(name, 0) for name in ("waiting", "sent", "committed", "failed", "alarm")}
+        numbers = {row[0]: row[1] for row in self._database.all("SELECT state, count(*) FROM outbox GROUP BY state")}
+        return {name: numbers.get(name, 0) for name in ("waiting", "sent", "committed", "failed", "alarm")}
 
     def _set(self, parcel: Parcel, values: str, *given: object) -> None:
         with self._database.writing() as db:

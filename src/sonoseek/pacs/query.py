@@ -83,8 +83,8 @@ def real_tools(config: PacsConfig) -> Tools:
     def render(*values: Any, **named: Any) -> Sequence[Result]:
         from sonoseek.reports.dicom import render_dicom
 
-        found: Sequence[Result] = render_dicom(*values, **named)
-        return found
+        results: Sequence[Result] = render_dicom(*values, **named)
+        return results
 
     return Tools(
         open_engine=open_real,
@@ -129,7 +129,7 @@ def query_study(
         rule: that it falls under.
         engine: open.
         tools: the packages.
-        path: name in the spool → its path.
+        path: name in the store → its path.
 
     Returns:
         The objects, the frame that they are of, and what could not be read, "" where all could.
@@ -144,7 +144,7 @@ def query_study(
             f"{gone} of {len(claim.files)} files of the study were removed after `keep_days`; its result would be of a "
             "part. Send the study again."
         )
-    asked: list[Any] = []
+    frames: list[Any] = []
     unread: list[str] = []
     best: tuple[float, str, int, Any] | None = None
     for uid, name in claim.files:
@@ -154,7 +154,7 @@ def query_study(
                 encoded = engine.read(tools.read_scan(file, frame=frame))
                 likelihood = encoded.prediction.likelihood_of_malignancy
                 malignant = -1.0 if likelihood is None else float(likelihood)
-                asked.append(tools.asked_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))
+                frames.append(tools.asked_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))
                 if best is None or malignant > best[0]:
                     best = malignant, uid, frame, encoded
         except ScanReadError as error:
@@ -165,7 +165,7 @@ def query_study(
     malignant, uid, frame, encoded = best
     header = tools.read_source_header(path(str(dict(claim.files)[uid])))
     report = engine.query(encoded)
-    results = tools.render(report, header, kinds=rule.results, study_key=claim.key, asked=tuple(asked))
+    results = tools.render(report, header, kinds=rule.results, study_key=claim.key, asked=tuple(frames))
     if not results:
         raise SonoseekError(f"no object was made of the kinds {', '.join(rule.results)}; check `results` of the rule.")
     finding = Finding(malignant=None if malignant < 0 else malignant, sop_uid=uid, frame=frame + 1)

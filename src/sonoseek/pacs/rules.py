@@ -227,8 +227,8 @@ class PacsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def fitting_rule(self, *, sender: str, modality: str, body_part: str) -> Rule | None:
         """The first rule that an object falls under."""
-        found = (each for each in self.rules if each.fits(sender=sender, modality=modality, body_part=body_part))
-        return next(found, None)
+        fitting = (each for each in self.rules if each.fits(sender=sender, modality=modality, body_part=body_part))
+        return next(fitting, None)
 
 
 def load_config(path: str | Path) -> PacsConfig:

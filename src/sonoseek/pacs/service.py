@@ -16,12 +16,12 @@ from typing import Self
 from sonoseek.core import TemporaryError
 from sonoseek.core.files import make_private_folder, open_private
 from sonoseek.pacs.audit import AuditTrail
+from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Journal
 from sonoseek.pacs.listener import Listener
 from sonoseek.pacs.outbox import PeerSender
 from sonoseek.pacs.query import Tools, real_tools
 from sonoseek.pacs.rules import PacsConfig
-from sonoseek.pacs.spool import Spool
 from sonoseek.pacs.syslog import SyslogForwarder
 from sonoseek.pacs.worker import Worker
 
@@ -60,12 +60,12 @@ class Service:
         self._stack.callback(self.journal.close)
         self.journal.recover()
         settings = config.listener
-        self.spool = Spool(
+        self.store = FileStore(
             config.state,
             min_free_bytes=settings.min_free_mb << 20,
             max_object_bytes=settings.max_object_mb << 20,
         )
-        removed = self.spool.sweep(received=self.journal.files(), outbox=self.journal.outbox.files())
+        removed = self.store.sweep(received=self.journal.files(), outbox=self.journal.outbox.files())
         if removed:
             logger.warning("%d files that a process had not finished were removed", removed)
         self.audit = AuditTrail(config.audit.file or config.state / "audit.log", ae_title=settings.ae_title)
@@ -81,7 +81,7 @@ class Service:
                 peer,
                 config,
                 journal=self.journal,
-                spool=self.spool,
+                store=self.store,
                 audit=self.audit,
                 on_visit=lambda: self.worker.wake(),
             )
@@ -90,7 +90,7 @@ class Service:
         self.worker = Worker(
             config,
             journal=self.journal,
-            spool=self.spool,
+            store=self.store,
             audit=self.audit,
             tools=tools or real_tools(config),
             on_result=self._wake_senders,
@@ -105,7 +105,7 @@ class Service:
             self.listener = Listener(
                 config,
                 journal=self.journal,
-                spool=self.spool,
+                store=self.store,
                 audit=self.audit,
                 on_received=self.worker.wake,
                 on_report=self.wake,

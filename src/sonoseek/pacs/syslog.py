@@ -123,8 +123,8 @@ class SyslogForwarder:
 
 def framed(message: bytes) -> bytes:
     """An audit message as RFC 5424 has it, with its length before it (RFC 5425 4.3)."""
-    found = _TIME.search(message)
-    when = found[1].decode() if found else "-"
+    stated = _TIME.search(message)
+    when = stated[1].decode() if stated else "-"
     head = f"<{PRIORITY}>1 {when} {socket.gethostname()} sonoseek {os.getpid()} {MESSAGE_ID} - "
     body = head.encode("ascii", "replace") + b"\xef\xbb\xbf" + message
     return str(len(body)).encode() + b" " + body

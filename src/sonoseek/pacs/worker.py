@@ -15,11 +15,11 @@ from contextlib import suppress
 
 from sonoseek.core import SonoseekError
 from sonoseek.pacs.audit import AuditTrail, StudyOf
+from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Claim, Journal
 from sonoseek.pacs.outbox_rows import Parcel
 from sonoseek.pacs.query import Engine, Tools, query_study
 from sonoseek.pacs.rules import PacsConfig, Rule
-from sonoseek.pacs.spool import Spool
 from sonoseek.pacs.waiting import Alarm
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Worker:
         config: PacsConfig,
         *,
         journal: Journal,
-        spool: Spool,
+        store: FileStore,
         audit: AuditTrail,
         tools: Tools,
         on_result: Callable[[], None] = lambda: None,
@@ -43,14 +43,14 @@ class Worker:
         Args:
             config: whole.
             journal: open.
-            spool: of the same folder.
+            store: of the same folder.
             audit: where queries are written down.
             tools: the packages that a query takes.
             on_result: called after a result was put into the outbox.
         """
         self._config = config
         self._journal = journal
-        self._spool = spool
+        self._store = store
         self._audit = audit
         self._tools = tools
         self._on_result = on_result
@@ -84,7 +84,7 @@ class Worker:
                     continue
                 expiry = self._journal.next_expiry(keep_s)
                 if expiry is not None and expiry <= time.time():
-                    self._spool.remove(*self._journal.expire(keep_s))
+                    self._store.remove(*self._journal.expire(keep_s))
                     continue
                 due = self._journal.next_due()
             except (SonoseekError, OSError):
@@ -107,7 +107,7 @@ class Worker:
             if self._engine is None:
                 self._engine = self._tools.open_engine()
             results, finding, message = query_study(
-                claim, rule, engine=self._engine, tools=self._tools, path=self._spool.path
+                claim, rule, engine=self._engine, tools=self._tools, path=self._store.path
             )
             parcels = [
                 Parcel(
@@ -116,7 +116,7 @@ class Worker:
                     kind=result.kind,
                     sop_class=result.sop_class_uid,
                     sop_uid=result.sop_instance_uid,
-                    file=self._spool.put_out(result.sop_instance_uid, result.content),
+                    file=self._store.put_out(result.sop_instance_uid, result.content),
                     peer=name,
                     commitment=self._config.peer(name).commitment,
                 )

@@ -40,14 +40,14 @@ def send(
 
 def _queue(config: PacsConfig, files: list[Path], peer: Peer) -> None:
     from sonoseek.io import read_source_header
+    from sonoseek.pacs.file_store import FileStore
     from sonoseek.pacs.journal import Journal
     from sonoseek.pacs.outbox_rows import Parcel
-    from sonoseek.pacs.spool import Spool
     from sonoseek.pacs.uids import is_uid
 
     journal = Journal(config.state)
     try:
-        spool = Spool(config.state, min_free_bytes=0, max_object_bytes=0)
+        store = FileStore(config.state, min_free_bytes=0, max_object_bytes=0)
         parcels = []
         for file in files:
             header = read_source_header(file)
@@ -60,7 +60,7 @@ def _queue(config: PacsConfig, files: list[Path], peer: Peer) -> None:
                     kind="file",
                     sop_class=header.sop_class_uid,
                     sop_uid=header.sop_instance_uid,
-                    file=spool.put_out(header.sop_instance_uid, file.read_bytes()),
+                    file=store.put_out(header.sop_instance_uid, file.read_bytes()),
                     peer=peer.name,
                     commitment=peer.commitment,
                 )

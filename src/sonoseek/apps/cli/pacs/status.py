@@ -29,8 +29,8 @@ def status(
     finally:
         journal.close()
     if as_json:
-        found = [dataclasses.asdict(study) for study in studies]
-        typer.echo(json.dumps({"counts": counts, "objects": parcels, "studies": found}, ensure_ascii=False, indent=2))
+        listed = [dataclasses.asdict(study) for study in studies]
+        typer.echo(json.dumps({"counts": counts, "objects": parcels, "studies": listed}, ensure_ascii=False, indent=2))
         return
     from rich.console import Console
     from rich.table import Table

@@ -19,7 +19,7 @@ CHECK_BYTES = 4 << 20
 """Bytes of an arriving object, after which the free space is looked at again."""
 
 
-class Spool:
+class FileStore:
     """The folders `incoming`, `received` and `outbox`. File names are hashes of ours, never of a sender's choice."""
 
     def __init__(self, folder: Path, *, min_free_bytes: int, max_object_bytes: int) -> None:
@@ -114,23 +114,23 @@ class ArrivingFile:
         full: the disk had no room for it, or it is larger than allowed: what was written is gone.
     """
 
-    def __init__(self, spool: Spool, *, discard: bool = False) -> None:
+    def __init__(self, store: FileStore, *, discard: bool = False) -> None:
         """Open a file under a name of ours.
 
         Args:
-            spool: whose.
+            store: whose.
             discard: nothing is written at all: the object is of a class that is not kept.
         """
-        self.name = os.fspath(spool.incoming / f"{secrets.token_hex(16)}.part")
+        self.name = os.fspath(store.incoming / f"{secrets.token_hex(16)}.part")
         self.full = False
         self.size = 0
-        self._spool = spool
+        self._store = store
         self._checked = 0
         self._file = None
         if discard:
             return
         try:
-            if spool.has_room():
+            if store.has_room():
                 self._file = open_private(Path(self.name), "xb")
             else:
                 self.full = True
@@ -149,7 +149,7 @@ class ArrivingFile:
             try:
                 if self.size - self._checked > CHECK_BYTES:
                     self._checked = self.size
-                    if self.size > self._spool.max_object_bytes or not self._spool.has_room():
+                    if self.size > self._store.max_object_bytes or not self._store.has_room():
                         self._give_up()
                         return len(data)
                 self._file.write(data)
