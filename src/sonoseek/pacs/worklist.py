@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Finding, Journal, StudyRow
 from sonoseek.pacs.outbox_rows import Parcel
 from sonoseek.pacs.rules import PacsConfig
-from sonoseek.pacs.spool import Spool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,14 @@ class Decision:
     corrected: str | None
 
 
+def person_name(text: str) -> str:
+    """A name as DICOM writes it, the family name first: "Marie Curie" as "Curie^Marie". PS3.5 6.2.1."""
+    if "^" in text:
+        return text
+    *given, family = text.split()
+    return f"{family}^{' '.join(given)}"
+
+
 class Worklist:
     """A listener's journal and files, as another process sees them. Safe for several threads."""
 
@@ -59,7 +67,7 @@ class Worklist:
         self._config = config
         self._journal = Journal(config.state)
         settings = config.listener
-        self._spool = Spool(
+        self._store = FileStore(
             config.state, min_free_bytes=settings.min_free_mb << 20, max_object_bytes=settings.max_object_mb << 20
         )
 
@@ -93,7 +101,7 @@ class Worklist:
             "SELECT sop_uid, file FROM received WHERE study_uid = ? ORDER BY sop_uid", (study_uid,)
         )
         return [
-            Picture(sop_uid=row["sop_uid"], path=None if row["file"] is None else self._spool.path(row["file"]))
+            Picture(sop_uid=row["sop_uid"], path=None if row["file"] is None else self._store.path(row["file"]))
             for row in rows
         ]
 
@@ -130,7 +138,7 @@ class Worklist:
 
         Args:
             study_uid: of a study that was queried.
-            reader: name of who decides, as DICOM writes names: "Curie^Marie".
+            reader: name of who decides, "Marie Curie", or as DICOM writes it, "Curie^Marie".
             corrected: the class that the reader states instead; None: the result is accepted.
             engine: a `SearchEngine`.
 
@@ -149,7 +157,7 @@ class Worklist:
             raise InvalidValueError(f"corrected_class is {corrected[:40]!r}; it is one of {', '.join(classes)}.")
         decided = datetime.now(UTC).replace(microsecond=0)
         verification = Verification(
-            observer_name=reader,
+            observer_name=person_name(reader),
             organisation=self._config.organisation,
             when=decided,
             accepted=corrected is None,
@@ -167,7 +175,7 @@ class Worklist:
             predecessor=self._last_report(study_uid),
         )
         rule = self._config.rule(study.rule)
-        name = self._spool.put_out(result.sop_instance_uid, result.content)
+        name = self._store.put_out(result.sop_instance_uid, result.content)
         parcels = [
             Parcel(
                 study_uid=study_uid,

@@ -48,7 +48,7 @@ WorklistDep = Annotated[Worklist, Depends(get_worklist)]
 class NewDecision(BaseModel):
     """A reader accepts a result, or states another class."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
     reader: str = Field(min_length=2, max_length=64, pattern=r"^[^\\\x00-\x1f=]+$", description="Name of the reader.")
     corrected: Label | None = None
 
@@ -93,7 +93,7 @@ async def open_picture(study_uid: StudyUid, number: Number, app_state: StateDep,
 async def decide(study_uid: StudyUid, new: NewDecision, app_state: StateDep, found: WorklistDep) -> WorklistDecision:
     """Accept or correct the result of a study: a verified report goes to where the result went."""
     made = await app_state.pool.run_priority(
-        found.decide, study_uid, reader=new.reader.strip(), corrected=new.corrected, engine=app_state.engine
+        found.decide, study_uid, reader=new.reader, corrected=new.corrected, engine=app_state.engine
     )
     return _decision(made)
 
@@ -122,7 +122,7 @@ def _study(found: Worklist, row: StudyRow, decision: Decision | None) -> Worklis
     return WorklistStudy(
         study_uid=row.study_uid,
         patient_id=row.patient_id,
-        patient_name=row.patient_name.replace("^", " ").strip(),
+        patient_name=_name(row.patient_name),
         accession=row.accession,
         study_date=row.study_date,
         state=cast(Any, row.state),
@@ -135,6 +135,12 @@ def _study(found: Worklist, row: StudyRow, decision: Decision | None) -> Worklis
         message=row.message,
         decision=None if decision is None else _decision(decision),
     )
+
+
+def _name(text: str) -> str:
+    """DICOM's "Curie^Marie^^Dr" as "Curie, Marie": family and given name; further alphabets after "=" are left out."""
+    family, _, rest = text.split("=")[0].partition("^")
+    return ", ".join(part for part in (family.strip(), rest.split("^")[0].strip()) if part)
 
 
 def _decision(made: Decision) -> WorklistDecision:

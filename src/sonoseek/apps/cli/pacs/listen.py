@@ -35,6 +35,7 @@ def listen(settings: Settings) -> None:
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what matters of it is in our own messages
+    logging.getLogger("highdicom").setLevel(logging.WARNING)
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
