@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from test_web_jobs import ended, new, opened
+from web_jobs import ended, new, opened
 
 from sonoseek.apps.web.settings import WebSettings
 
