@@ -176,8 +176,10 @@ def kills() -> Row:
     """The tests that kill writers and servers, in a process of their own."""
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-m", "long or peer", "-p", "no:cacheprovider", *KILLS]
     ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
-    said = [line.strip(" .") for line in ended.stdout.splitlines() if re.search(r"\d+ (kills|passed|failed)", line)]
-    return Row(what="writers and a server killed", result="; ".join(said), holds=ended.returncode == 0)
+    rounds = re.findall(r"\d+ kills, .* at most", ended.stdout)
+    tests = re.findall(r"\d+ (?:passed|failed)", ended.stdout)
+    result = "; ".join([*rounds, f"tests: {', '.join(tests)}"])
+    return Row(what="writers and a server killed", result=result, holds=ended.returncode == 0)
 
 
 def words(found: Counter[str] | Counter[int]) -> str:
