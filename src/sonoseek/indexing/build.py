@@ -30,6 +30,7 @@ from sonoseek.core import (
     GalleryError,
     InvalidValueError,
     Scan,
+    SiteKeyError,
     SonoseekError,
     TemporaryError,
 )
@@ -38,6 +39,7 @@ from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan, pack_evidence
 from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
+from sonoseek.gallery.pseudonyms import note_site_key
 
 __all__ = ["BuildResult", "Outcome", "Refusal", "build_index", "fill", "make_entry", "take_case"]
 
@@ -172,8 +174,17 @@ def fill(
         removed=written.removed,
         refused=tuple(sorted(build.refused, key=lambda refusal: place[refusal.source])),
         seconds=time.perf_counter() - started,
-        warnings=patient_warnings(shares, build.placeholders),
+        warnings=(*patient_warnings(shares, build.placeholders), *_old_pseudonyms(gallery)),
     )
+
+
+def _old_pseudonyms(gallery: Gallery) -> Iterator[str]:
+    """A warning where scans of one patient may carry two pseudonyms."""
+    if gallery.site_key is not None and (cases := gallery.count_unkeyed()):
+        yield (
+            f"{cases} cases of the gallery have pseudonyms from before there was a site key: scans of one patient may "
+            "carry two. Run `sonoseek index rekey` on it."
+        )
 
 
 def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint: str = "") -> GalleryEntry:
@@ -227,7 +238,7 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
             else make_entry(scan, record, encoder, fingerprint=fingerprint)
             for scan in scans
         )
-    except (GalleryError, TemporaryError, BundleError):
+    except (GalleryError, TemporaryError, BundleError, SiteKeyError):
         raise  # not this case's fault: every other one would fail as well
     except (SonoseekError, OSError) as error:
         return Outcome(source=source, reason=str(error) or type(error).__name__)
@@ -300,6 +311,7 @@ class _Build:
             return
         try:
             entries = list(itertools.chain.from_iterable(each.entries for each in pending))
+            note_site_key(self.gallery, (entry.record.patient_id for entry in entries))
             self.written += self.gallery.add(entries, whole_cases=True)
         except InvalidValueError as error:
             if len(pending) == 1:

@@ -48,6 +48,7 @@ CODES: dict[str, Severity] = {
     "preprocessing": "medium",
     "reader_crop": "medium",
     "calibration_unused": "medium",
+    "pseudonyms": "medium",
     "copy_in_archive": "medium",
     "no_matches": "medium",
     "few_matches": "low",

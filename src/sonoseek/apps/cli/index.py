@@ -102,6 +102,7 @@ def add(
     from sonoseek.core.patients import is_placeholder, patient_warnings
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
+    from sonoseek.gallery.pseudonyms import note_site_key
     from sonoseek.indexing import make_entry
     from sonoseek.indexing.gallery import filling_bundle
     from sonoseek.io import read_scan
@@ -131,6 +132,7 @@ def add(
         dimension=network.embedding_dim,
         duplicate_threshold=network.duplicate_threshold,
     ) as target:
+        note_site_key(target, [known])
         result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
         typer.echo(
             f"{gallery}: case {added.dataset}/{added.case_id}: {result.added} added, {result.updated} updated, "
@@ -173,6 +175,7 @@ def info(gallery: Gallery) -> None:
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
+        unkeyed = target.count_unkeyed()
         info, words, shares = target.info(), target.descriptor_counts(), target.largest_patients()
         calibration = _calibration(target, cases=info.cases)
     counts = {
@@ -193,10 +196,12 @@ def info(gallery: Gallery) -> None:
         ("schema", info.schema_version),
         ("created", info.created),
         ("calibration", calibration),
+        *([("site key", target.site_key)] if target.site_key is not None else []),
         *((name, ", ".join(f"{key} {n}" for key, n in by.items())) for name, by in counts.items() if by),
     ]
     table(("", ""), rows)
-    warnings(patient_warnings(shares))
+    old = f"{unkeyed} cases have pseudonyms without a site key, which can be undone; run `sonoseek index rekey`."
+    warnings([*patient_warnings(shares), *([old] if unkeyed else [])])
 
 
 def _calibration(gallery: OpenGallery, *, cases: int) -> str:
@@ -313,6 +318,8 @@ def copy(
         progress_bar("copy") as on_progress,
     ):
         total, result = source.count(), AddResult()
+        if source.site_key is not None:
+            target.store_site_key(source.site_key)
         waiting = iter(source)
         while entries := list(islice(waiting, COPIED)):
             result += target.add(entries)
@@ -323,6 +330,22 @@ def copy(
         f"{gallery} -> {to}: {result.added} added, {result.updated} updated, {result.unchanged} unchanged; "
         f"{count} scans"
     )
+
+
+@app.command()
+def rekey(gallery: Gallery) -> None:
+    """Replace pseudonyms from before there was a site key by keyed ones; the sources are not read."""
+    from sonoseek.gallery import open_gallery
+    from sonoseek.gallery.pseudonyms import rekey as rekey_gallery
+
+    with open_gallery(gallery, mode="w") as target:
+        changed = rekey_gallery(target)
+        if not changed:
+            raise GalleryError(
+                f"{gallery} has no pseudonyms from before there was a site key; there is nothing to replace."
+            )
+        target.optimise()  # so that no free page and no log holds the old ones
+        typer.echo(f"{gallery}: the pseudonyms of {changed} cases are made with the site key {target.site_key}")
 
 
 @app.command()

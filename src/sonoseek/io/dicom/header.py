@@ -26,7 +26,7 @@ from sonoseek.core.patients import is_placeholder
 from sonoseek.core.scan import MIN_SIDE
 from sonoseek.io.dicom.elements import with_known_vrs
 from sonoseek.io.dicom.fragments import UNDEFINED, Part, group_frames, list_fragments
-from sonoseek.io.dicom.patient import patient_text, pseudonym
+from sonoseek.io.dicom.patient import patient_text, unkeyed_pseudonym
 from sonoseek.io.dicom.spacing import spacing_mm
 
 PHOTOMETRIC = {
@@ -118,7 +118,7 @@ class Header:
         side = str(self.dataset.get("ImageLaterality") or self.dataset.get("Laterality") or "").strip().upper()
         return {
             "spacing_mm": spacing_mm(self.dataset, frame),
-            "patient_id": pseudonym(patient) if patient and not placeholder else None,
+            "patient_id": unkeyed_pseudonym(patient) if patient and not placeholder else None,
             "patient_placeholder": patient if placeholder else None,
             "laterality": {"L": "left", "R": "right"}.get(side),  # B (both) and U (unpaired) name no side
         }
