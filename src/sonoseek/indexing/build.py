@@ -38,8 +38,9 @@ from sonoseek.core.cores import available_cores
 from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan, pack_evidence
-from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
+from sonoseek.gallery import AddResult, Gallery, GalleryEntry
 from sonoseek.gallery.pseudonyms import note_site_key
+from sonoseek.indexing.kept_picture import kept_picture
 
 __all__ = ["BuildResult", "Outcome", "Refusal", "build_index", "fill", "make_entry", "take_case"]
 
@@ -204,7 +205,9 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
         embedding=encoding.embedding[0],
         evidence=pack_evidence(encoding.evidence[0], encoding.spatial_weights[0], mapping=preprocessed.mapping),
     )
-    return _entry(scan, record, encoded, fingerprint=fingerprint)
+    sought = encoder.bundle.recipe.borders and encoder.bundle.recipe.marks
+    picture = kept_picture(scan, preprocessed if sought else None)
+    return _entry(scan, record, encoded, picture=picture, fingerprint=fingerprint)
 
 
 def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Gallery | None = None) -> Outcome:
@@ -233,7 +236,13 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
             if entry.evidence is not None  # of an older gallery: the scan is encoded again
         }
         entries = tuple(
-            _entry(scan, record, encoded[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
+            _entry(
+                scan,
+                record,
+                encoded[scan.scan_id, scan.spacing_mm],
+                picture=kept_picture(scan),
+                fingerprint=fingerprint,
+            )
             if (scan.scan_id, scan.spacing_mm) in encoded
             else make_entry(scan, record, encoder, fingerprint=fingerprint)
             for scan in scans
@@ -322,13 +331,13 @@ class _Build:
                 self.flush()
 
 
-def _entry(scan: Scan, record: CaseRecord, encoded: _Encoded, *, fingerprint: str) -> GalleryEntry:
+def _entry(scan: Scan, record: CaseRecord, encoded: _Encoded, *, picture: bytes, fingerprint: str) -> GalleryEntry:
     return GalleryEntry(
         record=record,
         scan_id=scan.scan_id,
         embedding=encoded.embedding,
         evidence=encoded.evidence,
-        picture=encode_picture(scan.pixels),
+        picture=picture,
         scan_shape=scan.shape,
         spacing_mm=scan.spacing_mm,
         laterality=scan.laterality,
