@@ -69,6 +69,7 @@ class Header:
     Attributes:
         dataset: the elements of `_WANTED`.
         stream: the file, or the inflated data set.
+        start: offset of the data set in `stream`.
         pixels_at: offset of the pixel data's value in `stream`.
         transfer_syntax: as stated; what the data shows where it states none, or contradicts it.
         order: "<" or ">", byte order of numbers.
@@ -86,6 +87,7 @@ class Header:
 
     dataset: Dataset
     stream: BinaryIO
+    start: int
     pixels_at: int
     transfer_syntax: UID
     order: str
@@ -147,6 +149,7 @@ def read_header(file: BinaryIO, *, max_pixels: int, memory_mb: int) -> Header:
     header = Header(
         dataset=dataset,
         stream=stream,
+        start=start,
         pixels_at=place.offset,
         transfer_syntax=place.syntax if syntax is None else syntax,
         order=place.order,
@@ -171,20 +174,25 @@ def read_header(file: BinaryIO, *, max_pixels: int, memory_mb: int) -> Header:
     return _encapsulated(header) if place.length == UNDEFINED else _native(header, place)
 
 
-def _elements(stream: BinaryIO, start: int) -> Dataset:
-    """The elements of `_WANTED` before the pixel data; `stream` then stands at the pixel data's tag, or at its end."""
-    dataset = _parsed(stream)
+def read_elements(header: Header, tags: Sequence[int]) -> Dataset:
+    """Other elements of a header that was checked: those of `tags` before the pixel data."""
+    return _elements(header.stream, header.start, tags)
+
+
+def _elements(stream: BinaryIO, start: int, tags: Sequence[int] = ()) -> Dataset:
+    """The elements of `tags` before the pixel data; `stream` then stands at the pixel data's tag, or at its end."""
+    dataset = _parsed(stream, tags)
     at = stream.tell()
     if stream.read(2) not in (b"\xe0\x7f", b"\x7f\xe0") and (repaired := with_known_vrs(stream, start)):
-        dataset, at = _parsed(repaired), repaired.tell()
+        dataset, at = _parsed(repaired, tags), repaired.tell()
     stream.seek(at)
     return dataset
 
 
-def _parsed(stream: BinaryIO) -> Dataset:
+def _parsed(stream: BinaryIO, tags: Sequence[int]) -> Dataset:
     stream.seek(0)
     try:
-        return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
+        return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(tags or _WANTED))
     except (InvalidDicomError, EOFError, struct.error) as error:
         raise _not_dicom() from error
 

@@ -12,7 +12,9 @@ from sonoseek.io.files import checked_file, checked_frame, shown
 from sonoseek.io.reader import read_in_child
 
 
-def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = None) -> Scan:
+def read_dicom(
+    path: str | Path, *, frame: int = 0, settings: Settings | None = None, with_patient: bool = True
+) -> Scan:
     """Read one frame of a DICOM file.
 
     Any colour becomes grey by ITU-R BT.601 luma; 16 bit becomes 8 (see `sonoseek.io.dicom.grey` for the rule);
@@ -28,6 +30,7 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
         path: the file.
         frame: 0-based; a single picture has frame 0 alone.
         settings: limits; from the environment when None.
+        with_patient: False: `patient_id` is None, whatever the file says, and no site key is needed.
 
     Raises:
         NotFoundError: no such file.
@@ -41,7 +44,7 @@ def read_dicom(path: str | Path, *, frame: int = 0, settings: Settings | None = 
     place = checked_file(path)
     settings = settings or Settings.from_environment()
     reply = read_in_child("read", place, "dicom", frame=frame, settings=settings)
-    unkeyed = reply.facts["patient_id"]
+    unkeyed = reply.facts["patient_id"] if with_patient else None
     spacing, several = reply.facts["spacing_mm"], (reply.frames or 1) > 1
     return Scan(
         pixels=reply.samples,
