@@ -168,11 +168,12 @@ def _state(dataset: Dataset, form: StoredForm, wanted: Mapping[str, Any]) -> Non
         "StudyTime",
         "Manufacturer",
         "PatientOrientation",
-        "SeriesNumber",
-        "InstanceNumber",
     ):
         if name not in dataset:
-            setattr(dataset, name, None if name.endswith("Number") else "")
+            setattr(dataset, name, "")
+    for name in ("SeriesNumber", "InstanceNumber"):
+        if name not in dataset:
+            setattr(dataset, name, None)
     if "FrameOfReferenceUID" in dataset:
         dataset.PositionReferenceIndicator = ""
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = form.samples, form.photometric
