@@ -105,10 +105,10 @@ def count_similar(
 
 def _as_kept(view: EncodedScan) -> Scan:
     """The scan as a gallery keeps the pictures that it is compared with: without annotations and surroundings."""
-    found = view.preprocessed
-    if found is None or found.annotations is None or view.crop is not None:
+    preprocessed = view.preprocessed
+    if preprocessed is None or preprocessed.annotations is None or view.crop is not None:
         return view.scan
-    pixels = without_annotations(view.scan.pixels, area=found.area, annotations=found.annotations)
+    pixels = without_annotations(view.scan.pixels, area=preprocessed.area, annotations=preprocessed.annotations)
     return Scan(pixels=pixels)
 
 

@@ -20,9 +20,9 @@ def kept_picture(scan: Scan, preprocessed: PreprocessedScan | None = None) -> by
         scan: as it was read.
         preprocessed: of this scan, where there is one that sought scan area and annotations; None: they are sought now.
     """
-    found = preprocessed
-    if found is None or found.annotations is None:
-        found = preprocess(scan, _FINDS_ALL)
-    annotations = found.annotations
+    sought = preprocessed
+    if sought is None or sought.annotations is None:
+        sought = preprocess(scan, _FINDS_ALL)
+    annotations = sought.annotations
     assert annotations is not None  # noqa: S101  # for the type checker: the recipe seeks them
-    return encode_picture(without_annotations(scan.pixels, area=found.area, annotations=annotations))
+    return encode_picture(without_annotations(scan.pixels, area=sought.area, annotations=annotations))

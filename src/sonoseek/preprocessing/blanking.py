@@ -70,8 +70,8 @@ def without_annotations(
         uint8 (H, W), a copy on the scan's own grid.
     """
     inside: Bitmap = area.astype(np.uint8) * 255
-    kept: Bitmap = cv2.bitwise_and(pixels, inside)
+    cleaned: Bitmap = cv2.bitwise_and(pixels, inside)
     holes = text_boxes(annotations & area) & area
     if holes.any():
-        kept = cv2.bitwise_and(paint_over(kept, holes.astype(np.uint8) * 255), inside)
-    return np.asarray(kept, np.uint8)
+        cleaned = cv2.bitwise_and(paint_over(cleaned, holes.astype(np.uint8) * 255), inside)
+    return np.asarray(cleaned, np.uint8)

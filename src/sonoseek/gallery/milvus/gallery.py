@@ -345,8 +345,9 @@ class MilvusGallery(Gallery):
 
     def _unkeyed(self) -> list[CaseKey]:
         """Cases with a pseudonym from before there was a site key."""
-        found = self._server.every(self._name, 'patient_id like "=p-%"', ["dataset", "case_id", "patient_id"])
-        return sorted({(row["dataset"][1:], row["case_id"][1:]) for row in found if is_unkeyed(row["patient_id"][1:])})
+        listed = self._server.every(self._name, 'patient_id like "=p-%"', ["dataset", "case_id", "patient_id"])
+        unkeyed = [row for row in listed if is_unkeyed(row["patient_id"][1:])]
+        return sorted({(row["dataset"][1:], row["case_id"][1:]) for row in unkeyed})
 
     def _update_meta(self, **changed: Any) -> None:
         """Change some of the gallery's description."""

@@ -1,6 +1,6 @@
 """The parent's side of de-identification: what a child makes of a file's header and of its frames.
 
-The child parses the file and rewrites its header (`sonoseek.io.dicom.deidentify`). It is told the replacements for this
+The child parses the file and rewrites its header (`sonoseek.io.dicom.deidentify`). It gets the replacements for this
 file's own values, and nothing else: the site key stays in this process. What it reports of a name or a number stays in
 this process' memory, to be looked for in the pixels; it is not logged and not written.
 """

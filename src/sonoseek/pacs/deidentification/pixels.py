@@ -62,7 +62,7 @@ def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None =
     """
     counts: NDArray[np.uint32] | None = None
     inside: NDArray[np.bool_] | None = None
-    found = bool(known.regions)
+    has_area = bool(known.regions)
     for frame in range(known.frames):
         pixels = read_dicom(path, frame=frame, settings=settings, with_patient=False).pixels
         if counts is None or inside is None:
@@ -70,17 +70,17 @@ def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None =
         scan = Scan(pixels=np.where(inside, pixels, np.uint8(0)) if known.regions else pixels)
         in_area = preprocess(scan, _IN_AREA)
         if not known.regions and not in_area.warnings:
-            inside, found = inside | in_area.area, True
+            inside, has_area = inside | in_area.area, True
         counts += _text(scan, in_area)
     assert counts is not None  # noqa: S101  # a file has a frame at least
     assert inside is not None  # noqa: S101
-    if not found:
+    if not has_area:
         inside = np.ones_like(inside)
     return Blanking(
         outside=~inside,
         text=(counts >= max(OFTEN * known.frames, 1)) & inside,
         by_regions=bool(known.regions),
-        area_found=found,
+        area_found=has_area,
     )
 
 
@@ -124,9 +124,9 @@ def _text(scan: Scan, in_area: PreprocessedScan) -> NDArray[np.bool_]:
     near = cv2.dilate(in_area.area.astype(np.uint8), np.ones((NEAR, NEAR), np.uint8)) > 0
     beside = preprocess(scan, _EVERYWHERE).annotations
     text = np.zeros(scan.shape, np.bool_)
-    for found in (in_area.annotations, None if beside is None else beside & ~near):
-        if found is not None:
-            text |= text_boxes(found)
+    for strokes in (in_area.annotations, None if beside is None else beside & ~near):
+        if strokes is not None:
+            text |= text_boxes(strokes)
     return text
 
 

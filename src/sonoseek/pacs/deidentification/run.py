@@ -214,7 +214,7 @@ def _written(
         if written != size:
             raise ScanReadError(f"{shown(path)}: its frames differ in size; the file is damaged. Fetch it again.")
         file.write(b"\0" * (size % 2))
-    found = f"found: {', '.join(kinds)}" if kinds else NOTHING_READ
+    ocr_result = f"found: {', '.join(kinds)}" if kinds else NOTHING_READ
     return Row(
         source=name,
         state="written",
@@ -224,7 +224,7 @@ def _written(
         blanked="regions" if blanking.by_regions else "scan area" if blanking.area_found else "text alone",
         outside_percent=round(100 * float(blanking.outside.mean()), 1),
         text_pixels=int(blanking.text.sum()),
-        ocr=NOT_CHECKED if options.ocr is None else found,
+        ocr=NOT_CHECKED if options.ocr is None else ocr_result,
         note="; ".join(reasons),
         version=version,
     )

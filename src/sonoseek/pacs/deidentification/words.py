@@ -46,8 +46,8 @@ def rapid_ocr() -> Ocr | None:
     engine = module.RapidOCR()
 
     def read(pixels: NDArray[np.uint8]) -> list[str]:
-        found, _ = engine(pixels)
-        return [str(line[1]) for line in found or ()]
+        lines, _ = engine(pixels)
+        return [str(line[1]) for line in lines or ()]
 
     return read
 
