@@ -37,6 +37,7 @@ from sonoseek.datasets import open_dataset
 from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.gallery import CaseKey, Gallery, GalleryEntry
 from sonoseek.indexing.build import BuildResult, Item, Outcome, Progress, fill, take_case
+from sonoseek.indexing.case_ids import CaseIds
 
 __all__ = ["build_index_on_ray"]
 
@@ -65,6 +66,7 @@ def build_index_on_ray(
     address: str = "local",
     workers: int = 0,
     on_progress: Progress | None = None,
+    case_ids: CaseIds = "opaque",
 ) -> BuildResult:
     """Put every case of a dataset into `gallery`, embedded by the machines of a Ray cluster.
 
@@ -79,6 +81,7 @@ def build_index_on_ray(
         address: "host:port" of the cluster, "auto" for the one this machine is part of, "local" for this machine alone.
         workers: at most this many; 0: one per core of the cluster.
         on_progress: called with (cases done, cases in all), from this thread.
+        case_ids: as in `build_index`.
 
     Raises:
         MissingExtraError: ray is not installed.
@@ -108,7 +111,7 @@ def build_index_on_ray(
                 yield _with_keys(outcome, listed)
 
     with _cluster(address, workers=workers):
-        return fill(source, gallery, work, on_progress=on_progress)
+        return fill(source, gallery, work, on_progress=on_progress, case_ids=case_ids)
 
 
 def _with_keys(outcome: Outcome, listed: Collection[CaseKey]) -> Outcome:

@@ -20,18 +20,21 @@ LINE_GAP = 4
 """Pixels of such a picture: the same downwards, such as the dots of an umlaut."""
 TALLEST = 64
 """Pixels of such a picture: what is taller, such as a dotted line across a lesion, is no line of text."""
+FULL = 0.55
+"""Share of its box that a line of text fills once its letters are joined. A measured line across a lesion fills less:
+its box would take the lesion with it."""
 MARGIN = 3
 """Pixels of such a picture around a line."""
 
 
 def text_boxes(annotations: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Grow annotations to the whole boxes of their lines of text.
+    """Join the letters of annotations, and grow lines of text to their whole boxes.
 
     Args:
         annotations: bool (H, W), as `PreprocessedScan.annotations`.
 
     Returns:
-        bool (H, W), all of `annotations` and, where they form lines, the lines' boxes.
+        bool (H, W), all of `annotations`, what lies between neighbouring strokes, and boxes around lines of text.
     """
     strokes = annotations.astype(np.uint8) * 255
     if not strokes.any():
@@ -42,15 +45,16 @@ def text_boxes(annotations: NDArray[np.bool_]) -> NDArray[np.bool_]:
     padded = cv2.copyMakeBorder(strokes, rows, rows, gap, gap, cv2.BORDER_CONSTANT, value=(0,))
     joined = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, window(rows, gap))[rows:-rows, gap:-gap]
     margin = max(round(scale * MARGIN), 1)
-    grown: Bitmap = strokes.copy()
+    grown: Bitmap = np.ascontiguousarray(joined)
+    boxes: list[tuple[slice, slice]] = []
     for outline in outlines(np.ascontiguousarray(joined)):
         left, top, columns, tall = cv2.boundingRect(outline)
-        if tall <= TALLEST * scale:
-            box = np.s_[
-                max(top - margin, 0) : min(top + tall + margin, height),
-                max(left - margin, 0) : min(left + columns + margin, width),
-            ]
-            grown[box] = 255
+        inner = joined[top : top + tall, left : left + columns]
+        if tall <= TALLEST * scale and cv2.countNonZero(inner) >= FULL * columns * tall:
+            rows_of = slice(max(top - margin, 0), min(top + tall + margin, height))
+            boxes.append((rows_of, slice(max(left - margin, 0), min(left + columns + margin, width))))
+    for box in boxes:
+        grown[box] = 255
     return grown > 0
 
 
