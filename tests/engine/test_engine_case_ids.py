@@ -125,7 +125,7 @@ def test_ids_depend_on_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_the_table_keeps_what_is_in_it_and_odd_names(tmp_path: Path) -> None:
-    note_files(tmp_path / "g.db", [("a", "c-1", "benign/ü,\n\"=1+1.png")])
+    note_files(tmp_path / "g.db", [("a", "c-1", 'benign/ü,\n"=1+1.png')])
     note_files(tmp_path / "g.db", [("a", "c-2", os.fsdecode(b"benign/\xff.png"))])
     with (tmp_path / "g.db.case_ids.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         assert [row[1] for row in csv.reader(file)] == ["case_id", "c-1", "c-2"]

@@ -72,7 +72,7 @@ def test_a_file_is_written_atomically(build_report: Build, tmp_path: Path) -> No
         write_report(broken, path)
     assert path.read_text() == "old"
     write_report(build_report(), str(path))
-    assert json.loads(path.read_text("utf-8"))["schema_version"] == "3"
+    assert json.loads(path.read_text("utf-8"))["schema_version"] == "4"
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
     new = write_report(build_report(), tmp_path / "new.html")
     assert stat.S_IMODE(new.stat().st_mode) == 0o600  # it shows a patient's scan
