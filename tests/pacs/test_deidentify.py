@@ -80,6 +80,13 @@ def test_no_identifier_is_left_in_the_bytes(tmp_path: Path, run: Run, dates: str
     assert "Annegret" not in str(clean)
 
 
+def test_a_number_that_is_the_patient_s_does_not_stay(run: Run) -> None:
+    dataset = identified(screen())
+    dataset.PatientID, dataset.SeriesNumber, dataset.AcquisitionNumber = "4711081", 4711081, 47
+    _, (clean,), _ = run(dataset)
+    assert (clean.SeriesNumber, clean.AcquisitionNumber) == (None, 47)
+
+
 def test_what_a_reader_needs_stays(run: Run) -> None:
     _, (clean,), _ = run(identified(screen()))
     (region,) = clean.SequenceOfUltrasoundRegions

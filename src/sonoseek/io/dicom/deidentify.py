@@ -64,6 +64,9 @@ _IDENTIFYING = (
 )
 """Read to be recognised elsewhere in the file and in its pixels."""
 _TEXTS = frozenset({"CS", "LO", "SH", "LT", "ST", "UT", "PN", "AE", "UC"})
+_WRITTEN_NUMBERS = frozenset({"IS", "DS"})
+LONG_NUMBER = 5
+"""Digits from which on an equal number is taken for the patient's."""
 _DATE = re.compile(r"[0-9]{8}")
 _DATE_TIME = re.compile(r"[0-9]{8,14}(\.[0-9]{1,6})?([+-][0-9]{4})?")
 _TIME = re.compile(r"[0-9]{2,6}(\.[0-9]{1,6})?")
@@ -122,7 +125,8 @@ def clean_header(header: Header, form: StoredForm, wanted: Mapping[str, Any]) ->
     _prune(dataset)
     _drop_odd_dates(dataset)
     for element, holder in list(_texts(dataset)):
-        if holds_any(str(element.value), words):
+        whole = element.VR in _WRITTEN_NUMBERS
+        if is_any(str(element.value), words) if whole else holds_any(str(element.value), words):
             del holder[element.tag]
     new_uids = wanted["uids"]
     for name in UIDS:
@@ -149,6 +153,12 @@ def holds_any(text: str, words: list[str]) -> bool:
     """Whether a text holds one of these words, however either is spelt."""
     found = plain(text)
     return any(each in found for word in words for each in spellings(word))
+
+
+def is_any(text: str, words: list[str]) -> bool:
+    """Whether a number, written as text, is one of these words; short ones are numbers of something else as well."""
+    number = plain(text)
+    return len(number) >= LONG_NUMBER and any(number in spellings(word) for word in words)
 
 
 def _stays(_: Dataset, element: DataElement) -> bool:
@@ -221,7 +231,7 @@ def _prune(dataset: Dataset) -> None:
 
 def _texts(dataset: Dataset) -> Iterator[tuple[DataElement, Dataset]]:
     for element in dataset:
-        if element.VR in _TEXTS:
+        if element.VR in _TEXTS | _WRITTEN_NUMBERS:
             yield element, dataset
         elif element.VR == "SQ":
             for item in element.value:

@@ -13,7 +13,7 @@ from typing import get_args
 from sonoseek.core import InvalidValueError, NotFoundError, ScanReadError, ScanTooLargeError, Settings, require_extra
 from sonoseek.core.csv_cells import csv_cell
 from sonoseek.core.files import PRIVATE, make_private_folder, open_atomically
-from sonoseek.core.site_key import derived, keyed
+from sonoseek.core.site_key import derived, key_fingerprint, keyed
 from sonoseek.io.dicom.deidentified import Dates, Identifiers, read_clean_header, read_identifiers, read_stored_frame
 from sonoseek.io.files import shown
 from sonoseek.io.sniff import sniff
@@ -101,7 +101,7 @@ def deidentify_folder(
     """
     require_extra("pacs")
     settings = settings or Settings.from_environment()
-    derived("dates", "", settings=settings)  # a key that does not read ends this before the first file
+    key = key_fingerprint(settings)  # a key that does not read ends this before the first file
     files = list(_files(source))
     if out.resolve().is_relative_to(source.resolve()):
         raise InvalidValueError(
@@ -116,7 +116,7 @@ def deidentify_folder(
     with open_report(table) as report:
         for number, path in enumerate(files, start=1):
             name = str(csv_cell(shown(path.relative_to(source) if source.is_dir() else path.name)))
-            version = _version(path, options)
+            version = _version(path, f"{options.name} {key}")
             before = earlier.get(name)
             if before is not None and before["version"] == version and _is_there(out, before):
                 known += 1
@@ -278,12 +278,12 @@ def _files(source: Path) -> Iterator[Path]:
                 yield path
 
 
-def _version(path: Path, options: Options) -> str:
+def _version(path: Path, options: str) -> str:
     try:
         state = path.stat()
     except OSError:
         return ""
-    return f"{state.st_size}-{state.st_mtime_ns}-{options.name}"
+    return f"{state.st_size}-{state.st_mtime_ns}-{options}"
 
 
 def _is_there(out: Path, row: Mapping[str, str]) -> bool:
