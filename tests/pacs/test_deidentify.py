@@ -194,6 +194,20 @@ def test_blank_is_black_in_every_colour_model(run: Run, photometric: str, tmp_pa
     assert not read_dicom(file).pixels[outside()].any()
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_an_overlay_in_unused_bits_does_not_stay(run: Run, signed: bool) -> None:
+    plain = screen(name_outside=False).astype(np.int32) * 8 - (1024 if signed else 0)
+    overlay = np.zeros((ROWS, COLUMNS), np.uint8)
+    cv2.putText(overlay, "MUELLER", (100, 150), cv2.FONT_HERSHEY_SIMPLEX, 1, 1, 2)
+    dataset = identified(((plain & 0x0FFF) | (overlay.astype(np.int32) << 15)).astype(np.uint16))
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, int(signed)
+    _, (clean,), _ = run(dataset)
+    patterns = np.frombuffer(clean.PixelData, "<u2").reshape(ROWS, COLUMNS)
+    kept = patterns[~outside()] == (plain & 0xFFFF)[~outside()]
+    assert kept.mean() > 0.98
+    assert len(np.unique(patterns[~outside()][~kept])) <= 1
+
+
 def test_uids_are_consistent_and_depend_on_the_key(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     _, (one, two), _ = run(identified(screen(1), uid="5"), identified(screen(2), uid="6"))
     assert one.StudyInstanceUID == two.StudyInstanceUID == new_uid("1.2.826.0.1.3680043.77.1")

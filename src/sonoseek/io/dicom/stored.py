@@ -69,14 +69,30 @@ def stored_frame(header: Header, index: int) -> tuple[NDArray[np.generic], Store
         samples = samples.astype(samples.dtype.newbyteorder("<"))
     else:
         samples = samples.astype(kind)
-    return np.ascontiguousarray(samples), StoredForm(
+    high_bit = header.high_bit
+    if not header.bits_stored - 1 <= high_bit < header.bits_allocated:
+        high_bit = header.bits_stored - 1
+    return _stored_bits(samples, header, high_bit=high_bit), StoredForm(
         photometric=photometric,
         samples=3 if samples.ndim == 3 else 1,
         bits_allocated=header.bits_allocated,
         bits_stored=header.bits_stored,
-        high_bit=header.high_bit,
+        high_bit=high_bit,
         signed=header.signed,
     )
+
+
+def _stored_bits(samples: NDArray[np.generic], header: Header, *, high_bit: int) -> NDArray[np.generic]:
+    """Nothing but the stored bits: the others may hold an overlay, such as text (retired, PS3.5 8.1.2)."""
+    samples = np.ascontiguousarray(samples)
+    if header.bits_stored == header.bits_allocated:
+        return samples
+    patterns = samples.view(np.dtype(f"<u{header.bits_allocated // 8}")).copy()
+    patterns &= patterns.dtype.type(((1 << header.bits_stored) - 1) << (high_bit + 1 - header.bits_stored))
+    if header.signed:
+        above = ((1 << header.bits_allocated) - 1) & ~((1 << (high_bit + 1)) - 1)
+        patterns[patterns & patterns.dtype.type(1 << high_bit) != 0] |= patterns.dtype.type(above)
+    return patterns.view(samples.dtype)
 
 
 def black(header: Header, form: StoredForm) -> list[int]:
