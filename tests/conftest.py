@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 
 os.environ.setdefault("SONOSEEK_BUNDLE", "fast")
 """It knows phantoms and answers in a tenth of the time; what the default bundle is held to, its own tests say."""
+_STATE = tempfile.TemporaryDirectory(prefix="sonoseek-tests-")
+os.environ["SONOSEEK_SITE_KEY"] = str(Path(_STATE.name) / "site.key")
+"""No test makes or reads the user's own key."""
 
 
 @pytest.fixture(scope="session")

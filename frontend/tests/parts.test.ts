@@ -21,7 +21,6 @@ const MATCH: Match = {
   birads: "4A",
   histology: "<b>fibroadenoma</b>",
   device: null,
-  patient_id: null,
   group: null,
   pathology_proven: true,
   near_duplicates: 3,

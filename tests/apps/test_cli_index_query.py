@@ -14,6 +14,7 @@ import pytest
 
 from sonoseek.core import SonoseekError
 from sonoseek.gallery import open_gallery
+from sonoseek.indexing.case_ids import opaque_id
 from sonoseek.reports import report_schema
 
 FIRST = ["schema", "schema_version", "disclaimer", "headline", "warnings", "prediction", "similar_cases"]
@@ -75,13 +76,13 @@ def test_json_holds_to_its_schema_and_leaves_the_scan_itself_out(run, gallery: P
     jsonschema.Draft202012Validator(report_schema()).validate(report)
     assert list(report)[:7] == FIRST
     assert len(report["matches"]) == 5
-    assert f"malignant/{scan.name}" not in {match["case_id"] for match in report["matches"]}
+    assert opaque_id("folder", f"malignant/{scan.name}") not in {match["case_id"] for match in report["matches"]}
 
 
 def test_the_scan_itself_is_rank_one_when_asked_for(run, gallery: Path, scan: Path) -> None:
     done = run("query", scan, "--gallery", gallery, "-k", 3, "--format", "json", "--include-same")
     best = json.loads(done.stdout)["matches"][0]
-    assert best["case_id"] == f"malignant/{scan.name}"
+    assert best["case_id"] == opaque_id("folder", f"malignant/{scan.name}")
     assert best["similarity"] == pytest.approx(1.0, abs=1e-3)
 
 

@@ -233,7 +233,7 @@ def test_a_patient_that_only_the_files_know_is_counted(tmp_path):
     dataset = open_dataset("folder", tmp_path)
     assert {record.patient_id for record in dataset.records()} == {None}
     (share,) = audit(dataset).dominant_patients
-    assert (share.patient_id[:2], share.cases, share.total) == ("p-", 20, 20)
+    assert (share.patient_id[:2], share.cases, share.total) == ("k-", 20, 20)
 
 
 def test_a_placeholder_is_counted():

@@ -44,7 +44,7 @@ def test_a_placeholder_in_dicom_files_and_in_a_table_is_counted(tmp_path):
     result = check_dataset(open_dataset("folder", tmp_path))
     assert result.placeholders == {"ANONYMOUS": 2, "0": 1}
     (share,) = result.largest_patients
-    assert (share.patient_id[:2], share.cases, share.total) == ("p-", 1, 5)
+    assert (share.patient_id[:2], share.cases, share.total) == ("k-", 1, 5)
     rows = [("file", "pathology", "patient"), ("benign/0.dcm", "benign", "p-7"), ("benign/3.dcm", "benign", "UNNAMED")]
     table = fake_datasets.write_csv(tmp_path / "list.csv", rows)
     assert check_dataset(open_dataset("manifest", table)).placeholders == {}

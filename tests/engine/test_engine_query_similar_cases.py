@@ -120,7 +120,7 @@ class TestSimilarCases:
             record = CaseRecord(case_id=str(number), dataset="first", pathology="benign", patient_id=patient)
             empty_gallery.add([make_entry(make_scan(number), record, encoder)])
         report = SearchEngine(encoder, empty_gallery).query(make_scan(900), where=where)
-        assert said(report, "Patient 'X17' has 25 of the 30 cases of 'first' and counts as one similar case")
+        assert said(report, "One patient has 25 of the 30 cases of 'first' and counts as one similar case")
         assert report.warnings[0].severity == "high"
         assert report.similar_cases.total == 6
 

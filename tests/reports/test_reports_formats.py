@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from sonoseek.core import (
     InvalidValueError,
+    Match,
     NotFoundError,
     Prediction,
     Report,
@@ -72,7 +73,7 @@ def test_a_file_is_written_atomically(build_report: Build, tmp_path: Path) -> No
         write_report(broken, path)
     assert path.read_text() == "old"
     write_report(build_report(), str(path))
-    assert json.loads(path.read_text("utf-8"))["schema_version"] == "3"
+    assert json.loads(path.read_text("utf-8"))["schema_version"] == "4"
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
     new = write_report(build_report(), tmp_path / "new.html")
     assert stat.S_IMODE(new.stat().st_mode) == 0o600  # it shows a patient's scan
@@ -138,3 +139,15 @@ def test_out_of_distribution_in_every_format(build_report: Build) -> None:
     assert document["prediction"]["label"] is None
     plain = json.loads(render_json(build_report()))
     assert plain["prediction"]["ood_score"] is None
+
+
+@pytest.mark.parametrize("form", ["json", "html", "text"])
+def test_no_answer_names_a_patient(build_report: Build, build_match: Callable[..., Match], form: str) -> None:
+    pseudonyms = ["k-00000000000000aa", "k-00000000000000bb"]
+    matches = tuple(build_match(rank, patient_id=each, group=each) for rank, each in enumerate(pseudonyms, start=1))
+    report = build_report(matches=matches)
+    report = replace(report, scan=replace(report.scan, patient_id=pseudonyms[0]))
+    text = render(report, form)
+    assert "case 2" in text
+    assert not [each for each in pseudonyms if each in text]
+    assert "patient_id" not in text

@@ -97,7 +97,6 @@ export interface components {
             /** @enum {string} */
             label: "normal" | "benign" | "malignant";
             licence: string;
-            patient_id: string | null;
             scans: components["schemas"]["ArchivedScan"][];
         };
         /** @description A scan of a case. */
@@ -301,7 +300,7 @@ export interface components {
             /** @enum {unknown} */
             schema: "sonoseek-report";
             /** @enum {unknown} */
-            schema_version: "3";
+            schema_version: "4";
             /** @description BI-RADS descriptors that several matches share. */
             shared_descriptors: components["schemas"]["Report-SharedDescriptorPart"][];
             similar_cases: components["schemas"]["Report-SimilarCasesPart"];
@@ -433,7 +432,7 @@ export interface components {
             distance: number;
             /** @description The cosine on the match's own pixels (target query:<scan_id>); null where the gallery stores no evidence or none was requested. */
             explanation: components["schemas"]["Report-ExplanationPart"] | null;
-            /** @description Scans of one group are never matches of one another. */
+            /** @description Scans of one group are never matches of one another; null where it is the patient's id. */
             group: string | null;
             histology: string | null;
             /** @description Reference standard. */
@@ -442,8 +441,6 @@ export interface components {
             near_duplicates: number;
             /** @description Whether the archive states a histology; otherwise the label is as the archive states it. */
             pathology_proven: boolean;
-            /** @description A pseudonym. */
-            patient_id: string | null;
             rank: number;
             /** @description Other scans of its patient or group that the match stands for. */
             same_patient: number;
@@ -503,8 +500,6 @@ export interface components {
             height: number;
             /** @description The breast. */
             laterality: ("left" | "right") | null;
-            /** @description A pseudonym. */
-            patient_id: string | null;
             /** @description sha256 over shape and pixels. */
             scan_id: string;
             /** @description Origin of the scan, for people. */

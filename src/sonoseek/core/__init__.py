@@ -13,6 +13,7 @@ from sonoseek.core.errors import (
     ResultsError,
     ScanReadError,
     ScanTooLargeError,
+    SiteKeyError,
     SonoseekError,
     SplitError,
     TemporaryError,
@@ -84,5 +85,6 @@ __all__ = [
     "BundleMismatchError",
     "GalleryError",
     "WhereError",
+    "SiteKeyError",
     "TemporaryError",
 ]

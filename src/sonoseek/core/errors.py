@@ -14,6 +14,7 @@
     ├── BundleMismatchError            ValueError       another bundle filled the gallery
     ├── GalleryError                   RuntimeError     a gallery is damaged, of another schema, or used wrongly
     ├── WhereError                     ValueError       a `where` filter does not parse
+    ├── SiteKeyError                   RuntimeError     the key of pseudonyms is damaged, readable by others or another
     └── TemporaryError                 ConnectionError  a locked gallery, a silent server: try again
 
 Each message gives the value, the rule that it breaks, and the remedy.
@@ -85,6 +86,10 @@ class GalleryError(SonoseekError, RuntimeError):
 
 class WhereError(SonoseekError, ValueError):
     """A `where` filter does not parse or names an unknown column."""
+
+
+class SiteKeyError(SonoseekError, RuntimeError):
+    """The site key is damaged, other users can read it, or it is not the one that a gallery's pseudonyms have."""
 
 
 class TemporaryError(SonoseekError, ConnectionError):

@@ -8,7 +8,13 @@ from sonoseek.core.errors import MissingExtraError, NotFoundError
 
 EXTRAS = {
     "evaluate": {"scikit-learn": "sklearn", "scipy": "scipy", "scikit-image": "skimage", "matplotlib": "matplotlib"},
-    "pacs": {"pynetdicom": "pynetdicom", "highdicom": "highdicom", "dicomweb-client": "dicomweb_client", "hl7": "hl7"},
+    "pacs": {
+        "pynetdicom": "pynetdicom",
+        "highdicom": "highdicom",
+        "dicomweb-client": "dicomweb_client",
+        "hl7": "hl7",
+        "dicognito": "dicognito",
+    },
     "train": {
         name: name
         for name in (

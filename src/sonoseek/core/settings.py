@@ -26,6 +26,8 @@ class Settings:
         read_timeout_s: seconds of the processor that reading one file may take; five times as many on the clock.
             `SONOSEEK_READ_TIMEOUT_S`.
         read_memory_mb: MiB that reading one file may take. `SONOSEEK_READ_MEMORY_MB`.
+        site_key: file with the key of pseudonyms; None: in the user's state folder (`sonoseek.core.site_key`).
+            `SONOSEEK_SITE_KEY`.
     """
 
     data: Path | None = None
@@ -36,6 +38,7 @@ class Settings:
     max_megapixels: float = 64.0
     read_timeout_s: float = 2.0
     read_memory_mb: int = 512
+    site_key: Path | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -41,6 +41,7 @@ class CaseFiles:
         spacing_mm: (row, column) in millimetres, or None: then the file's own word stands.
         frame: of a multi-frame file, 0-based.
         origin: where the case is listed, for error messages ("row 12 of archive.csv"), or empty.
+        named_by_file: whether its case id is its file's name, which may name the patient.
     """
 
     record: CaseRecord
@@ -52,12 +53,15 @@ class CaseFiles:
     spacing_mm: tuple[float, float] | None = None
     frame: int = 0
     origin: str = ""
+    named_by_file: bool = False
 
 
 class FileDataset(ABC):
     """The part that datasets made of files share: listing once, loading one by one."""
 
     card: ClassVar[DatasetCard]
+    own_archive: ClassVar[bool] = False
+    """Whether its files are named by the archive that they come from, and not by a publisher."""
 
     def __init__(self, root: Path | str, *, settings: Settings | None = None) -> None:
         """Find the dataset under `root`; no scan is opened.

@@ -26,6 +26,7 @@ class FolderDataset(FileDataset):
     in deeper ones, or beside the class folders are `left_out`.
     """
 
+    own_archive = True
     card: ClassVar[DatasetCard] = DatasetCard(
         name="folder",
         title="a folder of one's own, one sub-folder per class",
@@ -79,7 +80,7 @@ class FolderDataset(FileDataset):
                 record = CaseRecord(
                     case_id=f"{folder.name}/{scan.name}", dataset=self.name, pathology=pathology, licence=self.licence
                 )
-                yield CaseFiles(record=record, scan=scan, masks=masks)
+                yield CaseFiles(record=record, scan=scan, masks=masks, named_by_file=True)
 
 
 def _is_utf8(name: str) -> bool:

@@ -60,6 +60,7 @@ class ManifestDataset(FileDataset):
     BI-RADS descriptors have a column each (`DESCRIPTORS`); several words of one are parted by "&" or ";".
     """
 
+    own_archive = True
     card: ClassVar[DatasetCard] = DatasetCard(
         name="manifest",
         title="an archive of one's own, listed in a CSV table",
@@ -138,6 +139,7 @@ class ManifestDataset(FileDataset):
             spacing_mm=parse_spacing(row.get("spacing_mm", "")),
             frame=int(frame or 0),
             origin=row.origin,
+            named_by_file=_text(row, "case_id") is None,
         )
 
 

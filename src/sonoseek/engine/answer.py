@@ -28,6 +28,7 @@ from sonoseek.engine.query_vector import QueryVector, build_query
 from sonoseek.engine.similar import SimilarCases, count_similar
 from sonoseek.explain import class_evidence, draw_contour, pair_evidence, shared_descriptors
 from sonoseek.gallery import Exclusion, Gallery, GalleryEntry, SearchResult
+from sonoseek.gallery.pseudonyms import pseudonym_problem
 from sonoseek.reports import warnings
 
 
@@ -167,6 +168,8 @@ def _warnings(
     copy = similar.copy.similarity if similar.copy is not None and query.plain else None
     if copy is None and result.nearest is not None and 1.0 - result.nearest >= bundle.duplicate_threshold:
         copy = 1.0 - result.nearest
+    if (problem := pseudonym_problem(gallery, [view.scan.patient_id for view in views])) is not None:
+        raised.append(warnings.warning("pseudonyms", problem))
     scan_ids = [view.scan.scan_id for view in views]
     raised += warnings.copy_warnings(
         first.scan,

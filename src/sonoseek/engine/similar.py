@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import LabelCounts, Match, SearchOptions
+from sonoseek.core import LabelCounts, Match, Scan, SearchOptions
 from sonoseek.core.patients import PatientShare
+from sonoseek.engine.encoded_scan import EncodedScan
 from sonoseek.engine.near_duplicates import find_copy
 from sonoseek.engine.query_vector import QueryVector, build_query
 from sonoseek.gallery import Exclusion, Gallery
+from sonoseek.preprocessing.blanking import without_annotations
 from sonoseek.reports.warnings import owner
 
 COUNTED = 10
@@ -85,7 +87,7 @@ def count_similar(
     as_listed = options.where is None and options.independent and not moved and exclude == own
     nearest = tuple(matches)[:wanted] if as_listed else search(whole.embedding, own)
     copies = [match for match in nearest if match.similarity >= duplicate_threshold] if len(views) == 1 else []
-    if len(views) == 1 and (rank := find_copy(views[0].scan, nearest)) is not None:
+    if len(views) == 1 and (rank := find_copy(_as_kept(views[0]), nearest)) is not None:
         copies.insert(0, nearest[rank - 1])
     same = {owner(match) for match in copies}
     hidden = None
@@ -99,6 +101,15 @@ def count_similar(
     return SimilarCases(
         labels=labels, hidden=hidden, copy=copies[0] if copies else None, dominant=_dominant(gallery, nearest)
     )
+
+
+def _as_kept(view: EncodedScan) -> Scan:
+    """The scan as a gallery keeps the pictures that it is compared with: without annotations and surroundings."""
+    preprocessed = view.preprocessed
+    if preprocessed is None or preprocessed.annotations is None or view.crop is not None:
+        return view.scan
+    pixels = without_annotations(view.scan.pixels, area=preprocessed.area, annotations=preprocessed.annotations)
+    return Scan(pixels=pixels)
 
 
 def _dominant(gallery: Gallery, nearest: Sequence[Match]) -> PatientShare | None:

@@ -50,6 +50,8 @@ class Gallery(ABC):
         duplicate_threshold: cosine from which on novelty takes two scans for near-duplicates, set when the gallery was
             created; None: never.
         location: file or address, for people.
+        site_key: fingerprint of the site key that its pseudonyms were made with, as when it was opened; None: it has no
+            such pseudonyms.
     """
 
     def __init__(self, *, location: str, mode: Mode, meta: Mapping[str, Any]) -> None:
@@ -74,6 +76,7 @@ class Gallery(ABC):
                 raise ValueError(f"dimension is {self.dimension}; it lies in 1 … {MAX_DIMENSION:,}")  # noqa: TRY301
             threshold = meta.get("duplicate_threshold")
             self.duplicate_threshold = None if threshold is None else float(threshold)
+            self.site_key: str | None = meta.get("site_key")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise undescribed(location, error) from error
 
@@ -98,6 +101,18 @@ class Gallery(ABC):
     @abstractmethod
     def remove(self, *, scan_ids: Iterable[str] = (), cases: Iterable[CaseKey] = ()) -> RemoveResult:
         """Remove these pixels from whichever cases own them, and these cases; all or none, safe when it returns."""
+
+    @abstractmethod
+    def store_site_key(self, fingerprint: str) -> None:
+        """Store which site key its pseudonyms are made with; raises SiteKeyError where another one is stored."""
+
+    @abstractmethod
+    def replace_unkeyed(self, keyed: Callable[[str], str], *, fingerprint: str) -> int:
+        """See `sonoseek.gallery.pseudonyms.rekey`."""
+
+    @abstractmethod
+    def count_unkeyed(self) -> int:
+        """How many cases have a pseudonym from before there was a site key."""
 
     @abstractmethod
     def refresh(self) -> None:

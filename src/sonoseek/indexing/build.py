@@ -30,6 +30,7 @@ from sonoseek.core import (
     GalleryError,
     InvalidValueError,
     Scan,
+    SiteKeyError,
     SonoseekError,
     TemporaryError,
 )
@@ -37,7 +38,10 @@ from sonoseek.core.cores import available_cores
 from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan, pack_evidence
-from sonoseek.gallery import AddResult, Gallery, GalleryEntry, encode_picture
+from sonoseek.gallery import AddResult, CaseKey, Gallery, GalleryEntry
+from sonoseek.gallery.pseudonyms import note_site_key
+from sonoseek.indexing.case_ids import CaseIds, CaseNames, choose_names, note_files
+from sonoseek.indexing.kept_picture import kept_picture
 
 __all__ = ["BuildResult", "Outcome", "Refusal", "build_index", "fill", "make_entry", "take_case"]
 
@@ -90,6 +94,7 @@ def build_index(
     *,
     on_progress: Progress | None = None,
     workers: int = 0,
+    case_ids: CaseIds = "opaque",
 ) -> BuildResult:
     """Put every case of `dataset` into `gallery`.
 
@@ -103,6 +108,7 @@ def build_index(
         encoder: the network; with `threads=1` for the highest throughput, since the workers share it.
         on_progress: called with (cases done, cases in all), from this thread, in order.
         workers: threads; 0: one more than the cores that this process may use.
+        case_ids: of one's own archive: "opaque", or "names" of files; see `sonoseek.indexing.case_ids`.
 
     Raises:
         BundleMismatchError: another bundle filled the gallery.
@@ -120,7 +126,7 @@ def build_index(
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
         return _in_order(take, waiting, workers=workers or available_cores() + 1)
 
-    return fill(dataset, gallery, work, on_progress=on_progress)
+    return fill(dataset, gallery, work, on_progress=on_progress, case_ids=case_ids)
 
 
 def fill(
@@ -129,6 +135,7 @@ def fill(
     work: Callable[[Sequence[Item]], Generator[Outcome]],
     *,
     on_progress: Progress | None = None,
+    case_ids: CaseIds = "opaque",
 ) -> BuildResult:
     """Write what `work` makes of the cases that changed: the part of a build that is the same wherever it embeds.
 
@@ -137,13 +144,15 @@ def fill(
         gallery: open for writing.
         work: from the cases to read to one outcome for each, in any order; closed when the build ends or fails.
         on_progress: as in `build_index`.
+        case_ids: as in `build_index`.
 
     Raises:
         GalleryError, TemporaryError, KeyboardInterrupt: as in `build_index`; and what `work` and `on_progress` raise.
             Cases finished until then are written, unless the gallery itself is the trouble.
     """
     started = time.perf_counter()
-    build = _Build(dataset=dataset, gallery=gallery, lookup=gallery.count() > 0)
+    names_in_gallery = choose_names(dataset, gallery, case_ids)
+    build = _Build(dataset=dataset, gallery=gallery, lookup=gallery.count() > 0, names=names_in_gallery)
     records = dataset.records()
     waiting = list(build.changed(records))
     done = len(records) - len(waiting)
@@ -159,8 +168,10 @@ def fill(
                     on_progress(done, len(records))
     except BaseException:  # an interrupt, a stop, or trouble with a later case: what was finished is kept
         build.flush()
+        build.note_files()
         raise
     build.flush()
+    build.note_files()
     written = build.written
     names = {record.dataset for record in records}
     shares = [share for share in gallery.largest_patients() if share.dataset in names]
@@ -172,8 +183,21 @@ def fill(
         removed=written.removed,
         refused=tuple(sorted(build.refused, key=lambda refusal: place[refusal.source])),
         seconds=time.perf_counter() - started,
-        warnings=patient_warnings(shares, build.placeholders),
+        warnings=(
+            *patient_warnings(shares, build.placeholders),
+            *_old_pseudonyms(gallery),
+            *names_in_gallery.warnings,
+        ),
     )
+
+
+def _old_pseudonyms(gallery: Gallery) -> Iterator[str]:
+    """A warning where scans of one patient may carry two pseudonyms."""
+    if gallery.site_key is not None and (cases := gallery.count_unkeyed()):
+        yield (
+            f"{cases} cases of the gallery have pseudonyms from before there was a site key: scans of one patient may "
+            "carry two. Run `sonoseek index rekey` on it."
+        )
 
 
 def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint: str = "") -> GalleryEntry:
@@ -193,7 +217,9 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
         embedding=encoding.embedding[0],
         evidence=pack_evidence(encoding.evidence[0], encoding.spatial_weights[0], mapping=preprocessed.mapping),
     )
-    return _entry(scan, record, encoded, fingerprint=fingerprint)
+    sought = encoder.bundle.recipe.borders and encoder.bundle.recipe.marks
+    picture = kept_picture(scan, preprocessed if sought else None)
+    return _entry(scan, record, encoded, picture=picture, fingerprint=fingerprint)
 
 
 def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Gallery | None = None) -> Outcome:
@@ -222,12 +248,18 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
             if entry.evidence is not None  # of an older gallery: the scan is encoded again
         }
         entries = tuple(
-            _entry(scan, record, encoded[scan.scan_id, scan.spacing_mm], fingerprint=fingerprint)
+            _entry(
+                scan,
+                record,
+                encoded[scan.scan_id, scan.spacing_mm],
+                picture=kept_picture(scan),
+                fingerprint=fingerprint,
+            )
             if (scan.scan_id, scan.spacing_mm) in encoded
             else make_entry(scan, record, encoder, fingerprint=fingerprint)
             for scan in scans
         )
-    except (GalleryError, TemporaryError, BundleError):
+    except (GalleryError, TemporaryError, BundleError, SiteKeyError):
         raise  # not this case's fault: every other one would fail as well
     except (SonoseekError, OSError) as error:
         return Outcome(source=source, reason=str(error) or type(error).__name__)
@@ -266,10 +298,13 @@ class _Build:
     dataset: Dataset
     gallery: Gallery
     lookup: bool
+    names: CaseNames
     pending: list[Outcome] = field(default_factory=list)
     written: AddResult = field(default_factory=AddResult)
     refused: list[Refusal] = field(default_factory=list)
     placeholders: Counter[str] = field(default_factory=Counter)
+    there: set[CaseKey] = field(default_factory=set)
+    """Cases, by their own names, that the gallery has."""
 
     def changed(self, records: Sequence[CaseRecord]) -> Iterator[Item]:
         """The cases to read, each with its fingerprint; those that the gallery has as they are, are left out."""
@@ -280,8 +315,11 @@ class _Build:
                 fingerprint = self.dataset.fingerprint(record.case_id)
             except (SonoseekError, OSError):
                 fingerprint = ""  # its file is gone or unreadable: loading will report it
-            if not fingerprint or known.get(record.dataset, {}).get(record.case_id) != fingerprint:
+            fingerprint = self.names.fingerprint(record, fingerprint)
+            if not fingerprint or known.get(record.dataset, {}).get(self.names.of(record)) != fingerprint:
                 yield record, fingerprint
+            else:
+                self.there.add((record.dataset, record.case_id))
 
     def keep(self, outcome: Outcome) -> None:
         """Take an outcome in, and write when enough have come together."""
@@ -299,8 +337,11 @@ class _Build:
         if not pending:
             return
         try:
-            entries = list(itertools.chain.from_iterable(each.entries for each in pending))
+            given = list(itertools.chain.from_iterable(each.entries for each in pending))
+            entries = [self.names.renamed(entry) for entry in given]
+            note_site_key(self.gallery, (entry.record.patient_id for entry in entries))
             self.written += self.gallery.add(entries, whole_cases=True)
+            self.there.update((entry.record.dataset, entry.record.case_id) for entry in given)
         except InvalidValueError as error:
             if len(pending) == 1:
                 self.refused.append(Refusal(source=pending[0].source, reason=str(error)))
@@ -309,14 +350,19 @@ class _Build:
                 self.pending = [each]
                 self.flush()
 
+    def note_files(self) -> None:
+        """Say in the private table which file each opaque case of the gallery is."""
+        if files := [(key[0], case_id, key[1]) for key, case_id in self.names.ids.items() if key in self.there]:
+            note_files(self.gallery.location, files)
 
-def _entry(scan: Scan, record: CaseRecord, encoded: _Encoded, *, fingerprint: str) -> GalleryEntry:
+
+def _entry(scan: Scan, record: CaseRecord, encoded: _Encoded, *, picture: bytes, fingerprint: str) -> GalleryEntry:
     return GalleryEntry(
         record=record,
         scan_id=scan.scan_id,
         embedding=encoded.embedding,
         evidence=encoded.evidence,
-        picture=encode_picture(scan.pixels),
+        picture=picture,
         scan_shape=scan.shape,
         spacing_mm=scan.spacing_mm,
         laterality=scan.laterality,

@@ -10,6 +10,7 @@ from sonoseek.encoder import load_bundle, open_encoder, shipped_bundle
 from sonoseek.gallery import open_gallery
 from sonoseek.gallery.fresh import gallery_to_fill
 from sonoseek.indexing.build import BuildResult, Progress, build_index
+from sonoseek.indexing.case_ids import CaseIds
 
 __all__ = ["build_gallery", "filling_bundle"]
 
@@ -23,6 +24,7 @@ def build_gallery(
     workers: int = 0,
     ray: str | None = None,
     on_progress: Progress | None = None,
+    case_ids: CaseIds = "opaque",
 ) -> BuildResult:
     """Encode every scan of a dataset and store it in a gallery.
 
@@ -38,6 +40,8 @@ def build_gallery(
         workers: threads, or processes on Ray; 0: one per core.
         ray: encode on this Ray cluster: "HOST:PORT", "auto" or "local"; None: in this process.
         on_progress: called with (cases done, cases in all).
+        case_ids: what a case of one's own archive is called: "opaque", or by the "names" of its files, which may name
+            patients. Which file an opaque case is, says a private table beside the gallery.
 
     Returns:
         Counts of scans added, updated and unchanged; refused cases with reasons; warnings. If no scan of a new gallery
@@ -74,12 +78,12 @@ def build_gallery(
     ) as gallery:
         if ray is None:
             encoder = open_encoder(network, threads=1)  # the workers share it: two of them use two cores
-            result = build_index(source, gallery, encoder, on_progress=on_progress, workers=workers)
+            result = build_index(source, gallery, encoder, on_progress=on_progress, workers=workers, case_ids=case_ids)
         else:
             from sonoseek.indexing.ray import build_index_on_ray
 
             result = build_index_on_ray(
-                name, root, gallery, chosen, address=ray, workers=workers, on_progress=on_progress
+                name, root, gallery, chosen, address=ray, workers=workers, on_progress=on_progress, case_ids=case_ids
             )
         gallery.refresh()  # now, rather than during the first query
     return result

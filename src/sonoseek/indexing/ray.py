@@ -19,8 +19,8 @@ import platform
 import socket
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ from sonoseek.core import (
     SonoseekError,
     TemporaryError,
 )
+from sonoseek.core.site_key import defer_keys, is_unkeyed, keyed
 from sonoseek.datasets import open_dataset
 from sonoseek.encoder import load_bundle, open_encoder
-from sonoseek.gallery import Gallery
+from sonoseek.gallery import CaseKey, Gallery, GalleryEntry
 from sonoseek.indexing.build import BuildResult, Item, Outcome, Progress, fill, take_case
+from sonoseek.indexing.case_ids import CaseIds
 
 __all__ = ["build_index_on_ray"]
 
@@ -64,6 +66,7 @@ def build_index_on_ray(
     address: str = "local",
     workers: int = 0,
     on_progress: Progress | None = None,
+    case_ids: CaseIds = "opaque",
 ) -> BuildResult:
     """Put every case of a dataset into `gallery`, embedded by the machines of a Ray cluster.
 
@@ -78,6 +81,7 @@ def build_index_on_ray(
         address: "host:port" of the cluster, "auto" for the one this machine is part of, "local" for this machine alone.
         workers: at most this many; 0: one per core of the cluster.
         on_progress: called with (cases done, cases in all), from this thread.
+        case_ids: as in `build_index`.
 
     Raises:
         MissingExtraError: ray is not installed.
@@ -99,11 +103,27 @@ def build_index_on_ray(
         "bundle_id": bundle_id,
     }
 
+    listed = {(record.dataset, record.case_id) for record in source.records() if record.patient_id is not None}
+
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
-        return _WorkerPool(waiting, job, workers=workers).outcomes()
+        with contextlib.closing(_WorkerPool(waiting, job, workers=workers).outcomes()) as outcomes:
+            for outcome in outcomes:
+                yield _with_keys(outcome, listed)
 
     with _cluster(address, workers=workers):
-        return fill(source, gallery, work, on_progress=on_progress)
+        return fill(source, gallery, work, on_progress=on_progress, case_ids=case_ids)
+
+
+def _with_keys(outcome: Outcome, listed: Collection[CaseKey]) -> Outcome:
+    """With pseudonyms of this machine's site key for patients whom a file named; those that a table lists stay."""
+
+    def with_key(entry: GalleryEntry) -> GalleryEntry:
+        record = entry.record
+        if not is_unkeyed(record.patient_id) or (record.dataset, record.case_id) in listed:
+            return entry
+        return replace(entry, record=replace(record, patient_id=keyed(str(record.patient_id))))
+
+    return replace(outcome, entries=tuple(with_key(entry) for entry in outcome.entries))
 
 
 class _Worker:
@@ -111,6 +131,7 @@ class _Worker:
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.fault: SonoseekError | None = None
+        defer_keys()  # the site key stays on the machine that writes
         where = platform.node()
         try:
             self.dataset = open_dataset(job["dataset"], job["root"])

@@ -14,7 +14,8 @@ import numpy as np
 from sonoseek.core import InvalidValueError, Scan, SonoseekError
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan
-from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
+from sonoseek.gallery import CaseKey, Gallery, GalleryEntry, decode_picture
+from sonoseek.indexing.case_ids import opaque_id
 
 __all__ = ["RecheckResult", "recheck_embeddings"]
 
@@ -68,12 +69,12 @@ def recheck_embeddings(
     if sample < 1:
         raise InvalidValueError(f"sample is {sample}; it is the number of scans to embed again, 1 or more.")
     drawn = gallery.sample(sample, seed=seed, pictures=True)
-    known = {} if dataset is None else {(record.dataset, record.case_id): record for record in dataset.records()}
+    known = {} if dataset is None else _known(dataset)
     problems: list[str] = []
     from_files = from_pictures = 0
     for done, entry in enumerate(drawn, start=1):
         if dataset is not None and (entry.record.dataset, entry.record.case_id) in known:
-            problem = _from_files(entry, dataset, encoder)
+            problem = _from_files(entry, dataset, known[entry.record.dataset, entry.record.case_id], encoder)
             from_files += 1
         elif entry.picture is not None:
             problem = _from_picture(entry, encoder)
@@ -87,9 +88,18 @@ def recheck_embeddings(
     return RecheckResult(from_files=from_files, from_pictures=from_pictures, problems=tuple(problems))
 
 
-def _from_files(entry: GalleryEntry, dataset: Dataset, encoder: Encoder) -> str | None:
+def _known(dataset: Dataset) -> dict[CaseKey, str]:
+    """(dataset, case id in a gallery) → the case's own name; a gallery may have it under either."""
+    records = dataset.records()
+    opaque = {}
+    if getattr(dataset, "own_archive", False):
+        opaque = {(record.dataset, opaque_id(record.dataset, record.case_id)): record.case_id for record in records}
+    return {**opaque, **{(record.dataset, record.case_id): record.case_id for record in records}}
+
+
+def _from_files(entry: GalleryEntry, dataset: Dataset, case_id: str, encoder: Encoder) -> str | None:
     try:
-        scans = dataset.load(entry.record.case_id, masks=False).scans
+        scans = dataset.load(case_id, masks=False).scans
     except (SonoseekError, OSError) as error:
         return f"its file does not read ({error})"
     same = [scan for scan in scans if scan.scan_id == entry.scan_id]

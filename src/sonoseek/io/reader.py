@@ -16,7 +16,9 @@ from sonoseek.io.sandbox import ReaderDiedError, ReaderTimeoutError, request_rep
 from sonoseek.io.sandbox.protocol import ATTRIBUTES_LIMIT
 from sonoseek.io.sniff import Kind
 
-Job = Literal["read", "count", "header", "mask", "rgb", "luma"]
+Job = Literal["read", "count", "header", "mask", "rgb", "luma", "identifiers", "deidentify", "stored"]
+_BYTES_A_PIXEL = {"rgb": 3, "stored": 6}
+"""Of the answer; of others 1."""
 _ERRORS: Mapping[str, type[InvalidValueError | ScanReadError]] = {
     "InvalidValueError": InvalidValueError,
     "ScanReadError": ScanReadError,
@@ -43,7 +45,15 @@ class Reply:
         return None if found is None else int(found)
 
 
-def read_in_child(job: Job, place: Path, kind: Kind, *, frame: int = 0, settings: Settings) -> Reply:
+def read_in_child(
+    job: Job,
+    place: Path,
+    kind: Kind,
+    *,
+    frame: int = 0,
+    settings: Settings,
+    more: Mapping[str, object] | None = None,
+) -> Reply:
     """Have a child do `job` on a file.
 
     Args:
@@ -52,6 +62,7 @@ def read_in_child(job: Job, place: Path, kind: Kind, *, frame: int = 0, settings
         kind: its format, by its first bytes.
         frame: 0-based.
         settings: the limits.
+        more: what else the child must know, JSON-able.
 
     Raises:
         ScanReadError: damaged, unsupported, not to be opened, or it took longer than `read_timeout_s`.
@@ -67,7 +78,7 @@ def read_in_child(job: Job, place: Path, kind: Kind, *, frame: int = 0, settings
             "readable. Check its permissions."
         ) from error
     with file:
-        return _reply(job, shown(place), kind, frame=frame, settings=settings, file=file)
+        return _reply(job, shown(place), kind, frame=frame, settings=settings, file=file, more=more)
 
 
 def read_luma(data: bytes, *, name: str, settings: Settings) -> NDArray[np.uint8]:
@@ -96,15 +107,18 @@ def _reply(
     settings: Settings,
     file: BinaryIO | None = None,
     payload: memoryview | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> Reply:
     request = {
+        **(more or {}),
         "job": job,
         "kind": kind,
         "frame": frame,
         "max_megapixels": settings.max_megapixels,
         "memory_mb": settings.read_memory_mb,
     }
-    most = ATTRIBUTES_LIMIT if job == "header" else int(settings.max_megapixels * 1e6) * (3 if job == "rgb" else 1)
+    pixels = int(settings.max_megapixels * 1e6)
+    most = ATTRIBUTES_LIMIT if job == "header" else pixels * _BYTES_A_PIXEL.get(job, 1)
     try:
         facts, found = request_reply(
             request, file=file, payload=payload, cpu_s=settings.read_timeout_s, payload_limit=most

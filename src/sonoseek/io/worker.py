@@ -14,11 +14,14 @@ import signal
 import socket
 import sys
 import warnings
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
 from sonoseek.io.sandbox.limits import address_space, confine, end_limits, start_limits
 from sonoseek.io.sandbox.protocol import read_message, receive_file, write_message
+
+if TYPE_CHECKING:
+    from sonoseek.io.dicom.header import Header
 
 GROWTH_LIMIT = 48 << 20
 """Bytes of address space. A child that has grown by more is replaced, so that every file finds the same room."""
@@ -62,8 +65,8 @@ def serve(request: dict[str, Any], file: BinaryIO) -> tuple[dict[str, Any], memo
     """Answer one request.
 
     Args:
-        request: "job" ("read", "count", "header", "mask", "rgb" or "luma"), "kind" of the file, "frame",
-            "max_megapixels", "memory_mb".
+        request: "job" ("read", "count", "mask", "rgb", "luma"; of DICOM also "header", "identifiers", "deidentify" and
+            "stored", see `sonoseek.io.dicom.deidentified`), "kind" of the file, "frame", "max_megapixels", "memory_mb".
         file: opened, at its start.
 
     Returns:
@@ -106,8 +109,24 @@ def _dicom(request: dict[str, Any], file: BinaryIO) -> tuple[dict[str, Any], mem
     header = read_header(file, max_pixels=most, memory_mb=request["memory_mb"])
     if request["job"] == "count":
         return {"frames": header.frames}, None
+    if request["job"] in ("identifiers", "deidentify", "stored"):
+        return _deidentified(request, header)
     pixels = read_frame(header, request["frame"])
     return {"shape": pixels.shape, "frames": header.frames, **header.facts(request["frame"])}, pixels.data
+
+
+def _deidentified(request: dict[str, Any], header: Header) -> tuple[dict[str, Any], memoryview | None]:
+    from sonoseek.io.dicom.deidentify import clean_header, identifiers
+    from sonoseek.io.dicom.stored import black, stored_frame
+
+    if request["job"] == "identifiers":
+        return {"frames": header.frames, **identifiers(header)}, None
+    samples, form = stored_frame(header, request["frame"])
+    if request["job"] == "stored":
+        facts = {"shape": [samples.nbytes], "samples": samples.shape, "bits": form.bits_allocated}
+        return {**facts, "frames": header.frames, "black": black(header, form)}, samples.view("u1").reshape(-1).data
+    written = clean_header(header, form, request)
+    return {"frames": header.frames, "shape": [len(written)]}, memoryview(written)
 
 
 def _picture(request: dict[str, Any], file: BinaryIO) -> tuple[dict[str, Any], memoryview | None]:

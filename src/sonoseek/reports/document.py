@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 HEATMAP_ENCODING: Final = "base64/zlib/float16-le"
 """Row-major little-endian float16 numbers, zlib, base64; times `scale` they are the heatmap."""
 MAP_ENCODING: Final = "base64/zlib/float32-le"
@@ -52,7 +52,6 @@ class ScanPart(_Part):
     view: Annotated[str | None, Meta(description="View of the lesion, as its archive names it.")]
     frame: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="0-based, of a file with several frames.")]
     frames: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Frames of that file, where known.")]
-    patient_id: Annotated[str | None, Meta(description="A pseudonym.")]
     source: Annotated[str, Meta(description="Origin of the scan, for people.")]
 
 
@@ -214,8 +213,10 @@ class MatchPart(_Part):
     birads: Literal["0", "1", "2", "3", "4", "4A", "4B", "4C", "5", "6"] | None
     histology: str | None
     device: str | None
-    patient_id: Annotated[str | None, Meta(description="A pseudonym.")]
-    group: Annotated[str | None, Meta(description="Scans of one group are never matches of one another.")]
+    group: Annotated[
+        str | None,
+        Meta(description="Scans of one group are never matches of one another; null where it is the patient's id."),
+    ]
     near_duplicates: Annotated[int, Meta(ge=0, description="Copies of this scan that the match stands for.")]
     same_patient: Annotated[
         int, Meta(ge=0, description="Other scans of its patient or group that the match stands for.")
@@ -262,7 +263,7 @@ class ReportDocument(_Part):
     """The result of a query with a breast ultrasound scan. Research use only, not for diagnosis."""
 
     schema: Literal["sonoseek-report"]
-    schema_version: Literal["3"]
+    schema_version: Literal["4"]
     disclaimer: Annotated[str, Meta(min_length=1, description="To be shown with the report.")]
     headline: Annotated[str, Meta(min_length=1, description="The first sentence of the report.")]
     warnings: Annotated[list[WarningPart], Meta(description="The most severe first.")]

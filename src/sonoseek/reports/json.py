@@ -203,6 +203,7 @@ def _match(match: Match, *, heatmaps: bool) -> parts.MatchPart:
         parts.MatchPart,
         match,
         pathology_proven=match.histology is not None,
+        group=None if match.group == match.patient_id else match.group,
         distance=1.0 - match.similarity,
         descriptors=[parts.DescriptorPart(feature=name, descriptor=value) for name, value in match.descriptors],
         explanation=None if match.explanation is None else _explanation(match.explanation, heatmaps=heatmaps),

@@ -20,7 +20,7 @@ from sonoseek.core import (
     Scan,
     Severity,
 )
-from sonoseek.core.patients import LONGEST, PatientShare
+from sonoseek.core.patients import PatientShare
 from sonoseek.reports.phrases import UNLIKE_ANYTHING, distinct_percents, percent, point_name, whole_percentile
 
 SMALL_SIDE = 128
@@ -48,6 +48,7 @@ CODES: dict[str, Severity] = {
     "preprocessing": "medium",
     "reader_crop": "medium",
     "calibration_unused": "medium",
+    "pseudonyms": "medium",
     "copy_in_archive": "medium",
     "no_matches": "medium",
     "few_matches": "low",
@@ -333,9 +334,9 @@ def archive_warnings(
     if dominant is not None:
         yield warning(
             "one_patient",
-            f"Patient {dominant.patient_id[:LONGEST]!r} has {dominant.cases:,} of the {dominant.total:,} cases of "
-            f"{dominant.dataset!r} and counts as one similar case: the others are not compared. If this id is a "
-            "placeholder, give the archive real pseudonyms.",
+            f"One patient has {dominant.cases:,} of the {dominant.total:,} cases of {dominant.dataset!r} and counts as "
+            "one similar case: the others are not compared. If this patient's id is a placeholder, give the archive "
+            "real pseudonyms. `sonoseek index info` names it.",
         )
     if novelty is not None and novelty >= UNLIKE_ANYTHING:
         yield warning(

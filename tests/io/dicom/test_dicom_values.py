@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
+from sonoseek.core.site_key import site_key
 from sonoseek.io.dicom import read_dicom
 
 GREY = speckle(16, 24).astype(np.uint8)
@@ -94,7 +96,8 @@ def test_any_delta_gives_ten_times_itself(tmp_path: Path, dx: float, dy: float, 
 
 def test_no_name_and_no_number_of_the_patient_comes_out(tmp_path: Path) -> None:
     scan = read_dicom(save(us_dataset(GREY), tmp_path / "exam.dcm"))
-    assert scan.patient_id == "p-" + hashlib.sha256(b"MRN 0815").hexdigest()[:16]
+    unkeyed = "p-" + hashlib.sha256(b"MRN 0815").hexdigest()[:16]
+    assert scan.patient_id == "k-" + hmac.new(site_key(), b"patient\0" + unkeyed.encode(), "sha256").hexdigest()[:16]
     assert scan.source == "exam.dcm"
     assert "Curie" not in repr(scan)
     assert "0815" not in repr(scan)

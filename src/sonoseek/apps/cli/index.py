@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,13 @@ Bundle = Annotated[
 ]
 
 
+class CaseIds(StrEnum):
+    """What a case of one's own archive is called."""
+
+    OPAQUE = "opaque"
+    NAMES = "names"
+
+
 @app.command()
 def build(
     gallery: Gallery,
@@ -39,6 +47,9 @@ def build(
         str | None,
         typer.Option(metavar="ADDRESS", help="Embed on this Ray cluster: HOST:PORT, `auto`, or `local`."),
     ] = None,
+    case_ids: Annotated[
+        CaseIds, typer.Option(help="Cases of your own archive: `opaque`, or by the `names` of their files.")
+    ] = CaseIds.OPAQUE,
 ) -> None:
     """Embed a dataset into a gallery. A stopped build continues; a file that cannot be read is listed and skipped."""
     from sonoseek.apps.cli.show import progress_bar, refusals, warnings
@@ -47,7 +58,14 @@ def build(
 
     with progress_bar(f"index {dataset}") as on_progress:
         result = build_gallery(
-            dataset, gallery, data=data, bundle=bundle, workers=workers, ray=ray, on_progress=on_progress
+            dataset,
+            gallery,
+            data=data,
+            bundle=bundle,
+            workers=workers,
+            ray=ray,
+            on_progress=on_progress,
+            case_ids=case_ids.value,
         )
     total = _count(gallery)
     refusals([(r.source, r.reason) for r in result.refused])
@@ -82,9 +100,7 @@ def add(
     files: Annotated[list[Path], typer.Argument(help="Scans of one case.")],
     gallery: Gallery,
     pathology: Annotated[str, typer.Option(help="Reference standard: normal, benign or malignant.")],
-    case: Annotated[
-        str | None, typer.Option(help="Case id; by default the first file's name and part of its hash.")
-    ] = None,
+    case: Annotated[str | None, typer.Option(help="Case id; by default an opaque one.")] = None,
     dataset: Annotated[str, typer.Option(help="Name of your archive.")] = "local",
     patient: Annotated[str | None, typer.Option(help="Pseudonym of the patient.")] = None,
     group: Annotated[str | None, typer.Option(help="Scans of one group are never matches of each other.")] = None,
@@ -97,12 +113,16 @@ def add(
     bundle: Bundle = None,
 ) -> None:
     """Add one case with a reference standard by hand. The same scan again is an update, never a double."""
+    from dataclasses import replace
+
     from sonoseek.apps.cli.show import warnings
     from sonoseek.core import Case
     from sonoseek.core.patients import is_placeholder, patient_warnings
     from sonoseek.encoder import open_encoder
     from sonoseek.gallery.fresh import gallery_to_fill
+    from sonoseek.gallery.pseudonyms import note_site_key
     from sonoseek.indexing import make_entry
+    from sonoseek.indexing.case_ids import note_files, opaque_id
     from sonoseek.indexing.gallery import filling_bundle
     from sonoseek.io import read_scan
 
@@ -110,9 +130,11 @@ def add(
     placeholder = patient if patient and is_placeholder(patient) else scans[0].patient_placeholder
     known = patient if patient and not is_placeholder(patient) else scans[0].patient_id
     encoder = open_encoder(bundle or filling_bundle(gallery))
+    # Scanners call every export IMG0001: a name alone would let one case push out another.
+    name = f"{files[0].stem}-{scans[0].scan_id[:12]}"
+    case_id = case or opaque_id(dataset, name)
     added = Case(
-        # Scanners call every export IMG0001: a name alone would let one case push out another.
-        case_id=case or f"{files[0].stem}-{scans[0].scan_id[:12]}",
+        case_id=case_id,
         dataset=dataset,
         pathology=pathology.lower(),
         patient_id=known,
@@ -122,7 +144,7 @@ def add(
         device=device,
         age_years=age,
         acquired=acquired.date() if acquired else None,
-        scans=scans,
+        scans=tuple(replace(scan, source=f"{dataset}/{case_id}") for scan in scans),
     )
     network = encoder.bundle
     with gallery_to_fill(
@@ -131,11 +153,16 @@ def add(
         dimension=network.embedding_dim,
         duplicate_threshold=network.duplicate_threshold,
     ) as target:
-        result = target.add([make_entry(scan, added, encoder) for scan in scans], whole_cases=True)
+        note_site_key(target, [known])
+        if case is None and target.entries(cases=[(dataset, name)], pictures=False, evidence=False):
+            added = replace(added, case_id=name)  # from before case ids were opaque: an update, no second case
+        result = target.add([make_entry(scan, added, encoder) for scan in added.scans], whole_cases=True)
         typer.echo(
             f"{gallery}: case {added.dataset}/{added.case_id}: {result.added} added, {result.updated} updated, "
             f"{result.unchanged} unchanged, {result.removed} removed; {target.count()} scans"
         )
+        if added.case_id != (case or name):
+            note_files(target.location, [(dataset, case_id, str(file)) for file in files[:1]])
         shares = [share for share in target.largest_patients() if share.dataset == dataset] if known else []
     warnings(patient_warnings(shares, {placeholder: len(scans)} if placeholder and not known else {}))
 
@@ -173,6 +200,7 @@ def info(gallery: Gallery) -> None:
     from sonoseek.gallery import open_gallery
 
     with open_gallery(gallery) as target:
+        unkeyed = target.count_unkeyed()
         info, words, shares = target.info(), target.descriptor_counts(), target.largest_patients()
         calibration = _calibration(target, cases=info.cases)
     counts = {
@@ -193,10 +221,12 @@ def info(gallery: Gallery) -> None:
         ("schema", info.schema_version),
         ("created", info.created),
         ("calibration", calibration),
+        *([("site key", target.site_key)] if target.site_key is not None else []),
         *((name, ", ".join(f"{key} {n}" for key, n in by.items())) for name, by in counts.items() if by),
     ]
     table(("", ""), rows)
-    warnings(patient_warnings(shares))
+    old = f"{unkeyed} cases have pseudonyms without a site key, which can be undone; run `sonoseek index rekey`."
+    warnings([*patient_warnings(shares), *([old] if unkeyed else [])])
 
 
 def _calibration(gallery: OpenGallery, *, cases: int) -> str:
@@ -313,6 +343,8 @@ def copy(
         progress_bar("copy") as on_progress,
     ):
         total, result = source.count(), AddResult()
+        if source.site_key is not None:
+            target.store_site_key(source.site_key)
         waiting = iter(source)
         while entries := list(islice(waiting, COPIED)):
             result += target.add(entries)
@@ -323,6 +355,22 @@ def copy(
         f"{gallery} -> {to}: {result.added} added, {result.updated} updated, {result.unchanged} unchanged; "
         f"{count} scans"
     )
+
+
+@app.command()
+def rekey(gallery: Gallery) -> None:
+    """Replace pseudonyms from before there was a site key by keyed ones; the sources are not read."""
+    from sonoseek.gallery import open_gallery
+    from sonoseek.gallery.pseudonyms import rekey as rekey_gallery
+
+    with open_gallery(gallery, mode="w") as target:
+        changed = rekey_gallery(target)
+        if not changed:
+            raise GalleryError(
+                f"{gallery} has no pseudonyms from before there was a site key; there is nothing to replace."
+            )
+        target.optimise()  # so that no free page and no log holds the old ones
+        typer.echo(f"{gallery}: the pseudonyms of {changed} cases are made with the site key {target.site_key}")
 
 
 @app.command()

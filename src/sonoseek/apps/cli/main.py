@@ -12,6 +12,7 @@ from sonoseek.apps.cli import (
     bench,
     calibrate,
     data,
+    deidentify,
     demo,
     doctor,
     evaluate,
@@ -45,6 +46,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("query")(query.query)
 app.command("explain")(explain.explain)
 app.command("preprocess")(preprocess.preprocess_sheet)
+app.command("deidentify")(deidentify.deidentify)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)

@@ -268,7 +268,6 @@ class ArchivedCase(BaseModel):
     birads: str | None
     histology: str | None
     device: str | None
-    patient_id: str | None
     group: str | None
     age_years: float | None
     acquired: str | None

@@ -29,6 +29,8 @@ def copy_entries(gallery: Gallery, location: str | Path) -> None:
             gallery_id=gallery.gallery_id,
         )
         with SqliteGallery(draft, mode="w", timeout_s=5.0, index="auto") as target:
+            if gallery.site_key is not None:
+                target.store_site_key(gallery.site_key)
             waiting = iter(gallery)
             while entries := list(islice(waiting, _ENTRIES)):
                 target.add(entries)

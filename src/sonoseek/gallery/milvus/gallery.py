@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import ExcludedCounts, GalleryError, InvalidValueError
 from sonoseek.core.patients import PatientShare
+from sonoseek.core.site_key import is_unkeyed
 from sonoseek.gallery.base import Gallery, check_new_gallery
 from sonoseek.gallery.deduplicate import lowest_cosine
 from sonoseek.gallery.exact import Nearest
@@ -30,6 +32,7 @@ from sonoseek.gallery.milvus.reference_distances import ReferenceDistances
 from sonoseek.gallery.milvus.server import Server, closing_on_error, parse_address
 from sonoseek.gallery.milvus.write import remove_rows, write_entries
 from sonoseek.gallery.novelty_sample import drawn
+from sonoseek.gallery.site_keys import check_key
 from sonoseek.gallery.sqlite.write import prepare_entries
 from sonoseek.gallery.values import (
     AddResult,
@@ -131,6 +134,34 @@ class MilvusGallery(Gallery):
             if result.removed:
                 self._advance()
         return result
+
+    def store_site_key(self, fingerprint: str) -> None:
+        """See `Gallery.store_site_key`."""
+        self._check_writable()
+        stored = read_meta(self._server, self._name).get("site_key")
+        check_key(self.location, stored, fingerprint)
+        if stored is None:
+            self._update_meta(site_key=fingerprint)
+        self.site_key = fingerprint
+
+    def replace_unkeyed(self, keyed: Callable[[str], str], *, fingerprint: str) -> int:
+        """See `Gallery.replace_unkeyed`: case by case; a call that was stopped is continued by the next."""
+        self.store_site_key(fingerprint)
+        cases = self._unkeyed()
+        for case in cases:
+            entries = self.entries(cases=[case])
+            known = {entry.record.patient_id for entry in entries if is_unkeyed(entry.record.patient_id)}
+            new = {patient: keyed(str(patient)) for patient in known}
+            self.add(
+                replace(entry, record=replace(entry.record, patient_id=new[entry.record.patient_id]))
+                for entry in entries
+                if entry.record.patient_id in new
+            )
+        return len(cases)
+
+    def count_unkeyed(self) -> int:
+        """See `Gallery.count_unkeyed`."""
+        return self._once_per_state("unkeyed", self.state(), lambda: len(self._unkeyed()))
 
     def refresh(self) -> None:
         """See `Gallery.refresh`: the server indexes by itself; the reference distances are worked out."""
@@ -311,6 +342,12 @@ class MilvusGallery(Gallery):
         pieces = search.read_pieces(self._server, self._pieces_name, listed, kinds) if kinds else {}
         entries = [rows.entry_from_row(row, pieces.get(rows.owner_of(row), {})) for row in listed]
         yield from sorted(entries, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id))
+
+    def _unkeyed(self) -> list[CaseKey]:
+        """Cases with a pseudonym from before there was a site key."""
+        listed = self._server.every(self._name, 'patient_id like "=p-%"', ["dataset", "case_id", "patient_id"])
+        unkeyed = [row for row in listed if is_unkeyed(row["patient_id"][1:])]
+        return sorted({(row["dataset"][1:], row["case_id"][1:]) for row in unkeyed})
 
     def _update_meta(self, **changed: Any) -> None:
         """Change some of the gallery's description."""

@@ -117,6 +117,24 @@ class SqliteGallery(Gallery):
         with self._change() as (connection, seq):
             return write.remove_rows(connection, scan_ids=wanted_scans, cases=wanted_cases, seq=seq)
 
+    def store_site_key(self, fingerprint: str) -> None:
+        """See `Gallery.store_site_key`."""
+        self._check_writable()
+        with self._file.writer() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            write.store_site_key(connection, fingerprint, location=self.location)
+            connection.execute("COMMIT")
+        self.site_key = fingerprint
+
+    def replace_unkeyed(self, keyed: Callable[[str], str], *, fingerprint: str) -> int:
+        """See `Gallery.replace_unkeyed`: one transaction."""
+        self._check_writable()
+        with self._change() as (connection, seq):
+            write.store_site_key(connection, fingerprint, location=self.location)
+            changed = write.replace_unkeyed(connection, keyed, seq=seq)
+        self.site_key = fingerprint
+        return changed
+
     def optimise(self) -> None:
         """See `Gallery.optimise`: statistics, VACUUM, an empty log, a fresh cache, no drafts."""
         self._check_writable()
@@ -204,6 +222,11 @@ class SqliteGallery(Gallery):
                 "descriptor_counts", _name_of(connection), lambda: rows.count_descriptors(connection)
             )
         return {feature: dict(per_descriptor) for feature, per_descriptor in counts.items()}
+
+    def count_unkeyed(self) -> int:
+        """See `Gallery.count_unkeyed`."""
+        with self._connections.snapshot() as connection:
+            return self._once_per_state("unkeyed", _name_of(connection), lambda: write.count_unkeyed(connection))
 
     def fingerprints(self, dataset: str) -> dict[str, str]:
         """See `Gallery.fingerprints`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import CaseRecord, InvalidValueError
+from sonoseek.gallery.site_keys import check_key
 from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, SCAN_COLUMNS, case_digest, scan_digest, stored_scan_digest
 from sonoseek.gallery.sqlite.rows import SELECT_BY_CASE, SELECT_BY_SCAN, Row
 from sonoseek.gallery.values import AddResult, CaseKey, GalleryEntry, RemoveResult
@@ -29,6 +30,8 @@ _ADD_SCAN = (
     f"INSERT INTO scans (row_id, changed, scan_id, case_key, digest, {SCAN_COLUMNS}) VALUES ({', '.join('?' * 15)})"
 )
 _PUT_SCAN = f"UPDATE scans SET (changed, digest, {SCAN_COLUMNS}) = ({', '.join('?' * 12)}) WHERE row_id = ?"
+_UNKEYED = f"patient_id GLOB 'p-{16 * '[0-9a-f]'}'"
+"""A pseudonym from before there was a site key."""
 _PUT_PICTURE = "INSERT INTO pictures VALUES (?, ?) ON CONFLICT (row_id) DO UPDATE SET jpeg = excluded.jpeg"
 _PUT_EVIDENCE = "INSERT INTO evidence VALUES (?, ?) ON CONFLICT (row_id) DO UPDATE SET packed = excluded.packed"
 
@@ -255,6 +258,34 @@ def remove_rows(
         [(case_key,) for case_key in {case_key for _, case_key in gone}],
     )
     return RemoveResult(removed=len(gone), missing_scan_ids=missing_scans, missing_cases=missing_cases)
+
+
+def store_site_key(connection: sqlite3.Connection, fingerprint: str, *, location: str) -> None:
+    """Note the site key in the gallery's description, within the caller's transaction.
+
+    Raises:
+        SiteKeyError: another one is noted there.
+    """
+    stored = connection.execute("SELECT value FROM meta WHERE key = 'site_key'").fetchone()
+    check_key(location, None if stored is None else str(stored[0])[:80], fingerprint)
+    if stored is None:
+        connection.execute("INSERT INTO meta VALUES ('site_key', ?)", (fingerprint,))
+
+
+def count_unkeyed(connection: sqlite3.Connection) -> int:
+    """Cases with a pseudonym from before there was a site key."""
+    (cases,) = connection.execute(f"SELECT count(*) FROM cases WHERE {_UNKEYED}").fetchone()
+    return int(cases)
+
+
+def replace_unkeyed(connection: sqlite3.Connection, keyed: Callable[[str], str], *, seq: int) -> int:
+    """Key such pseudonyms as the state `seq`, within the caller's transaction; how many cases changed."""
+    cases = connection.execute(f"SELECT case_key, {CASE_COLUMNS} FROM cases WHERE {_UNKEYED}").fetchall()
+    for case_key, *row in cases:
+        row[3] = keyed(row[3])  # patient_id; see `CASE_COLUMNS`
+        connection.execute(_PUT_CASE, (*row, case_digest(row), case_key))
+        connection.execute("UPDATE scans SET changed = ? WHERE case_key = ?", (seq, case_key))
+    return len(cases)
 
 
 def delete_rows(connection: sqlite3.Connection, row_ids: Sequence[int], *, seq: int) -> None:

@@ -44,7 +44,7 @@ _CODESTREAMS = frozenset(
         *(JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000),
     }
 )
-_DECODERS = {"jpeg-lossless": (JPEGLosslessSV1, "gdcm"), "jpeg-ls": (JPEGLSLossless, "pyjpegls")}
+DECODERS = {"jpeg-lossless": (JPEGLosslessSV1, "gdcm"), "jpeg-ls": (JPEGLSLossless, "pyjpegls")}
 """Codec → transfer syntax to decode it by (any of its kind), and pydicom's name of the decoder."""
 _VIDEO = ("MPEG", "HEVC", "SMPTE")
 _TAIL = 4
@@ -66,23 +66,32 @@ def read_frame(header: Header, index: int) -> NDArray[np.uint8]:
             f"frame is {index}; the file has {header.frames}, counted from 0. Choose 0 … {header.frames - 1}."
         )
     if header.parts is None:
-        return to_grey(_native(header, index), header, photometric=header.photometric)
-    syntax = header.transfer_syntax
-    if syntax.is_encapsulated and syntax != RLELossless and syntax not in _CODESTREAMS:
-        raise _unsupported(syntax)
-    data = _joined(header, header.parts[index])
-    if syntax == RLELossless:
-        pixels = _decoded(header, index, data, RLELossless, "pydicom", bits=header.bits_allocated)
+        return to_grey(native_samples(header, index), header, photometric=header.photometric)
+    stream = checked_frame_stream(header, index)
+    if isinstance(stream, bytes):
+        pixels = decoded(header, index, stream, RLELossless, "pydicom", bits=header.bits_allocated)
         return to_grey(pixels, header, photometric=header.photometric)
-    stream = _checked_codestream(data, header, index=index)
     if stream.codec == "jpeg":
         return _jpeg_grey(stream, header, index=index)
     if stream.codec == "jpeg-2000":
         return _jpeg_2000_grey(stream, header, index=index)
-    pixels = _decoded(header, index, stream.data, *_DECODERS[stream.codec], bits=stream.precision)
+    pixels = decoded(header, index, stream.data, *DECODERS[stream.codec], bits=stream.precision)
     if stream.codec == "jpeg-lossless":
         _check_end(pixels, stream, header, index=index)
     return to_grey(pixels, header, photometric=header.photometric, precision=stream.precision)
+
+
+def checked_frame_stream(header: Header, index: int) -> Codestream | bytes:
+    """The codestream of a frame, held to the header; of RLE, which has none, its bytes.
+
+    Raises:
+        ScanReadError: an unsupported transfer syntax, or a codestream that contradicts the header.
+    """
+    syntax = header.transfer_syntax
+    if syntax.is_encapsulated and syntax != RLELossless and syntax not in _CODESTREAMS:
+        raise _unsupported(syntax)
+    data = _joined(header, (header.parts or ())[index])
+    return data if syntax == RLELossless else _checked_codestream(data, header, index=index)
 
 
 def _unsupported(syntax: UID) -> ScanReadError:
@@ -97,8 +106,8 @@ def _unsupported(syntax: UID) -> ScanReadError:
     )
 
 
-def _native(header: Header, index: int) -> NDArray[np.generic]:
-    """The samples of an uncompressed frame, as stored: (rows, columns) or (rows, columns, 3)."""
+def native_bytes(header: Header, index: int) -> bytes:
+    """An uncompressed frame; of words of 16 bits that hold two samples of 8, the samples in their order."""
     size = header.native_frame_bytes
     start = index * size
     odd = start % 2 if header.swapped else 0
@@ -107,8 +116,14 @@ def _native(header: Header, index: int) -> NDArray[np.generic]:
     if header.swapped:  # PS3.5 A.3: samples of 8 bits in words of 16, high byte first
         data += b"\0" * (len(data) % 2)
         data = np.frombuffer(data, ">u2").astype("<u2").tobytes()[odd : odd + size]
+    return data[:size]
+
+
+def native_samples(header: Header, index: int) -> NDArray[np.generic]:
+    """The samples of an uncompressed frame, as stored: (rows, columns) or (rows, columns, 3)."""
+    data = native_bytes(header, index)
     kind = np.uint8 if header.bits_allocated == 8 else np.dtype(f"{header.order}u2")
-    samples = np.frombuffer(data[:size], kind)
+    samples = np.frombuffer(data, kind)
     rows, columns = header.rows, header.columns
     if header.photometric == "YBR_FULL_422":  # Y, Y, Cb, Cr of two pixels
         luma = samples.reshape(-1, 4)[:, :2].reshape(rows, columns)
@@ -120,7 +135,7 @@ def _native(header: Header, index: int) -> NDArray[np.generic]:
     return samples.reshape(rows, columns, 3)
 
 
-def _decoded(
+def decoded(
     header: Header, index: int, data: bytes, syntax: UID, plugin: str, *, bits: int, signed: bool = False
 ) -> NDArray[np.generic]:
     """Decode a frame through pydicom as it lies there: no colour conversion, no sign but the codestream's own."""
@@ -142,9 +157,9 @@ def _decoded(
             decoder, data = get_decoder(syntax), encapsulate([data])
             pixels, _ = decoder.as_array(data, index=0, raw=True, decoding_plugin=plugin, **options)
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        raise _damaged(header, index) from error
+        raise damaged(header, index) from error
     if messages:
-        raise _damaged(header, index)
+        raise damaged(header, index)
     return pixels
 
 
@@ -173,11 +188,11 @@ def _check_end(pixels: NDArray[np.generic], stream: Codestream, header: Header, 
     """A sound stream is needed to its last byte: without its tail it decodes to another picture, or not at all."""
     shortened = stream.data[: -2 - _TAIL].rstrip(b"\xff") + b"\xff\xd9"
     try:
-        again = _decoded(header, index, shortened, *_DECODERS[stream.codec], bits=stream.precision)
+        again = decoded(header, index, shortened, *DECODERS[stream.codec], bits=stream.precision)
     except ScanReadError:
         return
     if np.array_equal(again, pixels):
-        raise _damaged(header, index)
+        raise damaged(header, index)
 
 
 def _joined(header: Header, parts: Sequence[Part]) -> bytes:
@@ -203,7 +218,8 @@ def _checked_codestream(data: bytes, header: Header, *, index: int) -> Codestrea
     return found
 
 
-def _damaged(header: Header, index: int) -> ScanReadError:
+def damaged(header: Header, index: int) -> ScanReadError:
+    """The error of a frame that does not decode."""
     return ScanReadError(
         f"frame {index} does not decode as {header.transfer_syntax.name}; it is truncated or damaged. Fetch the file "
         "again from its source."
@@ -219,7 +235,7 @@ def _jpeg_2000_grey(stream: Codestream, header: Header, *, index: int) -> NDArra
             "Correct the header, or fetch the file again from its source."
         )
     plugin = "gdcm" if header.samples == 3 and stream.precision > 8 else "pillow"
-    pixels = _decoded(header, index, stream.data, JPEG2000, plugin, bits=stream.precision, signed=stream.signed)
+    pixels = decoded(header, index, stream.data, JPEG2000, plugin, bits=stream.precision, signed=stream.signed)
     photometric = header.photometric
     if header.samples == 3 and (stream.colour_transform or stream.subsampled):
         photometric = "RGB"
@@ -242,21 +258,25 @@ def _jpeg_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.
     except ScanTooLargeError as error:
         raise ScanTooLargeError(f"frame {index}: {error}") from error
     except ScanReadError as error:
-        raise _damaged(header, index) from error
+        raise damaged(header, index) from error
     if luma is None:  # CMYK, which no DICOM has
-        raise _damaged(header, index)
+        raise damaged(header, index)
     if header.samples == 1:
         return to_grey(luma, header, photometric=header.photometric, precision=8)
-    named = stream.component_ids in ((82, 71, 66), (114, 103, 98))
-    if stream.adobe_transform is not None:
-        rgb = stream.adobe_transform == 0
-    elif stream.jfif:
-        rgb = False
-    else:
-        rgb = named or (header.photometric == "RGB" and not stream.subsampled)
+    rgb, named = jpeg_colours(stream, header)
     if not rgb and not named:
         return luma
     picture = JpegImageFile(io.BytesIO(stream.data))
     if stream.adobe_transform is None and not named:
         picture.draft("YCbCr", picture.size)  # "no conversion": libjpeg takes an unmarked stream for YCbCr
     return to_grey(np.asarray(picture), header, photometric="RGB", precision=8)
+
+
+def jpeg_colours(stream: Codestream, header: Header) -> tuple[bool, bool]:
+    """Whether a colour JPEG holds RGB; and whether it names its components so. See `_jpeg_grey` for the order."""
+    named = stream.component_ids in ((82, 71, 66), (114, 103, 98))
+    if stream.adobe_transform is not None:
+        return stream.adobe_transform == 0, named
+    if stream.jfif:
+        return False, named
+    return named or (header.photometric == "RGB" and not stream.subsampled), named

@@ -26,7 +26,7 @@ from sonoseek.core.patients import is_placeholder
 from sonoseek.core.scan import MIN_SIDE
 from sonoseek.io.dicom.elements import with_known_vrs
 from sonoseek.io.dicom.fragments import UNDEFINED, Part, group_frames, list_fragments
-from sonoseek.io.dicom.patient import patient_text, pseudonym
+from sonoseek.io.dicom.patient import patient_text, unkeyed_pseudonym
 from sonoseek.io.dicom.spacing import spacing_mm
 
 PHOTOMETRIC = {
@@ -69,6 +69,7 @@ class Header:
     Attributes:
         dataset: the elements of `_WANTED`.
         stream: the file, or the inflated data set.
+        start: offset of the data set in `stream`.
         pixels_at: offset of the pixel data's value in `stream`.
         transfer_syntax: as stated; what the data shows where it states none, or contradicts it.
         order: "<" or ">", byte order of numbers.
@@ -86,6 +87,7 @@ class Header:
 
     dataset: Dataset
     stream: BinaryIO
+    start: int
     pixels_at: int
     transfer_syntax: UID
     order: str
@@ -118,7 +120,7 @@ class Header:
         side = str(self.dataset.get("ImageLaterality") or self.dataset.get("Laterality") or "").strip().upper()
         return {
             "spacing_mm": spacing_mm(self.dataset, frame),
-            "patient_id": pseudonym(patient) if patient and not placeholder else None,
+            "patient_id": unkeyed_pseudonym(patient) if patient and not placeholder else None,
             "patient_placeholder": patient if placeholder else None,
             "laterality": {"L": "left", "R": "right"}.get(side),  # B (both) and U (unpaired) name no side
         }
@@ -147,6 +149,7 @@ def read_header(file: BinaryIO, *, max_pixels: int, memory_mb: int) -> Header:
     header = Header(
         dataset=dataset,
         stream=stream,
+        start=start,
         pixels_at=place.offset,
         transfer_syntax=place.syntax if syntax is None else syntax,
         order=place.order,
@@ -169,6 +172,11 @@ def read_header(file: BinaryIO, *, max_pixels: int, memory_mb: int) -> Header:
             f"; at most {max_pixels / 1e6:g} megapixels are read. If it is sound, raise SONOSEEK_MAX_MEGAPIXELS."
         )
     return _encapsulated(header) if place.length == UNDEFINED else _native(header, place)
+
+
+def read_elements(header: Header, tags: Sequence[int]) -> Dataset:
+    """Other elements of a header that was checked: those of `tags` before the pixel data."""
+    return elements(header.stream, header.start, wanted=tags)
 
 
 def elements(stream: BinaryIO, start: int, *, wanted: Sequence[int]) -> Dataset:

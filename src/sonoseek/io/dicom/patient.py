@@ -1,4 +1,4 @@
-"""PatientID → a pseudonym, the same for one patient however a file spells its character set. Runs in the child."""
+"""PatientID → its hash, the same for one patient however a file spells its character set. Runs in the child."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ def patient_text(dataset: Dataset) -> str | bytes:
     return raw if text is None else unicodedata.normalize("NFC", text).strip("\0 ")
 
 
-def pseudonym(text: str | bytes) -> str:
-    """Give "p-" and 16 hex digits of the sha256 of the text in UTF-8, or of the bytes as they are."""
+def unkeyed_pseudonym(text: str | bytes) -> str:
+    """Give "p-" and 16 hex digits of the sha256 of the text in UTF-8, or of the bytes as they are.
+
+    It goes to the parent, which makes the pseudonym of it (`sonoseek.core.site_key.keyed`); it is stored nowhere.
+    """
     return "p-" + hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8")).hexdigest()[:16]
 
 
