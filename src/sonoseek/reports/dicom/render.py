@@ -21,10 +21,11 @@ KINDS = LazyTable(
         "pdf": "sonoseek.reports.dicom.encapsulated:encapsulated_pdf",
         "gsps": "sonoseek.reports.dicom.gsps:presentation_state",
         "seg": "sonoseek.reports.dicom.seg:segmentation",
+        "seg-ohif": "sonoseek.reports.dicom.seg:segmentation_for_ohif",
     },
 )
 """Kind → function from a `Subject` to a pydicom data set."""
-OUTLINED = ("gsps", "seg")
+OUTLINED = ("gsps", "seg", "seg-ohif")
 """Kinds that show the outline alone: a report without one has none of them."""
 
 
@@ -47,8 +48,8 @@ def render_dicom(
         report: of the image that `source` is the header of; of several views the first.
         source: of `read_source_header`.
         kinds: of `KINDS`: "sr" (Comprehensive 3D SR), "sc" (Secondary Capture), "pdf" (Encapsulated PDF), "gsps"
-            (presentation state), "seg" (binary segmentation). The last two need an outline, and are left out where the
-            report has none.
+            (presentation state), "seg" (binary segmentation), "seg-ohif" (the same with a nominal plane, for OHIF). The
+            last three need an outline, and are left out where the report has none.
         study_key: identifies the study and the images of it that were queried.
         asked: frames of the study that were queried, for the SR.
         verification: a reader's decision, for the SR; then it is another object, which names the former one.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, UltrasoundImageStorage
 
-from sonoseek.core import Contour, Report
+from sonoseek.core import Box, Contour, Report
 from sonoseek.reports.dicom.uids import derived_uid
 from sonoseek.reports.dicom.writing import replace_class
 
@@ -21,7 +21,7 @@ T = TypeVar("T", bound=Dataset)
 NAME = "sonoseek"
 LONGEST_TEXT = 1024
 """Characters of one text; what an archive or a file name brings may be longer."""
-SERIES_NUMBERS: Mapping[str, int] = {"sr": 9701, "sc": 9702, "pdf": 9703, "gsps": 9704, "seg": 9705}
+SERIES_NUMBERS: Mapping[str, int] = {"sr": 9701, "sc": 9702, "pdf": 9703, "gsps": 9704, "seg": 9705, "seg-ohif": 9706}
 """Kind → SeriesNumber (0020,0011): behind those of any scanner."""
 SERIES_DESCRIPTIONS: Mapping[str, str] = {
     "sr": "sonoseek result, research use only",
@@ -29,6 +29,7 @@ SERIES_DESCRIPTIONS: Mapping[str, str] = {
     "pdf": "sonoseek report, research use only",
     "gsps": "sonoseek outline, research use only",
     "seg": "sonoseek segmentation, research use only",
+    "seg-ohif": "sonoseek segmentation for OHIF, research use only",
 }
 
 
@@ -123,6 +124,14 @@ def polygon(contour: Contour) -> NDArray[np.float64]:
     """
     points = contour.points[:, ::-1].astype(np.float64)
     return np.concatenate([points, points[:1]])
+
+
+def whole_image(report: Report) -> NDArray[np.float64]:
+    """What was analysed where nothing is outlined, as `polygon`: the image, or the area that the reader drew."""
+    rows, columns = report.scan.shape
+    box = report.crop or Box(top=0, left=0, bottom=rows, right=columns)
+    corners = [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
+    return np.array([*corners, corners[0]], np.float64)
 
 
 def plain(text: str) -> str:
