@@ -18,10 +18,12 @@ import pydicom
 import pytest
 from dicom_files import save
 from dicom_sources import SHAPE, SOURCES, written
+from PIL import Image
 from pydicom.dataset import Dataset
 
 from sonoseek.core import InvalidValueError, NotFoundError, Report, Scan
 from sonoseek.io import SourceHeader, read_source_header
+from sonoseek.reports import render, render_sr, write_report
 from sonoseek.reports.dicom import KINDS, DicomResult, render_dicom
 
 pytest.importorskip("highdicom")
@@ -195,3 +197,32 @@ def test_highdicom_is_imported_on_first_use() -> None:
         "sys.exit(any(name in sys.modules for name in ('highdicom', 'pydicom')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_write_report_writes_the_structured_report(tmp_path: Path, build_report: Build) -> None:
+    source = written("grey", tmp_path)
+    path = write_report(build_report(), tmp_path / "report.dcm", source=source)
+    assert path.read_bytes() == render_sr(build_report(), source)
+    assert pydicom.dcmread(path).Modality == "SR"
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(InvalidValueError, match="Pass source="):
+        write_report(build_report(), tmp_path / "other.dcm")
+    with pytest.raises(NotFoundError, match="call render_sr"):
+        render(build_report(), "dicom")
+
+
+def test_the_command_line_writes_it(tmp_path: Path, sonoseek_here: Callable[..., Any]) -> None:
+    source = written("grey", tmp_path)
+    done = sonoseek_here("query", source, "--out", tmp_path / "report.dcm")
+    assert done.returncode == 0, done.stderr
+    made = pydicom.dcmread(tmp_path / "report.dcm")
+    assert (made.Modality, made.PatientID) == ("SR", "MRN 0815")
+    Image.fromarray(np.full(SHAPE, 90, np.uint8)).save(tmp_path / "scan.png")
+    refused = sonoseek_here("query", tmp_path / "scan.png", "--out", tmp_path / "png.dcm")
+    assert refused.returncode != 0
+    assert "no DICOM file" in refused.stderr
+    refused = sonoseek_here("query", source, "--format", "dicom")
+    assert "--out" in refused.stderr
+    refused = sonoseek_here("query", source, "--format", "json", "--out", tmp_path / "x.dcm")
+    assert "disagree" in refused.stderr
+    assert not (tmp_path / "png.dcm").exists()

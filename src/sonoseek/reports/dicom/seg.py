@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence
+from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -45,6 +46,7 @@ def segmentation(subject: Subject, *, kind: str = "seg") -> Segmentation:
                 tracking_uid=subject.uid("tracking"),
                 tracking_id=f"{NAME}: {ours.EVIDENCE.meaning}",
                 anatomic_regions=[ours.BREAST],
+                display_color=CIELabColor(70.0, 45.0, 60.0),  # orange, as the strongest evidence in a heatmap
             )
         ],
         pixel_measures=None if spacing is None else PixelMeasuresSequence(spacing, slice_thickness=None),
