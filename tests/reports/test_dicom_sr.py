@@ -164,8 +164,8 @@ def test_no_likelihood_of_an_image_unlike_the_training_scans(tmp_path: Path, bui
 
 
 def test_the_frames_that_were_asked_stand_in_it(tmp_path: Path, build_report: Build) -> None:
-    asked = [AskedFrame(sop_instance_uid="1.2.3", frame=number, malignant=number / 10) for number in (1, 2, 3)]
-    document = structured(on_frame(build_report(), 2), tmp_path, source="cine", asked=asked)
+    queried = [AskedFrame(sop_instance_uid="1.2.3", frame=number, malignant=number / 10) for number in (1, 2, 3)]
+    document = structured(on_frame(build_report(), 2), tmp_path, source="cine", queried=queried)
     assert texts(document, "ASKED_FRAME") == [
         "frame 1 of image 1.2.3: 10 %",
         "frame 2 of image 1.2.3: 20 %",

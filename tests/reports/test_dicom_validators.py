@@ -37,9 +37,11 @@ def results_of(name: str, report: Report, folder: Path) -> dict[str, Path]:
     source = written(name, folder)
     if name == "cine":
         report = replace(report, scan=Scan(pixels=report.scan.pixels, spacing_mm=(0.2, 0.2), frame=3, frames=5))
-    asked = [AskedFrame(sop_instance_uid="1.2.3", frame=1, malignant=0.25)]
+    queried = [AskedFrame(sop_instance_uid="1.2.3", frame=1, malignant=0.25)]
     files = {"source": source}
-    for result in render_dicom(report, read_source_header(source), kinds=tuple(KINDS), study_key="k" * 64, asked=asked):
+    for result in render_dicom(
+        report, read_source_header(source), kinds=tuple(KINDS), study_key="k" * 64, queried=queried
+    ):
         files[result.kind] = folder / f"{name}.{result.kind}.dcm"
         files[result.kind].write_bytes(result.content)
     return files

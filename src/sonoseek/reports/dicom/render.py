@@ -35,7 +35,7 @@ def render_dicom(
     *,
     kinds: Sequence[str] = ("sr", "sc"),
     study_key: str,
-    asked: Sequence[AskedFrame] = (),
+    queried: Sequence[AskedFrame] = (),
     verification: Verification | None = None,
 ) -> tuple[DicomResult, ...]:
     """Write a report as DICOM objects of its source's study, each in a series of its own.
@@ -51,7 +51,7 @@ def render_dicom(
             (presentation state), "seg" (binary segmentation), "seg-ohif" (the same with a nominal plane, for OHIF). The
             last three need an outline, and are left out where the report has none.
         study_key: identifies the study and the images of it that were queried.
-        asked: frames of the study that were queried, for the SR.
+        queried: frames of the study that were queried, for the SR.
         verification: a reader's decision, for the SR; then it is another object, which names the former one.
 
     Returns:
@@ -86,7 +86,7 @@ def render_dicom(
         about, further = subject, {}
         if kind == "sr":
             decided = identity(report, source, study_key=study_key, verification=verification)
-            about, further = replace(subject, identity=decided), {"asked": asked, "verification": verification}
+            about, further = replace(subject, identity=decided), {"queried": queried, "verification": verification}
         results.append(_result(kind, maker, about, source=source, actual=actual, further=further))
     return tuple(results)
 

@@ -40,12 +40,12 @@ from sonoseek.reports.dicom.writing import local_time
 
 
 def structured_report(
-    subject: Subject, *, asked: Sequence[AskedFrame], verification: Verification | None
+    subject: Subject, *, queried: Sequence[AskedFrame], verification: Verification | None
 ) -> Comprehensive3DSR:
     """The report as a Comprehensive 3D SR, complete; verified where a reader accepted or corrected it."""
     report, source = subject.report, subject.source
     group = _group(subject)
-    group[0].ContentSequence.extend(_items(report, asked=asked, verification=verification))
+    group[0].ContentSequence.extend(_items(report, queried=queried, verification=verification))
     content = MeasurementReport(
         observation_context=_observers(subject, verification),
         procedure_reported=ours.ULTRASONOGRAPHY_OF_BREAST,
@@ -114,14 +114,16 @@ def _group(subject: Subject) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **values)
 
 
-def _items(report: Report, *, asked: Sequence[AskedFrame], verification: Verification | None) -> Iterator[ContentItem]:
+def _items(
+    report: Report, *, queried: Sequence[AskedFrame], verification: Verification | None
+) -> Iterator[ContentItem]:
     """The further items of the group, in reading order."""
     yield _text(ours.DISCLAIMER, report.disclaimer)
     yield _text(ours.HEADLINE, phrases.headline(report.prediction))
     for warning in report.warnings:
         if warning.severity == "high":
             yield _text(ours.WARNING, warning.text)
-    for frame in asked:
+    for frame in queried:
         value = phrases.percent(frame.malignant)
         yield _text(ours.ASKED_FRAME, f"frame {frame.frame} of image {frame.sop_instance_uid}: {value}")
     for match in report.matches:

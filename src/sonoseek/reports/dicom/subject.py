@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -136,9 +136,9 @@ def whole_image(report: Report) -> NDArray[np.float64]:
 
 def plain(text: str) -> str:
     """Text without control characters and marks of direction, at most `LONGEST_TEXT` long, not empty."""
-    kept: Iterable[str] = (" " if sign.isspace() else sign for sign in text)
-    kept = (sign for sign in kept if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
-    return "".join(kept).strip()[:LONGEST_TEXT] or "-"
+    spaced = (" " if sign.isspace() else sign for sign in text)
+    signs = [sign for sign in spaced if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Cn")]
+    return "".join(signs).strip()[:LONGEST_TEXT] or "-"
 
 
 def _long_string(text: str) -> str:
