@@ -54,6 +54,8 @@ def test_validators_find_no_error(name: str, tmp_path: Path, build_report: Build
     for kind in KINDS:
         found = [line for line in run("dciodvfy", "-new", files[kind]).splitlines() if line.startswith("Error")]
         assert not found, f"{kind}: {found}"
+    if name == "broken":  # what the source breaks differs in the results
+        del files["source"]
     entities = run("dcentvfy", *files.values())
     assert "Error" not in entities, entities
     if name not in ("colour", "bare"):  # dcmpschk knows grayscale alone, and wants a patient's name, which may be empty

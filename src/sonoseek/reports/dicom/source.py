@@ -40,6 +40,8 @@ _FORMS = {
     "UI": re.compile(r"(?=.{1,64}$)\d+(\.\d+)+"),
 }
 _LONGEST = {"LO": 64, "SH": 16, "LT": 10240, "ST": 1024, "AE": 16}
+_IDENTIFIERS = ("00080050", "00100020", "00200010")
+"""AccessionNumber, PatientID, StudyID."""
 _CODE = ("00080100", "00080102", "00080104")
 """CodeValue, CodingSchemeDesignator, CodeMeaning: a code needs all three."""
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "UL", "US")
@@ -72,6 +74,8 @@ def source_dataset(source: SourceHeader, report: Report) -> Dataset:
     for tag, element in source.attributes.items():
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # from_json does not take it
             clean = _clean(element)
+            if tag in _IDENTIFIERS and clean != {"vr": element["vr"], "Value": element.get("Value")}:
+                continue  # a number that is cut may be another patient's
             if clean is not None and clean.get("Value"):  # what is empty is absent, unless it is of type 2
                 dataset.update(Dataset.from_json({tag: clean}))
     if dataset.get("PatientSex") not in ("M", "F", "O"):
