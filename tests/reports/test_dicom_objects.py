@@ -52,8 +52,9 @@ def rendered(name: str, folder: Path, build: Build, **options: Any) -> tuple[Dat
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "broken"])
 def test_patient_and_study_are_those_of_the_source(name: str, tmp_path: Path, build_report: Build) -> None:
-    source, results = rendered(name, tmp_path, build_report)
-    assert list(results) == list(ALL)
+    kinds = ALL if name == "grey" else tuple(kind for kind in ALL if kind != "pdf")  # which takes a second
+    source, results = rendered(name, tmp_path, build_report, kinds=kinds)
+    assert tuple(results) == kinds
     uids = set()
     for result in results.values():
         dataset = parsed(result)
@@ -64,7 +65,7 @@ def test_patient_and_study_are_those_of_the_source(name: str, tmp_path: Path, bu
         assert dataset.SeriesInstanceUID == result.series_instance_uid != source.SeriesInstanceUID
         assert dataset.StudyInstanceUID == result.study_instance_uid
         uids |= {result.sop_instance_uid, result.series_instance_uid}
-    assert len(uids) == 2 * len(ALL)
+    assert len(uids) == 2 * len(kinds)
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
 
 
@@ -80,7 +81,7 @@ def test_what_breaks_the_standard_is_empty_absent_or_cut(tmp_path: Path, build_r
 
 @pytest.mark.parametrize(("name", "sets"), [("umlauts", "ISO_IR 100"), ("japanese", ["", "ISO 2022 IR 87"])])
 def test_the_character_set_of_the_source_is_kept(name: str, sets: Any, tmp_path: Path, build_report: Build) -> None:
-    source, results = rendered(name, tmp_path, build_report)
+    source, results = rendered(name, tmp_path, build_report, kinds=("sr", "sc", "gsps"))
     for kind, result in results.items():
         dataset = parsed(result)
         assert dataset.SpecificCharacterSet == sets, kind
@@ -135,7 +136,7 @@ def test_the_times_are_in_the_zone_of_the_source(tmp_path: Path, build_report: B
 
 
 def test_the_picture_shows_the_evidence_and_names_its_source(tmp_path: Path, build_report: Build) -> None:
-    source, results = rendered("cine", tmp_path, build_report)
+    source, results = rendered("cine", tmp_path, build_report, kinds=("sc",))
     picture = parsed(results["sc"])
     pixels = picture.pixel_array
     assert pixels.dtype == np.uint8
