@@ -18,9 +18,12 @@ import pydicom
 import pytest
 from dicom_files import save, us_dataset
 from dicom_sources import SHAPE, SOURCES, study, written
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from conftest import make_report
 from sonoseek.core import InvalidValueError, NotFoundError, Report, Scan
 from sonoseek.datasets.phantom import make_phantom
 from sonoseek.io import SourceHeader, read_source_header
@@ -241,3 +244,41 @@ def test_the_command_line_writes_it(tmp_path: Path, sonoseek_here: Callable[...,
     refused = sonoseek_here("query", source, "--format", "json", "--out", tmp_path / "x.dcm")
     assert "disagree" in refused.stderr
     assert not (tmp_path / "png.dcm").exists()
+
+
+def json_elements() -> st.SearchStrategy[dict[str, Any]]:
+    """Elements as a damaged file, or a reader process that was taken over, may bring them."""
+    values = st.one_of(
+        st.none(), st.text(max_size=90), st.integers(), st.floats(allow_nan=False), st.just({"Alphabetic": "A^B"})
+    )
+    vrs = st.sampled_from(["LO", "PN", "DA", "TM", "CS", "SQ", "DS", "IS", "UI", "US", "OB", "AT", "XX"])
+    element = st.fixed_dictionaries({"vr": vrs}, optional={"Value": st.lists(values, max_size=3)})
+    numbers = (0x00100010, 0x00100020, 0x00100030, 0x00100040, 0x00101010, 0x00101020, 0x00200010, 0x00280301)
+    others = (
+        0x00080020,
+        0x00080030,
+        0x00080050,
+        0x00080060,
+        0x00080070,
+        0x00080090,
+        0x00080201,
+        0x00081030,
+        0x00081032,
+    )
+    tags = st.sampled_from([f"{number:08X}" for number in (*numbers, *others)])
+    return st.dictionaries(tags, element, max_size=8)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(elements=json_elements())
+def test_any_header_gives_a_result_that_can_be_read(
+    elements: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    source = folder / "grey.dcm"
+    header = read_source_header(source if source.exists() else written("grey", folder))
+    header = replace(header, attributes={**header.attributes, **elements}, character_set=("ISO_IR 100",))
+    (result,) = render_dicom(make_report(), header, kinds=("sr",), study_key="key")
+    dataset = parsed(result)
+    assert dataset.StudyInstanceUID == header.study_instance_uid
+    assert {element.keyword for element in dataset.iterall()} >= {"PatientID", "PatientName", "GraphicData"}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
@@ -73,6 +74,8 @@ def source_dataset(source: SourceHeader, report: Report) -> Dataset:
     dataset = Dataset()
     for tag, element in source.attributes.items():
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # from_json does not take it
+            if element["vr"] not in dictionary_VR(int(tag, 16)):
+                continue
             clean = _clean(element)
             if tag in _IDENTIFIERS and clean != {"vr": element["vr"], "Value": element.get("Value")}:
                 continue  # a number that is cut may be another patient's
@@ -127,6 +130,11 @@ def _clean_item(item: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _value(vr: str, value: Any) -> Any:
     """One value, or None where it breaks its VR."""
+    if vr in _NUMBERS:
+        fits = isinstance(value, int | float) and (vr not in ("DS", "IS") or len(str(value)) <= 16)
+        return value if fits else None
+    if isinstance(value, str) == (vr == "PN"):
+        return None
     if vr == "PN":
         groups = [str(value.get(group) or "") for group in ("Alphabetic", "Ideographic", "Phonetic")]
         return value if max(map(len, groups)) <= 64 else None
@@ -137,8 +145,6 @@ def _value(vr: str, value: Any) -> Any:
         return value if _FORMS[vr].fullmatch(text) else None
     if vr in _LONGEST:
         return text.replace("\\", "/")[: _LONGEST[vr]].strip(" ")
-    if vr in _NUMBERS:
-        return value if isinstance(value, int | float) and (vr not in ("DS", "IS") or len(text) <= 16) else None
     return value if vr in ("UC", "UR", "UT", "AT") else None
 
 
