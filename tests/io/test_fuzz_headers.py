@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sonoseek.core import ScanReadError
-from sonoseek.io import frame_count
+from sonoseek.io import SourceHeader, frame_count
 from sonoseek.io.dicom.header import read_header
 from sonoseek.io.png import checked_png
 from sonoseek.io.tiff import PAGES_LIMIT
@@ -43,6 +45,22 @@ def damaged(*names: str) -> st.SearchStrategy[bytes]:
 
     ends = st.just(1.0) | st.floats(0, 1)
     return st.builds(made, st.sampled_from(files), edits, ends, st.binary(max_size=64))
+
+
+@thorough
+@given(damaged("dicom"))
+def test_a_dicom_headers_attributes(data: bytes) -> None:
+    request = {"job": "header", "kind": "dicom", "frame": 0, "max_megapixels": 10, "memory_mb": 256}
+    reply, payload = serve(request, io.BytesIO(data))
+    if payload is None:
+        assert reply["error"] in ("ScanReadError", "ScanTooLargeError")
+        assert "retire" not in reply or "nested" in reply["message"]
+        return
+    attributes = json.loads(payload.tobytes())["attributes"]
+    assert all(re.fullmatch("[0-9A-F]{8}", tag) and len(element["vr"]) == 2 for tag, element in attributes.items())
+    header = SourceHeader(attributes=attributes)
+    assert header.frames >= 1
+    assert isinstance(header.patient_name, str)
 
 
 @thorough

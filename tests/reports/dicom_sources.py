@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from dicom_files import colourful, save, speckle, us_dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 STUDY = "1.2.826.0.1.3680043.8.498.17"
 MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -93,10 +96,29 @@ def retired() -> Dataset:
     return dataset
 
 
+def broken() -> Dataset:
+    """Values that break their VR, as real archives hold them."""
+    dataset = grey()
+    for tag, vr, raw in (
+        (0x00080020, "DA", b"20261399"),
+        (0x00080030, "TM", b"99:99 "),
+        (0x00080050, "SH", b"ACCESSION NUMBER THAT IS TOO LONG "),
+        (0x00080060, "CS", b"us"),
+        (0x00081030, "LO", b"\x1b[2J" + b"x" * 99),
+        (0x00081032, "SQ", b""),
+        (0x00100030, "DA", b"1967"),
+        (0x00100040, "CS", b"X "),
+        (0x00101010, "AS", b"59"),
+    ):
+        dataset[tag] = RawDataElement(Tag(tag), vr, len(raw), raw, 0, False, True)
+    return dataset
+
+
 SOURCES: dict[str, Callable[[], Dataset]] = {
-    each.__name__: each for each in (grey, colour, cine, umlauts, japanese, no_spacing, bare, retired)
+    each.__name__: each for each in (grey, colour, cine, umlauts, japanese, no_spacing, bare, retired, broken)
 }
 
 
 def written(name: str, folder: Path) -> Path:
-    return save(SOURCES[name](), folder / f"{name}.dcm")
+    with warnings.catch_warnings(action="ignore"):  # pydicom warns of what `broken` holds
+        return save(SOURCES[name](), folder / f"{name}.dcm")

@@ -141,13 +141,14 @@ def test_the_outline_lies_on_the_frame_that_was_queried(tmp_path: Path, build_re
     assert site.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning == "Left"
 
 
-def test_without_an_outline_the_image_is_still_referred_to(tmp_path: Path, unsure_report: Report) -> None:
+def test_without_an_outline_the_region_is_the_whole_image(tmp_path: Path, unsure_report: Report) -> None:
     document = structured(unsure_report, tmp_path)
     (group,) = groups(document)
-    assert group.ContentTemplateSequence[0].TemplateIdentifier == "1501"
-    assert not named(document, "111030")
-    images = [item for item in group.ContentSequence if item.ValueType == "IMAGE"]
-    assert len(images) == 1
+    assert group.ContentTemplateSequence[0].TemplateIdentifier == "1410"
+    assert coded(document, "121071") == [("WHOLE_IMAGE", "99SONOSEEK")]
+    (region,) = named(document, "111030")
+    rows, columns = SHAPE
+    assert region.GraphicData == [0, 0, columns, 0, columns, rows, 0, rows, 0, 0]
     assert coded(document, "PREDICTED_CLASS") == [("373068000", "SCT")]
     assert float(named(document, "111047")[0].MeasuredValueSequence[0].NumericValue) == 39.0
     assert texts(document, "111002")[1] == "gallery: none"
@@ -163,8 +164,8 @@ def test_no_likelihood_of_an_image_unlike_the_training_scans(tmp_path: Path, bui
 
 
 def test_the_frames_that_were_asked_stand_in_it(tmp_path: Path, build_report: Build) -> None:
-    asked = [AskedFrame(sop_instance_uid="1.2.3", frame=number, malignant=number / 10) for number in (1, 2, 3)]
-    document = structured(on_frame(build_report(), 2), tmp_path, source="cine", asked=asked)
+    queried = [AskedFrame(sop_instance_uid="1.2.3", frame=number, malignant=number / 10) for number in (1, 2, 3)]
+    document = structured(on_frame(build_report(), 2), tmp_path, source="cine", queried=queried)
     assert texts(document, "ASKED_FRAME") == [
         "frame 1 of image 1.2.3: 10 %",
         "frame 2 of image 1.2.3: 20 %",

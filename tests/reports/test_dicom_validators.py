@@ -37,9 +37,11 @@ def results_of(name: str, report: Report, folder: Path) -> dict[str, Path]:
     source = written(name, folder)
     if name == "cine":
         report = replace(report, scan=Scan(pixels=report.scan.pixels, spacing_mm=(0.2, 0.2), frame=3, frames=5))
-    asked = [AskedFrame(sop_instance_uid="1.2.3", frame=1, malignant=0.25)]
+    queried = [AskedFrame(sop_instance_uid="1.2.3", frame=1, malignant=0.25)]
     files = {"source": source}
-    for result in render_dicom(report, read_source_header(source), kinds=tuple(KINDS), study_key="k" * 64, asked=asked):
+    for result in render_dicom(
+        report, read_source_header(source), kinds=tuple(KINDS), study_key="k" * 64, queried=queried
+    ):
         files[result.kind] = folder / f"{name}.{result.kind}.dcm"
         files[result.kind].write_bytes(result.content)
     return files
@@ -52,6 +54,8 @@ def test_validators_find_no_error(name: str, tmp_path: Path, build_report: Build
     for kind in KINDS:
         found = [line for line in run("dciodvfy", "-new", files[kind]).splitlines() if line.startswith("Error")]
         assert not found, f"{kind}: {found}"
+    if name == "broken":  # what the source breaks differs in the results
+        del files["source"]
     entities = run("dcentvfy", *files.values())
     assert "Error" not in entities, entities
     if name not in ("colour", "bare"):  # dcmpschk knows grayscale alone, and wants a patient's name, which may be empty

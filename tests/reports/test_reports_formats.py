@@ -60,7 +60,7 @@ def test_unknown_formats_list_the_known(build_report: Build, tmp_path: Path) -> 
     with pytest.raises(NotFoundError, match="call render_pdf"):
         render(build_report(), "pdf")
     for name in ("report.docx", "report", ".html"):
-        with pytest.raises(InvalidValueError, match=r"\.json, \.html, \.txt, \.pdf"):
+        with pytest.raises(InvalidValueError, match=r"\.json, \.html, \.txt, \.pdf, \.dcm"):
             write_report(build_report(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

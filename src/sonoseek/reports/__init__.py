@@ -1,11 +1,12 @@
-"""Reports of a query: for a program (json), a terminal or log (text), a reader (html), or print (pdf).
+"""Reports of a query: for a program (json), a terminal or log (text), a reader (html), print (pdf), a PACS (dicom).
 
-One format per file. The first three are text: `render` gives a str. A PDF is bytes: `render_pdf`.
-`write_report` writes any of the four.
+One format per file. The first three are text: `render` gives a str. A PDF is bytes: `render_pdf`. A DICOM structured
+report too: `render_sr`; `sonoseek.reports.dicom` has further DICOM objects. `write_report` writes any of the five.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from sonoseek.core import InvalidValueError, LazyTable, NotFoundError, Report
@@ -23,7 +24,7 @@ REPORTS = LazyTable(
 )
 """Name → function from a Report to a str. A PDF is none: see `render_pdf`."""
 
-SUFFIXES = {".json": "json", ".html": "html", ".txt": "text", ".pdf": "pdf"}
+SUFFIXES = {".json": "json", ".html": "html", ".txt": "text", ".pdf": "pdf", ".dcm": "dicom"}
 """File name suffix → name of the format."""
 
 
@@ -38,8 +39,9 @@ def render(report: Report, format: str) -> str:  # noqa: A002
         NotFoundError: no such format of text; the message lists them.
         InvalidValueError: the report holds a number that is not finite.
     """
-    if format == "pdf":
-        raise NotFoundError(f"{format!r} is no text format: {', '.join(REPORTS)}. A PDF is bytes: call render_pdf.")
+    if format in ("pdf", "dicom"):
+        other = "render_pdf" if format == "pdf" else "render_sr"
+        raise NotFoundError(f"{format!r} is no text format: {', '.join(REPORTS)}. It is bytes: call {other}.")
     text: str = REPORTS.load(format)(report)
     return text
 
@@ -64,8 +66,33 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
     return pdf.render_pdf(report, rank=rank)
 
 
-def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) -> Path:
-    """Write `report` to a file whose suffix names the format: .json, .html, .txt or .pdf.
+def render_sr(report: Report, source: Path | str) -> bytes:
+    """Write `report` as a DICOM structured report of the study of its source; see `sonoseek.reports.dicom`.
+
+    Args:
+        report: of `SearchEngine.query`.
+        source: the DICOM file that was queried; of several views the first.
+
+    Returns:
+        A whole file (PS3.10). The same report gives the same bytes.
+
+    Raises:
+        MissingExtraError: the extra `pacs` is not installed.
+        NotFoundError: no such file.
+        ScanReadError: the source is no DICOM file.
+        InvalidValueError: the source is another image than the report's, or lacks its UIDs.
+    """
+    from sonoseek.io import read_source_header
+    from sonoseek.reports.dicom import render_dicom
+
+    header = read_source_header(source)
+    key = hashlib.sha256(header.sop_instance_uid.encode("utf-8")).hexdigest()
+    (result,) = render_dicom(report, header, kinds=("sr",), study_key=key)
+    return result.content
+
+
+def write_report(report: Report, path: Path | str, *, heatmaps: bool = False, source: Path | str | None = None) -> Path:
+    """Write `report` to a file whose suffix names the format: .json, .html, .txt, .pdf or .dcm.
 
     The file is written atomically: beside its place, then moved into it.
 
@@ -73,13 +100,15 @@ def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) ->
         report: of `SearchEngine.query`.
         path: in a folder that exists; a file already there is replaced.
         heatmaps: add each heatmap's pixels to a JSON report (`decode_heatmap` reads them).
+        source: of a .dcm report: the DICOM file that was queried; see `render_sr`.
 
     Returns:
         The path written.
 
     Raises:
-        InvalidValueError: the suffix names no format; the message lists them.
+        InvalidValueError: the suffix names no format, and the message lists them; or a .dcm report without `source`.
         NotFoundError: the folder does not exist.
+        MissingExtraError, ScanReadError: of a .dcm report, as `render_sr`.
     """
     path = Path(path)
     name = SUFFIXES.get(path.suffix.lower())
@@ -91,7 +120,14 @@ def write_report(report: Report, path: Path | str, *, heatmaps: bool = False) ->
     if not path.parent.is_dir():
         raise NotFoundError(f"{str(path.parent)!r} is no folder; a report is written into one. Make it first.")
     content: str | bytes
-    if name == "json":
+    if name == "dicom":
+        if source is None:
+            raise InvalidValueError(
+                f"{path.name!r} is a DICOM report, which is filed under the patient and the study of its source; "
+                "source is None. Pass source=, the DICOM file that was queried."
+            )
+        content = render_sr(report, source)
+    elif name == "json":
         content = render_json(report, heatmaps=heatmaps)
     else:
         content = render_pdf(report) if name == "pdf" else render(report, name)
@@ -109,6 +145,7 @@ __all__ = [
     "report_schema",
     "render_json",
     "render_pdf",
+    "render_sr",
     "decode_heatmap",
     "decode_evidence_map",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sonoseek.core import Box, InvalidValueError, NotFoundError, SearchOptions
+from sonoseek.core import Box, InvalidValueError, NotFoundError, SearchOptions, require_extra
 
 
 class Format(StrEnum):
@@ -18,6 +18,7 @@ class Format(StrEnum):
     json = "json"
     html = "html"
     pdf = "pdf"
+    dicom = "dicom"
 
 
 Gallery = Annotated[
@@ -89,7 +90,7 @@ def query(
         typer.Option(
             "--format",
             "-f",
-            help="Format of the report; by default the ending of --out (.json, .html, .pdf), else a table.",
+            help="Format of the report; by default the ending of --out (.json, .html, .pdf, .dcm), else a table.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
@@ -105,9 +106,9 @@ def query(
     from sonoseek.core.files import PRIVATE, write_atomically
     from sonoseek.engine import open_engine
     from sonoseek.engine.frames import read_highest_frame
-    from sonoseek.io import read_scan
+    from sonoseek.io import read_scan, read_source_header
     from sonoseek.io.sandbox import start_readers
-    from sonoseek.reports import render, render_json, render_pdf
+    from sonoseek.reports import render, render_json, render_pdf, render_sr
 
     form = _form(form, out)
     if out is not None and not out.parent.is_dir():
@@ -118,6 +119,13 @@ def query(
         )
     if bool(scans) == (case is not None):
         raise InvalidValueError("give files or --case, one of the two; `sonoseek query --help` shows how.")
+    if form is Format.dicom and (not scans or out is None):
+        raise InvalidValueError(
+            "a DICOM report is a file, of the patient and the study of its scan; give the scan's DICOM file and --out."
+        )
+    if form is Format.dicom and scans:
+        require_extra("pacs")
+        read_source_header(scans[0])  # before the work: no other file has what the report is filed by
     if crop is not None and (not scans or len(scans) > 1):
         raise InvalidValueError("--crop applies to one file; give that file alone.")
     if lesion is not None and scans is None:
@@ -161,6 +169,8 @@ def query(
         content = render_json(report, heatmaps=heatmaps)
     elif form is Format.pdf:
         content = render_pdf(report)
+    elif form is Format.dicom and scans:
+        content = render_sr(report, scans[0])
     else:
         content = render(report, "html" if form is Format.html else "text")
     if out is None and form in (Format.html, Format.pdf):
@@ -185,13 +195,15 @@ def _frame(text: str) -> int | None:
 def _form(form: Format | None, out: Path | None) -> Format:
     """The --format, else the ending of the file's name, else a table."""
     suffix = "" if out is None else out.suffix.lower().removeprefix(".")
-    named = Format(suffix) if suffix in (Format.json, Format.html, Format.pdf) else None
+    named = Format.dicom if suffix == "dcm" else None
+    if suffix in (Format.json, Format.html, Format.pdf):
+        named = Format(suffix)
     if form is None:
         return named or Format.table
-    if named is not None and form is not named and Format.pdf in (form, named):  # no program would open such a file
-        raise InvalidValueError(
-            f"--format {form.value} and --out {out.name if out else ''!r} disagree; a PDF, and no other, ends in .pdf. "
-            "Leave --format out, or rename the file."
+    if named is not None and form is not named and {form, named} & {Format.pdf, Format.dicom}:
+        raise InvalidValueError(  # no program would open such a file
+            f"--format {form.value} and --out {out.name if out else ''!r} disagree; a PDF, and no other, ends in .pdf, "
+            "a DICOM report in .dcm. Leave --format out, or rename the file."
         )
     return form
 

@@ -36,8 +36,8 @@ class SourceHeader:
 
     def text(self, tag: str) -> str:
         """First value of an attribute as text; a name with its groups joined by "=". "" where it is missing."""
-        values = self.attributes.get(tag, {}).get("Value") or [""]
-        first = values[0]
+        values = self.attributes.get(tag, {}).get("Value")
+        first = values[0] if isinstance(values, list) and values else ""
         if isinstance(first, Mapping):
             return "=".join(str(first.get(group) or "") for group in _GROUPS).rstrip("=")
         return "" if first is None else str(first).strip()
@@ -140,11 +140,11 @@ def read_source_header(path: str | Path, *, settings: Settings | None = None) ->
     try:
         found = json.loads(reply.samples.tobytes())
         return SourceHeader(
-            attributes=dict(found["attributes"]),
+            attributes={str(tag): dict(element) for tag, element in found["attributes"].items()},
             transfer_syntax_uid=str(found["transfer_syntax_uid"]),
             character_set=tuple(map(str, found["character_set"])),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanReadError(
             f"{shown(place)}: the reader process sent no header ({type(error).__name__}); it must send JSON. "
             "Fetch the file again from its source."

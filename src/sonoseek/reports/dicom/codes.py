@@ -37,6 +37,7 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 """Algorithm family of CID 7162."""
 
 EVIDENCE = Code("EVIDENCE", SCHEME, "Evidence for the likeliest class")
+WHOLE_IMAGE = Code("WHOLE_IMAGE", SCHEME, "Whole image, without an outline")
 HEADLINE = Code("HEADLINE", SCHEME, "Result in words")
 PREDICTED_CLASS = Code("PREDICTED_CLASS", SCHEME, "Predicted class")
 READER_CLASS = Code("READER_CLASS", SCHEME, "Class stated by the reader")

@@ -21,10 +21,11 @@ KINDS = LazyTable(
         "pdf": "sonoseek.reports.dicom.encapsulated:encapsulated_pdf",
         "gsps": "sonoseek.reports.dicom.gsps:presentation_state",
         "seg": "sonoseek.reports.dicom.seg:segmentation",
+        "seg-ohif": "sonoseek.reports.dicom.seg:segmentation_for_ohif",
     },
 )
 """Kind → function from a `Subject` to a pydicom data set."""
-OUTLINED = ("gsps", "seg")
+OUTLINED = ("gsps", "seg", "seg-ohif")
 """Kinds that show the outline alone: a report without one has none of them."""
 
 
@@ -34,7 +35,7 @@ def render_dicom(
     *,
     kinds: Sequence[str] = ("sr", "sc"),
     study_key: str,
-    asked: Sequence[AskedFrame] = (),
+    queried: Sequence[AskedFrame] = (),
     verification: Verification | None = None,
     predecessor: str = "",
 ) -> tuple[DicomResult, ...]:
@@ -48,10 +49,10 @@ def render_dicom(
         report: of the image that `source` is the header of; of several views the first.
         source: of `read_source_header`.
         kinds: of `KINDS`: "sr" (Comprehensive 3D SR), "sc" (Secondary Capture), "pdf" (Encapsulated PDF), "gsps"
-            (presentation state), "seg" (binary segmentation). The last two need an outline, and are left out where the
-            report has none.
+            (presentation state), "seg" (binary segmentation), "seg-ohif" (the same with a nominal plane, for OHIF). The
+            last three need an outline, and are left out where the report has none.
         study_key: identifies the study and the images of it that were queried.
-        asked: frames of the study that were queried, for the SR.
+        queried: frames of the study that were queried, for the SR.
         verification: a reader's decision, for the SR; then it is another object, which names the former one.
         predecessor: SOP Instance UID of that former one; "": the same report without the decision.
 
@@ -87,7 +88,7 @@ def render_dicom(
         about, further = subject, {}
         if kind == "sr":
             decided = identity(report, source, study_key=study_key, verification=verification)
-            about, further = replace(subject, identity=decided), {"asked": asked, "verification": verification}
+            about, further = replace(subject, identity=decided), {"queried": queried, "verification": verification}
         results.append(_result(kind, maker, about, source=source, actual=actual, further=further))
     return tuple(results)
 

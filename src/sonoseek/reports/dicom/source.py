@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
-from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
@@ -39,6 +41,10 @@ _FORMS = {
     "UI": re.compile(r"(?=.{1,64}$)\d+(\.\d+)+"),
 }
 _LONGEST = {"LO": 64, "SH": 16, "LT": 10240, "ST": 1024, "AE": 16}
+_IDENTIFIERS = ("00080050", "00100020", "00200010")
+"""AccessionNumber, PatientID, StudyID."""
+_CODE = ("00080100", "00080102", "00080104")
+"""CodeValue, CodingSchemeDesignator, CodeMeaning: a code needs all three."""
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "UL", "US")
 
 
@@ -66,13 +72,19 @@ def source_dataset(source: SourceHeader, report: Report) -> Dataset:
             "image. Give the header of the file that was queried."
         )
     dataset = Dataset()
-    for tag, value in source.attributes.items():
-        with contextlib.suppress(Exception):  # what from_json does not take is left out, as it cannot be written
-            element = Dataset.from_json({tag: value})[int(tag, 16)]
-            if _keep(element):
-                dataset.add(element)
+    for tag, element in source.attributes.items():
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # from_json does not take it
+            if element["vr"] not in dictionary_VR(int(tag, 16)):
+                continue
+            clean = _clean(element)
+            if tag in _IDENTIFIERS and clean != {"vr": element["vr"], "Value": element.get("Value")}:
+                continue  # a number that is cut may be another patient's
+            if clean is not None and clean.get("Value"):  # what is empty is absent, unless it is of type 2
+                dataset.update(Dataset.from_json({tag: clean}))
     if dataset.get("PatientSex") not in ("M", "F", "O"):
         dataset.PatientSex = ""
+    if not dataset.get("Modality"):
+        dataset.Modality = "US"
     for keyword in TYPE_2:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
@@ -90,35 +102,50 @@ def stand_in(dataset: Dataset) -> str:
     return str(UltrasoundMultiFrameImageStorage if several else UltrasoundImageStorage)
 
 
-def _keep(element: DataElement) -> bool:
-    """Whether the element may be written; text that is too long is cut."""
-    vr = str(element.VR)
+def _clean(element: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An element of the DICOM JSON model that may be written, text cut to its longest; None where it breaks its VR.
+
+    It is judged before pydicom sees it, which warns of such values instead of refusing them.
+    """
+    vr, values = str(element["vr"]), list(element.get("Value") or [])
     if vr == "SQ":
-        return all(_keep_item(item) for item in element.value)
-    values = list(element.value) if element.VM > 1 else [element.value]
-    if not values or all(value in ("", None) for value in values):
-        return True
-    if vr == "DA":
-        return all(_is_date(str(value)) for value in values)
-    if vr in _FORMS:
-        return all(_FORMS[vr].fullmatch(str(value)) for value in values)
-    if vr == "PN":
-        return all(len(group) <= 64 for value in values for group in str(value).split("="))
-    if vr in _LONGEST:
-        cut = [str(value)[: _LONGEST[vr]] for value in values]
-        element.value = cut if len(cut) > 1 else cut[0]
-        return True
+        items = [_clean_item(item) for item in values]
+        return None if None in items or not items else {"vr": vr, "Value": items}
+    clean = [None if value in (None, "") else _value(vr, value) for value in values]
+    if any(value is None and given not in (None, "") for value, given in zip(clean, values, strict=True)):
+        return None
+    return {"vr": vr, "Value": clean} if any(value is not None for value in clean) else {"vr": vr}
+
+
+def _clean_item(item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An item of a sequence; None where an element of it is not valid, or a code of it is not whole."""
+    clean = {tag: _clean(element) for tag, element in item.items() if element.get("Value")}
+    if not clean or None in clean.values():
+        return None
+    coded = [clean.get(tag) for tag in _CODE]
+    if any(coded) and not all(found and found.get("Value") for found in coded):
+        return None
+    return clean
+
+
+def _value(vr: str, value: Any) -> Any:
+    """One value, or None where it breaks its VR."""
     if vr in _NUMBERS:
-        return all(len(str(value)) <= 16 or vr[0] in "FSU" for value in values)
-    return vr in ("UC", "UR", "UT", "AT")
-
-
-def _keep_item(item: Dataset) -> bool:
-    if any(not _keep(element) for element in item):
-        return False
-    if "CodeMeaning" in item or "CodeValue" in item:
-        return all(item.get(keyword) for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"))
-    return len(item) > 0
+        fits = isinstance(value, int | float) and (vr not in ("DS", "IS") or len(str(value)) <= 16)
+        return value if fits else None
+    if isinstance(value, str) == (vr == "PN"):
+        return None
+    if vr == "PN":
+        groups = [str(value.get(group) or "") for group in ("Alphabetic", "Ideographic", "Phonetic")]
+        return value if max(map(len, groups)) <= 64 else None
+    text = str(value)
+    if vr == "DA":
+        return value if _is_date(text) else None
+    if vr in _FORMS:
+        return value if _FORMS[vr].fullmatch(text) else None
+    if vr in _LONGEST:
+        return text.replace("\\", "/")[: _LONGEST[vr]].strip(" ")
+    return value if vr in ("UC", "UR", "UT", "AT") else None
 
 
 def _is_date(text: str) -> bool:

@@ -16,7 +16,6 @@ from highdicom.sr import (
     ImageRegion,
     Measurement,
     MeasurementReport,
-    MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
     PersonObserverIdentifyingAttributes,
@@ -24,7 +23,6 @@ from highdicom.sr import (
     QualitativeEvaluation,
     RelationshipTypeValues,
     SourceImageForMeasurement,
-    SourceImageForMeasurementGroup,
     SourceImageForRegion,
     TextContentItem,
     TrackingIdentifier,
@@ -36,20 +34,18 @@ from pydicom.valuerep import DT
 from sonoseek.core import Match, Report
 from sonoseek.reports import phrases
 from sonoseek.reports.dicom import codes as ours
-from sonoseek.reports.dicom.subject import NAME, Subject, plain, polygon
+from sonoseek.reports.dicom.subject import NAME, Subject, plain, polygon, whole_image
 from sonoseek.reports.dicom.values import AskedFrame, Verification
 from sonoseek.reports.dicom.writing import local_time
 
-Group = PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
-
 
 def structured_report(
-    subject: Subject, *, asked: Sequence[AskedFrame], verification: Verification | None
+    subject: Subject, *, queried: Sequence[AskedFrame], verification: Verification | None
 ) -> Comprehensive3DSR:
     """The report as a Comprehensive 3D SR, complete; verified where a reader accepted or corrected it."""
     report, source = subject.report, subject.source
     group = _group(subject)
-    group[0].ContentSequence.extend(_items(report, asked=asked, verification=verification))
+    group[0].ContentSequence.extend(_items(report, queried=queried, verification=verification))
     content = MeasurementReport(
         observation_context=_observers(subject, verification),
         procedure_reported=ours.ULTRASONOGRAPHY_OF_BREAST,
@@ -78,11 +74,15 @@ def structured_report(
     return document
 
 
-def _group(subject: Subject) -> Group:
-    """The one measurement group: TID 1410 with the outline, TID 1501 where there is none."""
+def _group(subject: Subject) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    """The one measurement group, TID 1410: of the outline, or of the whole image where there is none.
+
+    Never without a region: OHIF 3.13 shows nothing of a report with a group that has no coordinates.
+    """
     report, frames = subject.report, subject.referenced_frames
     prediction = report.prediction
-    tracking = TrackingIdentifier(uid=subject.uid("tracking"), identifier=f"{NAME}: {ours.EVIDENCE.meaning}")
+    finding = ours.WHOLE_IMAGE if report.contour is None else ours.EVIDENCE
+    tracking = TrackingIdentifier(uid=subject.uid("tracking"), identifier=f"{NAME}: {finding.meaning}")
     image = SourceImageForMeasurement.from_source_image(subject.source, referenced_frame_numbers=frames)
     likelihood = prediction.likelihood_of_malignancy
     measurements = []
@@ -100,31 +100,30 @@ def _group(subject: Subject) -> Group:
     side = report.scan.laterality
     values: dict[str, Any] = {
         "tracking_identifier": tracking,
-        "finding_type": ours.EVIDENCE,
+        "finding_type": finding,
         "algorithm_id": _algorithm(report),
         "finding_sites": [FindingSite(ours.BREAST, laterality=None if side is None else ours.SIDES[side])],
         "measurements": measurements,
         "qualitative_evaluations": [QualitativeEvaluation(name=ours.PREDICTED_CLASS, value=label)],
     }
-    if report.contour is None:
-        group = SourceImageForMeasurementGroup.from_source_image(subject.source, referenced_frame_numbers=frames)
-        return MeasurementsAndQualitativeEvaluations(source_images=[group], **values)
     region = ImageRegion(
         graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=polygon(report.contour),
+        graphic_data=whole_image(report) if report.contour is None else polygon(report.contour),
         source_image=SourceImageForRegion.from_source_image(subject.source, referenced_frame_numbers=frames),
     )
     return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **values)
 
 
-def _items(report: Report, *, asked: Sequence[AskedFrame], verification: Verification | None) -> Iterator[ContentItem]:
+def _items(
+    report: Report, *, queried: Sequence[AskedFrame], verification: Verification | None
+) -> Iterator[ContentItem]:
     """The further items of the group, in reading order."""
     yield _text(ours.DISCLAIMER, report.disclaimer)
     yield _text(ours.HEADLINE, phrases.headline(report.prediction))
     for warning in report.warnings:
         if warning.severity == "high":
             yield _text(ours.WARNING, warning.text)
-    for frame in asked:
+    for frame in queried:
         value = phrases.percent(frame.malignant)
         yield _text(ours.ASKED_FRAME, f"frame {frame.frame} of image {frame.sop_instance_uid}: {value}")
     for match in report.matches:

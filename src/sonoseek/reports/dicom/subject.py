@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, UltrasoundImageStorage
 
-from sonoseek.core import Contour, Report
+from sonoseek.core import Box, Contour, Report
 from sonoseek.reports.dicom.uids import derived_uid, series_uid
 from sonoseek.reports.dicom.writing import replace_class
 
@@ -21,7 +21,7 @@ T = TypeVar("T", bound=Dataset)
 NAME = "sonoseek"
 LONGEST_TEXT = 1024
 """Characters of one text; what an archive or a file name brings may be longer."""
-SERIES_NUMBERS: Mapping[str, int] = {"sr": 9701, "sc": 9702, "pdf": 9703, "gsps": 9704, "seg": 9705}
+SERIES_NUMBERS: Mapping[str, int] = {"sr": 9701, "sc": 9702, "pdf": 9703, "gsps": 9704, "seg": 9705, "seg-ohif": 9706}
 """Kind → SeriesNumber (0020,0011): behind those of any scanner."""
 SERIES_DESCRIPTIONS: Mapping[str, str] = {
     "sr": "sonoseek result, research use only",
@@ -29,6 +29,7 @@ SERIES_DESCRIPTIONS: Mapping[str, str] = {
     "pdf": "sonoseek report, research use only",
     "gsps": "sonoseek outline, research use only",
     "seg": "sonoseek segmentation, research use only",
+    "seg-ohif": "sonoseek segmentation for OHIF, research use only",
 }
 
 
@@ -126,11 +127,19 @@ def polygon(contour: Contour) -> NDArray[np.float64]:
     return np.concatenate([points, points[:1]])
 
 
+def whole_image(report: Report) -> NDArray[np.float64]:
+    """What was analysed where nothing is outlined, as `polygon`: the image, or the area that the reader drew."""
+    rows, columns = report.scan.shape
+    box = report.crop or Box(top=0, left=0, bottom=rows, right=columns)
+    corners = [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
+    return np.array([*corners, corners[0]], np.float64)
+
+
 def plain(text: str) -> str:
     """Text without control characters and marks of direction, at most `LONGEST_TEXT` long, not empty."""
-    kept: Iterable[str] = (" " if sign.isspace() else sign for sign in text)
-    kept = (sign for sign in kept if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
-    return "".join(kept).strip()[:LONGEST_TEXT] or "-"
+    spaced = (" " if sign.isspace() else sign for sign in text)
+    signs = [sign for sign in spaced if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Cn")]
+    return "".join(signs).strip()[:LONGEST_TEXT] or "-"
 
 
 def _long_string(text: str) -> str:

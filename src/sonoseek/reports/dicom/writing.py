@@ -20,11 +20,11 @@ UNICODE = "ISO_IR 192"
 
 def local_time(moment: datetime, source: Dataset) -> datetime:
     """A moment in the time zone of the source's times: TimezoneOffsetFromUTC (0008,0201), else this machine's."""
-    found = _ZONE.fullmatch(str(source.get("TimezoneOffsetFromUTC", "")).strip())
-    if found is None:
+    zone = _ZONE.fullmatch(str(source.get("TimezoneOffsetFromUTC", "")).strip())
+    if zone is None:
         return moment.astimezone()
-    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
-    return moment.astimezone(timezone(-offset if found[1] == "-" else offset))
+    offset = timedelta(hours=int(zone[2]), minutes=int(zone[3]))
+    return moment.astimezone(timezone(-offset if zone[1] == "-" else offset))
 
 
 def to_file(dataset: Dataset, *, source: Dataset, made: datetime, character_set: Sequence[str]) -> bytes:
@@ -109,12 +109,12 @@ def _encodes(sign: str, encoding: str) -> bool:
 
 
 def _texts(dataset: Dataset) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    texts: list[tuple[str, str]] = []
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
-                found.extend(_texts(item))
+                texts.extend(_texts(item))
         elif element.VR in CUSTOMIZABLE_CHARSET_VR:
             values = element.value if element.VM > 1 else [element.value]
-            found.extend((str(element.VR), str(value)) for value in values if value)
-    return found
+            texts.extend((str(element.VR), str(value)) for value in values if value)
+    return texts
