@@ -154,8 +154,8 @@ class Listener:
                 return
         association.acse.send_reject(*refusal[0])
         evt.trigger(association, evt.EVT_REJECTED, {})
-        self._audit.refused(address, title, refusal[1])
         association.kill()
+        self._audit.refused(address, title, refusal[1])
 
     def _on_end(self, association: Association) -> None:
         with self._lock:
