@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 
 from sonoseek.pacs.audit import AuditTrail
 from sonoseek.pacs.file_store import FileStore
-from sonoseek.pacs.journal import Journal
+from sonoseek.pacs.journal import Finding, Journal, ReceivedObject
 from sonoseek.pacs.listener import Listener
 from sonoseek.pacs.rules import load_config
 
@@ -120,6 +120,7 @@ def test_an_echo_passes_within_a_second_while_silent_sockets_hang(start: Start, 
         assert assoc.send_c_echo().Status == 0x0000
         took = time.monotonic() - began
     assert took < 1.0
+    assert len(running.listener._server._silent) <= 8
     for each in silent:
         each.close()
 
@@ -283,3 +284,58 @@ def test_the_journal_is_private_and_names_no_sender_s_file(start: Start) -> None
     with sqlite3.connect(running.config.state / "journal.sqlite") as other:
         assert other.execute("SELECT count(*) FROM received").fetchone() == (1,)
     other.close()
+
+
+def test_the_file_is_flushed_under_its_name_before_it_is_written_down(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    running = start()
+    flushed: list[int] = []
+    real_fsync, real_receive = os.fsync, running.journal.receive
+    at_that_time: list[tuple[int, bool]] = []
+
+    def fsync(handle: int) -> None:
+        flushed.append(handle)
+        real_fsync(handle)
+
+    def receive(item: ReceivedObject, **named: float | str) -> bool:
+        at_that_time.append((len(flushed), running.store.path(item.file).is_file()))
+        return real_receive(item, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(running.journal, "receive", receive)
+    assert store(running.port, picture()) == [0x0000]
+    ((flushes, is_there),) = at_that_time
+    assert flushes >= 2  # the file, and the folder with its name
+    assert is_there
+    assert running.journal.database.one("PRAGMA synchronous") == 2
+    assert running.journal.database.one("PRAGMA journal_mode") == "wal"
+
+
+def test_the_same_pictures_have_one_result_whatever_state_their_study_is_put_into(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    names = ("series_uid", "modality", "body_part", "patient_id", "patient_name", "accession", "study_date")
+    item = ReceivedObject(
+        **dict.fromkeys(names, "x"),
+        sop_uid="1.2",
+        sop_class=US,
+        study_uid="1",
+        sender="A",
+        address="b",
+        file="f",
+        size=1,
+    )
+    assert journal.receive(item, rule="r", quiet_s=0)
+    claim = journal.claim()
+    assert claim is not None
+    assert journal.claim() is None
+    assert journal.finish(claim, [], Finding(malignant=0.5, sop_uid="1.2", frame=1))
+    with journal.database.writing() as db:
+        db.execute("UPDATE studies SET state = 'waiting', due = 0")
+    assert journal.claim() is None
+    assert [row.state for row in journal.studies()] == ["queried"]
+    assert not journal.receive(item, rule="r", quiet_s=0)
+    assert journal.next_due() is None
+    journal.close()
