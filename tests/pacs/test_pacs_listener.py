@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pacs_parts import CT, SR, US, association, picture, store, stored_files, wait_for, write_settings
 from pydicom.uid import generate_uid
+from pynetdicom import AE
 
 from sonoseek.pacs.audit import AuditTrail
 from sonoseek.pacs.file_store import FileStore
@@ -338,3 +339,22 @@ def test_the_same_pictures_have_one_result_whatever_state_their_study_is_put_int
     assert not journal.receive(item, rule="r", quiet_s=0)
     assert journal.next_due() is None
     journal.close()
+
+
+def test_ipv6_and_ipv4_by_ipv6_are_distinguished(start: Start) -> None:
+    import socket as sockets
+
+    try:
+        sockets.create_server(("::1", 0), family=sockets.AF_INET6).close()
+    except OSError:
+        pytest.skip("the system has no IPv6")
+    running = start(listener='address = "::"', senders=(("US1", "127.0.0.1"), ("US2", "::1")))
+    ae = AE("US2")
+    ae.add_requested_context(US)
+    with_ipv6 = ae.associate(("::1", 0, 0), running.port, ae_title="SONOSEEK")
+    assert with_ipv6.is_established
+    with_ipv6.release()
+    with association(running.port) as by_ipv4:  # the system hands it over as ::ffff:127.0.0.1
+        assert by_ipv4.is_established
+    with association(running.port, title="US2") as other:
+        assert other.is_rejected
