@@ -41,6 +41,7 @@ NOT_RUN = {
     r"sonoseek .*milvus://": "needs a Milvus server; tests/gallery starts one",
     r"ray start ": "starts a server",
     r"tensorboard ": "starts a server",
+    r"sonoseek pacs ": "runs beside a PACS; tests/pacs has one",
     r"curl ": "asks a server; tests/apps/test_web_jobs.py sends the same",
     r"python (benchmarks/|-m benchmarks)": "measures for minutes",
 }

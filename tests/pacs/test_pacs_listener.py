@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from pacs_parts import CT, SR, US, association, picture, store, stored_files, wait_for, write_settings
 from pydicom.uid import generate_uid
+from pynetdicom import AE
 
 from sonoseek.pacs.audit import AuditTrail
 from sonoseek.pacs.file_store import FileStore
-from sonoseek.pacs.journal import Journal
+from sonoseek.pacs.journal import Finding, Journal, ReceivedObject
 from sonoseek.pacs.listener import Listener
 from sonoseek.pacs.rules import load_config
 
@@ -120,6 +121,7 @@ def test_an_echo_passes_within_a_second_while_silent_sockets_hang(start: Start, 
         assert assoc.send_c_echo().Status == 0x0000
         took = time.monotonic() - began
     assert took < 1.0
+    assert len(running.listener._server._silent) <= 8
     for each in silent:
         each.close()
 
@@ -283,3 +285,76 @@ def test_the_journal_is_private_and_names_no_sender_s_file(start: Start) -> None
     with sqlite3.connect(running.config.state / "journal.sqlite") as other:
         assert other.execute("SELECT count(*) FROM received").fetchone() == (1,)
     other.close()
+
+
+def test_the_file_is_flushed_under_its_name_before_it_is_written_down(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    running = start()
+    flushed: list[int] = []
+    real_fsync, real_receive = os.fsync, running.journal.receive
+    at_that_time: list[tuple[bool, bool]] = []
+
+    def fsync(handle: int) -> None:
+        flushed.append(os.fstat(handle).st_ino)
+        real_fsync(handle)
+
+    def receive(item: ReceivedObject, **named: float | str) -> bool:
+        path = running.store.path(item.file)
+        at_that_time.append((path.stat().st_ino in flushed, path.parent.stat().st_ino in flushed))
+        return real_receive(item, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(running.journal, "receive", receive)
+    assert store(running.port, picture()) == [0x0000]
+    assert at_that_time == [(True, True)]  # the file, and the folder with its name
+    assert running.journal.database.one("PRAGMA synchronous") == 2
+    assert running.journal.database.one("PRAGMA journal_mode") == "wal"
+
+
+def test_the_same_pictures_have_one_result_whatever_state_their_study_is_put_into(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    names = ("series_uid", "modality", "body_part", "patient_id", "patient_name", "accession", "study_date")
+    item = ReceivedObject(
+        **dict.fromkeys(names, "x"),
+        sop_uid="1.2",
+        sop_class=US,
+        study_uid="1",
+        sender="A",
+        address="b",
+        file="f",
+        size=1,
+    )
+    assert journal.receive(item, rule="r", quiet_s=0)
+    claim = journal.claim()
+    assert claim is not None
+    assert journal.claim() is None
+    assert journal.finish(claim, [], Finding(malignant=0.5, sop_uid="1.2", frame=1))
+    with journal.database.writing() as db:
+        db.execute("UPDATE studies SET state = 'waiting', due = 0")
+    assert journal.claim() is None
+    assert [row.state for row in journal.studies()] == ["queried"]
+    assert not journal.receive(item, rule="r", quiet_s=0)
+    assert journal.next_due() is None
+    journal.close()
+
+
+def test_ipv6_and_ipv4_by_ipv6_are_distinguished(start: Start) -> None:
+    import socket as sockets
+
+    try:
+        sockets.create_server(("::1", 0), family=sockets.AF_INET6).close()
+    except OSError:
+        pytest.skip("the system has no IPv6")
+    running = start(listener='address = "::"', senders=(("US1", "127.0.0.1"), ("US2", "::1")))
+    ae = AE("US2")
+    ae.add_requested_context(US)
+    with_ipv6 = ae.associate(("::1", 0, 0), running.port, ae_title="SONOSEEK")
+    assert with_ipv6.is_established
+    with_ipv6.release()
+    with association(running.port) as by_ipv4:  # the system hands it over as ::ffff:127.0.0.1
+        assert by_ipv4.is_established
+    with association(running.port, title="US2") as other:
+        assert other.is_rejected

@@ -304,3 +304,67 @@ def test_results_follow_from_the_study(start: Start, archive: FakeArchive, caplo
     for path in stored_files(service.store.outbox):
         assert comments(path)
     assert not caplog.records
+
+
+def test_settings_that_change_leave_nothing_behind_for_ever(start: Start, archive: FakeArchive, tmp_path: Path) -> None:
+    archive.silent = True
+    service = start(peer=f"{COMMIT}\ncommitment_seconds = 600")
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["sent"])
+    service.stop()
+    again = start(peer="")  # no commitment any more
+    assert states(again) == ["sent"]
+    assert again.journal.outbox.next_due("archive") is None
+    archive.stop()
+    store(again.listener.port, picture())
+    wait_for(lambda: sorted(states(again)) == ["queried", "sent"])
+    again.stop()
+    archive.title = "OTHER"
+    last = start(peer="")
+    assert sorted(states(last)) == ["failed", "sent"]
+    assert "no peer 'archive' any more" in last.journal.studies()[0].message
+
+
+def test_a_peer_without_an_address_and_a_damaged_result(start: Start, archive: FakeArchive) -> None:
+    service = start(peer="retry_seconds = 0.1\nretry_limit_seconds = 0.1\nattempts = 1", rule="quiet_seconds = 0.1")
+    sender = service.senders[0]
+    settings = sender._peer
+    import msgspec
+
+    sender._peer = msgspec.structs.replace(settings, host="no-such-host.invalid")
+    store(service.listener.port, picture())
+    wait_for(lambda: any("no association with no-such" in each.message for each in service.journal.outbox.all()))
+    first, second = service.journal.outbox.all()
+    (service.store.outbox / first.file).write_bytes(b"damaged")
+    sender._peer = settings
+    wait_for(lambda: service.journal.outbox.counts()["sent"] == 1)
+    wait_for(lambda: service.journal.outbox.counts()["failed"] == 1)
+    assert archive.stored == [second.sop_uid]
+
+
+def test_a_disk_that_is_full_during_a_query_is_got_over(
+    start: Start, archive: FakeArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = start()
+    real_finish, real_fail, real_wait = service.journal.finish, service.journal.fail, service.worker.alarm.wait
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(service.journal, "finish", full)
+    monkeypatch.setattr(service.journal, "fail", full)
+    waits: list[float] = []
+
+    def wait(*, until: float | None) -> None:
+        if until is not None and until > time.time() + 50:
+            waits.append(until)
+            monkeypatch.setattr(service.journal, "finish", real_finish)
+            monkeypatch.setattr(service.journal, "fail", real_fail)
+            return
+        real_wait(until=until)
+
+    monkeypatch.setattr(service.worker.alarm, "wait", wait)
+    store(service.listener.port, picture())
+    wait_for(lambda: states(service) == ["committed"])
+    assert waits
+    assert len(archive.stored) == 2

@@ -7,6 +7,7 @@ are bounded; an object is written into the store, and what is left of it goes wh
 
 from __future__ import annotations
 
+import errno
 import logging
 import selectors
 import socket
@@ -153,7 +154,12 @@ class AssociationServer(ThreadedAssociationServer):
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept; TLS is negotiated later, by a thread of its own."""
-        return cast(socket.socket, self.socket).accept()
+        try:
+            return cast(socket.socket, self.socket).accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # the connection waits on, and would wake this loop at once
+                time.sleep(0.1)
+            raise
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Drop addresses that are not known before anything is read; make room among silent ones."""

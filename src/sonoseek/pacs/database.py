@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS received (
     modality TEXT NOT NULL, body_part TEXT NOT NULL, sender TEXT NOT NULL, address TEXT NOT NULL,
     file TEXT, bytes INTEGER NOT NULL, received REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS received_study ON received (study_uid);
+CREATE INDEX IF NOT EXISTS received_files ON received (study_uid) WHERE file IS NOT NULL;
 CREATE TABLE IF NOT EXISTS studies (
     study_uid TEXT PRIMARY KEY, patient_id TEXT NOT NULL, patient_name TEXT NOT NULL, accession TEXT NOT NULL,
     study_date TEXT NOT NULL, rule TEXT NOT NULL, state TEXT NOT NULL, due REAL NOT NULL, received REAL NOT NULL,
@@ -40,6 +41,8 @@ CREATE INDEX IF NOT EXISTS outbox_due ON outbox (peer, state, due);
 CREATE TABLE IF NOT EXISTS decisions (
     study_uid TEXT PRIMARY KEY, key TEXT NOT NULL, reader TEXT NOT NULL, decided REAL NOT NULL,
     corrected TEXT) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outbox_study ON outbox (study_uid);
+CREATE INDEX IF NOT EXISTS outbox_files ON outbox (sent) WHERE file != '';
 CREATE TABLE IF NOT EXISTS discarded (sop_class TEXT PRIMARY KEY, objects INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 BUSY_S = 10.0

@@ -276,6 +276,15 @@ class Journal:
         rows = self.database.all(f"{_STUDIES} WHERE s.study_uid = ?", (study_uid,))
         return _study(rows[0]) if rows else None
 
+    def patient(self, study_uid: str) -> str:
+        """(0010,0020) of a study; "" where it is empty, or there is no such study."""
+        return str(self.database.one("SELECT patient_id FROM studies WHERE study_uid = ?", (study_uid,)) or "")
+
+    def classes(self, study_uid: str) -> list[str]:
+        """SOP class of each received object of a study."""
+        rows = self.database.all("SELECT sop_class FROM received WHERE study_uid = ?", (study_uid,))
+        return [row[0] for row in rows]
+
     def counts(self) -> dict[str, int]:
         """Objects received and discarded; studies, by the state that `studies` shows."""
         states = self.database.all(f"SELECT state, count(*) FROM ({_STUDIES}) GROUP BY state")  # noqa: S608  # ours
@@ -308,7 +317,7 @@ FROM studies s LEFT JOIN (
     FROM outbox GROUP BY study_uid) o USING (study_uid)
 """
 _REMOVABLE = """state IN ('queried', 'failed')
-    AND EXISTS (SELECT 1 FROM received r WHERE r.study_uid = studies.study_uid AND r.file IS NOT NULL)"""
+    AND study_uid IN (SELECT study_uid FROM received WHERE file IS NOT NULL)"""
 _DELIVERED = "file != '' AND (state = 'committed' OR (state = 'sent' AND NOT commitment))"
 
 

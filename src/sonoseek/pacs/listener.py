@@ -125,11 +125,11 @@ class Listener:
                 association.join(timeout=5.0)
 
     def _allows(self, address: str) -> bool:
-        place = ipaddress.ip_address(address)
+        place = _place(address)
         return any(place in each for _, networks in self._allowed for each in networks)
 
     def _allows_title(self, title: str, address: str) -> bool:
-        place = ipaddress.ip_address(address)
+        place = _place(address)
         return any(title == own and any(place in each for each in networks) for own, networks in self._allowed)
 
     def _on_requested(self, event: evt.Event) -> None:
@@ -154,8 +154,8 @@ class Listener:
                 return
         association.acse.send_reject(*refusal[0])
         evt.trigger(association, evt.EVT_REJECTED, {})
-        self._audit.refused(address, title, refusal[1])
         association.kill()
+        self._audit.refused(address, title, refusal[1])
 
     def _on_end(self, association: Association) -> None:
         with self._lock:
@@ -271,6 +271,12 @@ def server_tls(files: ServerTls) -> ssl.SSLContext:
             f"load ({error.reason or error}); they are PEM files, and the key is the certificate's. Correct them."
         ) from error
     return context
+
+
+def _place(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address without its zone; one of IPv4 that came in by IPv6 as what it is."""
+    place = ipaddress.ip_address(address.partition("%")[0])
+    return place.ipv4_mapped or place if isinstance(place, ipaddress.IPv6Address) else place
 
 
 def _bound_message(event: evt.Event) -> None:

@@ -77,7 +77,7 @@ class PeerSender:
         self._audit = audit
         self._on_visit = on_visit
         self._failures = 0
-        self._announced = {parcel.row for parcel in self._alarms()}
+        self._announced = {parcel.row for parcel in self._rows.alarms(peer.name)}
         self.alarm = Alarm()
         self._thread = threading.Thread(target=self._run, name=f"pacs-outbox-{peer.name}", daemon=True)
 
@@ -129,12 +129,16 @@ class PeerSender:
         for parcel in due:
             try:
                 syntaxes[parcel.row] = _syntax(self._store.outbox / parcel.file)
-            except (OSError, ValueError, AttributeError) as error:
-                self._rows.not_sent(parcel, f"its file does not read ({error})", again_at=None, refused=True)
+            except Exception as error:  # pydicom raises whatever a damaged file leads to
+                message = f"its file does not read ({type(error).__name__}); make the result again"
+                self._rows.not_sent(parcel, message, again_at=None, refused=True)
         due = [parcel for parcel in due if parcel.row in syntaxes]
         if not due and not uncommitted:
             return None
-        association = self._associate({(parcel.sop_class, syntaxes[parcel.row]) for parcel in due})
+        try:
+            association = self._associate({(parcel.sop_class, syntaxes[parcel.row]) for parcel in due})
+        except OSError as error:  # a name without an address
+            return self._put_off(due, f"no association with {self._peer.host}:{self._peer.port}: {error}")
         if not association.is_established:
             return self._put_off(due, f"no association with {self._peer.host}:{self._peer.port}: {_why(association)}")
         self._failures = 0
@@ -191,7 +195,11 @@ class PeerSender:
         elif syntax not in accepted:
             self._refused(parcel, f"the peer takes no {parcel.sop_class} in {syntax}")
             return True
-        answer = association.send_c_store(content)
+        try:
+            answer = association.send_c_store(content)
+        except Exception as error:  # the file is damaged behind its head, or the association is gone
+            self._refused(parcel, f"it was not sent: {type(error).__name__}: {error}")
+            return association.is_established
         if "Status" not in answer:
             self._again(parcel, "the peer did not answer")
             return False
@@ -246,22 +254,18 @@ class PeerSender:
             self._again(parcel, message)
         return until
 
-    def _alarms(self) -> list[Parcel]:
-        return [each for each in self._rows.all() if each.state == "alarm" and each.peer == self._peer.name]
-
     def _announce(self) -> None:
         """Write down each new alarm once."""
         if not self._peer.commitment:
             return
-        for parcel in self._alarms():
+        for parcel in self._rows.alarms(self._peer.name):
             if parcel.row not in self._announced:
                 self._announced.add(parcel.row)
                 logger.error("ALARM: %s has not committed to object %s", self._peer.name, parcel.sop_uid)
                 self._audit.alarm(self._study(parcel), f"{self._peer.name}: {parcel.message}")
 
     def _study(self, parcel: Parcel) -> StudyOf:
-        row = self._journal.study(parcel.study_uid)
-        patient = "" if row is None else row.patient_id
+        patient = self._journal.patient(parcel.study_uid)
         return StudyOf(study_uid=parcel.study_uid, patient_id=patient, classes=Counter({parcel.sop_class: 1}))
 
 

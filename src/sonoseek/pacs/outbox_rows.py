@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,6 +88,29 @@ class OutboxRows:
             "peer = ? AND state = 'sent' AND commitment AND transaction_uid IS NULL AND due <= ? ORDER BY id LIMIT ?",
             *(peer, time.time(), limit),
         )
+
+    def alarms(self, peer: str) -> list[Parcel]:
+        """Parcels that a peer has accepted and does not commit to."""
+        return self._parcels("peer = ? AND state = 'alarm' ORDER BY id", peer)
+
+    def adapt(self, peers: Mapping[str, bool]) -> None:
+        """Fit the rows to the settings, which may have changed since they were written.
+
+        Args:
+            peers: name → whether the peer is asked for commitment. Parcels for others fail; commitment that is not
+                asked for any more is not waited for.
+        """
+        with self._database.writing() as db:
+            for (peer,) in db.execute("SELECT DISTINCT peer FROM outbox WHERE state IN ('waiting', 'sent')").fetchall():
+                if peer not in peers:
+                    db.execute(
+                        "UPDATE outbox SET state = 'failed', message = ? WHERE peer = ? AND state = 'waiting'",
+                        (f"the settings have no peer {peer!r} any more", peer),
+                    )
+                if not peers.get(peer, False):
+                    db.execute(
+                        "UPDATE outbox SET commitment = 0 WHERE peer = ? AND state IN ('waiting', 'sent')", (peer,)
+                    )
 
     def all(self) -> list[Parcel]:
         """Every parcel."""

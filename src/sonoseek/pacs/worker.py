@@ -77,8 +77,12 @@ class Worker:
 
     def _run(self) -> None:
         keep_s = self._config.listener.keep_days * 86_400
+        interrupted = False
         while not self.alarm.stopped:
             try:
+                if interrupted:  # what was being queried when the journal could not be used
+                    self._journal.recover()
+                    interrupted = False
                 if (claim := self._journal.claim()) is not None:
                     self.process(claim)
                     continue
@@ -87,9 +91,9 @@ class Worker:
                     self._store.remove(*self._journal.expire(keep_s))
                     continue
                 due = self._journal.next_due()
-            except (SonoseekError, OSError):
+            except Exception:  # a full disk, above all
                 logger.exception("the journal could not be used; again in a minute")
-                due, expiry = time.time() + 60.0, None
+                interrupted, due, expiry = True, time.time() + 60.0, None
             self.alarm.wait(until=min((each for each in (due, expiry) if each is not None), default=None))
 
     def process(self, claim: Claim) -> None:
@@ -140,12 +144,7 @@ class Worker:
             self._audit_query(claim, failed=True)
 
     def _audit_query(self, claim: Claim, *, failed: bool) -> None:
-        row = self._journal.study(claim.study_uid)
-        patient = "" if row is None else row.patient_id
-        classes = Counter(
-            each[0]
-            for each in self._journal.database.all(
-                "SELECT sop_class FROM received WHERE study_uid = ?", (claim.study_uid,)
-            )
+        patient, classes = self._journal.patient(claim.study_uid), self._journal.classes(claim.study_uid)
+        self._audit.queried(
+            StudyOf(study_uid=claim.study_uid, patient_id=patient, classes=Counter(classes)), failed=failed
         )
-        self._audit.queried(StudyOf(study_uid=claim.study_uid, patient_id=patient, classes=classes), failed=failed)
