@@ -14,6 +14,7 @@
     ├── BundleMismatchError            ValueError       another bundle filled the gallery
     ├── GalleryError                   RuntimeError     a gallery is damaged, of another schema, or used wrongly
     ├── WhereError                     ValueError       a `where` filter does not parse
+    ├── PeerError                      RuntimeError     a PACS refuses: AE title, operation, certificate, login
     └── TemporaryError                 ConnectionError  a locked gallery, a silent server: try again
 
 Each message gives the value, the rule that it breaks, and the remedy.
@@ -85,6 +86,10 @@ class GalleryError(SonoseekError, RuntimeError):
 
 class WhereError(SonoseekError, ValueError):
     """A `where` filter does not parse or names an unknown column."""
+
+
+class PeerError(SonoseekError, RuntimeError):
+    """A PACS or a DICOMweb server refuses: an AE title, an operation, a certificate, a login. It will refuse again."""
 
 
 class TemporaryError(SonoseekError, ConnectionError):
