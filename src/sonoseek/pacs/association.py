@@ -100,6 +100,8 @@ def associate(
         MissingExtraError: pynetdicom is not installed.
     """
     entity = application_entity(peer)
+    from pynetdicom import evt
+
     tls = None
     if peer.tls is not None:
         tls = (peer.tls.context(), peer.tls.host_name or peer.host)
@@ -110,7 +112,7 @@ def associate(
             contexts=list(contexts),
             ae_title=peer.ae_title,
             ext_neg=list(roles),
-            evt_handlers=list(handlers),
+            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
             tls_args=tls,
         )
     except (OSError, RuntimeError, ValueError) as error:  # an unknown host, an address that does not parse
@@ -118,6 +120,13 @@ def associate(
     if association.is_established:
         return association
     raise _refusal(peer, association)
+
+
+def _send_at_once(event: Any) -> None:
+    """Switch Nagle's algorithm off: a command and its identifier are two small packets, each else 40 ms late."""
+    connection = event.assoc.dul.socket.socket
+    if connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _address(peer: Peer) -> str:

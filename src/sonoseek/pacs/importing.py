@@ -142,7 +142,7 @@ def _without_cines(joined: Joined) -> Joined:
     listed = [
         Listed(
             status="not used",
-            reason=f"a cine of {entry.frames} frames: which one shows the lesion is not known (--cine middle takes one)",
+            reason=f"a cine of {entry.frames} frames: which shows the lesion is not known (--cine middle takes one)",
             accession=entry.accession,
             patient_id=entry.patient_id,
             study_date=entry.study_date,

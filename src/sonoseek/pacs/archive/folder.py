@@ -176,6 +176,10 @@ class ImportFolder:
             self.path(uid).unlink(missing_ok=True)
         self._table.execute("INSERT OR REPLACE INTO refused VALUES (?, ?)", (uid, reason))
 
+    def forget_refusals(self) -> None:
+        """Let objects that were refused be fetched again."""
+        self._table.execute("DELETE FROM refused")
+
     def read(self, uid: str, *, study_uid: str = "") -> Imported | str:
         """What the header of an object's file states, from the table, else from the file by the sandbox.
 

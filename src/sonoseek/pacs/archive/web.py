@@ -134,6 +134,26 @@ class WebClient:
             folder.take(draft, uid)
         return ""
 
+    def probe(self) -> None:
+        """Ask for one study.
+
+        Raises:
+            PeerError, TemporaryError: there is no answer, or no list of studies.
+        """
+        self._list(lambda client: client.search_for_studies(limit=1, fields=list(_STUDY_FIELDS)))
+
+    def post(self, path: str, body: bytes, *, content_type: str, timeout: tuple[float, float] = TIMEOUT_S) -> None:
+        """Send a body.
+
+        Raises:
+            PeerError, TemporaryError: it is not taken.
+        """
+        headers = {"Content-Type": content_type, "Accept": "application/dicom+json"}
+        with self._guarded(
+            lambda: self._session.post(self._url + path, data=body, headers=headers, timeout=timeout)
+        ) as answer:
+            self._check(answer)
+
     def _answer(self, url: str) -> Response:
         return self._guarded(lambda: self._session.get(url, headers={"Accept": _DICOM}, stream=True, timeout=TIMEOUT_S))
 
