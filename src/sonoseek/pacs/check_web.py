@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sonoseek.core import SonoseekError
-from sonoseek.pacs.archive.web import TIMEOUT_S, WebClient
+from sonoseek.pacs.archive.web import WebClient
 from sonoseek.pacs.check import Step
 from sonoseek.pacs.peer import Peer, WebLogin
 from sonoseek.pacs.test_object import make_test_object
@@ -41,7 +41,7 @@ def check_web(peer: Peer, *, store: bool, login: WebLogin | None = None) -> Iter
         )
         kind = f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}'
         try:
-            client.post("/studies", body, content_type=kind, timeout=TIMEOUT_S)
+            client.post("/studies", body, content_type=kind)
         except SonoseekError as error:
             yield _failed("STOW-RS", error)
             return

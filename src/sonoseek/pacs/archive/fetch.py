@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sonoseek.pacs.archive.folder import Imported, ImportFolder
 from sonoseek.pacs.archive.values import ArchiveClient, SeriesRef
+from sonoseek.pacs.peer import is_uid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,9 @@ def fetch_series(archive: ArchiveClient, series: SeriesRef, folder: ImportFolder
         OSError: the folder cannot be written.
     """
     listed = {item.sop_instance_uid: item for item in archive.list_instances(series)}
-    pictures = [uid for uid, item in listed.items() if item.is_picture]
-    refused = {
+    pictures = [uid for uid, item in listed.items() if item.is_picture and is_uid(uid)]
+    refused = {uid: f"{uid[:64]!r} is no UID (PS3.5 9.1)" for uid in listed if not is_uid(uid)}
+    refused |= {
         uid: f"SOP class {item.sop_class_uid}; pictures of ultrasound alone are imported"
         for uid, item in listed.items()
         if not item.is_picture

@@ -135,6 +135,7 @@ class ImportFolder:
             OSError: the disk does not take it.
         """
         target = self.path(uid)
+        self._table.execute("DELETE FROM imported WHERE sop_instance_uid = ?", (uid,))  # its header is read anew
         make_private_folder(target.parent)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
@@ -211,11 +212,13 @@ class ImportFolder:
         return entry
 
     def all(self) -> Iterator[Imported]:
-        """Every imported object, by study, series and UID."""
+        """Every imported object whose file is there, by study, series and UID."""
         columns = ", ".join(_COLUMNS)
         rows = self._table.execute(f"SELECT {columns} FROM imported ORDER BY study_uid, series_uid, sop_instance_uid")  # noqa: S608
         for row in rows:
-            yield _from_row(row)
+            entry = _from_row(row)
+            if (self.root / entry.file).exists():
+                yield entry
 
 
 def _from_row(row: tuple[object, ...]) -> Imported:

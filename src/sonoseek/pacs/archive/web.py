@@ -142,20 +142,18 @@ class WebClient:
         """
         self._list(lambda client: client.search_for_studies(limit=1, fields=list(_STUDY_FIELDS)))
 
-    def post(self, path: str, body: bytes, *, content_type: str, timeout: tuple[float, float] = TIMEOUT_S) -> None:
+    def post(self, path: str, body: bytes, *, content_type: str) -> None:
         """Send a body.
 
         Raises:
             PeerError, TemporaryError: it is not taken.
         """
         headers = {"Content-Type": content_type, "Accept": "application/dicom+json"}
-        with self._guarded(
-            lambda: self._session.post(self._url + path, data=body, headers=headers, timeout=timeout)
-        ) as answer:
+        with self._guarded(lambda: self._session.post(self._url + path, data=body, headers=headers)) as answer:
             self._check(answer)
 
     def _answer(self, url: str) -> Response:
-        return self._guarded(lambda: self._session.get(url, headers={"Accept": _DICOM}, stream=True, timeout=TIMEOUT_S))
+        return self._guarded(lambda: self._session.get(url, headers={"Accept": _DICOM}, stream=True))
 
     def _pieces(self, answer: Response) -> Iterator[bytes]:
         pieces = answer.iter_content(1 << 18)
@@ -176,6 +174,7 @@ class WebClient:
         from dicomweb_client.api import DICOMwebClient
 
         client = DICOMwebClient(self._url, session=self._session)
+        client.set_http_retry_params(retry=False)  # it would wait for half a minute, whatever is wrong
         return self._guarded(lambda: search(client))
 
     def _guarded(self, request: Callable[[], _T]) -> _T:
@@ -234,7 +233,14 @@ def _session(login: WebLogin, tls: TlsFiles | None) -> Session:
             request.headers["Authorization"] = f"Bearer {login.token}"
             return request
 
-    session = Session()
+    class Impatient(Session):
+        """Every request has a time limit; dicomweb-client sets none."""
+
+        def request(self, *given: Any, **options: Any) -> Response:
+            options["timeout"] = options.get("timeout") or TIMEOUT_S
+            return super().request(*given, **options)
+
+    session = Impatient()
     session.max_redirects = 0
     if login.token:
         session.auth = Bearer()

@@ -29,7 +29,9 @@ def read_csv_results(path: Path, terms: Terms) -> list[Result]:
 def _columns(rows: list[Row], terms: Terms, *, path: Path) -> Mapping[str, str]:
     """Our name of a column → its name in the table."""
     if not rows:
-        return {}
+        raise DatasetError(
+            f"{path} lists no result; it has a row of column names, then a row per result. HL7 messages begin with MSH."
+        )
     there = {name.casefold(): name for name in rows[0]}
     columns = {}
     for name, aliases in terms.columns.items():
