@@ -160,7 +160,10 @@ class DimseClient:
                 raise _failure(self._peer, operation, code)
             if code == 0:
                 return "the archive reports success, but did not send it"
-            return f"the archive could not send {failed or 'some'} objects (status 0x{code:04X})"
+            reason = f"the archive could not send {failed or 'some'} objects (status 0x{code:04X})"
+            if self._receiver is None:
+                return reason
+            return f"{reason}; it must know our AE title {self._peer.our_ae_title!r} at port {self._receiver.port}"
 
         self._arriving = arriving
         if self._receiver is None:

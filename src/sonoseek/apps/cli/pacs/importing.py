@@ -88,39 +88,44 @@ def import_archive(
     first, last = _days(days)
     rules = JoinRules(first_day=first, last_day=last, take_unsided=take_unsided)
     read = read_results(results or [], load_terms(terms))  # before anything is fetched: a wrong table is refused now
+    peer = None
+    if host or ae_title or dicomweb:
+        peer = peers.make_peer(
+            "archive",
+            ae_title=ae_title,
+            host=host,
+            port=port,
+            our_ae_title=our_ae_title,
+            dicomweb=dicomweb,
+            tls=tls,
+            tls_ca=tls_ca,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            tls_host_name=tls_host_name,
+        )
+    address = peers.parse_listen(listen)
     with ImportFolder(out) as folder:
         if again:
             folder.forget_refusals()
-        if host or dicomweb:
-            peer = peers.make_peer(
-                "archive",
-                ae_title=ae_title,
-                host=host,
-                port=port,
-                our_ae_title=our_ae_title,
-                dicomweb=dicomweb,
-                tls=tls,
-                tls_ca=tls_ca,
-                tls_certificate=tls_certificate,
-                tls_key=tls_key,
-                tls_host_name=tls_host_name,
-            )
-            _fetch(peer, query, folder, by=by, listen=listen)
+        nothing = False
+        if peer is not None:
+            nothing = _fetch(peer, query, folder, by=by, listen=address)
         table = join_folder(folder, read, rules=rules, cine=cine.value, dataset=dataset)
     _say(table)
     if gallery:
         _build(table, gallery)
+    if nothing:
+        raise typer.Exit(2)
 
 
-def _fetch(peer: Peer, query: StudyQuery, folder: ImportFolder, *, by: By | None, listen: str) -> None:
+def _fetch(peer: Peer, query: StudyQuery, folder: ImportFolder, *, by: By | None, listen: tuple[str, int]) -> bool:
+    """Fetch, and print what was done; whether all that there is was refused."""
     from sonoseek.apps.cli.show import progress_bar, refusals
     from sonoseek.pacs.archive import open_archive
     from sonoseek.pacs.importing import fetch_archive
 
     with (
-        open_archive(
-            peer, by=by.value if by else None, drafts=folder.drafts, listen=peers.parse_listen(listen)
-        ) as archive,
+        open_archive(peer, by=by.value if by else None, drafts=folder.drafts, listen=listen) as archive,
         progress_bar("import", unit="series") as on_progress,
     ):
         fetched = fetch_archive(archive, query, folder, on_progress=on_progress)
@@ -129,6 +134,7 @@ def _fetch(peer: Peer, query: StudyQuery, folder: ImportFolder, *, by: By | None
         f"{folder.root}: {fetched.series} series; {fetched.added} files added, {fetched.present} there before, "
         f"{len(fetched.refused)} refused"
     )
+    return bool(fetched.refused) and not fetched.added and not fetched.present
 
 
 def _say(table: JoinedTable) -> None:
