@@ -246,6 +246,18 @@ def test_an_interrupted_import_leaves_nothing_behind_and_goes_on(
         assert len(list(folder.all())) == PICTURES
 
 
+def test_a_folder_is_used_by_one_import_at_a_time(tmp_path: Path) -> None:
+    with ImportFolder(tmp_path / "import") as folder:
+        (folder.drafts / "half.dcm").write_bytes(b"half")
+        with pytest.raises(TemporaryError, match="another import"):
+            ImportFolder(tmp_path / "import")
+        assert list(folder.drafts.iterdir())  # which are the first one's
+    assert not list(folder.drafts.iterdir())
+    (tmp_path / "import" / "imported.db").write_bytes(b"no database" * 100)
+    with pytest.raises(InvalidValueError, match="no table of an import"):
+        ImportFolder(tmp_path / "import")
+
+
 @pytest.mark.parametrize("full", ["before", "while"])
 def test_a_full_disk_ends_the_import_and_leaves_no_part(
     archive: FakeArchive, peer: Peer, folder: ImportFolder, monkeypatch: pytest.MonkeyPatch, full: str

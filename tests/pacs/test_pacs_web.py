@@ -124,7 +124,7 @@ def test_a_redirection_does_not_get_the_login(archive: WebArchive, folder: Impor
         assert other.requests == []
 
 
-def test_a_server_that_is_away_or_speaks_something_else(archive: WebArchive, folder: ImportFolder) -> None:
+def test_a_server_that_is_away_or_is_something_else(archive: WebArchive, folder: ImportFolder) -> None:
     with pytest.raises(TemporaryError, match="refused"):
         fetch(_at("http://127.0.0.1:1/x"), folder)
     with pytest.raises(PeerError, match="TLS handshake"):

@@ -29,7 +29,7 @@ REJECTED = {
     (1, 3): "it does not know the calling AE title {ours!r}. Enter that title, with the address of this machine, there",
     (1, 7): "it is not called {theirs!r}. Give its own AE title (--ae-title)",
     (2, 1): "it gives no reason. Look into its log",
-    (2, 2): "it speaks another version of the protocol. Look into its log",
+    (2, 2): "it has another version of the protocol. Look into its log",
     (3, 1): "it is busy. Try again later",
     (3, 2): "it has as many associations as it takes. Try again later, or raise its limit",
 }

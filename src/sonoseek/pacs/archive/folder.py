@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import IO, BinaryIO, Literal, cast
 
-from sonoseek.core import InvalidValueError, PeerError, ScanReadError, Settings
+from sonoseek.core import InvalidValueError, PeerError, ScanReadError, Settings, TemporaryError
 from sonoseek.core.files import PRIVATE, make_private_folder, open_private, sync_folder
 from sonoseek.core.scan import Laterality
 from sonoseek.io.dicom.source_header import SourceHeader, read_source_header
@@ -22,6 +22,7 @@ from sonoseek.pacs.peer import is_uid
 FILES = "files"
 DRAFTS = "incoming"
 TABLE = "imported.db"
+LOCK = "lock"
 MIN_FREE = 256 << 20
 """Bytes that stay free on the disk: a full one would damage more than this import."""
 _IMAGE_LATERALITY, _LATERALITY = "00200062", "00200060"
@@ -70,14 +71,15 @@ class ImportFolder:
 
         Raises:
             OSError: it cannot be made or written.
+            TemporaryError: another process uses it.
             InvalidValueError: its table is no table of an import.
         """
         self.root = root
         self._settings = settings
         for folder in (root, root / FILES, root / DRAFTS):
             make_private_folder(folder)
-        for left in self.drafts.iterdir():
-            left.unlink()
+        self._lock = _locked(root / LOCK)
+        self._sweep()
         open_private(root / TABLE, "ab").close()
         try:
             self._table = sqlite3.connect(root / TABLE, isolation_level=None, check_same_thread=False)
@@ -87,6 +89,7 @@ class ImportFolder:
             )
             self._table.execute("CREATE TABLE IF NOT EXISTS refused (sop_instance_uid PRIMARY KEY, reason)")
         except sqlite3.DatabaseError as error:
+            self._lock.close()
             raise InvalidValueError(
                 f"{root / TABLE} is no table of an import ({error}); each import has a folder of its own. Name another "
                 "folder, or remove this file: it is made again from the files."
@@ -99,8 +102,14 @@ class ImportFolder:
         self.close()
 
     def close(self) -> None:
-        """Close the table."""
+        """Close the table, remove what did not arrive whole, and let another process use the folder."""
         self._table.close()
+        self._sweep()
+        self._lock.close()
+
+    def _sweep(self) -> None:
+        for left in self.drafts.iterdir():
+            left.unlink(missing_ok=True)
 
     @property
     def drafts(self) -> Path:
@@ -219,6 +228,27 @@ class ImportFolder:
             entry = _from_row(row)
             if (self.root / entry.file).exists():
                 yield entry
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The lock of a folder, for this process; it ends with the process, however that ends.
+
+    Raises:
+        TemporaryError: another process has it.
+    """
+    file = open_private(path, "ab")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        pass
+    except OSError as error:
+        file.close()
+        raise TemporaryError(
+            f"another import uses {path.parent}; one process at a time may. Wait for it, or name another folder."
+        ) from error
+    return file
 
 
 def _from_row(row: tuple[object, ...]) -> Imported:

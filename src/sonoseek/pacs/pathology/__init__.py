@@ -31,7 +31,7 @@ __all__ = [
 
 
 def read_results(files: Sequence[Path], terms: Terms) -> list[Result]:
-    """Read tables (.csv, .tsv, .txt) and files of HL7 messages, told apart by their first bytes.
+    """Read tables (.csv, .tsv, .txt) and files of HL7 messages, distinguished by their first bytes.
 
     Raises:
         DatasetError: one does not read.
