@@ -15,6 +15,7 @@
     ├── GalleryError                   RuntimeError     a gallery is damaged, of another schema, or used wrongly
     ├── WhereError                     ValueError       a `where` filter does not parse
     ├── SiteKeyError                   RuntimeError     the key of pseudonyms is damaged, readable by others or another
+    ├── PeerError                      RuntimeError     a PACS refuses: AE title, operation, certificate, login
     └── TemporaryError                 ConnectionError  a locked gallery, a silent server: try again
 
 Each message gives the value, the rule that it breaks, and the remedy.
@@ -90,6 +91,10 @@ class WhereError(SonoseekError, ValueError):
 
 class SiteKeyError(SonoseekError, RuntimeError):
     """The site key is damaged, other users can read it, or it is not the one that a gallery's pseudonyms have."""
+
+
+class PeerError(SonoseekError, RuntimeError):
+    """A PACS or a DICOMweb server refuses: an AE title, an operation, a certificate, a login. It will refuse again."""
 
 
 class TemporaryError(SonoseekError, ConnectionError):

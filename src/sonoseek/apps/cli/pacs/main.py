@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sonoseek.apps.cli.pacs import listen, retry, send, status
+from sonoseek.apps.cli.pacs import check, find, importing, listen, retry, send, status
 
 app = typer.Typer(
     help="Beside a PACS: receive studies, query them, send the results back; fetch an archive.", no_args_is_help=True
@@ -13,3 +13,6 @@ app.command("listen")(listen.listen)
 app.command("status")(status.status)
 app.command("send")(send.send)
 app.command("retry")(retry.retry)
+app.command("find")(find.find)
+app.command("import")(importing.import_archive)
+app.command("check")(check.check)

@@ -1,0 +1,78 @@
+"""How the verbs name a PACS: by options, until a file of peers names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sonoseek.core import InvalidValueError
+from sonoseek.pacs.peer import OUR_AE_TITLE, Peer, TlsFiles
+
+Name = Annotated[str, typer.Argument(help="A name for messages.", show_default=False)]
+AeTitle = Annotated[str, typer.Option(help="AE title of the PACS.", show_default=False)]
+Host = Annotated[str, typer.Option(help="Name or address of its DICOM service.", show_default=False)]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of its DICOM service.")]
+OurAeTitle = Annotated[str, typer.Option(help="AE title under which sonoseek calls; the PACS must know it.")]
+DicomWeb = Annotated[
+    str, typer.Option("--dicomweb", metavar="URL", help="Its DICOMweb service; the login is in the environment.")
+]
+Tls = Annotated[bool, typer.Option("--tls", help="DICOM over TLS.")]
+TlsCa = Annotated[Path | None, typer.Option(help="Certificates that the peer's must be signed by, PEM.")]
+TlsCertificate = Annotated[Path | None, typer.Option(help="Our own certificate, PEM.")]
+TlsKey = Annotated[Path | None, typer.Option(help="The key of our certificate, PEM.")]
+TlsHostName = Annotated[str, typer.Option(help="Name in the peer's certificate, where it is not the host.")]
+Listen = Annotated[
+    str, typer.Option(metavar="HOST:PORT", help="Where a C-MOVE or a commitment is sent to; the PACS must know it.")
+]
+
+
+def make_peer(
+    name: str,
+    *,
+    ae_title: str,
+    host: str,
+    port: int,
+    our_ae_title: str = OUR_AE_TITLE,
+    dicomweb: str = "",
+    tls: bool = False,
+    tls_ca: Path | None = None,
+    tls_certificate: Path | None = None,
+    tls_key: Path | None = None,
+    tls_host_name: str = "",
+) -> Peer:
+    """Make a peer from the options.
+
+    Raises:
+        InvalidValueError: the options name no address, or half of one.
+    """
+    if bool(host) != bool(ae_title):
+        raise InvalidValueError(
+            f"--host is {host!r} and --ae-title {ae_title!r}; a DICOM service has both. Give both, or --dicomweb alone."
+        )
+    files = (tls_ca, tls_certificate, tls_key)
+    secured = TlsFiles(ca=tls_ca, certificate=tls_certificate, key=tls_key, host_name=tls_host_name or None)
+    return Peer(
+        name=name,
+        host=host,
+        port=port,
+        ae_title=ae_title or "ANY-SCP",
+        our_ae_title=our_ae_title,
+        tls=secured if tls or any(files) else None,
+        dicomweb=dicomweb or None,
+    )
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:11112".
+
+    Raises:
+        InvalidValueError: it is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise InvalidValueError(
+            f"--listen is {text!r}; it is an address of this machine and a port, as 127.0.0.1:11112."
+        )
+    return host.strip("[]"), int(port)

@@ -1,0 +1,287 @@
+"""An archive by C-FIND and C-GET or C-MOVE, study root (PS3.4 Annex C). Imports pynetdicom when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sonoseek.core import PeerError, TemporaryError
+from sonoseek.pacs.archive.folder import ImportFolder, parse_day
+from sonoseek.pacs.archive.receiver import Receiver
+from sonoseek.pacs.archive.values import PICTURE_CLASSES, InstanceRef, SeriesRef, StudyQuery
+from sonoseek.pacs.association import associate, chunked_receive
+from sonoseek.pacs.peer import Peer, is_uid
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pynetdicom.association import Association
+    from pynetdicom.presentation import PresentationContext
+
+_T = TypeVar("_T")
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+"""Study Root Query/Retrieve Information Model (PS3.4 C.6.2)."""
+TRANSFER_SYNTAXES = (
+    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"),  # native
+    *("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"),  # JPEG
+    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),  # JPEG-LS
+    *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.5"),  # JPEG 2000, RLE
+)
+"""What `sonoseek.io` reads. Each gets a context of its own, so that an archive sends a file as it has it."""
+_STUDY_KEYS = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "PatientID", "StudyDescription", "ModalitiesInStudy")
+_SERIES_KEYS = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "SeriesDescription")
+_PENDING = (0xFF00, 0xFF01)
+_FAILURES = {
+    0x0122: "it has not this service (SOP class not supported)",
+    0x0124: "it does not allow this to our AE title",
+    0xA700: "it is out of resources",
+    0xA701: "it is out of resources for counting the matches",
+    0xA702: "it is out of resources for sending",
+    0xA801: "it does not know the AE title that it is to send to",
+    0xA900: "it does not understand the identifier",
+    0xAA00: "none of the frames asked for are there",
+    0xFE00: "it cancelled the operation",
+}
+"""Status of a C-FIND, C-GET or C-MOVE → what it means. PS3.4 C.4, PS3.7 Annex C."""
+
+
+class DimseClient:
+    """Query and retrieval over associations; one that broke is opened again, once an operation."""
+
+    def __init__(self, peer: Peer, *, drafts: Path | None = None, receiver: Receiver | None = None) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            peer: the archive.
+            drafts: where files are received; None: for queries alone.
+            receiver: takes what a C-MOVE sends; None: C-GET.
+        """
+        self._peer = peer
+        self._drafts = drafts
+        self._receiver = receiver
+        self._association: Association | None = None
+        self._open = ExitStack()
+        self._arriving: _Arriving | None = None
+
+    def __enter__(self) -> DimseClient:
+        if self._drafts is not None:
+            self._open.enter_context(chunked_receive(self._drafts))
+        if self._receiver is not None:
+            self._open.enter_context(self._receiver)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._association is not None:
+            self._association.release()
+        self._open.close()
+
+    def find_series(self, query: StudyQuery) -> Iterator[SeriesRef]:
+        """See `ArchiveClient.find_series`."""
+        keys = dict.fromkeys(_STUDY_KEYS, "")
+        keys |= {"StudyDate": query.dates, "AccessionNumber": query.accession, "PatientID": query.patient_id}
+        # Not all archives support the key; series are filtered again below.
+        studies = list(self._find("STUDY", keys | {"ModalitiesInStudy": "US"}))
+        for study in studies:
+            uid = _text(study, "StudyInstanceUID")
+            keys = dict.fromkeys(_SERIES_KEYS, "") | {"StudyInstanceUID": uid, "Modality": "US"}
+            if not is_uid(uid):
+                continue
+            for series in self._find("SERIES", keys):
+                ref = SeriesRef(
+                    study_uid=uid,
+                    series_uid=_text(series, "SeriesInstanceUID"),
+                    modality=_text(series, "Modality"),
+                    patient_id=_text(study, "PatientID"),
+                    accession=_text(study, "AccessionNumber"),
+                    study_date=parse_day(_text(study, "StudyDate")),
+                    body_part=_text(series, "BodyPartExamined"),
+                    study_description=_text(study, "StudyDescription"),
+                    series_description=_text(series, "SeriesDescription"),
+                )
+                if is_uid(ref.series_uid) and query.takes(ref):
+                    yield ref
+
+    def list_instances(self, series: SeriesRef) -> Sequence[InstanceRef]:
+        """See `ArchiveClient.list_instances`."""
+        keys = {"SOPInstanceUID": "", "SOPClassUID": ""} | _of(series)
+        return [
+            InstanceRef(sop_instance_uid=_text(item, "SOPInstanceUID"), sop_class_uid=_text(item, "SOPClassUID"))
+            for item in self._find("IMAGE", keys)
+        ]
+
+    def fetch(self, series: SeriesRef, wanted: Sequence[str], folder: ImportFolder, *, whole: bool) -> dict[str, str]:
+        """See `ArchiveClient.fetch`."""
+        arriving = _Arriving(folder, wanted)
+        reasons: dict[str, str] = {}
+        if whole:
+            reason = self._retrieve("SERIES", _of(series), arriving)
+            reasons = dict.fromkeys(wanted, reason)
+        for uid in [uid for uid in wanted if not folder.has(uid)]:  # all of them, or those that did not come
+            reasons[uid] = self._retrieve("IMAGE", _of(series) | {"SOPInstanceUID": uid}, arriving)
+        return {uid: arriving.reasons.get(uid) or reasons[uid] for uid in wanted if not folder.has(uid)}
+
+    def _find(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
+        """All answers to a C-FIND."""
+
+        def once(association: Association) -> list[Dataset]:
+            answers = []
+            for status, identifier in association.send_c_find(_identifier(level, keys), FIND):
+                code = _code(self._peer, "C-FIND", status)
+                if code in _PENDING and identifier is not None:
+                    answers.append(identifier)
+                elif code not in (0x0000, *_PENDING):
+                    raise _failure(self._peer, "C-FIND", code)
+            return answers
+
+        return self._with_association(once)
+
+    def _retrieve(self, level: str, keys: Mapping[str, str], arriving: _Arriving) -> str:
+        """One C-GET or C-MOVE; why objects may be missing after it, as text."""
+        arriving.folder.check_space()
+
+        def once(association: Association) -> str:
+            identifier = _identifier(level, keys)
+            if self._receiver is None:
+                operation = "C-GET"
+                answers = association.send_c_get(identifier, GET)
+            else:
+                operation = "C-MOVE"
+                answers = association.send_c_move(identifier, self._peer.our_ae_title, MOVE)
+            code, failed = 0, 0
+            for status, _ in answers:
+                code = _code(self._peer, operation, status)
+                failed = int(status.get("NumberOfFailedSuboperations") or 0)
+            if arriving.trouble is not None:
+                raise arriving.trouble
+            if code in (0x0122, 0x0124, 0xA801):
+                raise _failure(self._peer, operation, code)
+            if code == 0:
+                return "the archive reports success, but did not send it"
+            reason = f"the archive could not send {failed or 'some'} objects (status 0x{code:04X})"
+            if self._receiver is None:
+                return reason
+            return f"{reason}; it must know our AE title {self._peer.our_ae_title!r} at port {self._receiver.port}"
+
+        self._arriving = arriving
+        if self._receiver is None:
+            return self._with_association(once)
+        with self._receiver.expecting(arriving.store):
+            return self._with_association(once)
+
+    def _with_association(self, operation: Callable[[Association], _T]) -> _T:
+        """Do an operation; if its association broke, once more on a new one."""
+        association = self._connected()
+        try:
+            return operation(association)
+        except TemporaryError:
+            with suppress(RuntimeError):
+                association.abort()
+            self._association = None
+        return operation(self._connected())
+
+    def _connected(self) -> Association:
+        if self._association is not None and self._association.is_established:
+            return self._association
+        from pynetdicom import evt
+        from pynetdicom.presentation import build_context, build_role
+
+        contexts = [build_context(uid) for uid in (FIND, MOVE if self._receiver else GET)]
+        roles, handlers = [], []
+        if self._drafts is not None and self._receiver is None:
+            contexts += picture_contexts()
+            roles = [build_role(uid, scp_role=True) for uid in PICTURE_CLASSES]
+            handlers = [(evt.EVT_C_STORE, self._on_store)]
+        self._association = associate(self._peer, contexts, roles=roles, handlers=handlers)
+        return self._association
+
+    def _on_store(self, event: Any) -> int:
+        draft = event.dataset_path
+        try:
+            event.request._dataset_file.close()
+            if self._arriving is None:
+                return 0xA900
+            return self._arriving.store(str(event.request.AffectedSOPInstanceUID), draft)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+class _Arriving:
+    """Objects on their way into a folder. `store` is called by the thread of an association."""
+
+    def __init__(self, folder: ImportFolder, wanted: Sequence[str]) -> None:
+        self.folder = folder
+        self.wanted = frozenset(wanted)
+        self.reasons: dict[str, str] = {}
+        self.trouble: OSError | None = None
+
+    def store(self, uid: str, draft: Path) -> int:
+        """Take a received file; returns the status of the C-STORE (PS3.4 B.2.3)."""
+        if uid not in self.wanted:
+            return 0xA900  # never asked for
+        if self.folder.path(uid).exists():  # of a retrieval that broke and is done again
+            return 0x0000
+        try:
+            self.folder.check_space()
+            self.folder.take(draft, uid)
+        except OSError as error:
+            self.trouble = error
+            return 0xA700
+        return 0x0000
+
+
+def picture_contexts() -> list[PresentationContext]:
+    """One context for each picture class and transfer syntax."""
+    from pynetdicom.presentation import build_context
+
+    return [build_context(uid, syntax) for uid in PICTURE_CLASSES for syntax in TRANSFER_SYNTAXES]
+
+
+def _of(series: SeriesRef) -> dict[str, str]:
+    return {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid}
+
+
+def _identifier(level: str, keys: Mapping[str, str]) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    if any(not value.isascii() for value in keys.values()):
+        identifier.SpecificCharacterSet = "ISO_IR 192"
+    for name, value in keys.items():
+        setattr(identifier, name, value)
+    return identifier
+
+
+def _text(identifier: Dataset, name: str) -> str:
+    try:
+        value = identifier.get(name)
+    except Exception:  # a value that breaks its VR; the key counts as empty
+        return ""
+    return "" if value is None else str(value).strip("\0 ")
+
+
+def _code(peer: Peer, operation: str, status: Dataset) -> int:
+    """The status of an answer.
+
+    Raises:
+        TemporaryError: there is no answer.
+    """
+    if "Status" not in status:
+        raise TemporaryError(
+            f"{peer.place} does not answer the {operation}, or ends the association; a PACS answers within a minute. "
+            "Try again: what is here is not fetched again."
+        )
+    return int(status.Status)
+
+
+def _failure(peer: Peer, operation: str, code: int) -> PeerError:
+    reason = _FAILURES.get(code) or "its log says why"
+    remedy = (
+        f"Enter {peer.our_ae_title!r} there with this machine's address and the port of --listen"
+        if code == 0xA801
+        else f"Allow {operation} to our AE title {peer.our_ae_title!r} there"
+    )
+    return PeerError(f"{peer.place} refuses the {operation} with status 0x{code:04X}: {reason}. {remedy}.")

@@ -1,0 +1,236 @@
+"""Results of pathology from HL7 v2 messages, ORU^R01. Imports hl7 when it is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sonoseek.core import DatasetError
+from sonoseek.core.extras import require_extra
+from sonoseek.pacs.archive.folder import parse_day
+from sonoseek.pacs.pathology.terms import Terms
+from sonoseek.pacs.pathology.values import Result, Side, parse_side
+
+MOST = 256 << 20
+"""Bytes of a file of messages."""
+_FINAL, _WITHDRAWN = frozenset("FC"), frozenset("DWX")
+"""Status of a result or an observation (HL7 tables 0085, 0123): final, corrected; deleted, wrong, cannot be had."""
+_TEXT = frozenset(("TX", "FT", "ST"))
+_CODED = frozenset(("CE", "CWE", "CNE"))
+_LINE = re.compile(r"\r\n|\r|\n")
+_BREAK = re.compile(r"\\\.(?:br|sp[0-9]*)\\|[\r\n]+", re.IGNORECASE)
+
+
+def read_hl7_results(path: Path, terms: Terms) -> list[Result]:
+    """Read a file with one or more messages, in batches or not, with or without MLLP's framing bytes.
+
+    A result is an OBR group; where its observations have sub-ids (OBX-4) with a side of their own, one per sub-id. A
+    later message on the same order (OBR-3, else OBR-2) replaces an earlier one. Results that are not final, and
+    observations that were withdrawn, are not used.
+
+    Raises:
+        DatasetError: it does not open, is too large, or holds no message.
+        MissingExtraError: hl7 is not installed.
+    """
+    require_extra("pacs")
+    try:
+        if path.stat().st_size > MOST:
+            raise DatasetError(f"{path} is larger than {MOST >> 20} MiB, the limit for messages. Split it.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} does not open: {error.strerror}. Give a file of HL7 messages.") from error
+    messages = _messages(data)
+    if not messages:
+        raise DatasetError(f"{path} holds no HL7 message; one begins with MSH. Export ORU^R01 messages.")
+    reports: dict[object, tuple[str, list[Result]]] = {}
+    for number, text in enumerate(messages, start=1):
+        origin = f"message {number} of {path.name}"
+        for key, stamp, results in _read_message(text, terms, origin=origin):
+            known = reports.get(key)
+            if known is None or known[0] < stamp:
+                reports[key] = (stamp, results)
+            elif known[0] == stamp:  # which is the later one is not known: both count
+                reports[key] = (stamp, [*known[1], *results])
+    return [result for _, results in reports.values() for result in results]
+
+
+def _messages(data: bytes) -> list[str]:
+    """The messages of a file, each with carriage returns between segments."""
+    plain = data.replace(b"\x0b", b"\r").replace(b"\x1c", b"\r")
+    try:
+        text = plain.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = plain.decode("cp1252", errors="replace")
+    messages: list[list[str]] = []
+    for line in _LINE.split(text):
+        if line.startswith("MSH"):
+            messages.append([])
+        if messages and line.strip() and line[:3] not in ("FHS", "BHS", "BTS", "FTS"):
+            messages[-1].append(line)
+    return ["\r".join(lines) for lines in messages]
+
+
+@dataclass
+class _Group:
+    """One OBR and what follows it."""
+
+    obr: _Segment
+    patient_ids: tuple[str, ...]
+    observations: list[_Segment] = field(default_factory=list)
+    specimens: list[_Segment] = field(default_factory=list)
+
+
+class _Segment:
+    """A segment by the numbers of its fields, unescaped."""
+
+    def __init__(self, message: Any, segment: Any) -> None:
+        self._message, self._segment = message, segment
+        self.name = str(segment[0])
+
+    def raw(self, number: int) -> str:
+        return str(self._segment[number]) if number < len(self._segment) else ""
+
+    def repetitions(self, number: int) -> list[list[str]]:
+        """Repetitions of a field, each as its components."""
+        _, _, repetition, component = self._message.separators[:4]
+        return [
+            [self._unescaped(part) for part in each.split(component)] for each in self.raw(number).split(repetition)
+        ]
+
+    def first(self, number: int) -> str:
+        """First component of the first repetition."""
+        return self.repetitions(number)[0][0].strip()
+
+    def _unescaped(self, text: str) -> str:
+        return str(self._message.unescape(_BREAK.sub(" ", text)))
+
+
+def _read_message(text: str, terms: Terms, *, origin: str) -> Iterator[tuple[object, str, list[Result]]]:
+    """(what it is a result of, time, results) for each OBR of a message."""
+    import hl7  # type: ignore[import-untyped]
+
+    try:
+        message = hl7.parse(text)
+        segments = [_Segment(message, segment) for segment in message]
+        kind = segments[0].repetitions(9)[0]
+    except Exception as error:  # the parser lets index and key errors through
+        yield origin, "", [Result(origin=origin, problem=f"it does not parse ({type(error).__name__})")]
+        return
+    if kind[0] != "ORU":
+        yield origin, "", [Result(origin=origin, problem=f"it is a message {'^'.join(kind)[:20]}; ORU^R01 are read")]
+        return
+    for group in _groups(segments):
+        filler, placer = group.obr.first(3), group.obr.first(2)
+        order = filler or placer
+        key = (order, group.obr.first(4), group.patient_ids) if order else (origin, id(group))
+        stamp = group.obr.first(22) or segments[0].first(7)
+        yield key, stamp, _results(group, terms, origin=origin)
+
+
+def _groups(segments: Sequence[_Segment]) -> Iterator[_Group]:
+    patient_ids: tuple[str, ...] = ()
+    group: _Group | None = None
+    for segment in segments:
+        if segment.name in ("PID", "OBR") and group is not None:
+            yield group
+            group = None
+        if segment.name == "PID":
+            ids = [repetition[0].strip() for repetition in segment.repetitions(3)]
+            patient_ids = tuple(dict.fromkeys(filter(None, (*ids, segment.first(2)))))
+        elif segment.name == "OBR":
+            group = _Group(segment, patient_ids)
+        elif group is not None and segment.name == "OBX":
+            group.observations.append(segment)
+        elif group is not None and segment.name == "SPM":
+            group.specimens.append(segment)
+    if group is not None:
+        yield group
+
+
+def _results(group: _Group, terms: Terms, *, origin: str) -> list[Result]:
+    obr = group.obr
+    base = Result(
+        origin=origin,
+        accessions=tuple(dict.fromkeys(filter(None, (obr.first(number) for number in terms.hl7_accession)))),
+        patient_ids=group.patient_ids,
+        day=_day(group),
+    )
+    live = [each for each in group.observations if each.first(11).upper() not in _WITHDRAWN]
+    diagnoses = [each for each in live if each.first(3) in terms.hl7_diagnosis]
+    status = {obr.first(25).upper()} - {""} or {each.first(11).upper() for each in diagnoses}
+    if not status <= _FINAL or not {each.first(11).upper() for each in diagnoses} <= _FINAL | {""}:
+        return [replace(base, problem=f"it is not final (status {', '.join(sorted(status)) or 'missing'})")]
+    sides = {each.first(4): _side(each) for each in live if each.first(3) in terms.hl7_laterality}
+    common = _specimen_side(group)
+    results = []
+    for sub_id in dict.fromkeys(each.first(4) for each in diagnoses) if len(sides) > 1 else [None]:
+        mine = [each for each in diagnoses if sub_id in (None, each.first(4))]
+        side = sides.get(sub_id or "", next(iter(sides.values()), common) if sub_id is None else common)
+        results.append(_result(mine, base, side, terms))
+    return results
+
+
+def _result(diagnoses: Sequence[_Segment], base: Result, side: Side | None, terms: Terms) -> Result:
+    lines = [" ".join(_values(each)[:1]) for each in diagnoses if each.first(2) in _TEXT]
+    whole = " ".join(lines)
+    texts = [whole] if terms.classify([whole])[0] else lines
+    # A coded value has its code and its text: the code is looked up, else the text.
+    for each in diagnoses:
+        if each.first(2) in _CODED:
+            values = _values(each)
+            texts.append(next((value for value in values if terms.classify([value])[0]), values[0] if values else ""))
+    pathology, problem = terms.classify(texts)
+    if side is None:
+        pathology, problem = None, "its side is no side that is known; it must be left, right or both"
+    written = [_values(each)[-1] if each.first(2) in _CODED else line for each, line in _with_lines(diagnoses, lines)]
+    return replace(
+        base,
+        side=side or "",
+        pathology=pathology,
+        texts=tuple(texts),
+        problem=problem,
+        histology=" ".join(filter(None, written))[:500],
+    )
+
+
+def _with_lines(diagnoses: Sequence[_Segment], lines: Sequence[str]) -> Iterator[tuple[_Segment, str]]:
+    texts = iter(lines)
+    for each in diagnoses:
+        if each.first(2) in _TEXT:
+            yield each, next(texts)
+        elif each.first(2) in _CODED and _values(each):
+            yield each, ""
+
+
+def _values(observation: _Segment) -> list[str]:
+    """Code and text of OBX-5, or its text; without what is empty."""
+    repetitions = observation.repetitions(5)
+    if observation.first(2) in _CODED:
+        return [part.strip() for part in repetitions[0][:2] if part.strip()]
+    return [" ".join(part.strip() for repetition in repetitions for part in repetition).strip()]
+
+
+def _side(observation: _Segment) -> Side | None:
+    for part in _values(observation):
+        if (side := parse_side(part)) is not None:
+            return side
+    return None
+
+
+def _specimen_side(group: _Group) -> Side | None:
+    """From SPM-9 (source site modifier) or OBR-15's site modifier; "" where neither names a side."""
+    sides = {parse_side(specimen.first(9)) for specimen in group.specimens} - {None, ""}
+    parts = group.obr.repetitions(15)[0]
+    if len(parts) > 4:  # OBR-15.5, HL7 2.5.1: site modifier
+        sides |= {parse_side(parts[4].split("&")[0])} - {None, ""}
+    return sides.pop() if len(sides) == 1 else ""
+
+
+def _day(group: _Group) -> date | None:
+    """Of the specimen (SPM-17, OBR-7), else of the result (OBR-22)."""
+    candidates = [specimen.first(17) for specimen in group.specimens] + [group.obr.first(7), group.obr.first(22)]
+    return next(filter(None, map(parse_day, candidates)), None)
