@@ -21,7 +21,7 @@ def main() -> None:
         read_scan=read_scan,
         frame_count=frame_count,
         read_source_header=read_source_header,
-        asked_frame=lambda **values: SimpleNamespace(**values),
+        queried_frame=lambda **values: SimpleNamespace(**values),
         render=fake_render,
     )
     with Service(load_config(Path(sys.argv[1])), tools=tools) as service:

@@ -42,7 +42,7 @@ def fake_tools(engine: FakeEngine | None = None, **others: Any) -> Tools:
         "read_scan": read_scan,
         "frame_count": frame_count,
         "read_source_header": read_source_header,
-        "asked_frame": lambda **values: SimpleNamespace(**values),
+        "queried_frame": lambda **values: SimpleNamespace(**values),
         "render": fake_render,
     }
     return Tools(**{**made, **others})

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from sonoseek.core import Contour, InvalidValueError, Report, ReportWarning, Scan
 from sonoseek.io import read_source_header
-from sonoseek.reports.dicom import AskedFrame, Verification, render_dicom
+from sonoseek.reports.dicom import QueriedFrame, Verification, render_dicom
 
 pytest.importorskip("highdicom")
 Build = Callable[..., Report]
@@ -164,7 +164,7 @@ def test_no_likelihood_of_an_image_unlike_the_training_scans(tmp_path: Path, bui
 
 
 def test_the_frames_that_were_asked_stand_in_it(tmp_path: Path, build_report: Build) -> None:
-    queried = [AskedFrame(sop_instance_uid="1.2.3", frame=number, malignant=number / 10) for number in (1, 2, 3)]
+    queried = [QueriedFrame(sop_instance_uid="1.2.3", frame=number, malignant=number / 10) for number in (1, 2, 3)]
     document = structured(on_frame(build_report(), 2), tmp_path, source="cine", queried=queried)
     assert texts(document, "ASKED_FRAME") == [
         "frame 1 of image 1.2.3: 10 %",
@@ -172,7 +172,7 @@ def test_the_frames_that_were_asked_stand_in_it(tmp_path: Path, build_report: Bu
         "frame 3 of image 1.2.3: 30 %",
     ]
     with pytest.raises(InvalidValueError, match="counts frames from 1"):
-        AskedFrame(sop_instance_uid="1.2.3", frame=0, malignant=0.5)
+        QueriedFrame(sop_instance_uid="1.2.3", frame=0, malignant=0.5)
 
 
 def test_a_reader_verifies_or_corrects(tmp_path: Path, build_report: Build) -> None:

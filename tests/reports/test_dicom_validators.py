@@ -13,7 +13,7 @@ from dicom_sources import SOURCES, written
 
 from sonoseek.core import Report, Scan
 from sonoseek.io import read_source_header
-from sonoseek.reports.dicom import KINDS, AskedFrame, render_dicom
+from sonoseek.reports.dicom import KINDS, QueriedFrame, render_dicom
 
 pytest.importorskip("highdicom")
 PROGRAMS = ("dciodvfy", "dcentvfy", "dcmpschk", "dsrdump")
@@ -37,7 +37,7 @@ def results_of(name: str, report: Report, folder: Path) -> dict[str, Path]:
     source = written(name, folder)
     if name == "cine":
         report = replace(report, scan=Scan(pixels=report.scan.pixels, spacing_mm=(0.2, 0.2), frame=3, frames=5))
-    queried = [AskedFrame(sop_instance_uid="1.2.3", frame=1, malignant=0.25)]
+    queried = [QueriedFrame(sop_instance_uid="1.2.3", frame=1, malignant=0.25)]
     files = {"source": source}
     for result in render_dicom(
         report, read_source_header(source), kinds=tuple(KINDS), study_key="k" * 64, queried=queried

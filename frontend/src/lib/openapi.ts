@@ -146,11 +146,11 @@ export interface components {
             descriptor: string;
             feature: string;
         };
-        /** @description How many frames were read, every how many-th, and which has the highest likelihood of malignancy. */
+        /** @description How many frames were read, of how many, and which has the highest likelihood of malignancy. */
         FrameEnd: {
             frames: number;
             highest: number | null;
-            step: number;
+            of: number;
         };
         /** @description The prediction of one frame of a loop, 0-based; `refused`: why it has none. */
         FramePrediction: {

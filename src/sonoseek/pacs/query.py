@@ -1,4 +1,4 @@
-"""One study → its result: every asked frame is read, the one with the highest likelihood of malignancy is queried."""
+"""One study → its result: frames are read by the rule, the one with the highest likelihood of malignancy is queried."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sonoseek.core import ScanReadError, SonoseekError
+from sonoseek.engine.frames import sampled_frames
 from sonoseek.pacs.journal import Claim, Finding
 from sonoseek.pacs.rules import FrameChoice, PacsConfig, Rule
 
@@ -54,7 +55,7 @@ class Tools:
         read_scan: path and keyword `frame`, 0-based.
         frame_count: path.
         read_source_header: path.
-        asked_frame: keywords `sop_instance_uid`, `frame` (from 1), `malignant`.
+        queried_frame: keywords `sop_instance_uid`, `frame` (from 1), `malignant`.
         render: as `sonoseek.reports.dicom.render_dicom`.
     """
 
@@ -62,7 +63,7 @@ class Tools:
     read_scan: Callable[..., Any]
     frame_count: Callable[[Path], int]
     read_source_header: Callable[[Path], Any]
-    asked_frame: Callable[..., Any]
+    queried_frame: Callable[..., Any]
     render: Callable[..., Sequence[Result]]
 
 
@@ -75,10 +76,10 @@ def real_tools(config: PacsConfig) -> Tools:
 
         return open_engine(_location(config), bundle=config.bundle or None)
 
-    def asked_frame(**values: Any) -> Any:
-        from sonoseek.reports.dicom import AskedFrame  # type: ignore[import-not-found, unused-ignore]
+    def queried_frame(**values: Any) -> Any:
+        from sonoseek.reports.dicom import QueriedFrame  # type: ignore[import-not-found, unused-ignore]
 
-        return AskedFrame(**values)
+        return QueriedFrame(**values)
 
     def render(*values: Any, **named: Any) -> Sequence[Result]:
         from sonoseek.reports.dicom import render_dicom
@@ -91,7 +92,7 @@ def real_tools(config: PacsConfig) -> Tools:
         read_scan=read_scan,
         frame_count=frame_count,
         read_source_header=read_source_header,
-        asked_frame=asked_frame,
+        queried_frame=queried_frame,
         render=render,
     )
 
@@ -101,22 +102,16 @@ def _location(config: PacsConfig) -> str | None:
 
 
 def choose_frames(count: int, choice: FrameChoice, most: int) -> list[int]:
-    """Frames of a cine that are asked, 0-based, ascending.
+    """Frames of a cine that are read, 0-based, ascending.
 
     Args:
         count: frames of the file, 1 or more.
         choice: "first", "middle", or "every".
-        most: of "every"; more are thinned out evenly, the first and the last stay.
+        most: of "every"; see `sampled_frames`.
     """
     if choice == "first":
         return [0]
-    if choice == "middle":
-        return [count // 2]
-    if count <= most:
-        return list(range(count))
-    if most == 1:
-        return [count // 2]
-    return sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
+    return sampled_frames(count, most=1 if choice == "middle" and count > 1 else most)
 
 
 def query_study(
@@ -154,7 +149,7 @@ def query_study(
                 encoded = engine.read(tools.read_scan(file, frame=frame))
                 likelihood = encoded.prediction.likelihood_of_malignancy
                 malignant = -1.0 if likelihood is None else float(likelihood)
-                frames.append(tools.asked_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))
+                frames.append(tools.queried_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))
                 if best is None or malignant > best[0]:
                     best = malignant, uid, frame, encoded
         except ScanReadError as error:
@@ -165,7 +160,7 @@ def query_study(
     malignant, uid, frame, encoded = best
     header = tools.read_source_header(path(str(dict(claim.files)[uid])))
     report = engine.query(encoded)
-    results = tools.render(report, header, kinds=rule.results, study_key=claim.key, asked=tuple(frames))
+    results = tools.render(report, header, kinds=rule.results, study_key=claim.key, queried=tuple(frames))
     if not results:
         raise SonoseekError(f"no object was made of the kinds {', '.join(rule.results)}; check `results` of the rule.")
     finding = Finding(malignant=None if malignant < 0 else malignant, sop_uid=uid, frame=frame + 1)

@@ -149,7 +149,7 @@ class Worklist:
         """
         from sonoseek.io import read_scan, read_source_header
         from sonoseek.pacs.service import wake_service
-        from sonoseek.reports.dicom import AskedFrame, Verification, render_dicom
+        from sonoseek.reports.dicom import QueriedFrame, Verification, render_dicom
 
         study, finding, path = self._result(study_uid)
         classes = tuple(engine.bundle.classes)
@@ -164,13 +164,13 @@ class Worklist:
             corrected_class=corrected,
         )
         report = engine.query(engine.read(read_scan(path, frame=finding.frame - 1)))
-        asked = AskedFrame(sop_instance_uid=finding.sop_uid, frame=finding.frame, malignant=finding.malignant or 0.0)
+        shown = QueriedFrame(sop_instance_uid=finding.sop_uid, frame=finding.frame, malignant=finding.malignant or 0.0)
         (result,) = render_dicom(
             report,
             read_source_header(path),
             kinds=("sr",),
             study_key=self._key(study_uid),
-            asked=(asked,),
+            queried=(shown,),
             verification=verification,
             predecessor=self._last_report(study_uid),
         )

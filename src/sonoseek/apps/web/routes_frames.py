@@ -36,8 +36,8 @@ async def predictions(
 ) -> Response:
     """The prediction of every frame of a loop as server-sent events.
 
-    Events `frame`, then one `end` with the frame whose likelihood of malignancy is highest. Of long loops every second,
-    third … frame is read. Other readers' queries come first.
+    Events `frame`, then one `end` with the frame whose likelihood of malignancy is highest. Long loops are thinned out
+    evenly. Other readers' queries come first.
     """
     try:
         area = parse_box(crop)
@@ -74,7 +74,7 @@ async def _predictions(request: Request, app_state: AppState, upload: Upload, cr
             ),
         )
         await asyncio.sleep(0)
-    yield _event("end", FrameEnd(frames=len(frames), step=frames.step, highest=highest_frame(found)))
+    yield _event("end", FrameEnd(frames=len(frames), of=upload.frames, highest=highest_frame(found)))
 
 
 def _predict(app_state: AppState, upload: Upload, frame: int, crop: Box | None) -> Prediction:

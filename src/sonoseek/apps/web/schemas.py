@@ -41,10 +41,10 @@ class FramePrediction(BaseModel):
 
 
 class FrameEnd(BaseModel):
-    """How many frames were read, every how many-th, and which has the highest likelihood of malignancy."""
+    """How many frames were read, of how many, and which has the highest likelihood of malignancy."""
 
     frames: int
-    step: int
+    of: int
     highest: int | None
 
 

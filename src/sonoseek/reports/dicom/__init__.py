@@ -5,6 +5,6 @@ Needs the extra `pacs` (highdicom), which is imported on first use.
 """
 
 from sonoseek.reports.dicom.render import KINDS, render_dicom
-from sonoseek.reports.dicom.values import AskedFrame, DicomResult, Verification
+from sonoseek.reports.dicom.values import DicomResult, QueriedFrame, Verification
 
-__all__ = ["KINDS", "AskedFrame", "DicomResult", "Verification", "render_dicom"]
+__all__ = ["KINDS", "QueriedFrame", "DicomResult", "Verification", "render_dicom"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonoseek.core import InvalidValueError, LazyTable, Report, require_extra
 from sonoseek.io import SourceHeader
-from sonoseek.reports.dicom.values import AskedFrame, DicomResult, Verification
+from sonoseek.reports.dicom.values import DicomResult, QueriedFrame, Verification
 
 if TYPE_CHECKING:
     from sonoseek.reports.dicom.subject import Subject
@@ -35,7 +35,7 @@ def render_dicom(
     *,
     kinds: Sequence[str] = ("sr", "sc"),
     study_key: str,
-    queried: Sequence[AskedFrame] = (),
+    queried: Sequence[QueriedFrame] = (),
     verification: Verification | None = None,
     predecessor: str = "",
 ) -> tuple[DicomResult, ...]:

@@ -35,12 +35,12 @@ from sonoseek.core import Match, Report
 from sonoseek.reports import phrases
 from sonoseek.reports.dicom import codes as ours
 from sonoseek.reports.dicom.subject import NAME, Subject, plain, polygon, whole_image
-from sonoseek.reports.dicom.values import AskedFrame, Verification
+from sonoseek.reports.dicom.values import QueriedFrame, Verification
 from sonoseek.reports.dicom.writing import local_time
 
 
 def structured_report(
-    subject: Subject, *, queried: Sequence[AskedFrame], verification: Verification | None
+    subject: Subject, *, queried: Sequence[QueriedFrame], verification: Verification | None
 ) -> Comprehensive3DSR:
     """The report as a Comprehensive 3D SR, complete; verified where a reader accepted or corrected it."""
     report, source = subject.report, subject.source
@@ -115,7 +115,7 @@ def _group(subject: Subject) -> PlanarROIMeasurementsAndQualitativeEvaluations:
 
 
 def _items(
-    report: Report, *, queried: Sequence[AskedFrame], verification: Verification | None
+    report: Report, *, queried: Sequence[QueriedFrame], verification: Verification | None
 ) -> Iterator[ContentItem]:
     """The further items of the group, in reading order."""
     yield _text(ours.DISCLAIMER, report.disclaimer)

@@ -9,7 +9,7 @@ from sonoseek.core import InvalidValueError
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedFrame:
+class QueriedFrame:
     """A frame of the study that was queried, with its likelihood.
 
     Attributes:
