@@ -14,8 +14,9 @@ from web_client import BASE, ask, detail
 from sonoseek.apps.web.app import create_app
 from sonoseek.apps.web.settings import WebSettings
 from sonoseek.core import Prediction, ScanReadError
+from sonoseek.core.frames import sampled_frames
 from sonoseek.engine import open_engine
-from sonoseek.engine.frames import highest_frame, read_highest_frame, sampled_frames
+from sonoseek.engine.frames import highest_frame, read_highest_frame
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Frames of a cine loop: which are queried, and which has the highest likelihood of malignancy."""
+"""Frames of a cine loop: which has the highest likelihood of malignancy."""
 
 from __future__ import annotations
 
@@ -6,26 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sonoseek.core import Box, InvalidValueError, Prediction, ScanReadError
+from sonoseek.core.frames import sampled_frames
 from sonoseek.engine.encoded_scan import EncodedScan
 from sonoseek.engine.search_engine import SearchEngine
 from sonoseek.io import frame_count, read_scan
-
-MAX_FRAMES = 240
-"""Of one loop that are read; longer ones are thinned out evenly."""
-
-
-def sampled_frames(frames: int, *, most: int = MAX_FRAMES) -> list[int]:
-    """The frames of a loop to read, 0-based, ascending.
-
-    Args:
-        frames: of the loop, 1 or more.
-        most: all of them up to here; more are thinned out evenly, the first and the last stay. Of 1: the middle one.
-    """
-    if frames <= most:
-        return list(range(frames))
-    if most == 1:
-        return [frames // 2]
-    return sorted({round(index * (frames - 1) / (most - 1)) for index in range(most)})
 
 
 def highest_frame(predictions: Iterable[tuple[int, Prediction]]) -> int | None:
@@ -51,7 +35,7 @@ def read_highest_frame(
 ) -> EncodedScan:
     """Read every frame of a file, and return the one with the highest probability of malignancy.
 
-    More than `MAX_FRAMES` frames are thinned out evenly. Frames that cannot be read are passed over.
+    More than `sonoseek.core.frames.MAX_FRAMES` frames are thinned out evenly. Frames that cannot be read are passed over.
 
     Args:
         engine: reads the frames.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sonoseek.core import ScanReadError, SonoseekError
-from sonoseek.engine.frames import sampled_frames
+from sonoseek.core.frames import sampled_frames
 from sonoseek.pacs.journal import Claim, Finding
 from sonoseek.pacs.rules import FrameChoice, PacsConfig, Rule
 

@@ -17,7 +17,8 @@ from sonoseek.apps.web.schemas import FrameEnd, FramePrediction
 from sonoseek.apps.web.state import AppState
 from sonoseek.apps.web.upload_store import Upload
 from sonoseek.core import Box, InvalidValueError, Prediction, ScanReadError
-from sonoseek.engine.frames import highest_frame, sampled_frames
+from sonoseek.core.frames import sampled_frames
+from sonoseek.engine.frames import highest_frame
 from sonoseek.reports import phrases
 
 router = APIRouter(prefix="/api/uploads", tags=["queries"])

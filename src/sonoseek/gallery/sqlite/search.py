@@ -91,7 +91,7 @@ class Snapshot:
             index=index,
             fresh_ids=nothing,
             fresh=np.empty((0, dimension), np.float32),
-            mqueried=nothing.astype(np.intp),
+            masked=nothing.astype(np.intp),
             lowest=lowest,
         )
 
@@ -106,7 +106,7 @@ class Snapshot:
             state=state,
             fresh_ids=ids[order],
             fresh=np.concatenate([self.fresh[unchanged], changes.unit])[order],
-            mqueried=np.union1d(self.masked, self.index.places_of(gone)),
+            masked=np.union1d(self.masked, self.index.places_of(gone)),
             fresh_selections={},
         )
 
