@@ -139,8 +139,11 @@ def query_study(
     for uid, name in claim.files:
         file = path(str(name))
         try:
-            for frame in choose_frames(tools.frame_count(file), rule.frames, rule.max_frames):
-                encoded = engine.read(tools.read_scan(file, frame=frame))
+            first = None if rule.frames == "middle" else tools.read_scan(file, frame=0)  # it also counts the frames
+            count = tools.frame_count(file) if first is None else first.frames or 1
+            for frame in choose_frames(count, rule.frames, rule.max_frames):
+                scan = first if frame == 0 and first is not None else tools.read_scan(file, frame=frame)
+                encoded = engine.read(scan)
                 likelihood = encoded.prediction.likelihood_of_malignancy
                 malignant = -1.0 if likelihood is None else float(likelihood)
                 frames.append(tools.asked_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))
