@@ -160,8 +160,8 @@ class FakeEngine:
         pass
 
 
-def fake_render(report: Any, source: Any, *, kinds: Sequence[str], study_key: str, asked: Any) -> tuple[Any, ...]:
-    """One small object a kind, with UIDs that follow from the key; `asked` in its comments."""
+def fake_render(report: Any, source: Any, *, kinds: Sequence[str], study_key: str, queried: Any) -> tuple[Any, ...]:
+    """One small object a kind, with UIDs that follow from the key; the queried frames in its comments."""
     made = []
     for kind in kinds:
         digest = hashlib.sha256(f"{study_key} {kind}".encode()).digest()
@@ -169,7 +169,7 @@ def fake_render(report: Any, source: Any, *, kinds: Sequence[str], study_key: st
         dataset.SOPClassUID = SR if kind == "sr" else "1.2.840.10008.5.1.4.1.1.7"
         dataset.SOPInstanceUID = f"2.25.{int.from_bytes(digest[:16], 'big')}"
         dataset.Modality = "SR" if kind == "sr" else "OT"
-        dataset.ImageComments = " ".join(f"{each.frame}:{each.malignant:.4f}" for each in asked)
+        dataset.ImageComments = " ".join(f"{each.frame}:{each.malignant:.4f}" for each in queried)
         dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         if kind == "sr":

@@ -157,7 +157,7 @@ def query_study(
     malignant, uid, frame, encoded = best
     header = tools.read_source_header(path(str(dict(claim.files)[uid])))
     report = engine.query(encoded)
-    results = tools.render(report, header, kinds=rule.results, study_key=claim.key, asked=tuple(frames))
+    results = tools.render(report, header, kinds=rule.results, study_key=claim.key, queried=tuple(frames))
     if not results:
         raise SonoseekError(f"no object was made of the kinds {', '.join(rule.results)}; check `results` of the rule.")
     finding = Finding(malignant=None if malignant < 0 else malignant, sop_uid=uid, frame=frame + 1)

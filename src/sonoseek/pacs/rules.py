@@ -22,7 +22,7 @@ AETitle = Annotated[
     str, msgspec.Meta(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")
 ]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-Kind = Literal["sr", "sc", "pdf", "gsps", "seg"]
+Kind = Literal["sr", "sc", "pdf", "gsps", "seg", "seg-ohif"]
 FrameChoice = Literal["first", "middle", "every"]
 KINDS: tuple[str, ...] = get_args(Kind)
 """Kinds of results."""
