@@ -70,15 +70,17 @@ def test_status_prints_a_table_and_json(tmp_path: Path, sonoseek_here: Run) -> N
     from sonoseek.pacs.service import Service
 
     with Service(load_config(settings), tools=fake_tools()) as service:
-        store(service.listener.port, picture())
+        store(service.listener.port, picture(patient="7[/red]\x7f[link=x]"))
         wait_for(lambda: [row.state for row in service.journal.studies()] == ["queried"])
         shown = sonoseek_here("pacs", "status", settings)
     assert shown.returncode == 0
     assert "1 received" in shown.stdout
     assert "1 queried" in shown.stdout
+    assert "7[/red" in shown.stdout.replace("\n", "")
+    assert "\x7f" not in shown.stdout
     found = json.loads(sonoseek_here("pacs", "status", settings, "--json").stdout)
     (study,) = found["studies"]
-    assert (study["patient_id"], study["state"], study["objects"]) == ("MRN 0815", "queried", 1)
+    assert (study["state"], study["objects"], study["accession"]) == ("queried", 1, "A1")
     assert set(found["counts"]) >= {"received", "waiting", "queried", "sent", "committed", "failed", "alarm"}
 
 
