@@ -123,6 +123,11 @@ def test_listen_without_rules_or_with_a_port_in_use_says_so(tmp_path: Path, sono
     settings = tmp_path / "empty.toml"
     settings.write_text('state = "state"')
     assert "there are no [[rules]]" in sonoseek_here("pacs", "listen", settings).stderr
+    settings = write_settings(tmp_path)
+    settings.write_text(f'gallery = "none"\n{settings.read_text()}')
+    lacking = sonoseek_here("pacs", "listen", settings)
+    assert lacking.returncode == 2
+    assert str(tmp_path / "none") in lacking.stderr
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         settings = write_settings(tmp_path, port=taken.getsockname()[1])
         assert "in use" in sonoseek_here("pacs", "listen", settings).stderr

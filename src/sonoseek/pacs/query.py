@@ -62,7 +62,7 @@ def real_tools(config: PacsConfig) -> Tools:
     def open_real() -> Engine:
         from sonoseek.engine import open_engine
 
-        return open_engine(_location(config), bundle=config.bundle or None)
+        return open_engine(config.gallery or None, bundle=config.bundle or None)
 
     def asked_frame(**values: Any) -> Any:
         from sonoseek.reports.dicom import AskedFrame  # type: ignore[import-not-found, unused-ignore]
@@ -85,8 +85,23 @@ def real_tools(config: PacsConfig) -> Tools:
     )
 
 
-def _location(config: PacsConfig) -> str | None:
-    return config.gallery or None
+def check_engine(config: PacsConfig) -> None:
+    """See that gallery and bundle are there and belong together, without loading the network.
+
+    Raises:
+        NotFoundError, GalleryError, BundleError, BundleMismatchError, TemporaryError: as `open_engine`.
+    """
+    from sonoseek.encoder import load_bundle, shipped_bundle
+    from sonoseek.gallery import open_gallery
+
+    if not config.gallery:
+        load_bundle(config.bundle or None)
+        return
+    opened = open_gallery(config.gallery)
+    try:
+        opened.check_bundle(load_bundle(config.bundle or shipped_bundle(opened.bundle_id)).bundle_id)
+    finally:
+        opened.close()
 
 
 def choose_frames(count: int, choice: FrameChoice, most: int) -> list[int]:

@@ -194,7 +194,7 @@ class PacsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         state: folder for journal, received files and results.
         gallery: for queries, as `open_engine` takes it; empty: prediction and evidence alone.
-        bundle: for queries; empty: as `open_engine` chooses.
+        bundle: for queries, a shipped one's name or a path with a slash in it; empty: as `open_engine` chooses.
         listener, senders, peers, rules, audit: the tables.
     """
 
@@ -251,11 +251,20 @@ def load_config(path: str | Path) -> PacsConfig:
     try:
         config = msgspec.convert(raw, PacsConfig, dec_hook=_path(file.resolve().parent))
         _check(config)
+        config = msgspec.structs.replace(
+            config,
+            gallery=config.gallery if "://" in config.gallery else _beside(file, config.gallery),
+            bundle=_beside(file, config.bundle) if "/" in config.bundle else config.bundle,
+        )
     except msgspec.ValidationError as error:
         raise InvalidValueError(f"{file}: {_explain(str(error), raw)}") from error
     except InvalidValueError as error:
         raise InvalidValueError(f"{file}: {error}") from error
     return config
+
+
+def _beside(file: Path, path: str) -> str:
+    return str(file.resolve().parent / Path(path).expanduser()) if path else ""
 
 
 def _path(folder: Path) -> Any:
