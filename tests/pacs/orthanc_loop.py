@@ -140,6 +140,11 @@ def _scenario(folder: Path, orthanc: Orthanc, service: Service) -> dict[str, Any
     began = time.monotonic()
     wait_for(lambda: states() == ["committed"], seconds=20)
     found["committed after"] = time.monotonic() - began - 0.5
+    (times,) = service.journal.database.all(
+        """SELECT s.queried - s.received - 0.5, max(o.sent) - s.queried, max(o.committed) - max(o.sent)
+        FROM studies s JOIN outbox o USING (study_uid)"""
+    )
+    found["queried, sent, committed after"] = [round(each, 2) for each in times]
     found["modalities"] = sorted(each["Modality"] for each in orthanc.objects())
     for _ in range(2):  # the archive sends the whole study, our results with it, as it does when it is stable
         run("storescu", "-aet", "US1", "-aec", "SONOSEEK", "127.0.0.1", PORT, *files)

@@ -161,7 +161,7 @@ class FakeEngine:
 
 
 def fake_render(report: Any, source: Any, *, kinds: Sequence[str], study_key: str, queried: Any) -> tuple[Any, ...]:
-    """One small object a kind, with UIDs that follow from the key; `queried` in its comments."""
+    """One small object a kind, with UIDs that follow from the key; the queried frames in its comments."""
     made = []
     for kind in kinds:
         digest = hashlib.sha256(f"{study_key} {kind}".encode()).digest()

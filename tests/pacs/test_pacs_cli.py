@@ -70,15 +70,17 @@ def test_status_prints_a_table_and_json(tmp_path: Path, sonoseek_here: Run) -> N
     from sonoseek.pacs.service import Service
 
     with Service(load_config(settings), tools=fake_tools()) as service:
-        store(service.listener.port, picture())
+        store(service.listener.port, picture(patient="7[/red]\x7f[link=x]"))
         wait_for(lambda: [row.state for row in service.journal.studies()] == ["queried"])
         shown = sonoseek_here("pacs", "status", settings)
     assert shown.returncode == 0
     assert "1 received" in shown.stdout
     assert "1 queried" in shown.stdout
+    assert "7[/red" in shown.stdout.replace("\n", "")
+    assert "\x7f" not in shown.stdout
     found = json.loads(sonoseek_here("pacs", "status", settings, "--json").stdout)
     (study,) = found["studies"]
-    assert (study["patient_id"], study["state"], study["objects"]) == ("MRN 0815", "queried", 1)
+    assert (study["state"], study["objects"], study["accession"]) == ("queried", 1, "A1")
     assert set(found["counts"]) >= {"received", "waiting", "queried", "sent", "committed", "failed", "alarm"}
 
 
@@ -121,6 +123,11 @@ def test_listen_without_rules_or_with_a_port_in_use_says_so(tmp_path: Path, sono
     settings = tmp_path / "empty.toml"
     settings.write_text('state = "state"')
     assert "there are no [[rules]]" in sonoseek_here("pacs", "listen", settings).stderr
+    settings = write_settings(tmp_path)
+    settings.write_text(f'gallery = "none"\n{settings.read_text()}')
+    lacking = sonoseek_here("pacs", "listen", settings)
+    assert lacking.returncode == 2
+    assert str(tmp_path / "none") in lacking.stderr
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         settings = write_settings(tmp_path, port=taken.getsockname()[1])
         assert "in use" in sonoseek_here("pacs", "listen", settings).stderr

@@ -73,7 +73,7 @@ def test_damaged_streams_end_their_association_and_nothing_else(
         threads = threading.active_count()
         for _ in range(rounds):
             with socket.create_connection(("127.0.0.1", running.port)) as sender:
-                sender.settimeout(0.2)
+                sender.settimeout(0.05)
                 with contextlib.suppress(OSError):
                     sender.sendall(_damaged(stream, chance))
                     sender.recv(65536)

@@ -358,3 +358,15 @@ def test_ipv6_and_ipv4_by_ipv6_are_distinguished(start: Start) -> None:
         assert by_ipv4.is_established
     with association(running.port, title="US2") as other:
         assert other.is_rejected
+
+
+def test_a_sender_that_hangs_in_the_middle_of_a_pdu_does_not_hold_up_the_end(start: Start) -> None:
+    running = start()
+    with association(running.port) as assoc, association(running.port) as idle:
+        assert idle.is_established
+        assoc.dul.socket.socket.sendall(b"\x04\x00\x00\x00\x10\x00half")
+        time.sleep(0.1)
+        began = time.monotonic()
+        running.listener.stop()
+        assert time.monotonic() - began < 2.0
+        wait_for(lambda: not assoc.is_established and not idle.is_established)

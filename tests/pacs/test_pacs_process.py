@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -177,3 +179,24 @@ def _switches(process: subprocess.Popen[str]) -> int:
             if "ctxt_switches" in line:
                 total += int(line.split()[1])
     return total
+
+
+def test_a_disk_that_is_really_full_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("the system mounts no small disk for a test")
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1] / "src")])
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, HERE / "full_disk.py", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["statuses"][0] == 0x0000
+    assert result["statuses"][-1] == 0xA700
+    assert set(result["statuses"]) == {0x0000, 0xA700}
+    assert result["lost"] == []
+    assert result["again"] == 0x0000
+    assert result["start"].startswith("OSError: [Errno 28] No space left on device: ")

@@ -27,6 +27,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = _load(tmp_path, 'state = "state"\n[audit]\nfile = "/var/log/audit.log"')
     assert config.state == tmp_path / "state"
     assert config.audit.file == Path("/var/log/audit.log")
+    assert (config.gallery, config.bundle) == ("", "")
+    config = _load(tmp_path, 'state = "state"\ngallery = "galleries/breast"\nbundle = "fast"')
+    assert (config.gallery, config.bundle) == (str(tmp_path / "galleries" / "breast"), "fast")
+    config = _load(tmp_path, 'state = "state"\ngallery = "milvus://archive:19530/breast"\nbundle = "./fast"')
+    assert (config.gallery, config.bundle) == ("milvus://archive:19530/breast", str(tmp_path / "fast"))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_frames_are_thinned_out_evenly() -> None:
 
 def test_every_example_of_the_page_loads(tmp_path: Path) -> None:
     examples = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(examples) >= 2
+    assert len(examples) == 3
     for example in examples:
         config = _load(tmp_path, example)
         assert config.rules

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -154,3 +156,21 @@ def test_the_audit_trail_reaches_a_repository_also_one_that_was_away(made: Path,
         assert b" IHE+RFC-3881 - " in head
         assert body == written
         assert ET.fromstring(body).tag == "AuditMessage"  # noqa: S314  # ours
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("echoscu") is None, reason="without dcmtk's echoscu")
+def test_dcmtk_gets_in_with_a_certificate_of_the_site_alone(made: Path, tmp_path: Path) -> None:
+    tables = [f'{key} = "{made / name}"' for key, name in (("certificate", "server.pem"), ("key", "server.key"))]
+    tls = "\n".join(["[listener.tls]", *tables, f'client_ca = "{made / "site.pem"}"'])
+    with Service(load_config(write_settings(tmp_path, listener=tls)), tools=fake_tools()) as service:
+
+        def echo(*options: object) -> int:
+            command = ["echoscu", "-aet", "US1", "-aec", "SONOSEEK", "-to", "5", *map(str, options)]
+            return subprocess.run([*command, "127.0.0.1", str(service.listener.port)], capture_output=True).returncode
+
+        checked = ("+cf", made / "site.pem")
+        assert echo("+tls", made / "modality.key", made / "modality.pem", *checked) == 0
+        assert echo("+tls", made / "stranger.key", made / "stranger.pem", *checked) != 0
+        assert echo("+tla", *checked) != 0
+        assert echo() != 0

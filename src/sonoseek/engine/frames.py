@@ -35,7 +35,7 @@ def read_highest_frame(
 ) -> EncodedScan:
     """Read every frame of a file, and return the one with the highest probability of malignancy.
 
-    More than `sonoseek.core.frames.MAX_FRAMES` frames are thinned out evenly. Frames that cannot be read are passed over.
+    More than `sonoseek.core.frames.MAX_FRAMES` frames are thinned out evenly; those that cannot be read are left out.
 
     Args:
         engine: reads the frames.

@@ -142,9 +142,16 @@ class AssociationServer(ThreadedAssociationServer):
             silent = list(self._silent.values())
         for connection in silent:
             _end(connection)
-        for association in associations:
+        ending = list(associations)
+        for association in ending:
             with suppress(Exception):
-                association.abort()
+                association.abort(block=False)
+        if ending:
+            time.sleep(0.05)  # for the A-ABORT to leave; one that is stuck in the middle of a PDU sends none
+        for association in ending:
+            transport = association.dul.socket
+            if transport is not None and transport.socket is not None:
+                _end(transport.socket)
 
     def close(self) -> None:
         """Close the port, after `serve` has returned."""
@@ -219,7 +226,7 @@ class AssociationServer(ThreadedAssociationServer):
     def serve_association(self, association: Association) -> None:
         """Run an association to its end, and remove what it leaves."""
         transport = association.dul.socket
-        assert_socket(transport).recv = _Bounded(association, self.timeout_s)  # type: ignore[method-assign]
+        connected(transport).recv = _Bounded(association, self.timeout_s)  # type: ignore[method-assign]
         association.start()
         association.join()
         with self._lock:
@@ -243,7 +250,7 @@ class AssociationServer(ThreadedAssociationServer):
             self._arriving.get(association, set()).discard(file)
 
 
-def assert_socket(transport: AssociationSocket | None) -> AssociationSocket:
+def connected(transport: AssociationSocket | None) -> AssociationSocket:
     """The connection of an association that has one."""
     if transport is None:
         raise OSError("the connection is gone")
@@ -274,7 +281,7 @@ class _Bounded:
     def __call__(self, nr_bytes: int) -> bytearray:
         if nr_bytes > MOST_PDU_BYTES:
             raise OSError(f"a PDU of {nr_bytes} bytes was announced; {MOST_PDU_BYTES} are the most")
-        connection = assert_socket(self._association.dul.socket).socket
+        connection = connected(self._association.dul.socket).socket
         if connection is None:
             raise OSError("the connection is gone")
         allowed = self._timeout_s if self._association.is_established else min(ACSE_S, self._timeout_s)

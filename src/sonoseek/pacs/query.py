@@ -74,7 +74,7 @@ def real_tools(config: PacsConfig) -> Tools:
     def open_real() -> Engine:
         from sonoseek.engine import open_engine
 
-        return open_engine(_location(config), bundle=config.bundle or None)
+        return open_engine(config.gallery or None, bundle=config.bundle or None)
 
     def queried_frame(**values: Any) -> Any:
         from sonoseek.reports.dicom import QueriedFrame  # type: ignore[import-not-found, unused-ignore]
@@ -97,8 +97,23 @@ def real_tools(config: PacsConfig) -> Tools:
     )
 
 
-def _location(config: PacsConfig) -> str | None:
-    return config.gallery or None
+def check_engine(config: PacsConfig) -> None:
+    """See that gallery and bundle are there and belong together, without loading the network.
+
+    Raises:
+        NotFoundError, GalleryError, BundleError, BundleMismatchError, TemporaryError: as `open_engine`.
+    """
+    from sonoseek.encoder import load_bundle, shipped_bundle
+    from sonoseek.gallery import open_gallery
+
+    if not config.gallery:
+        load_bundle(config.bundle or None)
+        return
+    opened = open_gallery(config.gallery)
+    try:
+        opened.check_bundle(load_bundle(config.bundle or shipped_bundle(opened.bundle_id)).bundle_id)
+    finally:
+        opened.close()
 
 
 def choose_frames(count: int, choice: FrameChoice, most: int) -> list[int]:
@@ -145,8 +160,11 @@ def query_study(
     for uid, name in claim.files:
         file = path(str(name))
         try:
-            for frame in choose_frames(tools.frame_count(file), rule.frames, rule.max_frames):
-                encoded = engine.read(tools.read_scan(file, frame=frame))
+            first = None if rule.frames == "middle" else tools.read_scan(file, frame=0)  # it also counts the frames
+            count = tools.frame_count(file) if first is None else first.frames or 1
+            for frame in choose_frames(count, rule.frames, rule.max_frames):
+                scan = first if frame == 0 and first is not None else tools.read_scan(file, frame=frame)
+                encoded = engine.read(scan)
                 likelihood = encoded.prediction.likelihood_of_malignancy
                 malignant = -1.0 if likelihood is None else float(likelihood)
                 frames.append(tools.queried_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))

@@ -22,7 +22,7 @@ AETitle = Annotated[
     str, msgspec.Meta(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")
 ]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-Kind = Literal["sr", "sc", "pdf", "gsps", "seg"]
+Kind = Literal["sr", "sc", "pdf", "gsps", "seg", "seg-ohif"]
 FrameChoice = Literal["first", "middle", "every"]
 KINDS: tuple[str, ...] = get_args(Kind)
 """Kinds of results."""
@@ -194,7 +194,7 @@ class PacsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         state: folder for journal, received files and results.
         gallery: for queries, as `open_engine` takes it; empty: prediction and evidence alone.
-        bundle: for queries; empty: as `open_engine` chooses.
+        bundle: for queries, a shipped one's name or a path with a slash in it; empty: as `open_engine` chooses.
         organisation: of the readers who verify reports; every verified report names it.
         listener, senders, peers, rules, audit: the tables.
     """
@@ -253,11 +253,20 @@ def load_config(path: str | Path) -> PacsConfig:
     try:
         config = msgspec.convert(raw, PacsConfig, dec_hook=_path(file.resolve().parent))
         _check(config)
+        config = msgspec.structs.replace(
+            config,
+            gallery=config.gallery if "://" in config.gallery else _beside(file, config.gallery),
+            bundle=_beside(file, config.bundle) if "/" in config.bundle else config.bundle,
+        )
     except msgspec.ValidationError as error:
         raise InvalidValueError(f"{file}: {_explain(str(error), raw)}") from error
     except InvalidValueError as error:
         raise InvalidValueError(f"{file}: {error}") from error
     return config
+
+
+def _beside(file: Path, path: str) -> str:
+    return str(file.resolve().parent / Path(path).expanduser()) if path else ""
 
 
 def _path(folder: Path) -> Any:

@@ -222,7 +222,7 @@ class Worklist:
         return str(self._journal.database.one("SELECT key FROM studies WHERE study_uid = ?", (study_uid,)))
 
     def _last_report(self, study_uid: str) -> str:
-        found = self._journal.database.one(
+        sop_uid = self._journal.database.one(
             "SELECT sop_uid FROM outbox WHERE study_uid = ? AND kind = 'sr' ORDER BY id DESC LIMIT 1", (study_uid,)
         )
-        return "" if found is None else str(found)
+        return "" if sop_uid is None else str(sop_uid)

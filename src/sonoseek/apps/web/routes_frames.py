@@ -50,7 +50,7 @@ async def predictions(
 
 async def _predictions(request: Request, app_state: AppState, upload: Upload, crop: Box | None) -> AsyncIterator[str]:
     frames = sampled_frames(upload.frames)
-    found: list[tuple[int, Prediction]] = []
+    predicted: list[tuple[int, Prediction]] = []
     for frame in frames:
         if (
             app_state.closing.is_set()
@@ -64,7 +64,7 @@ async def _predictions(request: Request, app_state: AppState, upload: Upload, cr
         except (ScanReadError, InvalidValueError) as error:
             yield _event("frame", FramePrediction(frame=frame, refused=app_state.without_folders(str(error))))
             continue
-        found.append((frame, prediction))
+        predicted.append((frame, prediction))
         yield _event(
             "frame",
             FramePrediction(
@@ -75,7 +75,7 @@ async def _predictions(request: Request, app_state: AppState, upload: Upload, cr
             ),
         )
         await asyncio.sleep(0)
-    yield _event("end", FrameEnd(frames=len(frames), of=upload.frames, highest=highest_frame(found)))
+    yield _event("end", FrameEnd(frames=len(frames), of=upload.frames, highest=highest_frame(predicted)))
 
 
 def _predict(app_state: AppState, upload: Upload, frame: int, crop: Box | None) -> Prediction:

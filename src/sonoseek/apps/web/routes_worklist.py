@@ -54,15 +54,15 @@ class NewDecision(BaseModel):
 
 
 @router.get("")
-async def worklist(app_state: StateDep, found: WorklistDep) -> WorklistPage:
+async def worklist(app_state: StateDep, received: WorklistDep) -> WorklistPage:
     """The newest 500 studies."""
-    return await app_state.pool.run(_page, found)
+    return await app_state.pool.run(_page, received)
 
 
 @router.get("/{study_uid}")
-async def study(study_uid: StudyUid, app_state: StateDep, found: WorklistDep) -> WorklistEntry:
+async def study(study_uid: StudyUid, app_state: StateDep, received: WorklistDep) -> WorklistEntry:
     """A study, its pictures and the patient's other studies."""
-    return await app_state.pool.run(_entry, found, study_uid)
+    return await app_state.pool.run(_entry, received, study_uid)
 
 
 @router.get("/{study_uid}/pictures/{number}", responses=PICTURE, response_class=Response)
@@ -70,7 +70,7 @@ async def picture(
     study_uid: StudyUid,
     number: Number,
     app_state: StateDep,
-    found: WorklistDep,
+    received: WorklistDep,
     frame: Annotated[int, Field(ge=0, le=100_000)] = 0,
     size: Size = 160,
     form: Form = "webp",
@@ -78,46 +78,47 @@ async def picture(
     """A picture of a study."""
 
     def draw() -> bytes:
-        return scan_image(read_scan(_path(found, study_uid, number), frame=frame).pixels, longest=size, format=form)
+        return scan_image(read_scan(_path(received, study_uid, number), frame=frame).pixels, longest=size, format=form)
 
     return Response(await app_state.pool.run(draw), media_type=f"image/{form}")
 
 
 @router.post("/{study_uid}/pictures/{number}/open")
-async def open_picture(study_uid: StudyUid, number: Number, app_state: StateDep, found: WorklistDep) -> Upload:
+async def open_picture(study_uid: StudyUid, number: Number, app_state: StateDep, received: WorklistDep) -> Upload:
     """Take a picture of a study as if it had been uploaded now, to query with it."""
-    return upload_model(await app_state.pool.run_priority(_open, app_state, found, study_uid, number))
+    return upload_model(await app_state.pool.run_priority(_open, app_state, received, study_uid, number))
 
 
 @router.post("/{study_uid}/decision")
-async def decide(study_uid: StudyUid, new: NewDecision, app_state: StateDep, found: WorklistDep) -> WorklistDecision:
+async def decide(study_uid: StudyUid, new: NewDecision, app_state: StateDep, received: WorklistDep) -> WorklistDecision:
     """Accept or correct the result of a study: a verified report goes to where the result went."""
     made = await app_state.pool.run_priority(
-        found.decide, study_uid, reader=new.reader, corrected=new.corrected, engine=app_state.engine
+        received.decide, study_uid, reader=new.reader, corrected=new.corrected, engine=app_state.engine
     )
     return _decision(made)
 
 
-def _page(found: Worklist) -> WorklistPage:
-    decisions = found.decisions()
+def _page(received: Worklist) -> WorklistPage:
+    decisions = received.decisions()
     return WorklistPage(
-        counts=found.counts(), studies=[_study(found, row, decisions.get(row.study_uid)) for row in found.studies()]
+        counts=received.counts(),
+        studies=[_study(received, row, decisions.get(row.study_uid)) for row in received.studies()],
     )
 
 
-def _entry(found: Worklist, study_uid: str) -> WorklistEntry:
-    decisions = found.decisions()
+def _entry(received: Worklist, study_uid: str) -> WorklistEntry:
+    decisions = received.decisions()
     return WorklistEntry(
-        study=_study(found, found.study(study_uid), decisions.get(study_uid)),
-        available=[each.path is not None for each in found.pictures(study_uid)],
-        priors=[_study(found, row, decisions.get(row.study_uid)) for row in found.priors(study_uid)],
+        study=_study(received, received.study(study_uid), decisions.get(study_uid)),
+        available=[each.path is not None for each in received.pictures(study_uid)],
+        priors=[_study(received, row, decisions.get(row.study_uid)) for row in received.priors(study_uid)],
     )
 
 
-def _study(found: Worklist, row: StudyRow, decision: Decision | None) -> WorklistStudy:
+def _study(received: Worklist, row: StudyRow, decision: Decision | None) -> WorklistStudy:
     number = None
     if row.finding is not None:
-        uids = [each.sop_uid for each in found.pictures(row.study_uid)]
+        uids = [each.sop_uid for each in received.pictures(row.study_uid)]
         number = uids.index(row.finding.sop_uid) if row.finding.sop_uid in uids else None
     return WorklistStudy(
         study_uid=row.study_uid,
@@ -149,8 +150,8 @@ def _decision(made: Decision) -> WorklistDecision:
     )
 
 
-def _path(found: Worklist, study_uid: str, number: int) -> FilePath:
-    pictures = found.pictures(study_uid)
+def _path(received: Worklist, study_uid: str, number: int) -> FilePath:
+    pictures = received.pictures(study_uid)
     if number >= len(pictures):
         raise NotFoundError(f"picture {number} is wanted; the study has {len(pictures)}, counted from 0.")
     path = pictures[number].path
@@ -159,10 +160,10 @@ def _path(found: Worklist, study_uid: str, number: int) -> FilePath:
     return path
 
 
-def _open(app_state: AppState, found: Worklist, study_uid: str, number: int) -> StoredUpload:
-    path = _path(found, study_uid, number)
+def _open(app_state: AppState, received: Worklist, study_uid: str, number: int) -> StoredUpload:
+    path = _path(received, study_uid, number)
     try:
         with path.open("rb") as file:
-            return app_state.save_upload(file, f"{found.study(study_uid).study_date or 'study'}-{number + 1}.dcm")
+            return app_state.save_upload(file, f"{received.study(study_uid).study_date or 'study'}-{number + 1}.dcm")
     except FileNotFoundError:
         raise NotFoundError("the picture was removed meanwhile; send the study again.") from None

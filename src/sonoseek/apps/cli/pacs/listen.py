@@ -24,6 +24,7 @@ def listen(settings: Settings) -> None:
     Every state is in the journal: a process that was killed goes on where it was.
     """
     require_extra("pacs")
+    from sonoseek.pacs.query import check_engine
     from sonoseek.pacs.rules import load_config
     from sonoseek.pacs.service import Service
 
@@ -33,6 +34,7 @@ def listen(settings: Settings) -> None:
             f"{settings}: there {'are no [[rules]]' if not config.rules else 'are no [[senders]]'}; nothing could be "
             "received. Add at least one of each."
         )
+    check_engine(config)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what matters of it is in our own messages
     logging.getLogger("highdicom").setLevel(logging.WARNING)

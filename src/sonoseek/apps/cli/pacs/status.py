@@ -34,6 +34,7 @@ def status(
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(soft_wrap=False)
     console.print("objects: " + ", ".join(f"{counts[name]} {name}" for name in ("received", "discarded")))
@@ -43,11 +44,13 @@ def status(
     table = Table("received", "patient", "accession", "pictures", "state", "malignant", "message")
     for study in studies:
         likelihood = None if study.finding is None else study.finding.malignant
-        table.add_row(
+        cells = (
             datetime.fromtimestamp(study.received).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             *(study.patient_id, study.accession, str(study.objects), study.state),
             "" if likelihood is None else f"{likelihood:.0%}",
             study.message,
         )
+        # A sender chooses some of these: no markup, no control characters.
+        table.add_row(*(Text("".join(filter(str.isprintable, cell))) for cell in cells))
     if studies:
         console.print(table)
