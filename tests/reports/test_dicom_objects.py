@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from conftest import make_report
 from sonoseek.core import InvalidValueError, NotFoundError, Report, Scan
 from sonoseek.datasets.phantom import make_phantom
 from sonoseek.io import SourceHeader, read_source_header
@@ -272,13 +271,13 @@ def json_elements() -> st.SearchStrategy[dict[str, Any]]:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(elements=json_elements())
 def test_any_header_gives_a_result_that_can_be_read(
-    elements: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    elements: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, build_report: Build
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     source = folder / "grey.dcm"
     header = read_source_header(source if source.exists() else written("grey", folder))
     header = replace(header, attributes={**header.attributes, **elements}, character_set=("ISO_IR 100",))
-    (result,) = render_dicom(make_report(), header, kinds=("sr",), study_key="key")
+    (result,) = render_dicom(build_report(), header, kinds=("sr",), study_key="key")
     dataset = parsed(result)
     assert dataset.StudyInstanceUID == header.study_instance_uid
     assert {element.keyword for element in dataset.iterall()} >= {"PatientID", "PatientName", "GraphicData"}
