@@ -137,6 +137,14 @@ def test_the_times_are_in_the_zone_of_the_source(tmp_path: Path, build_report: B
         assert made.TimezoneOffsetFromUTC == "-0330"
 
 
+def test_a_zone_that_there_is_none_is_left_out(tmp_path: Path, build_report: Build) -> None:
+    dataset = SOURCES["grey"]()
+    dataset.TimezoneOffsetFromUTC = "+9900"
+    header = read_source_header(save(dataset, tmp_path / "zone.dcm"))
+    (result,) = render_dicom(build_report(), header, kinds=("sr",), study_key="key")
+    assert "TimezoneOffsetFromUTC" not in parsed(result)
+
+
 def test_the_picture_shows_the_evidence_and_names_its_source(tmp_path: Path, build_report: Build) -> None:
     source, results = rendered("cine", tmp_path, build_report, kinds=("sc",))
     picture = parsed(results["sc"])
@@ -157,8 +165,8 @@ def test_burned_in_annotation_is_that_of_the_source(stated: str, tmp_path: Path,
     dataset = SOURCES["grey"]()
     dataset.BurnedInAnnotation = stated
     header = read_source_header(save(dataset, tmp_path / "scan.dcm"))
-    (result,) = render_dicom(build_report(), header, kinds=("sc",), study_key="key")
-    assert parsed(result).BurnedInAnnotation == stated
+    for result in render_dicom(build_report(), header, kinds=("sc", "pdf"), study_key="key"):
+        assert parsed(result).BurnedInAnnotation == stated
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler) is not installed")
