@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from sonoseek.core import InvalidValueError, NotFoundError, Report, Scan
+from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError, Report, Scan, extras
 from sonoseek.datasets.phantom import make_phantom
 from sonoseek.io import SourceHeader, read_source_header
 from sonoseek.reports import render, render_sr, write_report
@@ -211,6 +211,15 @@ def test_another_image_an_unknown_kind_and_no_key_are_refused(tmp_path: Path, bu
         render_dicom(build_report(), header, study_key="")
     with pytest.raises(InvalidValueError, match="sop_class_uid of the source is ''"):
         render_dicom(build_report(), SourceHeader(attributes={}), study_key="key")
+
+
+def test_without_the_extra_the_error_says_what_installs_it(
+    tmp_path: Path, build_report: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "highdicom" else module)
+    with pytest.raises(MissingExtraError, match=r"'highdicom'.*\.\[pacs\]"):
+        render_dicom(build_report(), header, study_key="key")
 
 
 def test_highdicom_is_imported_on_first_use() -> None:
