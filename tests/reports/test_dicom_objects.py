@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from conftest import make_report
-from sonoseek.core import InvalidValueError, NotFoundError, Report, Scan
+from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError, Report, Scan, extras
 from sonoseek.datasets.phantom import make_phantom
 from sonoseek.io import SourceHeader, read_source_header
 from sonoseek.reports import render, render_sr, write_report
@@ -138,6 +137,14 @@ def test_the_times_are_in_the_zone_of_the_source(tmp_path: Path, build_report: B
         assert made.TimezoneOffsetFromUTC == "-0330"
 
 
+def test_a_zone_that_there_is_none_is_left_out(tmp_path: Path, build_report: Build) -> None:
+    dataset = SOURCES["grey"]()
+    dataset.TimezoneOffsetFromUTC = "+9900"
+    header = read_source_header(save(dataset, tmp_path / "zone.dcm"))
+    (result,) = render_dicom(build_report(), header, kinds=("sr",), study_key="key")
+    assert "TimezoneOffsetFromUTC" not in parsed(result)
+
+
 def test_the_picture_shows_the_evidence_and_names_its_source(tmp_path: Path, build_report: Build) -> None:
     source, results = rendered("cine", tmp_path, build_report, kinds=("sc",))
     picture = parsed(results["sc"])
@@ -158,8 +165,8 @@ def test_burned_in_annotation_is_that_of_the_source(stated: str, tmp_path: Path,
     dataset = SOURCES["grey"]()
     dataset.BurnedInAnnotation = stated
     header = read_source_header(save(dataset, tmp_path / "scan.dcm"))
-    (result,) = render_dicom(build_report(), header, kinds=("sc",), study_key="key")
-    assert parsed(result).BurnedInAnnotation == stated
+    for result in render_dicom(build_report(), header, kinds=("sc", "pdf"), study_key="key"):
+        assert parsed(result).BurnedInAnnotation == stated
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler) is not installed")
@@ -204,6 +211,15 @@ def test_another_image_an_unknown_kind_and_no_key_are_refused(tmp_path: Path, bu
         render_dicom(build_report(), header, study_key="")
     with pytest.raises(InvalidValueError, match="sop_class_uid of the source is ''"):
         render_dicom(build_report(), SourceHeader(attributes={}), study_key="key")
+
+
+def test_without_the_extra_the_error_says_what_installs_it(
+    tmp_path: Path, build_report: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "highdicom" else module)
+    with pytest.raises(MissingExtraError, match=r"'highdicom'.*\.\[pacs\]"):
+        render_dicom(build_report(), header, study_key="key")
 
 
 def test_highdicom_is_imported_on_first_use() -> None:
@@ -272,13 +288,13 @@ def json_elements() -> st.SearchStrategy[dict[str, Any]]:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(elements=json_elements())
 def test_any_header_gives_a_result_that_can_be_read(
-    elements: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    elements: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, build_report: Build
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     source = folder / "grey.dcm"
     header = read_source_header(source if source.exists() else written("grey", folder))
     header = replace(header, attributes={**header.attributes, **elements}, character_set=("ISO_IR 100",))
-    (result,) = render_dicom(make_report(), header, kinds=("sr",), study_key="key")
+    (result,) = render_dicom(build_report(), header, kinds=("sr",), study_key="key")
     dataset = parsed(result)
     assert dataset.StudyInstanceUID == header.study_instance_uid
     assert {element.keyword for element in dataset.iterall()} >= {"PatientID", "PatientName", "GraphicData"}

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from dicom_sources import SOURCES, written
 
 from sonoseek.core import Report, Scan
 from sonoseek.io import read_source_header
-from sonoseek.reports.dicom import KINDS, QueriedFrame, render_dicom
+from sonoseek.reports.dicom import KINDS, QueriedFrame, Verification, render_dicom
 
 pytest.importorskip("highdicom")
 PROGRAMS = ("dciodvfy", "dcentvfy", "dcmpschk", "dsrdump")
@@ -78,3 +79,23 @@ def test_a_report_without_outline_is_valid(tmp_path: Path, unsure_report: Report
     assert list(files) == ["source", "sr", "sc", "pdf"]
     for kind in ("sr", "sc", "pdf"):
         assert "Error" not in run("dciodvfy", "-new", files[kind])
+
+
+@pytest.mark.parametrize("corrected", [None, "benign"])
+def test_a_verified_report_is_valid(corrected: str | None, tmp_path: Path, build_report: Build) -> None:
+    decision = Verification(
+        observer_name="Müller^Änne",
+        organisation="Klinik für Radiologie",
+        when=datetime(2026, 3, 4, 9, 10, 11, tzinfo=UTC),
+        accepted=corrected is None,
+        corrected_class=corrected,
+    )
+    header = read_source_header(written("umlauts", tmp_path))
+    (result,) = render_dicom(build_report(), header, kinds=("sr",), study_key="key", verification=decision)
+    file = tmp_path / "verified.dcm"
+    file.write_bytes(result.content)
+    assert "Error" not in run("dciodvfy", "-new", file)
+    dumped = run("dsrdump", "+U8", file)
+    assert "VERIFIED" in dumped
+    assert "Müller^Änne" in dumped
+    assert ("Class stated by the reader" in dumped) is (corrected is not None)

@@ -32,7 +32,7 @@ def encapsulated_pdf(subject: Subject) -> SOPClass:
     content = render_pdf(_without_identifiers(subject.report))
     document.ConversionType = "SYN"
     document.AcquisitionDateTime = ""
-    document.BurnedInAnnotation = "YES" if source.get("BurnedInAnnotation") == "YES" else "NO"
+    document.BurnedInAnnotation = "NO" if source.get("BurnedInAnnotation") == "NO" else "YES"  # it shows the scan
     document.DocumentTitle = "sonoseek report, research use only"
     document.ConceptNameCodeSequence = [ours.concept(ours.IMAGING_MEASUREMENT_REPORT)]
     document.SourceInstanceSequence = [subject.reference()]

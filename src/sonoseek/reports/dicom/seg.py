@@ -78,7 +78,9 @@ def segmentation_for_ohif(subject: Subject) -> Segmentation:
     for group in made.PerFrameFunctionalGroupsSequence:
         group.PlanePositionSequence = [place]
     if "PixelMeasuresSequence" not in shared:
-        shared.PixelMeasuresSequence = [Dataset()]  # OHIF asks for the item, not for a spacing
+        measures = Dataset()
+        measures.SliceThickness = 1  # OHIF asks for the item, not for a spacing; empty it does not arrive
+        shared.PixelMeasuresSequence = [measures]
     return made
 
 

@@ -123,7 +123,7 @@ def _clean_item(item: Mapping[str, Any]) -> dict[str, Any] | None:
     if not clean or None in clean.values():
         return None
     coded = [clean.get(tag) for tag in _CODE]
-    if any(coded) and not all(element and element.get("Value") for element in coded):
+    if any(coded) and not all(part and part.get("Value") for part in coded):
         return None
     return clean
 

@@ -12,7 +12,7 @@ from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.dataset import Dataset
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, PN_DELIMS, TEXT_VR_DELIMS
 
-_ZONE = re.compile(r"([+-])(\d{2})(\d{2})")
+_ZONE = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")
 _DATES = ("InstanceCreation", "Content", "Series", "PresentationCreation")
 """Pairs of Date and Time that say when the result was made."""
 UNICODE = "ISO_IR 192"
@@ -20,11 +20,15 @@ UNICODE = "ISO_IR 192"
 
 def local_time(moment: datetime, source: Dataset) -> datetime:
     """A moment in the time zone of the source's times: TimezoneOffsetFromUTC (0008,0201), else this machine's."""
-    zone = _ZONE.fullmatch(str(source.get("TimezoneOffsetFromUTC", "")).strip())
-    if zone is None:
-        return moment.astimezone()
-    offset = timedelta(hours=int(zone[2]), minutes=int(zone[3]))
-    return moment.astimezone(timezone(-offset if zone[1] == "-" else offset))
+    return moment.astimezone(_zone(source))
+
+
+def _zone(source: Dataset) -> timezone | None:
+    stated = _ZONE.fullmatch(str(source.get("TimezoneOffsetFromUTC", "")).strip())
+    if stated is None:
+        return None
+    offset = timedelta(hours=int(stated[2]), minutes=int(stated[3]))
+    return timezone(-offset if stated[1] == "-" else offset)
 
 
 def to_file(dataset: Dataset, *, source: Dataset, made: datetime, character_set: Sequence[str]) -> bytes:
@@ -49,8 +53,8 @@ def to_file(dataset: Dataset, *, source: Dataset, made: datetime, character_set:
     for item in dataset.get("ContributingEquipmentSequence", ()):
         if item.get("ManufacturerModelName") == "highdicom":
             item.ContributionDateTime = day + time
-    if "TimezoneOffsetFromUTC" in source:
-        dataset.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
+    if _zone(source) is not None:
+        dataset.TimezoneOffsetFromUTC = moment.strftime("%z")
     _set_character_set(dataset, character_set)
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
