@@ -29,7 +29,7 @@ from sonoseek.pacs.archive import (
     fetch_series,
     open_archive,
 )
-from sonoseek.pacs.archive.dimse import _Arriving
+from sonoseek.pacs.archive.dimse import FIND, GET, MOVE, _Arriving
 from sonoseek.pacs.importing import FetchedArchive, fetch_archive
 from sonoseek.pacs.peer import Peer, TlsFiles, is_uid
 
@@ -310,6 +310,14 @@ def test_a_busy_archive_is_a_temporary_error(archive: FakeArchive, folder: Impor
 def test_an_archive_without_the_service_is_named(archive: FakeArchive, folder: ImportFolder) -> None:
     with running(archive, contexts=()) as peer, pytest.raises(PeerError, match="FIND"), open_archive(peer) as client:
         list(client.find_series(StudyQuery()))
+
+
+@pytest.mark.parametrize(("contexts", "lacking"), [((FIND,), "C-GET"), ((GET,), "C-FIND"), ((MOVE,), "C-FIND.*C-GET")])
+def test_a_service_that_is_not_accepted_is_named(
+    archive: FakeArchive, folder: ImportFolder, contexts: tuple[str, ...], lacking: str
+) -> None:
+    with running(archive, contexts=contexts) as peer, pytest.raises(PeerError, match=f"{lacking}.*--by move"):
+        fetch(peer, folder)
 
 
 @pytest.mark.parametrize(("status", "text"), [(0xA700, "resources"), (0xA900, "identifier"), (0x0124, "not allow")])

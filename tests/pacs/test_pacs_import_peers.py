@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +148,38 @@ def test_a_move_that_the_archive_cannot_deliver_says_so(archive: RunningPeer, fo
     assert result.added == 0
     assert len(result.refused) == sum(len(study.sides) for study in FEW)
     assert all("must know our AE title 'NOBODY'" in reason for reason in result.refused.values()), result.refused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["get", "web"])
+def test_an_import_that_is_killed_goes_on_where_it_was(archive: RunningPeer, tmp_path: Path, by: By) -> None:
+    out = tmp_path / "import"
+    where = options(archive.peer) if by == "get" else ["--dicomweb", archive.peer.dicomweb]
+    code = "from sonoseek.apps.cli.pacs import app; app()"
+    command = [sys.executable, "-c", code, "import", "--out", out, "--by", by, *where]
+    pictures = sum(len(study.sides) for study in FEW)
+    seen: set[Path] = set()
+    for round_ in range(1, 5):
+        process = subprocess.Popen(
+            [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(list(out.glob("files/*/*.dcm"))) >= round_ * pictures // 6:
+                process.kill()
+                break
+            time.sleep(0.005)
+        process.wait()
+        complete = set(out.glob("files/*/*.dcm"))
+        assert seen <= complete
+        for path in complete:
+            assert len(dcmread(path).PixelData) > 1000  # whole
+        seen = complete
+    with ImportFolder(out) as folder:
+        last = fetch(archive, folder, by)
+        assert (last.added, last.refused) == (pictures - len(seen), {})
+        assert len(list(folder.all())) == pictures
+        assert not list(folder.drafts.iterdir())
 
 
 def test_orthanc_with_users_wants_a_login(tmp_path: Path, folder: ImportFolder) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sonoseek.core import PeerError, TemporaryError
+from sonoseek.core import PeerError, SonoseekError, TemporaryError
 from sonoseek.pacs.archive.folder import ImportFolder, parse_day
 from sonoseek.pacs.archive.receiver import Receiver
 from sonoseek.pacs.archive.values import PICTURE_CLASSES, InstanceRef, SeriesRef, StudyQuery
@@ -175,12 +175,31 @@ class DimseClient:
         """Do an operation; if its association broke, once more on a new one."""
         association = self._connected()
         try:
-            return operation(association)
+            return self._once(operation, association)
         except TemporaryError:
             with suppress(RuntimeError):
                 association.abort()
             self._association = None
-        return operation(self._connected())
+        return self._once(operation, self._connected())
+
+    def _once(self, operation: Callable[[Association], _T], association: Association) -> _T:
+        """Do an operation; what pynetdicom raises for it becomes an error of ours."""
+        try:
+            return operation(association)
+        except SonoseekError:
+            raise
+        except RuntimeError as error:  # it ended just now
+            raise TemporaryError(f"{self._peer.place} ended the association. Try again.") from error
+        except ValueError as error:  # no accepted presentation context
+            accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+            lacking = [
+                name for uid, name in ((FIND, "C-FIND"), (MOVE, "C-MOVE"), (GET, "C-GET")) if uid not in accepted
+            ]
+            way = "move" if self._receiver is None else "get"
+            raise PeerError(
+                f"{self._peer.place} does not accept {' or '.join(lacking)} from {self._peer.our_ae_title!r} "
+                f"(study root, PS3.4 C.6.2). Allow it there, or fetch another way (--by {way})."
+            ) from error
 
     def _connected(self) -> Association:
         if self._association is not None and self._association.is_established:
