@@ -74,6 +74,16 @@ def test_it_lies_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert site_key_path() == Path.home() / "k"
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expanduser(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    with pytest.raises(SiteKeyError, match="SONOSEEK_SITE_KEY"):
+        site_key(Settings())
+
+
 def test_what_is_derived_depends_on_the_key_the_purpose_and_the_text(tmp_path: Path) -> None:
     one, two = at(tmp_path / "1"), at(tmp_path / "2")
     found = {derived(purpose, text, settings=key) for purpose in "ab" for text in "cd" for key in (one, two)}

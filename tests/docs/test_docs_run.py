@@ -30,6 +30,7 @@ from fake_datasets import save, save_dicom
 
 NOT_RUN = {
     r"make ": "sets up an environment of its own; the pipeline runs it",
+    r"sonoseek deidentify ": "exits with 2: the phantoms' headers have no regions, so somebody has to look at them",
     r"pip install ": "installs packages; that the extras exist is checked below",
     r"sonoseek train |torchrun ": "trains for minutes or hours; tests/training trains for seconds",
     r"sonoseek evaluate .*--system (first-hybrid|hybrid-alone|b4)": "trains a network for each fold",
@@ -164,7 +165,7 @@ def test_every_command_and_python_block_does_what_it_says(
     world = tmp_path / "world"
     shutil.copytree(made, world)
     monkeypatch.chdir(world)
-    for name in [name for name in os.environ if name.startswith("SONOSEEK_")]:
+    for name in [name for name in os.environ if name.startswith("SONOSEEK_") and name != "SONOSEEK_SITE_KEY"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SONOSEEK_BUNDLE", "fast")  # phantoms are asked
     if page.name == OURS:

@@ -130,3 +130,11 @@ def test_the_table_keeps_what_is_in_it_and_odd_names(tmp_path: Path) -> None:
     with (tmp_path / "g.db.case_ids.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         assert [row[1] for row in csv.reader(file)] == ["case_id", "c-1", "c-2"]
     assert table_path("milvus://host:1/x").parent == Path(os.environ["SONOSEEK_SITE_KEY"]).parent
+
+
+def test_a_copy_of_a_gallery_names_no_file(archive: Path, build: Build, tmp_path: Path, sonoseek_here: Any) -> None:
+    build("folder", archive)
+    for verb in ("backup", "copy"):
+        done = sonoseek_here("index", verb, "-g", tmp_path / "g", tmp_path / verb)
+        assert done.returncode == 0, done.stderr
+        assert not [file for file in (tmp_path / verb).iterdir() if b"MUELLER" in file.read_bytes()]

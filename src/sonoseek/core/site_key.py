@@ -34,12 +34,20 @@ def site_key_path(settings: Settings | None = None) -> Path:
     """Where the key lies: `SONOSEEK_SITE_KEY`, else `sonoseek/site.key` in the user's state folder.
 
     The state folder is `$XDG_STATE_HOME`, `~/.local/state` where that is not set (XDG Base Directory Specification).
+
+    Raises:
+        SiteKeyError: the user has no home folder.
     """
     named = (settings or Settings.from_environment()).site_key
-    if named is not None:
-        return named.expanduser()
     state = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(state) if Path(state).is_absolute() else Path("~/.local/state").expanduser()
+    try:
+        if named is not None:
+            return named.expanduser()
+        folder = Path(state) if Path(state).is_absolute() else Path("~/.local/state").expanduser()
+    except RuntimeError as error:
+        raise SiteKeyError(
+            "this user has no home folder, where the site key would lie. Name a file with SONOSEEK_SITE_KEY."
+        ) from error
     return folder / "sonoseek" / "site.key"
 
 
@@ -69,7 +77,7 @@ def derived(purpose: str, text: str, *, settings: Settings | None = None) -> str
     Raises:
         SiteKeyError: as `site_key`.
     """
-    message = purpose.encode() + b"\0" + text.encode("utf-8", "surrogateescape")
+    message = purpose.encode() + b"\0" + text.encode("utf-8", "surrogatepass")
     return hmac.new(site_key(settings), message, hashlib.sha256).hexdigest()
 
 
