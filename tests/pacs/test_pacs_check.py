@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 from web_archive import WebArchive, web_archive
 
 from sonoseek.apps.cli.pacs import app
-from sonoseek.core import InvalidValueError, PeerError
+from sonoseek.core import InvalidValueError, NotFoundError, PeerError
 from sonoseek.datasets import open_dataset
 from sonoseek.pacs.archive import ImportFolder
 from sonoseek.pacs.archive.dimse import FIND, GET, MOVE
@@ -63,7 +63,7 @@ def test_a_sound_peer_passes_every_step() -> None:
 def test_a_refused_sop_class_is_named_with_its_uid_and_its_remedy() -> None:
     with running(FakeArchive([]), contexts=(FIND, MOVE)) as peer:
         steps = check_peer(peer)
-        shown = call("check", "fake", *options(peer), "--json")
+        shown = call("check", *options(peer), "--json")
         assert check_peer(peer, purpose="import")[-1].passed is None
         assert all(step.passed is not False for step in check_peer(peer, purpose="import"))  # a C-MOVE is enough
     (failed,) = [step for step in steps if step.passed is False]
@@ -141,6 +141,26 @@ def test_the_test_object_is_sound_for_dciodvfy(tmp_path: Path) -> None:
     path.write_bytes(make_test_object().content)
     done = subprocess.run([program("dciodvfy"), "-new", path], capture_output=True, text=True, check=False)
     assert "Error" not in done.stdout + done.stderr, done.stderr
+
+
+def test_a_peer_of_the_settings_is_called_as_they_say(tmp_path: Path) -> None:
+    config = tmp_path / "pacs.toml"
+    with running(FakeArchive(list(datasets(make_studies(2))))) as peer:
+        config.write_text(
+            'state = "state"\n[listener]\nae_title = "OTHER"\n[[peers]]\nname = "fake"\nae_title = "FAKE"\n'
+            f'host = "127.0.0.1"\nport = {peer.port}\ncalling_ae_title = "SONOSEEK"\n'
+        )
+        shown = call("find", "--config", config, "--peer", "fake")
+        assert "2 series of 2 studies" in shown.output, shown
+        assert call("check", "fake", "--config", config, "--for", "import").exit_code == 0
+        out = tmp_path / "out"
+        assert "4 files added" in call("import", "--out", out, "--config", config, "--peer", "fake").output
+        config.write_text(config.read_text().replace('calling_ae_title = "SONOSEEK"\n', ""))
+        shown = call("check", "fake", "--config", config)
+        assert shown.exit_code == 2
+        assert "'OTHER'" in " ".join(shown.output.split())
+    for wrong in (["--config", config], ["--peer", "fake"], ["--config", config, "--peer", "x"]):
+        assert isinstance(call("find", *wrong).exception, InvalidValueError | NotFoundError)
 
 
 def test_find_lists_and_prints_json() -> None:

@@ -24,7 +24,8 @@ class PurposeChoice(StrEnum):
 
 
 def check(
-    peer: peers.Name = "peer",
+    peer: peers.CheckedName = "",
+    config: peers.Config = None,
     purpose: Annotated[
         PurposeChoice, typer.Option("--for", help="What it is wanted for: scans from it, results to it.")
     ] = PurposeChoice.ALL,
@@ -48,6 +49,7 @@ def check(
 
     named = peers.make_peer(
         peer,
+        config=config,
         ae_title=ae_title,
         host=host,
         port=port,

@@ -34,6 +34,8 @@ def find(
     patient_id: PatientId = "",
     body_part: BodyPart = "BREAST",
     description: Description = None,
+    config: peers.Config = None,
+    name: peers.Name = "",
     ae_title: peers.AeTitle = "",
     host: peers.Host = "",
     port: peers.Port = 104,
@@ -50,7 +52,8 @@ def find(
     from sonoseek.pacs.archive import open_archive
 
     peer = peers.make_peer(
-        "archive",
+        name,
+        config=config,
         ae_title=ae_title,
         host=host,
         port=port,

@@ -65,6 +65,8 @@ def import_archive(
     patient_id: PatientId = "",
     body_part: BodyPart = "BREAST",
     description: Description = None,
+    config: peers.Config = None,
+    name: peers.Name = "",
     ae_title: peers.AeTitle = "",
     host: peers.Host = "",
     port: peers.Port = 104,
@@ -89,9 +91,10 @@ def import_archive(
     rules = JoinRules(first_day=first, last_day=last, take_unsided=take_unsided)
     read = read_results(results or [], load_terms(terms))  # before anything is fetched: a wrong table is refused now
     peer = None
-    if host or ae_title or dicomweb:
+    if host or ae_title or dicomweb or config or name:
         peer = peers.make_peer(
-            "archive",
+            name,
+            config=config,
             ae_title=ae_title,
             host=host,
             port=port,

@@ -1,4 +1,4 @@
-"""How the verbs name a PACS: by options, until a file of peers names it."""
+"""How the verbs name a PACS: a peer of the settings, or options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 from sonoseek.core import InvalidValueError
 from sonoseek.pacs.peer import OUR_AE_TITLE, Peer, TlsFiles
 
-Name = Annotated[str, typer.Argument(help="A name for messages.", show_default=False)]
+Config = Annotated[Path | None, typer.Option(help="File of settings with [[peers]], TOML; see docs/how-to/pacs.md.")]
+Name = Annotated[str, typer.Option("--peer", help="A peer of the settings.", show_default=False)]
+CheckedName = Annotated[str, typer.Argument(metavar="PEER", help="A peer of the settings.", show_default=False)]
 AeTitle = Annotated[str, typer.Option(help="AE title of the PACS.", show_default=False)]
 Host = Annotated[str, typer.Option(help="Name or address of its DICOM service.", show_default=False)]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of its DICOM service.")]
@@ -41,12 +43,16 @@ def make_peer(
     tls_certificate: Path | None = None,
     tls_key: Path | None = None,
     tls_host_name: str = "",
+    config: Path | None = None,
 ) -> Peer:
-    """Make a peer from the options.
+    """Make a peer from the settings, or from the options.
 
     Raises:
-        InvalidValueError: the options name no address, or half of one.
+        InvalidValueError: the options name no address, or half of one; or a peer and an address.
+        NotFoundError: the settings have no such peer.
     """
+    if config is not None or (name and not (host or dicomweb)):
+        return _of_settings(name, config, options=bool(host or ae_title or dicomweb))
     if bool(host) != bool(ae_title):
         raise InvalidValueError(
             f"--host is {host!r} and --ae-title {ae_title!r}; a DICOM service has both. Give both, or --dicomweb alone."
@@ -54,13 +60,37 @@ def make_peer(
     files = (tls_ca, tls_certificate, tls_key)
     secured = TlsFiles(ca=tls_ca, certificate=tls_certificate, key=tls_key, host_name=tls_host_name or None)
     return Peer(
-        name=name,
+        name=name or "archive",
         host=host,
         port=port,
         ae_title=ae_title or "ANY-SCP",
         our_ae_title=our_ae_title,
         tls=secured if tls or any(files) else None,
         dicomweb=dicomweb or None,
+    )
+
+
+def _of_settings(name: str, config: Path | None, *, options: bool) -> Peer:
+    if config is None or not name or options:
+        raise InvalidValueError(
+            f"the peer is {name!r} and --config {config}; a peer is named in a file of settings without other options, "
+            "or is given by --ae-title, --host and --port, or by --dicomweb."
+        )
+    from sonoseek.pacs.rules import load_config
+
+    settings = load_config(config)
+    peer = settings.peer(name)
+    tls = peer.tls
+    return Peer(
+        name=peer.name,
+        host=peer.host,
+        port=peer.port,
+        ae_title=peer.ae_title,
+        our_ae_title=peer.calling_ae_title or settings.listener.ae_title,
+        tls=None
+        if tls is None
+        else TlsFiles(ca=tls.ca, certificate=tls.certificate, key=tls.key, host_name=tls.server_name or None),
+        dicomweb=peer.dicomweb or None,
     )
 
 
