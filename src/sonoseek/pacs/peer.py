@@ -17,8 +17,6 @@ OUR_AE_TITLE = "SONOSEEK"
 """The AE title under which sonoseek calls, where none is given."""
 _AE_TITLE = re.compile(r"(?=.*[^ ])[\x20-\x5b\x5d-\x7e]{1,16}")
 """PS3.5 6.2, VR AE: at most 16 characters of the default repertoire without backslash, not only spaces."""
-_UID = re.compile(r"(?=.{1,64}\Z)[0-2](\.(0|[1-9][0-9]*))+")
-"""PS3.5 9.1: components of digits without leading zeros, 64 characters at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +133,6 @@ class WebLogin:
 
     def __bool__(self) -> bool:
         return bool(self.token or self.user)
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text is a UID (PS3.5 9.1): "1.2.840.10008.1.1". "../../x", "1.02" and "" are none."""
-    return _UID.fullmatch(text) is not None
 
 
 def _check_address(url: str) -> None:

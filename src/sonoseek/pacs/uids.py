@@ -18,7 +18,10 @@ _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", re.ASCII)
 
 
 def is_uid(value: str) -> bool:
-    """Whether a UID keeps the rule: 1 … 64 characters, numbers without leading zeros, with dots between. PS3.5 9.1."""
+    """Whether a UID keeps the rule of PS3.5 9.1: "1.2.840.10008.1.1"; "../../x", "1.02" and "" do not.
+
+    1 … 64 characters; numbers without leading zeros, with dots between.
+    """
     return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 

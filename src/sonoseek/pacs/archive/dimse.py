@@ -12,7 +12,8 @@ from sonoseek.pacs.archive.folder import ImportFolder, parse_day
 from sonoseek.pacs.archive.receiver import Receiver
 from sonoseek.pacs.archive.values import PICTURE_CLASSES, InstanceRef, SeriesRef, StudyQuery
 from sonoseek.pacs.association import associate, chunked_receive
-from sonoseek.pacs.peer import Peer, is_uid
+from sonoseek.pacs.peer import Peer
+from sonoseek.pacs.uids import is_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

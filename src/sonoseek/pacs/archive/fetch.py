@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sonoseek.pacs.archive.folder import Imported, ImportFolder
 from sonoseek.pacs.archive.values import ArchiveClient, SeriesRef
-from sonoseek.pacs.peer import is_uid
+from sonoseek.pacs.uids import is_uid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from sonoseek.core import InvalidValueError, PeerError, ScanReadError, Settings,
 from sonoseek.core.files import PRIVATE, make_private_folder, open_private, sync_folder
 from sonoseek.core.scan import Laterality
 from sonoseek.io.dicom.source_header import SourceHeader, read_source_header
-from sonoseek.pacs.peer import is_uid
+from sonoseek.pacs.uids import is_uid
 
 FILES = "files"
 DRAFTS = "incoming"

@@ -11,7 +11,8 @@ from sonoseek.core.extras import require_extra
 from sonoseek.pacs.archive.folder import ImportFolder, parse_day
 from sonoseek.pacs.archive.multipart import first_part
 from sonoseek.pacs.archive.values import InstanceRef, SeriesRef, StudyQuery
-from sonoseek.pacs.peer import Peer, TlsFiles, WebLogin, is_loopback, is_uid
+from sonoseek.pacs.peer import Peer, TlsFiles, WebLogin, is_loopback
+from sonoseek.pacs.uids import is_uid
 
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
