@@ -18,7 +18,7 @@ import pydicom
 import pytest
 from dicom_files import save, us_dataset
 from dicom_sources import SHAPE, SOURCES, study, written
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
@@ -79,6 +79,14 @@ def test_what_breaks_the_standard_is_empty_absent_or_cut(tmp_path: Path, build_r
             assert dataset[keyword].value == ""
         assert len(dataset.StudyDescription) == 64
         assert "PatientAge" not in dataset
+
+
+@pytest.mark.parametrize("values", [["17", "18"], ["1" * 65], [17]])
+def test_a_patients_number_is_never_cut(values: list[Any], tmp_path: Path, build_report: Build) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    header = replace(header, attributes={**header.attributes, "00100020": {"vr": "LO", "Value": values}})
+    (result,) = render_dicom(build_report(), header, kinds=("sr",), study_key="key")
+    assert parsed(result).PatientID == ""
 
 
 @pytest.mark.parametrize(("name", "sets"), [("umlauts", "ISO_IR 100"), ("japanese", ["", "ISO 2022 IR 87"])])
@@ -287,6 +295,8 @@ def json_elements() -> st.SearchStrategy[dict[str, Any]]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(elements=json_elements())
+@example(elements={"00100010": {"vr": "PN", "Value": [{"Alphabetic": "A^B"}, {"Alphabetic": "A^B"}]}})
+@example(elements={"00080090": {"vr": "PN", "Value": [None, {"Alphabetic": "A^B"}]}})
 def test_any_header_gives_a_result_that_can_be_read(
     elements: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, build_report: Build
 ) -> None:

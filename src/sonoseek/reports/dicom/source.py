@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
@@ -77,6 +77,8 @@ def source_dataset(source: SourceHeader, report: Report) -> Dataset:
             if element["vr"] not in dictionary_VR(int(tag, 16)):
                 continue
             clean = _clean(element)
+            if clean is not None and dictionary_VM(int(tag, 16)) == "1":
+                clean["Value"] = clean.get("Value", [])[:1]
             if tag in _IDENTIFIERS and clean != {"vr": element["vr"], "Value": element.get("Value")}:
                 continue  # a number that is cut may be another patient's
             if clean is not None and clean.get("Value"):  # what is empty is absent, unless it is of type 2
