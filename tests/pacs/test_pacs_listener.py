@@ -370,3 +370,16 @@ def test_a_sender_that_hangs_in_the_middle_of_a_pdu_does_not_hold_up_the_end(sta
         running.listener.stop()
         assert time.monotonic() - began < 2.0
         wait_for(lambda: not assoc.is_established and not idle.is_established)
+
+
+def test_connections_are_bounded_in_every_state(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sonoseek.pacs.association_server.CONNECTIONS", 5)
+    running = start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(association(running.port))
+        with association(running.port) as sixth:
+            assert not sixth.is_established
+        running.audited("too many connections")
+    wait_for(lambda: not running.listener._server._open)
+    assert store(running.port, picture()) == [0x0000]

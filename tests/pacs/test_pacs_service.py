@@ -368,3 +368,19 @@ def test_a_disk_that_is_full_during_a_query_is_got_over(
     wait_for(lambda: states(service) == ["committed"])
     assert waits
     assert len(archive.stored) == 2
+
+
+def test_an_answer_that_came_while_nobody_listened_is_asked_for_again(start: Start, archive: FakeArchive) -> None:
+    archive.silent = True
+    for _ in range(4):  # more often than a peer may leave a request unanswered
+        service = start(peer=f"{COMMIT}\ncommitment_seconds = 600")
+        if not archive.stored:
+            store(service.listener.port, picture())
+        asked = len(archive.commitments)
+        wait_for(lambda asked=asked: len(archive.commitments) > asked or len(archive.stored) == 2)
+        wait_for(lambda service=service: states(service) == ["sent"])
+        service.stop()
+    archive.silent = False
+    service = start(peer=f"{COMMIT}\ncommitment_seconds = 600")
+    wait_for(lambda: states(service) == ["committed"])
+    assert len(archive.stored) == 2

@@ -37,6 +37,8 @@ SILENT_PER_ADDRESS = 8
 """Connections of one address that have not yet asked for an association; a further one ends the oldest."""
 SILENT = 64
 """The same, of all addresses."""
+CONNECTIONS = 256
+"""At once, in every state, also those that were rejected and do not go; a further one is dropped."""
 PDU_BYTES = 128 << 10
 """Of a PDU that carries data, as it is negotiated."""
 MOST_PDU_BYTES = 1 << 20
@@ -112,6 +114,7 @@ class AssociationServer(ThreadedAssociationServer):
         self.timeout_s = timeout_s
         self._lock = threading.Lock()
         self._silent: dict[Any, socket.socket] = {}  # by the address and port of the client
+        self._open: set[Any] = set()  # address and port of each client
         self._arriving: dict[Association, set[ArrivingFile]] = {}
         self._wake_in, self._wake_out = socket.socketpair()
         try:
@@ -183,11 +186,16 @@ class AssociationServer(ThreadedAssociationServer):
             if not excess and len(self._silent) >= SILENT:
                 excess = [next(iter(self._silent))]
             ended = [(client[0], self._silent.pop(client)) for client in excess]
-            self._silent[client_address] = request
+            has_room = len(self._open) < CONNECTIONS
+            if has_room:
+                self._open.add(client_address)
+                self._silent[client_address] = request
         for other, connection in ended:
             _end(connection)
             self._on_refused(other, "too many connections without an association")
-        return True
+        if not has_room:
+            self._on_refused(address, "too many connections")
+        return has_room
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Negotiate TLS, serve the association, tidy up."""
@@ -208,20 +216,26 @@ class AssociationServer(ThreadedAssociationServer):
         except Exception:
             logger.exception("an association ended by an error of ours")
         finally:
-            self.spoke(client_address)
+            self._gone(client_address)
             self.shutdown_request(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # as socketserver calls it
         """Log; the standard one prints to standard error."""
+        self._gone(client_address)
         logger.exception("a connection from %s ended by an error of ours", client_address[0])
 
     def service_actions(self) -> None:
         """Nothing: no ticks."""
 
     def spoke(self, client_address: object) -> None:
-        """A connection asks for an association, or is gone: it is no silent one any more."""
+        """A connection asks for an association: it is no silent one any more."""
         with self._lock:
             self._silent.pop(client_address, None)
+
+    def _gone(self, client_address: object) -> None:
+        with self._lock:
+            self._silent.pop(client_address, None)
+            self._open.discard(client_address)
 
     def serve_association(self, association: Association) -> None:
         """Run an association to its end, and remove what it leaves."""

@@ -89,6 +89,14 @@ class OutboxRows:
             *(peer, time.time(), limit),
         )
 
+    def recover(self) -> None:
+        """Ask for commitment again where the answer may have come while nobody listened; that counts as no try."""
+        with self._database.writing() as db:
+            db.execute(
+                """UPDATE outbox SET transaction_uid = NULL, due = 0, commit_tries = max(commit_tries - 1, 0)
+                WHERE state = 'sent' AND transaction_uid IS NOT NULL"""
+            )
+
     def alarms(self, peer: str) -> list[Parcel]:
         """Parcels that a peer has accepted and does not commit to."""
         return self._parcels("peer = ? AND state = 'alarm' ORDER BY id", peer)

@@ -59,6 +59,7 @@ class Service:
         self.journal = Journal(config.state)
         self._stack.callback(self.journal.close)
         self.journal.recover()
+        self.journal.outbox.recover()
         self.journal.outbox.adapt({peer.name: peer.commitment for peer in config.peers})
         settings = config.listener
         self.store = FileStore(
