@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from web_client import ask, detail
 
-from sonoseek.engine import SearchEngine
+from sonoseek.apps.web.app import create_app
+from sonoseek.apps.web.settings import WebSettings
+from sonoseek.engine import SearchEngine, open_engine
+from sonoseek.gallery import open_gallery
 from sonoseek.io import read_scan
 
 
@@ -114,6 +119,16 @@ class TestArchive:
         assert case["scans"][0]["has_picture"]
         assert (case["scans"][0]["laterality"], case["scans"][0]["view"]) == (None, None)  # a folder says neither
         assert "holds no case" in detail(client.get("/api/cases/a/b/c"), 404)
+
+    def test_a_case_with_slashes_in_its_name(self, gallery: Path, tmp_path: Path) -> None:
+        shutil.copytree(gallery, tmp_path / "g")
+        with open_gallery(tmp_path / "g", mode="w") as archive:
+            entry = next(iter(archive))
+            archive.add([replace(entry, record=replace(entry.record, dataset="own", case_id="benign/a ü/b.png"))])
+        app = create_app(open_engine(tmp_path / "g", threads=1), WebSettings(state=tmp_path / "state"))
+        with TestClient(app, base_url="http://localhost") as client:
+            case = client.get("/api/cases/own/benign/a ü/b.png").json()
+        assert (case["case_id"], case["label"]) == ("benign/a ü/b.png", entry.record.pathology)
 
 
 class TestPage:
