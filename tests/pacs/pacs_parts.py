@@ -150,7 +150,10 @@ class FakeEngine:
     def read(self, scan: Any) -> Any:
         self.read_frames.append(scan.frame or 0)
         likelihood = float(scan.pixels.mean()) / 255
-        return SimpleNamespace(scan=scan, prediction=SimpleNamespace(likelihood_of_malignancy=likelihood))
+        return SimpleNamespace(
+            scan=scan,
+            prediction=SimpleNamespace(likelihood_of_malignancy=likelihood, out_of_distribution=likelihood > 0.9),
+        )
 
     def query(self, encoded: Any) -> Any:
         time.sleep(self.delay_s)

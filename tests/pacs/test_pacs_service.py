@@ -147,6 +147,21 @@ def test_the_frame_with_the_highest_likelihood_is_queried(start: Start) -> None:
     assert row.finding.frame == 9
 
 
+def test_a_damaged_frame_leaves_the_others_and_one_out_of_distribution_counts_only_alone(start: Start) -> None:
+    def damaged(path: Path, *, frame: int = 0) -> Any:
+        if frame in (0, 2):
+            raise ScanReadError(f"{path}: frame {frame} is damaged; fetch it again.")
+        return read_scan(path, frame=frame)
+
+    service = start(tools=fake_tools(read_scan=damaged), rule="quiet_seconds = 0.1")
+    store(service.listener.port, picture(frames=6, grey=224, sop_class="1.2.840.10008.5.1.4.1.1.3.1"))
+    wait_for(lambda: states(service) == ["committed"])
+    (row,) = service.journal.studies()  # those of a grey above 229.5 are out of distribution to the fast engine
+    assert row.finding is not None
+    assert row.finding.frame == 2
+    assert "or not every frame: frame 0 is damaged" in row.message
+
+
 @pytest.mark.parametrize(("choice", "asked"), [("first", [0]), ("middle", [2]), ("every", [0, 1, 2, 3, 4])])
 def test_frames_are_chosen_by_the_rule(start: Start, choice: str, asked: list[int]) -> None:
     engine = FakeEngine()
@@ -194,7 +209,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_queried(start: Start) -> N
     study = generate_uid()
     store(service.listener.port, picture(study=study, grey=10), picture(study=study, grey=90))
     wait_for(lambda: states(service) == ["committed"])
-    assert service.journal.studies()[0].message.startswith("1 of 2 pictures could not be read: the pixel data")
+    assert service.journal.studies()[0].message.startswith(
+        "1 of 2 pictures could not be read, or not every frame: the pixel"
+    )
     store(service.listener.port, picture(grey=10))
     wait_for(lambda: "failed" in states(service))
 

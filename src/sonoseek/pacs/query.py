@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -155,9 +156,10 @@ def query_study(
             "part. Send the study again."
         )
     frames: list[Any] = []
-    unread: list[str] = []
-    best: tuple[float, str, int, Any] | None = None
+    unread: dict[str, str] = {}
+    best: tuple[tuple[bool, float], str, int, Any] | None = None
     for uid, name in claim.files:
+<<<<<<< HEAD
         file = path(str(name))
         try:
             first = None if rule.frames == "middle" else tools.read_scan(file, frame=0)  # it also counts the frames
@@ -172,15 +174,59 @@ def query_study(
                     best = malignant, uid, frame, encoded
         except ScanReadError as error:
             unread.append(str(error).partition(": ")[2] or str(error))
+=======
+        for frame, scan in _scans(path(str(name)), rule, tools, on_error=partial(unread.setdefault, uid)):
+            encoded = engine.read(scan)
+            likelihood = encoded.prediction.likelihood_of_malignancy
+            frames.append(tools.asked_frame(sop_instance_uid=uid, frame=frame + 1, malignant=likelihood or 0.0))
+            # As in `sonoseek.engine`: what is out of distribution, such as a still of text, counts only alone.
+            rank = not encoded.prediction.out_of_distribution, -1.0 if likelihood is None else likelihood
+            if best is None or rank > best[0]:
+                best = rank, uid, frame, encoded
+>>>>>>> w-a
     if best is None:
-        reasons = "; ".join(sorted(set(unread))[:3])
+        reasons = "; ".join(sorted(set(unread.values()))[:3])
         raise ScanReadError(f"none of the {len(claim.files)} pictures of the study can be read: {reasons}")
-    malignant, uid, frame, encoded = best
+    _, uid, frame, encoded = best
     header = tools.read_source_header(path(str(dict(claim.files)[uid])))
     report = engine.query(encoded)
     results = tools.render(report, header, kinds=rule.results, study_key=claim.key, queried=tuple(frames))
     if not results:
         raise SonoseekError(f"no object was made of the kinds {', '.join(rule.results)}; check `results` of the rule.")
-    finding = Finding(malignant=None if malignant < 0 else malignant, sop_uid=uid, frame=frame + 1)
-    message = f"{len(unread)} of {len(claim.files)} pictures could not be read: {unread[0]}" if unread else ""
+    finding = Finding(malignant=encoded.prediction.likelihood_of_malignancy, sop_uid=uid, frame=frame + 1)
+    message = ""
+    if unread:
+        first = next(iter(unread.values()))
+        message = f"{len(unread)} of {len(claim.files)} pictures could not be read, or not every frame: {first}"
     return results, finding, message
+
+
+def _scans(file: Path, rule: Rule, tools: Tools, *, on_error: Callable[[str], object]) -> Iterator[tuple[int, Any]]:
+    """The chosen frames of a file, 0-based, each with its scan; those that cannot be read are reported and left out."""
+    first = None
+    try:
+        if rule.frames != "middle":  # the first one also says how many there are
+            first = tools.read_scan(file, frame=0)
+    except ScanReadError as error:
+        on_error(_reason(error))
+    try:
+        count = tools.frame_count(file) if first is None else first.frames or 1
+    except ScanReadError as error:
+        on_error(_reason(error))
+        return
+    for frame in choose_frames(count, rule.frames, rule.max_frames):
+        if frame == 0 and rule.frames != "middle":
+            if first is not None:
+                yield frame, first
+            continue
+        try:
+            scan = tools.read_scan(file, frame=frame)
+        except ScanReadError as error:
+            on_error(_reason(error))
+        else:
+            yield frame, scan
+
+
+def _reason(error: ScanReadError) -> str:
+    """What is wrong with a file, without its name, which is a hash."""
+    return str(error).partition(": ")[2] or str(error)
