@@ -159,31 +159,14 @@ def query_study(
     unread: dict[str, str] = {}
     best: tuple[tuple[bool, float], str, int, Any] | None = None
     for uid, name in claim.files:
-<<<<<<< HEAD
-        file = path(str(name))
-        try:
-            first = None if rule.frames == "middle" else tools.read_scan(file, frame=0)  # it also counts the frames
-            count = tools.frame_count(file) if first is None else first.frames or 1
-            for frame in choose_frames(count, rule.frames, rule.max_frames):
-                scan = first if frame == 0 and first is not None else tools.read_scan(file, frame=frame)
-                encoded = engine.read(scan)
-                likelihood = encoded.prediction.likelihood_of_malignancy
-                malignant = -1.0 if likelihood is None else float(likelihood)
-                frames.append(tools.queried_frame(sop_instance_uid=uid, frame=frame + 1, malignant=max(malignant, 0.0)))
-                if best is None or malignant > best[0]:
-                    best = malignant, uid, frame, encoded
-        except ScanReadError as error:
-            unread.append(str(error).partition(": ")[2] or str(error))
-=======
         for frame, scan in _scans(path(str(name)), rule, tools, on_error=partial(unread.setdefault, uid)):
             encoded = engine.read(scan)
             likelihood = encoded.prediction.likelihood_of_malignancy
-            frames.append(tools.asked_frame(sop_instance_uid=uid, frame=frame + 1, malignant=likelihood or 0.0))
+            frames.append(tools.queried_frame(sop_instance_uid=uid, frame=frame + 1, malignant=likelihood or 0.0))
             # As in `sonoseek.engine`: what is out of distribution, such as a still of text, counts only alone.
             rank = not encoded.prediction.out_of_distribution, -1.0 if likelihood is None else likelihood
             if best is None or rank > best[0]:
                 best = rank, uid, frame, encoded
->>>>>>> w-a
     if best is None:
         reasons = "; ".join(sorted(set(unread.values()))[:3])
         raise ScanReadError(f"none of the {len(claim.files)} pictures of the study can be read: {reasons}")
