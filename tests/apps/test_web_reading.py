@@ -14,6 +14,8 @@ from web_pages import Reader, order, reading_room, serving
 pytest.importorskip("playwright", reason="Playwright is not installed")
 from playwright.sync_api import Browser, Page, Route, expect
 
+from sonoseek.indexing.case_ids import opaque_id
+
 pytestmark = pytest.mark.peer
 
 
@@ -161,7 +163,7 @@ class TestCopies:
         own = tmp_path / "own"
         shutil.copytree(gallery, own)
         rows = [
-            f"{path.parent.name}/{path.name},{path},{path.parent.name},copies"
+            f"{opaque_id('folder', f'{path.parent.name}/{path.name}')},{path},{path.parent.name},copies"
             for path in sorted(archive.glob("*/*.png"))
             if "_mask" not in path.name
         ]

@@ -42,6 +42,7 @@ def nearly(found: object, wanted: object, where: str) -> None:
         assert found == wanted, where
 
 
+@pytest.mark.slow
 def test_every_committed_figure_comes_out_again_in_time(again: tuple[dict[str, ScoredProtocol], float]) -> None:
     scored, seconds = again
     systems = [system for protocol in scored.values() for system in protocol.systems.values()]
@@ -59,6 +60,7 @@ def test_every_committed_figure_comes_out_again_in_time(again: tuple[dict[str, S
     assert seconds < 3 * SECONDS
 
 
+@pytest.mark.slow
 def test_every_protocol_has_results_of_every_peer(again: tuple[dict[str, ScoredProtocol], float]) -> None:
     scored, _ = again
     for name in PROTOCOLS:
@@ -73,6 +75,7 @@ def test_every_protocol_has_results_of_every_peer(again: tuple[dict[str, ScoredP
         assert "first-hybrid" in scored[name].systems
 
 
+@pytest.mark.slow
 def test_guarded_protocols_leak_nothing_and_the_others_do(again: tuple[dict[str, ScoredProtocol], float]) -> None:
     for protocol in again[0].values():
         for system in protocol.systems.values():
@@ -80,6 +83,7 @@ def test_guarded_protocols_leak_nothing_and_the_others_do(again: tuple[dict[str,
             assert (leaking == 0) is protocol.about["guarded"]
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_that_of_the_rows(again: tuple[dict[str, ScoredProtocol], float], tmp_path: Path) -> None:
     text = (RESULTS / "index.html").read_text()
     for link in re.findall(r'(?:src|href)="([^"#]+)"', text):

@@ -72,6 +72,7 @@ def figures(measured: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_rows_of_every_scan_and_method(measured: Path) -> None:
     (rows,) = read_systems(measured / MAPS, MapRow).values()
     predictions = [row for row in rows if row.target == "prediction"]
@@ -92,12 +93,14 @@ def test_rows_of_every_scan_and_method(measured: Path) -> None:
     assert {row.label for row in rows if row.target == "truth"} == {"benign", "malignant"}
 
 
+@pytest.mark.slow
 def test_our_maps_are_on_the_lesions_and_the_floors_are_not(measured: Path) -> None:
     methods = figures(measured)["maps"]["prediction"]
     assert methods["class_evidence"]["inside"]["mean"] > 2 * methods["centre"]["inside"]["mean"]
     assert methods["class_evidence"]["iou"]["mean"] > methods["random"]["iou"]["mean"]
 
 
+@pytest.mark.slow
 def test_pairs_and_outlines(measured: Path) -> None:
     (pairs,) = read_systems(measured / PAIRS, PairRow).values()
     assert {row.side for row in pairs} == {"query", "match"}
@@ -108,6 +111,7 @@ def test_pairs_and_outlines(measured: Path) -> None:
     assert np.mean([row.dice for row in outlines if row.drawn]) > 0.4
 
 
+@pytest.mark.slow
 def test_the_table_names_the_methods_and_the_figures_are_drawn(measured: Path) -> None:
     (content,) = rescore_explanations(measured.parents[1]).values()
     page = write_explanation_page(measured / "phantoms", content)
@@ -119,6 +123,7 @@ def test_the_table_names_the_methods_and_the_figures_are_drawn(measured: Path) -
         assert (measured / "phantoms" / name).read_text().rstrip().endswith("</svg>")
 
 
+@pytest.mark.slow
 def test_figures_come_from_the_rows_alone(measured: Path) -> None:
     before = (measured / SCORES).read_text()
     (measured / SCORES).unlink()
@@ -135,6 +140,7 @@ def test_figures_come_from_the_rows_alone(measured: Path) -> None:
     (measured / ABOUT).write_text(about)
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Path, monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a finished piece was measured again")
