@@ -188,6 +188,7 @@ def test_demo_on_a_dataset_of_ones_own(run, archive: Path, tmp_path: Path) -> No
     assert (out / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_one_bad_file_does_not_stop_the_demo(run, archive: Path, tmp_path: Path) -> None:
     own = tmp_path / "archive"
     shutil.copytree(archive, own)

@@ -14,6 +14,7 @@ pytest.importorskip("httpx")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "web_load.py"
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it reads the server's memory from /proc")
 def test_readers_at_once_meet_no_error(tmp_path: Path) -> None:

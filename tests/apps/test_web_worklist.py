@@ -114,6 +114,11 @@ def test_what_is_not_there(hospital: Hospital, path: str, status: int, words: st
     assert words in answer.text
 
 
+def test_no_browser_keeps_any_of_it(hospital: Hospital) -> None:
+    for path in ("", f"/{NOW}", f"/{NOW}/pictures/0", "/1.9.9"):
+        assert hospital.client.get(f"/api/worklist{path}").headers["cache-control"] == "no-store"
+
+
 def test_a_decision_that_is_none(hospital: Hospital) -> None:
     address = f"/api/worklist/{OTHER}/decision"
     for body in (

@@ -62,6 +62,7 @@ def test_one_bundle_per_round_is_found_and_calibrated_on_its_validation_side(tmp
         evaluate(context, BundleSystem(tmp_path), runs=tmp_path / "other", out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_scored_like_a_bundle_and_knows_what_its_members_know(tmp_path: Path) -> None:
     members = [load_bundle().path, tmp_path / "other"]
     shutil.copytree(members[0], members[1])

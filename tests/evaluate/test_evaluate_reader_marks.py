@@ -113,6 +113,7 @@ def test_a_scan_without_a_mask_has_no_mark() -> None:
     assert [replace(sample, lesion=None).name for sample in marked] == [sample.name for sample in samples]
 
 
+@pytest.mark.slow
 def test_test_scans_are_read_with_marks_and_nothing_else_is(marking_bundle: Path, tmp_path: Path) -> None:
     system = BundleSystem(marking_bundle)
     found = {}
