@@ -213,6 +213,19 @@ def test_an_object_whose_uid_is_none_is_listed_not_fetched(folder: ImportFolder)
     assert "no UID" in result.refused["1.2.../x"]
 
 
+def test_a_listing_that_is_too_short_is_repeated_and_then_said(folder: ImportFolder) -> None:
+    listings = [[], [InstanceRef(sop_instance_uid="1.2.../x")]]
+
+    class Listing:
+        def list_instances(self, series: SeriesRef) -> list[InstanceRef]:
+            return listings.pop(0)
+
+    series = SeriesRef(study_uid="1.2.3", series_uid="1.2.3.1", modality="US", objects=2)
+    result = fetch_series(Listing(), series, folder)  # type: ignore[arg-type]
+    assert listings == []
+    assert "1 of the 2 objects" in result.refused["1.2.3.1"]
+
+
 def test_a_file_that_is_not_what_was_asked_for_is_refused_once(folder: ImportFolder, tmp_path: Path) -> None:
     study = STUDIES[1]
     uid, side = next(iter(study.picture_uids.items()))

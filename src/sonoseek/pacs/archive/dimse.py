@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sonoseek.core import PeerError, SonoseekError, TemporaryError
-from sonoseek.pacs.archive.folder import ImportFolder, parse_day
+from sonoseek.pacs.archive.folder import ImportFolder, parse_count, parse_day
 from sonoseek.pacs.archive.receiver import Receiver
 from sonoseek.pacs.archive.values import PICTURE_CLASSES, InstanceRef, SeriesRef, StudyQuery
 from sonoseek.pacs.association import associate, chunked_receive
@@ -33,7 +33,13 @@ TRANSFER_SYNTAXES = (
 )
 """What `sonoseek.io` reads. Each gets a context of its own, so that an archive sends a file as it has it."""
 _STUDY_KEYS = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "PatientID", "StudyDescription", "ModalitiesInStudy")
-_SERIES_KEYS = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "SeriesDescription")
+_SERIES_KEYS = (
+    "SeriesInstanceUID",
+    "Modality",
+    "BodyPartExamined",
+    "SeriesDescription",
+    "NumberOfSeriesRelatedInstances",
+)
 _PENDING = (0xFF00, 0xFF01)
 _FAILURES = {
     0x0122: "it has not this service (SOP class not supported)",
@@ -101,6 +107,7 @@ class DimseClient:
                     body_part=_text(series, "BodyPartExamined"),
                     study_description=_text(study, "StudyDescription"),
                     series_description=_text(series, "SeriesDescription"),
+                    objects=parse_count(_text(series, "NumberOfSeriesRelatedInstances")),
                 )
                 if is_uid(ref.series_uid) and query.takes(ref):
                     yield ref
@@ -131,9 +138,11 @@ class DimseClient:
             answers = []
             for status, identifier in association.send_c_find(_identifier(level, keys), FIND):
                 code = _code(self._peer, "C-FIND", status)
-                if code in _PENDING and identifier is not None:
+                if code in _PENDING:
+                    if identifier is None:  # passed over, an object would be missing, and nobody would know
+                        raise TemporaryError(f"an answer of {self._peer.place} to C-FIND does not read; try again.")
                     answers.append(identifier)
-                elif code not in (0x0000, *_PENDING):
+                elif code != 0x0000:
                     raise _failure(self._peer, "C-FIND", code)
             return answers
 

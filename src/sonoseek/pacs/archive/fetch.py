@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sonoseek.pacs.archive.folder import Imported, ImportFolder
-from sonoseek.pacs.archive.values import ArchiveClient, SeriesRef
+from sonoseek.pacs.archive.values import ArchiveClient, InstanceRef, SeriesRef
 from sonoseek.pacs.uids import is_uid
 
 
@@ -16,7 +16,7 @@ class FetchResult:
     Attributes:
         added: objects that were fetched now.
         present: objects that were there before.
-        refused: SOP Instance UID → why it is not in the folder.
+        refused: SOP Instance UID → why it is not in the folder; the series' UID, where not all of it was listed.
         entries: of all objects of the series that are in the folder.
     """
 
@@ -33,7 +33,7 @@ def fetch_series(archive: ArchiveClient, series: SeriesRef, folder: ImportFolder
         PeerError, TemporaryError: the archive refuses, or does not answer; what was fetched stays.
         OSError: the folder cannot be written.
     """
-    listed = {item.sop_instance_uid: item for item in archive.list_instances(series)}
+    listed = _list(archive, series)
     pictures = [uid for uid, item in listed.items() if item.is_picture and is_uid(uid)]
     refused = {uid: f"{uid[:64]!r} is no UID (PS3.5 9.1)" for uid in listed if not is_uid(uid)}
     refused |= {
@@ -41,6 +41,11 @@ def fetch_series(archive: ArchiveClient, series: SeriesRef, folder: ImportFolder
         for uid, item in listed.items()
         if not item.is_picture
     }
+    if len(listed) < (series.objects or 0):
+        refused[series.series_uid] = (
+            f"the archive lists {len(listed)} of the {series.objects} objects that it has of this series; run the same "
+            "command again"
+        )
     wanted = [uid for uid in pictures if not folder.has(uid)]
     present = len(pictures) - len(wanted)
     added = 0
@@ -62,3 +67,11 @@ def fetch_series(archive: ArchiveClient, series: SeriesRef, folder: ImportFolder
         refused=refused,
         entries=tuple(entries),
     )
+
+
+def _list(archive: ArchiveClient, series: SeriesRef) -> dict[str, InstanceRef]:
+    """The objects of a series, by UID; listed again once where the archive states that it has more."""
+    listed = {item.sop_instance_uid: item for item in archive.list_instances(series)}
+    if len(listed) < (series.objects or 0):
+        listed |= {item.sop_instance_uid: item for item in archive.list_instances(series)}
+    return listed

@@ -292,6 +292,11 @@ def _entry(header: SourceHeader, *, file: str) -> Imported:
     )
 
 
+def parse_count(text: str) -> int | None:
+    """A number that an archive states; None where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
 def parse_day(text: str) -> date | None:
     """A DICOM date (VR DA), None where it is none."""
     plain = text.strip().replace(".", "")

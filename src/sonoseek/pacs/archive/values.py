@@ -85,7 +85,10 @@ class StudyQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesRef:
-    """One series that an archive lists. It names a patient."""
+    """One series that an archive lists. It names a patient.
+
+    `objects` is how many the archive states that it has of the series; None where it does not state it.
+    """
 
     study_uid: str
     series_uid: str
@@ -96,6 +99,7 @@ class SeriesRef:
     body_part: str = ""
     study_description: str = ""
     series_description: str = ""
+    objects: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

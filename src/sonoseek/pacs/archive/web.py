@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sonoseek.core import InvalidValueError, PeerError, TemporaryError
 from sonoseek.core.extras import require_extra
-from sonoseek.pacs.archive.folder import ImportFolder, parse_day
+from sonoseek.pacs.archive.folder import ImportFolder, parse_count, parse_day
 from sonoseek.pacs.archive.multipart import first_part
 from sonoseek.pacs.archive.values import InstanceRef, SeriesRef, StudyQuery
 from sonoseek.pacs.peer import Peer, TlsFiles, WebLogin, is_loopback
@@ -24,7 +24,7 @@ TIMEOUT_S = (5.0, 60.0)
 PAGE = 200
 """Studies that one answer lists."""
 _STUDY_FIELDS = ("00080020", "00080050", "00100020", "0020000D", "00081030")
-_SERIES_FIELDS = ("0020000E", "00080060", "00180015", "0008103E")
+_SERIES_FIELDS = ("0020000E", "00080060", "00180015", "0008103E", "00201209")
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """Any transfer syntax: the file as the archive has it (PS3.18 8.7.3.5.2)."""
 _STATUS = {
@@ -88,6 +88,7 @@ class WebClient:
                     body_part=_first(series, "00180015"),
                     study_description=_first(study, "00081030"),
                     series_description=_first(series, "0008103E"),
+                    objects=parse_count(_first(series, "00201209")),
                 )
                 if is_uid(ref.series_uid) and query.takes(ref):
                     yield ref
