@@ -42,6 +42,7 @@ NOT_RUN = {
     r"sonoseek .*milvus://": "needs a Milvus server; tests/gallery starts one",
     r"ray start ": "starts a server",
     r"tensorboard ": "starts a server",
+    r"sonoseek serve .*--pacs ": "shows a listener's studies; tests/apps/test_web_worklist_browser.py starts one",
     r"sonoseek pacs ": "runs beside a PACS; tests/pacs has one",
     r"curl ": "asks a server; tests/apps/test_web_jobs.py sends the same",
     r"python (benchmarks/|-m benchmarks)": "measures for minutes",
