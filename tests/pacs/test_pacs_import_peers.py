@@ -29,6 +29,7 @@ from sonoseek.pacs.peer import WebLogin
 
 pytestmark = [
     pytest.mark.peer,
+    pytest.mark.slow,  # in all: each of them starts an archive
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # pynetdicom's, of refused connections
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -58,7 +59,6 @@ def fetch(running: RunningPeer, folder: ImportFolder, by: By, login: WebLogin | 
         return fetch_archive(client, StudyQuery(), folder)
 
 
-@pytest.mark.slow
 def test_200_studies_with_their_results_are_imported_and_the_second_run_adds_none(tmp_path: Path) -> None:
     results = write_results(STUDIES, tmp_path)
     out, gallery = tmp_path / "import", tmp_path / "gallery"
