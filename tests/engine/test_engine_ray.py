@@ -22,6 +22,7 @@ from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import load_bundle
 from sonoseek.gallery import Gallery, create_gallery, open_gallery
 from sonoseek.indexing.build import build_index
+from sonoseek.indexing.case_ids import opaque_id
 from sonoseek.indexing.ray import build_index_on_ray
 
 pytestmark = [
@@ -101,7 +102,8 @@ def check_whole(gallery: Gallery, scans: Path, count: int) -> None:
     entries = list(gallery)
     assert len(entries) == len({entry.scan_id for entry in entries}) == count
     dataset = open_dataset("folder", scans)
-    assert {entry.record.case_id for entry in entries} == {record.case_id for record in dataset.records()}
+    names = {opaque_id("folder", record.case_id) for record in dataset.records()}
+    assert {entry.record.case_id for entry in entries} == names
     assert gallery.verify() == ()
 
 
