@@ -18,6 +18,7 @@ from sonoseek.batch.files import remove_folder, safe_name
 from sonoseek.batch.job import ENDED, Job, JobState, Row, check_kind
 from sonoseek.core import InvalidValueError, NotFoundError, SonoseekError
 from sonoseek.core.files import make_private_folder, open_private
+from sonoseek.core.transactions import transaction
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -315,15 +316,8 @@ class JobStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")  # a full disk may show as late as here
-            except BaseException:
-                if self._connection.in_transaction:  # after some errors SQLite has ended it itself
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._connection) as connection:
+            yield connection
 
 
 def _stored(name: str, value: Any) -> Any:

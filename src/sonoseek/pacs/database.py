@@ -13,6 +13,7 @@ from typing import Any
 
 from sonoseek.core import NotFoundError, SonoseekError, TemporaryError
 from sonoseek.core.files import make_private_folder, open_private
+from sonoseek.core.transactions import transaction
 
 VERSION = 1
 SCHEMA = """
@@ -121,15 +122,8 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction; on disk when the block has ended without an error, undone otherwise."""
-        with self.lock, self._named():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")  # a full disk may show as late as here
-            except BaseException:
-                if self._connection.in_transaction:  # after some errors SQLite has ended it itself
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self.lock, self._named(), transaction(self._connection) as connection:
+            yield connection
 
     def all(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Every row of a query."""
