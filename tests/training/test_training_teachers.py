@@ -33,9 +33,26 @@ def test_teachers_speak_of_the_views_they_are_shown(tiny_recipe, teacher):
 
 
 def test_a_teacher_that_cleans_otherwise_is_refused(tiny_recipe, teacher):
-    other = msgspec.structs.replace(tiny_recipe, preprocessing={"canvas_size": 96})
-    with pytest.raises(InvalidValueError, match="Give both the same"):
-        Teachers([teacher], other, unseen={})
+    coarser = msgspec.structs.replace(tiny_recipe, preprocessing={"canvas_size": 96})
+    other = msgspec.structs.replace(tiny_recipe, preprocessing={"canvas_size": 64, "contrast": "none"})
+    for student in (coarser, other):
+        with pytest.raises(InvalidValueError, match="Give all the same"):
+            Teachers([teacher], student, unseen={})
+
+
+def test_a_teacher_may_read_a_finer_canvas(tiny_recipe, teacher, tmp_path, monkeypatch):
+    sides = []
+    read = Teachers.read
+
+    def noted(self, canvases):
+        sides.append(canvases.shape[-1])
+        return read(self, canvases)
+
+    monkeypatch.setattr(Teachers, "read", noted)
+    student = msgspec.structs.replace(tiny_recipe, name="student", preprocessing={"canvas_size": 32})
+    bundle = train(student, data_root=None, run_dir=tmp_path / "student", fold=0, teachers=[teacher])
+    assert set(sides) == {64}
+    assert load_bundle(bundle).recipe.canvas_size == 32
 
 
 def test_a_teacher_that_has_seen_a_test_scan_is_refused(tiny_recipe, teacher):

@@ -37,16 +37,29 @@ class Batch(NamedTuple):
     drawn: Tensor
 
 
+def input_side(recipe: Recipe) -> int:
+    """Side of what the network reads at once, pixels: the canvas, or half of it where it reads a close-up too."""
+    side = recipe.preprocessing_recipe.canvas_size
+    return side // FINENESS if recipe.close_up else side
+
+
 class TrainingBatches:
     """An epoch's batches: each scan in two views. An iterable of known length, as Lightning takes it.
 
     The next batch is made by one thread while the network works on this one.
     """
 
-    def __init__(self, parts: Sequence[Part], recipe: Recipe) -> None:
-        """Prepare to draw from `parts`."""
+    def __init__(self, parts: Sequence[Part], recipe: Recipe, *, side: int | None = None) -> None:
+        """Prepare to draw from `parts`.
+
+        Args:
+            parts: the training side; the canvases may be finer than the views.
+            recipe: of the run.
+            side: of the views, pixels; None: what the network reads at once.
+        """
         self._parts = tuple(parts)
         self._recipe = recipe
+        self._side = side or input_side(recipe)
         self._items = [(p, int(row)) for p, part in enumerate(self._parts) for row in part.rows]
         targets = [group_targets(part) for part in self._parts]
         clear = [shares.max(axis=1) == 1 for shares in targets]
@@ -120,7 +133,7 @@ class TrainingBatches:
             rng=rng,
             lesion=source.lesions[row],
             style=style,
-            side=source.canvases.shape[1] // FINENESS if self._recipe.close_up else None,
+            side=self._side,
         )
 
 

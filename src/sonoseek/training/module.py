@@ -16,7 +16,7 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.two_readings import smaller
-from sonoseek.training.batches import Batch
+from sonoseek.training.batches import Batch, input_side
 from sonoseek.training.losses import (
     contrast,
     distillation,
@@ -114,7 +114,7 @@ class TrainingModule(lightning.LightningModule):
         entropy = masked_cross_entropy(out.logits, batch.targets, batch.known, smoothing=loss.smoothing)
         terms = {"entropy": entropy}
         if self.teachers is not None:
-            terms = self._distillation_terms(entropy, out, canvases, batch.known)
+            terms = self._distillation_terms(entropy, out, batch)
         for name, weight, key in (
             ("supervised", loss.supervised, batch.labels),
             ("instance", loss.instance, batch.groups),
@@ -139,15 +139,13 @@ class TrainingModule(lightning.LightningModule):
                 terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
         return terms
 
-    def _distillation_terms(
-        self, entropy: Tensor, out: NetworkOutput, canvases: Tensor, known: Tensor
-    ) -> dict[str, Tensor]:
-        """The loss of the labels and of the teachers, of the same views."""
+    def _distillation_terms(self, entropy: Tensor, out: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the labels and of the teachers, of the same views; the teachers read them as they were drawn."""
         if self.teachers is None:  # for the type checker: the caller has checked
             return {"entropy": entropy}
         options = self.recipe.teacher
-        logits, cosines = self.teachers.read(canvases)
-        shut = ~known
+        logits, cosines = self.teachers.read(batch.canvases)
+        shut = ~batch.known
         distilled = distillation(
             out.logits.masked_fill(shut, -1e4), logits.masked_fill(shut, -1e4), temperature=options.temperature
         )
@@ -158,16 +156,16 @@ class TrainingModule(lightning.LightningModule):
         }
 
     def _resized(self, canvases: Tensor, lesions: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch on a canvas of another side, a multiple of the stride, drawn by the step's number."""
+        """The batch at the side that the network reads, or at a multiple of its stride, drawn by the step's number."""
         reach = self.recipe.augmentation.resolution
-        if reach <= 0:
+        side, stride = input_side(self.recipe), self.network.stride
+        if reach > 0:
+            low, high = math.ceil(side * (1 - reach) / stride), math.floor(side * (1 + reach) / stride)
+            chance = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+            side = stride * int(torch.randint(low, high + 1, (), generator=chance))
+        if side == canvases.shape[-1]:
             return canvases, lesions
-        side, stride = canvases.shape[-1], self.network.stride
-        low, high = math.ceil(side * (1 - reach) / stride), math.floor(side * (1 + reach) / stride)
-        drawn = torch.randint(
-            low, high + 1, (), generator=torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
-        )
-        size = (int(drawn) * stride,) * 2
+        size = (side, side)
         scanned = interpolate((canvases >= 0).to(canvases.dtype), size, mode="area")
         grey = interpolate(canvases.clamp(min=0), size, mode="bilinear", antialias=True)
         resized = torch.where(scanned > 0.5, (grey / scanned.clamp(min=0.5)).clamp(0, 1), -torch.ones_like(grey))

@@ -23,7 +23,7 @@ from sonoseek.training.export import COMPARED, export_bundle, onnx_bytes
 from sonoseek.training.heatmap_sheet import DRAWN, take_examples
 from sonoseek.training.module import TrainingModule
 from sonoseek.training.options import CPU, USUAL, Machine, Upkeep
-from sonoseek.training.prepare import open_choice, prepare
+from sonoseek.training.prepare import PreparedSet, open_choice, prepare
 from sonoseek.training.provenance import command_shown, describe_call, note_call, write_json
 from sonoseek.training.recipe import Recipe
 from sonoseek.training.run_folder import (
@@ -35,7 +35,7 @@ from sonoseek.training.run_folder import (
     finished_already,
     run_record,
 )
-from sonoseek.training.splits import given_sets, split_sets
+from sonoseek.training.splits import Split, given_sets, split_sets
 from sonoseek.training.teachers import Teachers
 from sonoseek.training.trainer import fit
 
@@ -120,13 +120,22 @@ def train(
             run_dir.mkdir(parents=True, exist_ok=True)
             write_json(run_dir / RECIPE_FILE, record)
             note_call(run_dir, call)
-        sets = [
-            prepare(dataset, recipe=recipe.preprocessing_recipe, cache=cache or run_dir / "prepared")
-            for dataset in opened
-        ]
-    split = split_sets(recipe, sets, fold=fold) if round_ is None else given_sets(recipe, sets, round_)
+        own = recipe.preprocessing_recipe
+        read = own if distilled is None else distilled.preprocessing
+        of_recipe = {
+            each: [prepare(dataset, recipe=each, cache=cache or run_dir / "prepared") for dataset in opened]
+            for each in {own, read}
+        }
+        sets = of_recipe[own]
+
+    def split_of(sets: Sequence[PreparedSet]) -> Split:
+        return split_sets(recipe, sets, fold=fold) if round_ is None else given_sets(recipe, sets, round_)
+
+    split = split_of(sets)
     prepared = time.monotonic()
-    batches = TrainingBatches(split.train, recipe)
+    batches = TrainingBatches(
+        split_of(of_recipe[read]).train, recipe, side=None if distilled is None else read.canvas_size
+    )
     module = TrainingModule(network, recipe, steps=len(batches) * recipe.optimiser.epochs, teachers=distilled)
     folded = [part for part in split.validation if part.choice.folded]
     epochs = fit(

@@ -7,6 +7,7 @@ its run's folder runs there, as the network that it was exported from; others ru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sonoseek.core import InvalidValueError
-from sonoseek.encoder import OnnxEncoder, load_bundle
+from sonoseek.encoder import load_bundle, open_encoder
 from sonoseek.evaluate.systems.bundle import check_unseen
 from sonoseek.training.building import load_trained, trained_beside
 from sonoseek.training.recipe import Recipe
@@ -29,24 +30,30 @@ class Teachers:
 
         Args:
             bundles: folders.
-            recipe: of the student; its preprocessing must be that of its teachers.
+            recipe: of the student; its preprocessing must be that of its teachers, whose canvas may be finer.
             unseen: dataset → cases that no teacher may have learnt from, where there are any.
 
         Raises:
-            InvalidValueError: a teacher has another preprocessing than the student.
+            InvalidValueError: a teacher has another preprocessing than the student or the other teachers, or a coarser
+                canvas than the student.
             BundleError: a bundle is missing or damaged.
             SplitError: a teacher has seen what the student will be tested on.
         """
         opened = [load_bundle(path) for path in bundles]
+        self.preprocessing = opened[0].recipe
+        """That of the canvases that `read` takes; its canvas has the student's side, or a larger one."""
+        own = recipe.preprocessing_recipe
+        side = max(own.canvas_size, self.preprocessing.canvas_size)
         for bundle in opened:
-            if bundle.recipe != recipe.preprocessing_recipe:
+            if bundle.recipe != replace(own, canvas_size=side):
                 raise InvalidValueError(
                     f"teacher {bundle.bundle_id} has {bundle.recipe.to_dict()}; the student {recipe.name!r} has "
-                    f"{recipe.preprocessing_recipe.to_dict()}. Give both the same [preprocessing]."
+                    f"{own.to_dict()}. Give all the same [preprocessing]; the teachers' canvas_size alone may be "
+                    "larger, the same for all of them."
                 )
             if unseen:
                 check_unseen(bundle, unseen)
-        self._encoders = [OnnxEncoder(bundle, threads=torch.get_num_threads()) for bundle in opened]
+        self._encoders = [open_encoder(bundle, threads=torch.get_num_threads()) for bundle in opened]
         self._runs = [trained_beside(Path(path)) for path in bundles]
         self._networks: dict[int, nn.Module] = {}
 
