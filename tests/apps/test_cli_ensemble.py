@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sonoseek.encoder.bundle import FAST_BUNDLE
+from sonoseek.encoder.bundle import FAST_BUNDLE, load_bundle
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,22 @@ def test_weights_and_norms_may_be_given(run, other: Path, tmp_path: Path) -> Non
     assert [(m["weight"], m["norm"]) for m in members] == [(3.0, 2.0), (1.0, 4.5)]
 
 
+def test_calibrated_on_what_networks_of_several_seeds_predicted_in_hospitals_left_out(
+    run, other: Path, tmp_path: Path
+) -> None:
+    """docs/results has `b4-frozen` under two seeds; which network the members are does not matter here."""
+    out = tmp_path / "calibrated"
+    run(
+        *("export", "--ensemble", FAST_BUNDLE, "--ensemble", other, "--out", out, "--norms", "1,1"),
+        *("--results", RESULTS, "--calibrate-on", "leave-one-hospital-out", "--results-of", "b4-frozen"),
+    )
+    written = json.loads((out / "ensemble.json").read_text())
+    assert "mean of b4-frozen's seeds" in written["training"]["calibrated_on"]
+    assert written["class_bias"][0] < 0 == written["class_bias"][1] == written["class_bias"][2]
+    assert load_bundle(out).class_bias == tuple(written["class_bias"])
+    assert "sensitivity_98" in written["operating_points"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -80,6 +98,14 @@ def test_weights_and_norms_may_be_given(run, other: Path, tmp_path: Path) -> Non
         (["export", "--ensemble", FAST_BUNDLE, "--norms", "1", "--out", "x"], "at least 2"),
         (["export", "--ensemble", FAST_BUNDLE, "--norms", "one", "--out", "x"], "--norms is 'one'"),
         (["export", "--ensemble", "nowhere", "--out", "x"], "nowhere"),
+        (["export", "--ensemble", FAST_BUNDLE, "--out", "x", "--results", RESULTS], "needs --calibrate-on"),
+        (
+            [
+                *("export", "--ensemble", FAST_BUNDLE, "--out", "x", "--results", RESULTS),
+                *("--calibrate-on", "leave-one-hospital-out", "--results-of", "radiomics"),
+            ],
+            "Evaluate the system under another seed",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(run, arguments: list[object], said: str, tmp_path: Path) -> None:

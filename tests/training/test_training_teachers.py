@@ -55,6 +55,21 @@ def test_a_teacher_may_read_a_finer_canvas(tiny_recipe, teacher, tmp_path, monke
     assert load_bundle(bundle).recipe.canvas_size == 32
 
 
+def test_a_teacher_that_reads_once_is_the_network_of_its_run(tiny_recipe, teacher, tmp_path):
+    once = msgspec.structs.replace(
+        tiny_recipe, teacher=msgspec.structs.replace(tiny_recipe.teacher, once=True), many_views=False
+    )
+    canvases = torch.rand(4, 1, 64, 64)
+    logits, _ = Teachers([teacher], once, unseen={}).read(canvases)
+    with torch.no_grad():
+        alone = load_trained(teacher.parent, once=True)(canvases).logits
+    wanted = (alone / load_bundle(teacher).temperature).log_softmax(1)
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+    shutil.copytree(teacher, tmp_path / "alone")
+    with pytest.raises(InvalidValueError, match="not in its run's folder"):
+        Teachers([tmp_path / "alone"], once, unseen={})
+
+
 def test_a_teacher_that_has_seen_a_test_scan_is_refused(tiny_recipe, teacher):
     seen = load_bundle(teacher).training["cases"]["phantom"][0]
     with pytest.raises(SplitError, match="must have seen none"):

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import BundleError
+from sonoseek.core import PATHOLOGIES, BundleError
 from sonoseek.encoder.manifest import LARGEST_JSON, calibration_faults, check_format, check_json
 from sonoseek.encoder.seen import TrainingScans, union
 from sonoseek.encoder.values import ENSEMBLE_FILE, Bundle, Member
@@ -54,7 +54,7 @@ class EnsembleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         sonoseek: version of the package that wrote it.
         members: at least two, in the order in which their embeddings are joined.
         temperature: on top of the members' own, by which their logits are divided before they are averaged.
-        abstain_below, conformal, operating_points: as in `Manifest`, of the ensemble.
+        abstain_below, conformal, operating_points, class_bias: as in `Manifest`, of the ensemble.
         training: as in `Manifest`. The cases that were learnt from are those of the members and need not stand here.
         licences: of the ensemble and of what it was made from.
     """
@@ -70,6 +70,7 @@ class EnsembleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     operating_points: dict[str, dict[str, float]]
     training: dict[str, Any]
     licences: dict[str, str]
+    class_bias: list[float] = []
 
 
 def decode_ensemble(content: bytes, *, where: str) -> EnsembleManifest:
@@ -118,6 +119,8 @@ def _faults(manifest: EnsembleManifest) -> list[str]:
         abstain_below=manifest.abstain_below,
         conformal=manifest.conformal,
         operating_points=manifest.operating_points,
+        class_bias=manifest.class_bias,
+        classes=len(PATHOLOGIES),
     )
 
 
@@ -154,6 +157,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         classes=bundles[0].classes,
         recipe=bundles[0].recipe,
         temperature=manifest.temperature,
+        class_bias=tuple(manifest.class_bias),
         head_weight=weight,
         head_bias=bias,
         abstain_below=manifest.abstain_below,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -178,8 +178,10 @@ def calibration_faults(
     abstain_below: float,
     conformal: Mapping[str, float],
     operating_points: Mapping[str, Mapping[str, float]],
+    class_bias: Sequence[float],
+    classes: int,
 ) -> list[str]:
-    """What cannot be in the numbers that turn logits into a prediction."""
+    """What cannot be in the numbers that turn logits into a prediction of one of `classes` classes."""
     checks = (
         (
             math.isfinite(temperature) and temperature > 0,
@@ -196,6 +198,11 @@ def calibration_faults(
                 f"operating point {name!r} is {dict(point)}; it must hold {', '.join(POINT)}, each in 0 … 1",
             )
             for name, point in operating_points.items()
+        ),
+        (
+            len(class_bias) in (0, classes)
+            and all(math.isfinite(each) and abs(each) <= MOST_BIAS for each in class_bias),
+            f"class_bias is {list(class_bias)}; it must hold {classes} numbers within ±{MOST_BIAS:g}, or none",
         ),
     )
     return [message for holds, message in checks if not holds]
@@ -279,11 +286,6 @@ def _contradictions(manifest: Manifest) -> list[str]:
         ),
         (dim > 0 and min(manifest.grid) > 0, f"embedding_dim {dim} and grid {manifest.grid} must be positive"),
         (
-            len(manifest.class_bias) in (0, len(classes))
-            and all(math.isfinite(each) and abs(each) <= MOST_BIAS for each in manifest.class_bias),
-            f"class_bias is {manifest.class_bias}; it must hold {len(classes)} numbers within ±{MOST_BIAS:g}, or none",
-        ),
-        (
             manifest.duplicate_threshold is None or -1 <= manifest.duplicate_threshold <= 1,
             f"duplicate_threshold is {manifest.duplicate_threshold}; it is a cosine, −1 … 1",
         ),
@@ -295,6 +297,8 @@ def _contradictions(manifest: Manifest) -> list[str]:
             abstain_below=manifest.abstain_below,
             conformal=manifest.conformal,
             operating_points=manifest.operating_points,
+            class_bias=manifest.class_bias,
+            classes=len(classes),
         ),
         *([] if manifest.ood is None else _ood_faults(manifest.ood, dim=dim)),
         *([] if manifest.training_scans is None else _training_scans_faults(manifest.training_scans)),

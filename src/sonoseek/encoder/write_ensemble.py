@@ -28,6 +28,7 @@ def write_ensemble(
     abstain_below: float | None = None,
     conformal: Mapping[str, float] | None = None,
     operating_points: Mapping[str, Mapping[str, float]] | None = None,
+    class_bias: Sequence[float] = (),
     training: Mapping[str, Any] | None = None,
     licences: Mapping[str, str] | None = None,
 ) -> Path:
@@ -47,6 +48,7 @@ def write_ensemble(
         abstain_below: as in `Manifest`; None: the mean of the members'.
         conformal: the same.
         operating_points: the same.
+        class_bias: of each class, on top of the members' own; (): zeros.
         training: added to that of the members.
         licences: as in `Manifest`; None: all of the members'.
 
@@ -87,6 +89,7 @@ def write_ensemble(
         "members": entries,
         "temperature": temperature,
         **calibration,
+        **({"class_bias": list(class_bias)} if class_bias else {}),
         "training": {**_origin(manifests, stands_in=stands_in), **(training or {})},
         "licences": _licences(manifests) if licences is None else dict(licences),
     }

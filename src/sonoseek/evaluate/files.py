@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sonoseek.core import ResultsError
+from sonoseek.core import NotFoundError, ResultsError
 from sonoseek.evaluate.rows import CaseRow, RoundRow, ScanRow, Search, SystemResults
 from sonoseek.evaluate.tables import place_rows, read_json, read_systems, read_table, write_json, write_table
 
@@ -122,6 +122,21 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
             f"{folder}: the system {min(odd)!r} stands in {ROWS} or {ABOUT} but not in both. Evaluate it again."
         )
     return by_system
+
+
+def read_system(folder: Path, name: str) -> SystemResults:
+    """One system's rows of a protocol, whose cases lie in the same folder.
+
+    Raises:
+        NotFoundError: it has none.
+        ResultsError: as `read_results`.
+    """
+    scored = read_results(folder, read_cases(folder / CASES))
+    if name not in scored:
+        raise NotFoundError(
+            f"{folder} has no rows of a system called {name!r}; it has {', '.join(scored)}. Evaluate it there first."
+        )
+    return scored[name]
 
 
 def _check(where: str, row: ScanRow, cases: Mapping[str, CaseRow], seen: set[tuple[object, ...]]) -> None:

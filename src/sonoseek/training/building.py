@@ -89,11 +89,12 @@ def recipe_of(run_dir: Path) -> Recipe:
     return recipe_from_dict({key: value for key, value in stored.items() if key not in _NOT_OF_A_RECIPE})
 
 
-def load_trained(run_dir: Path) -> nn.Module:
-    """The network of a run, several views and all, in evaluation mode.
+def load_trained(run_dir: Path, *, once: bool = False) -> nn.Module:
+    """The network of a run in evaluation mode, several views and all.
 
     Args:
         run_dir: holds `recipe.json` and `network.safetensors`, as `train` leaves them.
+        once: the network alone, which reads a canvas once, as in training.
 
     Raises:
         BundleError: the weights are not those of the recipe's network.
@@ -107,7 +108,7 @@ def load_trained(run_dir: Path) -> nn.Module:
         raise BundleError(
             f"{run_dir / WEIGHTS_FILE} holds another network than {RECIPE_FILE} names ({error}). Train it again."
         ) from error
-    return as_served(network, recipe).eval()
+    return (network if once else as_served(network, recipe)).eval()
 
 
 def as_served(network: EvidenceNetwork, recipe: Recipe) -> Served:

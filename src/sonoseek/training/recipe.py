@@ -193,12 +193,15 @@ class Teacher(_Part, frozen=True):
         weight: of the teachers' mean prediction; the labels have 1 − weight.
         similarity: weight of the difference between the student's and the teachers' cosines within a batch.
         temperature: of both sides.
+        once: whether a teacher reads each view once, as it did in its own training, and not as it is served, in several
+            views and with a close-up: a quarter of the time. It needs the run that the teacher's bundle lies in.
     """
 
     systems: tuple[str, ...] = ()
     weight: Share = 0.5
     similarity: NonNegative = 1.0
     temperature: Positive = 2.0
+    once: bool = False
 
 
 class Recipe(_Part, frozen=True):
@@ -310,9 +313,16 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+LATER = (("teacher", "once", False),)
+"""Table, key, default. At their default they are left out, so that runs and results of before keep their digest."""
+
+
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Plain values, every default spelled out."""
+    """Plain values, every default spelled out but of keys that came after the first results (`LATER`)."""
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
+    for table, key, default in LATER:
+        if plain[table][key] == default:
+            del plain[table][key]
     return plain
 
 

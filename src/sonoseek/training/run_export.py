@@ -16,7 +16,7 @@ from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle
 from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.encoder.manifest import manifest_dict
-from sonoseek.evaluate.files import CASES, read_cases, read_results
+from sonoseek.evaluate.files import read_system
 from sonoseek.evaluate.hospitals import travelling_calibration
 from sonoseek.training.card_failures import failures_section, find_failures
 from sonoseek.training.card_results import read_card_results, results_section
@@ -92,13 +92,9 @@ def _calibrated(bundle: Path, protocol: Path, *, system: str | None) -> bytes:
     """The bundle's manifest, calibrated on hospitals left out; see `evaluate.hospitals.travelling_calibration`."""
     trained = manifest_dict((bundle / MANIFEST_FILE).read_bytes(), where=str(bundle / MANIFEST_FILE))
     name = system or trained["training"]["recipe"]["name"]
-    scored = read_results(protocol, read_cases(protocol / CASES))
-    if name not in scored:
-        raise NotFoundError(
-            f"{protocol} has no rows of a system called {name!r}; it has {', '.join(scored)}. Evaluate it there first."
-        )
-    rows = scored[name].predictions
-    fitted = travelling_calibration(rows, scored[name].validation)
+    scored = read_system(protocol, name)
+    rows = scored.predictions
+    fitted = travelling_calibration(rows, scored.validation)
     manifest = {
         **trained,
         "temperature": trained["temperature"] * fitted.temperature,

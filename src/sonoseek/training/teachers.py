@@ -1,7 +1,8 @@
 """Finished bundles as teachers: their predictions of a batch's views, and the cosines between the views.
 
 On the CPU a teacher runs through ONNX Runtime. Where training runs on a GPU, a teacher whose bundle still lies in
-its run's folder runs there, as the network that it was exported from; others run on the CPU.
+its run's folder runs there, as the network that it was exported from; others run on the CPU. A teacher that reads each
+view once (`Teacher.once`) is that network on either.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sonoseek.core import InvalidValueError
-from sonoseek.encoder import load_bundle, open_encoder
+from sonoseek.encoder import Bundle, load_bundle, open_encoder
 from sonoseek.evaluate.systems.bundle import check_unseen
-from sonoseek.training.building import load_trained, trained_beside
+from sonoseek.preprocessing import PreprocessingRecipe
+from sonoseek.training.batches import input_side
+from sonoseek.training.building import load_trained, recipe_of, trained_beside
 from sonoseek.training.recipe import Recipe
 
 
@@ -35,26 +38,28 @@ class Teachers:
 
         Raises:
             InvalidValueError: a teacher has another preprocessing than the student or the other teachers, or a coarser
-                canvas than the student.
+                canvas than the student; or it is to read once and does not lie in its run's folder.
             BundleError: a bundle is missing or damaged.
             SplitError: a teacher has seen what the student will be tested on.
         """
         opened = [load_bundle(path) for path in bundles]
-        self.preprocessing = opened[0].recipe
+        self._once = recipe.teacher.once
+        self._runs = [trained_beside(Path(path)) for path in bundles]
+        read = [_read(bundle, run, once=self._once) for bundle, run in zip(opened, self._runs, strict=True)]
+        self.preprocessing = read[0]
         """That of the canvases that `read` takes; its canvas has the student's side, or a larger one."""
         own = recipe.preprocessing_recipe
         side = max(own.canvas_size, self.preprocessing.canvas_size)
-        for bundle in opened:
-            if bundle.recipe != replace(own, canvas_size=side):
+        for bundle, preprocessing in zip(opened, read, strict=True):
+            if preprocessing != replace(own, canvas_size=side):
                 raise InvalidValueError(
-                    f"teacher {bundle.bundle_id} has {bundle.recipe.to_dict()}; the student {recipe.name!r} has "
+                    f"teacher {bundle.bundle_id} reads {preprocessing.to_dict()}; the student {recipe.name!r} has "
                     f"{own.to_dict()}. Give all the same [preprocessing]; the teachers' canvas_size alone may be "
                     "larger, the same for all of them."
                 )
             if unseen:
                 check_unseen(bundle, unseen)
         self._encoders = [open_encoder(bundle, threads=torch.get_num_threads()) for bundle in opened]
-        self._runs = [trained_beside(Path(path)) for path in bundles]
         self._networks: dict[int, nn.Module] = {}
 
     def read(self, canvases: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,11 +75,23 @@ class Teachers:
     def _outputs(self, number: int, canvases: Tensor) -> tuple[Tensor, Tensor]:
         """One teacher's logits and embeddings, on the canvases' device."""
         run = self._runs[number]
-        if run is not None and canvases.is_cuda:
+        if run is not None and (self._once or canvases.is_cuda):
             if number not in self._networks:
-                self._networks[number] = load_trained(run).to(canvases.device)
+                self._networks[number] = load_trained(run, once=self._once).to(canvases.device)
             with torch.no_grad():
                 out = self._networks[number](canvases)
             return out.logits, out.embedding
         encoding = self._encoders[number].encode(np.ascontiguousarray(canvases.detach().cpu().numpy()))
         return torch.from_numpy(encoding.logits).to(canvases), torch.from_numpy(encoding.embedding).to(canvases)
+
+
+def _read(bundle: Bundle, run: Path | None, *, once: bool) -> PreprocessingRecipe:
+    """The preprocessing of the canvases that a teacher reads."""
+    if not once:
+        return bundle.recipe
+    if run is None:
+        raise InvalidValueError(
+            f"teacher {bundle.bundle_id} lies in {bundle.path}, and not in its run's folder, which holds the network "
+            "that reads once. Name the bundle in its run's folder, or set teacher.once = false."
+        )
+    return replace(bundle.recipe, canvas_size=input_side(recipe_of(run)))

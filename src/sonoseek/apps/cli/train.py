@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -122,7 +122,7 @@ def export(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(help="RUN: folder of `evaluate`; its figures, and failures on phantoms, complete MODEL_CARD.md."),
+        typer.Option(help="Folder of `evaluate`; of a RUN, its figures and failures on phantoms complete the card."),
     ] = None,
     results_of: Annotated[
         str | None, typer.Option(help="--results: system whose figures; by default the one with the recipe's name.")
@@ -152,13 +152,50 @@ def export(
             export_run(run, out, results=results, system=results_of, calibrate_on=calibrate_on, on_progress=on_progress)
         typer.echo(f"bundle: {out}")
         return
+    calibration: dict[str, Any] = {}
     if results is not None:
-        raise InvalidValueError("--results completes the card of a RUN; an ensemble's members each have their own.")
-    typer.echo(f"bundle: {_ensemble(ensemble or [], out, name=name, version=version, weights=weights, norms=norms)}")
+        if calibrate_on is None or results_of is None:
+            raise InvalidValueError(
+                "--ensemble with --results is calibrated on it, and needs --calibrate-on PROTOCOL and --results-of "
+                "SYSTEM, whose seeds stand for the members; their cards have their figures."
+            )
+        calibration = _calibration_of_seeds(results / calibrate_on, results_of)
+    shares = None if weights is None else _numbers(weights, "--weights")
+    made = _ensemble(ensemble or [], out, norms, name=name, version=version, weights=shares, calibration=calibration)
+    typer.echo(f"bundle: {made}")
+
+
+def _calibration_of_seeds(protocol: Path, system: str) -> dict[str, Any]:
+    """What `write_ensemble` takes, fitted on the mean of what a system's networks of several seeds predicted."""
+    from sonoseek.evaluate.files import read_system
+    from sonoseek.evaluate.hospitals import mean_of_seeds, travelling_calibration
+
+    scored = read_system(protocol, system)
+    rows = mean_of_seeds(scored.predictions)
+    fitted = travelling_calibration(rows, scored.validation)
+    seeds = sorted({row.seed for row in scored.predictions})
+    return {
+        "temperature": fitted.temperature,
+        "abstain_below": fitted.abstain_below,
+        "conformal": fitted.conformal,
+        "operating_points": fitted.operating_points,
+        "class_bias": fitted.class_bias,
+        "training": {
+            "calibrated_on": f"scans of hospitals left out ({protocol.name}, mean of {system}'s seeds "
+            f"{', '.join(map(str, seeds))}, {len(rows)} scans)"
+        },
+    }
 
 
 def _ensemble(
-    members: list[Path], out: Path, *, name: str, version: str, weights: str | None, norms: str | None
+    members: list[Path],
+    out: Path,
+    norms: str | None,
+    *,
+    name: str,
+    version: str,
+    weights: list[float] | None,
+    calibration: dict[str, Any],
 ) -> Path:
     from sonoseek.apps.cli.show import progress_bar
     from sonoseek.datasets.phantom import PhantomDataset
@@ -181,8 +218,8 @@ def _ensemble(
         name=name,
         version=version,
         norms=lengths,
-        weights=None if weights is None else _numbers(weights, "--weights"),
-        training={"norms": origin},
+        weights=weights,
+        **{**calibration, "training": {"norms": origin, **calibration.get("training", {})}},
     )
 
 
