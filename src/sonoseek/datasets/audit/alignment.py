@@ -1,7 +1,8 @@
 """Lay one scan over another and measure how far they agree.
 
-Matched features vote for a similarity (RANSAC), or an affine map where a copy was squeezed; intensities refine it (ECC,
-Evangelidis & Psarakis, PAMI 30:1858, 2008); then two correlations over the overlap tell copies from look-alikes.
+Matched features vote for a similarity transform (RANSAC), or an affine one where a copy was squeezed. Intensities
+refine it (ECC, Evangelidis & Psarakis, PAMI 30:1858, 2008). Two correlations over the overlap then distinguish copies
+from similar scans.
 """
 
 from __future__ import annotations
