@@ -1,10 +1,10 @@
 """Whether a scan is a changed copy of one of its best matches: turned, cropped, rescaled, re-saved or mirrored.
 
 The cosine alone does not show it: a copy that was turned by 5 degrees is about as near as the nearest other scan. So
-the pictures of the best matches are laid over the scan, as the audit of a dataset does: local features vote for a map
-(RANSAC), and the copy's speckle then agrees with the scan's, which that of another scan, or of another frame of the
-same lesion, does not. Features are ORB (Rublee et al., ICCV 2011), a sixth of the time of SIFT.
-Measured in docs/results/copies.md.
+the pictures of the best matches are aligned with the scan, as in the audit of a dataset: local features vote for a map
+(RANSAC). The speckle of a copy then agrees with that of the scan. The speckle of another scan, or of another frame of
+the same lesion, does not. Features are ORB (Rublee et al., ICCV 2011), a sixth of the time of SIFT. Measured in
+docs/results/copies.md.
 """
 
 from __future__ import annotations

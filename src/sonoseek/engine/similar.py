@@ -53,7 +53,7 @@ def count_similar(
 ) -> SimilarCases:
     """Count the labels of the `k` cases most similar to the whole scan: one per patient or group, copies counted once.
 
-    A filter, a region, liked and disliked scans change the list of matches and not this count; the scan itself, its
+    A filter, a region, liked and disliked scans change the list of matches and not this count. The scan itself, its
     patient and group, and a copy of it under another name are never counted.
 
     Args:
