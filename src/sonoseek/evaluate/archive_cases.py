@@ -57,9 +57,9 @@ class ArchiveCases:
 def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | None = None) -> ArchiveCases:
     """Read the cases that a calibration may be fitted on; the network is not run.
 
-    Left out are, under the first reason that holds: "trained_on", scans that the bundle was trained on, recognised by
-    name, pixels or perceptual hash of the stored picture; "related", others of their groups; "other_class", scans
-    whose label is no class of the bundle; "out_of_distribution", scans that get no prediction.
+    Scans are left out under the first reason that holds. "trained_on": the bundle was trained on the scan, by its name,
+    its pixels or the perceptual hash of the stored picture. "related": another scan of its group was. "other_class":
+    the label is no class of the bundle. "out_of_distribution": the scan has no prediction.
 
     Args:
         gallery: filled by `bundle`.

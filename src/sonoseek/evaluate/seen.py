@@ -22,7 +22,7 @@ MOST_DROPPED = 0.5
 """Share of the test scans above which what is left is no test of another archive."""
 MOST_COPIES = 0.05
 """Share of a round's test scans that may resemble training scans by their perceptual hash alone, in protocols with
-sides of their own: the sides are free of copies already, and one other scan in a thousand is taken for one."""
+fixed sides. Those sides are free of copies already, and one other scan in a thousand is taken for one."""
 
 
 def in_words(overlap: Mapping[str, Any]) -> str:
