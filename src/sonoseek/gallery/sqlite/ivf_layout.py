@@ -1,7 +1,7 @@
 """The layout of an inverted file (`gallery.db.<stamp>.ivf`), checked before faiss maps it.
 
-faiss takes the sizes in its file for true. A forged one would have it ask for any amount of memory, or read beyond the
-end of the file; a file whose parts do not add up to its length, exactly, is not given to it.
+faiss trusts the sizes in its file. A forged size would make it allocate any amount of memory, or read beyond the end of
+the file. So a file whose parts do not add up exactly to its length is not given to it.
 """
 
 from __future__ import annotations
