@@ -179,10 +179,10 @@ class _Task:
 
 
 class _WorkerPool:
-    """The cluster's workers, and what each has in hand.
+    """The cluster's workers, and the tasks of each.
 
-    Plain calls of plain actors, nothing that Ray would make again by itself: its streams, from which Ray Data is built,
-    can wait for ever for what a lost machine took with it (ray-project/ray issues 62535 and 64581).
+    Plain calls of plain actors, so Ray repeats nothing by itself. Its streams, on which Ray Data is built, can wait for
+    ever after a machine is lost (ray-project/ray issues 62535 and 64581).
     """
 
     def __init__(self, waiting: Sequence[Item], job: dict[str, Any], *, workers: int) -> None:
