@@ -4,7 +4,7 @@ The rule:
 
 1. Colour becomes grey by ITU-R BT.601 luma. Transparency is laid over black, the colour of no echo.
 2. 8 bits stay as they are. Deeper integers are divided by the range of the smallest of 8, 10, 12, 14, 16 (or 32) bits
-   that holds the picture's largest sample: neither PNG nor most TIFFs say how many of 16 bits a scanner used, and a
+   that holds the picture's largest sample. Neither PNG nor most TIFFs state how many of 16 bits a scanner used, and a
    12-bit picture divided by 65535 would be black. So 0 … 4095 becomes 0 … 255, and a scan saved with 8, 12 (v × 16) or
    16 bits (v × 257) comes out the same.
 3. Floating point: where nothing exceeds 1 by more than a quarter, 0 … 1 becomes 0 … 255; else as integers. NaN counts
