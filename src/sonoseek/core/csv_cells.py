@@ -1,4 +1,4 @@
-"""CSV cells that a spreadsheet takes for text."""
+"""CSV cells that a spreadsheet reads as text."""
 
 from __future__ import annotations
 
