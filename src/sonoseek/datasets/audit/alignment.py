@@ -40,7 +40,7 @@ SURE_DETAIL = 0.85
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alignment:
-    """One scan laid over another.
+    """One scan aligned with another.
 
     Attributes:
         transform: float64 (2, 3), working picture of `b` → working picture of `a`.
@@ -123,7 +123,7 @@ def match(a: Fingerprint, b: Fingerprint) -> tuple[NDArray[np.float32], NDArray[
 
 
 def measure(a: Image, b: Image, transform: Transform) -> tuple[float, float, float]:
-    """Agreement of `a` with `b` laid over it.
+    """Agreement of `a` with `b` aligned to it.
 
     Args:
         a: uint8, working picture.
