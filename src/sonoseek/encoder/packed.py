@@ -25,7 +25,7 @@ LEVEL = 1
 _CHECK = 4
 """Bytes of the checksum that stands first."""
 _MOST = 1 << 26
-"""Bytes. No honest pack holds more, once unpacked."""
+"""Bytes. No valid pack is larger, unpacked."""
 
 
 class _Pack(msgspec.Struct, frozen=True, array_like=True):

@@ -115,7 +115,7 @@ def _hashed(pixels: NDArray[np.uint8], windows: NDArray[np.float32]) -> Hashes:
 
 
 def _pictures(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The whole picture, small enough to look at quickly, and what lies within its uniform borders if it has any."""
+    """The whole picture, small enough for a fast search, and what lies within its uniform borders if it has any."""
     height, width = pixels.shape
     scale = _ANALYSIS_SIDE / max(height, width)
     if scale < 1:
