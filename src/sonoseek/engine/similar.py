@@ -113,7 +113,7 @@ def _as_kept(view: EncodedScan) -> Scan:
 
 
 def _dominant(gallery: Gallery, nearest: Sequence[Match]) -> PatientShare | None:
-    """The patient of a similar case who holds most of its dataset; the gallery is asked only where it seems so."""
+    """The patient of a similar case who holds most of its dataset; the gallery is queried only where that seems so."""
     behind = max((match.same_patient for match in nearest), default=0)
     if behind <= CROWDED * len(nearest):
         return None
