@@ -19,7 +19,7 @@ from sonoseek.evaluate.seen import learnt_from
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
 
 MOST_SCANS = 10_000
-"""Scans that are looked at; of larger galleries so many are drawn at random. More would change no figure by 0.01."""
+"""Scans that are used; of larger galleries so many are drawn at random. More would change no figure by 0.01."""
 _CHUNK = 256
 """Scans whose pictures are in memory at a time, and rows of a block of cosines."""
 Progress = Callable[[int, int], None]
@@ -64,7 +64,7 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
     Args:
         gallery: filled by `bundle`.
         bundle: with its own calibration.
-        on_progress: (scans looked at, scans in all).
+        on_progress: (scans checked, scans in all).
 
     Raises:
         BundleMismatchError: another bundle filled the gallery.

@@ -37,7 +37,7 @@ NORMAL, BENIGN, MALIGNANT = range(3)
 LARGEST_BIAS = 5.0
 """Of a class, in logits."""
 COVERAGE = 0.8
-"""Share of scans, surest first, among which errors are counted as well."""
+"""Share of scans, most confident first, among which errors are counted as well."""
 DEPTH = 5
 BIASED = ("ece", "ece_refitted")
 """Figures that resampling noise raises; their interval is shifted back by the mean growth."""

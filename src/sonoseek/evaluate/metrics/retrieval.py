@@ -33,7 +33,7 @@ def precision_at(relevant: NDArray[np.bool_], *, k: int) -> Floats:
     """Share of relevant hits among the first k of each query: (n, ≥ k) → (n,).
 
     Raises:
-        InvalidValueError: fewer than k hits were ranked: a short ranking would flatter.
+        InvalidValueError: fewer than k hits were ranked: a short ranking would give too high figures.
     """
     _check(relevant, k)
     shares: Floats = relevant[:, :k].mean(axis=1)
