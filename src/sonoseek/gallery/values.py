@@ -249,7 +249,7 @@ class AddResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveResult:
-    """How many scans a `remove` removed, and which of the things asked for were not there."""
+    """How many scans a `remove` removed, and which requested ones did not exist."""
 
     removed: int = 0
     missing_scan_ids: tuple[str, ...] = ()
@@ -269,7 +269,7 @@ class GalleryInfo:
         scans, cases: how many.
         by_label, by_dataset, by_device, by_birads: scans per value, most first (BI-RADS in clinical order); those
             without a value under "unknown".
-        bytes: the truth on disk.
+        bytes: of the stored data on disk.
         cache_bytes: what can be rebuilt.
         index: how it is searched, in words: "exact", or the kind, its numbers and its measured recall.
         schema_version: of the gallery.

@@ -166,7 +166,7 @@ class MilvusGallery(Gallery):
         return self._once_per_state("unkeyed", self.state(), lambda: len(self._unkeyed()))
 
     def refresh(self) -> None:
-        """See `Gallery.refresh`: the server indexes by itself; the reference distances are worked out."""
+        """See `Gallery.refresh`: the server indexes by itself; the reference distances are computed."""
         self._references.current()
 
     def optimise(self) -> None:

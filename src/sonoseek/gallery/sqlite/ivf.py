@@ -23,7 +23,7 @@ ITERATIONS = 10
 PER_LIST = 40
 """Rows per list that k-means sees."""
 FEWEST = 1_500
-"""Selected rows that a filtered search looks at, at least, where there are so many."""
+"""Selected rows that a filtered search compares at least, where there are so many."""
 AROUND = 8
 """The nearest one in so many of the lists of an unfiltered search is what lies around a query."""
 DEPLETED = 0.5
@@ -156,7 +156,7 @@ class InvertedFile:
             n: how many.
             selection: the only rows that may answer; None for all.
             without: rows that must not answer; None for none.
-            everywhere: look into every list.
+            everywhere: search every list.
 
         Returns:
             Quantised cosines float32 (Q, n), best first, and rows int64 (Q, n), −1 where there is none.
@@ -197,7 +197,7 @@ class InvertedFile:
     def _worthwhile(
         self, queries: NDArray[np.float32], selection: Selection, *, least: int, fewest: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The lists to look into under a filter, and their nearness: (Q, L), −1 where a query needs fewer.
+        """The lists to search under a filter, and their nearness: (Q, L), −1 where a query needs fewer.
 
         The nearest lists with selected rows are taken, until as many selected rows were compared as an unfiltered
         search compares (see `DEPLETED`). Where the filter leaves few in each list, `fewest` selected rows are enough,

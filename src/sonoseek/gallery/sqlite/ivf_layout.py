@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _INDEX = struct.Struct("<4siqqqBi")
 """Kind, numbers per vector, vectors, twice 2^20, trained, metric (0: inner product)."""
 _LISTS = struct.Struct("<QQ")
-"""Lists, and how many faiss looks into by default."""
+"""Lists, and how many faiss searches by default."""
 _QUANTIZER = struct.Struct("<BQiifQQQ")
 """Direct map (0: none) and its length; kind, range statistic and its argument, numbers, bytes per vector, range."""
 _AFTER = struct.Struct("<QB4sQQ4sQ")
@@ -30,7 +30,7 @@ def check_layout(body: NDArray[np.uint8], *, rows: int, dimension: int, nprobe: 
         body: uint8 (size,), the file.
         rows: vectors that it must hold.
         dimension: numbers per vector.
-        nprobe: lists that a search looks into.
+        nprobe: lists that are searched.
 
     Raises:
         ValueError: another kind, another count, or sizes that do not add up to the length of the file.
