@@ -124,7 +124,7 @@ def _within_flat_lines(pixels: Bitmap) -> Edges:
 def _analysis_copy(pixels: Bitmap) -> Bitmap:
     """The picture at `ANALYSIS_SIDE` pixels on its longer side, float32: the same from a larger or smaller copy.
 
-    The median takes away lines, small letters and what JPEG leaves beside them, and leaves speckle.
+    The median removes lines, small letters and the JPEG artefacts beside them, and leaves speckle.
     """
     zoom = ANALYSIS_SIDE / max(pixels.shape)
     size = (max(round(pixels.shape[1] * zoom), 1), max(round(pixels.shape[0] * zoom), 1))
