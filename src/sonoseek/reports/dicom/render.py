@@ -1,4 +1,4 @@
-"""`render_dicom`: one result in each form that is asked for."""
+"""`render_dicom`: one result in each requested form."""
 
 from __future__ import annotations
 
