@@ -47,10 +47,10 @@ BOUNDARY = b"attack"
 SOUND = "(a sound scan)"
 PAGE = """# Attacks on the server
 
-What one reader notices while another client uploads files of known attacks without a pause: the 95th percentile of the
-reader's answers to new scans, alone and then. It may double at most. The first row is what any other reader costs.
-Written by `python benchmarks/attacks.py`; the recipes of the files stand in `tests/io/fuzz_attacks.py`, and what each
-takes without a server in [Odd files](reading.md).
+How long one reader waits while another client uploads files of known attacks without a pause. Compared are the 95th
+percentiles of the answers to the reader's new scans, alone and during the attack. It may double at most. The first row
+is the cost of another ordinary reader. Written by `python benchmarks/attacks.py`. `tests/io/fuzz_attacks.py` makes the
+files; [Odd files](reading.md) says what each takes without a server.
 
 """
 

@@ -1,7 +1,7 @@
 """sonoseek: a search engine for breast ultrasound. Research use only, not for diagnosis.
 
-One scan goes in; one `Report` comes out: the likelihood of malignancy and the likeliest class, calibrated (or "not
-sure"), the most similar past cases with their reference standard, and the pixels that both rest on.
+One scan goes in; one `Report` comes out. It has the calibrated likelihood of malignancy and the likeliest class (or
+"not sure"), the most similar past cases with their reference standard, and the pixels that both rest on.
 
     import sonoseek as ss
     ss.build_gallery("archive", "galleries/ours")              # a folder per class, or a CSV table

@@ -103,7 +103,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(screen, world / "screen.png")
     save_dicom(world / "exam.dcm", [cv2.resize(asked[6], (640, 480))], patient="p-77")
     save_dicom(world / "new.dcm", [cv2.resize(asked[7], (640, 480))], patient="p-19")
-    for run in ("ours", "hybrid"):
+    for run in ("ours", "b4-frozen"):
         shutil.copytree(FAST_BUNDLE, world / "runs" / run / "bundle")
     return world
 

@@ -1,4 +1,4 @@
-"""CSV cells that a spreadsheet takes for text."""
+"""CSV cells that a spreadsheet reads as text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 def csv_cell(value: object) -> object:
     """The value as a cell of a CSV file that people open in a spreadsheet.
 
-    A text that a spreadsheet could take for a formula (CWE-1236: it begins with one of `= + - @`, plain or in full
-    width, or with a space, a tab or another blank before which it would be trimmed) gets an apostrophe in front. None
-    is an empty cell; every other value stays as it is.
+    A text that a spreadsheet could take for a formula gets an apostrophe in front (CWE-1236). Such a text begins with
+    one of `= + - @`, plain or in full width, or with a blank that is trimmed. None is an empty cell; every other value
+    stays as it is.
     """
     if (
         isinstance(value, str)

@@ -83,7 +83,7 @@ def patient_warnings(shares: Iterable[PatientShare], placeholders: Mapping[str, 
 
     Args:
         shares: of `largest_patients`, or of a gallery's.
-        placeholders: patient ids that were taken as unknown → scans that carry them.
+        placeholders: patient ids that were taken as unknown → scans that have them.
     """
     sentences = [
         f"patient {share.patient_id!r} holds {share.cases} of the {share.total} cases of {share.dataset!r} "

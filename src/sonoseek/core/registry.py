@@ -1,4 +1,4 @@
-"""A table of names whose code is imported only when asked for."""
+"""A table of names whose code is imported on first use."""
 
 from __future__ import annotations
 

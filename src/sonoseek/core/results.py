@@ -32,9 +32,8 @@ class Explanation:
         method: name of the method in the table of `explain`.
         target: a class ("malignant"), or the other scan of a pair ("match:<scan_id>", "query:<scan_id>").
         value: the number that is explained: a logit, or a cosine.
-        bias: the part of it that no pixel of this scan contributes: a class's bias; for the cosine of several views or
-            of a refined query, what the other views and the examples add, else 0; the remainder where the method is not
-            exact.
+        bias: the part of it that no pixel of this scan contributes. For a logit, the class's bias. For a cosine, what
+            other views and the examples of a refined query add, else 0. Where the method is not exact, the remainder.
         exact: whether map and bias sum to `value` by the network's design; False: a perturbation method, whose map is
             an estimate.
     """
@@ -250,13 +249,13 @@ class Report:
         explanations: all on the scan's grid: the heatmap of the likeliest class first; then, for each match in their
             order, where the scan is similar to it (target "match:<scan_id>"). Where the match is similar to the scan
             is `Match.explanation`.
-        similar_cases: reference labels of the independent cases most similar to the whole scan, ten at most,
-            independent of `where`, region and examples: at most one scan per patient or group, near-duplicates counted
-            once, the scan itself and its copies not at all. Empty without a gallery or matches.
+        similar_cases: reference labels of the independent cases most similar to the whole scan, ten at most, whatever
+            `where`, region and examples are. At most one scan per patient or group counts, and near-duplicates count
+            once. The scan itself and its copies do not count. Empty without a gallery or matches.
         hidden: of the ten most similar cases, those that `where` hides; None without a filter.
         left_out: scans that were left out of the search; None without a gallery.
         novelty: percentile, 0 … 100, of the distance to the nearest independent gallery scan among the gallery's
-            reference nearest-neighbour distances; near 100 means "unlike anything in the archive"; None without a
+            reference nearest-neighbour distances. Near 100 means "unlike anything in the archive". None without a
             gallery, or where it holds too few scans.
         warnings: the most severe first.
         bundle_id: of the network.

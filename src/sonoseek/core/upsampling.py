@@ -54,7 +54,7 @@ class Upsampling:
         """Largest absolute value of `spread(cells)`, found without working all of it out.
 
         The weights are never negative, so no row of the result exceeds its weighted sum of the largest values of the
-        rows that it is made of: rows are worked out in the order of that bound, until none can exceed what was found.
+        rows that it is made of: rows are computed in the order of that bound, until no other can exceed the largest.
         """
         wide = cells.astype(np.float32) @ self.columns.T
         bound = self.rows @ np.abs(wide).max(axis=1, initial=0.0)

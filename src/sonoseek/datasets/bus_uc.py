@@ -1,10 +1,12 @@
 """BUS_UC, Iqbal and Sharif 2023: 811 scans of a teaching site's cases, benign and malignant, from several scanners.
 
 No patient ids. Neighbouring numbers are often views of one lesion, so scans are grouped by runs of numbers. The groups
-ship as `bus_uc_groups.csv` (file names and group numbers only) and were made so: numbers of one class are cut into runs
-of 6 to 12, each cut lying between the two least alike neighbours (correlation of the pictures at 64 × 64 pixels) that
-this length allows; then runs are joined where a pair of scans of one lesion is known (comparison of all pairs that
-tolerates shifts, and `sonoseek data audit`).
+ship as `bus_uc_groups.csv` (file names and group numbers only).
+
+They were made in two steps. The numbers of one class are cut into runs of 6 to 12, each cut between the two least
+similar neighbours that this length allows (correlation of the pictures at 64 × 64 pixels). Then runs are joined where a
+pair of scans of one lesion is known, from a comparison of all pairs that tolerates shifts and from `sonoseek data
+audit`.
 """
 
 from __future__ import annotations

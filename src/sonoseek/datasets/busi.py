@@ -30,7 +30,7 @@ class KnownGroup:
 
     Attributes:
         group: "G001" …; files that share it must never part.
-        cross_class: its group carries more than one label.
+        cross_class: its group has more than one label.
         objection: "axilla", "needle", "multiclass" (Pawlowska et al. 2023), or empty.
         annotation: what is burned in: "text", "measurement", … joined by "&", or empty.
     """

@@ -53,11 +53,11 @@ class ManifestDataset(FileDataset):
     """A CSV file with the columns `file` and `pathology`, and any of `OPTIONAL`.
 
     Separated by comma, semicolon or tab, with or without a BOM. Paths are relative to the CSV's folder or absolute.
-    `case_id` is the file's path where not given, `group` the patient. Several masks are parted by "|". `patient` is to
-    be a pseudonym: it goes into galleries and reports; a placeholder ("ANONYMOUS", "0") is taken as unknown.
+    `case_id` is the file's path where not given, `group` the patient. "|" separates several masks. `patient` is to be
+    a pseudonym: it goes into galleries and reports; a placeholder ("ANONYMOUS", "0") is taken as unknown.
     `laterality` is the breast, `view` which picture of the lesion it is, in the archive's own words. `dataset` names
     the archive a row came from, "manifest" where not given; patients and groups are names within it. The lesion's
-    BI-RADS descriptors have a column each (`DESCRIPTORS`); several words of one are parted by "&" or ";".
+    BI-RADS descriptors have a column each (`DESCRIPTORS`); several words of one are separated by "&" or ";".
     """
 
     own_archive = True

@@ -52,7 +52,7 @@ SHIPPED = ("accurate", "fast")
 """Names of the bundles that ship with the package, the default first."""
 DEFAULT_BUNDLE = BUNDLES / SHIPPED[0]
 FAST_BUNDLE = BUNDLES / "fast"
-"""For large archives and slow machines. It learnt from phantoms too, so that the demo is answered by it."""
+"""For large archives and slow machines. It is trained on phantoms too, so the demo uses it."""
 
 
 def bundle_folder(path: Path | str | None = None) -> Path:

@@ -74,7 +74,7 @@ class EnsembleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 def decode_ensemble(content: bytes, *, where: str) -> EnsembleManifest:
-    """Read and check `ensemble.json`; its members are not looked at.
+    """Read and check `ensemble.json`; its members are not read.
 
     Args:
         content: of the file.
@@ -253,7 +253,7 @@ def _training_scans(bundles: Sequence[Bundle]) -> TrainingScans | None:
 def _training(own: Mapping[str, Any], bundles: Sequence[Bundle]) -> dict[str, Any]:
     """What the ensemble was trained on: all that any member was, whatever its own file says.
 
-    Where one member does not list its cases, the ensemble lists none: a part of the truth would pass for all of it.
+    Where one member does not list its cases, the ensemble lists none: a partial list would seem complete.
     """
     listed = [bundle.training.get("cases") for bundle in bundles]
     training = {name: value for name, value in own.items() if name != "cases"}

@@ -147,7 +147,7 @@ class _FormatOnly(msgspec.Struct):
 
 
 def check_format(content: bytes, wanted: int, *, where: str, remedy: str) -> None:
-    """Refuse a file of another format before its keys are looked at.
+    """Refuse a file of another format before its keys are read.
 
     Args:
         content: JSON with a key "format".
@@ -260,7 +260,7 @@ def renamed_keys(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
-    """What no honest exporter writes."""
+    """What no correct export contains."""
     classes, dim = manifest.classes, manifest.embedding_dim
     known = [name for name in PATHOLOGIES if name in classes]
     checks = (
@@ -306,7 +306,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
 
 
 def _training_scans_faults(part: TrainingScansPart) -> list[str]:
-    """What no honest exporter writes."""
+    """What no correct export contains."""
     if part.format != HASH_FORMAT:
         return [f"training_scans: the perceptual hash has format {part.format}; this sonoseek compares {HASH_FORMAT}"]
     scans, counted = len(part.sha256) // DIGEST, sum(part.counts.values())
@@ -329,7 +329,7 @@ def _training_scans_faults(part: TrainingScansPart) -> list[str]:
 
 
 def _ood_faults(part: OODPart, *, dim: int) -> list[str]:
-    """What no honest fit gives."""
+    """What no correct fit gives."""
     count = len(part.variances)
     checks = (
         (len(part.mean) == 4 * dim, f"ood: mean has {len(part.mean)} bytes, not 4 × {dim}"),

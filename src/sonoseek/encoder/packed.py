@@ -1,8 +1,8 @@
-"""A scan's evidence in some 15 kB: what a gallery stores so that a match can be explained on its own pixels.
+"""A scan's evidence in 17 to 38 kB: what a gallery stores so that a match can be explained on its own pixels.
 
-The network need not look at a match again, and its file need not be at hand: its evidence is stored in eight bits per
-number. The mean of what comes back is set to the embedding that the gallery serves, so a pair map still sums to the
-served cosine, exactly; its cells are right to about half a percent of the largest number in them.
+So a match needs neither its file nor another run of the network. The evidence is stored in eight bits per number. Its
+mean is corrected to the gallery's embedding, so a pair map still sums to the cosine exactly. Its cells are right to
+about half a percent of the largest number in them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEVEL = 1
 _CHECK = 4
 """Bytes of the checksum that stands first."""
 _MOST = 1 << 26
-"""Bytes. No honest pack holds more, once unpacked."""
+"""Bytes. No valid pack is larger, unpacked."""
 
 
 class _Pack(msgspec.Struct, frozen=True, array_like=True):

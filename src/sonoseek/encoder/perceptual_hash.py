@@ -1,13 +1,18 @@
-"""A perceptual hash of a scan: signs of low frequencies, which re-saving, rescaling and mirroring leave as they are.
+"""A perceptual hash of a scan: signs of low frequencies, which hardly change by re-saving and rescaling.
 
-The hash is pHash's (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"): the scan is
-brought to a small square, and each bit is the sign of one coefficient of its discrete cosine transform. Two things are
-added. A hash stored for later comparison is taken of the middle of a scan, 5 % left out on each side, and a query is
-hashed under all crops of 0 or 5 % on each side that may have been made of it: a crop of 5 % is then found as well as no
-crop. All crops together are two matrix products, because the transform is separable. Mirroring changes the sign of
-every odd horizontal frequency, so the mirrored scan's hash is an exclusive or away. The libraries ImageHash and PDQ,
-measured beside it, find re-saved and rescaled copies as well, but only 54 % and 21 % of the scans that are cropped on
-all sides, and 22 % and 25 % of those with a border (docs/results/training-overlap.md).
+The hash is that of pHash (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"): the scan
+is scaled to a small square, and each bit is the sign of one coefficient of its discrete cosine transform. Two things
+are added.
+
+Crops: a stored hash is taken of the middle of a scan, without 5 % on each side. A query is hashed under all crops of 0
+or 5 % on each side. So a copy that was cropped by 5 % is found as well as an uncropped one. All crops together are two
+matrix products, because the transform is separable.
+
+Mirror images: mirroring changes the sign of every odd horizontal frequency, so the mirrored scan's hash follows by an
+exclusive or.
+
+The libraries ImageHash and PDQ find re-saved and rescaled copies as well. But they find only 54 % and 21 % of the scans
+that are cropped on all sides, and 22 % and 25 % of those with a border (docs/results/training-overlap.md).
 
 Nothing here depends on `preprocessing`: a change there leaves stored hashes valid.
 """
@@ -110,7 +115,7 @@ def _hashed(pixels: NDArray[np.uint8], windows: NDArray[np.float32]) -> Hashes:
 
 
 def _pictures(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The whole picture, small enough to look at quickly, and what lies within its uniform borders if it has any."""
+    """The whole picture, small enough for a fast search, and what lies within its uniform borders if it has any."""
     height, width = pixels.shape
     scale = _ANALYSIS_SIDE / max(height, width)
     if scale < 1:

@@ -45,7 +45,7 @@ class Bundle:
         fine_grid: (f·h, g·w) of `Encoding.spatial_weights`; `grid` where the network gives none.
         ood: the out-of-distribution model; None: no scan is recognised as out-of-distribution.
         duplicate_threshold: cosine from which on two scans are near-duplicates: re-saved, scaled or slightly turned.
-        training_scans: what tells whether a scan was in the training data, or None: that is not known.
+        training_scans: shows whether a scan was in the training data; None: that is not known.
         members: of an ensemble, in the order in which their embeddings are joined; a single bundle has none.
         reads_marks: whether its network takes a reader's mark of the lesion.
         class_bias: of each class, added to logits / temperature before the softmax; () stands for zeros.

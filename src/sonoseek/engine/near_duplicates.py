@@ -1,10 +1,10 @@
 """Whether a scan is a changed copy of one of its best matches: turned, cropped, rescaled, re-saved or mirrored.
 
 The cosine alone does not show it: a copy that was turned by 5 degrees is about as near as the nearest other scan. So
-the pictures of the best matches are laid over the scan, as the audit of a dataset does: local features vote for a map
-(RANSAC), and the copy's speckle then agrees with the scan's, which that of another scan, or of another frame of the
-same lesion, does not. Features are ORB (Rublee et al., ICCV 2011), a sixth of the time of SIFT.
-Measured in docs/results/copies.md.
+the pictures of the best matches are aligned with the scan, as in the audit of a dataset: local features vote for a map
+(RANSAC). The speckle of a copy then agrees with that of the scan. The speckle of another scan, or of another frame of
+the same lesion, does not. Features are ORB (Rublee et al., ICCV 2011), a sixth of the time of SIFT. Measured in
+docs/results/copies.md.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sonoseek.datasets.audit.duplicates import MIN_NCC, RESCUED_DETAIL, RESCUED_
 from sonoseek.gallery import decode_picture
 
 LOWEST_COSINE = 0.88
-"""Matches below this are not looked at: 99 of 100 copies turned by 10 degrees lie above."""
+"""Matches below this are not compared: 99 of 100 copies turned by 10 degrees lie above."""
 MIRRORED_COSINE = 0.95
 """Below this a mirrored copy is not looked for: the network sees hardly a difference between a scan and its mirror."""
 LOOKED_AT = 2
-"""Matches that are looked at, best first; a copy is the best match nearly always."""
+"""Matches that are compared, best first; a copy is the best match nearly always."""
 WORKING_SIDE = 200
 """Pixels of the longer side of the compared pictures."""
 FEATURES = 200
@@ -97,7 +97,7 @@ class _Picture:
 
 
 def _same_picture(a: _Picture, b: _Picture) -> bool:
-    """Whether two pictures agree in their speckle once one is laid over the other; as the audit does it."""
+    """Whether two pictures agree in their speckle once they are aligned, as in the audit."""
     (points_a, features_a), (points_b, features_b) = a.features, b.features
     if min(len(features_a), len(features_b)) < MIN_PAIRS:
         return False

@@ -33,7 +33,7 @@ FIELDS = {
 _COLUMN = {"pathology": "label", "age_years": "age", "acquired": "date", "patient_id": "patient", "case_id": "case"}
 """Field → column of the filter language, where they differ."""
 COUNTED = 1_000
-"""Scans up to which a sentence gives their number; counting more would take a look at each."""
+"""Scans up to which a sentence gives their number; counting more would read each of them."""
 
 
 def explain_no_matches(

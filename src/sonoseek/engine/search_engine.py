@@ -74,8 +74,8 @@ class SearchEngine:
                 sees of it, is cut off. None: the network's own estimate.
 
         Raises:
-            InvalidValueError: a crop that lies outside the scan, or leaves too little of it; a mark that lies outside
-                the scan or outside what the network sees of it; a mark for a bundle that reads none.
+            InvalidValueError: a crop outside the scan, or one that leaves too little of it; a mark outside the scan or
+                outside the network's input; a mark for a bundle that reads none.
         """
         return read_with(self.encoder, scan, bundle=self.bundle, crop=crop, lesion=lesion)
 

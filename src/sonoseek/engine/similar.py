@@ -53,7 +53,7 @@ def count_similar(
 ) -> SimilarCases:
     """Count the labels of the `k` cases most similar to the whole scan: one per patient or group, copies counted once.
 
-    A filter, a region, liked and disliked scans change the list of matches and not this count; the scan itself, its
+    A filter, a region, liked and disliked scans change the list of matches and not this count. The scan itself, its
     patient and group, and a copy of it under another name are never counted.
 
     Args:
@@ -113,7 +113,7 @@ def _as_kept(view: EncodedScan) -> Scan:
 
 
 def _dominant(gallery: Gallery, nearest: Sequence[Match]) -> PatientShare | None:
-    """The patient of a similar case who holds most of its dataset; the gallery is asked only where it seems so."""
+    """The patient of a similar case who holds most of its dataset; the gallery is queried only where that seems so."""
     behind = max((match.same_patient for match in nearest), default=0)
     if behind <= CROWDED * len(nearest):
         return None

@@ -19,7 +19,7 @@ from sonoseek.evaluate.seen import learnt_from
 from sonoseek.gallery import Gallery, GalleryEntry, decode_picture
 
 MOST_SCANS = 10_000
-"""Scans that are looked at; of larger galleries so many are drawn at random. More would change no figure by 0.01."""
+"""Scans that are used; of larger galleries so many are drawn at random. More would change no figure by 0.01."""
 _CHUNK = 256
 """Scans whose pictures are in memory at a time, and rows of a block of cosines."""
 Progress = Callable[[int, int], None]
@@ -57,14 +57,14 @@ class ArchiveCases:
 def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | None = None) -> ArchiveCases:
     """Read the cases that a calibration may be fitted on; the network is not run.
 
-    Left out are, under the first reason that holds: "trained_on", scans that the bundle was trained on, recognised by
-    name, pixels or perceptual hash of the stored picture; "related", others of their groups; "other_class", scans
-    whose label is no class of the bundle; "out_of_distribution", scans that get no prediction.
+    Scans are left out under the first reason that holds. "trained_on": the bundle was trained on the scan, by its name,
+    its pixels or the perceptual hash of the stored picture. "related": another scan of its group was. "other_class":
+    the label is no class of the bundle. "out_of_distribution": the scan has no prediction.
 
     Args:
         gallery: filled by `bundle`.
         bundle: with its own calibration.
-        on_progress: (scans looked at, scans in all).
+        on_progress: (scans checked, scans in all).
 
     Raises:
         BundleMismatchError: another bundle filled the gallery.

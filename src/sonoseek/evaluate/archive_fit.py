@@ -359,8 +359,8 @@ def _figure(values: Floats, *, shifted: bool = False) -> Figure:
 def _improved_by(figures: Mapping[str, FigurePair], change: Figure, plan: _Plan) -> str:
     """What makes the refit better than the bundle's calibration beyond chance; "" where nothing does.
 
-    The log loss falls, with its whole interval; or it does not rise, and an operating point of the bundle misses its
-    sensitivity on this archive with its whole interval, which the refitted one comes nearer to.
+    Either the log loss falls, with its whole interval. Or it does not rise beyond chance, an operating point of the
+    bundle misses its sensitivity on this archive with its whole interval, and the refitted one comes nearer.
     """
     if change.high is not None and change.high < 0:
         return "log_loss"

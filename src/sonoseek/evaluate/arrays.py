@@ -71,7 +71,7 @@ class Block:
 
 
 def learnt_classes(rounds: Sequence[RoundRow]) -> NDArray[np.bool_]:
-    """(3,): which classes the training sides hold; all where no training side is at hand."""
+    """(3,): which classes the training sides hold; all where no training side is available."""
     counts = np.array([row.gallery for row in rounds]).sum(axis=0)
     return counts > 0 if counts.any() else np.ones(len(PATHOLOGIES), dtype=np.bool_)
 

@@ -1,8 +1,8 @@
 """Results as files: one table of rows a protocol, from which every figure can be computed again.
 
-A protocol's folder holds `cases.csv.bz2` (which scans were tested, which could be found), `rows.csv.bz2` (predictions
-and searches of each system and scan), `rounds.csv.bz2` (sizes, thresholds), `about.json` (what was scored, how);
-then `scores.json` and `curves.svg`, which come from them.
+A protocol's folder holds `cases.csv.bz2` (the scans), `rows.csv.bz2` (predictions and searches of each system and
+scan), `rounds.csv.bz2` (sizes, thresholds) and `about.json` (what was scored, how). `scores.json` and `curves.svg` are
+computed from them.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ def read_results(folder: Path, cases: Mapping[str, CaseRow], *, complete: bool =
     Args:
         folder: of a protocol, or of a round under way.
         cases: of the protocol.
-        complete: every tested scan must have been predicted, by every system that `about.json` lists, and by no
-            other; of a system that is unfinished there, every tested scan of the archives that it was tested on. False
-            for a single round under way.
+        complete: every tested scan must have been predicted by every system that `about.json` lists, and by no other.
+            Of a system that is unfinished there, only the archives that it was tested on must be complete. False for a
+            single round under way.
 
     Raises:
-        ResultsError: a table is missing; a row is missing, repeated, holds NaN or probabilities that do not sum to 1,
-            names an unknown scan, or contradicts the cases; test scans of which some were searched for, and some not;
-            a round without rows, a system without rows, and the reverse.
+        ResultsError: a table is missing. A row is missing, repeated, holds NaN or probabilities that do not sum to 1,
+            names an unknown scan, or contradicts the cases. Some test scans have a search and some not. A round or a
+            system has no rows, or rows have no round.
     """
     rounds = read_systems(folder / ROUNDS, RoundRow)
     by_system = {}

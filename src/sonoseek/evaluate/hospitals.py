@@ -1,9 +1,9 @@
 """Figures of each hospital that was left out, and their mean: what decides between networks.
 
-Every figure is of scans of one archive, under thresholds and a temperature that were fitted in the other archives, on
-what was predicted of them by networks that had not seen them either: so a bundle is calibrated that is to work in a new
-hospital. Malignant against benign is scored on the probability of malignancy among those two classes. Intervals draw
-groups (patients where they are known) of that archive; the mean's interval draws all archives at once.
+Every figure is of scans of one archive. Thresholds and temperature are fitted on the other archives' scans, as
+predicted by networks that were not trained on these either. A bundle for a new hospital is calibrated in the same way.
+Malignant against benign is scored on the probability of malignancy among those two classes. Intervals draw groups
+(patients where they are known) of that archive; the mean's interval draws all archives at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NORMAL, BENIGN, MALIGNANT = range(3)
 LARGEST_BIAS = 5.0
 """Of a class, in logits."""
 COVERAGE = 0.8
-"""Share of scans, surest first, among which errors are counted as well."""
+"""Share of scans, most confident first, among which errors are counted as well."""
 DEPTH = 5
 BIASED = ("ece", "ece_refitted")
 """Figures that resampling noise raises; their interval is shifted back by the mean growth."""
@@ -134,10 +134,10 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, others: Sequence[ScanRo
             something fitted.
 
     Returns:
-        Figure → (B,): auroc (malignant : benign), auroc_against_all, ece and aurc (of the likelier of the two),
-        error_at_80%_coverage; accuracy, sensitivity and specificity at the threshold of best accuracy on the
-        those scans; sensitivity and specificity at each threshold that reaches a wanted one there; ece_refitted (with
-        the temperature fitted there) and coverage (share of prediction sets, fitted there, that hold the class).
+        Figure → (B,). Of `rows` alone: auroc (malignant : benign), auroc_against_all, ece and aurc (of the likelier of
+        the two), error_at_80%_coverage. With what is fitted on `others`: accuracy, sensitivity and specificity at the
+        threshold of best accuracy; sensitivity and specificity at each threshold that reaches a wanted rate;
+        ece_refitted (its temperature); coverage (share of its prediction sets that hold the class).
     """
     score, positive, lesion = _lesions(rows)
     weights_lesion = weights[:, lesion]

@@ -59,7 +59,7 @@ def check_round(round_: Round, *, datasets: Mapping[str, Dataset], groups: Group
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
             crossing = crossings(sides[one], sides[other], records=records, groups=groups, pairs=pairs)
-            # near-duplicates inside the training side flatter the validation, not the test: groups and patients only
+            # near-duplicates inside the training side bias the validation, not the test: groups and patients only
             if "test" not in (one, other):
                 crossing = [item for item in crossing if item[2] != "near-duplicate"]
             if crossing:

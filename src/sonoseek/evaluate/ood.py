@@ -79,12 +79,12 @@ def fit_ood(train_embeddings: NDArray[np.floating], validation_embeddings: NDArr
 
 
 def fit_ood_model(train_embeddings: NDArray[np.floating], validation_embeddings: NDArray[np.floating]) -> OODModel:
-    """Lay one Gaussian over the training scans' embeddings, and a border by the validation scans'.
+    """Fit one Gaussian to the training scans' embeddings, and a threshold to the validation scans'.
 
     The covariance is shrunk (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4), because there are hardly more
-    scans than directions. The border comes from scans that were not learnt from, since a network draws those that it
-    learns close together; its rank has the finite-sample correction, so that of new scans of that kind at most 1 % are
-    refused on average. With fewer than 99 of them it is the farthest one, and more may be.
+    scans than directions. The threshold comes from scans that the network was not trained on, since embeddings of
+    training scans lie closer together. Its rank has the finite-sample correction, so at most 1 % of new scans of that
+    kind are refused on average. With fewer than 99 scans it is the farthest one, and more may be refused.
 
     Args:
         train_embeddings: as for `fit_ood`.

@@ -45,7 +45,7 @@ ORDER = (
     "reader-marked",
 )
 QUESTIONS = ("busi-grouped", "busi-clean", "busi-curated", "random-split", "paper-like")
-"""Protocols on BUSI, of which the accuracies are set side by side: the honest ones first."""
+"""Protocols on BUSI, whose accuracies are compared side by side: those without leakage first."""
 FILES = (SCORES, ROWS, CASES, ROUNDS, ABOUT)
 
 
@@ -79,7 +79,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
 
 
 def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
-    """Accuracy of each system under each protocol on BUSI, and what the flattering ones add; empty without two."""
+    """Accuracy of each system under each protocol on BUSI, and what leakage adds; empty without two."""
     names = [name for name in QUESTIONS if name in scored]
     if len(names) < 2:
         return {}

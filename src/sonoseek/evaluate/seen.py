@@ -22,7 +22,7 @@ MOST_DROPPED = 0.5
 """Share of the test scans above which what is left is no test of another archive."""
 MOST_COPIES = 0.05
 """Share of a round's test scans that may resemble training scans by their perceptual hash alone, in protocols with
-sides of their own: the sides are free of copies already, and one other scan in a thousand is taken for one."""
+fixed sides. Those sides are free of copies already, and one other scan in a thousand is taken for one."""
 
 
 def in_words(overlap: Mapping[str, Any]) -> str:
@@ -36,7 +36,7 @@ def in_words(overlap: Mapping[str, Any]) -> str:
 def check_sides(context: BenchmarkContext, bundle_of: Callable[[Round], Bundle]) -> None:
     """Refuse bundles that have learnt from a test scan of a protocol with sides of its own, under whatever name.
 
-    Names are looked at first, then, in guarded protocols, pixels and perceptual hashes. A protocol that flatters lets
+    Names are compared first, then, in guarded protocols, pixels and perceptual hashes. A protocol that flatters lets
     copies cross on purpose.
 
     Args:
@@ -79,7 +79,7 @@ def without_seen(
     Args:
         context: of any protocol; those that do not test finished bundles on other archives are left as they are.
         bundle_of: gives the bundle that predicts in a round.
-        on_progress: (scans looked at, scans in all).
+        on_progress: (scans checked, scans in all).
 
     Returns:
         The context without these cases, with `BenchmarkContext.seen`; unchanged where this was done for the same

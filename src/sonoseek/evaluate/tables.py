@@ -1,7 +1,7 @@
 """Tables of results: compressed CSV, one struct a row, typed by msgspec; any reader of CSV opens them.
 
-A struct within a row takes several columns (`search: Search` → `search_gallery`, `search_relevant` …), names in a cell
-are parted by "|", and an empty cell is a field's default: NaN where nothing was measured. Numbers with a fraction are
+A struct within a row takes several columns (`search: Search` → `search_gallery`, `search_relevant` …). Names in a cell
+are separated by "|". An empty cell is a field's default: NaN where nothing was measured. Numbers with a fraction are
 written as the shortest text that reads back as the same float32, so that rows read and written again stay the same.
 """
 

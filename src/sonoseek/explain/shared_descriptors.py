@@ -24,7 +24,7 @@ def shared_descriptors(
     Args:
         matches: of a search.
         descriptor_counts: gives feature → descriptor → scans of the gallery, and under "" the scans described for the
-            feature (`Gallery.words`); called only where a match is described at all.
+            feature (`Gallery.descriptor_counts`); called only where a match is described at all.
 
     Returns:
         Those in which the matches differ most from the gallery first; () where no two matches share a descriptor.

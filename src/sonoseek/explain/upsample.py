@@ -3,9 +3,10 @@
 The map is separable: ``heatmap = A_y @ evidence_map @ A_x.T``. Column j of ``A_y`` (H × h) spreads row j of the grid
 over the scan's rows, and sums to 1. So ``heatmap.sum() == evidence_map.sum()``.
 
-The weights are those of bilinear interpolation between cell centres (constant beyond the outermost ones), integrated
-over each pixel's extent rather than sampled at its centre: the same heatmap where cells are many pixels wide, and still
-right where a tiny scan has cells finer than pixels. Outside the network's crop the heatmap is exactly 0.
+The weights are those of bilinear interpolation between cell centres (constant beyond the outermost ones). They are
+integrated over each pixel's extent rather than sampled at its centre. Where cells are many pixels wide this is the same
+heatmap; it is still right where a tiny scan has cells finer than pixels. Outside the network's crop the heatmap is
+exactly 0.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Gallery(ABC):
         adding the same again completes them.
 
         Args:
-            entries: read to the end before anything is written. All entries of a case must carry the same record.
+            entries: read to the end before anything is written. All entries of a case must have the same record.
             whole_cases: what is given of a case is all there is: its other scans are removed in the same step. For a
                 case whose files have changed.
 
@@ -126,7 +126,7 @@ class Gallery(ABC):
     def copy_to(self, location: str | Path) -> None:
         """Copy one state of the whole gallery into a new SQLite gallery, while others read and write on.
 
-        The copy carries the same gallery_id. It appears whole or not at all, and is safe on disk when this returns.
+        The copy has the same gallery_id. It appears whole or not at all, and is flushed to disk when this returns.
 
         Args:
             location: folder or file, as in `open_gallery`; nothing may be there yet.
@@ -162,7 +162,7 @@ class Gallery(ABC):
     ) -> tuple[GalleryEntry, ...]:
         """Every entry of these pixels and of these cases, by dataset, case_id, scan_id; what is missing is skipped.
 
-        Without `pictures`, or without `evidence`, entries carry None in place of theirs, and are read faster.
+        Without `pictures`, or without `evidence`, entries have None in place of theirs, and are read faster.
         """
 
     @abstractmethod
@@ -192,7 +192,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def fingerprints(self, dataset: str) -> dict[str, str]:
-        """case_id → fingerprint of the dataset's cases whose scans all carry the same non-empty one."""
+        """case_id → fingerprint of the dataset's cases whose scans all have the same non-empty one."""
 
     @abstractmethod
     def exclusion_for(self, scan_id: str, *, patient_id: str | None = None) -> Exclusion:
@@ -240,7 +240,7 @@ class Gallery(ABC):
             k: at most this many; fewer only when fewer scans pass `where` and `exclude`. 0 for novelty alone.
             where: filter; the language is described in `sonoseek.gallery.filter.grammar`. None for no filter.
             exclude: scans to leave out; see `exclusion_for`.
-            novelty: also compute the novelty; costs a look at every scan even under a narrow filter.
+            novelty: also compute the novelty; every scan is compared, even under a narrow filter.
             pictures: put each match's picture into it.
             per_patient: only the best scan of those that share a case, a patient or a group with each other.
             duplicate_threshold: a cosine, above 0 and at most 1: a scan at least this similar to a better one is a

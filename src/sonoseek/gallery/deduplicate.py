@@ -13,7 +13,7 @@ from sonoseek.core import InvalidValueError
 from sonoseek.gallery.exact import MARGIN
 
 MORE = 4
-"""Times as many hits are fetched, when those at hand do not suffice."""
+"""Times as many hits are fetched where those fetched are not enough."""
 Name = tuple[str, str]
 """(dataset, name) of a case, a patient or a group."""
 

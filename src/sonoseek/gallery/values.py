@@ -206,11 +206,11 @@ class SearchResult:
         nearest: distance, 1 − cosine, to the nearest scan of the whole gallery that is not excluded, whatever `where`
             says; None when there is none, or when novelty was not asked for.
         novelty: percentile, 0 … 100, of the distance to the query's nearest scan among the gallery's reference
-            nearest-neighbour distances: of a sample of its scans, each to the nearest scan of another case, patient
-            and group. Near 100 means "unlike anything in the archive". Near-duplicates, by the gallery's
-            `duplicate_threshold`, are left out on both sides: a copy in the archive does not lower it. None when the
-            gallery holds fewer than 20 scans, when all of them are copies, or when novelty was not asked for. The
-            reference distances may be of a state up to a tenth older than the one that was searched.
+            nearest-neighbour distances. These are the distances of a sample of its scans, each to the nearest scan of
+            another case, patient and group. Near 100 means "unlike anything in the archive". Near-duplicates, by the
+            gallery's `duplicate_threshold`, are left out on both sides: a copy in the archive does not lower it. None
+            when the gallery holds fewer than 20 scans, when all of them are copies, or when novelty was not asked for.
+            The reference distances may be of a state up to a tenth older than the one that was searched.
     """
 
     matches: tuple[Match, ...]
@@ -249,7 +249,7 @@ class AddResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveResult:
-    """How many scans a `remove` removed, and which of the things asked for were not there."""
+    """How many scans a `remove` removed, and which requested ones did not exist."""
 
     removed: int = 0
     missing_scan_ids: tuple[str, ...] = ()
@@ -269,7 +269,7 @@ class GalleryInfo:
         scans, cases: how many.
         by_label, by_dataset, by_device, by_birads: scans per value, most first (BI-RADS in clinical order); those
             without a value under "unknown".
-        bytes: the truth on disk.
+        bytes: of the stored data on disk.
         cache_bytes: what can be rebuilt.
         index: how it is searched, in words: "exact", or the kind, its numbers and its measured recall.
         schema_version: of the gallery.

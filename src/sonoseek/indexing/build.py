@@ -5,9 +5,9 @@
     ) as gallery:
         result = build_index(open_dataset("busi", root), gallery, open_encoder(threads=1), on_progress=bar)
 
-Each worker thread takes whole cases from file to embedding: preprocessing and the network let go of Python's lock, and
-files are decoded in processes of their own, so one worker more than there are cores, sharing a one-thread network,
-keeps them busy, with nothing waiting for a batch to fill. One thread writes, in the dataset's order, so that the result
+Each worker thread takes whole cases from file to embedding. Preprocessing and the network release Python's lock, and
+files are decoded in separate processes. So one worker more than there are cores keeps all of them busy, sharing a
+one-thread network, and nothing waits for a batch to fill. One thread writes, in the dataset's order, so that the result
 does not depend on timing.
 """
 

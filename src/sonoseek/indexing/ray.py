@@ -44,11 +44,11 @@ __all__ = ["build_index_on_ray"]
 logger = logging.getLogger(__name__)
 
 CASES_PER_TASK = 8
-"""Large enough that handing out tasks costs little."""
+"""Large enough that the distribution of tasks costs little."""
 IN_FLIGHT = 2
-"""Tasks that a worker has in hand: one that it works on, one that waits. A slow writer holds the workers back."""
+"""Tasks of a worker: one that it works on, one that waits. A slow writer makes the workers wait."""
 LOOK_S, GET_S = 1.0, 60.0
-"""Seconds between looks at the cluster; and for fetching what a worker has finished."""
+"""Seconds between checks of the cluster; and for fetching what a worker has finished."""
 STALL_S, MOST_STALLS = 300.0, 3
 """Seconds of silence after which all workers are stopped and others started; and how often, without one new case."""
 MOST_FAILED_STARTS = 8
@@ -179,10 +179,10 @@ class _Task:
 
 
 class _WorkerPool:
-    """The cluster's workers, and what each has in hand.
+    """The cluster's workers, and the tasks of each.
 
-    Plain calls of plain actors, nothing that Ray would make again by itself: its streams, from which Ray Data is built,
-    can wait for ever for what a lost machine took with it (ray-project/ray issues 62535 and 64581).
+    Plain calls of plain actors, so Ray repeats nothing by itself. Its streams, on which Ray Data is built, can wait for
+    ever after a machine is lost (ray-project/ray issues 62535 and 64581).
     """
 
     def __init__(self, waiting: Sequence[Item], job: dict[str, Any], *, workers: int) -> None:
@@ -197,7 +197,7 @@ class _WorkerPool:
         )
         self._starting: dict[Any, Any] = {}
         self._loads: dict[Any, int] = {}
-        """Tasks in hand, by worker; a worker is here once it is ready."""
+        """Unfinished tasks by worker; a worker is here once it is ready."""
         self._at_work: dict[Any, tuple[Any, _Task]] = {}
         self._failed_starts = 0
 
@@ -325,7 +325,7 @@ class _WorkerPool:
         return [Outcome(source=f"{record.dataset}/{record.case_id}", reason=reason)]
 
     def _stop_workers(self) -> None:
-        """Stop every worker; the tasks that they had in hand wait again."""
+        """Stop every worker; their unfinished tasks wait again."""
         self._todo.extendleft(task for _, task in self._at_work.values())
         if self._ray.is_initialized():  # or asking it for anything would begin a cluster
             for actor in (*self._starting.values(), *self._loads):

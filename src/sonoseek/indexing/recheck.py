@@ -57,7 +57,7 @@ def recheck_embeddings(
         encoder: of the gallery's bundle.
         sample: how many scans; all of them where there are fewer.
         dataset: where the scans came from: those of its cases are read from their files, and their pixels' hash is
-            worked out again. None: the pictures that the gallery stores must do.
+            computed again. None: the gallery's stored pictures are used.
         seed: of the sample.
         on_progress: called with (done, total).
 

@@ -2,9 +2,9 @@
 
 The rule:
 
-1. Colour becomes grey by ITU-R BT.601 luma. Transparency is laid over black, the colour of no echo.
+1. Colour becomes grey by ITU-R BT.601 luma. Transparency is composed over black, the colour of no echo.
 2. 8 bits stay as they are. Deeper integers are divided by the range of the smallest of 8, 10, 12, 14, 16 (or 32) bits
-   that holds the picture's largest sample: neither PNG nor most TIFFs say how many of 16 bits a scanner used, and a
+   that holds the picture's largest sample. Neither PNG nor most TIFFs state how many of 16 bits a scanner used, and a
    12-bit picture divided by 65535 would be black. So 0 … 4095 becomes 0 … 255, and a scan saved with 8, 12 (v × 16) or
    16 bits (v × 257) comes out the same.
 3. Floating point: where nothing exceeds 1 by more than a quarter, 0 … 1 becomes 0 … 255; else as integers. NaN counts
@@ -34,7 +34,7 @@ DEPTHS = (8, 10, 12, 14, 16, 32)
 """Bits, as scanners digitise."""
 ABOVE_ONE = 0.25
 BELOW_ZERO = 0.1
-"""How far interpolation carries samples beyond their range, as a share of it."""
+"""How far interpolation moves samples beyond their range, as a share of it."""
 HOT_SHARE = 10_000
 """Hot pixels are one in so many, at most; but one in any picture."""
 HOT_TIMES = 4.0

@@ -1,7 +1,7 @@
 """PNG, JPEG, BMP, TIFF and GIF through Pillow, safely: sizes are checked before anything is decoded.
 
-Pillow's plugins are called by name, for the kind that the content shows: that is faster than `Image.open`, keeps
-other formats (and the programs that some of them start) out, and leaves Pillow's global limits alone: ours apply.
+Pillow's plugins are called by name, for the kind that the content shows. That is faster than `Image.open`, and excludes
+other formats and the programs that some of them start. Pillow's global limits stay as they are; ours apply.
 """
 
 from __future__ import annotations

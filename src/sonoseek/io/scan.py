@@ -19,7 +19,7 @@ _READS = "sonoseek reads PNG, JPEG, BMP, TIFF, GIF and DICOM"
 def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = None) -> Scan:
     """Read a scan from a file of any kind; the content decides, not the suffix.
 
-    Colour becomes grey by ITU-R BT.601 luma, more than 8 bits become 8, transparency is laid over black, EXIF
+    Colour becomes grey by ITU-R BT.601 luma, more than 8 bits become 8, transparency is composed over black, EXIF
     orientation is applied: see `sonoseek.io.grey`, and `read_dicom` for DICOM. Only DICOM gives a spacing:
     a PNG's or TIFF's resolution says how large to print, not how large the body is, and is ignored.
 

@@ -1,8 +1,8 @@
 """TIFF: the depths and layouts that Pillow does not read, or reads wrongly; and what can be checked of compressed data.
 
-Pillow reads unsigned samples of up to 8 bits, and grey of 12 and 16 bits. The rest (signed, 32 and 64 bits, floating
-point, 16-bit colour) is decoded by tifffile where it is not compressed or deflated, else by OpenCV, which turns a TIFF
-by its orientation as Pillow does.
+Pillow reads unsigned samples of up to 8 bits, and grey of 12 and 16 bits. The rest is signed, has 32 or 64 bits,
+floating point or 16-bit colour. tifffile decodes it where it is uncompressed or deflated, else OpenCV, which applies
+the orientation tag as Pillow does.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def find_area(pixels: Bitmap) -> ScanArea:
         pixels: uint8 (H, W).
 
     Returns:
-        The area. The edges of a rectangle that ends sharply are exact to the pixel; one that fades out, and a sector's,
-        are to within a pixel of the copy (two of the picture's up to 320, four up to 640, …).
+        The area. The edges of a rectangle that ends sharply are exact to the pixel. Those that fade out, and those of a
+        sector, are exact to a pixel of the copy: two of the picture's up to 320, four up to 640, …
     """
     height, width = pixels.shape
     above, before, below, behind = _within_flat_lines(pixels)
@@ -124,7 +124,7 @@ def _within_flat_lines(pixels: Bitmap) -> Edges:
 def _analysis_copy(pixels: Bitmap) -> Bitmap:
     """The picture at `ANALYSIS_SIDE` pixels on its longer side, float32: the same from a larger or smaller copy.
 
-    The median takes away lines, small letters and what JPEG leaves beside them, and leaves speckle.
+    The median removes lines, small letters and the JPEG artefacts beside them, and leaves speckle.
     """
     zoom = ANALYSIS_SIDE / max(pixels.shape)
     size = (max(round(pixels.shape[1] * zoom), 1), max(round(pixels.shape[0] * zoom), 1))
@@ -223,11 +223,11 @@ def _below_arc(region: Bitmap, hull: Bitmap) -> Bitmap | None:
 
 
 def _sharpen(pixels: Bitmap, box: Edges, *, step: float, open_sides: tuple[bool, bool, bool, bool]) -> Edges:
-    """Move each edge a little, to where texture sets in at once; frames and blank lines stay outside.
+    """Move each edge a little, to where texture begins abruptly; frames and blank lines stay outside.
 
-    Where echoes are last seen that fade out with depth depends on how the file was saved: such an edge goes to the end
-    of the picture where that side is open, and else stays where it is. `step` is pixels of the picture per pixel of the
-    analysis copy.
+    Where echoes fade out with depth, the last visible ones depend on how the file was saved. Such an edge goes to the
+    end of the picture where that side is open; else it stays. `step` is pixels of the picture per pixel of the analysis
+    copy.
     """
     height, width = pixels.shape
     top, left, bottom, right = box

@@ -1,4 +1,4 @@
-"""Pixels without what preprocessing takes for no part of the scan: what lies outside of it, and burned-in annotations.
+"""Pixels without what is no part of the scan: what lies outside of the scan area, and burned-in annotations.
 
 For pictures that are kept or passed on. The strokes of an annotation alone are not enough: a letter whose strokes are
 replaced can still be read by the shape of the change. So letters of one line are joined, and the whole box counts.

@@ -17,7 +17,7 @@ Values = NDArray[np.float32]
 WINDOWS = ((5, 1.0), (13, 0.2), (35, 0.02))
 """(side in pixels, weight) of the windows whose sum makes the mean around a hole: peaked, yet wide enough."""
 GRAIN = 0.8
-"""How much of the borrowed speckle is laid over the mean."""
+"""Weight of the borrowed speckle that is added to the mean."""
 DONORS = ((0, 13), (0, -13), (9, 0), (-9, 0), (0, 27), (0, -27), (18, 0), (-18, 0), (0, 48), (0, -48))
 """Offsets (rows, columns) from where speckle is borrowed, first that fits; sideways first, as speckle lies."""
 JOIN = 9

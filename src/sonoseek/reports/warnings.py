@@ -29,8 +29,8 @@ ANNOTATED = 0.001
 """Share of the scan's pixels painted over as burned-in annotations from which on the reader is warned."""
 NEAR = 0.5
 """Difference of log odds. A likelihood this close to a threshold may fall on the other side for another image of the
-same lesion: the two images of a BUS-BRA lesion differ by 0.76 (median of 422 lesions), and by more than this in two
-lesions of three."""
+same lesion. The two images of a BUS-BRA lesion differ by 0.76 (median of 422 lesions), and by more than `NEAR` in two
+of three."""
 FEWEST = 3
 """Independent similar cases from which on their labels can form a majority."""
 

@@ -1,10 +1,11 @@
 """Access control and security headers: one ASGI middleware around everything else.
 
-Against pages of other sites, which a browser would let send requests to this machine: the name in Host must be one of
-ours (DNS rebinding), and every request, reads too, must come from our own page as the browser has it (Sec-Fetch-Site;
-of browsers without it, Origin where something is changed); links to the page itself may stand anywhere. Against other
-users: a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets, and the reader's name in the
-header of a proxy that has checked who it is.
+Against pages of other sites, from which a browser would send requests to this machine: the name in Host must be one of
+ours (DNS rebinding). Every request, reads too, must come from our own page by Sec-Fetch-Site; for browsers without it,
+Origin is checked where something is changed. Links to the page itself may stand anywhere.
+
+Against other users: a token, as `Authorization: Bearer` or as the cookie that `POST /api/session` sets, and the
+reader's name in the header of a proxy that has authenticated them.
 """
 
 from __future__ import annotations

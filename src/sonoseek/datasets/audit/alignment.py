@@ -1,7 +1,8 @@
 """Lay one scan over another and measure how far they agree.
 
-Matched features vote for a similarity (RANSAC), or an affine map where a copy was squeezed; intensities refine it (ECC,
-Evangelidis & Psarakis, PAMI 30:1858, 2008); then two correlations over the overlap tell copies from look-alikes.
+Matched features vote for a similarity transform (RANSAC), or an affine one where a copy was squeezed. Intensities
+refine it (ECC, Evangelidis & Psarakis, PAMI 30:1858, 2008). Two correlations over the overlap then distinguish copies
+from similar scans.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SURE_DETAIL = 0.85
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alignment:
-    """One scan laid over another.
+    """One scan aligned with another.
 
     Attributes:
         transform: float64 (2, 3), working picture of `b` → working picture of `a`.
@@ -122,7 +123,7 @@ def match(a: Fingerprint, b: Fingerprint) -> tuple[NDArray[np.float32], NDArray[
 
 
 def measure(a: Image, b: Image, transform: Transform) -> tuple[float, float, float]:
-    """Agreement of `a` with `b` laid over it.
+    """Agreement of `a` with `b` aligned to it.
 
     Args:
         a: uint8, working picture.

@@ -1,8 +1,8 @@
 """Which scans are worth comparing: a vote of visual words.
 
-Every feature is given the nearest of a few thousand words, which are features of the dataset itself; a scan is then a
-row of word counts, rare words counting more (Sivic & Zisserman, "Video Google", ICCV 2003). Rows that lie near each
-other share many features. The cost grows with the number of scans, not of pairs, but for one matrix product.
+Every feature is assigned to the nearest of a few thousand visual words, which are features of the dataset itself. A
+scan is then a row of word counts, with a larger weight for rare words (Sivic & Zisserman, "Video Google", ICCV 2003).
+Similar rows share many features. The cost grows with the number of scans, not of pairs, except for one matrix product.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def _compare_all(
             done = min(done + BATCH * 8, len(straight) if not flip else total)
             if on_progress is not None:
                 on_progress(done, total)
-    # A scan with many copies has more of them than neighbours that were looked at: close the groups.
+    # A scan with many copies has more of them than neighbours that were compared: close the groups.
     near = [pair for pair, find in finds.items() if find.kind == "near"]
     tried = set(straight)
     for group in connected(len(prints), near):

@@ -18,10 +18,10 @@ RANK = ("exact", "near", "frame")
 def write_groups_csv(result: AuditResult, path: Path | str) -> None:
     """Write one row per case, UTF-8, in the order of the dataset.
 
-    `group` ("G0001" …) is what must never part: stated groups and patients, copies and neighbouring frames together.
-    `cross_label` is 1 where the same picture carries two labels. `same_scan_group` ("S0001" …) holds copies only, empty
-    for a scan without any; `max_ncc` is the best correlation with another case, empty for none; `evidence` is "exact",
-    "near" or "frame" (found by the audit), "stated" (the dataset's word alone) or "single".
+    `group` ("G0001" …) is what a split must keep together: stated groups and patients, copies and neighbouring frames.
+    `cross_label` is 1 where the same picture has two labels. `same_scan_group` ("S0001" …) holds copies only; it is
+    empty for a scan without any. `max_ncc` is the best correlation with another case, empty for none. `evidence` is
+    "exact", "near" or "frame" (found by the audit), "stated" (by the dataset alone) or "single".
 
     Args:
         result: of an audit.

@@ -1,9 +1,9 @@
 """How far a property that is not the picture gives the label away.
 
-A rule as simple as can be (a property falls into a few bins, each bin says one label) is learnt on four fifths of the
-cases and scored on the fifth, copies on one side. What such a rule can do, a network will. For accuracy a bin predicts
-its most frequent label; for balanced accuracy, where a rare label counts as much as a common one, the label that is
-most over-represented in it.
+A simple rule is fitted on four fifths of the cases and scored on the fifth, with copies on one side: the property is
+divided into bins, and each bin predicts one label. A network can learn at least what such a rule does. For accuracy a
+bin predicts its most frequent label; for balanced accuracy, where a rare label counts as much as a common one, the
+label that is most over-represented in it.
 """
 
 from __future__ import annotations

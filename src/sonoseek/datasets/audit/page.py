@@ -38,7 +38,7 @@ class PairView:
 
     @property
     def conflict(self) -> bool:
-        """Whether the two carry different labels."""
+        """Whether the two have different labels."""
         return self.label_a != self.label_b
 
 
@@ -52,7 +52,7 @@ class PairSection:
 
 @dataclass(frozen=True, kw_only=True)
 class MarkRow:
-    """How many of one label carry marks."""
+    """How many of one label have burned-in annotations."""
 
     label: str
     marked: int

@@ -43,7 +43,7 @@ class Pictures:
         return _data_uri(_shrunk(scan.pixels, scale))
 
     def pair(self, pair: DuplicatePair) -> tuple[str, str, float] | None:
-        """Data URIs of `a` and of `b` laid over `a`, on one grid, and its width / height; None where unreadable."""
+        """Data URIs of `a` and of `b` aligned with `a`, on one grid, and its width / height; None where unreadable."""
         a, b = self._scan(pair.a, pair.scan_a), self._scan(pair.b, pair.scan_b)
         if a is None or b is None:
             return None

@@ -81,7 +81,7 @@ class DuplicateGroup:
 
     @property
     def crosses_labels(self) -> bool:
-        """Whether the same picture carries more than one label."""
+        """Whether the same picture has more than one label."""
         return len(set(self.labels)) > 1
 
     def to_dict(self) -> dict[str, object]:
@@ -175,7 +175,7 @@ class AuditResult:
         pairs: the same picture twice ("exact", "near"), likeliest first.
         related: neighbouring frames of one sweep ("frame"): not copies, yet they should not part either.
         groups: connected components of `pairs`.
-        cross_label_groups: those of `groups` that carry two labels.
+        cross_label_groups: those of `groups` with two labels.
         unstated: those of `pairs` and `related` that the dataset's own groups and patients do not keep together: a
             split that follows them may part these.
         keep_together: connected components of stated groups, patients, `pairs` and `related` together, all cases

@@ -1,7 +1,7 @@
 """What scanners burn into the picture: user interface, captions, calipers.
 
-Nothing here may tell the diagnosis. Whether there are calipers or a caption is drawn in the plan without looking at the
-pathology; on a normal breast calipers measure a place where a lesion might have been, of a lesion's size.
+Nothing here may reveal the diagnosis. The plan draws calipers and captions independently of the pathology. On a normal
+breast, calipers measure a place where a lesion might have been, of a lesion's size.
 """
 
 from __future__ import annotations

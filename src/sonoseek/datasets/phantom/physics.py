@@ -1,6 +1,6 @@
 """From tissue to grey: speckle, beam, attenuation, gain, noise, compression.
 
-The carrier is left out: the demodulated echo of many scatterers in one resolution cell is a complex Gaussian number, so
+The carrier is left out. The demodulated echo of many scatterers in one resolution cell is a complex Gaussian number. So
 complex Gaussian noise through the pulse's point-spread function is fully developed speckle (Wagner, Smith, Sandrik and
 Lopez, "Statistics of speckle in ultrasound B-scans", IEEE Trans. Sonics Ultrason. 30, 1983). Its envelope is Rayleigh:
 mean / standard deviation = 1.91.

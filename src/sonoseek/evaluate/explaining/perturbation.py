@@ -46,7 +46,7 @@ class Peers(Protocol):
 
 
 OpenPeers = Callable[[Path], Peers | None]
-"""A bundle's folder → its peers, or None where its network is not at hand. Picklable: workers call it."""
+"""A bundle's folder → its peers, or None where its network is not available. Picklable: workers call it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +87,7 @@ def centre(network_input: NetworkInput) -> Cells:
 
 
 def noise(network_input: NetworkInput, seed: int) -> Cells:
-    """Noise where there is scan, without a look at it: normal numbers on 10 × 10 cells, each repeated 4 × 4 times."""
+    """Noise where there is scan, whatever it shows: normal numbers on 10 × 10 cells, each repeated 4 × 4 times."""
     import cv2
 
     coarse = np.random.default_rng(seed).normal(size=(BASELINE_CELLS // 4, BASELINE_CELLS // 4))

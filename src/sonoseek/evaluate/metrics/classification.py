@@ -32,7 +32,7 @@ def confusion(predicted: NDArray[np.int64], truth: NDArray[np.int64], weights: F
 
 
 def from_confusion(counts: Floats) -> dict[str, Floats]:
-    """Figures of the counts, over the classes that occur in the truth.
+    """Figures of the counts, over the classes that occur among the reference labels.
 
     Args:
         counts: (B, C, C).

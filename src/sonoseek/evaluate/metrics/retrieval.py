@@ -1,10 +1,10 @@
-"""How many of the cases that a search brings are relevant: of the query's reference class.
+"""How many of the matches of a search are relevant, that is of the query's reference class.
 
 Hits are ranked by the search and only then judged: a cosine below 0 is a rank like any other.
 
-mAP@k has two definitions in use; for a query with hits at ranks r₁ < r₂ … ≤ k, both sum the precisions at those ranks:
-"found" divides by the number of hits found in the first k (0 without one): what the published BreastMNIST figures use;
-"possible" divides by min(k, number of relevant cases in the gallery): a hit that was missed costs.
+mAP@k has two definitions in use. For a query with hits at ranks r₁ < r₂ … ≤ k, both sum the precisions at those ranks.
+"found" divides by the number of hits in the first k (0 without one), as the published BreastMNIST figures do.
+"possible" divides by min(k, number of relevant cases in the gallery), so a missed hit lowers it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def precision_at(relevant: NDArray[np.bool_], *, k: int) -> Floats:
     """Share of relevant hits among the first k of each query: (n, ≥ k) → (n,).
 
     Raises:
-        InvalidValueError: fewer than k hits were ranked: a short ranking would flatter.
+        InvalidValueError: fewer than k hits were ranked: a short ranking would give too high figures.
     """
     _check(relevant, k)
     shares: Floats = relevant[:, :k].mean(axis=1)

@@ -74,9 +74,9 @@ class Protocol(typing.Protocol):
         drops_near_duplicates: near-duplicates of a test scan that no group names are taken off the training side,
             instead of failing the run; for published folds, whose test sides must stay as they are.
 
-    A protocol may have `own_archive = True`: then each test scan is also a query to its own test side, groups and
-    patients kept apart, and figures are given for each archive that is tested. One with `reader_marks = True` gives a
-    reader's mark with each test scan (`evaluate.reader_marks`), and states so in its name, title and description.
+    With `own_archive = True` each test scan is also a query to its own test side, without its own group and patient,
+    and there are figures for each tested archive. With `reader_marks = True` each test scan has a reader's mark
+    (`evaluate.reader_marks`); name, title and description say so.
     """
 
     name: str

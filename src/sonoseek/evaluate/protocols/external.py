@@ -29,7 +29,7 @@ class External:
 
         Args:
             train_on: datasets to learn from, and to retrieve from; none where a finished bundle is tested whose
-                training data is not at hand.
+                training data is not available.
             test_on: dataset to test on.
             paths: where a dataset lies; for others: in the data folder under its name.
 

@@ -19,7 +19,7 @@ class PaperLike:
     """BUSI augmented to 3,840 pictures by rotation, flips, zoom, contrast; then 70 % train, 15 % validation, 15 % test.
 
     Fawzy et al. 2026 augment "from 548 to 3,840", seven pictures of each; 548 is 70 % of BUSI. Whether they split first
-    cannot be read from what is at hand. This is the order in which figures of 99 % come about.
+    is not stated in the available text. This is the order in which figures of 99 % arise.
     """
 
     name = "paper-like"

@@ -11,13 +11,13 @@ and tighter than or. Words of the language and names of columns may be in capita
 quotes; a quote inside is doubled or follows a backslash, a backslash is doubled. Dates are written YYYY-MM-DD, and 4A,
 4B and 4C may be written, with quotes or without.
 
-What is unknown: a comparison with a value that the archive does not know can neither be true nor false, so the row is
-left out; so it is under `!=`, and under `not` as well: `not birads = '4A'` finds what `birads != '4A'` finds. It may
-still be found through the other side of an `or`. `is null` asks for what is unknown.
+Unknown values: a comparison with a value that the archive does not know is neither true nor false, so the row is left
+out. This holds under `!=` and `not` as well: `not birads = '4A'` finds what `birads != '4A'` finds. The other side of
+an `or` may still find the row. `is null` finds unknown values.
 
-BI-RADS is ordered clinically, 0 < 1 < 2 < 3 < 4 < 4A < 4B < 4C < 5 < 6. A 4 that was not subdivided stands just before
-4A: `birads >= 4` finds it and all subdivisions, `birads >= '4A'` does not find it, `birads = 4` finds it alone;
-`birads contains '4'` finds every kind of 4.
+BI-RADS is ordered clinically, 0 < 1 < 2 < 3 < 4 < 4A < 4B < 4C < 5 < 6. A 4 without subdivision comes just before 4A.
+`birads >= 4` finds it and all subdivisions, `birads = 4` finds it alone, `birads >= '4A'` does not find it. `birads
+contains '4'` finds every kind of 4.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Conditions of a `where` as a Milvus expression.
 
 Milvus 2.3 has neither NULL nor a search inside texts. Texts are kept with a "=" before them, unknown ones as "";
-unknown numbers as `UNKNOWN_NUMBER`. An expression is true or false, never unknown, so a condition is compiled twice:
-what makes it true, and what makes it false; `not` is carried down to the comparisons, where the two differ by those
-that are unknown. What `contains` finds is looked up among the values that there are.
+unknown numbers as `UNKNOWN_NUMBER`. An expression is true or false, never unknown. So a condition is compiled twice:
+what makes it true, and what makes it false. `not` is moved down to the comparisons, where the two differ by unknown
+values. `contains` is resolved among the stored values.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ _WORDS_OF = """SELECT d.value ->> 1 FROM json_each(c.descriptors) d WHERE d.valu
 def _described(condition: Condition) -> tuple[str, Parameters]:
     """A condition over a descriptor: true when any of its words passes, unknown where there is none.
 
-    "!=" and "not in" are true when no word is the one that is asked against.
+    "!=" and "not in" are true when no word equals the value.
     """
     feature = condition.column
     known = f"EXISTS ({_WORDS_OF})"

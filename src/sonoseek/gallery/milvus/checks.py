@@ -72,7 +72,7 @@ def find_largest_patients(server: Server, name: str) -> tuple[PatientShare, ...]
 def find_problems(
     server: Server, name: str, *, dimension: int, on_progress: Callable[[int, int], None] | None
 ) -> tuple[str, ...]:
-    """See `Gallery.verify`: every digest is worked out again, every picture decoded."""
+    """See `Gallery.verify`: every digest is computed again, every picture decoded."""
     total = server.count(name, EVERYTHING)
     problems: list[str] = []
     done = 0

@@ -1,10 +1,12 @@
-"""The gallery on a Milvus server: for archives that outgrow one machine.
+"""The gallery on a Milvus server: for archives that are too large for one machine.
 
-Consistency is strong: every search sees every write that was acknowledged before it, by whichever process; each such
-request waits for the server's next clock tick (`proxy.timeTickInterval`, 200 ms by default). A write is acknowledged
-once it is in the server's write-ahead log. Milvus has no transaction over several requests: pictures are written first,
-then the scans, then what they replace is deleted, so that a server lost in between leaves nothing wrong, and adding the
-same again completes it. Search is by HNSW over float32; similarities are worked out again exactly.
+Consistency is strong: every search sees every write that was acknowledged before it, by any process. Each such request
+waits for the server's next clock tick (`proxy.timeTickInterval`, 200 ms by default). A write is acknowledged once it is
+in the server's write-ahead log.
+
+Milvus has no transaction over several requests. Pictures are written first, then the scans, then what they replace is
+deleted. So a server that is lost in between leaves nothing wrong, and adding the same again completes it. Search is by
+HNSW over float32; similarities are computed again exactly.
 """
 
 from __future__ import annotations
@@ -164,7 +166,7 @@ class MilvusGallery(Gallery):
         return self._once_per_state("unkeyed", self.state(), lambda: len(self._unkeyed()))
 
     def refresh(self) -> None:
-        """See `Gallery.refresh`: the server indexes by itself; the reference distances are worked out."""
+        """See `Gallery.refresh`: the server indexes by itself; the reference distances are computed."""
         self._references.current()
 
     def optimise(self) -> None:

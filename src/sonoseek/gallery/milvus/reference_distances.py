@@ -18,13 +18,13 @@ _SAMPLE = 1_000
 _AROUND = 64
 """Hits among which a scan of another patient is looked for, before it is searched for by itself."""
 _SMALL = 2_000
-"""Scans. In a smaller gallery the distances are worked out anew with every change."""
+"""Scans. In a smaller gallery the distances are computed anew with every change."""
 _TOLERATED = 0.1
 """Changes, as a share of the scans, up to which earlier distances are used."""
 
 
 class ReferenceDistances:
-    """The distances of one gallery, from memory, from the server, or worked out anew."""
+    """The distances of one gallery, from memory, from the server, or computed anew."""
 
     def __init__(self, server: Server, name: str, *, lowest: float, store: Callable[..., None] | None) -> None:
         """Read nothing yet.
@@ -40,7 +40,7 @@ class ReferenceDistances:
         """State, scans that there were, distances."""
 
     def current(self) -> NDArray[np.float32]:
-        """float32 (R,), ascending; worked out anew when the gallery is small or a tenth larger or smaller."""
+        """float32 (R,), ascending; computed anew when the gallery is small or a tenth larger or smaller."""
         meta = read_meta(self._server, self._name)
         stamp, cached = int(meta["stamp"]), self._cached
         if cached is None and "own" in meta:

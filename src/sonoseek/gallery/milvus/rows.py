@@ -1,6 +1,6 @@
 """Between entries and what two Milvus collections hold of them.
 
-`NAME` has a row per scan: its unit vector, what filters ask for, and the rest as JSON. `NAME_kept` has pictures and
+`NAME` has a row per scan: its unit vector, the fields of filters, and the rest as JSON. `NAME_kept` has pictures and
 evidence, cut into pieces, since no field of Milvus 2.3 holds more than 65,535 bytes, and one row about the gallery.
 """
 
@@ -128,7 +128,7 @@ def with_case(fields: Mapping[str, Any], case: Row) -> Fields:
 
 
 def pieces(key: str, scan: PreparedScan) -> Iterator[Fields]:
-    """Rows of `NAME_kept`: a scan's picture and evidence, never written over: their key carries the digest."""
+    """Rows of `NAME_kept`: a scan's picture and evidence, never written over: their key contains the digest."""
     for kind, data in (("p", scan.picture), ("e", scan.evidence)):
         for number, start in enumerate(range(0, len(data or b""), PIECE)):
             yield {

@@ -18,7 +18,7 @@ from sonoseek.gallery.milvus.server import MOST, Server
 from sonoseek.gallery.values import Exclusion, SearchResult, VectorSearch, search_result
 
 MORE = 10
-"""Hits beyond the `k` that are asked for: equal ones at the end are ordered here."""
+"""Hits beyond the requested `k`: equal ones at the end are ordered here."""
 TOGETHER = 100
 """Queries in one request."""
 
@@ -32,7 +32,7 @@ class MilvusHit(Hit):
 
 
 def expressions(where: str | None, exclude: Exclusion | None, values: Values) -> tuple[str, str]:
-    """What may be a match, and what may be looked at at all (the same without the filter)."""
+    """What may be a match, and what may be compared at all (the same without the filter)."""
     parts = [f"not ({expression})" for expression in excluded(exclude or Exclusion()) if expression]
     allowed = " and ".join(parts) or EVERYTHING
     if where is None:

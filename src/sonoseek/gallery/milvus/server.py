@@ -195,7 +195,7 @@ class Server:
             expression: which rows.
             fields: what of them.
             strong: see everything that was acknowledged before, by whichever process; costs a wait for the server's
-                clock tick. False: whatever the server has at hand: for what a strong request has just shown.
+                clock tick. False: whatever the server has now, for what a strong request has just shown.
         """
         level = "Strong" if strong else "Eventually"
         response = self.call(

@@ -52,7 +52,7 @@ def write_entries(server: Server, name: str, prepared: Prepared, *, whole_cases:
             gone += stored.values()
         elif other:
             corrected |= {row["key"]: case for row in stored.values()}
-    # The case's other scans carry its record too.
+    # The case's other scans have its record too.
     others = server.among(name, "key", corrected, rows.ENTRY_FIELDS)
     scans.extend(rows.with_case(row, corrected[row["key"]]) for row in others)
     server.upsert(f"{name}_kept", pieces)

@@ -17,7 +17,7 @@ STEPS = 100_000_000
 STEPS_PER_BYTE = 10
 """Beyond `STEPS`, for each byte of the file: a scan has more than a kilobyte, and no read takes 10,000 steps for it."""
 _EVERY = 50_000
-"""Steps between two looks at how many there were."""
+"""Steps between two checks of how many there were."""
 
 
 def limit_steps(connection: sqlite3.Connection, path: Path) -> None:

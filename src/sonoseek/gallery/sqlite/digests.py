@@ -36,7 +36,7 @@ def scan_digest(scan_id: str, row: Sequence[Any], *, picture: bytes | None, evid
 
 
 def stored_scan_digest(connection: sqlite3.Connection, row_id: int) -> bytes:
-    """The digest of what the file holds for a scan, worked out now."""
+    """The digest of what the file holds for a scan, computed now."""
     stored = connection.execute(f"{_STORED} WHERE s.row_id = ?", (row_id,)).fetchone()
     _, _, scan_id, picture, evidence, *row = stored
     return scan_digest(scan_id, row, picture=picture, evidence=evidence)

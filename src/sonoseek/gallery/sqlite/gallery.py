@@ -1,8 +1,9 @@
-"""The gallery in one SQLite file: the truth on disk, and a search cache beside it.
+"""The gallery in one SQLite file, with a search cache beside it.
 
-Readers in any number of processes and threads see one consistent state while one writer changes the next: the file is
-in WAL mode, every search reads its rows in one transaction, and follows the cache from the state it was made of to the
-one that the transaction sees. What `add` and `remove` acknowledge has been flushed to disk (synchronous=FULL).
+Readers in any number of processes and threads see one consistent state while one writer changes the next. The file is
+in WAL mode, and every search reads its rows in one transaction. It applies to the cache what changed between the
+cache's state and that of the transaction. What `add` and `remove` acknowledge has been flushed to disk
+(synchronous=FULL).
 """
 
 from __future__ import annotations

@@ -42,14 +42,14 @@ def build_index(
     index: Index,
     duplicate_threshold: float | None = None,
 ) -> SearchIndex:
-    """Everything that searches of this state need, made from the truth, in memory.
+    """Everything that searches of this state need, made from the stored embeddings, in memory.
 
     Raises:
         GalleryError: an embedding of another length, or one that points nowhere.
     """
     row_ids = np.sort(column(connection.execute("SELECT row_id FROM scans")))
     (room,) = connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
-    if 2 * dimension * row_ids.size > room:  # before memory is asked for
+    if 2 * dimension * row_ids.size > room:  # before memory is allocated
         raise GalleryError(
             f"{row_ids.size:,} scans with embeddings of {dimension} numbers do not fit into the {room:,} bytes of the "
             "gallery; it is damaged. Restore it from a copy, or build it anew."

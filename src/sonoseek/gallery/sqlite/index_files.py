@@ -1,8 +1,8 @@
 """The search cache beside a gallery: files that can always be rebuilt, mapped into memory by every reader.
 
 `gallery.db.vectors`, little-endian: head (`_HEAD`), row_ids int64 (N,), reference distances float32 (R,), CRC-32 of
-each MiB of the body uint32 (B,), CRC-32 of all this, zeros up to a multiple of 64; then, in an exact cache, the body:
-the matrix float32 (N, D). The body of an inverted file is faiss's own file, `gallery.db.<stamp>.ivf`.
+each MiB of the body uint32 (B,), CRC-32 of all this, zeros up to a multiple of 64. Then the body of an exact cache
+follows: the matrix float32 (N, D). The body of an inverted file is faiss's own file, `gallery.db.<stamp>.ivf`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _HEAD = struct.Struct("<8s36s4xqqqqqqqd")
 """Magic, gallery_id, seq, stamp, rows, dimension, reference distances, bytes of the body, nprobe (0: exact), recall."""
 _BLOCK = 1 << 20
 _CHECKED = 64
-"""Blocks of the body that are checked when the file is opened: all of them in files up to 64 MiB, else as many spread
-evenly, so that opening a large archive does not read it whole. `verify` reads everything."""
+"""Blocks of the body that are checked when the file is opened: all of them in files up to 64 MiB, else 64 spread
+evenly. So opening a large archive does not read it whole. `verify` reads everything."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,9 +1,9 @@
-"""An inverted file of 8-bit vectors (faiss): which rows are worth ranking exactly, among millions.
+"""An inverted file of 8-bit vectors (faiss): candidates for exact ranking, among millions of rows.
 
-k-means cuts the vectors into lists; a query looks into the `nprobe` lists whose centres are nearest, at one byte per
-number. What `nprobe` must be is measured when the index is made, on rows of the gallery itself (`calibrate`). Under a
-filter only lists that hold a selected row are looked into, nearest first, until enough selected rows were seen: a
-filter that leaves one row in a hundred, or leaves only rows far from the query, is searched as well as any other.
+k-means divides the vectors into lists. A query searches the `nprobe` lists whose centres are nearest, at one byte per
+number. `nprobe` is measured when the index is made, on rows of the gallery itself (`calibrate`). Under a filter only
+lists with a selected row are searched, nearest first, until enough selected rows were compared. So recall does not fall
+under a filter that leaves one row in a hundred, or only rows far from the query.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ITERATIONS = 10
 PER_LIST = 40
 """Rows per list that k-means sees."""
 FEWEST = 1_500
-"""Selected rows that a filtered search looks at, at least, where there are so many."""
+"""Selected rows that a filtered search compares at least, where there are so many."""
 AROUND = 8
 """The nearest one in so many of the lists of an unfiltered search is what lies around a query."""
 DEPLETED = 0.5
-"""Where a filter leaves less than this share, relative to the whole, of what lies around a query, the rest is far from
-it and spread over more lists: `DEEPER` times as much is looked at."""
+"""Share of the rows around a query, relative to that of all rows, below which a filter has removed them. The rest is
+then far away and spread over more lists, so `DEEPER` times as much is searched."""
 DEEPER = 10
 PASSED = 12
 """Times as many rows as an unfiltered search sees may be passed by, once `FEWEST` selected ones were seen."""
@@ -156,7 +156,7 @@ class InvertedFile:
             n: how many.
             selection: the only rows that may answer; None for all.
             without: rows that must not answer; None for none.
-            everywhere: look into every list.
+            everywhere: search every list.
 
         Returns:
             Quantised cosines float32 (Q, n), best first, and rows int64 (Q, n), −1 where there is none.
@@ -197,11 +197,11 @@ class InvertedFile:
     def _worthwhile(
         self, queries: NDArray[np.float32], selection: Selection, *, least: int, fewest: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The lists to look into under a filter, and their nearness: (Q, L), −1 where a query needs fewer.
+        """The lists to search under a filter, and their nearness: (Q, L), −1 where a query needs fewer.
 
-        Of the lists that hold selected rows, the nearest, until as many selected rows were seen as an unfiltered search
-        sees rows (see `DEPLETED`); or, where the filter leaves few in each list, `fewest`, and `PASSED` times as many
-        rows.
+        The nearest lists with selected rows are taken, until as many selected rows were compared as an unfiltered
+        search compares (see `DEPLETED`). Where the filter leaves few in each list, `fewest` selected rows are enough,
+        and `PASSED` times as many rows.
         """
         nearness, order = self.index.quantizer.search(queries, self.lists)
         selected_in = selection.per_list(self.list_of, self.lists)

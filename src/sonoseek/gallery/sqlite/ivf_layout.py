@@ -1,7 +1,7 @@
 """The layout of an inverted file (`gallery.db.<stamp>.ivf`), checked before faiss maps it.
 
-faiss takes the sizes in its file for true. A forged one would have it ask for any amount of memory, or read beyond the
-end of the file; a file whose parts do not add up to its length, exactly, is not given to it.
+faiss trusts the sizes in its file. A forged size would make it allocate any amount of memory, or read beyond the end of
+the file. So a file whose parts do not add up exactly to its length is not given to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _INDEX = struct.Struct("<4siqqqBi")
 """Kind, numbers per vector, vectors, twice 2^20, trained, metric (0: inner product)."""
 _LISTS = struct.Struct("<QQ")
-"""Lists, and how many faiss looks into by default."""
+"""Lists, and how many faiss searches by default."""
 _QUANTIZER = struct.Struct("<BQiifQQQ")
 """Direct map (0: none) and its length; kind, range statistic and its argument, numbers, bytes per vector, range."""
 _AFTER = struct.Struct("<QB4sQQ4sQ")
@@ -30,7 +30,7 @@ def check_layout(body: NDArray[np.uint8], *, rows: int, dimension: int, nprobe: 
         body: uint8 (size,), the file.
         rows: vectors that it must hold.
         dimension: numbers per vector.
-        nprobe: lists that a search looks into.
+        nprobe: lists that are searched.
 
     Raises:
         ValueError: another kind, another count, or sizes that do not add up to the length of the file.

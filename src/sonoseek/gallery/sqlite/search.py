@@ -35,7 +35,7 @@ SMALL = 1_000
 TOLERATED = 0.1
 """Changes, as a share of the cache, up to which it is followed."""
 FURTHER = 4
-"""Times as many rows are looked at where all at hand are near-duplicates of the query."""
+"""Times as many rows are fetched where all fetched ones are near-duplicates of the query."""
 LARGEST_COSINE = 1.001
 """Of vectors of length 1, with room for rounding."""
 _CODE_MARGIN = 1e-6

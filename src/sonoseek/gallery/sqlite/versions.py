@@ -34,7 +34,7 @@ _META = 100
 
 
 class State(NamedTuple):
-    """One state of a gallery: its number, and the stamp that tells it from the same number of another history."""
+    """One state of a gallery: its number, and the stamp that sets it apart from the same number of another history."""
 
     seq: int
     stamp: int

@@ -245,9 +245,9 @@ def _jpeg_2000_grey(stream: Codestream, header: Header, *, index: int) -> NDArra
 def _jpeg_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.uint8]:
     """JPEG baseline and progressive: the luma, straight from libjpeg.
 
-    Not through pydicom: for streams with an Adobe marker Pillow hands it RGB, which it would convert once more. What
-    the stream says of its colours goes before what the header says: Adobe marker, then JFIF (always YCbCr), then
-    component names "RGB", then subsampled chroma (YCbCr, though gdcm leaves RGB in the header), then the header.
+    Not through pydicom: for streams with an Adobe marker Pillow gives it RGB, which it would convert once more. The
+    colour model of the stream has priority over that of the header. In this order: Adobe marker, JFIF (always YCbCr),
+    component names "RGB", subsampled chroma (YCbCr, though gdcm leaves RGB in the header), the header.
     """
     if stream.precision != 8:
         raise ScanReadError(

@@ -4,9 +4,9 @@ The rule:
 
 1. Colour: ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B. YBR_FULL carries just that as its first sample. A palette is
    looked up first.
-2. One sample per pixel: the modality LUT or rescale; then, where the file stores a VOI LUT or a window, that (the first
-   of several; PS3.3 C.11.2); else the full range of the LUT or of the stored bits becomes 0 … 255. A window that leaves
-   one single grey of a picture is void. A file that says 16 of 16 bits says nothing about its range: there the depth is
+2. One sample per pixel: first the modality LUT or rescale. Then a VOI LUT or a window, where the file stores one (the
+   first of several; PS3.3 C.11.2). Else the full range of the LUT or of the stored bits becomes 0 … 255. A window that
+   leaves a single grey level is ignored. Where a file states 16 of 16 bits, its range is not known: the depth is then
    the smallest of 8, 10, 12, 14, 16 bits that holds its largest value.
 3. MONOCHROME1 (0 is white) is inverted.
 """

@@ -21,9 +21,9 @@ def read_dicom(
     MONOCHROME1 is inverted, so that 255 is always white. `spacing_mm` comes from SequenceOfUltrasoundRegions, else from
     PixelSpacing (see `sonoseek.io.dicom.spacing`). `patient_id` is "k-" and 16 hex digits of an HMAC of PatientID with
     the site key (`sonoseek.core.site_key`): the same patient gives the same pseudonym at this site. The child returns
-    the sha256 of PatientID; the key stays in this process, and the patient's own text in the child, so that a file that
-    takes over a decoder finds no key, and this process holds nothing that a log could show. A PatientID that names
-    nobody ("ANONYMOUS", "0"; see `sonoseek.core.patients`) is no patient: it becomes `patient_placeholder`. `frame` and
+    the sha256 of PatientID. The key stays in this process, so a file that takes over a decoder finds no key. The
+    patient's own text stays in the child, so no log of this process can show it. A PatientID that names nobody
+    ("ANONYMOUS", "0"; see `sonoseek.core.patients`) is no patient: it becomes `patient_placeholder`. `frame` and
     `frames` are set where the file holds more than one frame.
 
     Args:

@@ -1,4 +1,4 @@
-"""`render_dicom`: one result in each form that is asked for."""
+"""`render_dicom`: one result in each requested form."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def render_dicom(
 
     The objects carry the source's patient and study, and its character set where that can encode every text. UIDs are
     derived from `study_key`, bundle, gallery and its state, image and frame, the areas that the reader drew, kind and
-    the reader's decision; times are those of the query: the same result sent again has the same bytes.
+    the reader's decision. Times are those of the query. So the same result sent again has the same bytes.
 
     Args:
         report: of the image that `source` is the header of; of several views the first.

@@ -1,4 +1,4 @@
-"""What goes into a DICOM result beside the report, and what comes out."""
+"""Inputs of a DICOM result beside the report, and the result."""
 
 from __future__ import annotations
 
