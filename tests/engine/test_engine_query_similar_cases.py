@@ -98,6 +98,17 @@ class TestSimilarCases:
             assert report.hidden is None or not report.hidden.total
         assert said(copy, "under another name")
 
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_a_near_scan_is_a_copy_only_where_no_picture_denies_it(
+        self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, kept: bool
+    ) -> None:
+        entry = make_entry(make_scan(2), CaseRecord(case_id="c", dataset="d", pathology="benign"), encoder)
+        empty_gallery.add([entry if kept else replace(entry, picture=None)])
+        encoder._bundle = replace(encoder.bundle, duplicate_threshold=1e-6)
+        report = SearchEngine(encoder, empty_gallery).query(make_scan(1))
+        assert said(report, "under another name") is not kept
+        assert dict(report.similar_cases.labels) == ({"benign": 1} if kept else {})
+
     @pytest.mark.parametrize("where", [None, "label = 'malignant'"])
     def test_a_copy_of_an_archived_training_scan_was_seen_in_training(
         self, encoder: Any, empty_gallery: Gallery, make_scan: MakeScan, where: str | None

@@ -166,8 +166,10 @@ def _warnings(
     if gallery is None:
         return raised
     copy = similar.copy.similarity if similar.copy is not None and query.plain else None
-    if copy is None and result.nearest is not None and 1.0 - result.nearest >= bundle.duplicate_threshold:
-        copy = 1.0 - result.nearest
+    pictures = any(match.picture is not None for match in result.matches)  # they have decided
+    nearest = None if pictures else result.nearest
+    if copy is None and nearest is not None and 1.0 - nearest >= bundle.duplicate_threshold:
+        copy = 1.0 - nearest
     if (problem := pseudonym_problem(gallery, [view.scan.patient_id for view in views])) is not None:
         raised.append(warnings.warning("pseudonyms", problem))
     scan_ids = [view.scan.scan_id for view in views]

@@ -64,7 +64,7 @@ def count_similar(
             the count.
         own: the scan itself, its patient and its group.
         exclude: what was kept from the list.
-        duplicate_threshold: cosine from which on two scans are near-duplicates.
+        duplicate_threshold: cosine from which on two scans count as near-duplicates where the gallery keeps no picture.
     """
     views = query.views
     moved = query.moved
@@ -86,7 +86,9 @@ def count_similar(
 
     as_listed = options.where is None and options.independent and not moved and exclude == own
     nearest = tuple(matches)[:wanted] if as_listed else search(whole.embedding, own)
-    copies = [match for match in nearest if match.similarity >= duplicate_threshold] if len(views) == 1 else []
+    # a picture decides; in another hospital different lesions reach the cosine as well
+    unseen = [match for match in nearest if match.picture is None]
+    copies = [match for match in unseen if match.similarity >= duplicate_threshold] if len(views) == 1 else []
     if len(views) == 1 and (rank := find_copy(_as_kept(views[0]), nearest)) is not None:
         copies.insert(0, nearest[rank - 1])
     same = {owner(match) for match in copies}
