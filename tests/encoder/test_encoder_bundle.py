@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sonoseek.core import BundleError
-from sonoseek.encoder import load_bundle, open_encoder, predict
+from sonoseek.encoder import load_bundle, ood_score, open_encoder, predict
 from sonoseek.encoder.bundle import BUNDLES, FAST_BUNDLE, SHIPPED, shipped_bundle
 from sonoseek.encoder.manifest import decode_manifest
 
@@ -94,19 +94,21 @@ def test_a_damaged_model_is_said(bundle_folder, make_bundle):
 
 
 @pytest.mark.parametrize(
-    ("name", "most", "start", "marks"),
-    [("accurate", 60_000_000, "EfficientNet-B4", True), ("fast", 8_000_000, "SqueezeNet", False)],
+    ("name", "most", "start", "marks", "networks"),
+    [("accurate", 60_000_000, "EfficientNet-B4", True, 1), ("fast", 8_000_000, "SqueezeNet", False, 1)],
 )
-def test_the_shipped_bundles_are_whole(name, most, start, marks):
+def test_the_shipped_bundles_are_whole(name, most, start, marks, networks):
     bundle = load_bundle(name)
     assert bundle.classes == ("normal", "benign", "malignant")
-    assert bundle.embedding_dim == 256
+    assert bundle.embedding_dim == 256 * networks
     assert bundle.reads_marks is marks
-    assert bundle.ood is not None
+    assert ood_score(bundle, np.ones(bundle.embedding_dim, np.float32)) is not None
     assert bundle.training_scans is not None
     assert set(bundle.operating_points) == {"sensitivity_90", "sensitivity_95", "sensitivity_98", "specificity_90"}
-    assert sum(file.stat().st_size for file in bundle.path.iterdir()) < most
-    card = (bundle.path / "MODEL_CARD.md").read_text()
+    assert sum(file.stat().st_size for file in bundle.path.rglob("*")) < most
+    cards = [*bundle.path.rglob("MODEL_CARD.md")]
+    assert len(cards) == (networks + 1 if networks > 1 else 1)
+    card = "".join(path.read_text() for path in cards)
     for needed in ("not for diagnosis", "## Data", "## Limits", "## Licences", start):
         assert needed.lower() in card.lower()
 
@@ -115,7 +117,7 @@ def test_the_shipped_bundles_are_whole(name, most, start, marks):
 def test_the_shipped_bundles_name_no_machine(name):
     here = (Path.home(), Path(tempfile.gettempdir()), Path(__file__).parents[2])
     traces = [b"/home/", b"site-packages", *(f"{folder}/".encode() for folder in here)]
-    for file in (BUNDLES / name).iterdir():
+    for file in (BUNDLES / name).rglob("*.*"):
         content = file.read_bytes()
         assert [trace for trace in traces if trace in content] == [], file.name
 

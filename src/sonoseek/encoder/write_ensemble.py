@@ -180,9 +180,32 @@ def _card(content: Mapping[str, Any], manifests: Sequence[Manifest]) -> str:
         f"{content['abstain_below']:.3f}; conformal quantile {content['conformal']['quantile']:.3f}. Origin: "
         f"{training['calibrated_on']}.",
         *([f"Norms: {training['norms']}."] if "norms" in training else []),
-        "## Data, protocol, figures, limits",
+        "## Data",
         f"{training['protocol']} What any member has learnt from, the ensemble has.",
+        *_left_out(training.get("hospitals_left_out", {})),
+        "## Limits",
+        "Those of its members, whose cards say where they fail. It was not made for screening, for a second reading, "
+        "for triage, or for a decision on a patient outside of a study.",
         "## Licences",
         "\n".join(f"- {what}: {text}" for what, text in sorted(content["licences"].items())),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _left_out(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """The section on hospitals left out: hospital → figure → value and the ends of its interval."""
+    if not figures:
+        return []
+    names = list(next(iter(figures.values())))
+    heads = [name.replace("_at_", " at the others' threshold of ").replace("_", " ") for name in names]
+    rows = [
+        f"| {hospital} | " + " | ".join("{:.3f} ({:.3f}–{:.3f})".format(*each[name]) for name in names) + " |"
+        for hospital, each in figures.items()
+    ]
+    return [
+        "## Figures in hospitals left out",
+        "Networks of the members' recipes, one of each seed, that had not seen the hospital; the mean of their logits. "
+        "Malignant against benign; the accuracy at the threshold of best accuracy in the other hospitals. This "
+        "ensemble's own networks have learnt from all of them.",
+        "\n".join([f"| hospital | {' | '.join(heads)} |", "|---" * (len(names) + 1) + "|", *rows]),
+    ]

@@ -10,6 +10,8 @@ import typer
 
 from sonoseek.core import InvalidValueError, Settings, require_extra
 
+LEFT_OUT_FIGURES = ("auroc", "accuracy", "sensitivity_at_sensitivity_98")
+"""Of `evaluate.hospitals.two_way`, in an ensemble's card."""
 NORM_PHANTOMS, NORM_SEED = 64, 77
 """On which the members of an ensemble are weighed against one another, where nothing else is given."""
 
@@ -167,13 +169,15 @@ def export(
 
 def _calibration_of_seeds(protocol: Path, system: str) -> dict[str, Any]:
     """What `write_ensemble` takes, fitted on the mean of what a system's networks of several seeds predicted."""
-    from sonoseek.evaluate.files import read_system
-    from sonoseek.evaluate.hospitals import mean_of_seeds, travelling_calibration
+    from sonoseek.evaluate.files import CASES, read_cases, read_system
+    from sonoseek.evaluate.hospitals import hospital_figures, mean_of_seeds, travelling_calibration
+    from sonoseek.evaluate.rows import SystemResults
 
     scored = read_system(protocol, system)
     rows = mean_of_seeds(scored.predictions)
     fitted = travelling_calibration(rows, scored.validation)
     seeds = sorted({row.seed for row in scored.predictions})
+    figures = hospital_figures(SystemResults(rows=rows, rounds=scored.rounds), read_cases(protocol / CASES))
     return {
         "temperature": fitted.temperature,
         "abstain_below": fitted.abstain_below,
@@ -182,7 +186,15 @@ def _calibration_of_seeds(protocol: Path, system: str) -> dict[str, Any]:
         "class_bias": fitted.class_bias,
         "training": {
             "calibrated_on": f"scans of hospitals left out ({protocol.name}, mean of {system}'s seeds "
-            f"{', '.join(map(str, seeds))}, {len(rows)} scans)"
+            f"{', '.join(map(str, seeds))}, {len(rows)} scans)",
+            "hospitals_left_out": {
+                hospital: {
+                    name: [figures[hospital][name][end] for end in ("value", "low", "high")]
+                    for name in LEFT_OUT_FIGURES
+                }
+                for hospital in figures
+                if hospital != "worst"
+            },
         },
     }
 
