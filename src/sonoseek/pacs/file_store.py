@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import secrets
@@ -53,13 +54,13 @@ class FileStore:
         """Give an object its final name; on disk, with its name, when this returns.
 
         Returns:
-            The name, for `path`.
+            The name, for `path`: of the UID and the content, so that no object takes the place of another.
 
         Raises:
             OSError: the disk is full.
         """
         arrived.sync()
-        name = file_name(sop_uid)
+        name = file_name(f"{sop_uid} {arrived.digest}")
         target = self.path(name)
         make_private_folder(target.parent)
         Path(arrived.name).replace(target)
@@ -126,6 +127,7 @@ class ArrivingFile:
         self.size = 0
         self._store = store
         self._checked = 0
+        self._hash = hashlib.sha256()
         self._file = None
         if discard:
             return
@@ -142,6 +144,11 @@ class ArrivingFile:
         """As `NamedTemporaryFile` has it."""
         return self
 
+    @property
+    def digest(self) -> str:
+        """Sha256 of what was written so far, 64 hex digits."""
+        return self._hash.hexdigest()
+
     def write(self, data: bytes) -> int:
         """Write, or, once there is no room, pass over."""
         self.size += len(data)
@@ -153,6 +160,7 @@ class ArrivingFile:
                         self._give_up()
                         return len(data)
                 self._file.write(data)
+                self._hash.update(data)
             except OSError as error:
                 logger.warning("an object was not written: %s", error.strerror)
                 self._give_up()

@@ -222,9 +222,18 @@ class Listener:
             sender=session.sender,
             address=session.address,
             file=self._store.keep(arrived, sop_uid),
+            digest=arrived.digest,
             size=arrived.size,
         )
-        self._journal.receive(item, rule=rule.name, quiet_s=rule.quiet_seconds)
+        receipt = self._journal.receive(item, rule=rule.name, quiet_s=rule.quiet_seconds)
+        if receipt.stray is not None:
+            self._store.remove([receipt.stray], [])
+        if receipt.outcome == "foreign":
+            self._audit.refused(session.address, session.sender, "a SOP Instance UID of an object of another study")
+            return DOES_NOT_MATCH
+        if receipt.outcome == "differs":
+            logger.warning("an object of %s was here before with other content; the first stays", session.sender)
+            return SUCCESS
         study = session.studies.setdefault(
             item.study_uid, StudyOf(study_uid=item.study_uid, patient_id=item.patient_id, classes=Counter())
         )
