@@ -81,3 +81,32 @@ def test_the_file_may_be_rotated(tmp_path: Path) -> None:
     trail.file.rename(tmp_path / "audit.log.1")
     trail.stopped()
     assert len(messages(trail)) == 1
+
+
+def test_messages_wait_while_the_file_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
+    trail.started()
+    trail.file.rename(tmp_path / "away")
+    trail.file.mkdir()
+    for number in range(3):
+        trail.refused(f"10.0.0.{number}", "EVIL", "why")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "not written" in caplog.text
+    trail.file.rmdir()
+    trail.stopped()
+    assert len(messages(trail)) == 4
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    with pytest.raises(IsADirectoryError):
+        AuditTrail(blocked, ae_title="SONOSEEK")
+
+
+def test_half_a_message_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
+    whole = audit.os.write
+    monkeypatch.setattr(audit.os, "write", lambda handle, line: whole(handle, line[:20]))
+    trail.started()
+    assert trail.file.read_bytes() == b""
+    monkeypatch.setattr(audit.os, "write", whole)
+    trail.stopped()
+    assert len(messages(trail)) == 2

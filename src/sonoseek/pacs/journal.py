@@ -250,6 +250,14 @@ class Journal:
         with self.database.writing() as db:
             db.execute("UPDATE studies SET state = 'waiting', due = ? WHERE state = 'querying'", (time.time(),))
 
+    def follow_clock(self, longest_s: float) -> None:
+        """Make due what would wait for longer than any setting has it: the system's clock was set back meanwhile."""
+        now = time.time()
+        last = self.database.one("SELECT max(due) FROM studies WHERE state = 'waiting'")
+        if last is not None and last > now + longest_s:
+            with self.database.writing() as db:
+                db.execute("UPDATE studies SET due = ? WHERE state = 'waiting' AND due > ?", (now, now + longest_s))
+
     def next_due(self) -> float | None:
         """When the next study is due, seconds since 1970; None: none waits."""
         first = self.database.one("SELECT min(due) FROM studies WHERE state = 'waiting'")

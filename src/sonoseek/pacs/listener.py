@@ -71,8 +71,8 @@ class Listener:
             on_report: called after a peer's answer on commitment.
 
         Raises:
-            OSError: the port is in use, or a file of the certificate cannot be read.
-            InvalidValueError: a certificate that does not fit its key.
+            OSError: the port is in use.
+            InvalidValueError: the files of the certificate do not load.
         """
         configure_pynetdicom()
         self._config = config
@@ -265,8 +265,7 @@ def server_tls(files: ServerTls) -> ssl.SSLContext:
     """TLS 1.2 or newer; clients must show a certificate of `client_ca`.
 
     Raises:
-        OSError: a file is not there.
-        InvalidValueError: a file is no certificate or key, or they do not belong together.
+        InvalidValueError: a file is not there, is no certificate or key, or they do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -274,10 +273,11 @@ def server_tls(files: ServerTls) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.certificate, files.key)
         context.load_verify_locations(files.client_ca)
-    except ssl.SSLError as error:
+    except OSError as error:  # also those of ssl
         raise InvalidValueError(
             f"listener.tls: certificate {files.certificate}, key {files.key} or client_ca {files.client_ca} does not "
-            f"load ({error.reason or error}); they are PEM files, and the key is the certificate's. Correct them."
+            f"load ({getattr(error, 'reason', None) or error.strerror or error}); they are PEM files that this user "
+            "can read, and the key is the certificate's. Correct them."
         ) from error
     return context
 

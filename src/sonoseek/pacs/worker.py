@@ -77,12 +77,14 @@ class Worker:
 
     def _run(self) -> None:
         keep_s = self._config.listener.keep_days * 86_400
+        longest_s = max((max(rule.quiet_seconds, rule.retry_seconds) for rule in self._config.rules), default=0.0)
         interrupted = False
         while not self.alarm.stopped:
             try:
                 if interrupted:  # what was being queried when the journal could not be used
                     self._journal.recover()
                     interrupted = False
+                self._journal.follow_clock(longest_s)
                 if (claim := self._journal.claim()) is not None:
                     self.process(claim)
                     continue
