@@ -37,7 +37,7 @@ def render_dicom(
     study_key: str,
     queried: Sequence[QueriedFrame] = (),
     verification: Verification | None = None,
-    predecessor: str = "",
+    predecessor: str | None = "",
 ) -> tuple[DicomResult, ...]:
     """Write a report as DICOM objects of its source's study, each in a series of its own.
 
@@ -54,7 +54,7 @@ def render_dicom(
         study_key: identifies the study and the images of it that were queried.
         queried: frames of the study that were queried, for the SR.
         verification: a reader's decision, for the SR; then it is another object, which names the former one.
-        predecessor: SOP Instance UID of that former one; "": the same report without the decision.
+        predecessor: SOP Instance UID of that former one; "": the same report without the decision; None: there is none.
 
     Returns:
         In the order of `kinds`.
@@ -75,11 +75,13 @@ def render_dicom(
     dataset = source_dataset(source, report)
     actual = str(dataset.SOPClassUID)
     dataset.SOPClassUID = stand_in(dataset)
+    plain = identity(report, source, study_key=study_key, verification=None)
+    former = derived_uid(*plain, "sr") if predecessor == "" else predecessor or ""
     subject = Subject(
         report=report,
         source=dataset,
-        identity=identity(report, source, study_key=study_key, verification=None),
-        predecessor=predecessor or derived_uid(*identity(report, source, study_key=study_key, verification=None), "sr"),
+        identity=plain,
+        predecessor=former,
     )
     results = []
     for kind, maker in makers.items():
@@ -87,7 +89,7 @@ def render_dicom(
             continue
         about, further = subject, {}
         if kind == "sr":
-            decided = identity(report, source, study_key=study_key, verification=verification)
+            decided = identity(report, source, study_key=study_key, verification=verification, predecessor=former)
             about, further = replace(subject, identity=decided), {"queried": queried, "verification": verification}
         results.append(_result(kind, maker, about, source=source, actual=actual, further=further))
     return tuple(results)
