@@ -38,6 +38,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('state = "s"\n[listener]\nprot = 104', r"listener has the key 'prot'.*Did you mean 'port'"),
+        ('state = "s"\n[listener.tls]\nport = 104', r"'port', which is not known here. It belongs to another table"),
         ('state = "s"\n[listener]\nport = 70000', r"listener.port is 70000: expected `int` <= 65535"),
         ('state = "s"\n[listener]\naddress = "here"', r"listener.address is 'here'; it must be an IP address"),
         ('state = "s"\n[listener]\nae_title = "A TITLE TOO LONG FOR DICOM"', "1 … 16 printable ASCII characters"),

@@ -316,4 +316,4 @@ def _why(association: Any) -> str:
     if association.is_rejected:
         primitive = association.acceptor.primitive
         return f"rejected ({getattr(primitive, 'reason_str', '')})"
-    return "aborted" if association.is_aborted else "it does not answer"
+    return "it does not answer, or ends it; `sonoseek pacs check` says what to change"

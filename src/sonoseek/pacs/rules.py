@@ -310,6 +310,8 @@ def _explain(message: str, raw: Any) -> str:
     if unknown:
         close = difflib.get_close_matches(unknown[1], _keys(), n=1)
         hint = f"Did you mean {close[0]!r}?" if close else "Remove it."
+        if unknown[1] in close:
+            hint = "It belongs to another table: the lines before the first [table] are the file's own. Move it."
         return f"{where} has the key {unknown[1]!r}, which is not known here. {hint}"
     key = re.sub(r"\[[^\]]*\]", "", names).rpartition(".")[2]
     if "matching regex" in rule:

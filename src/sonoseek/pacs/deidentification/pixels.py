@@ -54,8 +54,8 @@ class Blanking:
     def blank(self, frame: int) -> NDArray[np.bool_]:
         """Bool (H, W), all of it in a frame."""
         packed = np.frombuffer(zlib.decompress(self.passing[frame]), np.uint8)
-        found = np.unpackbits(packed, count=self.text.size).astype(np.bool_).reshape(self.text.shape)
-        return self.outside | self.text | found
+        text = np.unpackbits(packed, count=self.text.size).astype(np.bool_).reshape(self.text.shape)
+        return self.outside | self.text | text
 
 
 def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None = None) -> Blanking:
@@ -76,9 +76,9 @@ def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None =
         in_area = preprocess(scan, _IN_AREA)
         if not known.regions and not in_area.warnings:
             inside, has_area = inside | in_area.area, True
-        found = _text(scan, in_area)
-        counts += found
-        passing.append(zlib.compress(np.packbits(found).tobytes(), 1))
+        text = _text(scan, in_area)
+        counts += text
+        passing.append(zlib.compress(np.packbits(text).tobytes(), 1))
     assert counts is not None  # noqa: S101  # a file has a frame at least
     assert inside is not None  # noqa: S101
     if not has_area:

@@ -120,7 +120,7 @@ class _Segment:
     def _unescaped(self, text: str) -> str:
         """HL7 2.5.1, 2.7. What is not known becomes U+FFFD, which no term has: a text is never cut."""
         escape = re.escape(str(self._message.esc))
-        return re.sub(f"{escape}([^{escape}]*){escape}", lambda found: self._meant(found[1]), _BREAK.sub(" ", text))
+        return re.sub(f"{escape}([^{escape}]*){escape}", lambda match: self._meant(match[1]), _BREAK.sub(" ", text))
 
     def _meant(self, sequence: str) -> str:
         _, field_, repetition, component, part = self._message.separators[:5]
