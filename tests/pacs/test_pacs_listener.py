@@ -146,10 +146,11 @@ def test_associations_beyond_the_limit_are_rejected_for_now(start: Start) -> Non
         assert third.acceptor.primitive.result == 2
 
 
-def test_a_pdu_that_announces_gigabytes_ends_its_connection(start: Start) -> None:
+@pytest.mark.parametrize("size", [0xFFFFFFF0, 300_000])
+def test_a_pdu_that_announces_too_much_ends_its_connection(start: Start, size: int) -> None:
     running = start()
     with socket.create_connection(("127.0.0.1", running.port)) as hostile:
-        hostile.sendall(struct.pack(">BBL", 1, 0, 0xFFFFFFF0) + b"x" * 64)
+        hostile.sendall(struct.pack(">BBL", 1, 0, size) + b"x" * 64)
         hostile.settimeout(3.0)
         with contextlib.suppress(ConnectionResetError):
             assert hostile.recv(1) in (b"", b"\x07")

@@ -43,6 +43,9 @@ PDU_BYTES = 128 << 10
 """Of a PDU that carries data, as it is negotiated."""
 MOST_PDU_BYTES = 1 << 20
 """A PDU that announces more ends its connection."""
+MOST_REQUEST_BYTES = 256 << 10
+"""The same, of the PDU that asks for an association: it is parsed before it is known who asks. 128 contexts with
+every transfer syntax take 160 KiB."""
 MESSAGE_BYTES = 8 << 20
 """Of a message other than an object to store, which goes to a file."""
 
@@ -293,8 +296,9 @@ class _Bounded:
         self._timeout_s = timeout_s
 
     def __call__(self, nr_bytes: int) -> bytearray:
-        if nr_bytes > MOST_PDU_BYTES:
-            raise OSError(f"a PDU of {nr_bytes} bytes was announced; {MOST_PDU_BYTES} are the most")
+        most = MOST_PDU_BYTES if self._association.is_established else MOST_REQUEST_BYTES
+        if nr_bytes > most:
+            raise OSError(f"a PDU of {nr_bytes} bytes was announced; {most} are the most")
         connection = connected(self._association.dul.socket).socket
         if connection is None:
             raise OSError("the connection is gone")
