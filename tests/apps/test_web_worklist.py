@@ -96,6 +96,9 @@ def test_a_decision_is_sent_as_a_verified_report_of_the_former_one(hospital: Hos
     assert replaced.SeriesInstanceUID == series
     study = client.get(f"/api/worklist/{NOW}").json()["study"]
     assert study["decision"]["corrected"] == "benign"
+    (written,) = [line for line in (hospital.state / "audit.log").read_text("utf-8").splitlines() if "UserName" in line]
+    assert 'UserID="Wilhelm Röntgen" UserName="Wilhelm Röntgen"' in written
+    assert f'ParticipantObjectID="{NOW}"' in written
     accepted = client.post(f"/api/worklist/{NOW}/decision", json={"reader": "Curie"}).json()
     assert accepted["corrected"] is None
     wait_for(lambda: len(stored) == before + 2, seconds=20)

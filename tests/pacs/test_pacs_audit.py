@@ -53,6 +53,18 @@ def test_each_event_has_who_what_and_of_whom(tmp_path: Path) -> None:
         assert each.findall("ActiveParticipant/RoleIDCode")
 
 
+def test_a_decision_names_who_signed_in_and_whom_the_report_names(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
+    study = StudyOf(study_uid="1.2.3", patient_id="7", classes=Counter({US: 1}))
+    trail.decided('Marie"\n<x/>', "mcurie", study)
+    (made,) = messages(trail)
+    person = made.findall("ActiveParticipant")[0]
+    assert (person.get("UserID"), person.get("UserName"), person.get("UserIsRequestor")) == (
+        *("mcurie", 'Marie"<x/>', "true"),
+    )
+    assert made.find("EventIdentification").get("EventActionCode") == "U"  # type: ignore[union-attr]
+
+
 def test_a_sender_cannot_forge_a_line(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
     trail.refused("10.0.0.7", 'A\n<AuditMessage/>"\x00\x1b[0m', "why")

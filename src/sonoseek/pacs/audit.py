@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sonoseek.core.files import PRIVATE, make_private_folder
+from sonoseek.pacs.rules import PacsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,17 @@ class AuditTrail:
         parts = [self._self(requestor=True, role=_APPLICATION)]
         self._write(_ACCESSED, "R", participants=parts, study=study, failed=failed)
 
+    def decided(self, reader: str, signed_in: str, study: StudyOf) -> None:
+        """A reader has accepted or corrected a result.
+
+        Args:
+            reader: name that the report carries.
+            signed_in: name by which a proxy knows the reader; "": it is not known.
+            study: with the class of the report.
+        """
+        parts = [self._self(requestor=False, role=_APPLICATION)]
+        self._write(_ACCESSED, "U", participants=parts, person=(signed_in or reader, reader), study=study)
+
     def alarm(self, study: StudyOf, reason: str) -> None:
         """A peer has accepted objects and does not commit to them."""
         parts = [self._self(requestor=True, role=_SOURCE)]
@@ -140,6 +152,7 @@ class AuditTrail:
         action: str,
         *,
         participants: list[_Participant],
+        person: tuple[str, str] | None = None,
         event_type: tuple[str, str] | None = None,
         study: StudyOf | None = None,
         failed: bool = False,
@@ -158,6 +171,9 @@ class AuditTrail:
             _code(what, "EventTypeCode", event_type)
         if reason:
             ET.SubElement(what, "EventOutcomeDescription").text = _clean(reason)
+        if person is not None:
+            user, name = map(_clean, person)
+            ET.SubElement(root, "ActiveParticipant", UserID=user, UserName=name, UserIsRequestor="true")
         for each in participants:
             _participant(root, each)
         source = ET.SubElement(root, "AuditSourceIdentification", AuditSourceID=_clean(self._ae_title))
@@ -184,6 +200,15 @@ class AuditTrail:
                 if began:
                     logger.error("the audit trail is not written, its messages wait: %s", error)  # noqa: TRY400
         self.on_message()
+
+
+def open_trail(config: PacsConfig) -> AuditTrail:
+    """The audit trail that the settings name.
+
+    Raises:
+        OSError: as `AuditTrail`.
+    """
+    return AuditTrail(config.audit.file or config.state / "audit.log", ae_title=config.listener.ae_title)
 
 
 def _open(file: Path) -> int:

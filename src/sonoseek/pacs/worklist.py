@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sonoseek.core import InvalidValueError, NotFoundError, TemporaryError
+from sonoseek.pacs.audit import StudyOf, open_trail
 from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Finding, Journal, StudyRow
 from sonoseek.pacs.outbox_rows import Parcel
@@ -86,6 +88,7 @@ class Worklist:
         self._config = config
         self._deciding = threading.Lock()
         self._journal = Journal(config.state)
+        self._audit = open_trail(config)
         settings = config.listener
         self._store = FileStore(
             config.state, min_free_bytes=settings.min_free_mb << 20, max_object_bytes=settings.max_object_mb << 20
@@ -156,7 +159,9 @@ class Worklist:
             for row in rows
         }
 
-    def decide(self, study_uid: str, *, reader: str, corrected: str | None, engine: Any) -> Decision:
+    def decide(
+        self, study_uid: str, *, reader: str, corrected: str | None, engine: Any, signed_in: str = ""
+    ) -> Decision:
         """Accept or correct a study's result, and send it as a verified report that names the former one.
 
         The report is made anew, of the frame that the result names and with the gallery as it is now. Decisions follow
@@ -167,6 +172,7 @@ class Worklist:
             reader: name of who decides, "Marie Curie", or as DICOM writes it, "Curie^Marie".
             corrected: the class that the reader states instead; None: the result is accepted.
             engine: a `SearchEngine`.
+            signed_in: name by which a proxy knows the reader, for the audit trail; "": it is not known.
 
         Raises:
             NotFoundError: no such study.
@@ -175,6 +181,8 @@ class Worklist:
             TemporaryError: further pictures of the study came meanwhile.
             MissingExtraError: the extra `pacs` is not installed.
         """
+        from sonoseek.pacs.service import wake_service
+
         name, classes = person_name(reader), tuple(engine.bundle.classes)
         if corrected is not None and corrected not in classes:
             raise InvalidValueError(f"corrected_class is {corrected[:40]!r}; it is one of {', '.join(classes)}.")
@@ -183,13 +191,16 @@ class Worklist:
             if last is not None and (last.reader, last.corrected) == (reader, corrected):
                 return last
             made = Decision(reader=reader, decided=float(int(time.time())), corrected=corrected)
-            self._send(study_uid, made, name=name, engine=engine)
+            sop_class = self._send(study_uid, made, name=name, engine=engine)
+            patient = self._journal.patient(study_uid)
+            written = StudyOf(study_uid=study_uid, patient_id=patient, classes=Counter({sop_class: 1}))
+            self._audit.decided(reader, signed_in, written)
+        wake_service(self._config.state)
         return made
 
-    def _send(self, study_uid: str, made: Decision, *, name: str, engine: Any) -> None:
-        """Make the verified report, write decision and report down together, and wake the listener."""
+    def _send(self, study_uid: str, made: Decision, *, name: str, engine: Any) -> str:
+        """Make the verified report, and write decision and report down together; returns the report's SOP class."""
         from sonoseek.io import read_scan, read_source_header
-        from sonoseek.pacs.service import wake_service
         from sonoseek.reports.dicom import QueriedFrame, Verification, render_dicom
 
         key, rule, finding, path = self._result(study_uid)
@@ -235,7 +246,7 @@ class Worklist:
                 (study_uid, key, made.reader, made.decided, made.corrected),
             )
             self._journal.outbox.add(db, parcels, now=time.time())
-        wake_service(self._config.state)
+        return str(result.sop_class_uid)
 
     def close(self) -> None:
         """Close the journal. Closing twice is fine."""
