@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fake_archive import FakeArchive
-from pacs_parts import association, picture, store, wait_for, write_settings
+from pacs_parts import association, picture, store, stored_files, wait_for, write_settings
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from test_pacs_service import COMMIT, fake_tools
@@ -61,6 +62,24 @@ def test_a_clock_that_is_set_back_holds_nothing_up(
     shift[0] = -7200.0
     archive.start()
     _committed(service, 2)
+
+
+def test_what_a_killed_process_left_is_removed_at_the_start(start: Start) -> None:
+    service = start()
+    store(service.listener.port, picture())
+    _committed(service)
+    kept = set(stored_files(service.config.state / "received") + stored_files(service.config.state / "outbox"))
+    service.stop()
+    for stray in ("incoming/half.part", f"received/ab/{'ab' * 32}.dcm", f"outbox/{'cd' * 32}.dcm"):
+        path = service.config.state / stray
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    new = service.config.state / "outbox" / f"{'ef' * 32}.dcm"  # of `pacs send`, which writes it down now
+    new.write_bytes(b"x")
+    again = start()
+    folders = [again.config.state / name for name in ("incoming", "received", "outbox")]
+    assert {path for folder in folders for path in stored_files(folder)} == kept | {new}
 
 
 def test_a_sleep_has_an_end_whatever_is_asked_for() -> None:

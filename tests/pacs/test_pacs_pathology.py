@@ -160,6 +160,12 @@ def test_a_table_of_any_separator_and_encoding(tmp_path: Path, encoding: str, se
     assert found.origin == "row 2 of results.csv"
 
 
+@pytest.mark.parametrize("name", ["MSH_ID", "MSH ID", "MSH", "MSH1"])
+def test_a_column_called_like_a_segment_is_a_column(tmp_path: Path, name: str) -> None:
+    (row,) = read_csv(tmp_path, f"{name},accession,diagnosis\n1,A1,DCIS\n")
+    assert row.pathology == "malignant"
+
+
 def test_wrong_cells_of_a_table_are_problems_of_their_row_alone(tmp_path: Path) -> None:
     text = (
         "accession,date,diagnosis,histology,laterality\nA1,gestern,benign,,L\nA2,,benign,,upper\nA3,,benign,DCIS,L\n"

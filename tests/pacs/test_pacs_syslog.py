@@ -146,7 +146,7 @@ def test_a_certificate_of_another_authority_ends_no_thread(made: Path, tmp_path:
         wait_for(lambda: forwarder._failures)
         assert forwarder._thread.is_alive()
         assert not repository.messages
-    repository.stop()
+        repository.stop()
 
 
 def test_a_host_that_is_no_name_ends_no_thread(made: Path, tmp_path: Path) -> None:

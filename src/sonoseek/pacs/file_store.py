@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ logger = logging.getLogger(__name__)
 
 CHECK_BYTES = 4 << 20
 """Bytes of an arriving object, after which the free space is looked at again."""
+
+
+NEW_S = 60.0
+"""Seconds for which a result in the outbox folder may not stand in the journal yet."""
 
 
 class FileStore:
@@ -93,14 +98,19 @@ class FileStore:
     def sweep(self, *, received: Collection[str], outbox: Collection[str]) -> int:
         """Remove what a process that ended has left behind: parts, and files that the journal does not name.
 
-        Only while no other process runs.
+        Only while no other process receives. A new result may be of one that is about to write it down: it stays.
 
         Returns:
             Files removed.
         """
         stray = [path for path in self.incoming.iterdir() if path.is_file()]
         stray += [path for path in self.received.glob("*/*") if path.is_file() and path.name not in received]
-        stray += [path for path in self.outbox.iterdir() if path.is_file() and path.name not in outbox]
+        before = time.time() - NEW_S
+        stray += [
+            path
+            for path in self.outbox.iterdir()
+            if path.is_file() and path.name not in outbox and path.stat().st_mtime < before
+        ]
         for path in stray:
             with suppress(OSError):
                 path.unlink()

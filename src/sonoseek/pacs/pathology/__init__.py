@@ -49,4 +49,5 @@ def _is_hl7(file: Path) -> bool:
     except OSError:
         return False  # the reader of tables says what is wrong
     head = first.lstrip(b"\xef\xbb\xbf\x0b\r\n ")  # the separator of the fields is the message's own
-    return head[:3] in (b"MSH", b"FHS", b"BHS") and not head[3:4].isalnum() and head[3:4] not in b",;\t"
+    signs = head[3:5]  # of fields and of components: a column of a table may well be called "MSH_ID"
+    return head[:3] in (b"MSH", b"FHS", b"BHS") and len(signs) == 2 and not any(chr(sign).isalnum() for sign in signs)
