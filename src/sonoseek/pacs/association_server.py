@@ -86,7 +86,7 @@ class AssociationServer(ThreadedAssociationServer):
         *,
         address: tuple[str, int],
         handlers: list[Any],
-        store: FileStore,
+        store: FileStore | None,
         allows: Callable[[str], bool],
         on_refused: Callable[[str, str], None],
         on_end: Callable[[Association], None],
@@ -99,7 +99,7 @@ class AssociationServer(ThreadedAssociationServer):
             ae: with its titles, contexts and timeouts.
             address: host and port; port 0: a free one.
             handlers: of pynetdicom's events.
-            store: for arriving objects.
+            store: for arriving objects; None: they go where `tempfile` has its files.
             allows: whether an IP address may connect.
             on_refused: address and reason of a connection that was ended.
             on_end: an association, or what did not become one, has ended.
@@ -252,8 +252,10 @@ class AssociationServer(ThreadedAssociationServer):
             file.drop()
         self._on_end(association)
 
-    def open_arriving(self, association: Association) -> ArrivingFile:
+    def open_arriving(self, association: Association) -> Any:
         """The file for an object that begins to arrive."""
+        if self._store is None:
+            return _named_temporary_file(delete=False, suffix=".dcm")
         message = association.dimse.message
         sop_class = "" if message is None else str(message.command_set.get("AffectedSOPClassUID", ""))
         file = ArrivingFile(self._store, discard=sop_class not in US_IMAGES)
@@ -322,3 +324,14 @@ class _Bounded:
 def _end(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def bound_message(event: evt.Event) -> None:
+    """End a connection whose message, which is kept in memory, grows beyond what any sound one takes."""
+    message = event.assoc.dimse.message
+    if message is None:
+        return
+    size = message.encoded_command_set.tell() + (0 if message.data_set is None else message.data_set.tell())
+    if size > MESSAGE_BYTES and event.assoc.dul.socket is not None:
+        with suppress(OSError):
+            event.assoc.dul.socket.close()

@@ -13,7 +13,6 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 
 from sonoseek.core import InvalidValueError, NotFoundError, ScanReadError, TemporaryError
 from sonoseek.io import read_source_header
-from sonoseek.pacs.association_server import ACSE_S, MESSAGE_BYTES, PDU_BYTES, AssociationServer, configure_pynetdicom
+from sonoseek.pacs.association_server import ACSE_S, PDU_BYTES, AssociationServer, bound_message, configure_pynetdicom
 from sonoseek.pacs.audit import AuditTrail, StudyOf
 from sonoseek.pacs.file_store import ArrivingFile, FileStore
 from sonoseek.pacs.journal import Journal, ReceivedObject
@@ -98,7 +97,7 @@ class Listener:
             address=(settings.address, settings.port),
             handlers=[
                 (evt.EVT_REQUESTED, self._on_requested),
-                (evt.EVT_PDU_RECV, _bound_message),
+                (evt.EVT_PDU_RECV, bound_message),
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_N_EVENT_REPORT, self._on_commitment),
             ],
@@ -286,14 +285,3 @@ def _place(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """An address without its zone; one of IPv4 that came in by IPv6 as what it is."""
     place = ipaddress.ip_address(address.partition("%")[0])
     return place.ipv4_mapped or place if isinstance(place, ipaddress.IPv6Address) else place
-
-
-def _bound_message(event: evt.Event) -> None:
-    """End a connection whose message, which is kept in memory, grows beyond what any sound one takes."""
-    message = event.assoc.dimse.message
-    if message is None:
-        return
-    size = message.encoded_command_set.tell() + (0 if message.data_set is None else message.data_set.tell())
-    if size > MESSAGE_BYTES and event.assoc.dul.socket is not None:
-        with suppress(OSError):
-            event.assoc.dul.socket.close()
