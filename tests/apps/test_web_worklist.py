@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,9 @@ def test_a_decision_is_sent_as_a_verified_report_of_the_former_one(hospital: Hos
     assert replaced.SeriesInstanceUID == series
     study = client.get(f"/api/worklist/{NOW}").json()["study"]
     assert study["decision"]["corrected"] == "benign"
+    (written,) = [line for line in (hospital.state / "audit.log").read_text("utf-8").splitlines() if "UserName" in line]
+    assert 'UserID="Wilhelm Röntgen" UserName="Wilhelm Röntgen"' in written
+    assert f'ParticipantObjectID="{NOW}"' in written
     accepted = client.post(f"/api/worklist/{NOW}/decision", json={"reader": "Curie"}).json()
     assert accepted["corrected"] is None
     wait_for(lambda: len(stored) == before + 2, seconds=20)
@@ -129,6 +134,70 @@ def test_a_decision_that_is_none(hospital: Hospital) -> None:
     ):
         assert hospital.client.post(address, json=body).status_code == 422
     assert hospital.client.get(f"/api/worklist/{OTHER}").json()["study"]["decision"] is None
+
+
+@pytest.mark.parametrize(
+    "reader", ["^^", "a^b^c^d^e^f", "Cu\u202erie Marie", "Curie\u2028Marie", "Curie\x7f Marie", 64 * "A", "1 2", "a=b"]
+)
+def test_a_name_that_dicom_cannot_hold_is_refused(hospital: Hospital, reader: str) -> None:
+    said = detail(hospital.client.post(f"/api/worklist/{OTHER}/decision", json={"reader": reader}), 422)
+    assert "reader" in said
+    assert hospital.client.get(f"/api/worklist/{OTHER}").json()["study"]["decision"] is None
+
+
+def test_decisions_of_one_second_are_several_reports_and_follow_one_another(hospital: Hospital) -> None:
+    def decide(body: dict[str, str]) -> object:
+        return hospital.client.post(f"/api/worklist/{BEFORE}/decision", json=body).json()["corrected"]
+
+    def reports() -> list[str]:
+        return [each.sop_uid for each in hospital.service.journal.outbox.all() if each.study_uid == BEFORE]
+
+    bodies = [{"reader": "Marie Curie"}, {"reader": "Marie Curie", "corrected": "benign"}, {"reader": "Lise Meitner"}]
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(decide, bodies)) == {None, "benign"}
+    made = reports()
+    assert len(set(made)) == len(made) == 4
+    for former, sop_uid in pairwise(made):
+        (parcel,) = [each for each in hospital.service.journal.outbox.all() if each.sop_uid == sop_uid]
+        report = dcmread(hospital.state / "outbox" / parcel.file)
+        (replaced,) = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+        assert replaced.ReferencedSOPInstanceUID == former
+    last = hospital.client.get(f"/api/worklist/{BEFORE}").json()["study"]["decision"]
+    again = {"reader": last["reader"]} | ({"corrected": last["corrected"]} if last["corrected"] else {})
+    assert decide(again) == last["corrected"]
+    assert reports() == made  # a second click is no second report
+
+
+def test_an_error_names_no_folder_of_the_server(hospital: Hospital) -> None:
+    said = detail(hospital.client.get(f"/api/worklist/{NOW}/pictures/0", params={"frame": 7}), 422)
+    assert "frame is 7" in said
+    assert str(hospital.state) not in said
+
+
+def test_a_result_of_former_pictures_is_not_decided_on(hospital: Hospital) -> None:
+    database = hospital.service.journal.database
+    for state in ("failed", "waiting", "querying"):
+        with database.writing() as db:
+            db.execute("UPDATE studies SET state = ?, due = 1e12 WHERE study_uid = ?", (state, OTHER))
+        said = detail(hospital.client.post(f"/api/worklist/{OTHER}/decision", json={"reader": "Curie"}), 422)
+        assert f"the study is {state}" in said
+    with database.writing() as db:
+        db.execute("UPDATE studies SET state = 'queried', rule = 'gone' WHERE study_uid = ?", (OTHER,))
+    said = detail(hospital.client.post(f"/api/worklist/{OTHER}/decision", json={"reader": "Curie"}), 422)
+    assert "rule 'gone'" in said
+    with database.writing() as db:
+        db.execute("UPDATE studies SET rule = 'breast' WHERE study_uid = ?", (OTHER,))
+
+
+def test_a_study_without_a_report_gets_a_verified_one_of_no_former_one(hospital: Hospital) -> None:
+    database = hospital.service.journal.database
+    with database.writing() as db:
+        db.execute("DELETE FROM outbox WHERE study_uid = ?", (OTHER,))
+    assert hospital.client.post(f"/api/worklist/{OTHER}/decision", json={"reader": "Lise Meitner"}).status_code == 200
+    (parcel,) = [each for each in hospital.service.journal.outbox.all() if each.study_uid == OTHER]
+    report = dcmread(hospital.state / "outbox" / parcel.file)
+    assert report.VerificationFlag == "VERIFIED"
+    assert "PredecessorDocumentsSequence" not in report
 
 
 def test_a_picture_that_was_removed_says_so(hospital: Hospital) -> None:

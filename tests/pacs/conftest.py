@@ -17,6 +17,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def pynetdicom_as_it_was() -> Iterator[None]:
+    """A listener sets switches for its whole process: the peers of the next test must not have them."""
+    from pynetdicom import _config, dimse_messages
+
+    switches = ("STORE_RECV_CHUNKED_DATASET", "STORE_SEND_CHUNKED_DATASET", "UNRESTRICTED_STORAGE_SERVICE")
+    before = {name: getattr(_config, name) for name in switches}
+    opener = dimse_messages.NamedTemporaryFile  # type: ignore[attr-defined]
+    yield
+    for name, value in before.items():
+        setattr(_config, name, value)
+    dimse_messages.NamedTemporaryFile = opener  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
 def sockets_left_by_pynetdicom() -> Iterator[None]:
     yield
     with warnings.catch_warnings():

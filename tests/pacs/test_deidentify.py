@@ -64,6 +64,8 @@ def test_no_identifier_is_left_in_the_bytes(tmp_path: Path, run: Run, dates: str
     dataset = identified(screen())
     if syntax is not None:
         dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.preamble = "Müller Annegret".encode("latin-1").ljust(128)
+    dataset.file_meta.SourceApplicationEntityTitle = "HOFSTETTER"
     _, (clean,), _ = run(dataset, dates=dates)
     (file,) = (tmp_path / "out").iterdir()
     content = file.read_bytes()
@@ -122,6 +124,15 @@ def test_a_name_within_the_scan_is_blanked_in_every_frame_of_a_cine(run: Run) ->
     assert ink.sum() > 5 * 100
     assert (found[ink] == 0).mean() > 0.97
     assert (row["frames"], row["look"]) == ("5", "no")
+
+
+def test_a_name_in_one_frame_of_a_cine_is_blanked_there(run: Run) -> None:
+    frames = np.stack([screen(seed, name_inside=seed == 7) for seed in range(12)])
+    clear = np.stack([screen(seed) for seed in range(12)])
+    _, (clean,), _ = run(identified(frames, frames=12))
+    ink = frames.astype(int) - clear > 50
+    assert ink[7].any()
+    assert (clean.pixel_array[ink] == 0).mean() > 0.97
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])

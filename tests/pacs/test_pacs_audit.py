@@ -53,6 +53,18 @@ def test_each_event_has_who_what_and_of_whom(tmp_path: Path) -> None:
         assert each.findall("ActiveParticipant/RoleIDCode")
 
 
+def test_a_decision_names_who_signed_in_and_whom_the_report_names(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
+    study = StudyOf(study_uid="1.2.3", patient_id="7", classes=Counter({US: 1}))
+    trail.decided('Marie"\n<x/>', "mcurie", study)
+    (made,) = messages(trail)
+    person = made.findall("ActiveParticipant")[0]
+    assert (person.get("UserID"), person.get("UserName"), person.get("UserIsRequestor")) == (
+        *("mcurie", 'Marie"<x/>', "true"),
+    )
+    assert made.find("EventIdentification").get("EventActionCode") == "U"  # type: ignore[union-attr]
+
+
 def test_a_sender_cannot_forge_a_line(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
     trail.refused("10.0.0.7", 'A\n<AuditMessage/>"\x00\x1b[0m', "why")
@@ -81,3 +93,32 @@ def test_the_file_may_be_rotated(tmp_path: Path) -> None:
     trail.file.rename(tmp_path / "audit.log.1")
     trail.stopped()
     assert len(messages(trail)) == 1
+
+
+def test_messages_wait_while_the_file_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
+    trail.started()
+    trail.file.rename(tmp_path / "away")
+    trail.file.mkdir()
+    for number in range(3):
+        trail.refused(f"10.0.0.{number}", "EVIL", "why")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "not written" in caplog.text
+    trail.file.rmdir()
+    trail.stopped()
+    assert len(messages(trail)) == 4
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    with pytest.raises(IsADirectoryError):
+        AuditTrail(blocked, ae_title="SONOSEEK")
+
+
+def test_half_a_message_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
+    whole = audit.os.write
+    monkeypatch.setattr(audit.os, "write", lambda handle, line: whole(handle, line[:20]))
+    trail.started()
+    assert trail.file.read_bytes() == b""
+    monkeypatch.setattr(audit.os, "write", whole)
+    trail.stopped()
+    assert len(messages(trail)) == 2

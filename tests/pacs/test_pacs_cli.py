@@ -133,6 +133,15 @@ def test_listen_without_rules_or_with_a_port_in_use_says_so(tmp_path: Path, sono
         assert "in use" in sonoseek_here("pacs", "listen", settings).stderr
 
 
+def test_listen_without_a_site_key_says_so(tmp_path: Path, sonoseek_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a service whose home folder cannot be written: every study of a named patient would fail."""
+    monkeypatch.setenv("SONOSEEK_SITE_KEY", "/proc/none/site.key")
+    refused = sonoseek_here("pacs", "listen", write_settings(tmp_path))
+    assert refused.returncode == 2
+    assert "SONOSEEK_SITE_KEY" in refused.stderr
+    assert not (tmp_path / "state").exists()
+
+
 def test_state_is_for_its_owner_alone(tmp_path: Path, archive: FakeArchive, sonoseek_here: Run) -> None:
     settings = write_settings(tmp_path, peers=[("ARCHIVE", archive.port, "")])
     sonoseek_here("pacs", "send", settings, save(picture(), tmp_path / "exam.dcm"), "--to", "archive")

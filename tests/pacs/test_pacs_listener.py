@@ -18,7 +18,7 @@ from pynetdicom import AE
 
 from sonoseek.pacs.audit import AuditTrail
 from sonoseek.pacs.file_store import FileStore
-from sonoseek.pacs.journal import Finding, Journal, ReceivedObject
+from sonoseek.pacs.journal import Finding, Journal, Receipt, ReceivedObject
 from sonoseek.pacs.listener import Listener
 from sonoseek.pacs.rules import load_config
 
@@ -146,10 +146,11 @@ def test_associations_beyond_the_limit_are_rejected_for_now(start: Start) -> Non
         assert third.acceptor.primitive.result == 2
 
 
-def test_a_pdu_that_announces_gigabytes_ends_its_connection(start: Start) -> None:
+@pytest.mark.parametrize("size", [0xFFFFFFF0, 300_000])
+def test_a_pdu_that_announces_too_much_ends_its_connection(start: Start, size: int) -> None:
     running = start()
     with socket.create_connection(("127.0.0.1", running.port)) as hostile:
-        hostile.sendall(struct.pack(">BBL", 1, 0, 0xFFFFFFF0) + b"x" * 64)
+        hostile.sendall(struct.pack(">BBL", 1, 0, size) + b"x" * 64)
         hostile.settimeout(3.0)
         with contextlib.suppress(ConnectionResetError):
             assert hostile.recv(1) in (b"", b"\x07")
@@ -259,7 +260,7 @@ def test_a_disk_that_fills_up_while_an_object_arrives(start: Start, monkeypatch:
 def test_a_journal_that_cannot_be_written_is_no_acknowledgement(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     running = start()
 
-    def full(*_: object, **__: object) -> bool:
+    def full(*_: object, **__: object) -> Receipt:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(running.journal, "receive", full)
@@ -301,7 +302,7 @@ def test_the_file_is_flushed_under_its_name_before_it_is_written_down(
         flushed.append(os.fstat(handle).st_ino)
         real_fsync(handle)
 
-    def receive(item: ReceivedObject, **named: float | str) -> bool:
+    def receive(item: ReceivedObject, **named: float | str) -> Receipt:
         path = running.store.path(item.file)
         at_that_time.append((path.stat().st_ino in flushed, path.parent.stat().st_ino in flushed))
         return real_receive(item, **named)  # type: ignore[arg-type]
@@ -325,9 +326,10 @@ def test_the_same_pictures_have_one_result_whatever_state_their_study_is_put_int
         sender="A",
         address="b",
         file="f",
+        digest="d",
         size=1,
     )
-    assert journal.receive(item, rule="r", quiet_s=0)
+    assert journal.receive(item, rule="r", quiet_s=0).outcome == "new"
     claim = journal.claim()
     assert claim is not None
     assert journal.claim() is None
@@ -336,7 +338,7 @@ def test_the_same_pictures_have_one_result_whatever_state_their_study_is_put_int
         db.execute("UPDATE studies SET state = 'waiting', due = 0")
     assert journal.claim() is None
     assert [row.state for row in journal.studies()] == ["queried"]
-    assert not journal.receive(item, rule="r", quiet_s=0)
+    assert journal.receive(item, rule="r", quiet_s=0).outcome == "same"
     assert journal.next_due() is None
     journal.close()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from studies import SIDES, Study, make_studies, make_study, message, write_results
+from studies import SIDES, Study, make_studies, write_results
 
 from sonoseek.core import DatasetError, InvalidValueError
 from sonoseek.pacs.archive import Imported
@@ -160,6 +160,12 @@ def test_a_table_of_any_separator_and_encoding(tmp_path: Path, encoding: str, se
     assert found.origin == "row 2 of results.csv"
 
 
+@pytest.mark.parametrize("name", ["MSH_ID", "MSH ID", "MSH", "MSH1"])
+def test_a_column_called_like_a_segment_is_a_column(tmp_path: Path, name: str) -> None:
+    (row,) = read_csv(tmp_path, f"{name},accession,diagnosis\n1,A1,DCIS\n")
+    assert row.pathology == "malignant"
+
+
 def test_wrong_cells_of_a_table_are_problems_of_their_row_alone(tmp_path: Path) -> None:
     text = (
         "accession,date,diagnosis,histology,laterality\nA1,gestern,benign,,L\nA2,,benign,,upper\nA3,,benign,DCIS,L\n"
@@ -177,87 +183,6 @@ def test_wrong_cells_of_a_table_are_problems_of_their_row_alone(tmp_path: Path) 
 def test_a_table_without_what_is_needed_is_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(DatasetError, match="columns"):
         read_csv(tmp_path, f"{header}\n" + ",".join("x" for _ in header.split(",")))
-
-
-def read_hl7(tmp_path: Path, data: bytes) -> list[Result]:
-    path = tmp_path / "oru.hl7"
-    path.write_bytes(data)
-    return read_results([path], load_terms())
-
-
-def of_messages(change: Callable[[str], str] = str, **options: object) -> list[str]:
-    study = make_study(1)
-    study.messages.clear()
-    message(study, **{"diagnosis": "DCIS", "side": "L", **options})  # type: ignore[arg-type]
-    return [change(text) for text in study.messages]
-
-
-def test_messages_with_framing_bytes_batches_and_any_line_ends(tmp_path: Path) -> None:
-    (text,) = of_messages()
-    plain = text.encode()
-    forms = [
-        plain,
-        b"\x0b" + plain + b"\x1c\r",
-        plain.replace(b"\r", b"\n"),
-        plain.replace(b"\r", b"\r\n"),
-        b"FHS|^~\\&\rBHS|^~\\&\r" + plain + b"BTS|1\rFTS|1\r",
-        b"\xef\xbb\xbf" + plain,
-    ]
-    for form in forms:
-        (found,) = read_hl7(tmp_path, form)
-        assert (found.pathology, found.side, found.day) == ("malignant", "left", make_study(1).day + timedelta(days=7))
-        assert found.patient_ids == ("4200001", "99-1")
-        assert "ACC00001" in found.accessions
-    two = read_hl7(tmp_path, b"\x0b" + plain + b"\x1c\r\x0b" + plain.replace(b"P1-0", b"P1-1") + b"\x1c\r")
-    assert len(two) == 2
-
-
-def test_only_the_diagnosis_is_read_and_only_when_it_is_final(tmp_path: Path) -> None:
-    """The macroscopic description of these messages has the word "malignant"."""
-    (text,) = of_messages(diagnosis="Fibroadenoma")
-    assert read_hl7(tmp_path, text.encode())[0].pathology == "benign"
-    (without,) = of_messages(lambda text: text.replace("22637-3^Final", "1234-5^Other"))
-    assert read_hl7(tmp_path, without.encode())[0].problem == "it states no diagnosis"
-    (preliminary,) = of_messages(status="P")
-    assert "not final" in read_hl7(tmp_path, preliminary.encode())[0].problem
-    (withdrawn,) = of_messages(lambda text: text.replace("DCIS||||||F", "DCIS||||||W"))
-    assert read_hl7(tmp_path, withdrawn.encode())[0].pathology is None
-
-
-def test_a_later_message_on_the_same_order_replaces_the_earlier_one(tmp_path: Path) -> None:
-    def at(hour: str) -> Callable[[str], str]:
-        return lambda text: text.replace("160000|||", f"{hour}0000|||")
-
-    (early,) = of_messages(at("16"), diagnosis="Fibroadenoma", order="X1")
-    (late,) = of_messages(at("17"), order="X1", status="C")
-    for order in ([early, late], [late, early]):
-        (found,) = read_hl7(tmp_path, "".join(order).encode())
-        assert found.pathology == "malignant"
-    (same,) = of_messages(at("16"), order="X1")
-    assert {each.pathology for each in read_hl7(tmp_path, (early + same).encode())} == {"benign", "malignant"}
-
-
-def test_parts_of_a_report_each_have_their_side(tmp_path: Path) -> None:
-    (text,) = of_messages()
-    head = text.split("OBX|")[0]
-    parts = [
-        "OBX|1|TX|22637-3^Dx^LN|A|DCIS||||||F",
-        "OBX|2|CWE|20228-3^Side^LN|A|L^Left||||||F",
-        "OBX|3|TX|22637-3^Dx^LN|B|Fibroadenoma||||||F",
-        "OBX|4|CWE|20228-3^Side^LN|B|R^Right||||||F",
-    ]
-    found = read_hl7(tmp_path, (head + "\r".join(parts) + "\r").encode())
-    assert {(each.side, each.pathology) for each in found} == {("left", "malignant"), ("right", "benign")}
-
-
-def test_other_messages_and_broken_ones_are_listed_not_used(tmp_path: Path) -> None:
-    (text,) = of_messages()
-    other = text.replace("ORU^R01", "ADT^A01")
-    found = read_hl7(tmp_path, (other + "MSH|^~\\&\r").encode())
-    assert [each.pathology for each in found] == [None, None]
-    assert "ADT^A01" in found[0].problem
-    with pytest.raises(DatasetError, match="MSH"):
-        read_hl7(tmp_path, b"nothing")
 
 
 def joined_class(entries: Sequence[Imported], results: Sequence[Result], rules: JoinRules | None = None) -> str:
@@ -322,3 +247,17 @@ def test_a_result_that_fits_no_study_is_listed() -> None:
     assert [(listed.status, listed.accession) for listed in joined.listed] == [("no study", "Z9")]
     with pytest.raises(InvalidValueError, match="--days"):
         JoinRules(first_day=5, last_day=1)
+
+
+def test_an_accession_number_of_several_patients_joins_nothing_without_a_patient() -> None:
+    two = [entry(), entry(2, study_uid="1.2.4", patient_id="9")]
+    joined = join_results(two, [result(patient_ids=())])
+    assert not joined.pictures
+    assert {listed.status for listed in joined.listed} == {"ambiguous"}
+    assert "several patients" in joined.listed[0].reason
+
+
+@pytest.mark.parametrize("number", ["0", "UNKNOWN", "N/A"])
+def test_a_placeholder_is_no_accession_number(number: str) -> None:
+    assert joined_class([entry(accession=number)], [result(accessions=(number,), patient_ids=())]) == "no result"
+    assert joined_class([entry(accession=number)], [result(accessions=(number,))]) == "benign"  # by patient and date

@@ -38,6 +38,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('state = "s"\n[listener]\nprot = 104', r"listener has the key 'prot'.*Did you mean 'port'"),
+        ('state = "s"\n[listener.tls]\nport = 104', r"'port', which is not known here. It belongs to another table"),
         ('state = "s"\n[listener]\nport = 70000', r"listener.port is 70000: expected `int` <= 65535"),
         ('state = "s"\n[listener]\naddress = "here"', r"listener.address is 'here'; it must be an IP address"),
         ('state = "s"\n[listener]\nae_title = "A TITLE TOO LONG FOR DICOM"', "1 … 16 printable ASCII characters"),
@@ -49,7 +50,28 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ('state = "s"\n[[senders]]\nae_title = "A"\naddresses = ["10.0.0.1/8"]', "'10.0.0.1/8' of a sender"),
         ('state = "s"\n[[rules]]\nname = "r"\nsend_to = ["x"]', r"sends to 'x'; it must name one of \[\[peers\]\]"),
         ('state = "s"\n[[rules]]\nname = "r"\nsend_to = ["x"]\nframes = "all"', r"rules\[0\].frames is 'all'"),
-        ('state = "s"\n[[rules]]\nname = "r"\nsend_to = ["x"]\nresults = ["txt"]', r"rules\[0\].results\[0\] is 'txt'"),
+        ('state = "s"\n[[rules]]\nname = "r"\nsend_to = ["x"]\nresults = ["txt"]', r"'txt': expected one of sr, sc"),
+        (
+            'state = "s"\n[[rules]]\nname = "r"\nsend_to = ["x"]\nquiet_seconds = inf',
+            "quiet_seconds is inf: expected .* <=",
+        ),
+        ('state = "s"\n[listener]\nkeep_days = inf', "keep_days is inf: expected .* <="),
+        ('state = "s"\n[listener]\ntimeout_seconds = 1e300', r"timeout_seconds is 1e\+300: expected .* <="),
+        ('state = "s"\n[listener]\nae_title = "A\\n"', "1 … 16 printable ASCII characters"),
+        *(
+            (f'state = "s"\n[[peers]]\nname = "p"\nae_title = "P"\nhost = "{host}"', "expected a host name or an IP")
+            for host in ("a..b", "http://pacs", "pacs:104", "a b", "", "pacs\\n", 64 * "a")
+        ),
+        ('state = "s"\n[[peers]]\nname = "p\\nq"\nae_title = "P"\nhost = "h"', "without line breaks"),
+        (
+            'state = "s"\n[[peers]]\nname = "p"\nae_title = "P"\nhost = "h"\ndicomweb = "pacs/dicom-web"',
+            "the DICOMweb address has scheme ''",
+        ),
+        (
+            'state = "s"\n[[peers]]\nname = "p"\nae_title = "P"\nhost = "h"\n'
+            '[[rules]]\nname = "r"\nsend_to = ["p"]\nsenders = ["NOBODY"]',
+            r"is for the sender 'NOBODY'; it must be the AE title of one of \[\[senders\]\]",
+        ),
         (
             'state = "s"\n[[peers]]\nname = "p"\nae_title = "P"\nhost = "h"\ncommitment = true',
             r"its AE title 'P' is not among \[\[senders\]\]",
@@ -69,6 +91,12 @@ def test_a_bad_setting_is_named_with_its_value_and_its_rule(tmp_path: Path, text
         _load(tmp_path, text)
 
 
+@pytest.mark.parametrize("host", ["pacs", "pacs_1.hospital.example.", "10.0.0.9", "::1", "fe80::1%eth0", "a-1.b"])
+def test_hosts_are_names_and_addresses(tmp_path: Path, host: str) -> None:
+    config = _load(tmp_path, f'state = "s"\n[[peers]]\nname = "p"\nae_title = "P"\nhost = "{host}"')
+    assert config.peer("p").host == host
+
+
 def test_no_file_and_no_peer_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no such file of settings"):
         load_config(tmp_path / "none.toml")
@@ -82,7 +110,8 @@ def test_the_first_rule_that_fits_counts(tmp_path: Path) -> None:
         f'[[rules]]\nname = "{name}"\nsend_to = ["p"]\n{more}\n'
         for name, more in (("breast", 'body_part = ["Breast"]'), ("us2", 'senders = ["US2"]'), ("rest", ""))
     )
-    config = _load(tmp_path, f'state = "s"\n[[peers]]\nname = "p"\nae_title = "P"\nhost = "h"\n{rules}')
+    sender = '[[senders]]\nae_title = "US2"\naddresses = ["10.0.0.7"]\n'
+    config = _load(tmp_path, f'state = "s"\n{sender}[[peers]]\nname = "p"\nae_title = "P"\nhost = "h"\n{rules}')
 
     def fitting(sender: str, body_part: str, modality: str = "US") -> str | None:
         rule = config.fitting_rule(sender=sender, modality=modality, body_part=body_part)

@@ -285,21 +285,6 @@ def test_a_port_in_use_gives_the_folder_back(start: Start, tmp_path: Path, archi
     start(port=free_port())
 
 
-def test_what_a_killed_process_left_is_removed_at_the_start(start: Start) -> None:
-    service = start()
-    store(service.listener.port, picture())
-    wait_for(lambda: states(service) == ["committed"])
-    kept = set(stored_files(service.config.state / "received") + stored_files(service.config.state / "outbox"))
-    service.stop()
-    for stray in ("incoming/half.part", f"received/ab/{'ab' * 32}.dcm", f"outbox/{'cd' * 32}.dcm"):
-        path = service.config.state / stray
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    again = start()
-    folders = [again.config.state / name for name in ("incoming", "received", "outbox")]
-    assert {path for folder in folders for path in stored_files(folder)} == kept
-
-
 def test_old_files_go_and_their_rows_stay(start: Start) -> None:
     service = start(listener="keep_days = 0.00002")
     sent = picture()

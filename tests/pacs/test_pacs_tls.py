@@ -6,9 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -18,12 +16,10 @@ from pacs_parts import association, picture, store, wait_for, write_settings
 from test_pacs_service import fake_tools
 
 from sonoseek.core import InvalidValueError
-from sonoseek.pacs.audit import AuditTrail
 from sonoseek.pacs.listener import server_tls
 from sonoseek.pacs.outbox import client_tls
-from sonoseek.pacs.rules import ClientTls, ServerTls, Syslog, load_config
+from sonoseek.pacs.rules import ClientTls, ServerTls, load_config
 from sonoseek.pacs.service import Service
-from sonoseek.pacs.syslog import SyslogForwarder
 
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="the program openssl makes the certificates")
 
@@ -81,6 +77,14 @@ def test_a_key_of_another_certificate_is_named(made: Path) -> None:
         server_tls(ServerTls(certificate=made / "server.pem", key=made / "stranger.key", client_ca=made / "site.pem"))
 
 
+def test_a_file_that_is_not_there_is_named(made: Path) -> None:
+    none = made / "none.pem"
+    with pytest.raises(InvalidValueError, match=r"none\.pem.*does not load \(No such file"):
+        server_tls(ServerTls(certificate=none, key=made / "server.key", client_ca=made / "site.pem"))
+    with pytest.raises(InvalidValueError, match=r"none\.pem.*does not load \(No such file"):
+        client_tls(ClientTls(ca=none))
+
+
 @pytest.mark.parametrize(("authority", "state"), [("site", "sent"), ("other", "queried")])
 def test_results_go_to_a_peer_whose_certificate_is_the_site_s(
     made: Path, tmp_path: Path, authority: str, state: str
@@ -100,62 +104,6 @@ def test_results_go_to_a_peer_whose_certificate_is_the_site_s(
             assert len(archive.stored) == (2 if state == "sent" else 0)
     finally:
         archive.stop()
-
-
-class Repository:
-    """Takes syslog over TLS, and splits it by the lengths that RFC 5425 puts before each message."""
-
-    def __init__(self, made: Path) -> None:
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.load_cert_chain(made / "server.pem", made / "server.key")
-        self.messages: list[bytes] = []
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-                with self.context.wrap_socket(connection, server_side=True) as tls, tls.makefile("rb") as stream:
-                    while length := self._length(stream):
-                        self.messages.append(stream.read(length))
-            except OSError:
-                return
-
-    @staticmethod
-    def _length(stream: object) -> int:
-        digits = b""
-        while (byte := stream.read(1)) not in (b"", b" "):  # type: ignore[attr-defined]
-            digits += byte
-        return int(digits or 0)
-
-
-def test_the_audit_trail_reaches_a_repository_also_one_that_was_away(made: Path, tmp_path: Path) -> None:
-    trail = AuditTrail(tmp_path / "audit.log", ae_title="SONOSEEK")
-    trail.started()
-    repository = Repository(made)
-    settings = Syslog(host="127.0.0.1", port=repository.port, tls=ClientTls(ca=made / "site.pem"))
-    forwarder = SyslogForwarder(settings, file=trail.file, state=tmp_path)
-    trail.on_message = forwarder.wake
-    forwarder.start()
-    trail.refused("10.0.0.7", "EVIL", "calling AE title not allowed from this address")
-    wait_for(lambda: len(repository.messages) == 2)
-    forwarder.stop()
-    trail.on_message = lambda: None
-    trail.stopped()
-    forwarder = SyslogForwarder(settings, file=trail.file, state=tmp_path)
-    forwarder.start()
-    wait_for(lambda: len(repository.messages) == 3)
-    forwarder.stop()
-    repository.socket.close()
-    for message, written in zip(repository.messages, trail.file.read_bytes().splitlines(), strict=True):
-        head, _, body = message.partition(b"\xef\xbb\xbf")
-        assert head.startswith(b"<85>1 20")
-        assert b" sonoseek " in head
-        assert b" IHE+RFC-3881 - " in head
-        assert body == written
-        assert ET.fromstring(body).tag == "AuditMessage"  # noqa: S314  # ours
 
 
 @pytest.mark.peer

@@ -81,6 +81,16 @@ def test_what_breaks_the_standard_is_empty_absent_or_cut(tmp_path: Path, build_r
         assert "PatientAge" not in dataset
 
 
+@pytest.mark.parametrize("name", ["Curie", "Curie Marie", "Yamada=山田"])
+def test_a_name_of_one_part_stays_and_no_warning_says_it(name: str, tmp_path: Path, build_report: Build) -> None:
+    header = read_source_header(written("grey", tmp_path))
+    groups = dict(zip(("Alphabetic", "Ideographic"), name.split("="), strict=False))
+    header = replace(header, attributes={**header.attributes, "00100010": {"vr": "PN", "Value": [groups]}})
+    kinds = [kind for kind in ALL if kind != "pdf"]
+    for result in render_dicom(build_report(), header, kinds=kinds, study_key="key"):  # warnings are errors
+        assert str(parsed(result).PatientName) == name
+
+
 @pytest.mark.parametrize("values", [["17", "18"], ["1" * 65], [17]])
 def test_a_patients_number_is_never_cut(values: list[Any], tmp_path: Path, build_report: Build) -> None:
     header = read_source_header(written("grey", tmp_path))

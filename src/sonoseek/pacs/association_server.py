@@ -43,6 +43,9 @@ PDU_BYTES = 128 << 10
 """Of a PDU that carries data, as it is negotiated."""
 MOST_PDU_BYTES = 1 << 20
 """A PDU that announces more ends its connection."""
+MOST_REQUEST_BYTES = 256 << 10
+"""The same, of the PDU that asks for an association: it is parsed before it is known who asks. 128 contexts with
+every transfer syntax take 160 KiB."""
 MESSAGE_BYTES = 8 << 20
 """Of a message other than an object to store, which goes to a file."""
 
@@ -83,7 +86,7 @@ class AssociationServer(ThreadedAssociationServer):
         *,
         address: tuple[str, int],
         handlers: list[Any],
-        store: FileStore,
+        store: FileStore | None,
         allows: Callable[[str], bool],
         on_refused: Callable[[str, str], None],
         on_end: Callable[[Association], None],
@@ -96,7 +99,7 @@ class AssociationServer(ThreadedAssociationServer):
             ae: with its titles, contexts and timeouts.
             address: host and port; port 0: a free one.
             handlers: of pynetdicom's events.
-            store: for arriving objects.
+            store: for arriving objects; None: they go where `tempfile` has its files.
             allows: whether an IP address may connect.
             on_refused: address and reason of a connection that was ended.
             on_end: an association, or what did not become one, has ended.
@@ -249,8 +252,10 @@ class AssociationServer(ThreadedAssociationServer):
             file.drop()
         self._on_end(association)
 
-    def open_arriving(self, association: Association) -> ArrivingFile:
+    def open_arriving(self, association: Association) -> Any:
         """The file for an object that begins to arrive."""
+        if self._store is None:
+            return _named_temporary_file(delete=False, suffix=".dcm")
         message = association.dimse.message
         sop_class = "" if message is None else str(message.command_set.get("AffectedSOPClassUID", ""))
         file = ArrivingFile(self._store, discard=sop_class not in US_IMAGES)
@@ -293,8 +298,9 @@ class _Bounded:
         self._timeout_s = timeout_s
 
     def __call__(self, nr_bytes: int) -> bytearray:
-        if nr_bytes > MOST_PDU_BYTES:
-            raise OSError(f"a PDU of {nr_bytes} bytes was announced; {MOST_PDU_BYTES} are the most")
+        most = MOST_PDU_BYTES if self._association.is_established else MOST_REQUEST_BYTES
+        if nr_bytes > most:
+            raise OSError(f"a PDU of {nr_bytes} bytes was announced; {most} are the most")
         connection = connected(self._association.dul.socket).socket
         if connection is None:
             raise OSError("the connection is gone")
@@ -318,3 +324,14 @@ class _Bounded:
 def _end(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def bound_message(event: evt.Event) -> None:
+    """End a connection whose message, which is kept in memory, grows beyond what any sound one takes."""
+    message = event.assoc.dimse.message
+    if message is None:
+        return
+    size = message.encoded_command_set.tell() + (0 if message.data_set is None else message.data_set.tell())
+    if size > MESSAGE_BYTES and event.assoc.dul.socket is not None:
+        with suppress(OSError):
+            event.assoc.dul.socket.close()

@@ -6,19 +6,26 @@ RFC 5424 syslog over TLS (RFC 5425); the file is its queue, so that a repository
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import socket
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sonoseek.core.files import PRIVATE, make_private_folder
+from sonoseek.pacs.rules import PacsConfig
 
+logger = logging.getLogger(__name__)
+
+UNWRITTEN = 10_000
+"""Messages that are kept in memory while the file cannot be written; beyond, the oldest are lost."""
 REFUSED_EVERY_S = 60.0
 """One message in this time for one address and reason; a flood must not fill the disk."""
 MOST_REFUSED = 1024
@@ -72,13 +79,15 @@ class AuditTrail:
             on_message: called after each.
 
         Raises:
-            OSError: the folder cannot be made.
+            OSError: the folder cannot be made, or the file not be written.
         """
         make_private_folder(file.parent)
+        os.close(_open(file))
         self.file = file
         self._ae_title = ae_title
         self.on_message = on_message
         self._lock = threading.Lock()
+        self._unwritten: deque[bytes] = deque(maxlen=UNWRITTEN)
         self._refused: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def started(self) -> None:
@@ -103,6 +112,17 @@ class AuditTrail:
         """A study was queried."""
         parts = [self._self(requestor=True, role=_APPLICATION)]
         self._write(_ACCESSED, "R", participants=parts, study=study, failed=failed)
+
+    def decided(self, reader: str, signed_in: str, study: StudyOf) -> None:
+        """A reader has accepted or corrected a result.
+
+        Args:
+            reader: name that the report carries.
+            signed_in: name by which a proxy knows the reader; "": it is not known.
+            study: with the class of the report.
+        """
+        parts = [self._self(requestor=False, role=_APPLICATION)]
+        self._write(_ACCESSED, "U", participants=parts, person=(signed_in or reader, reader), study=study)
 
     def alarm(self, study: StudyOf, reason: str) -> None:
         """A peer has accepted objects and does not commit to them."""
@@ -132,6 +152,7 @@ class AuditTrail:
         action: str,
         *,
         participants: list[_Participant],
+        person: tuple[str, str] | None = None,
         event_type: tuple[str, str] | None = None,
         study: StudyOf | None = None,
         failed: bool = False,
@@ -149,7 +170,10 @@ class AuditTrail:
         if event_type is not None:
             _code(what, "EventTypeCode", event_type)
         if reason:
-            ET.SubElement(what, "EventOutcomeDescription").text = reason
+            ET.SubElement(what, "EventOutcomeDescription").text = _clean(reason)
+        if person is not None:
+            user, name = map(_clean, person)
+            ET.SubElement(root, "ActiveParticipant", UserID=user, UserName=name, UserIsRequestor="true")
         for each in participants:
             _participant(root, each)
         source = ET.SubElement(root, "AuditSourceIdentification", AuditSourceID=_clean(self._ae_title))
@@ -159,14 +183,44 @@ class AuditTrail:
         self._append(ET.tostring(root, encoding="unicode").encode("utf-8", "replace") + b"\n")
 
     def _append(self, line: bytes) -> None:
+        """Write a message, and those before it that could not be written; a full disk must not end what it is about."""
         with self._lock:
-            handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+            began = not self._unwritten
+            self._unwritten.append(line)
             try:
-                os.write(handle, line)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+                handle = _open(self.file)
+                try:
+                    while self._unwritten:
+                        _write_whole(handle, self._unwritten[0])
+                        self._unwritten.popleft()
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                if began:
+                    logger.error("the audit trail is not written, its messages wait: %s", error)  # noqa: TRY400
         self.on_message()
+
+
+def open_trail(config: PacsConfig) -> AuditTrail:
+    """The audit trail that the settings name.
+
+    Raises:
+        OSError: as `AuditTrail`.
+    """
+    return AuditTrail(config.audit.file or config.state / "audit.log", ae_title=config.listener.ae_title)
+
+
+def _open(file: Path) -> int:
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+
+
+def _write_whole(handle: int, line: bytes) -> None:
+    """Append a line, or nothing: half a line would spoil the next one."""
+    size = os.fstat(handle).st_size
+    if os.write(handle, line) != len(line):
+        os.ftruncate(handle, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _code(parent: ET.Element, name: str, code: tuple[str, str], system: str = "DCM") -> ET.Element:

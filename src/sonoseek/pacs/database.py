@@ -15,19 +15,21 @@ from sonoseek.core import NotFoundError, SonoseekError, TemporaryError
 from sonoseek.core.files import make_private_folder, open_private
 from sonoseek.core.transactions import transaction
 
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS received (
     sop_uid TEXT PRIMARY KEY, sop_class TEXT NOT NULL, study_uid TEXT NOT NULL, series_uid TEXT NOT NULL,
-    modality TEXT NOT NULL, body_part TEXT NOT NULL, sender TEXT NOT NULL, address TEXT NOT NULL,
-    file TEXT, bytes INTEGER NOT NULL, received REAL NOT NULL) STRICT, WITHOUT ROWID;
+    modality TEXT NOT NULL, body_part TEXT NOT NULL, patient_id TEXT NOT NULL, sender TEXT NOT NULL,
+    address TEXT NOT NULL, file TEXT, digest TEXT NOT NULL, bytes INTEGER NOT NULL,
+    received REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS received_study ON received (study_uid);
 CREATE INDEX IF NOT EXISTS received_files ON received (study_uid) WHERE file IS NOT NULL;
 CREATE TABLE IF NOT EXISTS studies (
     study_uid TEXT PRIMARY KEY, patient_id TEXT NOT NULL, patient_name TEXT NOT NULL, accession TEXT NOT NULL,
     study_date TEXT NOT NULL, rule TEXT NOT NULL, state TEXT NOT NULL, due REAL NOT NULL, received REAL NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, key TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-    malignant REAL, frame_uid TEXT NOT NULL DEFAULT '', frame INTEGER, queried REAL) STRICT, WITHOUT ROWID;
+    malignant REAL, frame_uid TEXT NOT NULL DEFAULT '', frame INTEGER, queried REAL,
+    conflicts INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS studies_due ON studies (state, due);
 CREATE TABLE IF NOT EXISTS done (
     key TEXT PRIMARY KEY, study_uid TEXT NOT NULL, objects INTEGER NOT NULL, made REAL NOT NULL) STRICT, WITHOUT ROWID;

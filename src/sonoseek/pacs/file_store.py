@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,10 @@ logger = logging.getLogger(__name__)
 
 CHECK_BYTES = 4 << 20
 """Bytes of an arriving object, after which the free space is looked at again."""
+
+
+NEW_S = 60.0
+"""Seconds for which a result in the outbox folder may not stand in the journal yet."""
 
 
 class FileStore:
@@ -53,13 +59,13 @@ class FileStore:
         """Give an object its final name; on disk, with its name, when this returns.
 
         Returns:
-            The name, for `path`.
+            The name, for `path`: of the UID and the content, so that no object takes the place of another.
 
         Raises:
             OSError: the disk is full.
         """
         arrived.sync()
-        name = file_name(sop_uid)
+        name = file_name(f"{sop_uid} {arrived.digest}")
         target = self.path(name)
         make_private_folder(target.parent)
         Path(arrived.name).replace(target)
@@ -92,14 +98,19 @@ class FileStore:
     def sweep(self, *, received: Collection[str], outbox: Collection[str]) -> int:
         """Remove what a process that ended has left behind: parts, and files that the journal does not name.
 
-        Only while no other process runs.
+        Only while no other process receives. A new result may be of one that is about to write it down: it stays.
 
         Returns:
             Files removed.
         """
         stray = [path for path in self.incoming.iterdir() if path.is_file()]
         stray += [path for path in self.received.glob("*/*") if path.is_file() and path.name not in received]
-        stray += [path for path in self.outbox.iterdir() if path.is_file() and path.name not in outbox]
+        before = time.time() - NEW_S
+        stray += [
+            path
+            for path in self.outbox.iterdir()
+            if path.is_file() and path.name not in outbox and path.stat().st_mtime < before
+        ]
         for path in stray:
             with suppress(OSError):
                 path.unlink()
@@ -126,6 +137,7 @@ class ArrivingFile:
         self.size = 0
         self._store = store
         self._checked = 0
+        self._hash = hashlib.sha256()
         self._file = None
         if discard:
             return
@@ -142,6 +154,11 @@ class ArrivingFile:
         """As `NamedTemporaryFile` has it."""
         return self
 
+    @property
+    def digest(self) -> str:
+        """Sha256 of what was written so far, 64 hex digits."""
+        return self._hash.hexdigest()
+
     def write(self, data: bytes) -> int:
         """Write, or, once there is no room, pass over."""
         self.size += len(data)
@@ -153,6 +170,7 @@ class ArrivingFile:
                         self._give_up()
                         return len(data)
                 self._file.write(data)
+                self._hash.update(data)
             except OSError as error:
                 logger.warning("an object was not written: %s", error.strerror)
                 self._give_up()

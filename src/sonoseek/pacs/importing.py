@@ -83,7 +83,8 @@ def fetch_archive(
         PeerError, TemporaryError: the archive refuses, or does not answer; what was fetched until then stays.
         OSError: the folder cannot be written.
     """
-    wanted = list(archive.find_series(query))
+    # An archive may list a series twice.
+    wanted = list({(each.study_uid, each.series_uid): each for each in archive.find_series(query)}.values())
     added = present = 0
     refused: dict[str, str] = {}
     for number, series in enumerate(wanted):

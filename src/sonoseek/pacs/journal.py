@@ -13,6 +13,7 @@ from sonoseek.pacs.outbox_rows import OutboxRows, Parcel
 from sonoseek.pacs.study_key import study_key
 
 StudyState = Literal["waiting", "querying", "queried", "failed"]
+Outcome = Literal["new", "same", "replaced", "differs", "foreign"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class ReceivedObject:
         modality, body_part, patient_id, patient_name, accession, study_date: of its header; "" where empty.
         sender, address: calling AE title and IP address.
         file: name in the store.
+        digest: of the content.
         size: bytes.
     """
 
@@ -40,7 +42,23 @@ class ReceivedObject:
     sender: str
     address: str
     file: str
+    digest: str
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What became of an object that was received.
+
+    Attributes:
+        outcome: "new"; "same", it was here already; "replaced", its content was another, and its study has no result
+            yet: the later one counts; "differs", the study has one: the first stays; "foreign", its SOP Instance UID is
+            that of an object of another study: nothing was written down.
+        stray: name in the store of a file that is not needed any more; None: there is none.
+    """
+
+    outcome: Outcome
+    stray: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +70,7 @@ class Claim:
         key: of its pictures; see `study_key`.
         rule: name of the rule that it falls under.
         files: SOP Instance UID and file name in the store of each picture, in the order of the UIDs; None: removed.
+        patients: patient ids that the pictures name, one of a sound study.
         attempts: with this one.
     """
 
@@ -59,6 +78,7 @@ class Claim:
     key: str
     rule: str
     files: tuple[tuple[str, str | None], ...]
+    patients: tuple[str, ...]
     attempts: int
 
 
@@ -87,7 +107,7 @@ class StudyRow:
         objects: received.
         received, queried: seconds since 1970; `queried` None before.
         finding: None before.
-        message: of the last failure; "" without.
+        message: of the last failure, and of pictures that came again with other content; "" without.
         rule: that it falls under.
     """
 
@@ -117,23 +137,25 @@ class Journal:
         self.database = Database(folder, create=create)
         self.outbox = OutboxRows(self.database)
 
-    def receive(self, item: ReceivedObject, *, rule: str, quiet_s: float, now: float | None = None) -> bool:
+    def receive(self, item: ReceivedObject, *, rule: str, quiet_s: float, now: float | None = None) -> Receipt:
         """Write down an object whose file lies under its final name, flushed to disk.
 
         A new one makes its study wait for `quiet_s` from now. One that was there before changes nothing of a study that
-        was queried: only of one that failed, or still waits.
-
-        Returns:
-            Whether the object is new.
+        was queried, but that its file is there again: only of one that failed, or still waits.
         """
         now = time.time() if now is None else now
         with self.database.writing() as db:
-            new = db.execute("SELECT 1 FROM received WHERE sop_uid = ?", (item.sop_uid,)).fetchone() is None
+            known = db.execute(_KNOWN, (item.sop_uid,)).fetchone()
+            outcome = _outcome(known, item)
+            if outcome == "differs":
+                db.execute("UPDATE studies SET conflicts = conflicts + 1 WHERE study_uid = ?", (item.study_uid,))
+            if outcome in ("differs", "foreign"):
+                return Receipt(outcome=outcome, stray=item.file)
             db.execute(
-                "INSERT OR REPLACE INTO received VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO received VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(item.sop_uid, item.sop_class, item.study_uid, item.series_uid, item.modality, item.body_part),
-                    *(item.sender, item.address, item.file, item.size, now),
+                    *(item.patient_id, item.sender, item.address, item.file, item.digest, item.size, now),
                 ),
             )
             described = (item.patient_id, item.patient_name, item.accession, item.study_date)
@@ -142,12 +164,20 @@ class Journal:
                 received) VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?, ?) ON CONFLICT DO NOTHING""",
                 (item.study_uid, *described, rule, now + quiet_s, now),
             )
+            if item.patient_id and outcome != "same":  # it may have been corrected
+                db.execute(
+                    """UPDATE studies SET patient_id = ?, patient_name = ?, accession = ?, study_date = ?
+                    WHERE study_uid = ?""",
+                    (*described, item.study_uid),
+                )
+            if known is not None and known["file"] is None:  # it was removed, and is to stay as long as others
+                db.execute("UPDATE studies SET received = ? WHERE study_uid = ?", (now, item.study_uid))
             db.execute(
                 f"""UPDATE studies SET state = 'waiting', attempts = 0, message = '', due = ?, received = ?, rule = ?
-                WHERE study_uid = ? {"" if new else "AND state IN ('waiting', 'failed')"}""",  # noqa: S608  # ours
+                WHERE study_uid = ? {"" if outcome == "new" else "AND state IN ('waiting', 'failed')"}""",  # noqa: S608  # ours
                 (now + quiet_s, now, rule, item.study_uid),
             )
-        return new
+        return Receipt(outcome=outcome, stray=known["file"] if outcome == "replaced" else None)
 
     def discard(self, sop_class: str) -> None:
         """Count an object that was acknowledged and not kept."""
@@ -171,7 +201,7 @@ class Journal:
                     return None
                 uid = row["study_uid"]
                 pictures = db.execute(
-                    "SELECT sop_uid, file FROM received WHERE study_uid = ? ORDER BY sop_uid", (uid,)
+                    "SELECT sop_uid, file, patient_id FROM received WHERE study_uid = ? ORDER BY sop_uid", (uid,)
                 ).fetchall()
                 key = study_key(each["sop_uid"] for each in pictures)
                 if db.execute("SELECT 1 FROM done WHERE key = ?", (key,)).fetchone():
@@ -183,7 +213,8 @@ class Journal:
                     (attempts, key, uid),
                 )
             files = tuple((each["sop_uid"], each["file"]) for each in pictures)
-            return Claim(study_uid=uid, key=key, rule=row["rule"], files=files, attempts=attempts)
+            patients = tuple(sorted({each["patient_id"] for each in pictures} - {""}))
+            return Claim(study_uid=uid, key=key, rule=row["rule"], files=files, patients=patients, attempts=attempts)
 
     def finish(self, claim: Claim, parcels: Sequence[Parcel], finding: Finding, *, message: str = "") -> bool:
         """Write down a result, and what of it goes where, in one transaction.
@@ -218,6 +249,14 @@ class Journal:
         """Put back what a process that ended was doing. Only while no other process runs."""
         with self.database.writing() as db:
             db.execute("UPDATE studies SET state = 'waiting', due = ? WHERE state = 'querying'", (time.time(),))
+
+    def follow_clock(self, longest_s: float) -> None:
+        """Make due what would wait for longer than any setting has it: the system's clock was set back meanwhile."""
+        now = time.time()
+        last = self.database.one("SELECT max(due) FROM studies WHERE state = 'waiting'")
+        if last is not None and last > now + longest_s:
+            with self.database.writing() as db:
+                db.execute("UPDATE studies SET due = ? WHERE state = 'waiting' AND due > ?", (now, now + longest_s))
 
     def next_due(self) -> float | None:
         """When the next study is due, seconds since 1970; None: none waits."""
@@ -300,12 +339,15 @@ class Journal:
         self.database.close()
 
 
+# A picture of a study that has a result stays as the result was made of it.
+_KNOWN = """SELECT r.study_uid, r.file, r.digest, s.queried IS NULL AND s.state IN ('waiting', 'failed') AS replaceable
+FROM received r JOIN studies s USING (study_uid) WHERE r.sop_uid = ?"""
 STUDY_STATES = ("waiting", "querying", "queried", "sent", "committed", "failed", "alarm")
 """States of a study; the last four from "sent" on are those of its results."""
 # A study's results are as far as the one that is least far.
 _STUDIES = """
 SELECT s.study_uid, s.patient_id, s.patient_name, s.accession, s.study_date, s.rule, s.received, s.queried, s.malignant,
-    s.frame_uid, s.frame, (SELECT count(*) FROM received r WHERE r.study_uid = s.study_uid) AS objects,
+    s.frame_uid, s.frame, s.conflicts, (SELECT count(*) FROM received r WHERE r.study_uid = s.study_uid) AS objects,
     CASE WHEN s.state != 'queried' OR o.parcels IS NULL THEN s.state
         WHEN o.alarm THEN 'alarm' WHEN o.failed THEN 'failed' WHEN o.waiting THEN 'queried'
         WHEN o.uncommitted THEN 'sent' WHEN o.commitments THEN 'committed' ELSE 'sent' END AS state,
@@ -321,12 +363,27 @@ _REMOVABLE = """state IN ('queried', 'failed')
 _DELIVERED = "file != '' AND (state = 'committed' OR (state = 'sent' AND NOT commitment))"
 
 
+def _outcome(known: Any, item: ReceivedObject) -> Outcome:
+    """What an object is to the one that was written down under its UID; `known` is None where there is none."""
+    if known is None:
+        return "new"
+    if known["study_uid"] != item.study_uid:
+        return "foreign"
+    if known["digest"] == item.digest:
+        return "same"
+    return "replaced" if known["replaceable"] else "differs"
+
+
 def _study(row: Any) -> StudyRow:
     finding = None
     if row["frame"] is not None:
         finding = Finding(malignant=row["malignant"], sop_uid=row["frame_uid"], frame=row["frame"])
+    conflict = ""
+    if row["conflicts"]:
+        conflict = f"{row['conflicts']} pictures came again with other content under the same UID; the first ones stay"
     names = ("study_uid", "patient_id", "patient_name", "accession", "study_date", "state", "objects", "received")
     return StudyRow(
-        **{name: row[name] for name in (*names, "queried", "message", "rule")},
+        **{name: row[name] for name in (*names, "queried", "rule")},
         finding=finding,
+        message="; ".join(filter(None, (row["message"], conflict))),
     )

@@ -13,7 +13,6 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 
 from sonoseek.core import InvalidValueError, NotFoundError, ScanReadError, TemporaryError
 from sonoseek.io import read_source_header
-from sonoseek.pacs.association_server import ACSE_S, MESSAGE_BYTES, PDU_BYTES, AssociationServer, configure_pynetdicom
+from sonoseek.pacs.association_server import ACSE_S, PDU_BYTES, AssociationServer, bound_message, configure_pynetdicom
 from sonoseek.pacs.audit import AuditTrail, StudyOf
 from sonoseek.pacs.file_store import ArrivingFile, FileStore
 from sonoseek.pacs.journal import Journal, ReceivedObject
@@ -71,8 +70,8 @@ class Listener:
             on_report: called after a peer's answer on commitment.
 
         Raises:
-            OSError: the port is in use, or a file of the certificate cannot be read.
-            InvalidValueError: a certificate that does not fit its key.
+            OSError: the port is in use.
+            InvalidValueError: the files of the certificate do not load.
         """
         configure_pynetdicom()
         self._config = config
@@ -98,7 +97,7 @@ class Listener:
             address=(settings.address, settings.port),
             handlers=[
                 (evt.EVT_REQUESTED, self._on_requested),
-                (evt.EVT_PDU_RECV, _bound_message),
+                (evt.EVT_PDU_RECV, bound_message),
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_N_EVENT_REPORT, self._on_commitment),
             ],
@@ -222,9 +221,18 @@ class Listener:
             sender=session.sender,
             address=session.address,
             file=self._store.keep(arrived, sop_uid),
+            digest=arrived.digest,
             size=arrived.size,
         )
-        self._journal.receive(item, rule=rule.name, quiet_s=rule.quiet_seconds)
+        receipt = self._journal.receive(item, rule=rule.name, quiet_s=rule.quiet_seconds)
+        if receipt.stray is not None:
+            self._store.remove([receipt.stray], [])
+        if receipt.outcome == "foreign":
+            self._audit.refused(session.address, session.sender, "a SOP Instance UID of an object of another study")
+            return DOES_NOT_MATCH
+        if receipt.outcome == "differs":
+            logger.warning("an object of %s was here before with other content; the first stays", session.sender)
+            return SUCCESS
         study = session.studies.setdefault(
             item.study_uid, StudyOf(study_uid=item.study_uid, patient_id=item.patient_id, classes=Counter())
         )
@@ -256,8 +264,7 @@ def server_tls(files: ServerTls) -> ssl.SSLContext:
     """TLS 1.2 or newer; clients must show a certificate of `client_ca`.
 
     Raises:
-        OSError: a file is not there.
-        InvalidValueError: a file is no certificate or key, or they do not belong together.
+        InvalidValueError: a file is not there, is no certificate or key, or they do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -265,10 +272,11 @@ def server_tls(files: ServerTls) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.certificate, files.key)
         context.load_verify_locations(files.client_ca)
-    except ssl.SSLError as error:
+    except OSError as error:  # also those of ssl
         raise InvalidValueError(
             f"listener.tls: certificate {files.certificate}, key {files.key} or client_ca {files.client_ca} does not "
-            f"load ({error.reason or error}); they are PEM files, and the key is the certificate's. Correct them."
+            f"load ({getattr(error, 'reason', None) or error.strerror or error}); they are PEM files that this user "
+            "can read, and the key is the certificate's. Correct them."
         ) from error
     return context
 
@@ -277,14 +285,3 @@ def _place(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """An address without its zone; one of IPv4 that came in by IPv6 as what it is."""
     place = ipaddress.ip_address(address.partition("%")[0])
     return place.ipv4_mapped or place if isinstance(place, ipaddress.IPv6Address) else place
-
-
-def _bound_message(event: evt.Event) -> None:
-    """End a connection whose message, which is kept in memory, grows beyond what any sound one takes."""
-    message = event.assoc.dimse.message
-    if message is None:
-        return
-    size = message.encoded_command_set.tell() + (0 if message.data_set is None else message.data_set.tell())
-    if size > MESSAGE_BYTES and event.assoc.dul.socket is not None:
-        with suppress(OSError):
-            event.assoc.dul.socket.close()

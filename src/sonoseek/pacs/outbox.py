@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 CONNECT_S = 10.0
 ANSWER_S = 60.0
 """Seconds that a peer may take for an answer."""
+_STORED = (0x0000, 0x0111)
+"""Success, and "duplicate SOP instance": a result that is sent again is the same object."""
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -64,8 +66,7 @@ class PeerSender:
             on_visit: called after an association with the peer.
 
         Raises:
-            OSError: a file of the certificate cannot be read.
-            InvalidValueError: a certificate that does not fit its key.
+            InvalidValueError: the files of the certificate do not load.
         """
         configure_pynetdicom()
         self._peer = peer
@@ -111,6 +112,9 @@ class PeerSender:
     def work(self) -> float | None:
         """Do what is due now; returns when something is due next, seconds since 1970, or None."""
         name = self._peer.name
+        self._rows.follow_clock(
+            name, max(self._peer.retry_seconds, self._peer.retry_limit_seconds, self._peer.commitment_seconds)
+        )
         self._rows.unanswered(name, again_at=time.time() + self._peer.retry_seconds)
         due = self._rows.due(name)
         if due or self._rows.uncommitted(name):
@@ -204,13 +208,14 @@ class PeerSender:
             self._again(parcel, "the peer did not answer")
             return False
         status = int(answer.Status)
-        if status == 0x0000 or status & 0xF000 == 0xB000:  # warnings: stored, with some elements changed
+        if status in _STORED or status & 0xF000 == 0xB000:  # warnings: stored, with some elements changed
             self._rows.sent(parcel)
             self._audit.sent(self._peer.ae_title, self._peer.host, self._study(parcel))
         elif status & 0xFF00 == 0xA700:
             self._again(parcel, f"the peer is out of resources (0x{status:04X})")
         else:
-            self._refused(parcel, f"the peer refuses it with 0x{status:04X} {answer.get('ErrorComment', '')}".strip())
+            comment = "".join(filter(str.isprintable, str(answer.get("ErrorComment", ""))))  # the peer chooses it
+            self._refused(parcel, f"the peer refuses it with 0x{status:04X} {comment}".strip())
         return association.is_established
 
     def _request(self, association: Association, parcels: Sequence[Parcel]) -> None:
@@ -273,8 +278,7 @@ def client_tls(files: ClientTls) -> ssl.SSLContext:
     """TLS 1.2 or newer; the peer's certificate and name are checked.
 
     Raises:
-        OSError: a file is not there.
-        InvalidValueError: a file is no certificate or key, or they do not belong together.
+        InvalidValueError: a file is not there, is no certificate or key, or they do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -282,10 +286,11 @@ def client_tls(files: ClientTls) -> ssl.SSLContext:
         context.load_verify_locations(files.ca)
         if files.certificate is not None and files.key is not None:
             context.load_cert_chain(files.certificate, files.key)
-    except ssl.SSLError as error:
+    except OSError as error:  # also those of ssl
         raise InvalidValueError(
             f"tls: ca {files.ca}, certificate {files.certificate} or key {files.key} does not load "
-            f"({error.reason or error}); they are PEM files, and the key is the certificate's. Correct them."
+            f"({getattr(error, 'reason', None) or error.strerror or error}); they are PEM files that this user can "
+            "read, and the key is the certificate's. Correct them."
         ) from error
     return context
 
@@ -311,4 +316,4 @@ def _why(association: Any) -> str:
     if association.is_rejected:
         primitive = association.acceptor.primitive
         return f"rejected ({getattr(primitive, 'reason_str', '')})"
-    return "aborted" if association.is_aborted else "it does not answer"
+    return "it does not answer, or ends it; `sonoseek pacs check` says what to change"

@@ -13,6 +13,7 @@ from sonoseek.pacs.database import Database
 ParcelState = Literal["waiting", "sent", "committed", "failed", "alarm"]
 COMMIT_TRIES = 3
 """Requests for commitment that a peer leaves unanswered, after which its objects count as alarms."""
+_OPEN = "peer = ? AND (state = 'waiting' OR (state = 'sent' AND commitment))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,12 +184,7 @@ class OutboxRows:
         now = time.time()
         changed = 0
         with self._database.writing() as db:
-            for uid in committed:
-                changed += db.execute(
-                    """UPDATE outbox SET state = 'committed', committed = ?, message = '', transaction_uid = NULL
-                    WHERE transaction_uid = ? AND sop_uid = ? AND state = 'sent'""",
-                    (now, transaction_uid, uid),
-                ).rowcount
+            # One that is in both lists is not safe.
             for uid in failed:
                 changed += db.execute(
                     """UPDATE outbox SET state = CASE WHEN commit_failures > 0 THEN 'alarm' ELSE 'waiting' END, due = ?,
@@ -197,12 +193,29 @@ class OutboxRows:
                     WHERE transaction_uid = ? AND sop_uid = ? AND state = 'sent'""",
                     (now, transaction_uid, uid),
                 ).rowcount
+            for uid in committed:
+                changed += db.execute(
+                    """UPDATE outbox SET state = 'committed', committed = ?, message = '', transaction_uid = NULL
+                    WHERE transaction_uid = ? AND sop_uid = ? AND state = 'sent'""",
+                    (now, transaction_uid, uid),
+                ).rowcount
         return changed
+
+    def follow_clock(self, peer: str, longest_s: float) -> None:
+        """As `Journal.follow_clock`, for what a peer's parcels wait for."""
+        now = time.time()
+        last = self._database.one(f"SELECT max(due) FROM outbox WHERE {_OPEN}", (peer,))  # noqa: S608  # our own words
+        if last is not None and last > now + longest_s:
+            with self._database.writing() as db:
+                db.execute(
+                    f"UPDATE outbox SET due = ? WHERE {_OPEN} AND due > ?",  # noqa: S608  # our own words
+                    (now, peer, now + longest_s),
+                )
 
     def next_due(self, peer: str) -> float | None:
         """When something is to be done for a peer, seconds since 1970; None: nothing."""
         first = self._database.one(
-            "SELECT min(due) FROM outbox WHERE peer = ? AND (state = 'waiting' OR (state = 'sent' AND commitment))",
+            f"SELECT min(due) FROM outbox WHERE {_OPEN}",  # noqa: S608  # our own words
             (peer,),
         )
         return None if first is None else float(first)

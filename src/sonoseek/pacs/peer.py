@@ -92,7 +92,7 @@ class Peer:
                 "its DICOMweb service."
             )
         if self.dicomweb is not None:
-            _check_address(self.dicomweb)
+            check_web_address(self.dicomweb)
 
     @property
     def place(self) -> str:
@@ -135,7 +135,12 @@ class WebLogin:
         return bool(self.token or self.user)
 
 
-def _check_address(url: str) -> None:
+def check_web_address(url: str) -> None:
+    """See that a text is the address of a DICOMweb service.
+
+    Raises:
+        InvalidValueError: it is none, or holds a user or a query.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
         raise InvalidValueError(

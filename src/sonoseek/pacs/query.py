@@ -99,14 +99,18 @@ def real_tools(config: PacsConfig) -> Tools:
 
 
 def check_engine(config: PacsConfig) -> None:
-    """See that gallery and bundle are there and belong together, without loading the network.
+    """See that gallery and bundle are there and belong together, and the site key, without loading the network.
 
     Raises:
         NotFoundError, GalleryError, BundleError, BundleMismatchError, TemporaryError: as `open_engine`.
+        SiteKeyError: the key, by which files that name a patient are read, cannot be read or made.
     """
+    from sonoseek.core import Settings
+    from sonoseek.core.site_key import key_fingerprint
     from sonoseek.encoder import load_bundle, shipped_bundle
     from sonoseek.gallery import open_gallery
 
+    key_fingerprint(Settings.from_environment())
     if not config.gallery:
         load_bundle(config.bundle or None)
         return

@@ -14,18 +14,36 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.pacs.peer import check_web_address
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+YEAR_S = 31_536_000
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=YEAR_S)]
+Duration = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 AETitle = Annotated[
-    str, msgspec.Meta(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")
+    str, msgspec.Meta(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?\Z")
 ]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f\u2028\u2029]{1,64}\Z")]
+Host = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=253,
+        pattern=r"^(([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?)\Z",
+    ),
+]
 Kind = Literal["sr", "sc", "pdf", "gsps", "seg", "seg-ohif"]
 FrameChoice = Literal["first", "middle", "every"]
 KINDS: tuple[str, ...] = get_args(Kind)
 """Kinds of results."""
+_TITLE_RULE = "expected 1 … 16 printable ASCII characters, none of them a backslash, and no blank at either end"
+_NAME_RULE = "expected 1 … 64 characters without line breaks and control characters"
+_PATTERNS = {
+    "host": "expected a host name or an IP address, without a port or http://",
+    **dict.fromkeys(("name", "organisation", "send_to"), _NAME_RULE),
+}
+"""Key → the rule of its pattern; of other keys that of AE titles."""
+_CHOICES: dict[str, tuple[str, ...]] = {"frames": get_args(FrameChoice), "results": KINDS}
 
 
 class ServerTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,8 +94,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_associations: Count = 16
     max_object_mb: Count = 4096
     min_free_mb: Annotated[int, msgspec.Meta(ge=0)] = 2048
-    keep_days: Annotated[float, msgspec.Meta(gt=0)] = 14.0
-    timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    keep_days: Duration = 14.0
+    timeout_seconds: Duration = 60.0
     tls: ServerTls | None = None
 
 
@@ -112,14 +130,14 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     name: Name
     ae_title: AETitle
-    host: Name
+    host: Host
     port: Port = 104
     calling_ae_title: AETitle | Literal[""] = ""
     commitment: bool = False
-    commitment_seconds: Annotated[float, msgspec.Meta(gt=0)] = 600.0
-    retry_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
-    retry_limit_seconds: Annotated[float, msgspec.Meta(gt=0)] = 600.0
-    give_up_hours: Annotated[float, msgspec.Meta(gt=0)] = 168.0
+    commitment_seconds: Duration = 600.0
+    retry_seconds: Duration = 5.0
+    retry_limit_seconds: Duration = 600.0
+    give_up_hours: Duration = 168.0
     attempts: Count = 5
     tls: ClientTls | None = None
     dicomweb: str = ""
@@ -171,7 +189,7 @@ class Syslog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tls: its authority, and this client's certificate.
     """
 
-    host: Name
+    host: Host
     port: Port = 6514
     tls: ClientTls
 
@@ -292,11 +310,14 @@ def _explain(message: str, raw: Any) -> str:
     if unknown:
         close = difflib.get_close_matches(unknown[1], _keys(), n=1)
         hint = f"Did you mean {close[0]!r}?" if close else "Remove it."
+        if unknown[1] in close:
+            hint = "It belongs to another table: the lines before the first [table] are the file's own. Move it."
         return f"{where} has the key {unknown[1]!r}, which is not known here. {hint}"
+    key = re.sub(r"\[[^\]]*\]", "", names).rpartition(".")[2]
     if "matching regex" in rule:
-        rule = "expected 1 … 16 printable ASCII characters, none of them a backslash, and no blank at either end"
+        rule = _PATTERNS.get(key, _TITLE_RULE)
     if "enum value" in rule:
-        rule = f"expected one of {', '.join((*get_args(FrameChoice), *KINDS))}, as the key allows"
+        rule = f"expected one of {', '.join(_CHOICES[key])}"
     shown = "" if isinstance(value, dict | list) else f" is {value!r}"
     return f"{where}{shown}: {rule[:1].lower()}{rule[1:]}. Correct it; docs/how-to/pacs.md lists keys and values."
 
@@ -319,6 +340,13 @@ def _check(config: PacsConfig) -> None:
                     f"rule {rule.name!r} sends to {name!r}; it must name one of [[peers]]. Add the peer, or correct it."
                 )
     callers = {sender.ae_title for sender in config.senders}
+    for rule in config.rules:
+        for title in rule.senders:
+            if title not in callers:
+                raise InvalidValueError(
+                    f"rule {rule.name!r} is for the sender {title!r}; it must be the AE title of one of [[senders]]. "
+                    "Add the sender, or correct it."
+                )
     for peer in config.peers:
         if peer.commitment and peer.ae_title not in callers:
             raise InvalidValueError(
@@ -327,6 +355,8 @@ def _check(config: PacsConfig) -> None:
             )
         if peer.tls is not None:
             _check_client(f"peer {peer.name!r}", peer.tls)
+        if peer.dicomweb:
+            check_web_address(peer.dicomweb)
     if config.audit.syslog is not None:
         _check_client("audit.syslog", config.audit.syslog.tls)
     _check_address(config.listener.address)

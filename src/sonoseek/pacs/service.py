@@ -15,7 +15,7 @@ from typing import Self
 
 from sonoseek.core import TemporaryError
 from sonoseek.core.files import make_private_folder, open_private
-from sonoseek.pacs.audit import AuditTrail
+from sonoseek.pacs.audit import open_trail
 from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Journal
 from sonoseek.pacs.listener import Listener
@@ -70,9 +70,10 @@ class Service:
         removed = self.store.sweep(received=self.journal.files(), outbox=self.journal.outbox.files())
         if removed:
             logger.warning("%d files that a process had not finished were removed", removed)
-        self.audit = AuditTrail(config.audit.file or config.state / "audit.log", ae_title=settings.ae_title)
+        self.audit = open_trail(config)
+        self._forwarder: SyslogForwarder | None = None
         if config.audit.syslog is not None:
-            forwarder = SyslogForwarder(config.audit.syslog, file=self.audit.file, state=config.state)
+            forwarder = self._forwarder = SyslogForwarder(config.audit.syslog, file=self.audit.file, state=config.state)
             self.audit.on_message = forwarder.wake
             forwarder.start()
             self._stack.callback(forwarder.stop)
@@ -118,6 +119,8 @@ class Service:
         """Look again at what is to be done."""
         self.worker.wake()
         self._wake_senders()
+        if self._forwarder is not None:  # the reading room writes messages too
+            self._forwarder.wake()
 
     def _wake_senders(self) -> None:
         for sender in self.senders:

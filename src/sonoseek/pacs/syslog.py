@@ -5,10 +5,12 @@ The file is the queue: how far it was sent stands beside it, so that a repositor
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 from contextlib import suppress
@@ -42,13 +44,13 @@ class SyslogForwarder:
             state: folder for the offset.
 
         Raises:
-            OSError, InvalidValueError: a certificate does not load.
+            InvalidValueError: a certificate does not load.
         """
         self._settings = settings
         self._tls = client_tls(settings.tls)
         self._file = file
         self._offset_file = state / "audit.sent"
-        self._connection: socket.socket | None = None
+        self._connection: ssl.SSLSocket | None = None
         self._failures = 0
         self.alarm = Alarm()
         self._thread = threading.Thread(target=self._run, name="pacs-syslog", daemon=True)
@@ -74,7 +76,7 @@ class SyslogForwarder:
             try:
                 self._send_all()
                 self._failures = 0
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a host that is no name
                 self._close()
                 if self._failures == 0:
                     logger.warning("the audit repository %s does not answer: %s", self._settings.host, error)
@@ -85,19 +87,41 @@ class SyslogForwarder:
             self.alarm.wait(until=until)
 
     def _send_all(self) -> None:
-        offset = self._offset()
-        with suppress(FileNotFoundError), self._file.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < offset:  # it was rotated
+        inode, offset = self._sent()
+        if not inode and self._file.exists():  # so that it is known again where it is rotated before the first message
+            inode = self._file.stat().st_ino
+            write_atomically(self._offset_file, f"{inode} 0", mode=PRIVATE)
+        if (former := self._rotated(inode)) is not None:
+            with suppress(FileNotFoundError):
+                self._send_rest(former, offset)
+        with suppress(FileNotFoundError):
+            state = self._file.stat()
+            if state.st_ino != inode or state.st_size < offset:  # another file, or cut by a program that rotates
                 offset = 0
+            self._send_rest(self._file, offset)
+
+    def _send_rest(self, path: Path, offset: int) -> None:
+        with path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
                 self._send(line.rstrip(b"\n"))
                 offset += len(line)
-                write_atomically(self._offset_file, str(offset), mode=PRIVATE)
+                write_atomically(self._offset_file, f"{inode} {offset}", mode=PRIVATE)
+
+    def _rotated(self, inode: int) -> Path | None:
+        """The file of which the last message was sent, where it has another name now; it lies beside the new one."""
+        for path in self._file.parent.glob(f"{glob.escape(self._file.name)}?*"):
+            with suppress(OSError):
+                if path.stat().st_ino == inode:
+                    return path
+        return None
 
     def _send(self, message: bytes) -> None:
+        if self._connection is not None and _is_closed(self._connection):  # else the message would be lost in it
+            self._close()
         if self._connection is None:
             plain = socket.create_connection((self._settings.host, self._settings.port), timeout=CONNECT_S)
             try:
@@ -108,17 +132,32 @@ class SyslogForwarder:
                 raise
         self._connection.sendall(framed(message))
 
-    def _offset(self) -> int:
+    def _sent(self) -> tuple[int, int]:
+        """Inode of the file whose messages were sent last, and how far; 0 and 0 before the first."""
         try:
-            return int(self._offset_file.read_text())
+            inode, offset = self._offset_file.read_text().split()
+            return int(inode), int(offset)
         except (FileNotFoundError, ValueError):
-            return 0
+            return 0, 0
 
     def _close(self) -> None:
         if self._connection is not None:
             with suppress(OSError):
                 self._connection.close()
             self._connection = None
+
+
+def _is_closed(connection: ssl.SSLSocket) -> bool:
+    """Whether the repository has ended a connection; it sends nothing else."""
+    connection.settimeout(0.0)
+    try:
+        return connection.recv(1) == b""
+    except ssl.SSLWantReadError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(CONNECT_S)
 
 
 def framed(message: bytes) -> bytes:

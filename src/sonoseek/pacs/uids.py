@@ -25,6 +25,6 @@ def is_uid(value: str) -> bool:
     return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
-def file_name(uid: str) -> str:
-    """Name of the file of an object: a hash of its SOP Instance UID, so that no sender names a file."""
-    return f"{hashlib.sha256(uid.encode()).hexdigest()}.dcm"
+def file_name(text: str) -> str:
+    """Name of the file of an object: a hash of what it is known by, so that no sender names a file."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()}.dcm"

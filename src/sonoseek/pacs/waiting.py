@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
+LONGEST_S = 3600.0
+"""Of one sleep: the system's clock may be set meanwhile, and a lock waits no longer than its type allows."""
+
 
 class Alarm:
     """What one thread waits on."""
@@ -26,12 +29,12 @@ class Alarm:
         self.ring()
 
     def wait(self, *, until: float | None) -> None:
-        """Sleep.
+        """Sleep, for `LONGEST_S` at most: who waits looks again what is due.
 
         Args:
             until: seconds since 1970; None: until somebody rings.
         """
         with self._condition:
             if not self._rung and not self.stopped:
-                self._condition.wait(None if until is None else max(0.0, until - time.time()))
+                self._condition.wait(None if until is None else min(max(0.0, until - time.time()), LONGEST_S))
             self._rung = False

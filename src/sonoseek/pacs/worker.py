@@ -77,12 +77,14 @@ class Worker:
 
     def _run(self) -> None:
         keep_s = self._config.listener.keep_days * 86_400
+        longest_s = max((max(rule.quiet_seconds, rule.retry_seconds) for rule in self._config.rules), default=0.0)
         interrupted = False
         while not self.alarm.stopped:
             try:
                 if interrupted:  # what was being queried when the journal could not be used
                     self._journal.recover()
                     interrupted = False
+                self._journal.follow_clock(longest_s)
                 if (claim := self._journal.claim()) is not None:
                     self.process(claim)
                     continue
@@ -102,6 +104,11 @@ class Worker:
         if rule is None:
             self._journal.fail(
                 claim, f"its rule {claim.rule!r} is not in the settings any more; send it again.", again_at=None
+            )
+            return
+        if len(claim.patients) > 1:  # its result would be filed under one of them
+            self._fail(
+                claim, rule, "its pictures name several patients; correct the study and send it again", last=True
             )
             return
         if claim.attempts > rule.attempts:  # the process ended during each of them
@@ -136,8 +143,8 @@ class Worker:
             logger.exception("study %s: an error of ours", claim.study_uid)
             self._fail(claim, rule, f"{type(error).__name__} in the query; see the log")
 
-    def _fail(self, claim: Claim, rule: Rule, message: str) -> None:
-        last = claim.attempts >= rule.attempts
+    def _fail(self, claim: Claim, rule: Rule, message: str, *, last: bool = False) -> None:
+        last = last or claim.attempts >= rule.attempts
         logger.error("study %s, attempt %d of %d: %s", claim.study_uid, claim.attempts, rule.attempts, message)
         self._journal.fail(claim, message, again_at=None if last else time.time() + rule.retry_seconds)
         with suppress(OSError):

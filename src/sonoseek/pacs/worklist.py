@@ -6,17 +6,23 @@ the verified report.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.core import InvalidValueError, NotFoundError, TemporaryError
+from sonoseek.pacs.audit import StudyOf, open_trail
 from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Finding, Journal, StudyRow
 from sonoseek.pacs.outbox_rows import Parcel
-from sonoseek.pacs.rules import PacsConfig
+from sonoseek.pacs.rules import PacsConfig, Rule
+
+# A study whose present pictures have a result; further ones, or a failure, end that.
+_RESULT = "SELECT 1 FROM studies WHERE study_uid = ? AND key = ? AND state = 'queried'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +54,26 @@ class Decision:
 
 
 def person_name(text: str) -> str:
-    """A name as DICOM writes it, the family name first: "Marie Curie" as "Curie^Marie". PS3.5 6.2.1."""
-    if "^" in text:
-        return text
-    *given, family = text.split()
-    return f"{family}^{' '.join(given)}"
+    """A name as DICOM writes it, the family name first: "Marie Curie" as "Curie^Marie". PS3.5 6.2.1.
+
+    Raises:
+        InvalidValueError: it is no name that DICOM can hold.
+    """
+    name = text.strip()
+    if name and "^" not in name:
+        *given, family = name.split()
+        name = f"{family}^{' '.join(given)}"
+    signs = set(text)
+    if not any(map(str.isalpha, signs)) or not text.isprintable() or signs & set("\\=") or len(name) > 64:
+        raise InvalidValueError(
+            f"the reader is {text[:80]!r}; a name has a letter, at most 64 characters, and no control character, = or "
+            "backslash. Correct it."
+        )
+    if name.count("^") > 4:
+        raise InvalidValueError(
+            f"the reader is {text[:80]!r}; a name has five parts at most (PS3.5 6.2.1). Correct it."
+        )
+    return name
 
 
 class Worklist:
@@ -65,11 +86,18 @@ class Worklist:
             SonoseekError, TemporaryError, OSError: as `Journal`.
         """
         self._config = config
+        self._deciding = threading.Lock()
         self._journal = Journal(config.state)
+        self._audit = open_trail(config)
         settings = config.listener
         self._store = FileStore(
             config.state, min_free_bytes=settings.min_free_mb << 20, max_object_bytes=settings.max_object_mb << 20
         )
+
+    @property
+    def folder(self) -> Path:
+        """Of the listener's state."""
+        return self._config.state
 
     def studies(self, *, limit: int = 500) -> list[StudyRow]:
         """The newest first."""
@@ -131,37 +159,57 @@ class Worklist:
             for row in rows
         }
 
-    def decide(self, study_uid: str, *, reader: str, corrected: str | None, engine: Any) -> Decision:
+    def decide(
+        self, study_uid: str, *, reader: str, corrected: str | None, engine: Any, signed_in: str = ""
+    ) -> Decision:
         """Accept or correct a study's result, and send it as a verified report that names the former one.
 
-        The report is made anew, of the frame that the result names and with the gallery as it is now.
+        The report is made anew, of the frame that the result names and with the gallery as it is now. Decisions follow
+        one another; one that repeats the reader's own last one changes nothing.
 
         Args:
             study_uid: of a study that was queried.
             reader: name of who decides, "Marie Curie", or as DICOM writes it, "Curie^Marie".
             corrected: the class that the reader states instead; None: the result is accepted.
             engine: a `SearchEngine`.
+            signed_in: name by which a proxy knows the reader, for the audit trail; "": it is not known.
 
         Raises:
             NotFoundError: no such study.
-            InvalidValueError: it has no result yet, its picture was removed, or the class or the name is none.
+            InvalidValueError: it has no result yet, its picture was removed, its rule is not in the settings any more,
+                or the class or the name is none.
+            TemporaryError: further pictures of the study came meanwhile.
             MissingExtraError: the extra `pacs` is not installed.
         """
-        from sonoseek.io import read_scan, read_source_header
         from sonoseek.pacs.service import wake_service
-        from sonoseek.reports.dicom import QueriedFrame, Verification, render_dicom
 
-        study, finding, path = self._result(study_uid)
-        classes = tuple(engine.bundle.classes)
+        name, classes = person_name(reader), tuple(engine.bundle.classes)
         if corrected is not None and corrected not in classes:
             raise InvalidValueError(f"corrected_class is {corrected[:40]!r}; it is one of {', '.join(classes)}.")
-        decided = datetime.now(UTC).replace(microsecond=0)
+        with self._deciding:
+            last = self.decisions().get(study_uid)
+            if last is not None and (last.reader, last.corrected) == (reader, corrected):
+                return last
+            made = Decision(reader=reader, decided=float(int(time.time())), corrected=corrected)
+            sop_class = self._send(study_uid, made, name=name, engine=engine)
+            patient = self._journal.patient(study_uid)
+            written = StudyOf(study_uid=study_uid, patient_id=patient, classes=Counter({sop_class: 1}))
+            self._audit.decided(reader, signed_in, written)
+        wake_service(self._config.state)
+        return made
+
+    def _send(self, study_uid: str, made: Decision, *, name: str, engine: Any) -> str:
+        """Make the verified report, and write decision and report down together; returns the report's SOP class."""
+        from sonoseek.io import read_scan, read_source_header
+        from sonoseek.reports.dicom import QueriedFrame, Verification, render_dicom
+
+        key, rule, finding, path = self._result(study_uid)
         verification = Verification(
-            observer_name=person_name(reader),
+            observer_name=name,
             organisation=self._config.organisation,
-            when=decided,
-            accepted=corrected is None,
-            corrected_class=corrected,
+            when=datetime.fromtimestamp(made.decided, UTC),
+            accepted=made.corrected is None,
+            corrected_class=made.corrected,
         )
         report = engine.query(engine.read(read_scan(path, frame=finding.frame - 1)))
         shown = QueriedFrame(sop_instance_uid=finding.sop_uid, frame=finding.frame, malignant=finding.malignant or 0.0)
@@ -169,60 +217,65 @@ class Worklist:
             report,
             read_source_header(path),
             kinds=("sr",),
-            study_key=self._key(study_uid),
+            study_key=key,
             queried=(shown,),
             verification=verification,
             predecessor=self._last_report(study_uid),
         )
-        rule = self._config.rule(study.rule)
-        name = self._store.put_out(result.sop_instance_uid, result.content)
+        file = self._store.put_out(result.sop_instance_uid, result.content)
         parcels = [
             Parcel(
                 study_uid=study_uid,
-                key=self._key(study_uid),
+                key=key,
                 kind="sr",
                 sop_class=result.sop_class_uid,
                 sop_uid=result.sop_instance_uid,
-                file=name,
+                file=file,
                 peer=peer,
                 commitment=self._config.peer(peer).commitment,
             )
-            for peer in (() if rule is None else rule.send_to)
+            for peer in rule.send_to
         ]
-        when = decided.timestamp()
         with self._journal.database.writing() as db:
+            if db.execute(_RESULT, (study_uid, key)).fetchone() is None:
+                raise TemporaryError(
+                    "further pictures of the study came meanwhile; look at its new result, then decide."
+                )
             db.execute(
                 "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)",
-                (study_uid, self._key(study_uid), reader, when, corrected),
+                (study_uid, key, made.reader, made.decided, made.corrected),
             )
             self._journal.outbox.add(db, parcels, now=time.time())
-        wake_service(self._config.state)
-        return Decision(reader=reader, decided=when, corrected=corrected)
+        return str(result.sop_class_uid)
 
     def close(self) -> None:
         """Close the journal. Closing twice is fine."""
         self._journal.close()
 
-    def _result(self, study_uid: str) -> tuple[StudyRow, Finding, Path]:
+    def _result(self, study_uid: str) -> tuple[str, Rule, Finding, Path]:
+        """Key, rule, frame and picture of a study's present result."""
         study = self.study(study_uid)
-        if study.finding is None or study.state in ("waiting", "querying"):
+        key = str(self._journal.database.one("SELECT key FROM studies WHERE study_uid = ?", (study_uid,)))
+        if study.finding is None or self._journal.database.one(_RESULT, (study_uid, key)) is None:
             raise InvalidValueError(
                 f"the study is {study.state}; a reader decides on a result. Wait until it was queried."
             )
-        finding = study.finding
+        finding, rule = study.finding, self._config.rule(study.rule)
+        if rule is None:
+            raise InvalidValueError(
+                f"the rule {study.rule!r} of the study is not in the settings any more, and says where a report goes. "
+                "Put it back."
+            )
         path = next((each.path for each in self.pictures(study_uid) if each.sop_uid == finding.sop_uid), None)
         if path is None:
             raise InvalidValueError(
                 f"the picture of the result was removed after {self._config.listener.keep_days:g} days (`keep_days`); "
                 "send the study again."
             )
-        return study, finding, path
+        return key, rule, finding, path
 
-    def _key(self, study_uid: str) -> str:
-        return str(self._journal.database.one("SELECT key FROM studies WHERE study_uid = ?", (study_uid,)))
-
-    def _last_report(self, study_uid: str) -> str:
+    def _last_report(self, study_uid: str) -> str | None:
         sop_uid = self._journal.database.one(
             "SELECT sop_uid FROM outbox WHERE study_uid = ? AND kind = 'sr' ORDER BY id DESC LIMIT 1", (study_uid,)
         )
-        return "" if sop_uid is None else str(sop_uid)
+        return None if sop_uid is None else str(sop_uid)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path as FilePath
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from sonoseek.apps.web.readers import proxy_user
 from sonoseek.apps.web.routes_pictures import PICTURE, Form, Size
 from sonoseek.apps.web.routes_query import StateDep, upload_model
 from sonoseek.apps.web.schemas import (
@@ -90,10 +91,17 @@ async def open_picture(study_uid: StudyUid, number: Number, app_state: StateDep,
 
 
 @router.post("/{study_uid}/decision")
-async def decide(study_uid: StudyUid, new: NewDecision, app_state: StateDep, received: WorklistDep) -> WorklistDecision:
+async def decide(
+    study_uid: StudyUid, new: NewDecision, app_state: StateDep, received: WorklistDep, request: Request
+) -> WorklistDecision:
     """Accept or correct the result of a study: a verified report goes to where the result went."""
     made = await app_state.pool.run_priority(
-        received.decide, study_uid, reader=new.reader, corrected=new.corrected, engine=app_state.engine
+        received.decide,
+        study_uid,
+        reader=new.reader,
+        corrected=new.corrected,
+        engine=app_state.engine,
+        signed_in=proxy_user(request, app_state.settings) or "",
     )
     return _decision(made)
 

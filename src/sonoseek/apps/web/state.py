@@ -223,7 +223,9 @@ class AppState:
     def without_folders(self, text: str) -> str:
         """An error's text without the folders of the state and of the archive."""
         location = self.gallery.location
-        folders = () if "://" in location else (Path(location).parent,)
+        folders: tuple[Path, ...] = () if "://" in location else (Path(location).parent,)
+        if self.worklist is not None:
+            folders += (self.worklist.folder,)
         return without_folder(text.replace(f"the gallery {location}", "the archive"), self.jobs.folder, *folders)
 
     def report_id(self, query: Mapping[str, Any], gallery_state: str) -> str:

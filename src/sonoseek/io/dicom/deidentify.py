@@ -138,6 +138,7 @@ def clean_header(header: Header, form: StoredForm, wanted: Mapping[str, Any]) ->
     hours = int(wanted["hours"]) if wanted["dates"] == "shift" else 0
     anonymizer.add_element_handler(DateTimeAnonymizer(hours))
     anonymizer.add_element_handler(_stays)  # type: ignore[arg-type]  # any callable does
+    dataset.preamble = b"\0" * 128  # the source's may hold anything (PS3.10 7.1)
     dataset.file_meta = FileMetaDataset()
     anonymizer.anonymize(dataset)
     _state(dataset, form, wanted)

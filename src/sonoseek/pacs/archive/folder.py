@@ -198,12 +198,16 @@ class ImportFolder:
             study_uid: that the header must have; "" for any.
 
         Returns:
-            The row; or, as text, why the file is not kept: it is removed and noted as refused.
+            The row; or, as text, why the file is not kept: it is removed and noted as refused, unless it is an object
+            of another study, which stays.
         """
         columns = ", ".join(_COLUMNS)
         row = self._table.execute(f"SELECT {columns} FROM imported WHERE sop_instance_uid = ?", (uid,)).fetchone()  # noqa: S608
         if row is not None:
-            return _from_row(row)
+            entry = _from_row(row)
+            if study_uid not in ("", entry.study_uid):
+                return f"its SOP Instance UID is that of an object of study {entry.study_uid}; that one stays."
+            return entry
         path = self.path(uid)
         try:
             header = read_source_header(path, settings=self._settings)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sonoseek.core import InvalidValueError
-from sonoseek.pacs.association import application_entity
+from sonoseek.pacs.association import ANSWER_S, application_entity
 from sonoseek.pacs.peer import Peer
 
 if TYPE_CHECKING:
-    from pynetdicom.transport import ThreadedAssociationServer
+    from sonoseek.pacs.association_server import AssociationServer
 
 ASSOCIATIONS = 4
 """At once; an archive sends one move over one or two."""
@@ -25,37 +26,84 @@ class Receiver:
         """Prepare; `host` is the address to listen on, loopback unless named; `port` 0 takes any free one."""
         self._peer = peer
         self._address = (host, port)
-        self._server: ThreadedAssociationServer | None = None
+        self._server: AssociationServer | None = None
+        self._thread: threading.Thread | None = None
         self._store: Callable[[str, Path], int] | None = None
+        self._open: set[Any] = set()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Receiver:
         from pynetdicom import evt
 
         from sonoseek.pacs.archive.dimse import TRANSFER_SYNTAXES
         from sonoseek.pacs.archive.values import PICTURE_CLASSES
+        from sonoseek.pacs.association_server import ACSE_S, PDU_BYTES, AssociationServer, bound_message
 
         entity = application_entity(self._peer)
-        entity.maximum_associations = ASSOCIATIONS
+        entity.maximum_associations = 1_000_000  # counted here, by what is negotiated: silent ones do not count
+        entity.maximum_pdu_size, entity.acse_timeout = PDU_BYTES, ACSE_S
         entity.require_called_aet = True
         entity.require_calling_aet = [self._peer.ae_title]
         for uid in PICTURE_CLASSES:
             entity.add_supported_context(uid, list(TRANSFER_SYNTAXES))
         entity.add_supported_context("1.2.840.10008.1.1")  # C-ECHO
+        handlers = [
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_PDU_RECV, bound_message),
+            (evt.EVT_C_STORE, self._on_store),
+        ]
         try:
-            server = entity.start_server(self._address, block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)])
+            self._server = AssociationServer(
+                entity,
+                address=self._address,
+                handlers=handlers,
+                store=None,
+                allows=lambda _: True,  # an archive may send from another address than it answers at
+                on_refused=lambda *_: None,
+                on_end=self._on_end,
+                tls=None,
+                timeout_s=ANSWER_S,
+            )
         except OSError as error:
             host, port = self._address
             raise InvalidValueError(
                 f"{host}:{port} cannot be listened on ({error.strerror or error}); a C-MOVE is sent to an address of "
                 "this machine and a free port. Give another one with --listen."
             ) from error
-        self._server = server
+        self._thread = threading.Thread(target=self._server.serve, name="pacs-receiver", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.shutdown()
+        if self._server is not None and self._thread is not None:
+            with self._lock:
+                associations = list(self._open)
+            self._server.stop(associations)
+            self._thread.join()
+            self._server.close()
+            for association in associations:
+                association.join(timeout=5.0)
             self._server = None
+
+    def _on_requested(self, event: Any) -> None:
+        """Count associations; pynetdicom compares the titles."""
+        from pynetdicom import evt
+
+        association, server = event.assoc, self._server
+        client = association.requestor.address_info
+        if server is not None and client is not None:
+            server.spoke(client.as_tuple)
+        with self._lock:
+            if len(self._open) < ASSOCIATIONS:
+                self._open.add(association)
+                return
+        association.acse.send_reject(0x02, 0x03, 0x02)
+        evt.trigger(association, evt.EVT_REJECTED, {})
+        association.kill()
+
+    def _on_end(self, association: Any) -> None:
+        with self._lock:
+            self._open.discard(association)
 
     @property
     def port(self) -> int:

@@ -5,6 +5,7 @@ What is blanked becomes black, not painted over: these pixels are read by physic
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from sonoseek.preprocessing.blanking import text_boxes
 
 OFTEN = 0.1
 """Share of the frames in which a pixel must be taken for text to be blanked in all of them: a stroke that a moving
-picture hides in some frames is found in others."""
+picture hides in some frames is found in others. Text of fewer frames is blanked in these."""
 READ = 5
 """Frames of a cine that are given to the OCR."""
 NEAR = 15
@@ -39,19 +40,22 @@ class Blanking:
     Attributes:
         outside: bool (H, W), in all frames: outside of the regions or, without regions, of the scan area.
         text: bool (H, W), in all frames: burned-in text found within.
+        passing: of each frame, the text that was found in it, packed.
         by_regions: whether the regions of the header say what is inside; else preprocessing does.
         area_found: whether anything is known to be outside.
     """
 
     outside: NDArray[np.bool_]
     text: NDArray[np.bool_]
+    passing: tuple[bytes, ...]
     by_regions: bool
     area_found: bool
 
-    @property
-    def blank(self) -> NDArray[np.bool_]:
-        """Bool (H, W), all of it."""
-        return self.outside | self.text
+    def blank(self, frame: int) -> NDArray[np.bool_]:
+        """Bool (H, W), all of it in a frame."""
+        packed = np.frombuffer(zlib.decompress(self.passing[frame]), np.uint8)
+        text = np.unpackbits(packed, count=self.text.size).astype(np.bool_).reshape(self.text.shape)
+        return self.outside | self.text | text
 
 
 def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None = None) -> Blanking:
@@ -63,6 +67,7 @@ def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None =
     counts: NDArray[np.uint32] | None = None
     inside: NDArray[np.bool_] | None = None
     has_area = bool(known.regions)
+    passing: list[bytes] = []
     for frame in range(known.frames):
         pixels = read_dicom(path, frame=frame, settings=settings, with_patient=False).pixels
         if counts is None or inside is None:
@@ -71,7 +76,9 @@ def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None =
         in_area = preprocess(scan, _IN_AREA)
         if not known.regions and not in_area.warnings:
             inside, has_area = inside | in_area.area, True
-        counts += _text(scan, in_area)
+        text = _text(scan, in_area)
+        counts += text
+        passing.append(zlib.compress(np.packbits(text).tobytes(), 1))
     assert counts is not None  # noqa: S101  # a file has a frame at least
     assert inside is not None  # noqa: S101
     if not has_area:
@@ -79,6 +86,7 @@ def find_blanking(path: Path, known: Identifiers, *, settings: Settings | None =
     return Blanking(
         outside=~inside,
         text=(counts >= max(OFTEN * known.frames, 1)) & inside,
+        passing=tuple(passing),
         by_regions=bool(known.regions),
         area_found=has_area,
     )
@@ -95,7 +103,7 @@ def read_names(
     texts: list[str] = []
     for frame in sorted({round(each) for each in np.linspace(0, known.frames - 1, READ)}):
         pixels = read_dicom(path, frame=frame, settings=settings, with_patient=False).pixels
-        texts += ocr(np.where(blanking.blank, np.uint8(0), pixels))
+        texts += ocr(np.where(blanking.blank(frame), np.uint8(0), pixels))
     return found_kinds(texts, known.words)
 
 
@@ -110,11 +118,11 @@ def write_frames(
     Raises:
         ScanReadError, ScanTooLargeError, TemporaryError: as `find_blanking`.
     """
-    blank, written = blanking.blank, 0
+    written = 0
     for frame in range(known.frames):
         stored = read_stored_frame(path, frame=frame, settings=settings)
         samples = stored.samples.copy()
-        samples[blank] = stored.black if samples.ndim == 3 else stored.black[0]
+        samples[blanking.blank(frame)] = stored.black if samples.ndim == 3 else stored.black[0]
         written += out.write(samples.tobytes())
     return written
 

@@ -37,10 +37,9 @@ def read_results(files: Sequence[Path], terms: Terms) -> list[Result]:
         DatasetError: one does not read.
         MissingExtraError: hl7 is not installed.
     """
-    results: list[Result] = []
-    for file in files:
-        results += (read_hl7_results if _is_hl7(file) else read_csv_results)(file, terms)
-    return results
+    messages = [file for file in files if _is_hl7(file)]
+    results = [result for file in files if file not in messages for result in read_csv_results(file, terms)]
+    return results + (read_hl7_results(messages, terms) if messages else [])
 
 
 def _is_hl7(file: Path) -> bool:
@@ -49,4 +48,6 @@ def _is_hl7(file: Path) -> bool:
             first = stream.read(64)
     except OSError:
         return False  # the reader of tables says what is wrong
-    return first.lstrip(b"\xef\xbb\xbf\x0b\r\n ")[:4] in (b"MSH|", b"FHS|", b"BHS|")
+    head = first.lstrip(b"\xef\xbb\xbf\x0b\r\n ")  # the separator of the fields is the message's own
+    signs = head[3:5]  # of fields and of components: a column of a table may well be called "MSH_ID"
+    return head[:3] in (b"MSH", b"FHS", b"BHS") and len(signs) == 2 and not any(chr(sign).isalnum() for sign in signs)

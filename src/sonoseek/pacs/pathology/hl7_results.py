@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +22,52 @@ _FINAL, _WITHDRAWN = frozenset("FC"), frozenset("DWX")
 _TEXT = frozenset(("TX", "FT", "ST"))
 _CODED = frozenset(("CE", "CWE", "CNE"))
 _LINE = re.compile(r"\r\n|\r|\n")
-_BREAK = re.compile(r"\\\.(?:br|sp[0-9]*)\\|[\r\n]+", re.IGNORECASE)
+_BREAK = re.compile(r"[\r\n]+")
+_SPACE = re.compile(r"\.(?:br|sp[+0-9]*|in[-+0-9]*|ti[-+0-9]*|sk[+0-9]*|fi|nf|ce)", re.IGNORECASE)
+_HEX = re.compile(r"X((?:[0-9A-F]{2})+)", re.IGNORECASE)
+_TIME = re.compile(r"([0-9]{4})" + 5 * r"(?:([0-9]{2})" + 5 * ")?" + r"(?:\.[0-9]+)?([-+][0-9]{4})?")
+_PRECISION = tuple(
+    timedelta(**{unit: value})
+    for unit, value in (*(("days", 366), ("days", 31), ("days", 1), ("hours", 1), ("minutes", 1), ("seconds", 1)),)
+)
+"""How long a stated time may last, by the number of its parts."""
 
 
-def read_hl7_results(path: Path, terms: Terms) -> list[Result]:
-    """Read a file with one or more messages, in batches or not, with or without MLLP's framing bytes.
+def read_hl7_results(files: Sequence[Path], terms: Terms) -> list[Result]:
+    """Read files with one or more messages, in batches or not, with or without MLLP's framing bytes.
 
     A result is an OBR group; where its observations have sub-ids (OBX-4) with a side of their own, one per sub-id. A
-    later message on the same order (OBR-3, else OBR-2) replaces an earlier one. Results that are not final, and
-    observations that were withdrawn, are not used.
+    later message on the same order (OBR-3, else OBR-2) replaces an earlier one, in whatever file it stands; where it is
+    not known which is later, both count. Results that are not final, and observations that were withdrawn, are not
+    used.
 
     Raises:
-        DatasetError: it does not open, is too large, or holds no message.
+        DatasetError: one does not open, is too large, or holds no message.
         MissingExtraError: hl7 is not installed.
     """
     require_extra("pacs")
+    reports: dict[object, list[tuple[str, list[Result]]]] = {}
+    for path in files:
+        for number, text in enumerate(_read(path), start=1):
+            for key, stamp, results in _read_message(text, terms, origin=f"message {number} of {path.name}"):
+                known = [each for each in reports.get(key, ()) if not _is_before(each[0], stamp)]
+                if not any(_is_before(stamp, other) for other, _ in known):
+                    known.append((stamp, results))
+                reports[key] = known
+    return [result for known in reports.values() for _, results in known for result in results]
+
+
+def _read(path: Path) -> list[str]:
+    """The messages of a file."""
     try:
         if path.stat().st_size > MOST:
             raise DatasetError(f"{path} is larger than {MOST >> 20} MiB, the limit for messages. Split it.")
-        data = path.read_bytes()
+        messages = _messages(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path} does not open: {error.strerror}. Give a file of HL7 messages.") from error
-    messages = _messages(data)
     if not messages:
         raise DatasetError(f"{path} holds no HL7 message; one begins with MSH. Export ORU^R01 messages.")
-    reports: dict[object, tuple[str, list[Result]]] = {}
-    for number, text in enumerate(messages, start=1):
-        origin = f"message {number} of {path.name}"
-        for key, stamp, results in _read_message(text, terms, origin=origin):
-            known = reports.get(key)
-            if known is None or known[0] < stamp:
-                reports[key] = (stamp, results)
-            elif known[0] == stamp:  # which is the later one is not known: both count
-                reports[key] = (stamp, [*known[1], *results])
-    return [result for _, results in reports.values() for result in results]
+    return messages
 
 
 def _messages(data: bytes) -> list[str]:
@@ -106,7 +118,18 @@ class _Segment:
         return self.repetitions(number)[0][0].strip()
 
     def _unescaped(self, text: str) -> str:
-        return str(self._message.unescape(_BREAK.sub(" ", text)))
+        """HL7 2.5.1, 2.7. What is not known becomes U+FFFD, which no term has: a text is never cut."""
+        escape = re.escape(str(self._message.esc))
+        return re.sub(f"{escape}([^{escape}]*){escape}", lambda match: self._meant(match[1]), _BREAK.sub(" ", text))
+
+    def _meant(self, sequence: str) -> str:
+        _, field_, repetition, component, part = self._message.separators[:5]
+        signs = {"F": field_, "S": component, "T": part, "R": repetition, "E": self._message.esc, "H": "", "N": ""}
+        if sequence in signs:
+            return str(signs[sequence])
+        if coded := _HEX.fullmatch(sequence):
+            return bytes.fromhex(coded[1]).decode("latin-1")
+        return " " if _SPACE.fullmatch(sequence) else "\ufffd"
 
 
 def _read_message(text: str, terms: Terms, *, origin: str) -> Iterator[tuple[object, str, list[Result]]]:
@@ -123,12 +146,37 @@ def _read_message(text: str, terms: Terms, *, origin: str) -> Iterator[tuple[obj
     if kind[0] != "ORU":
         yield origin, "", [Result(origin=origin, problem=f"it is a message {'^'.join(kind)[:20]}; ORU^R01 are read")]
         return
-    for group in _groups(segments):
+    groups = list(_groups(segments))
+    if sum(segment.name == "OBX" for segment in segments) > sum(len(group.observations) for group in groups):
+        yield (origin, "without"), "", [Result(origin=origin, problem="it has observations that no OBR stands before")]
+    for number, group in enumerate(groups):
         filler, placer = group.obr.first(3), group.obr.first(2)
         order = filler or placer
-        key = (order, group.obr.first(4), group.patient_ids) if order else (origin, id(group))
+        key = (order, group.obr.first(4), group.patient_ids) if order else (origin, number)
         stamp = group.obr.first(22) or segments[0].first(7)
         yield key, stamp, _results(group, terms, origin=origin)
+
+
+def _is_before(first: str, second: str) -> bool:
+    """Whether a time (HL7 data type TS) is before another; False also where that is not known."""
+    stated = [_TIME.fullmatch(text) for text in (first, second)]
+    if stated[0] is None or stated[1] is None:
+        return False
+    zoned = bool(stated[0][7] and stated[1][7])
+    try:
+        return _span(stated[0], zoned=zoned)[1] <= _span(stated[1], zoned=zoned)[0]
+    except (ValueError, OverflowError):  # such as a 13th month
+        return False
+
+
+def _span(stated: re.Match[str], *, zoned: bool) -> tuple[datetime, datetime]:
+    """When a stated time begins and ends: in UTC, or as the clock on the wall has it."""
+    parts = [int(part) for part in stated.groups()[:6] if part is not None]
+    begin = datetime(*parts, *(1, 1, 1)[len(parts) : 3])  # type: ignore[arg-type]
+    if zoned:
+        hours, minutes = int(stated[7][:3]), int(stated[7][0] + stated[7][3:])
+        begin -= timedelta(hours=hours, minutes=minutes)
+    return begin, begin + _PRECISION[len(parts) - 1]
 
 
 def _groups(segments: Sequence[_Segment]) -> Iterator[_Group]:
@@ -166,23 +214,23 @@ def _results(group: _Group, terms: Terms, *, origin: str) -> list[Result]:
         return [replace(base, problem=f"it is not final (status {', '.join(sorted(status)) or 'missing'})")]
     sides = {each.first(4): _side(each) for each in live if each.first(3) in terms.hl7_laterality}
     common = _specimen_side(group)
-    results = []
-    for sub_id in dict.fromkeys(each.first(4) for each in diagnoses) if len(sides) > 1 else [None]:
-        mine = [each for each in diagnoses if sub_id in (None, each.first(4))]
-        side = sides.get(sub_id or "", next(iter(sides.values()), common) if sub_id is None else common)
-        results.append(_result(mine, base, side, terms))
-    return results
+    if len(sides) <= 1:
+        return [_result(diagnoses, base, next(iter(sides.values()), common), terms)]
+    parts: dict[str, list[_Segment]] = {}
+    for each in diagnoses:
+        parts.setdefault(each.first(4), []).append(each)
+    return [_result(mine, base, sides.get(sub_id, common), terms) for sub_id, mine in parts.items()]
 
 
 def _result(diagnoses: Sequence[_Segment], base: Result, side: Side | None, terms: Terms) -> Result:
     lines = [" ".join(_values(each)[:1]) for each in diagnoses if each.first(2) in _TEXT]
     whole = " ".join(lines)
     texts = [whole] if terms.classify([whole])[0] else lines
-    # A coded value has its code and its text: the code is looked up, else the text.
+    # A coded value has its code and its text: what of them is known counts, and must agree.
     for each in diagnoses:
         if each.first(2) in _CODED:
-            values = _values(each)
-            texts.append(next((value for value in values if terms.classify([value])[0]), values[0] if values else ""))
+            values = _values(each) or [""]
+            texts += [value for value in values if terms.classify([value])[0]] or values[:1]
     pathology, problem = terms.classify(texts)
     if side is None:
         pathology, problem = None, "its side is no side that is known; it must be left, right or both"

@@ -101,12 +101,15 @@ class _Index:
         self.used: set[int] = set()
         self.by_accession: dict[str, list[Result]] = defaultdict(list)
         self.by_patient: dict[str, list[Result]] = defaultdict(list)
-        patients = {study[0].accession: study[0].patient_id for study in studies.values() if study[0].accession}
+        self.patients: dict[str, set[str]] = defaultdict(set)
+        for study in studies.values():
+            self.patients[study[0].accession].add(study[0].patient_id)
         for result in self.results:
             for accession in result.accessions:
                 self.by_accession[accession].append(result)
             # A result that names the accession number of one of the patient's studies is that study's alone.
-            if any(patients.get(accession) in result.patient_ids for accession in result.accessions):
+            named = (self.patients.get(each, set()) for each in result.accessions if _is_number(each))
+            if any(patients & set(result.patient_ids) for patients in named):
                 continue
             for patient_id in result.patient_ids:
                 if not is_placeholder(patient_id):
@@ -164,11 +167,15 @@ def _join_study(study: Sequence[Imported], index: _Index, rules: JoinRules) -> t
     numbers = {(entry.patient_id, entry.accession) for entry in study}
     if len(numbers) > 1:
         return [], [listing("ambiguous", "its files name several patients or accession numbers", "", ())]
-    by_number = index.by_accession.get(one.accession, []) if one.accession else []
+    by_number = index.by_accession.get(one.accession, []) if _is_number(one.accession) else []
     foreign = [result for result in by_number if result.patient_ids and one.patient_id not in result.patient_ids]
     if foreign:
         reason = "the result with its accession number is of another patient id"
         return [], [listing("ambiguous", reason, "", foreign)]
+    nameless = [result for result in by_number if not result.patient_ids]
+    if nameless and len(index.patients[one.accession]) > 1:
+        reason = "its accession number is that of several patients' studies, and the result names no patient"
+        return [], [listing("ambiguous", reason, "", nameless)]
     nearby = index.in_window(one, rules)
     results = by_number or nearby
     if not results:
@@ -191,6 +198,11 @@ def _join_study(study: Sequence[Imported], index: _Index, rules: JoinRules) -> t
             continue
         pictures += [_joined(entry, mine) for entry in entries]
     return pictures, listed
+
+
+def _is_number(accession: str) -> bool:
+    """Whether a text can be the accession number of one study: "", "0" and "UNKNOWN" cannot."""
+    return bool(accession) and not is_placeholder(accession)
 
 
 def _of_side(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ def render_dicom(
     study_key: str,
     queried: Sequence[QueriedFrame] = (),
     verification: Verification | None = None,
-    predecessor: str = "",
+    predecessor: str | None = "",
 ) -> tuple[DicomResult, ...]:
     """Write a report as DICOM objects of its source's study, each in a series of its own.
 
@@ -54,7 +54,7 @@ def render_dicom(
         study_key: identifies the study and the images of it that were queried.
         queried: frames of the study that were queried, for the SR.
         verification: a reader's decision, for the SR; then it is another object, which names the former one.
-        predecessor: SOP Instance UID of that former one; "": the same report without the decision.
+        predecessor: SOP Instance UID of that former one; "": the same report without the decision; None: there is none.
 
     Returns:
         In the order of `kinds`.
@@ -68,18 +68,25 @@ def render_dicom(
     makers = {kind: KINDS.load(kind) for kind in dict.fromkeys(kinds)}
     if not study_key:
         raise InvalidValueError("study_key is empty; the UIDs follow from it. Give the key of the study.")
+    from pydicom.dataelem import DataElement
+
     from sonoseek.reports.dicom.source import source_dataset, stand_in
     from sonoseek.reports.dicom.subject import Subject
     from sonoseek.reports.dicom.uids import derived_uid, identity
 
     dataset = source_dataset(source, report)
+    patient = dataset.PatientName
+    if patient and "^" not in patient:  # highdicom's warning of that would name the patient in the log
+        dataset.PatientName = f"{patient}^"
     actual = str(dataset.SOPClassUID)
     dataset.SOPClassUID = stand_in(dataset)
+    plain = identity(report, source, study_key=study_key, verification=None)
+    former = derived_uid(*plain, "sr") if predecessor == "" else predecessor or ""
     subject = Subject(
         report=report,
         source=dataset,
-        identity=identity(report, source, study_key=study_key, verification=None),
-        predecessor=predecessor or derived_uid(*identity(report, source, study_key=study_key, verification=None), "sr"),
+        identity=plain,
+        predecessor=former,
     )
     results = []
     for kind, maker in makers.items():
@@ -87,24 +94,17 @@ def render_dicom(
             continue
         about, further = subject, {}
         if kind == "sr":
-            decided = identity(report, source, study_key=study_key, verification=verification)
+            decided = identity(report, source, study_key=study_key, verification=verification, predecessor=former)
             about, further = replace(subject, identity=decided), {"queried": queried, "verification": verification}
-        results.append(_result(kind, maker, about, source=source, actual=actual, further=further))
+        made = maker(about, **further)
+        made["PatientName"] = DataElement("PatientName", "PN", patient)  # it may share the source's element
+        results.append(_result(kind, made, about, source=source, actual=actual))
     return tuple(results)
 
 
-def _result(
-    kind: str,
-    maker: Callable[..., Any],
-    subject: Subject,
-    *,
-    source: SourceHeader,
-    actual: str,
-    further: dict[str, Any],
-) -> DicomResult:
+def _result(kind: str, made: Any, subject: Subject, *, source: SourceHeader, actual: str) -> DicomResult:
     from sonoseek.reports.dicom.writing import replace_class, to_file
 
-    made = maker(subject, **further)
     replace_class(made, former=str(subject.source.SOPClassUID), actual=actual)
     content = to_file(
         made, source=subject.source, made=subject.report.created, character_set=tuple(source.character_set)

@@ -63,7 +63,7 @@ def structured_report(
         verifying_observer_name=verification.observer_name if verification and verified else None,
         verifying_organization=verification.organisation if verification and verified else None,
         requested_procedures=None,
-        previous_versions=None if verification is None else [subject.unverified()],
+        previous_versions=[subject.unverified()] if verification is not None and subject.predecessor else None,
         performed_procedure_codes=[ours.ULTRASONOGRAPHY_OF_BREAST],
         coding_schemes=[ours.scheme_item()],
         **subject.identification("sr"),

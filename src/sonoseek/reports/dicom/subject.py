@@ -41,7 +41,7 @@ class Subject:
         report: of the query.
         source: of `source_dataset`.
         identity: of `uids.identity`.
-        predecessor: SOP Instance UID of the report that a verified one replaces.
+        predecessor: SOP Instance UID of the report that a verified one replaces; "": there is none.
     """
 
     report: Report

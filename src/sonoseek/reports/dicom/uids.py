@@ -23,14 +23,18 @@ def series_uid(sop_instance_uid: str) -> str:
 
 
 def identity(
-    report: Report, source: SourceHeader, *, study_key: str, verification: Verification | None
+    report: Report, source: SourceHeader, *, study_key: str, verification: Verification | None, predecessor: str = ""
 ) -> tuple[object, ...]:
     """What distinguishes one result from another.
 
     The study, the bundle, the gallery and its state; the image and frame; the areas that the reader drew; and the
-    reader's decision. Not the time of the query: a query that is repeated after a crash gives the same UIDs.
+    reader's decision, with the report that it is about: several of one second are several objects. Not the time of the
+    query: a query that is repeated after a crash gives the same UIDs.
     """
-    decision = () if verification is None else (verification.observer_name, verification.when.isoformat())
+    decision: tuple[object, ...] = ()
+    if verification is not None:
+        decided = verification.when.isoformat(), verification.accepted, verification.corrected_class
+        decision = (verification.observer_name, *decided, predecessor)
     return (
         study_key,
         report.bundle_id,
