@@ -8,19 +8,24 @@ import numpy as np
 import pytest
 
 from sonoseek.core import BundleError, InvalidValueError, Scan
+from sonoseek.datasets.phantom import PhantomDataset
 from sonoseek.encoder import (
     EnsembleEncoder,
     OnnxEncoder,
+    encode_scan,
     is_bundle,
     load_bundle,
     open_encoder,
     predict,
+    to_input,
     typical_norm,
     write_ensemble,
 )
+from sonoseek.encoder.canvas_input import reduce_input
+from sonoseek.encoder.ensemble_encoder import by_area
 from sonoseek.encoder.manifest import POINT
 from sonoseek.explain import class_evidence
-from sonoseek.preprocessing import PreprocessingRecipe
+from sonoseek.preprocessing import PreprocessingRecipe, preprocess
 
 NORMS = (3.0, 0.25)
 WEIGHTS = (3.0, 1.0)
@@ -101,9 +106,6 @@ def test_the_promises_of_one_bundle_hold(write):
 
 
 def test_a_class_heatmap_stays_exact(write):
-    from sonoseek.encoder import to_input
-    from sonoseek.preprocessing import preprocess
-
     encoder = open_encoder(write())
     pixels = np.random.default_rng(0).integers(1, 256, (60, 90), dtype=np.uint8)
     preprocessed = preprocess(Scan(pixels=pixels), encoder.bundle.recipe)
@@ -119,12 +121,38 @@ def test_a_class_heatmap_stays_exact(write):
         assert told.heatmap.sum(dtype=np.float64) + told.bias == pytest.approx(float(said.logits[0, index]), abs=1e-4)
 
 
-def test_maps_that_do_not_divide_one_another_meet_at_the_common_multiple(write, make_member):
+def test_coarser_maps_are_distributed_over_the_finest(write, make_member):
     given = [make_member("two", seed=1, maps=2), make_member("four", seed=2, maps=4), make_member("one", maps=1)]
     encoder = open_encoder(write(given, norms=[1, 1, 1], weights=None))
     assert encoder.bundle.grid == (4, 4)
     said = encoder.encode(canvases(2))
     np.testing.assert_allclose(said.evidence.mean((2, 3)), said.embedding, atol=1e-5)
+
+
+def test_a_map_by_area_keeps_its_mean_and_its_places():
+    values = np.random.default_rng(0).normal(size=(2, 3, 10, 10)).astype(np.float32)
+    finer = by_area(values, (14, 14))
+    np.testing.assert_allclose(finer.mean((2, 3)), values.mean((2, 3)), atol=1e-6)
+    np.testing.assert_allclose(finer[..., 0, 0], values[..., 0, 0], atol=1e-6)
+    np.testing.assert_allclose(by_area(values, (20, 20)), values.repeat(2, axis=2).repeat(2, axis=3), atol=1e-6)
+    np.testing.assert_allclose(by_area(by_area(values, (20, 20)), (10, 10)), values, atol=1e-6)
+
+
+def test_a_member_with_a_smaller_canvas_reads_the_scan_as_it_would_alone():
+    archive = PhantomDataset(count=1, seed=5)
+    (scan,) = archive.load(archive.records()[0].case_id, masks=False).scans
+    fast = open_encoder("fast")
+    _, alone = encode_scan(fast, scan)
+    canvas = to_input(preprocess(scan, replace(fast.bundle.recipe, canvas_size=448)))
+    reduced = reduce_input(canvas[np.newaxis], fast.bundle.recipe.canvas_size)
+    padding = canvas[0] < 0
+    assert reduced.shape == (1, 1, 160, 160)
+    assert (reduced == -1).mean() == pytest.approx(padding.mean(), abs=0.01)
+    again = fast.encode(reduced)
+    one, other = again.embedding[0], alone.embedding[0]
+    cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    assert cosine > 0.99
+    np.testing.assert_allclose(again.logits, alone.logits, atol=0.5)
 
 
 def test_what_is_not_given_is_the_mean_of_the_members(write):
@@ -262,7 +290,6 @@ def test_a_damaged_member_and_two_kinds_in_one_folder_are_said(write):
     [
         ({"classes": ["benign", "malignant"], "head_weight": [[0.0] * 8] * 2, "head_bias": [0.0] * 2}, "classes"),
         ({"preprocessing": replace(PreprocessingRecipe(canvas_size=32), marks=False).to_dict()}, "preprocessing"),
-        ({"grid": [257, 2]}, "257 × 2.*256"),
         ({"conformal": {"level": 0.8, "quantile": 0.5}}, "levels"),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -22,11 +23,10 @@ from sonoseek.core import PATHOLOGIES, BundleError
 from sonoseek.encoder.manifest import LARGEST_JSON, calibration_faults, check_format, check_json
 from sonoseek.encoder.seen import TrainingScans, union
 from sonoseek.encoder.values import ENSEMBLE_FILE, Bundle, Member
+from sonoseek.preprocessing import PreprocessingRecipe
 
 FORMAT = 1
 """Version of the layout of `ensemble.json`. A reader refuses every other."""
-MAX_CELLS = 256
-"""Cells a side of the joined evidence map: members whose maps have no smaller common multiple would fill the memory."""
 
 
 class MemberEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,8 +134,8 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         bundles: its members, in its order.
 
     Raises:
-        BundleError: another bundle lies in a member's folder; members differ in classes or in preprocessing; their
-            evidence maps have no common multiple of cells that is small enough.
+        BundleError: another bundle lies in a member's folder; members differ in classes, or in preprocessing but for
+            the size of the canvas.
     """
     for entry, bundle in zip(manifest.members, bundles, strict=True):
         if bundle.bundle_id != entry.bundle_id:
@@ -155,7 +155,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         version=manifest.version,
         bundle_id=f"{manifest.name}-{digest.hexdigest()[:12]}",
         classes=bundles[0].classes,
-        recipe=bundles[0].recipe,
+        recipe=_finest_recipe(bundles),
         temperature=manifest.temperature,
         class_bias=tuple(manifest.class_bias),
         head_weight=weight,
@@ -181,9 +181,10 @@ def check_members(bundles: Sequence[Bundle]) -> None:
     """Check that bundles can be joined.
 
     Raises:
-        BundleError: they differ in classes or in preprocessing; one is an ensemble; too many cells.
+        BundleError: they differ in classes, or in preprocessing but for the size of the canvas; one is an ensemble.
     """
     first = bundles[0]
+    finest = _finest_recipe(bundles)
     for bundle in bundles:
         if bundle.members:
             raise BundleError(
@@ -195,35 +196,32 @@ def check_members(bundles: Sequence[Bundle]) -> None:
                 f"member {bundle.bundle_id!r} has the classes {', '.join(bundle.classes)}, {first.bundle_id!r} has "
                 f"{', '.join(first.classes)}; all members must have the same. Leave one of the two out."
             )
-        if bundle.recipe != first.recipe:
+        if replace(bundle.recipe, canvas_size=finest.canvas_size) != finest:
             raise BundleError(
                 f"member {bundle.bundle_id!r} reads scans preprocessed by {bundle.recipe}, {first.bundle_id!r} by "
-                f"{first.recipe}; all members must share the preprocessing, which runs once. Train one anew behind "
-                "the other's, or leave it out."
+                f"{first.recipe}; preprocessing runs once, so all members must share it, but for the canvas_size. "
+                "Train one anew behind the other's, or leave it out."
             )
-    common_grid(bundles)
+
+
+def _finest_recipe(bundles: Sequence[Bundle]) -> PreprocessingRecipe:
+    """The preprocessing with the largest canvas; members that read smaller ones get it reduced."""
+    return max((bundle.recipe for bundle in bundles), key=lambda recipe: recipe.canvas_size)
 
 
 def common_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
-    """(h, w) of the joined evidence map: the least common multiples of the members'.
-
-    Raises:
-        BundleError: more than `MAX_CELLS` a side.
-    """
-    rows, columns = (math.lcm(*(bundle.grid[axis] for bundle in bundles)) for axis in (0, 1))
-    if max(rows, columns) > MAX_CELLS:
-        raise BundleError(
-            f"the members' evidence maps have {', '.join(f'{b.grid[0]} × {b.grid[1]}' for b in bundles)} cells; "
-            f"their least common multiple, {rows} × {columns}, is above {MAX_CELLS} a side. Leave the odd one out."
-        )
+    """(h, w) of the joined evidence map: that of the finest member; others are distributed over it by area."""
+    rows, columns = (max(bundle.grid[axis] for bundle in bundles) for axis in (0, 1))
     return rows, columns
 
 
 def common_fine_grid(bundles: Sequence[Bundle]) -> tuple[int, int]:
-    """(f·h, g·w) of the joined spatial weights: least common multiples; the joined grid where those are too large."""
-    grid = common_grid(bundles)
-    rows, columns = (math.lcm(grid[axis], *(bundle.fine_grid[axis] for bundle in bundles)) for axis in (0, 1))
-    return grid if max(rows, columns) > MAX_CELLS else (rows, columns)
+    """(f·h, g·w) of the joined spatial weights: the finest member's, in whole multiples of the joined grid."""
+    rows, columns = (
+        cells * max(1, max(bundle.fine_grid[axis] for bundle in bundles) // cells)
+        for axis, cells in enumerate(common_grid(bundles))
+    )
+    return rows, columns
 
 
 def _joined_head(

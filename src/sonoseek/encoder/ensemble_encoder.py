@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, Scan
 from sonoseek.encoder.bundle import load_bundle
+from sonoseek.encoder.canvas_input import reduce_input
 from sonoseek.encoder.onnx_encoder import Encoder, Encoding, OnnxEncoder, encode_scan
 from sonoseek.encoder.values import Bundle
 
@@ -38,7 +39,8 @@ class EnsembleEncoder(Encoder):
     def encode(self, canvases: NDArray[np.float32], *, marks: NDArray[np.float32] | None = None) -> Encoding:
         """Run the networks and join their outputs.
 
-        A member with fewer cells has each of them repeated, which leaves its mean as it is.
+        A member with a smaller canvas reads it reduced. One with fewer cells has them distributed over the joint cells
+        by area, which leaves its mean as it is.
 
         Args:
             canvases: as for `OnnxEncoder.encode`.
@@ -51,15 +53,16 @@ class EnsembleEncoder(Encoder):
         embeddings, evidences, weights = [], [], []
         any_reads_marks = self._bundle.reads_marks
         for encoder, member in zip(self._encoders, self._bundle.members, strict=True):
-            output, scale, (own_rows, own_columns) = (
-                encoder.encode(canvases, marks=None if any_reads_marks and not encoder.bundle.reads_marks else marks),
-                np.float32(member.scale),
-                encoder.bundle.grid,
+            own = encoder.bundle
+            output = encoder.encode(
+                reduce_input(canvases, own.recipe.canvas_size),
+                marks=None if any_reads_marks and not own.reads_marks else marks,
             )
+            scale = np.float32(member.scale)
             embeddings.append(output.embedding * scale)
-            evidence = output.evidence * scale
-            evidences.append(evidence.repeat(rows // own_rows, axis=2).repeat(columns // own_columns, axis=3))
-            weights.append(_on_common_grid(output.spatial_weights, self._bundle))
+            evidences.append(by_area(output.evidence * scale, (rows, columns)))
+            finer = by_area(output.spatial_weights, self._bundle.fine_grid)
+            weights.append(finer / np.maximum(finer.mean(axis=(1, 2), keepdims=True), np.float32(1e-9)))
         embedding = np.concatenate(embeddings, axis=1)
         return Encoding(
             logits=embedding @ self._bundle.head_weight.T + self._bundle.head_bias,
@@ -69,15 +72,28 @@ class EnsembleEncoder(Encoder):
         )
 
 
-def _on_common_grid(weights: NDArray[np.float32], joint: Bundle) -> NDArray[np.float32]:
-    """A member's spatial weights on the ensemble's fine grid, of mean 1, so that every member counts the same."""
-    fine_rows, fine_columns = joint.fine_grid
-    _, own_rows, own_columns = weights.shape
-    if own_rows > fine_rows or own_columns > fine_columns:  # too many to join: the ensemble has no spatial weights
-        return np.ones((len(weights), fine_rows, fine_columns), np.float32)
-    finer = weights.repeat(fine_rows // own_rows, axis=1).repeat(fine_columns // own_columns, axis=2)
-    finer = finer / np.maximum(finer.mean(axis=(1, 2), keepdims=True), np.float32(1e-9))
-    return np.asarray(finer, np.float32)
+def by_area(values: NDArray[np.float32], cells: tuple[int, int]) -> NDArray[np.float32]:
+    """A map on another grid over the same square: each cell is the mean of what it covers, so the mean is kept.
+
+    Args:
+        values: float32 (…, h, w).
+        cells: (H, W) of the result.
+
+    Returns:
+        float32 (…, H, W); `values` itself where the grids are the same.
+    """
+    if values.shape[-2:] == cells:
+        return values
+    down, across = (_shares(of, to) for of, to in zip(values.shape[-2:], cells, strict=True))
+    return np.asarray(down @ values @ across.T, np.float32)
+
+
+def _shares(of: int, to: int) -> NDArray[np.float32]:
+    """(to, of): how much of each of `to` cells each of `of` cells over the same length covers; rows have the sum 1."""
+    edges, others = np.linspace(0, 1, to + 1), np.linspace(0, 1, of + 1)
+    low = np.maximum(edges[:-1, None], others[None, :-1])
+    high = np.minimum(edges[1:, None], others[None, 1:])
+    return np.asarray(np.maximum(high - low, 0) * to, np.float32)
 
 
 def open_encoder(bundle: Bundle | Path | str | None = None, *, threads: int = 0) -> Encoder:
