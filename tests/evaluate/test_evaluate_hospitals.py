@@ -16,7 +16,6 @@ from sonoseek.evaluate.bootstrap import group_weights
 from sonoseek.evaluate.files import CASES, read_cases, read_results
 from sonoseek.evaluate.hospitals import (
     hospital_figures,
-    mean_of_seeds,
     most_accurate_threshold,
     travelling_calibration,
     two_way,
@@ -208,21 +207,6 @@ def test_coverage_and_refitted_error_are_those_of_the_other_hospitals() -> None:
     assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
     assert figures["ece_refitted"][0] < 0.06
     assert "coverage" not in two_way(rows[:1000], np.ones((1, 1000)), others=[])
-
-
-def test_an_ensemble_of_seeds_has_the_mean_of_their_logits() -> None:
-    def row(scan: str, seed: int, *p: float) -> ScanRow:
-        named = dict(zip(("normal", "benign", "malignant"), p, strict=True))
-        return ScanRow(seed=seed, fold=0, side="test", scan=scan, group=scan, label="benign", **named)
-
-    rows = [row("a", 1, 0.2, 0.6, 0.2), row("b", 1, 0.1, 0.1, 0.8), row("a", 2, 0.2, 0.2, 0.6)]
-    (joined,) = mean_of_seeds(rows)  # "b" was tested by one alone
-    root = math.sqrt(0.12)
-    assert (joined.scan, joined.seed) == ("a", 1)
-    wanted = np.array([0.2, root, root]) / (0.2 + 2 * root)
-    np.testing.assert_allclose(joined.probabilities, wanted, atol=1e-9)
-    with pytest.raises(InvalidValueError, match="under another seed"):
-        mean_of_seeds(rows[:2])
 
 
 def test_a_class_learnt_in_one_hospital_alone_gets_a_bias() -> None:

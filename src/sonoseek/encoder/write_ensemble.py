@@ -204,7 +204,7 @@ def _left_out(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]
     ]
     return [
         "## Figures in hospitals left out",
-        "Networks of the members' recipes, one of each seed, that had not seen the hospital; the mean of their logits. "
+        "Ensembles of networks of the members' recipes, which had not seen the hospital. "
         "Malignant against benign; the accuracy at the threshold of best accuracy in the other hospitals. This "
         "ensemble's own networks have learnt from all of them.",
         "\n".join([f"| hospital | {' | '.join(heads)} |", "|---" * (len(names) + 1) + "|", *rows]),

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -233,37 +232,6 @@ def travelling_calibration(rows: Sequence[ScanRow], validation: Sequence[ScanRow
         temperature = fit_temperature(lesions.values + temperature * bias, lesions.labels)
     fitted = calibrate(lesions.values + temperature * bias, lesions.labels)
     return replace(fitted, class_bias=tuple(bias.tolist()) if bias.any() else ())
-
-
-def mean_of_seeds(rows: Sequence[ScanRow]) -> tuple[ScanRow, ...]:
-    """What an ensemble of each round's networks, one of every seed, predicts: the mean of their logits.
-
-    Args:
-        rows: test sides of a system under at least two seeds; probabilities under each network's own temperature.
-
-    Returns:
-        One row a scan that every seed has tested, with the lowest seed and nothing searched.
-
-    Raises:
-        InvalidValueError: rows of one seed alone, or no scan that all seeds have tested.
-    """
-    seeds = {row.seed for row in rows}
-    of_scan: dict[str, list[ScanRow]] = {}
-    for row in rows:
-        of_scan.setdefault(row.scan, []).append(row)
-    joined = []
-    for same in of_scan.values():
-        if {row.seed for row in same} == seeds and len(seeds) > 1:
-            logs = [np.log(np.maximum(row.probabilities, 1e-12)) for row in same]
-            normal, benign, malignant = softmax(np.mean(logs, axis=0)[None])[0].tolist()
-            changes = {"normal": normal, "benign": benign, "malignant": malignant, "search": None, "own_archive": None}
-            joined.append(msgspec.structs.replace(min(same, key=lambda row: row.seed), **changes))
-    if not joined:
-        raise InvalidValueError(
-            f"{len(rows)} predictions of seeds {sorted(seeds)} are given; an ensemble needs scans that two seeds or "
-            "more have tested. Evaluate the system under another seed as well."
-        )
-    return tuple(joined)
 
 
 def _bias_of_normal(rows: Sequence[ScanRow], validation: Sequence[ScanRow]) -> float:

@@ -159,25 +159,22 @@ def export(
         if calibrate_on is None or results_of is None:
             raise InvalidValueError(
                 "--ensemble with --results is calibrated on it, and needs --calibrate-on PROTOCOL and --results-of "
-                "SYSTEM, whose seeds stand for the members; their cards have their figures."
+                "SYSTEM, an ensemble of the same recipes scored there; the members' cards have their own figures."
             )
-        calibration = _calibration_of_seeds(results / calibrate_on, results_of)
+        calibration = _calibration(results / calibrate_on, results_of)
     shares = None if weights is None else _numbers(weights, "--weights")
     made = _ensemble(ensemble or [], out, norms, name=name, version=version, weights=shares, calibration=calibration)
     typer.echo(f"bundle: {made}")
 
 
-def _calibration_of_seeds(protocol: Path, system: str) -> dict[str, Any]:
-    """What `write_ensemble` takes, fitted on the mean of what a system's networks of several seeds predicted."""
+def _calibration(protocol: Path, system: str) -> dict[str, Any]:
+    """What `write_ensemble` takes, fitted on what a system of such ensembles predicted in hospitals left out."""
     from sonoseek.evaluate.files import CASES, read_cases, read_system
-    from sonoseek.evaluate.hospitals import hospital_figures, mean_of_seeds, travelling_calibration
-    from sonoseek.evaluate.rows import SystemResults
+    from sonoseek.evaluate.hospitals import hospital_figures, travelling_calibration
 
     scored = read_system(protocol, system)
-    rows = mean_of_seeds(scored.predictions)
-    fitted = travelling_calibration(rows, scored.validation)
-    seeds = sorted({row.seed for row in scored.predictions})
-    figures = hospital_figures(SystemResults(rows=rows, rounds=scored.rounds), read_cases(protocol / CASES))
+    fitted = travelling_calibration(scored.predictions, scored.validation)
+    figures = hospital_figures(scored, read_cases(protocol / CASES))
     return {
         "temperature": fitted.temperature,
         "abstain_below": fitted.abstain_below,
@@ -185,8 +182,8 @@ def _calibration_of_seeds(protocol: Path, system: str) -> dict[str, Any]:
         "operating_points": fitted.operating_points,
         "class_bias": fitted.class_bias,
         "training": {
-            "calibrated_on": f"scans of hospitals left out ({protocol.name}, mean of {system}'s seeds "
-            f"{', '.join(map(str, seeds))}, {len(rows)} scans)",
+            "calibrated_on": f"scans of hospitals left out ({protocol.name}, {len(scored.predictions)} predictions of "
+            f"{system})",
             "hospitals_left_out": {
                 hospital: {
                     name: [figures[hospital][name][end] for end in ("value", "low", "high")]
