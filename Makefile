@@ -92,19 +92,20 @@ map: $(VENV)/.dev
 	$(BIN)/python docs/images/package_map.py
 
 # The default bundle. The protocol trains the same recipe once for each hospital left out: that is what calibrates it.
-CALIBRATED := --results docs/results --calibrate-on leave-one-hospital-out
+ACCURATE := b4-frozen
 train: $(VENV)/.dev
-	$(BIN)/sonoseek evaluate --protocol leave-one-hospital-out --seeds 1 --seeds 2 --system recipes/b4-frozen.toml
-	$(BIN)/sonoseek train recipes/b4-frozen.toml --run runs/b4-frozen --resume
-	$(BIN)/sonoseek export runs/b4-frozen --out src/sonoseek/bundles/accurate $(CALIBRATED)
+	$(BIN)/sonoseek evaluate --protocol leave-one-hospital-out --seeds 0 --system recipes/$(ACCURATE).toml
+	$(BIN)/sonoseek train recipes/$(ACCURATE).toml --run runs/$(ACCURATE) --resume
+	$(BIN)/sonoseek export runs/$(ACCURATE) --out src/sonoseek/bundles/accurate --results docs/results \
+	  --calibrate-on leave-one-hospital-out
 
-# The small bundle, taught by a network of the default one's recipe; in a round of the protocol by that of the same round.
 train-fast: $(VENV)/.dev
 	$(BIN)/sonoseek train recipes/phantom-start.toml --run runs/phantom-start --resume
-	$(BIN)/sonoseek evaluate --protocol leave-one-hospital-out --seeds 2 --system recipes/b4-frozen.toml --system recipes/fast.toml
-	$(BIN)/sonoseek train recipes/b4-frozen-b.toml --run runs/b4-frozen-b --resume
-	$(BIN)/sonoseek train recipes/fast.toml --run runs/fast --resume --teacher runs/b4-frozen-b/bundle
-	$(BIN)/sonoseek export runs/fast --out src/sonoseek/bundles/fast $(CALIBRATED)
+	$(BIN)/sonoseek train recipes/hybrid-teacher-a.toml --run runs/hybrid-teacher-a --resume
+	$(BIN)/sonoseek train recipes/hybrid-teacher-b.toml --run runs/hybrid-teacher-b --resume
+	$(BIN)/sonoseek train recipes/hybrid-before.toml --run runs/hybrid-before --resume \
+	  --teacher runs/hybrid-teacher-a/bundle --teacher runs/hybrid-teacher-b/bundle
+	$(BIN)/sonoseek train recipes/hybrid.toml --run runs/hybrid --resume --teacher runs/hybrid-before/bundle
 
 CHEAP := --system nearest-pixels --system radiomics --system frozen-squeezenet
 PEERS := $(CHEAP) --system frozen-mobilenet-v2 --system frozen-resnet50-v2
