@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from sonoseek.core import BundleMismatchError, GalleryError, InvalidValueError
@@ -134,6 +135,19 @@ def test_progress_counts_up_to_the_end_in_this_thread(
 
 class StoppedError(Exception):
     """As a batch job's stop button raises it."""
+
+
+def test_opencv_takes_no_threads_beside_the_workers(dataset: Any, empty_gallery: Gallery, encoder: Any) -> None:
+    before, during = cv2.getNumThreads(), []
+
+    def stop(done: int, total: int) -> None:
+        during.append(cv2.getNumThreads())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_index(dataset, empty_gallery, encoder, on_progress=stop)
+    assert during == [1]
+    assert cv2.getNumThreads() == before
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt, StoppedError])

@@ -34,7 +34,7 @@ from sonoseek.core import (
     SonoseekError,
     TemporaryError,
 )
-from sonoseek.core.cores import available_cores
+from sonoseek.core.cores import available_cores, single_threaded_opencv
 from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan, pack_evidence
@@ -126,7 +126,8 @@ def build_index(
     def work(waiting: Sequence[Item]) -> Generator[Outcome]:
         return _in_order(take, waiting, workers=workers or available_cores() + 1)
 
-    return fill(dataset, gallery, work, on_progress=on_progress, case_ids=case_ids)
+    with single_threaded_opencv():
+        return fill(dataset, gallery, work, on_progress=on_progress, case_ids=case_ids)
 
 
 def fill(
