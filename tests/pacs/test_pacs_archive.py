@@ -32,7 +32,6 @@ from sonoseek.pacs.archive import (
 from sonoseek.pacs.archive.dimse import FIND, GET, MOVE, _Arriving
 from sonoseek.pacs.importing import FetchedArchive, fetch_archive
 from sonoseek.pacs.peer import Peer, TlsFiles
-from sonoseek.pacs.uids import is_uid
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
 pytestmark = [
@@ -384,19 +383,6 @@ def test_tls_with_certificates_of_both_sides(archive: FakeArchive, folder: Impor
     gc.collect()  # the test's server leaves a socket of each refused handshake
     with pytest.raises(InvalidValueError, match="PEM"):
         TlsFiles(ca=tmp_path / "none.pem").context()
-
-
-@pytest.mark.parametrize("text", ["", "1.", ".1", "1..2", "1.02", "1.2/../3", "1.2\n", "1" * 65, "1.2.x"])
-def test_what_is_no_uid(text: str) -> None:
-    assert not is_uid(text)
-    assert is_uid("1.2.840.10008.1.1")
-    assert is_uid("2.25.0")
-
-
-@pytest.mark.parametrize("change", [{"ae_title": "A" * 17}, {"our_ae_title": " "}, {"port": 0}, {"host": ""}])
-def test_a_peer_that_cannot_be(change: dict[str, object]) -> None:
-    with pytest.raises(InvalidValueError):
-        replace(Peer(name="x", host="h"), **change)  # type: ignore[arg-type]
 
 
 def test_a_series_result_counts_what_was_there(archive: FakeArchive, peer: Peer, folder: ImportFolder) -> None:

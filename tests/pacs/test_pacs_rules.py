@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pacs_parts import write_settings
 
 from sonoseek.core import InvalidValueError, NotFoundError
+from sonoseek.pacs.peer import Peer
 from sonoseek.pacs.query import choose_frames
 from sonoseek.pacs.rules import PacsConfig, load_config
 from sonoseek.pacs.study_key import study_key
@@ -155,3 +157,16 @@ def test_every_example_of_the_page_loads(tmp_path: Path) -> None:
         config = _load(tmp_path, example)
         assert config.rules
         assert config.senders
+
+
+@pytest.mark.parametrize("text", ["", "1.", ".1", "1..2", "1.02", "1.2/../3", "1.2\n", "1" * 65, "1.2.x"])
+def test_what_is_no_uid(text: str) -> None:
+    assert not is_uid(text)
+    assert is_uid("1.2.840.10008.1.1")
+    assert is_uid("2.25.0")
+
+
+@pytest.mark.parametrize("change", [{"ae_title": "A" * 17}, {"our_ae_title": " "}, {"port": 0}, {"host": ""}])
+def test_a_peer_that_cannot_be(change: dict[str, object]) -> None:
+    with pytest.raises(InvalidValueError):
+        replace(Peer(name="x", host="h"), **change)  # type: ignore[arg-type]
