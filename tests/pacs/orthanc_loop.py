@@ -26,6 +26,8 @@ from sonoseek.pacs.rules import load_config
 from sonoseek.pacs.service import Service
 
 DICOM, HTTP, PORT, STORESCP = 4242, 8042, 11112, 4343
+AWAY_S = 60.0
+"""Seconds without the archive."""
 
 
 def raise_loopback() -> None:
@@ -157,7 +159,7 @@ def _scenario(folder: Path, orthanc: Orthanc, service: Service) -> dict[str, Any
     other = save(picture(), folder / "other.dcm")
     run("storescu", "-aet", "US1", "-aec", "SONOSEEK", "127.0.0.1", PORT, other)
     wait_for(lambda: states() == ["committed", "queried"], seconds=20)
-    time.sleep(3.0)
+    time.sleep(AWAY_S)
     orthanc.start()
     wait_for(lambda: states() == ["committed", "committed"], seconds=30)
     found["after it was away"] = sorted(each["Modality"] for each in orthanc.objects())

@@ -29,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ["unshare", "-rn", sys.executable, HERE / "orthanc_loop.py", folder],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": path},
     )
     assert done.returncode == 0, done.stderr[-3000:]
