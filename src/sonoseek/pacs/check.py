@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sonoseek.core import SonoseekError
 from sonoseek.pacs.archive.dimse import FIND, GET, MOVE
 from sonoseek.pacs.association import associate
+from sonoseek.pacs.check_commitment import COMMITMENT, ask_commitment
+from sonoseek.pacs.check_step import Step
+from sonoseek.pacs.check_web import check_web
 from sonoseek.pacs.peer import Peer, WebLogin
 from sonoseek.pacs.test_object import make_test_object
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Purpose", "Step", "check_peer"]
 
 VERIFICATION = "1.2.840.10008.1.1"
-COMMITMENT = "1.2.840.10008.1.20.1"
 Purpose = Literal["import", "results", "all"]
 """What the peer is wanted for: scans from it, results to it, or both."""
 QUERIES = {FIND: "Study Root C-FIND", GET: "Study Root C-GET", MOVE: "Study Root C-MOVE"}
@@ -39,23 +40,6 @@ _STORE = {
     0xA900: "it finds that the object does not match its SOP class",
     0xC000: "it cannot understand the object",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of a check.
-
-    Attributes:
-        name: what was tried.
-        passed: True or False; None: not tried, since a step before it failed or it was not asked for.
-        detail: what came of it.
-        remedy: what to change, "" where nothing is wrong.
-    """
-
-    name: str
-    passed: bool | None
-    detail: str = ""
-    remedy: str = ""
 
 
 def check_peer(
@@ -86,8 +70,6 @@ def check_peer(
     if peer.host:
         steps += _dimse(peer, purpose=purpose, store=store, commit=commit)
     if peer.dicomweb:
-        from sonoseek.pacs.check_web import check_web
-
         steps += check_web(peer, store=store and not peer.host, login=login)
     return tuple(steps)
 
@@ -197,8 +179,6 @@ def _store(
         yield Step(name="C-STORE", passed=False, detail=detail, remedy=remedy)
         return
     if commit is not None:
-        from sonoseek.pacs.check_commitment import ask_commitment
-
         yield (
             ask_commitment(association, made, peer=peer, listen=commit)
             if COMMITMENT in accepted

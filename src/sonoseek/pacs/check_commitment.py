@@ -6,13 +6,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from sonoseek.pacs.association import application_entity
-from sonoseek.pacs.check import COMMITMENT, Step
+from sonoseek.pacs.check_step import Step
 from sonoseek.pacs.peer import Peer
 from sonoseek.pacs.test_object import SyntheticObject
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
+COMMITMENT = "1.2.840.10008.1.20.1"
 NAME = "storage commitment"
 WAIT_S = 15.0
 PUSH_INSTANCE = "1.2.840.10008.1.20.1.1"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sonoseek.core import SonoseekError
 from sonoseek.pacs.archive.web import WebClient
-from sonoseek.pacs.check import Step
+from sonoseek.pacs.check_step import Step
 from sonoseek.pacs.peer import Peer, WebLogin
 from sonoseek.pacs.test_object import make_test_object
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sonoseek.core import PeerError, SonoseekError, TemporaryError
 from sonoseek.pacs.archive.folder import ImportFolder, parse_count, parse_day
 from sonoseek.pacs.archive.receiver import Receiver
-from sonoseek.pacs.archive.values import PICTURE_CLASSES, InstanceRef, SeriesRef, StudyQuery
+from sonoseek.pacs.archive.values import PICTURE_CLASSES, TRANSFER_SYNTAXES, InstanceRef, SeriesRef, StudyQuery
 from sonoseek.pacs.association import associate, chunked_receive
 from sonoseek.pacs.peer import Peer
 from sonoseek.pacs.uids import is_uid
@@ -25,13 +25,6 @@ FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 """Study Root Query/Retrieve Information Model (PS3.4 C.6.2)."""
-TRANSFER_SYNTAXES = (
-    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"),  # native
-    *("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"),  # JPEG
-    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),  # JPEG-LS
-    *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.5"),  # JPEG 2000, RLE
-)
-"""What `sonoseek.io` reads. Each gets a context of its own, so that an archive sends a file as it has it."""
 _STUDY_KEYS = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "PatientID", "StudyDescription", "ModalitiesInStudy")
 _SERIES_KEYS = (
     "SeriesInstanceUID",

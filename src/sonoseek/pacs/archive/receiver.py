@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sonoseek.core import InvalidValueError
+from sonoseek.pacs.archive.values import PICTURE_CLASSES, TRANSFER_SYNTAXES
 from sonoseek.pacs.association import ANSWER_S, application_entity
 from sonoseek.pacs.peer import Peer
 
@@ -35,8 +36,6 @@ class Receiver:
     def __enter__(self) -> Receiver:
         from pynetdicom import evt
 
-        from sonoseek.pacs.archive.dimse import TRANSFER_SYNTAXES
-        from sonoseek.pacs.archive.values import PICTURE_CLASSES
         from sonoseek.pacs.association_server import ACSE_S, PDU_BYTES, AssociationServer, bound_message
 
         entity = application_entity(self._peer)

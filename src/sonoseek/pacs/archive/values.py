@@ -20,6 +20,13 @@ PICTURE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.7.4": "Multi-frame True Color Secondary Capture Image Storage",
 }
 """SOP classes that are fetched: pictures that an ultrasound scanner stores. PS3.4 B.5."""
+TRANSFER_SYNTAXES = (
+    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"),  # native
+    *("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"),  # JPEG
+    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),  # JPEG-LS
+    *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.5"),  # JPEG 2000, RLE
+)
+"""What `sonoseek.io` reads. Each gets a context of its own, so that an archive sends a file as it has it."""
 BREAST = "BREAST"
 """BodyPartExamined (PS3.16 Annex L)."""
 BREAST_WORDS = ("breast", "mamma", "brust")
