@@ -19,7 +19,7 @@ import pytest
 from sonoseek.apps.cli.data import write_phantoms
 from sonoseek.gallery import open_gallery
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 
 class Server:

@@ -20,7 +20,7 @@ from web_pages import LINK, Reader, order, reading_room, settled, sideways, tab_
 
 from sonoseek.apps.cli.data import write_phantoms
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

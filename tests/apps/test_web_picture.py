@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from web_pages import Reader, reading_room, settled, violations
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 HISTOLOGIES = (
     "Invasive ductal carcinoma",
     "Intraductal papilloma",

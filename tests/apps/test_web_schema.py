@@ -73,6 +73,7 @@ ENDED = ("/api/jobs/{job_id}/events", "/api/jobs/{job_id}/rows", "/api/jobs/{job
 """Asked of a job that has ended: its events have an end, and it has rows."""
 
 
+@pytest.mark.slow
 def test_every_operation_keeps_to_what_it_says(app: FastAPI, known: dict[str, Any]) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=KNOWN)
     operations = [found.ok() for found in schema.get_all_operations()]

@@ -157,6 +157,7 @@ class TestProcess:
                 assert all(("Secure" in line) == bool(options) for line in tls)  # without a proxy anybody could say so
                 assert all(("Path=/a;" in line) == bool(options) for line in tls)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["term", "twice", "killed"])
     def test_nothing_of_an_upload_is_left_at_the_end(
         self, gallery: Path, scans: list[Path], tmp_path: Path, how: str

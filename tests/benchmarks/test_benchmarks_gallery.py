@@ -89,6 +89,7 @@ def test_truth_is_short_where_few_rows_may_answer() -> None:
     assert score_results([[3, 7], [7]], truth, allowed=allowed) == {"recall": 0.75, "violations": 0, "short": 1}
 
 
+@pytest.mark.slow
 def test_a_small_archive_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     steps: list[tuple[str, int, int]] = []

@@ -44,6 +44,7 @@ NOT_RUN = {
     r"tensorboard ": "starts a server",
     r"sonoseek serve .*--pacs ": "shows a listener's studies; tests/apps/test_web_worklist_browser.py starts one",
     r"sonoseek pacs ": "runs beside a PACS; tests/pacs has one",
+    r"useradd |python3.11 -m venv |install |chown |systemctl |journalctl ": "sets up a service of the system",
     r"curl ": "asks a server; tests/apps/test_web_jobs.py sends the same",
     r"python (benchmarks/|-m benchmarks)": "measures for minutes",
 }

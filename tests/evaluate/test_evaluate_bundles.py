@@ -50,6 +50,7 @@ def test_the_bundle_that_ships_is_scored_with_its_own_thresholds(tmp_path: Path)
     assert {row.identity for row in scored.results.rounds} == {load_bundle().bundle_id}
 
 
+@pytest.mark.slow
 def test_one_bundle_per_round_is_found_and_calibrated_on_its_validation_side(tmp_path: Path) -> None:
     context = open_context(Phantoms(), data_root=None, cache=tmp_path)
     for fold in (0, 1):

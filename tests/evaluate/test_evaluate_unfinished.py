@@ -74,6 +74,7 @@ def test_a_later_round_makes_it_whole(tmp_path: Path) -> None:
     assert np.isfinite(found.systems["half"].metrics["hospitals"]["mean"]["auroc"]["value"])
 
 
+@pytest.mark.slow
 def test_an_archive_is_scored_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = score(TwoHospitals(guarded=False), tmp_path, "seed-0/fold-0")
     cases = read_cases(folder / CASES)

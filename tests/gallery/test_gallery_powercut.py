@@ -245,6 +245,7 @@ def test_the_recording_is_complete(recording):
     assert len(recording.expected[-1].content) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [False, True], ids=["strict", "kind"])
 def test_a_power_cut_loses_and_doubles_nothing(recording, work, kind):
     every = cuts_of(recording, between=60)

@@ -236,6 +236,7 @@ def test_nothing_of_the_module_stays_behind_when_it_moves(tiny_recipe):
     assert "known" not in module.state_dict()  # older checkpoints still load
 
 
+@pytest.mark.slow
 def test_lower_precision_is_of_the_layers_alone(tiny_recipe, cache, tmp_path):
     recipe = msgspec.structs.replace(tiny_recipe, optimiser=msgspec.structs.replace(tiny_recipe.optimiser, epochs=1))
     module = TrainingModule(build_network(recipe), recipe, steps=10)

@@ -335,7 +335,7 @@ def test_the_verb_completes_the_card_and_refuses_half_a_request(finished, result
     assert "Not here yet" not in (out / "MODEL_CARD.md").read_text()
     for options, words in (
         ([str(finished), "--results-of", "tiny"], "needs --results"),
-        (["--ensemble", str(out), "--ensemble", str(out), "--results", str(results)], "an ensemble's members"),
+        (["--ensemble", str(out), "--ensemble", str(out), "--results", str(results)], "needs --calibrate-on"),
     ):
         refused = runner.invoke(app, ["export", *options, "--out", str(tmp_path / "no")])
         assert refused.exit_code != 0

@@ -125,6 +125,7 @@ def test_each_call_is_noted_with_versions_seed_and_threads(runs):
     assert second["command"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_an_early_stop_trains_no_epoch_more(recipe, cache, tmp_path, monkeypatch):
     from sonoseek.training import module
 

@@ -181,6 +181,7 @@ def test_training_learns_and_the_mean_of_the_weights_follows(finished, tiny_reci
     assert build_network(tiny_recipe).state_dict()["head.weight"].equal(start["head.weight"])
 
 
+@pytest.mark.slow
 def test_folds_give_a_summary_that_calibrates_the_final_bundle(tiny_recipe, cache, tmp_path, monkeypatch):
     import shutil
 
@@ -252,6 +253,7 @@ def test_too_large_a_model_is_refused(tiny_recipe, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_bar_shows_and_leaves_nothing_behind(tiny_recipe, cache, tmp_path):
     code = (
         "import sys; from pathlib import Path; from sonoseek.training import train;"
@@ -300,6 +302,7 @@ def test_what_is_missing_is_said_before_the_folder_is_taken(tiny_recipe, tmp_pat
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_the_bundle_tells_which_scans_it_has_learnt_from(tmp_path, tiny_recipe):
     write_phantoms(tmp_path / "archive", count=24, seed=12)
     choices = (DatasetChoice(name="folder", root=str(tmp_path / "archive")), DatasetChoice(name="phantom", count=12))

@@ -40,6 +40,7 @@ def test_a_teacher_that_cleans_otherwise_is_refused(tiny_recipe, teacher):
             Teachers([teacher], student, unseen={})
 
 
+@pytest.mark.slow
 def test_a_teacher_may_read_a_finer_canvas(tiny_recipe, teacher, tmp_path, monkeypatch):
     sides = []
     read = Teachers.read
