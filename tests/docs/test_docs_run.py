@@ -28,6 +28,7 @@ from sonoseek.encoder.bundle import FAST_BUNDLE
 sys.path.insert(0, str(ROOT / "tests" / "datasets"))
 from fake_datasets import save, save_dicom
 
+SERVICE = r"useradd |python3.11 -m venv |install |chown |systemctl |journalctl "
 NOT_RUN = {
     r"make ": "sets up an environment of its own; the pipeline runs it",
     r"sonoseek deidentify ": "exits with 2: the phantoms' headers have no regions, so somebody has to look at them",
@@ -44,7 +45,7 @@ NOT_RUN = {
     r"tensorboard ": "starts a server",
     r"sonoseek serve .*--pacs ": "shows a listener's studies; tests/apps/test_web_worklist_browser.py starts one",
     r"sonoseek pacs ": "runs beside a PACS; tests/pacs has one",
-    r"useradd |python3.11 -m venv |install |chown |systemctl |journalctl ": "sets up a service of the system",
+    SERVICE: "sets up a service of the system",
     r"curl ": "asks a server; tests/apps/test_web_jobs.py sends the same",
     r"python (benchmarks/|-m benchmarks)": "measures for minutes",
 }
@@ -225,7 +226,7 @@ def test_what_does_not_run_is_on_a_page_and_its_options_are_there() -> None:
     for start, reason in NOT_RUN.items():
         assert any(re.match(start, command) for _, command in skipped), f"{start!r} ({reason}) is on no page"
     for page, command in skipped:
-        if "sonoseek" in words(command):
+        if "sonoseek" in words(command) and not re.match(SERVICE, command):  # there it is a user's name
             try:
                 check_arguments(command, app)
             except click.UsageError as error:
