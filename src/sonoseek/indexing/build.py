@@ -34,7 +34,7 @@ from sonoseek.core import (
     SonoseekError,
     TemporaryError,
 )
-from sonoseek.core.cores import available_cores, single_threaded_opencv
+from sonoseek.core.cores import available_cores
 from sonoseek.core.patients import patient_warnings
 from sonoseek.datasets import Dataset
 from sonoseek.encoder import Encoder, encode_scan, pack_evidence
@@ -42,6 +42,7 @@ from sonoseek.gallery import AddResult, CaseKey, Gallery, GalleryEntry
 from sonoseek.gallery.pseudonyms import note_site_key
 from sonoseek.indexing.case_ids import CaseIds, CaseNames, choose_names, note_files
 from sonoseek.indexing.kept_picture import kept_picture
+from sonoseek.preprocessing.threads import single_threaded_opencv
 
 __all__ = ["BuildResult", "Outcome", "Refusal", "build_index", "fill", "make_entry", "take_case"]
 
