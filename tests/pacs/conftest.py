@@ -3,6 +3,8 @@
 import gc
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +38,34 @@ def sockets_left_by_pynetdicom() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+@pytest.fixture
+def archive() -> Iterator[Any]:
+    """A `FakeArchive` that runs."""
+    from fake_archive import FakeArchive
+
+    made = FakeArchive().start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def start(tmp_path: Path, archive: Any) -> Iterator[Any]:
+    """Call it for a service beside `archive`; see `pacs_parts.Start`."""
+    from pacs_parts import COMMIT, fake_tools, write_settings
+
+    from sonoseek.pacs.rules import load_config
+    from sonoseek.pacs.service import Service
+
+    running: list[Service] = []
+
+    def begin(*, tools: Any = None, peer: str = COMMIT, **settings: Any) -> Service:
+        file = write_settings(tmp_path, peers=[(archive.title, archive.port, peer)], **settings)
+        running.append(Service(load_config(file), tools=tools or fake_tools()))
+        archive.report_to = running[-1].listener.port
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.stop()

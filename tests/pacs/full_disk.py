@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pacs_parts import association, picture, stored_files, wait_for, write_settings
-from test_pacs_service import fake_tools
+from pacs_parts import association, fake_tools, picture, stored_files, wait_for, write_settings
 
 from sonoseek.core import SonoseekError
 from sonoseek.pacs.rules import load_config

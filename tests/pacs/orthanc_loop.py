@@ -18,9 +18,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from pacs_parts import picture, save, wait_for, write_settings
+from pacs_parts import fake_tools, picture, save, wait_for, write_settings
 from pydicom.uid import generate_uid
-from test_pacs_service import fake_tools
 
 from sonoseek.pacs.rules import load_config
 from sonoseek.pacs.service import Service

@@ -17,10 +17,17 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 
+from sonoseek.io import frame_count, read_scan, read_source_header
+from sonoseek.pacs.query import Tools
+from sonoseek.pacs.service import Service
+
 US = "1.2.840.10008.5.1.4.1.1.6.1"
 US_CINE = "1.2.840.10008.5.1.4.1.1.3.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
+COMMIT = "commitment = true\nretry_seconds = 0.1\nretry_limit_seconds = 0.3"
+Start = Callable[..., Service]
+"""The fixture `start`: a service under settings, which the archive reports to."""
 
 
 def free_port() -> int:
@@ -192,6 +199,18 @@ def fake_render(report: Any, source: Any, *, kinds: Sequence[str], study_key: st
             )
         )
     return tuple(made)
+
+
+def fake_tools(engine: FakeEngine | None = None, **others: Any) -> Tools:
+    made = {
+        "open_engine": lambda: engine or FakeEngine(),
+        "read_scan": read_scan,
+        "frame_count": frame_count,
+        "read_source_header": read_source_header,
+        "queried_frame": lambda **values: SimpleNamespace(**values),
+        "render": fake_render,
+    }
+    return Tools(**{**made, **others})
 
 
 def stored_files(folder: Path) -> list[Path]:

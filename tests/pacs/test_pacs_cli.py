@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,6 @@ from pacs_parts import free_port, picture, save, store, wait_for, write_settings
 
 HERE = Path(__file__).resolve().parent
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def archive() -> Iterator[FakeArchive]:
-    made = FakeArchive().start()
-    yield made
-    made.stop()
 
 
 def test_listen_starts_says_where_and_ends_by_a_signal(tmp_path: Path, sonoseek_here: Run) -> None:
@@ -64,7 +57,7 @@ def test_status_prints_a_table_and_json(tmp_path: Path, sonoseek_here: Run) -> N
     lacking = sonoseek_here("pacs", "status", settings)
     assert lacking.returncode == 2
     assert "there is no journal" in lacking.stderr
-    from test_pacs_service import fake_tools
+    from pacs_parts import fake_tools
 
     from sonoseek.pacs.rules import load_config
     from sonoseek.pacs.service import Service

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pacs_parts import FakeEngine, picture, store, stored_files, wait_for, write_settings
+from pacs_parts import FakeEngine, fake_tools, picture, store, stored_files, wait_for, write_settings
 from pydicom import dcmread
 from pydicom.uid import generate_uid
-from test_pacs_service import fake_tools
 
 from sonoseek.pacs.journal import StudyRow
 from sonoseek.pacs.rules import load_config

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fake_archive import FakeArchive
-from pacs_parts import association, picture, store, stored_files, wait_for, write_settings
+from pacs_parts import Start, association, picture, store, stored_files, wait_for
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
-from test_pacs_service import COMMIT, fake_tools
 
-from sonoseek.pacs.rules import load_config
 from sonoseek.pacs.service import Service
 from sonoseek.pacs.waiting import Alarm
-
-Start = Callable[..., Service]
-
-
-@pytest.fixture
-def archive() -> Iterator[FakeArchive]:
-    made = FakeArchive().start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def start(tmp_path: Path, archive: FakeArchive) -> Iterator[Start]:
-    running: list[Service] = []
-
-    def begin(*, peer: str = COMMIT, rule: str = "quiet_seconds = 0.2") -> Service:
-        file = write_settings(tmp_path, peers=[(archive.title, archive.port, peer)], rule=rule)
-        running.append(Service(load_config(file), tools=fake_tools()))
-        archive.report_to = running[-1].listener.port
-        return running[-1]
-
-    yield begin
-    for each in running:
-        each.stop()
 
 
 def _committed(service: Service, studies: int = 1) -> None:

@@ -4,73 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fake_archive import FakeArchive
 from pacs_parts import (
+    COMMIT,
     SR,
     FakeEngine,
+    Start,
     comments,
     fake_render,
+    fake_tools,
     free_port,
     picture,
     save,
     store,
     stored_files,
     wait_for,
-    write_settings,
 )
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from sonoseek.core import ScanReadError, SonoseekError, TemporaryError
-from sonoseek.io import frame_count, read_scan, read_source_header
-from sonoseek.pacs.query import Tools
-from sonoseek.pacs.rules import load_config
+from sonoseek.io import read_scan
 from sonoseek.pacs.service import Service, wake_service
-
-COMMIT = "commitment = true\nretry_seconds = 0.1\nretry_limit_seconds = 0.3"
-
-
-def fake_tools(engine: FakeEngine | None = None, **others: Any) -> Tools:
-    made = {
-        "open_engine": lambda: engine or FakeEngine(),
-        "read_scan": read_scan,
-        "frame_count": frame_count,
-        "read_source_header": read_source_header,
-        "queried_frame": lambda **values: SimpleNamespace(**values),
-        "render": fake_render,
-    }
-    return Tools(**{**made, **others})
-
-
-Start = Callable[..., Service]
-
-
-@pytest.fixture
-def archive() -> Iterator[FakeArchive]:
-    made = FakeArchive().start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def start(tmp_path: Path, archive: FakeArchive) -> Iterator[Start]:
-    running: list[Service] = []
-
-    def begin(*, tools: Tools | None = None, peer: str = COMMIT, **settings: Any) -> Service:
-        file = write_settings(tmp_path, peers=[(archive.title, archive.port, peer)], **settings)
-        running.append(Service(load_config(file), tools=tools or fake_tools()))
-        archive.report_to = running[-1].listener.port
-        return running[-1]
-
-    yield begin
-    for each in running:
-        each.stop()
 
 
 def states(service: Service) -> list[str]:

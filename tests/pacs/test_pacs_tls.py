@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from certificates import OPENSSL, make_authority, make_certificate
 from fake_archive import FakeArchive
-from pacs_parts import association, picture, store, wait_for, write_settings
-from test_pacs_service import fake_tools
+from pacs_parts import association, fake_tools, picture, store, wait_for, write_settings
 
 from sonoseek.core import InvalidValueError
 from sonoseek.pacs.listener import server_tls
