@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,3 +87,14 @@ def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         network.head.weight *= 20  # untrained logits hardly differ
     return export_bundle(network, folder=tmp_path_factory.mktemp("marking"), metadata=metadata)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pynetdicom_as_it_comes() -> Iterator[None]:
+    """A listener sets switches for its whole process: tests of another file must not have them."""
+    yield
+    config, messages = (sys.modules.get(f"pynetdicom.{name}") for name in ("_config", "dimse_messages"))
+    if config is not None and messages is not None:
+        for name in ("STORE_RECV_CHUNKED_DATASET", "STORE_SEND_CHUNKED_DATASET", "UNRESTRICTED_STORAGE_SERVICE"):
+            setattr(config, name, False)
+        messages.NamedTemporaryFile = tempfile.NamedTemporaryFile  # type: ignore[attr-defined]
