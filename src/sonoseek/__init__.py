@@ -12,39 +12,29 @@ One scan goes in; one `Report` comes out. It has the calibrated likelihood of ma
 Importing this package imports numpy at most. Everything else is loaded when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-_WHERE = {
-    "__version__": "sonoseek.core.version",
-    "read_scan": "sonoseek.io",
-    "preprocess": "sonoseek.preprocessing",
-    "open_dataset": "sonoseek.datasets",
-    "load_bundle": "sonoseek.encoder",
-    "open_encoder": "sonoseek.encoder",
-    "build_gallery": "sonoseek.indexing",
-    "open_gallery": "sonoseek.gallery",
-    "open_engine": "sonoseek.engine",
-    "SearchEngine": "sonoseek.engine",
-    "write_report": "sonoseek.reports",
-    "calibrate_archive": "sonoseek.evaluate.archive_fit",
-    "Scan": "sonoseek.core",
-    "Box": "sonoseek.core",
-    "SearchOptions": "sonoseek.core",
-    "Case": "sonoseek.core",
-    "CaseRecord": "sonoseek.core",
-    "Prediction": "sonoseek.core",
-    "Match": "sonoseek.core",
-    "Explanation": "sonoseek.core",
-    "Report": "sonoseek.core",
-    "Settings": "sonoseek.core",
-    "SonoseekError": "sonoseek.core",
-}
-"""Public name → module that defines it."""
-_MODULES = {"errors": "sonoseek.core.errors", "evaluate": "sonoseek.evaluate"}
-"""Public name → module that it is. The functions of `evaluate` need the extra of that name and say so."""
+TYPE_CHECKING = False  # editors and mypy take it for true; importing typing takes three times as long as all of this
 
-__all__ = [*_WHERE, *_MODULES]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    ["evaluate"],  # its functions need the extra of that name and say so
+    {
+        "core": ["Box", "Explanation", "Match", "Prediction", "Report", "Scan", "SearchOptions", "Settings", "errors"],
+        "core.case": ["Case", "CaseRecord"],
+        "core.errors": ["SonoseekError"],
+        "core.version": ["__version__"],
+        "datasets": ["open_dataset"],
+        "encoder": ["load_bundle", "open_encoder"],
+        "engine": ["SearchEngine", "open_engine"],
+        "evaluate.archive_fit": ["calibrate_archive"],
+        "gallery": ["open_gallery"],
+        "indexing": ["build_gallery"],
+        "io": ["read_scan"],
+        "preprocessing": ["preprocess"],
+        "reports": ["write_report"],
+    },
+)
 
 if TYPE_CHECKING:
     from sonoseek import evaluate as evaluate
@@ -72,16 +62,3 @@ if TYPE_CHECKING:
     from sonoseek.io import read_scan as read_scan
     from sonoseek.preprocessing import preprocess as preprocess
     from sonoseek.reports import write_report as write_report
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    module = _WHERE.get(name)
-    if module is None:
-        raise AttributeError(f"module 'sonoseek' has no attribute {name!r}")
-    return getattr(import_module(module), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

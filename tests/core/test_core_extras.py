@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sonoseek.core import MissingExtraError, NotFoundError, SonoseekError, require_extra
+from sonoseek.core import MissingExtraError, NotFoundError, SonoseekError, from_extra, require_extra
 from sonoseek.core.extras import EXTRAS
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
@@ -43,3 +43,22 @@ def test_all_missing_packages_are_named_at_once(monkeypatch: pytest.MonkeyPatch)
 def test_an_extra_that_there_is_none_of() -> None:
     with pytest.raises(NotFoundError, match="evaluate, pacs, train"):
         require_extra("evalute")
+
+
+@pytest.mark.parametrize(
+    ("extra", "module", "package"),
+    [("evaluate", "skimage.feature", "scikit-image"), ("train", "torch", "torch"), ("timm", "timm", "timm")],
+)
+def test_an_import_that_fails_names_the_package_and_its_extra(extra: str, module: str, package: str) -> None:
+    with (
+        pytest.raises(MissingExtraError, match=rf"'{package}'.*pip install \"\.\[{extra}\]\""),
+        from_extra(extra),
+    ):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("gone", name="sonoseek.core.gone"), ImportError("broken")])
+def test_only_packages_of_others_are_missing_extras(error: ImportError) -> None:
+    with pytest.raises(type(error)) as raised, from_extra("train"):
+        raise error
+    assert raised.value is error

@@ -91,7 +91,9 @@ def test_without_being_asked_there_is_no_board(tiny_recipe, cache, tmp_path):
 
 
 def test_a_missing_tensorboard_is_named_with_its_remedy(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"tensorboard.*\.\[train\]"):
         Board(tmp_path / "board", step=0)
 

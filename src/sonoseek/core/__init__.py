@@ -21,7 +21,7 @@ from sonoseek.core.errors import (
     TrainingError,
     WhereError,
 )
-from sonoseek.core.extras import require_extra
+from sonoseek.core.extras import from_extra, require_extra
 from sonoseek.core.geometry import Box
 from sonoseek.core.prediction import CalibrationSource, OperatingPoint, Prediction
 from sonoseek.core.registry import LazyTable
@@ -71,6 +71,7 @@ __all__ = [
     "SearchKeywords",
     "Settings",
     "LazyTable",
+    "from_extra",
     "require_extra",
     "SonoseekError",
     "InvalidValueError",

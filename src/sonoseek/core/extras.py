@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from sonoseek.core.errors import MissingExtraError, NotFoundError
@@ -48,6 +50,26 @@ def require_extra(extra: str) -> None:
     missing = [package for package, module in EXTRAS[extra].items() if not _is_there(module)]
     if missing:
         raise MissingExtraError.for_package(*missing, extra=extra)
+
+
+@contextmanager
+def from_extra(extra: str) -> Iterator[None]:
+    """Around imports of packages that an extra brings.
+
+    Args:
+        extra: as in `pyproject.toml`.
+
+    Raises:
+        MissingExtraError: one of them is not installed; a module of sonoseek itself is no such package.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "?").partition(".")[0]
+        if module == __name__.partition(".")[0]:
+            raise
+        packages = {imported: package for package, imported in EXTRAS.get(extra, {}).items()}
+        raise MissingExtraError.for_package(packages.get(module, module), extra=extra) from error
 
 
 def _is_there(module: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from sonoseek.core.errors import MissingExtraError, NotFoundError
+from sonoseek.core.errors import NotFoundError
+from sonoseek.core.extras import from_extra
 
 
 class LazyTable(Mapping[str, str]):
@@ -68,9 +70,5 @@ class LazyTable(Mapping[str, str]):
 
     def _imported(self, place: str) -> Any:
         module, _, attribute = place.partition(":")
-        try:
+        with from_extra(self._extra) if self._extra else nullcontext():
             return getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if self._extra is None or (error.name or "").startswith("sonoseek"):
-                raise
-            raise MissingExtraError.for_package(error.name or "?", extra=self._extra) from error

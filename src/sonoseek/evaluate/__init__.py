@@ -9,10 +9,11 @@ Importing this package is cheap; the first call brings numpy's friends (extra `e
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sonoseek.core import LazyTable, MissingExtraError
+import lazy_loader
+
+from sonoseek.core import LazyTable, from_extra
 
 PROTOCOLS = LazyTable(
     "protocol",
@@ -40,13 +41,11 @@ SYSTEMS = LazyTable(
 )
 """Peers that need no torch: name → what makes one, with a folder as `cache`. Networks come from `training.systems`."""
 
-_WHERE = {
-    "open_context": "sonoseek.evaluate.context",
-    "evaluate": "sonoseek.evaluate.run",
-    "rescore": "sonoseek.evaluate.rescoring",
-}
-
-__all__ = ["PROTOCOLS", "SYSTEMS", "open_context", "evaluate", "rescore"]
+_load, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"context": ["open_context"], "run": ["evaluate"], "rescoring": ["rescore"]},
+)
+__all__ += ["PROTOCOLS", "SYSTEMS"]
 
 if TYPE_CHECKING:
     from sonoseek.evaluate.context import open_context as open_context
@@ -55,11 +54,5 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(_WHERE[name]), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("sonoseek"):
-            raise
-        raise MissingExtraError.for_package(error.name or "?", extra="evaluate") from error
+    with from_extra("evaluate"):
+        return _load(name)

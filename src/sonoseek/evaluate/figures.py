@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import PATHOLOGIES, MissingExtraError
+from sonoseek.core import PATHOLOGIES, from_extra
 from sonoseek.core.files import write_atomically
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, Block, blocks, learnt_classes
@@ -70,12 +70,10 @@ def axes(path: Path, *, size: tuple[float, float]) -> Iterator[Axes]:
 @contextmanager
 def panels(path: Path, *, size: tuple[float, float], count: int) -> Iterator[Sequence[Axes]]:
     """Panels side by side to draw on; saved as SVG that is the same for the same drawing."""
-    try:
+    with from_extra("evaluate"):
         import matplotlib as mpl
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.for_package("matplotlib", extra="evaluate") from error
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "sonoseek",

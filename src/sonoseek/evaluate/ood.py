@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import InvalidValueError, MissingExtraError
+from sonoseek.core import InvalidValueError, from_extra
 from sonoseek.core.arrays import unit_rows
 from sonoseek.encoder import OODModel
 from sonoseek.encoder.ood import distances
@@ -94,10 +94,8 @@ def fit_ood_model(train_embeddings: NDArray[np.floating], validation_embeddings:
         InvalidValueError: too few scans, not finite, or of different dimensions; nothing but zeros.
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
+    with from_extra("evaluate"):
         from sklearn.covariance import ledoit_wolf
-    except ImportError as error:
-        raise MissingExtraError.for_package("scikit-learn", extra="evaluate") from error
 
     train, validation = (_checked(each) for each in (train_embeddings, validation_embeddings))
     if train.shape[1] != validation.shape[1]:

@@ -28,9 +28,9 @@ from sonoseek.core import (
     BundleMismatchError,
     DatasetError,
     InvalidValueError,
-    MissingExtraError,
     SonoseekError,
     TemporaryError,
+    from_extra,
 )
 from sonoseek.core.site_key import defer_keys, is_unkeyed, keyed
 from sonoseek.datasets import open_dataset
@@ -356,10 +356,8 @@ def _cluster(address: str, *, workers: int) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray warns will be its default
-    try:
+    with from_extra("ray"):
         import ray
-    except ImportError as error:
-        raise MissingExtraError.for_package("ray", extra="ray") from error
     joined: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         joined |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}

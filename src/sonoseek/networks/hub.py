@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError, TemporaryError
+from sonoseek.core import InvalidValueError, NotFoundError, TemporaryError, from_extra
 
 PREFIX = "hub:"
 
@@ -33,10 +33,8 @@ def hub_file(name: str) -> Path:
             f"{name!r} does not name start weights; write hub:<owner>/<model>/<file>.safetensors. Files of other kinds "
             "can run code when they are opened."
         )
-    try:
+    with from_extra("hub"):
         hub, errors = import_module("huggingface_hub"), import_module("huggingface_hub.errors")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.for_package(error.name or "huggingface_hub", extra="hub") from error
     repo = f"{owner}/{model}"
     try:
         return Path(hub.hf_hub_download(repo_id=repo, filename=file))

@@ -8,7 +8,7 @@ from importlib import import_module
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError
+from sonoseek.core import InvalidValueError, NotFoundError, from_extra
 from sonoseek.networks.coarse import STRIDE, filled_up, finer
 from sonoseek.networks.imagenet import GreyToImageNet, load_exactly
 
@@ -34,10 +34,8 @@ class TimmBackbone(nn.Module):
             InvalidValueError: the model has no map of features, or one whose cells 16 pixels cannot make up.
         """
         super().__init__()
-        try:
+        with from_extra("timm"):
             timm = import_module("timm")
-        except ModuleNotFoundError as error:
-            raise MissingExtraError.for_package(error.name or "timm", extra="timm") from error
         if not timm.is_model(name):
             near = timm.list_models(f"*{name[:6]}*")[:5]
             hint = f" Near it: {', '.join(near)}." if near else ""

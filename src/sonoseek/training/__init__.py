@@ -9,44 +9,29 @@ Importing this package imports no torch; the first call does.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sonoseek.core import MissingExtraError
+import lazy_loader
 
-__all__ = [
-    "Recipe",
-    "load_recipe",
-    "train",
-    "train_folds",
-    "summarise",
-    "export_run",
-    "FROZEN",
-    "frozen_system",
-    "RecipeSystem",
-    "Machine",
-    "Upkeep",
-    "DivergenceRule",
-    "is_first",
-]
+from sonoseek.core import from_extra
 
 FROZEN = tuple(f"frozen-{name}" for name in ("squeezenet", "mobilenet-v2", "resnet50-v2"))
 """Systems of the benchmark: backbones with ImageNet's weights and nothing trained but a regression."""
 
-_WHERE = {
-    "Recipe": "sonoseek.training.recipe",
-    "load_recipe": "sonoseek.training.recipe",
-    "train": "sonoseek.training.run",
-    "train_folds": "sonoseek.training.run",
-    "summarise": "sonoseek.training.across_folds",
-    "export_run": "sonoseek.training.run_export",
-    "frozen_system": "sonoseek.training.frozen",
-    "RecipeSystem": "sonoseek.training.systems",
-    "Machine": "sonoseek.training.options",
-    "Upkeep": "sonoseek.training.options",
-    "DivergenceRule": "sonoseek.training.options",
-    "is_first": "sonoseek.training.distributed",
-}
+_load, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "recipe": ["Recipe", "load_recipe"],
+        "run": ["train", "train_folds"],
+        "across_folds": ["summarise"],
+        "run_export": ["export_run"],
+        "frozen": ["frozen_system"],
+        "systems": ["RecipeSystem"],
+        "options": ["Machine", "Upkeep", "DivergenceRule"],
+        "distributed": ["is_first"],
+    },
+)
+__all__ += ["FROZEN"]
 
 if TYPE_CHECKING:
     from sonoseek.training.across_folds import summarise as summarise
@@ -64,11 +49,5 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(_WHERE[name]), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("sonoseek"):
-            raise
-        raise MissingExtraError.for_package(error.name or "?", extra="train") from error
+    with from_extra("train"):
+        return _load(name)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sonoseek.core import InvalidValueError, MissingExtraError, NotFoundError
+from sonoseek.core import InvalidValueError, NotFoundError, from_extra
 from sonoseek.encoder import Bundle, Encoder, Encoding, load_bundle
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.many_views import ManyViewNetwork
@@ -56,10 +56,8 @@ class NetworkPeers:
             MissingExtraError: Captum is not installed.
             BundleError, NotFoundError: as `load_trained`.
         """
-        try:
+        with from_extra("train"):
             import captum  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise MissingExtraError.for_package("captum", extra="train") from error
         self._bundle = load_bundle(run_dir / "bundle")
         self._recipe = recipe_of(run_dir)
         self._trained = load_trained(run_dir)

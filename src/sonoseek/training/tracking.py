@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import MissingExtraError
+from sonoseek.core import from_extra
 from sonoseek.core.files import write_atomically
 
 CSV_FILE = "metrics.csv"
@@ -82,10 +82,8 @@ class Board:
         Raises:
             MissingExtraError: `tensorboard` is not installed.
         """
-        try:
+        with from_extra("train"):
             from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError.for_package("tensorboard", extra="train") from error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         self._writer: Any = SummaryWriter(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import PATHOLOGIES, MissingExtraError
+from sonoseek.core import PATHOLOGIES, from_extra
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
 from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
 from sonoseek.evaluate.systems.features import Describe, FeatureStore
@@ -61,11 +61,9 @@ class LinearSystem:
         Raises:
             MissingExtraError: scikit-learn is not installed.
         """
-        try:
+        with from_extra("evaluate"):
             from sklearn.linear_model import LogisticRegression
             from sklearn.preprocessing import StandardScaler
-        except ModuleNotFoundError as error:
-            raise MissingExtraError.for_package("scikit-learn", extra="evaluate") from error
         train, validation = task.train, task.validation
         scaler = StandardScaler()
         features = scaler.fit_transform(self._store.of(train).astype(np.float64))

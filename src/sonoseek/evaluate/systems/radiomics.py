@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import MissingExtraError, Scan
+from sonoseek.core import Scan, from_extra
 from sonoseek.evaluate.systems.linear import LinearSystem
 from sonoseek.preprocessing import preprocess
 
@@ -29,10 +29,8 @@ def describe(scan: Scan) -> NDArray[np.float32]:
     Raises:
         MissingExtraError: scikit-image is not installed.
     """
-    try:
+    with from_extra("evaluate"):
         from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.for_package("scikit-image", extra="evaluate") from error
     preprocessed = preprocess(scan)
     box = preprocessed.content
     content = preprocessed.canvas[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import GalleryError, InvalidValueError, MissingExtraError, NotFoundError, TemporaryError
+from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, TemporaryError, from_extra
 
 Answer = TypeVar("Answer")
 TOKEN = "SONOSEEK_MILVUS_TOKEN"  # noqa: S105  # the name of the variable
@@ -85,10 +85,8 @@ class Server:
             TemporaryError: the server does not answer.
             GalleryError: it is Milvus Lite.
         """
-        try:
+        with from_extra("milvus"):
             import pymilvus
-        except ImportError as error:
-            raise MissingExtraError.for_package("pymilvus", extra="milvus") from error
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises as well
         self._address = address
         self._timeout_s = timeout_s
