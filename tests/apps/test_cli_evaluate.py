@@ -102,6 +102,11 @@ def test_results_are_scored_again_alike(results: Path, run) -> None:
         (("--protocol", "external", "--test-on", "hospital", "--system", "x"), "no dataset is called"),
         (("--protocol", "external", "--test-on", "folder=x", "--bundle", "nowhere"), "there is no folder nowhere"),
         (("--rescore", "nowhere"), "Evaluate a system first"),
+        (("--protocol", "busi-grouped", "--of", "busi-clean", "--system", "x"), "leave it out of 'busi-grouped'"),
+        (("--protocol", "explanations", "--of", "busi-cleen", "--bundle", "fast"), "Did you mean 'busi-clean'"),
+        (("--protocol", "explanations", "--of", "external", "--bundle", "fast"), "no rounds by seed"),
+        (("--protocol", "explanations", "--seeds", "1,2", "--bundle", "fast"), "--seeds lists 1, 2"),
+        (("--protocol", "explanations", "--of", "busi-clean", "--test-on", "busi", "--bundle", "fast"), "--test-on"),
     ],
 )
 def test_what_cannot_be_done_is_said(

@@ -224,6 +224,13 @@ class TestSummary:
         assert against["insertion"]["better"] is False  # a tie
         assert figures["exactness"]["class"] == pytest.approx(3.9e-5)
 
+    def test_figures_stand_by_archive_where_there_are_several(self):
+        values = {"busi": 0.2, "busbra": 0.6}
+        rows = [row(f"{a}/s{n}", "class_evidence", area=0.1, inside=v) for a, v in values.items() for n in range(9)]
+        own = summarise(rows)["maps"]["prediction"]["class_evidence"]
+        assert {name: figures["inside"]["mean"] for name, figures in own["by_dataset"].items()} == values
+        assert "by_dataset" not in summarise(rows[:9])["maps"]["prediction"]["class_evidence"]
+
     def test_scans_of_one_group_are_one_draw(self):
         values = [0.1] * 20 + [0.9] * 20
         one = [row(f"s{n}", "class_evidence", area=0.1, inside=v, group=f"g{n // 20}") for n, v in enumerate(values)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sonoseek.apps.cli.explanations import EXPLANATIONS, explained_folds, measure_heatmaps, rescore_heatmaps
+from sonoseek.apps.cli.explanations import EXPLAINED, EXPLANATIONS, explained_rounds, measure_heatmaps, rescore_heatmaps
 from sonoseek.core import InvalidValueError, NotFoundError, Settings, require_extra
 
 if TYPE_CHECKING:
@@ -68,9 +68,16 @@ def evaluate(
         str | None, typer.Option(help="`external`: training datasets, NAME or NAME=PATH, separated by commas.")
     ] = None,
     test_on: Annotated[str | None, typer.Option(help="`external`: dataset to test on, NAME or NAME=PATH.")] = None,
+    of: Annotated[
+        str | None,
+        typer.Option(help=f"`explanations`: the protocol whose rounds are explained; {EXPLAINED} by default."),
+    ] = None,
     thorough: Annotated[
         int, typer.Option(min=0, help="`explanations`: scans per class and fold for the slow measures; 0: none.")
     ] = 12,
+    peers: Annotated[
+        bool, typer.Option(help="`explanations`: also measure gradient methods of others, where torch is installed.")
+    ] = True,
     figures: Annotated[
         bool | None,
         typer.Option("--figures/--no-figures", help="Draw the figures; not done by --rescore unless asked."),
@@ -105,10 +112,8 @@ def evaluate(
         )
     settings = Settings.from_environment()
     root, weights = data or settings.data, weights or settings.weights
-    chosen = _protocol(protocol, train_on=train_on, test_on=test_on, bundle=bundle, data_root=root)
     only = None if seeds is None else [_seed(part) for part in seeds.split(",")]
-    if protocol == EXPLANATIONS and only is not None:
-        raise InvalidValueError("--seeds chooses splits of a protocol; 'explanations' has one. Leave it out.")
+    chosen = _protocol(protocol, train_on=train_on, test_on=test_on, of=of, seeds=only, bundle=bundle, data_root=root)
     systems = _systems(
         system or [], bundle, data_root=root, weights_root=weights, runs=runs, where=(accelerator, precision)
     )
@@ -140,7 +145,16 @@ def evaluate(
         )
         if protocol == EXPLANATIONS:
             for made in systems:
-                measure_heatmaps(context, made, runs=runs, out=out, per_class=thorough, bundle=bundle, on_step=on_step)
+                measure_heatmaps(
+                    context,
+                    made,
+                    runs=runs,
+                    out=out,
+                    per_class=thorough,
+                    peers=peers,
+                    bundle=bundle,
+                    on_step=on_step,
+                )
             _show_seen(context)
             return
         for made in systems:
@@ -168,15 +182,27 @@ def _show_seen(context: BenchmarkContext) -> None:
 
 
 def _protocol(
-    name: str, *, train_on: str | None, test_on: str | None, bundle: Path | None, data_root: Path | None
+    name: str,
+    *,
+    train_on: str | None,
+    test_on: str | None,
+    of: str | None,
+    seeds: list[int] | None,
+    bundle: Path | None,
+    data_root: Path | None,
 ) -> Protocol:
     from sonoseek.evaluate import PROTOCOLS
 
+    if of is not None and (name != EXPLANATIONS or test_on is not None):
+        raise InvalidValueError(
+            "--of names the protocol whose rounds 'explanations' explains; leave it out "
+            f"{f'of {name!r}' if name != EXPLANATIONS else 'beside --test-on, which names other scans'}."
+        )
     if name == EXPLANATIONS:
         if test_on is None:
             if train_on:
                 raise InvalidValueError("--train-on names the matches of a test elsewhere; say --test-on as well.")
-            return explained_folds()
+            return explained_rounds(of or EXPLAINED, seeds=seeds)
         name = "external"
     kind = PROTOCOLS.load(name)
     if name != "external":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from sonoseek.core import InvalidValueError
 
 if TYPE_CHECKING:
     from sonoseek.evaluate.context import BenchmarkContext
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from sonoseek.evaluate.systems.base import System
 
 EXPLANATIONS = "explanations"
+EXPLAINED = "busi-grouped"
+"""The protocol whose rounds are explained where none is named."""
 SHOWN = (
     ("inside", "in lesion"),
     ("pointing", "pointing"),
@@ -27,12 +31,26 @@ SHOWN = (
 )
 
 
-def explained_folds() -> Protocol:
-    """The first seed of `busi-grouped`: its networks, and the folder that they lie in, are the same."""
+def explained_rounds(name: str, *, seeds: Sequence[int] | None) -> Protocol:
+    """One seed's rounds of another protocol: the networks, and the folder that they lie in, are that protocol's.
+
+    Raises:
+        InvalidValueError: several seeds; a protocol without any.
+        NotFoundError: no such protocol.
+    """
     from sonoseek.evaluate import PROTOCOLS
 
-    made: Any = PROTOCOLS.load("busi-grouped")()
-    made.seeds = (0,)
+    kind: Any = PROTOCOLS.load(name)
+    if not hasattr(kind, "seeds"):
+        known = [each for each in PROTOCOLS if hasattr(PROTOCOLS.load(each), "seeds")]
+        raise InvalidValueError(f"--of names {name!r}, which has no rounds by seed. Take one of: {', '.join(known)}.")
+    made = kind()
+    made.seeds = tuple(seeds or made.seeds[:1])
+    if len(made.seeds) > 1:
+        raise InvalidValueError(
+            f"--seeds lists {', '.join(map(str, made.seeds))}; heatmaps are measured on one seed, so that "
+            "each scan counts once. Name one."
+        )
     protocol: Protocol = made
     return protocol
 
@@ -44,6 +62,7 @@ def measure_heatmaps(
     runs: Path,
     out: Path,
     per_class: int,
+    peers: bool,
     bundle: Path | None,
     on_step: Callable[[str, int, int], None],
 ) -> None:
@@ -52,9 +71,14 @@ def measure_heatmaps(
 
     named = ["--system", system.name] if bundle is None else ["--bundle", bundle.name]
     options = [*getattr(context.protocol, "options", ())]
+    if not options and context.protocol.name != EXPLAINED:
+        options = ["--of", context.protocol.name]
+    seed = context.rounds[0].seed
     command = shlex.join(
         ["sonoseek", "evaluate", "--protocol", EXPLANATIONS, *options, *named]
+        + (["--seeds", str(seed)] if seed else [])
         + ([] if per_class == 12 else ["--thorough", str(per_class)])
+        + ([] if peers else ["--no-peers"])
     )
     folder = explain_rounds(
         context,
@@ -62,7 +86,7 @@ def measure_heatmaps(
         runs=runs,
         out=out,
         per_class=per_class,
-        open_peers=_peers(),
+        open_peers=_peers() if peers else None,
         command=command,
         on_progress=lambda what, done, total: on_step(f"{system.name}, {what}", done, total),
     )

@@ -137,15 +137,15 @@ def _by(content: Mapping[str, Any]) -> list[str]:
         return []
     low, high = content["size_limits"]
     lines = [
-        "## Ours, by class and lesion size",
+        f"## Ours, by class{', archive' if 'by_dataset' in own else ''} and lesion size",
         "",
         f"Small: under {low * 100:.1f} % of the scan; large: over {high * 100:.1f} %.",
         "",
         "| | n | in lesion | pointing | IoU | insertion | deletion |",
         "|---|---|---|---|---|---|---|",
     ]
-    for kind in ("by_label", "by_size"):
-        for name, figures in own[kind].items():
+    for kind in ("by_label", "by_dataset", "by_size"):
+        for name, figures in own.get(kind, {}).items():
             n = next((figures[key]["n"] for key in ("inside", "insertion") if key in figures), 0)
             cells = " | ".join(cell(figures.get(key)) for key in ("inside", "pointing", "iou", "insertion", "deletion"))
             if n:

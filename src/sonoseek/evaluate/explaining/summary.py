@@ -67,7 +67,8 @@ def summarise(
     """Figures of one system's rows.
 
     Returns:
-        "maps": target → method → figure → {mean, low, high, n}, with "by_label" and "by_size" beneath; "against":
+        "maps": target → method → figure → {mean, low, high, n}, with "by_label" and "by_size" beneath, and "by_dataset"
+        where there are several; "against":
         peer → figure → {difference, low, high, p}; "pairs": side → method → figures; "outlines"; "exactness";
         "size_limits".
     """
@@ -100,6 +101,11 @@ def _of_method(rows: Sequence[MapRow], limits: tuple[float, float]) -> dict[str,
         for label in PATHOLOGIES
         if any(row.label == label for row in rows)
     }
+    archives = {row.scan: row.scan.partition("/")[0] for row in rows if "/" in row.scan}
+    if len(archive_names := sorted(set(archives.values()))) > 1:
+        figures["by_dataset"] = {
+            name: _figures([row for row in rows if archives.get(row.scan) == name], names) for name in archive_names
+        }
     figures["by_size"] = {
         size: _figures([row for row in rows if row.area > 0 and _size(row.area, limits) == size], ON_LESIONS)
         for size in SIZES
