@@ -36,7 +36,7 @@ import numpy as np
 sys.path.extend(str(Path(__file__).parents[1] / part) for part in (".", "tests/io", "tests/io/dicom"))
 from fuzz_attacks import ATTACKS
 
-from benchmarks.web_load import Scans, Server, build, machine_cpu_s, render, serving
+from benchmarks.web_server import Scans, Server, build, machine_cpu_s, render, serving
 
 TARGET = 2.0
 """Times what the reader waits without the attack."""

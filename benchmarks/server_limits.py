@@ -33,7 +33,7 @@ import httpx
 
 sys.path.append(str(Path(__file__).parents[1]))
 from benchmarks.attacks import PHANTOMS, ask, environment
-from benchmarks.web_load import Scans, Server, build, render, serving
+from benchmarks.web_server import Scans, Server, build, render, serving
 
 GROWTH_MB = 60
 """What the queries may add to the server's memory, once its caches are full."""

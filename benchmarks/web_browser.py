@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
-from web_load import TIMING, build, render, serving
+from web_load import TIMING
+from web_server import build, render, serving
 
 import sonoseek
 from sonoseek.engine import open_engine

@@ -22,20 +22,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import platform
 import re
-import signal
-import struct
-import subprocess
-import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,59 +37,21 @@ from typing import Any
 import httpx
 import numpy as np
 import onnxruntime
-from PIL import Image
+from web_server import Scans, Server, build, machine_cpu_s, render, serving
 
 import sonoseek
-from sonoseek.datasets.phantom import PhantomDataset
-from sonoseek.encoder import open_encoder
 from sonoseek.engine import open_engine
-from sonoseek.gallery import create_gallery, open_gallery
-from sonoseek.indexing.build import build_index
 from sonoseek.io import read_scan
 
-ASKED_SEED = 90_002
-"""Phantoms that are asked come from another seed than the archive's."""
 WARM_UP = 3
 """Drops before anything is timed."""
-TICKS = os.sysconf("SC_CLK_TCK")
 MOST_DROPS = 50_000
 CONNECTIONS = 6
 """To one server, as browsers open them."""
-START_S, STOP_S, REQUEST_S = 90.0, 20.0, 60.0
+REQUEST_S = 60.0
 ALLOWED = 1.3
 """Times what many readers would wait if every core did only their work."""
 TIMING = re.compile(r"(\w+);dur=([\d.]+)")
-READY = re.compile(r"http://127\.0\.0\.1:\d+/")
-
-
-@dataclass
-class Server:
-    """The process that is asked."""
-
-    process: subprocess.Popen[bytes]
-    address: str
-    state: Path
-
-    def memory_mb(self) -> tuple[float, float]:
-        """Resident, and of it what is no file's."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        told = {name: value for name, _, value in (line.partition(":") for line in lines)}
-        return tuple(int(told[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))  # type: ignore[return-value]
-
-    def cpu_s(self) -> float:
-        told = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(told[11]) + int(told[12])) / TICKS
-
-    def spool_mb(self) -> tuple[int, float]:
-        """Files that were sent and lie on the disk, and their size."""
-        sizes = [path.stat().st_size for path in (self.state / "uploads").rglob("*") if path.is_file()]
-        return len(sizes), round(sum(sizes) / 2**20, 1)
-
-
-def machine_cpu_s() -> float:
-    """Seconds in which this machine's cores were busy, whoever kept them so."""
-    told = [int(number) for number in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return (sum(told) - told[3] - told[4]) / TICKS
 
 
 @dataclass
@@ -127,93 +82,11 @@ class Spent:
             times.clear()
 
 
-class Scans:
-    """Files to ask with, none of them twice the same bytes."""
-
-    def __init__(self, files: list[bytes]) -> None:
-        self._files = files
-        self._given = 0
-
-    def next(self) -> tuple[str, bytes]:
-        """A name and a PNG; from the second round on with a comment of its own."""
-        number, self._given = self._given, self._given + 1
-        around, which = divmod(number, len(self._files))
-        return f"scan-{number}.png", commented(self._files[which], str(around)) if around else self._files[which]
-
-
-def commented(png: bytes, words: str) -> bytes:
-    """The same picture as another file: a tEXt chunk before the last one, IEND."""
-    chunk = b"tEXt" + b"Comment\0" + words.encode("latin-1")
-    return png[:-12] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
-
-
 def milliseconds(seconds: list[float]) -> dict[str, float]:
     if not seconds:
         return {}
     p50, p95 = np.percentile(seconds, [50, 95])
     return {"p50": round(1e3 * p50, 1), "p95": round(1e3 * p95, 1), "max": round(1e3 * max(seconds), 1)}
-
-
-def build(gallery: Path, phantoms: int) -> int:
-    """An archive of phantoms, unless there is one; says how many scans it holds."""
-    if gallery.exists():
-        with open_gallery(gallery) as found:
-            return found.count()
-    encoder = open_encoder(threads=1)
-    bundle, size = encoder.bundle.bundle_id, encoder.bundle.embedding_dim
-    with create_gallery(gallery, bundle_id=bundle, dimension=size) as target:
-        build_index(PhantomDataset(count=phantoms, seed=0), target, encoder)
-        return target.count()
-
-
-def render(folder: Path, count: int) -> list[Path]:
-    """Phantoms to ask with, as files."""
-    source = PhantomDataset(count=count, seed=ASKED_SEED)
-    paths = []
-    for number, record in enumerate(source.records()):
-        paths.append(folder / f"{number:05d}.png")
-        Image.fromarray(source.load(record.case_id, masks=False).scans[0].pixels).save(paths[-1], compress_level=3)
-    return paths
-
-
-@contextlib.contextmanager
-def serving(gallery: Path, scratch: Path, workers: int, *, token: str | None = None) -> Iterator[Server]:
-    """A server on a free port; stopped in the end whatever happens, and by itself when nobody asks it any more.
-
-    With a token it finds that in `SONOSEEK_TOKEN`.
-    """
-    said = scratch / "server.log"
-    options = ["--gallery", gallery, "--port", 0, "--state", scratch / "state", "--workers", workers, "--idle", 180]
-    options += [] if token else ["--no-token"]
-    command = [sys.executable, "-m", "sonoseek.apps.cli", "serve", "--quiet", *map(str, options)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("SONOSEEK")}
-    environment |= {"SONOSEEK_TOKEN": token} if token else {}
-    with said.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-    try:
-        yield Server(process, wait_until_ready(process, said), scratch / "state")
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if loud := [line for line in said.read_text("utf-8", "replace").splitlines() if not READY.search(line)]:
-            print("the server said:", *(line[:300] for line in loud[:20]), sep="\n  ", file=sys.stderr)
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], said: Path) -> str:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SystemExit(f"the server ended with {process.returncode}:\n{said.read_text('utf-8', 'replace')}")
-        if found := READY.search(said.read_text("utf-8", "replace")):
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{found[0]}readyz", trust_env=False, timeout=5).status_code == 200:
-                    return found[0]
-        time.sleep(0.1)
-    raise SystemExit(f"the server was not ready within {START_S:g} s:\n{said.read_text('utf-8', 'replace')}")
 
 
 def reader(server: Server) -> httpx.AsyncClient:

@@ -189,3 +189,6 @@ export function picture(scanId: string, size: number): string {
 function json(body: unknown): RequestInit {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
 }
+
+/** The sign-in takes the page's place: nothing else is to be shown. */
+export const isSignedOut = (error: unknown) => error instanceof Problem && error.status === 401;

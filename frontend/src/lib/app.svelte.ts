@@ -3,6 +3,7 @@ import * as api from "./api";
 import { format, keyOf, EMPTY_QUERY, parse, subjectOf, type Address, type QueryAddress } from "./address";
 import { asFolder, tooLarge } from "./folder";
 import { writeStored, readStored } from "./display.svelte";
+import { nameOf } from "./format";
 import { session } from "./session.svelte";
 import { add, toSearch, lossText, stepsOf, withoutDrawings, type Search, type Step } from "./steps";
 import type { About, Archive, Match, Report, ReportText } from "./types";
@@ -96,7 +97,7 @@ class AppState {
       session.needsToken = false;
       if (this.problem === UNREACHABLE) this.problem = "";
     } catch (error) {
-      if (!isSignedOut(error)) this.problem = error instanceof Error ? error.message : UNREACHABLE;
+      if (!api.isSignedOut(error)) this.problem = error instanceof Error ? error.message : UNREACHABLE;
     }
   }
 
@@ -371,7 +372,7 @@ class AppState {
   }
 
   #fail(error: unknown, source: api.Source): void {
-    if (isSignedOut(error)) return;
+    if (api.isSignedOut(error)) return;
     const gone = error instanceof api.Problem && error.status === 404 && source.uploads !== undefined;
     if (gone && error.message.startsWith("scan ")) {
       Object.assign(this, { report: null, reportText: null, needsScan: true });
@@ -394,11 +395,6 @@ class AppState {
   }
 }
 
-/** The sign-in takes the page's place: nothing else is to be shown. */
-const isSignedOut = (error: unknown) => error instanceof api.Problem && error.status === 401;
 const UNREACHABLE = "The server does not answer.";
-
-/** A match by its content, whatever its rank in the next answer. */
-export const nameOf = (match: Match) => `${match.scan_id} ${match.dataset}/${match.case_id}`;
 
 export const app = new AppState();

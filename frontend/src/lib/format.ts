@@ -1,5 +1,7 @@
 /** Numbers and words as a reader wants them. */
 
+import type { Match } from "./types";
+
 export function percent(probability: number): string {
   if (probability > 0 && probability < 0.01) return "< 1 %";
   if (probability > 0.99 && probability < 1) return "> 99 %";
@@ -34,3 +36,6 @@ export function signed(value: number, digits: number): string {
   if (Number(text) === 0) return text.replace("-", "");
   return value < 0 ? text.replace("-", "−") : `+${text}`;
 }
+
+/** A match by its content, whatever its rank in the next answer. */
+export const nameOf = (match: Match) => `${match.scan_id} ${match.dataset}/${match.case_id}`;
