@@ -21,7 +21,7 @@ export interface Answer {
   frames: number;
 }
 
-const UNREACHABLE = "The server does not answer. ScanPanel whether it runs and the line is up, then try again.";
+export const UNREACHABLE = "The server does not answer. Check that it runs and that the network is up, then try again.";
 
 let tokenRequired = () => {};
 

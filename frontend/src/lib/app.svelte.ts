@@ -95,9 +95,9 @@ class AppState {
       if (about.gallery_state !== this.about?.gallery_state) this.archive = null; // counted again when they are needed
       this.about = about;
       session.needsToken = false;
-      if (this.problem === UNREACHABLE) this.problem = "";
+      if (this.problem === api.UNREACHABLE) this.problem = "";
     } catch (error) {
-      if (!api.isSignedOut(error)) this.problem = error instanceof Error ? error.message : UNREACHABLE;
+      if (!api.isSignedOut(error)) this.problem = error instanceof Error ? error.message : api.UNREACHABLE;
     }
   }
 
@@ -394,7 +394,5 @@ class AppState {
     this.problem = error instanceof Error ? error.message : String(error);
   }
 }
-
-const UNREACHABLE = "The server does not answer.";
 
 export const app = new AppState();

@@ -56,7 +56,7 @@ class Display {
   opacity = $state(first.opacity);
   pairOpacity = $state(first.pairOpacity);
 
-  /** ExportBar it for the next visit; called from an effect, again whenever something of it changes. */
+  /** Store it for the next visit; called from an effect, again whenever something of it changes. */
   save(): void {
     const { heat, outline, opacity, pairOpacity } = this;
     writeStored("evidence", JSON.stringify({ heat, outline, opacity, pairOpacity } satisfies DisplaySettings));
