@@ -16,11 +16,10 @@ from pacs_parts import CT, SR, US, association, picture, store, stored_files, wa
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
-from sonoseek.pacs.audit import AuditTrail
-from sonoseek.pacs.file_store import FileStore
 from sonoseek.pacs.journal import Finding, Journal, Receipt, ReceivedObject
 from sonoseek.pacs.listener import Listener
 from sonoseek.pacs.rules import load_config
+from sonoseek.pacs.state import State
 
 Start = Callable[..., "Running"]
 
@@ -31,13 +30,9 @@ class Running:
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
         self.config = load_config(write_settings(folder, **settings))  # type: ignore[arg-type]
-        self.journal = Journal(self.config.state)
-        listener = self.config.listener
-        self.store = FileStore(
-            self.config.state, min_free_bytes=listener.min_free_mb << 20, max_object_bytes=listener.max_object_mb << 20
-        )
-        self.audit = AuditTrail(self.config.state / "audit.log", ae_title=listener.ae_title)
-        self.listener = Listener(self.config, journal=self.journal, store=self.store, audit=self.audit)
+        state = State(self.config)
+        self.journal, self.store, self.audit = state.journal, state.store, state.audit
+        self.listener = Listener(state)
         self.port = self.listener.port
 
     def received(self) -> set[str]:

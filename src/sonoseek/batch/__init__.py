@@ -8,7 +8,7 @@ A job's files, rows and progress lie on disk. A runner that is killed in the mid
 row is written twice.
 """
 
-from sonoseek.batch.files import safe_name, without_folder
+from sonoseek.batch.files import folder_bytes, safe_name, without_folder
 from sonoseek.batch.indexing import check_name, check_new
 from sonoseek.batch.job import KINDS, Job, JobKind, JobState, Row
 from sonoseek.batch.runner import BatchRunner
@@ -24,6 +24,7 @@ __all__ = [
     "Row",
     "check_name",
     "check_new",
+    "folder_bytes",
     "safe_name",
     "without_folder",
 ]

@@ -78,6 +78,11 @@ def without_folder(text: str, *folders: Path) -> str:
     return text
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of every file below a folder; 0 where it is missing."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a job's files; a missing folder is fine."""
     shutil.rmtree(folder, ignore_errors=True)

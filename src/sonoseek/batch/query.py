@@ -162,13 +162,14 @@ def _query(
 def describe(report: Report) -> dict[str, Any]:
     """A report as one row of a table."""
     prediction = report.prediction
+    likelihood = prediction.likelihood_of_malignancy
     best = report.matches[0] if report.matches else None
     return {
         "scan_id": report.scan_id,
         "label": prediction.label,
         "likeliest": prediction.likeliest,
         "headline": phrases.short_headline(prediction),
-        "likelihood_of_malignancy": _rounded(prediction.likelihood_of_malignancy),
+        "likelihood_of_malignancy": None if likelihood is None else round(likelihood, 4),
         "not_ruled_out": prediction.not_ruled_out and not prediction.out_of_distribution,
         "out_of_distribution": prediction.out_of_distribution,
         "probabilities": {name: round(value, 4) for name, value in prediction.probabilities.items()},
@@ -188,10 +189,6 @@ def describe(report: Report) -> dict[str, Any]:
         "seen_in_training": any(each.code == "seen_in_training" for each in report.warnings),
         "warnings": [each.text for each in report.warnings],
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def without_masks(names: Sequence[str]) -> list[str]:

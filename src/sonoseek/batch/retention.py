@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from sonoseek.batch.files import remove_folder
-from sonoseek.batch.job import Job
+from sonoseek.batch.files import folder_bytes, remove_folder
 from sonoseek.batch.store import JobStore
 
 
@@ -25,16 +23,9 @@ def delete_expired_files(store: JobStore, *, retention: timedelta, max_bytes: in
     ended = [job for job in store.list() if job.ended and store.files(job.job_id).is_dir()]
     for job in sorted(ended, key=lambda job: job.finished or job.created, reverse=True):
         folder = store.files(job.job_id)
-        size = _bytes(folder)
-        if not _has_rows_to_open(job) or now - (job.finished or job.created) >= retention or size > left:
+        size = folder_bytes(folder)
+        has_rows_to_open = job.kind != "index" and job.done > job.refused
+        if not has_rows_to_open or now - (job.finished or job.created) >= retention or size > left:
             remove_folder(folder)
         else:
             left -= size
-
-
-def _has_rows_to_open(job: Job) -> bool:
-    return job.kind != "index" and job.done > job.refused
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

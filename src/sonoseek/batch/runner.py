@@ -30,7 +30,10 @@ CLEANUP_S = 600.0
 
 
 class BatchRunner:
-    """Runs a store's jobs, one at a time, in a thread of its own."""
+    """Runs a store's jobs, one at a time, in a thread of its own.
+
+    `failing` is true while jobs wait because their list cannot be written, such as on a full disk.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class BatchRunner:
         self._retention, self._retention_bytes = retention, retention_bytes
         self._wake = threading.Event()
         self._end = threading.Event()
-        self._failing = False
+        self.failing = False
         self._thread = threading.Thread(target=self._work, name="sonoseek-batch", daemon=True)
 
     def start(self) -> None:
@@ -73,11 +76,6 @@ class BatchRunner:
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
-
-    @property
-    def failing(self) -> bool:
-        """Whether jobs wait because their list cannot be written, such as on a full disk; retried every few seconds."""
-        return self._failing
 
     def submit(self, job_id: str) -> Job:
         """All files are there: queue the job.
@@ -126,9 +124,9 @@ class BatchRunner:
         cleaned = time.monotonic()
         while not self._end.is_set():
             try:
-                if self._failing:
+                if self.failing:
                     self._resume()
-                    self._failing = False
+                    self.failing = False
                 if time.monotonic() - cleaned > CLEANUP_S:
                     self._resume()
                     cleaned = time.monotonic()
@@ -137,7 +135,7 @@ class BatchRunner:
                     continue
             except Exception:
                 log.exception("the batch thread failed and retries in %g s", PAUSE_S)
-                self._failing = True
+                self.failing = True
                 self._end.wait(PAUSE_S)
                 continue
             self._wake.wait(timeout=1.0)
@@ -162,6 +160,7 @@ class BatchRunner:
             return
         folder = self._store.files(job.job_id) if job.folder is None else Path(job.folder)
         end: dict[str, Any] = {}
+        failure = ""
         try:
             summary = self._run_job(job, folder)
             if not self._end.is_set():
@@ -171,14 +170,12 @@ class BatchRunner:
         except sqlite3.Error:  # the list of jobs cannot be written, so the end of this job cannot either: retry later
             raise
         except (SonoseekError, OSError) as error:
-            end = {
-                "state": "failed",
-                "error": without_folder(str(error), folder, *self._private_folders()) or type(error).__name__,
-            }
+            failure = str(error) or type(error).__name__
         except Exception as error:
             log.exception("a batch job failed")
-            text = f"unexpected {type(error).__name__}: {error}"
-            end = {"state": "failed", "error": without_folder(text, folder, *self._private_folders())}
+            failure = f"unexpected {type(error).__name__}: {error}"
+        if failure:
+            end = {"state": "failed", "error": without_folder(failure, folder, *self._private_folders())}
         if end:
             self._store.change(job.job_id, finished=datetime.now(UTC), unless=ENDED, **end)
         if self._has_ended(job):
@@ -210,9 +207,7 @@ class BatchRunner:
     def _existing(self, job: Job) -> Collection[str]:
         """Datasets of the archive that a job may not write; read when it starts."""
         gallery = self._engine.gallery
-        if (
-            gallery is None or job.started is not None or job.options.get("extend")
-        ):  # it continues a build, or may extend
+        if gallery is None or job.started is not None or job.options.get("extend"):  # a build goes on, or may extend
             return ()
         gallery.refresh()
         return gallery.info().by_dataset.keys()

@@ -89,6 +89,30 @@ def open_private(path: Path, how: str = "wb") -> IO[Any]:
     return open(path, how, opener=_opener(PRIVATE))
 
 
+def lock_file(path: Path) -> IO[Any] | None:
+    """Take the lock that a file is, for this process; it ends when the file is closed, or with the process.
+
+    Returns:
+        The file; None: another process has the lock.
+
+    Raises:
+        OSError: the file cannot be made or locked.
+    """
+    file = open_private(path, "ab")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        pass
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return None
+    return file
+
+
 def make_private_folder(folder: Path) -> None:
     """Make a folder and those above it; new ones are for their owner alone, and each survives a power cut.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -54,9 +55,7 @@ def answer(
         NotFoundError: a liked or disliked scan that is not in the gallery.
         WhereError: a filter that does not parse.
     """
-    if gallery is None:
-        return _answer(bundle, None, views, options, standing=standing)
-    with gallery.snapshot() as snapshot:
+    with nullcontext() if gallery is None else gallery.snapshot() as snapshot:
         return _answer(bundle, snapshot, views, options, standing=standing)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import Box, GalleryError, InvalidValueError, Prediction, Scan
+from sonoseek.core import Box, Explanation, GalleryError, InvalidValueError, Prediction, Scan
 from sonoseek.encoder import Bundle, Encoder, Encoding, predict, to_input, unpack_evidence
+from sonoseek.explain import pair_evidence
 from sonoseek.gallery import GalleryEntry, decode_picture
 from sonoseek.preprocessing import CanvasMapping, PreprocessedScan, preprocess
 
@@ -59,15 +60,23 @@ class EncodedScan:
     @property
     def marks(self) -> float:
         """Share of the scan that was painted over as burned-in annotations, 0 … 1."""
-        return (
-            0.0
-            if self.preprocessed is None or self.preprocessed.annotations is None
-            else float(np.mean(self.preprocessed.annotations))
-        )
+        annotations = None if self.preprocessed is None else self.preprocessed.annotations
+        return 0.0 if annotations is None else float(np.mean(annotations))
 
     def encode_with(self, encoder: Encoder, canvases: NDArray[np.float32]) -> Encoding:
         """Run a network on changed copies of this scan's canvas, float32 (N, 1, S, S), under the scan's own mark."""
         return _encode(encoder, canvases, lesion=self.lesion, mapping=self.mapping)
+
+    def explain_cosine(self, other: NDArray[np.floating], *, target: str) -> Explanation:
+        """The exact heatmap of the cosine with another embedding (D,)."""
+        return pair_evidence(
+            self.evidence,
+            other,
+            mapping=self.mapping,
+            target=target,
+            spatial_weights=self.spatial_weights,
+            embedding=self.embedding,
+        )
 
 
 def read_with(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sonoseek.core import Box, Explanation, InvalidValueError
 from sonoseek.core.arrays import unit_rows
 from sonoseek.engine.encoded_scan import EncodedScan, named_box
-from sonoseek.explain import cell_weights, pair_evidence, query_evidence
+from sonoseek.explain import cell_weights, query_evidence
 
 LIKED = 0.75
 """Weight of what was liked, that of the query being 1 (Rocchio's; Manning, Raghavan, Schütze, Introduction to
@@ -56,14 +56,7 @@ class QueryVector:
         """The cosine with a match on one view's pixels; what other views and examples add to it is the bias."""
         encoded = self.views[view]
         if self.plain:
-            return pair_evidence(
-                encoded.evidence,
-                other,
-                mapping=encoded.mapping,
-                target=target,
-                spatial_weights=encoded.spatial_weights,
-                embedding=encoded.embedding,
-            )
+            return encoded.explain_cosine(other, target=target)
         return query_evidence(
             encoded.evidence,
             other,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Self, Unpack
 
 import numpy as np
@@ -23,7 +22,7 @@ from sonoseek.core import (
 from sonoseek.encoder import ArchiveCalibration, Bundle, Encoder, Encoding, calibrated
 from sonoseek.engine.answer import answer, explain_class, required
 from sonoseek.engine.encoded_scan import EncodedScan, from_entry, read_with
-from sonoseek.explain import METHODS, PERTURBATION, pair_evidence
+from sonoseek.explain import METHODS, PERTURBATION
 from sonoseek.explain.perturbation import as_explanation
 from sonoseek.gallery import Gallery, GalleryEntry
 from sonoseek.reports import warnings
@@ -238,7 +237,7 @@ class SearchEngine:
             index = self.bundle.classes.index(name)
             return self._perturbed(encoded, method, name, lambda encoding: encoding.logits[:, index], on_progress)
         if method == "pair_evidence":
-            return self._pair(encoded, match)
+            return encoded.explain_cosine(match.embedding, target=f"match:{match.scan_id}")
         if match.embedding.shape != encoded.embedding.shape:
             raise InvalidValueError(
                 f"the match's embedding is {match.embedding.shape}, the scan's {encoded.embedding.shape}; their cosine "
@@ -283,18 +282,6 @@ class SearchEngine:
         """For `with open_engine(...) as engine:`."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
-
-    def _pair(self, encoded: EncodedScan, entry: GalleryEntry) -> Explanation:
-        return pair_evidence(
-            encoded.evidence,
-            entry.embedding,
-            mapping=encoded.mapping,
-            target=f"match:{entry.scan_id}",
-            spatial_weights=encoded.spatial_weights,
-            embedding=encoded.embedding,
-        )

@@ -15,9 +15,8 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from socketserver import BaseServer
 from typing import Any, cast
 
 from pydicom import config as pydicom_config
@@ -130,8 +129,12 @@ class AssociationServer(ThreadedAssociationServer):
             raise
         self.timeout = 0  # `handle_request` is called only when there is one
 
-    def serve(self) -> None:
-        """Accept connections until `stop`."""
+    def start(self, name: str) -> None:
+        """Accept connections, on a thread of this name, until `stop`."""
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(cast(socket.socket, self.socket), selectors.EVENT_READ)
             selector.register(self._wake_in, selectors.EVENT_READ)
@@ -140,30 +143,29 @@ class AssociationServer(ThreadedAssociationServer):
                     return
                 self.handle_request()
 
-    def stop(self, associations: Iterable[Association]) -> None:
-        """End `serve`, these associations, and every connection that has none."""
+    def stop(self, associations: Sequence[Association]) -> None:
+        """End these associations, every connection that has none, and the port."""
         with suppress(OSError):
             self._wake_out.send(b"x")
         with self._lock:
             silent = list(self._silent.values())
         for connection in silent:
             _end(connection)
-        ending = list(associations)
-        for association in ending:
+        for association in associations:
             with suppress(Exception):
                 association.abort(block=False)
-        if ending:
+        if associations:
             time.sleep(0.05)  # for the A-ABORT to leave; one that is stuck in the middle of a PDU sends none
-        for association in ending:
+        for association in associations:
             transport = association.dul.socket
             if transport is not None and transport.socket is not None:
                 _end(transport.socket)
-
-    def close(self) -> None:
-        """Close the port, after `serve` has returned."""
+        self._thread.join()
         self.server_close()
         self._wake_in.close()
         self._wake_out.close()
+        for association in associations:
+            association.join(timeout=5.0)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept; TLS is negotiated later, by a thread of its own."""
@@ -280,9 +282,6 @@ class _Handler(RequestHandler):
     """Runs an association in the thread of its connection."""
 
     server: AssociationServer
-
-    def __init__(self, request: Any, client_address: Any, server: BaseServer) -> None:
-        super().__init__(request, client_address, server)
 
     def handle(self) -> None:
         association = self._create_association()

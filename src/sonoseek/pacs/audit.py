@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sonoseek.core.files import PRIVATE, make_private_folder
-from sonoseek.pacs.rules import PacsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +69,12 @@ class _Participant:
 class AuditTrail:
     """Appends to a file of mode 0600. Safe for several threads."""
 
-    def __init__(self, file: Path, *, ae_title: str, on_message: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, file: Path, *, ae_title: str) -> None:
         """Take the file; it is opened anew for each message, so that it may be rotated.
 
         Args:
             file: made with its folder if need be.
             ae_title: of this application, as the source of the messages.
-            on_message: called after each.
 
         Raises:
             OSError: the folder cannot be made, or the file not be written.
@@ -85,7 +83,7 @@ class AuditTrail:
         os.close(_open(file))
         self.file = file
         self._ae_title = ae_title
-        self.on_message = on_message
+        self.on_message: Callable[[], None] = lambda: None  # called after each
         self._lock = threading.Lock()
         self._unwritten: deque[bytes] = deque(maxlen=UNWRITTEN)
         self._refused: dict[tuple[str, str, str], tuple[float, int]] = {}
@@ -200,15 +198,6 @@ class AuditTrail:
                 if began:
                     logger.error("the audit trail is not written, its messages wait: %s", error)  # noqa: TRY400
         self.on_message()
-
-
-def open_trail(config: PacsConfig) -> AuditTrail:
-    """The audit trail that the settings name.
-
-    Raises:
-        OSError: as `AuditTrail`.
-    """
-    return AuditTrail(config.audit.file or config.state / "audit.log", ae_title=config.listener.ae_title)
 
 
 def _open(file: Path) -> int:

@@ -12,7 +12,7 @@ from sonoseek.pacs.association import associate
 from sonoseek.pacs.check_commitment import COMMITMENT, ask_commitment
 from sonoseek.pacs.check_step import Step
 from sonoseek.pacs.check_web import check_web
-from sonoseek.pacs.peer import Peer, WebLogin
+from sonoseek.pacs.peer import Peer
 from sonoseek.pacs.test_object import make_test_object
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def check_peer(
     purpose: Purpose = "all",
     store: bool = False,
     commit: tuple[str, int] | None = None,
-    login: WebLogin | None = None,
 ) -> tuple[Step, ...]:
     """Try what is needed of a peer. Nothing is stored there unless asked for.
 
@@ -57,7 +56,6 @@ def check_peer(
         purpose: which presentation contexts must be accepted.
         store: send the test object (`test_object.make_test_object`): a phantom marked TEST, in a study of its own.
         commit: with `store`, ask for storage commitment; the address and port that the answer may come to.
-        login: of DICOMweb; None: from the environment.
 
     Returns:
         The steps, in order. What is wrong is in them; no error of the peer is raised.
@@ -70,7 +68,7 @@ def check_peer(
     if peer.host:
         steps += _dimse(peer, purpose=purpose, store=store, commit=commit)
     if peer.dicomweb:
-        steps += check_web(peer, store=store and not peer.host, login=login)
+        steps += check_web(peer, store=store and not peer.host)
     return tuple(steps)
 
 
@@ -80,8 +78,7 @@ def _dimse(peer: Peer, *, purpose: Purpose, store: bool, commit: tuple[str, int]
     try:
         association = associate(peer, [build_context(VERIFICATION)])
     except SonoseekError as error:
-        detail, remedy = _split(error)
-        yield Step(name="association", passed=False, detail=detail, remedy=remedy)
+        yield Step.failed("association", error)
         yield from (Step(name=name, passed=None) for name in ("C-ECHO", "presentation contexts", "C-FIND", "C-STORE"))
         return
     yield Step(name="association", passed=True, detail=f"{peer.place} accepts {peer.our_ae_title}")
@@ -94,8 +91,7 @@ def _dimse(peer: Peer, *, purpose: Purpose, store: bool, commit: tuple[str, int]
     try:
         association = associate(peer, contexts)
     except SonoseekError as error:
-        detail, remedy = _split(error)
-        yield Step(name="presentation contexts", passed=False, detail=detail, remedy=remedy)
+        yield Step.failed("presentation contexts", error)
         return
     try:
         accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
@@ -184,9 +180,3 @@ def _store(
             if COMMITMENT in accepted
             else Step(name="storage commitment", passed=None, detail="its presentation context was not accepted")
         )
-
-
-def _split(error: SonoseekError) -> tuple[str, str]:
-    """What is wrong, and the remedy: the sentences of a message."""
-    detail, _, remedy = str(error).partition(". ")
-    return detail.rstrip("."), remedy

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sonoseek.core import SonoseekError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -20,3 +22,9 @@ class Step:
     passed: bool | None
     detail: str = ""
     remedy: str = ""
+
+    @classmethod
+    def failed(cls, name: str, error: SonoseekError) -> Step:
+        """Of an error: its first sentence says what is wrong, the others the remedy."""
+        detail, _, remedy = str(error).partition(". ")
+        return cls(name=name, passed=False, detail=detail.rstrip("."), remedy=remedy)

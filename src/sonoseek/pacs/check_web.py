@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from sonoseek.core import SonoseekError
 from sonoseek.pacs.archive.web import WebClient
 from sonoseek.pacs.check_step import Step
-from sonoseek.pacs.peer import Peer, WebLogin
+from sonoseek.pacs.peer import Peer
 from sonoseek.pacs.test_object import make_test_object
 
 _BOUNDARY = "sonoseek-test-object-5b1c7a"
 
 
-def check_web(peer: Peer, *, store: bool, login: WebLogin | None = None) -> Iterator[Step]:
+def check_web(peer: Peer, *, store: bool) -> Iterator[Step]:
     """Query, and where asked for store the test object.
 
     Raises:
         InvalidValueError: a login would go unencrypted; the TLS files do not load.
         MissingExtraError: the packages are not installed.
     """
-    with WebClient(peer, login=login) as client:
+    with WebClient(peer) as client:
         try:
             client.probe()
         except SonoseekError as error:
-            yield _failed("QIDO-RS", error)
+            yield Step.failed("QIDO-RS", error)
             yield Step(name="STOW-RS", passed=None)
             return
         yield Step(name="QIDO-RS", passed=True, detail=str(peer.dicomweb))
@@ -43,11 +43,6 @@ def check_web(peer: Peer, *, store: bool, login: WebLogin | None = None) -> Iter
         try:
             client.post("/studies", body, content_type=kind)
         except SonoseekError as error:
-            yield _failed("STOW-RS", error)
+            yield Step.failed("STOW-RS", error)
             return
         yield Step(name="STOW-RS", passed=True, detail=f"test object {made.sop_instance_uid}")
-
-
-def _failed(name: str, error: SonoseekError) -> Step:
-    detail, _, remedy = str(error).partition(". ")
-    return Step(name=name, passed=False, detail=detail.rstrip("."), remedy=remedy)

@@ -8,8 +8,8 @@ import hmac
 import io
 import secrets
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,7 @@ _COLUMNS = (
     *("file", "pathology", "case_id", "group", "birads", "histology", "device", "acquired", "laterality", "frame"),
     "dataset",
 )
-_REPORT_COLUMNS = ("status", "reason", "accession", "patient_id", "study_date", "side", "pictures", "results")
+_REPORT_COLUMNS = tuple(field.name for field in fields(Listed))
 
 Cine = Literal["list", "middle"]
 """What becomes of a cine: listed, since the frame that shows the lesion is not known; or its middle frame is taken."""
@@ -129,7 +129,8 @@ def join_folder(
     manifest, report = folder.root / MANIFEST, folder.root / REPORT
     rows = [_row(picture, key=key, dataset=dataset) for picture in joined.pictures]
     write_atomically(manifest, _csv(_COLUMNS, rows), mode=PRIVATE)
-    write_atomically(report, _csv(_REPORT_COLUMNS, [_report_row(listed) for listed in joined.listed]), mode=PRIVATE)
+    unjoined = [{**vars(each), "results": "; ".join(each.results)}.values() for each in joined.listed]
+    write_atomically(report, _csv(_REPORT_COLUMNS, unjoined), mode=PRIVATE)
     return JoinedTable(
         manifest=manifest,
         report=report,
@@ -186,20 +187,7 @@ def _key(folder: ImportFolder) -> bytes:
     return bytes.fromhex(path.read_text("ascii").strip())
 
 
-def _report_row(listed: Listed) -> tuple[object, ...]:
-    return (
-        listed.status,
-        listed.reason,
-        listed.accession,
-        listed.patient_id,
-        listed.study_date.isoformat() if listed.study_date else "",
-        listed.side,
-        listed.pictures,
-        "; ".join(listed.results),
-    )
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _csv(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)

@@ -12,7 +12,6 @@ from sonoseek.pacs.database import Database
 from sonoseek.pacs.outbox_rows import OutboxRows, Parcel
 from sonoseek.pacs.study_key import study_key
 
-StudyState = Literal["waiting", "querying", "queried", "failed"]
 Outcome = Literal["new", "same", "replaced", "differs", "foreign"]
 
 
@@ -137,13 +136,13 @@ class Journal:
         self.database = Database(folder, create=create)
         self.outbox = OutboxRows(self.database)
 
-    def receive(self, item: ReceivedObject, *, rule: str, quiet_s: float, now: float | None = None) -> Receipt:
+    def receive(self, item: ReceivedObject, *, rule: str, quiet_s: float) -> Receipt:
         """Write down an object whose file lies under its final name, flushed to disk.
 
         A new one makes its study wait for `quiet_s` from now. One that was there before changes nothing of a study that
         was queried, but that its file is there again: only of one that failed, or still waits.
         """
-        now = time.time() if now is None else now
+        now = time.time()
         with self.database.writing() as db:
             known = db.execute(_KNOWN, (item.sop_uid,)).fetchone()
             outcome = _outcome(known, item)
@@ -186,16 +185,15 @@ class Journal:
                 "INSERT INTO discarded VALUES (?, 1) ON CONFLICT DO UPDATE SET objects = objects + 1", (sop_class[:64],)
             )
 
-    def claim(self, *, now: float | None = None) -> Claim | None:
+    def claim(self) -> Claim | None:
         """Take the study that is due first; None: none is.
 
         A study whose pictures have a result is "queried" at once: no second one is made.
         """
-        now = time.time() if now is None else now
         while True:
             with self.database.writing() as db:
                 row = db.execute(
-                    "SELECT * FROM studies WHERE state = 'waiting' AND due <= ? ORDER BY due LIMIT 1", (now,)
+                    "SELECT * FROM studies WHERE state = 'waiting' AND due <= ? ORDER BY due LIMIT 1", (time.time(),)
                 ).fetchone()
                 if row is None:
                     return None
@@ -275,7 +273,7 @@ class Journal:
         )
         return min((float(each) + keep_s for each in first if each is not None), default=None)
 
-    def expire(self, keep_s: float, *, now: float | None = None) -> tuple[list[str], list[str]]:
+    def expire(self, keep_s: float) -> tuple[list[str], list[str]]:
         """Forget the files of studies that were queried, and of results that were delivered, longer ago than this.
 
         Their rows stay.
@@ -283,7 +281,7 @@ class Journal:
         Returns:
             Names of received files and of results, for whoever removes them.
         """
-        before = (time.time() if now is None else now) - keep_s
+        before = time.time() - keep_s
         old = f"SELECT study_uid FROM studies WHERE received <= ? AND {_REMOVABLE}"  # noqa: S608  # our own words
         with self.database.writing() as db:
             rows = db.execute(

@@ -23,10 +23,11 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 from sonoseek.core import InvalidValueError, NotFoundError, ScanReadError, TemporaryError
 from sonoseek.io import read_source_header
 from sonoseek.pacs.association_server import ACSE_S, PDU_BYTES, AssociationServer, bound_message, configure_pynetdicom
-from sonoseek.pacs.audit import AuditTrail, StudyOf
-from sonoseek.pacs.file_store import ArrivingFile, FileStore
+from sonoseek.pacs.audit import StudyOf
+from sonoseek.pacs.file_store import ArrivingFile
 from sonoseek.pacs.journal import Journal, ReceivedObject
-from sonoseek.pacs.rules import PacsConfig, ServerTls, network
+from sonoseek.pacs.rules import ServerTls, network
+from sonoseek.pacs.state import State
 from sonoseek.pacs.uids import US_IMAGES, is_uid
 
 logger = logging.getLogger(__name__)
@@ -51,21 +52,15 @@ class Listener:
 
     def __init__(
         self,
-        config: PacsConfig,
+        state: State,
         *,
-        journal: Journal,
-        store: FileStore,
-        audit: AuditTrail,
         on_received: Callable[[], None] = lambda: None,
         on_report: Callable[[], None] = lambda: None,
     ) -> None:
         """Bind the port and begin to receive.
 
         Args:
-            config: whole.
-            journal: open.
-            store: of the same folder.
-            audit: where refusals and transfers are written down.
+            state: of the folder.
             on_received: called after an object was written down.
             on_report: called after a peer's answer on commitment.
 
@@ -74,16 +69,15 @@ class Listener:
             InvalidValueError: the files of the certificate do not load.
         """
         configure_pynetdicom()
-        self._config = config
-        self._journal = journal
-        self._store = store
-        self._audit = audit
+        self._state = state
         self._on_received = on_received
         self._on_report = on_report
-        self._allowed = [(each.ae_title, [network(address) for address in each.addresses]) for each in config.senders]
+        self._allowed = [
+            (each.ae_title, [network(address) for address in each.addresses]) for each in state.config.senders
+        ]
         self._sessions: dict[Association, _Session] = {}
         self._lock = threading.Lock()
-        settings = config.listener
+        settings = state.config.listener
         ae = AE(settings.ae_title)
         ae.maximum_associations = 1_000_000  # counted here, by what is negotiated: silent ones do not count
         ae.maximum_pdu_size = PDU_BYTES
@@ -101,27 +95,24 @@ class Listener:
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_N_EVENT_REPORT, self._on_commitment),
             ],
-            store=store,
+            store=state.store,
             allows=self._allows,
-            on_refused=lambda address, reason: audit.refused(address, "", reason),
+            on_refused=lambda address, reason: state.audit.refused(address, "", reason),
             on_end=self._on_end,
             tls=None if settings.tls is None else server_tls(settings.tls),
             timeout_s=settings.timeout_seconds,
         )
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve, name="pacs-listener", daemon=True)
-        self._thread.start()
+        self._stopped = False
+        self._server.start("pacs-listener")
 
     def stop(self) -> None:
         """End every association, and the port. Stopping twice is fine."""
-        if self._thread.is_alive():
+        if not self._stopped:
+            self._stopped = True
             with self._lock:
                 admitted = list(self._sessions)
             self._server.stop(admitted)
-            self._thread.join()
-            self._server.close()
-            for association in admitted:
-                association.join(timeout=5.0)
 
     def _allows(self, address: str) -> bool:
         place = _place(address)
@@ -144,9 +135,9 @@ class Listener:
         with self._lock:
             if not self._allows_title(title, address):
                 refusal = (0x01, 0x01, 0x03), "calling AE title not allowed from this address"
-            elif called != self._config.listener.ae_title:
+            elif called != self._state.config.listener.ae_title:
                 refusal = (0x01, 0x01, 0x07), "called AE title not known"
-            elif len(self._sessions) >= self._config.listener.max_associations:
+            elif len(self._sessions) >= self._state.config.listener.max_associations:
                 refusal = (0x02, 0x03, 0x02), "too many associations"
             else:
                 self._sessions[association] = _Session(title, address)
@@ -154,14 +145,14 @@ class Listener:
         association.acse.send_reject(*refusal[0])
         evt.trigger(association, evt.EVT_REJECTED, {})
         association.kill()
-        self._audit.refused(address, title, refusal[1])
+        self._state.audit.refused(address, title, refusal[1])
 
     def _on_end(self, association: Association) -> None:
         with self._lock:
             session = self._sessions.pop(association, None)
         if session is not None:
             for study in session.studies.values():
-                self._audit.received(session.sender, session.address, study)
+                self._state.audit.received(session.sender, session.address, study)
 
     def _on_store(self, event: evt.Event) -> int:
         """Receive one object; PS3.4 B.2.3 has the statuses."""
@@ -184,11 +175,12 @@ class Listener:
             arrived.drop()
 
     def _receive(self, arrived: ArrivingFile, session: _Session, sop_class: str, sop_uid: str) -> int:
+        state = self._state
         if not is_uid(sop_uid) or not is_uid(sop_class):
-            self._audit.refused(session.address, session.sender, "a SOP Instance UID that breaks PS3.5 9.1")
+            state.audit.refused(session.address, session.sender, "a SOP Instance UID that breaks PS3.5 9.1")
             return CANNOT_UNDERSTAND
         if sop_class not in US_IMAGES:
-            self._journal.discard(sop_class)
+            state.journal.discard(sop_class)
             return SUCCESS
         if arrived.full:
             logger.error("no room for an object of %s: the disk is full, or it exceeds max_object_mb", session.sender)
@@ -199,13 +191,13 @@ class Listener:
             logger.warning("an object of %s does not read: %s", session.sender, error)
             return CANNOT_UNDERSTAND
         if (header.sop_class_uid, header.sop_instance_uid) != (sop_class, sop_uid):
-            self._audit.refused(session.address, session.sender, "the data set's UIDs are not those of the request")
+            state.audit.refused(session.address, session.sender, "the data set's UIDs are not those of the request")
             return DOES_NOT_MATCH
         if not is_uid(header.study_instance_uid):
             return CANNOT_UNDERSTAND
-        rule = self._config.fitting_rule(sender=session.sender, modality=header.modality, body_part=header.body_part)
+        rule = state.config.fitting_rule(sender=session.sender, modality=header.modality, body_part=header.body_part)
         if rule is None:
-            self._journal.discard(sop_class)
+            state.journal.discard(sop_class)
             return SUCCESS
         item = ReceivedObject(
             sop_uid=sop_uid,
@@ -220,15 +212,15 @@ class Listener:
             study_date=header.study_date,
             sender=session.sender,
             address=session.address,
-            file=self._store.keep(arrived, sop_uid),
+            file=state.store.keep(arrived, sop_uid),
             digest=arrived.digest,
             size=arrived.size,
         )
-        receipt = self._journal.receive(item, rule=rule.name, quiet_s=rule.quiet_seconds)
+        receipt = state.journal.receive(item, rule=rule.name, quiet_s=rule.quiet_seconds)
         if receipt.stray is not None:
-            self._store.remove([receipt.stray], [])
+            state.store.remove([receipt.stray], [])
         if receipt.outcome == "foreign":
-            self._audit.refused(session.address, session.sender, "a SOP Instance UID of an object of another study")
+            state.audit.refused(session.address, session.sender, "a SOP Instance UID of an object of another study")
             return DOES_NOT_MATCH
         if receipt.outcome == "differs":
             logger.warning("an object of %s was here before with other content; the first stays", session.sender)
@@ -242,7 +234,7 @@ class Listener:
 
     def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
         """A peer's answer: event type 1, all is committed to; 2, something failed. PS3.4 J.3.3."""
-        answered = take_commitment(self._journal, event)
+        answered = take_commitment(self._state.journal, event)
         if answered:
             self._on_report()
         return SUCCESS, None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,13 +23,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from sonoseek.core import InvalidValueError, SonoseekError
 from sonoseek.pacs.association_server import configure_pynetdicom
-from sonoseek.pacs.audit import AuditTrail, StudyOf
-from sonoseek.pacs.file_store import FileStore
-from sonoseek.pacs.journal import Journal
+from sonoseek.pacs.audit import StudyOf
 from sonoseek.pacs.listener import take_commitment
 from sonoseek.pacs.outbox_rows import Parcel
-from sonoseek.pacs.rules import ClientTls, PacsConfig, Peer
-from sonoseek.pacs.waiting import Alarm
+from sonoseek.pacs.rules import ClientTls, Peer
+from sonoseek.pacs.state import State
+from sonoseek.pacs.waiting import AlarmThread
 
 logger = logging.getLogger(__name__)
 
@@ -42,59 +40,36 @@ _STORED = (0x0000, 0x0111)
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
-class PeerSender:
+class PeerSender(AlarmThread):
     """The thread of one peer. It sleeps until something is due."""
 
     def __init__(
         self,
         peer: Peer,
-        config: PacsConfig,
+        state: State,
         *,
-        journal: Journal,
-        store: FileStore,
-        audit: AuditTrail,
         on_visit: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the parts; `start` begins.
 
         Args:
             peer: of this thread.
-            config: whole.
-            journal: open.
-            store: of the same folder.
-            audit: where transfers and alarms are written down.
+            state: of the folder.
             on_visit: called after an association with the peer.
 
         Raises:
             InvalidValueError: the files of the certificate do not load.
         """
+        super().__init__(f"pacs-outbox-{peer.name}")
         configure_pynetdicom()
         self._peer = peer
-        self._title = peer.calling_ae_title or config.listener.ae_title
+        self._title = peer.calling_ae_title or state.config.listener.ae_title
         self._tls = None if peer.tls is None else (client_tls(peer.tls), peer.tls.server_name or peer.host)
-        self._journal = journal
-        self._rows = journal.outbox
-        self._store = store
-        self._audit = audit
+        self._state = state
+        self._rows = state.journal.outbox
         self._on_visit = on_visit
         self._failures = 0
         self._announced = {parcel.row for parcel in self._rows.alarms(peer.name)}
-        self.alarm = Alarm()
-        self._thread = threading.Thread(target=self._run, name=f"pacs-outbox-{peer.name}", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the object that is being sent. Stopping twice is fine."""
-        self.alarm.stop()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def wake(self) -> None:
-        """Something was put into the outbox, or a report has come."""
-        self.alarm.ring()
 
     def _run(self) -> None:
         while not self.alarm.stopped:
@@ -132,7 +107,7 @@ class PeerSender:
         syntaxes, uncommitted = {}, self._rows.uncommitted(self._peer.name)
         for parcel in due:
             try:
-                syntaxes[parcel.row] = _syntax(self._store.outbox / parcel.file)
+                syntaxes[parcel.row] = _syntax(self._state.store.outbox / parcel.file)
             except Exception as error:  # pydicom raises whatever a damaged file leads to
                 message = f"its file does not read ({type(error).__name__}); make the result again"
                 self._rows.not_sent(parcel, message, again_at=None, refused=True)
@@ -180,13 +155,13 @@ class PeerSender:
 
     def _on_report(self, event: evt.Event) -> tuple[int, None]:
         """An answer on commitment that comes on the same association."""
-        take_commitment(self._journal, event)
+        take_commitment(self._state.journal, event)
         self.alarm.ring()
         return 0x0000, None
 
     def _send(self, association: Association, parcel: Parcel) -> bool:
         """Send one object; returns whether the association goes on."""
-        file = self._store.outbox / parcel.file
+        file = self._state.store.outbox / parcel.file
         syntax = _syntax(file)
         accepted = {
             context.transfer_syntax[0]
@@ -210,7 +185,7 @@ class PeerSender:
         status = int(answer.Status)
         if status in _STORED or status & 0xF000 == 0xB000:  # warnings: stored, with some elements changed
             self._rows.sent(parcel)
-            self._audit.sent(self._peer.ae_title, self._peer.host, self._study(parcel))
+            self._state.audit.sent(self._peer.ae_title, self._peer.host, self._study(parcel))
         elif status & 0xFF00 == 0xA700:
             self._again(parcel, f"the peer is out of resources (0x{status:04X})")
         else:
@@ -247,7 +222,7 @@ class PeerSender:
         again = None if last else time.time() + _back_off(self._peer, parcel.refusals)
         self._rows.not_sent(parcel, message, again_at=again, refused=True)
         logger.error("%s: object %s: %s", self._peer.name, parcel.sop_uid, message)
-        self._audit.sent(self._peer.ae_title, self._peer.host, self._study(parcel), failed=True)
+        self._state.audit.sent(self._peer.ae_title, self._peer.host, self._study(parcel), failed=True)
 
     def _put_off(self, parcels: Sequence[Parcel], message: str) -> float:
         """The peer cannot be reached: everything that is due waits; returns until when."""
@@ -267,10 +242,10 @@ class PeerSender:
             if parcel.row not in self._announced:
                 self._announced.add(parcel.row)
                 logger.error("ALARM: %s has not committed to object %s", self._peer.name, parcel.sop_uid)
-                self._audit.alarm(self._study(parcel), f"{self._peer.name}: {parcel.message}")
+                self._state.audit.alarm(self._study(parcel), f"{self._peer.name}: {parcel.message}")
 
     def _study(self, parcel: Parcel) -> StudyOf:
-        patient = self._journal.patient(parcel.study_uid)
+        patient = self._state.journal.patient(parcel.study_uid)
         return StudyOf(study_uid=parcel.study_uid, patient_id=patient, classes=Counter({parcel.sop_class: 1}))
 
 

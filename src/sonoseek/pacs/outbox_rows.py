@@ -6,9 +6,14 @@ import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sonoseek.pacs.database import Database
+from sonoseek.pacs.file_store import FileStore
+from sonoseek.pacs.rules import Peer
+
+if TYPE_CHECKING:
+    from sonoseek.reports.dicom import DicomResult
 
 ParcelState = Literal["waiting", "sent", "committed", "failed", "alarm"]
 COMMIT_TRIES = 3
@@ -51,6 +56,31 @@ class Parcel:
     message: str = ""
 
 
+def make_parcels(
+    results: Sequence[DicomResult], store: FileStore, *, study_uid: str, key: str, peers: Sequence[Peer]
+) -> list[Parcel]:
+    """Write the objects of a study into the outbox folder, flushed to disk; a parcel of each for each peer.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    files = [store.put_out(result.sop_instance_uid, result.content) for result in results]
+    return [
+        Parcel(
+            study_uid=study_uid,
+            key=key,
+            kind=result.kind,
+            sop_class=result.sop_class_uid,
+            sop_uid=result.sop_instance_uid,
+            file=file,
+            peer=peer.name,
+            commitment=peer.commitment,
+        )
+        for result, file in zip(results, files, strict=True)
+        for peer in peers
+    ]
+
+
 class OutboxRows:
     """Rows of the table `outbox`."""
 
@@ -77,17 +107,15 @@ class OutboxRows:
         with self._database.writing() as db:
             self.add(db, parcels, now=time.time())
 
-    def due(self, peer: str, *, limit: int = 100) -> list[Parcel]:
-        """Parcels of a peer that are to be sent now, the oldest first."""
-        return self._parcels(
-            "peer = ? AND state = 'waiting' AND due <= ? ORDER BY id LIMIT ?", peer, time.time(), limit
-        )
+    def due(self, peer: str) -> list[Parcel]:
+        """Parcels of a peer that are to be sent now, the oldest first, 100 at most."""
+        return self._parcels("peer = ? AND state = 'waiting' AND due <= ? ORDER BY id LIMIT 100", peer, time.time())
 
-    def uncommitted(self, peer: str, *, limit: int = 100) -> list[Parcel]:
-        """Parcels of a peer for which commitment is to be requested now."""
+    def uncommitted(self, peer: str) -> list[Parcel]:
+        """Parcels of a peer for which commitment is to be requested now, 100 at most."""
         return self._parcels(
-            "peer = ? AND state = 'sent' AND commitment AND transaction_uid IS NULL AND due <= ? ORDER BY id LIMIT ?",
-            *(peer, time.time(), limit),
+            "peer = ? AND state = 'sent' AND commitment AND transaction_uid IS NULL AND due <= ? ORDER BY id LIMIT 100",
+            *(peer, time.time()),
         )
 
     def recover(self) -> None:
@@ -153,7 +181,7 @@ class OutboxRows:
     def not_requested(self, transaction_uid: str, message: str, *, again_at: float) -> None:
         """The request did not arrive; again at this time, after `COMMIT_TRIES` an alarm."""
         with self._database.writing() as db:
-            self._unanswered(db, "transaction_uid = ?", transaction_uid, message, again_at)
+            self._unanswered(db, transaction_uid, message, again_at)
 
     def unanswered(self, peer: str, *, again_at: float) -> None:
         """Requests of a peer whose time is over: again at this time, after `COMMIT_TRIES` an alarm."""
@@ -165,14 +193,14 @@ class OutboxRows:
         if overdue:
             with self._database.writing() as db:
                 for (uid,) in overdue:
-                    self._unanswered(db, "transaction_uid = ?", uid, "the peer did not answer in time", again_at)
+                    self._unanswered(db, uid, "the peer did not answer in time", again_at)
 
-    def _unanswered(self, db: sqlite3.Connection, which: str, value: str, message: str, again_at: float) -> None:
+    def _unanswered(self, db: sqlite3.Connection, transaction_uid: str, message: str, again_at: float) -> None:
         db.execute(
-            f"""UPDATE outbox SET transaction_uid = NULL, due = ?, message = ?,
+            """UPDATE outbox SET transaction_uid = NULL, due = ?, message = ?,
             state = CASE WHEN commit_tries >= ? THEN 'alarm' ELSE 'sent' END
-            WHERE state = 'sent' AND {which}""",  # noqa: S608  # our own words
-            (again_at, f"commitment: {message}"[:1000], COMMIT_TRIES, value),
+            WHERE state = 'sent' AND transaction_uid = ?""",
+            (again_at, f"commitment: {message}"[:1000], COMMIT_TRIES, transaction_uid),
         )
 
     def report(self, transaction_uid: str, *, committed: Collection[str], failed: Collection[str]) -> int:

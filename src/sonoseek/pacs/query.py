@@ -6,45 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sonoseek.core import ScanReadError, SonoseekError
 from sonoseek.core.frames import sampled_frames
 from sonoseek.pacs.journal import Claim, Finding
 from sonoseek.pacs.rules import FrameChoice, PacsConfig, Rule
 
-
-class Engine(Protocol):
-    """What a query takes of `sonoseek.engine.SearchEngine`."""
-
-    def read(self, scan: Any, /) -> Any:
-        """The scan's encoding, with its prediction."""
-
-    def query(self, encoded: Any, /) -> Any:
-        """The report of an encoding."""
-
-    def close(self) -> None:
-        """Close the gallery."""
-
-
-class Result(Protocol):
-    """What is sent of `sonoseek.reports.dicom.DicomResult`."""
-
-    @property
-    def kind(self) -> str:
-        """Of `KINDS`."""
-
-    @property
-    def sop_class_uid(self) -> str:
-        """Of the object."""
-
-    @property
-    def sop_instance_uid(self) -> str:
-        """Of the object."""
-
-    @property
-    def content(self) -> bytes:
-        """A whole file."""
+if TYPE_CHECKING:
+    from sonoseek.engine import SearchEngine
+    from sonoseek.reports.dicom import DicomResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,41 +31,31 @@ class Tools:
         render: as `sonoseek.reports.dicom.render_dicom`.
     """
 
-    open_engine: Callable[[], Engine]
+    open_engine: Callable[[], SearchEngine]
     read_scan: Callable[..., Any]
     frame_count: Callable[[Path], int]
     read_source_header: Callable[[Path], Any]
     queried_frame: Callable[..., Any]
-    render: Callable[..., Sequence[Result]]
+    render: Callable[..., Sequence[DicomResult]]
 
 
 def real_tools(config: PacsConfig) -> Tools:
-    """The packages themselves; they are imported when an engine is opened."""
+    """The packages themselves; the engine's are imported when it is opened."""
     from sonoseek.io import frame_count, read_scan, read_source_header
+    from sonoseek.reports.dicom import QueriedFrame, render_dicom
 
-    def open_real() -> Engine:
+    def open_real() -> SearchEngine:
         from sonoseek.engine import open_engine
 
         return open_engine(config.gallery or None, bundle=config.bundle or None)
-
-    def queried_frame(**values: Any) -> Any:
-        from sonoseek.reports.dicom import QueriedFrame  # type: ignore[import-not-found, unused-ignore]
-
-        return QueriedFrame(**values)
-
-    def render(*values: Any, **named: Any) -> Sequence[Result]:
-        from sonoseek.reports.dicom import render_dicom
-
-        results: Sequence[Result] = render_dicom(*values, **named)
-        return results
 
     return Tools(
         open_engine=open_real,
         read_scan=read_scan,
         frame_count=frame_count,
         read_source_header=read_source_header,
-        queried_frame=queried_frame,
-        render=render,
+        queried_frame=QueriedFrame,
+        render=render_dicom,
     )
 
 
@@ -135,8 +96,8 @@ def choose_frames(count: int, choice: FrameChoice, most: int) -> list[int]:
 
 
 def query_study(
-    claim: Claim, rule: Rule, *, engine: Engine, tools: Tools, path: Callable[[str], Path]
-) -> tuple[Sequence[Result], Finding, str]:
+    claim: Claim, rule: Rule, *, engine: SearchEngine, tools: Tools, path: Callable[[str], Path]
+) -> tuple[Sequence[DicomResult], Finding, str]:
     """Make the result of a study.
 
     Args:

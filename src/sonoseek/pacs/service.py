@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import stat
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from sonoseek.core import TemporaryError
-from sonoseek.core.files import make_private_folder, open_private
-from sonoseek.pacs.audit import open_trail
-from sonoseek.pacs.file_store import FileStore
-from sonoseek.pacs.journal import Journal
+from sonoseek.core.files import lock_file, make_private_folder
 from sonoseek.pacs.listener import Listener
 from sonoseek.pacs.outbox import PeerSender
 from sonoseek.pacs.query import Tools, real_tools
 from sonoseek.pacs.rules import PacsConfig
+from sonoseek.pacs.state import State
 from sonoseek.pacs.syslog import SyslogForwarder
 from sonoseek.pacs.worker import Worker
 
@@ -55,22 +50,22 @@ class Service:
 
     def _start(self, config: PacsConfig, tools: Tools | None, *, listen: bool) -> None:
         make_private_folder(config.state)
-        self._stack.callback(lock_folder(config.state).close)
-        self.journal = Journal(config.state)
+        lock = lock_file(config.state / "lock")
+        if lock is None:
+            raise TemporaryError(
+                f"{config.state}: another process uses this state folder; one at a time may. Stop it, or name another "
+                "`state`."
+            )
+        self._stack.callback(lock.close)
+        state = State(config)
+        self.journal, self.store, self.audit = state.journal, state.store, state.audit
         self._stack.callback(self.journal.close)
         self.journal.recover()
         self.journal.outbox.recover()
         self.journal.outbox.adapt({peer.name: peer.commitment for peer in config.peers})
-        settings = config.listener
-        self.store = FileStore(
-            config.state,
-            min_free_bytes=settings.min_free_mb << 20,
-            max_object_bytes=settings.max_object_mb << 20,
-        )
         removed = self.store.sweep(received=self.journal.files(), outbox=self.journal.outbox.files())
         if removed:
             logger.warning("%d files that a process had not finished were removed", removed)
-        self.audit = open_trail(config)
         self._forwarder: SyslogForwarder | None = None
         if config.audit.syslog is not None:
             forwarder = self._forwarder = SyslogForwarder(config.audit.syslog, file=self.audit.file, state=config.state)
@@ -79,25 +74,8 @@ class Service:
             self._stack.callback(forwarder.stop)
         self.audit.started()
         self._stack.callback(self.audit.stopped)
-        self.senders = [
-            PeerSender(
-                peer,
-                config,
-                journal=self.journal,
-                store=self.store,
-                audit=self.audit,
-                on_visit=lambda: self.worker.wake(),
-            )
-            for peer in config.peers
-        ]
-        self.worker = Worker(
-            config,
-            journal=self.journal,
-            store=self.store,
-            audit=self.audit,
-            tools=tools or real_tools(config),
-            on_result=self._wake_senders,
-        )
+        self.senders = [PeerSender(peer, state, on_visit=lambda: self.worker.wake()) for peer in config.peers]
+        self.worker = Worker(state, tools=tools or real_tools(config), on_result=self._wake_senders)
         for sender in self.senders:
             sender.start()
             self._stack.callback(sender.stop)
@@ -105,14 +83,7 @@ class Service:
         if listen:
             self.worker.start()
             self._stack.callback(self.worker.stop)
-            self.listener = Listener(
-                config,
-                journal=self.journal,
-                store=self.store,
-                audit=self.audit,
-                on_received=self.worker.wake,
-                on_report=self.wake,
-            )
+            self.listener = Listener(state, on_received=self.worker.wake, on_report=self.wake)
             self._stack.callback(self.listener.stop)
 
     def wake(self) -> None:
@@ -157,38 +128,8 @@ class Service:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def lock_folder(folder: Path) -> _Lock:
-    """Keep other processes off a state folder until the lock is closed, or this process ends.
-
-    Raises:
-        TemporaryError: another process has it.
-    """
-    return _Lock(folder)
-
-
-class _Lock:
-    def __init__(self, folder: Path) -> None:
-        self._file = open_private(folder / "lock", "ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise TemporaryError(
-                f"{folder}: another process uses this state folder; one at a time may. Stop it, or name "
-                "another `state`."
-            ) from error
-
-    def close(self) -> None:
-        """Give it back."""
-        self._file.close()
 
 
 def wake_service(folder: Path) -> bool:

@@ -11,7 +11,6 @@ import os
 import re
 import socket
 import ssl
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from sonoseek.core.files import PRIVATE, write_atomically
 from sonoseek.pacs.outbox import client_tls
 from sonoseek.pacs.rules import Syslog
-from sonoseek.pacs.waiting import Alarm
+from sonoseek.pacs.waiting import AlarmThread
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ RETRY_LIMIT_S = 300.0
 _TIME = re.compile(rb'EventDateTime="([^"]+)"')
 
 
-class SyslogForwarder:
+class SyslogForwarder(AlarmThread):
     """One thread, which sleeps until a message is written."""
 
     def __init__(self, settings: Syslog, *, file: Path, state: Path) -> None:
@@ -46,28 +45,17 @@ class SyslogForwarder:
         Raises:
             InvalidValueError: a certificate does not load.
         """
+        super().__init__("pacs-syslog")
         self._settings = settings
         self._tls = client_tls(settings.tls)
         self._file = file
         self._offset_file = state / "audit.sent"
         self._connection: ssl.SSLSocket | None = None
         self._failures = 0
-        self.alarm = Alarm()
-        self._thread = threading.Thread(target=self._run, name="pacs-syslog", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """A message was written."""
-        self.alarm.ring()
 
     def stop(self) -> None:
         """End; what was not sent is sent at the next start. Stopping twice is fine."""
-        self.alarm.stop()
-        if self._thread.is_alive():
-            self._thread.join()
+        super().stop()
         self._close()
 
     def _run(self) -> None:

@@ -21,7 +21,6 @@ class SyntheticObject:
 
     sop_class_uid: str
     sop_instance_uid: str
-    study_uid: str
     content: bytes
 
 
@@ -51,9 +50,7 @@ def make_test_object() -> SyntheticObject:
     dataset["PixelData"].VR = "OB"
     stream = io.BytesIO()
     dataset.save_as(stream, enforce_file_format=True)
-    return SyntheticObject(
-        sop_class_uid=SOP_CLASS, sop_instance_uid=OBJECT_UID, study_uid=STUDY_UID, content=stream.getvalue()
-    )
+    return SyntheticObject(sop_class_uid=SOP_CLASS, sop_instance_uid=OBJECT_UID, content=stream.getvalue())
 
 
 _ATTRIBUTES: dict[str, object] = {

@@ -38,3 +38,28 @@ class Alarm:
             if not self._rung and not self.stopped:
                 self._condition.wait(None if until is None else min(max(0.0, until - time.time()), LONGEST_S))
             self._rung = False
+
+
+class AlarmThread:
+    """A thread that works until it is stopped; meanwhile it sleeps by its `alarm`."""
+
+    def __init__(self, name: str) -> None:
+        self.alarm = Alarm()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look again what is to be done."""
+        self.alarm.ring()
+
+    def stop(self) -> None:
+        """End after what is being done. Stopping twice is fine."""
+        self.alarm.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError

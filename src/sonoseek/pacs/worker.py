@@ -7,92 +7,75 @@ fills the outbox. Whatever ends in between is begun anew, and writes the same ob
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sonoseek.core import SonoseekError
-from sonoseek.pacs.audit import AuditTrail, StudyOf
-from sonoseek.pacs.file_store import FileStore
-from sonoseek.pacs.journal import Claim, Journal
-from sonoseek.pacs.outbox_rows import Parcel
-from sonoseek.pacs.query import Engine, Tools, query_study
-from sonoseek.pacs.rules import PacsConfig, Rule
-from sonoseek.pacs.waiting import Alarm
+from sonoseek.pacs.audit import StudyOf
+from sonoseek.pacs.journal import Claim
+from sonoseek.pacs.outbox_rows import make_parcels
+from sonoseek.pacs.query import Tools, query_study
+from sonoseek.pacs.rules import Rule
+from sonoseek.pacs.state import State
+from sonoseek.pacs.waiting import AlarmThread
+
+if TYPE_CHECKING:
+    from sonoseek.engine import SearchEngine
 
 logger = logging.getLogger(__name__)
 
 
-class Worker:
+class Worker(AlarmThread):
     """One thread, which sleeps until the next study is due."""
 
     def __init__(
         self,
-        config: PacsConfig,
+        state: State,
         *,
-        journal: Journal,
-        store: FileStore,
-        audit: AuditTrail,
         tools: Tools,
         on_result: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the parts; `start` begins.
 
         Args:
-            config: whole.
-            journal: open.
-            store: of the same folder.
-            audit: where queries are written down.
+            state: of the folder.
             tools: the packages that a query takes.
             on_result: called after a result was put into the outbox.
         """
-        self._config = config
-        self._journal = journal
-        self._store = store
-        self._audit = audit
+        super().__init__("pacs-worker")
+        self._state = state
         self._tools = tools
         self._on_result = on_result
-        self._engine: Engine | None = None
-        self.alarm = Alarm()
-        self._thread = threading.Thread(target=self._run, name="pacs-worker", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        self._engine: SearchEngine | None = None
 
     def stop(self) -> None:
         """End after the study that is being queried. Stopping twice is fine."""
-        self.alarm.stop()
-        if self._thread.is_alive():
-            self._thread.join()
+        super().stop()
         if self._engine is not None:
             self._engine.close()
             self._engine = None
 
-    def wake(self) -> None:
-        """Something was received or put back: look again when to wake."""
-        self.alarm.ring()
-
     def _run(self) -> None:
-        keep_s = self._config.listener.keep_days * 86_400
-        longest_s = max((max(rule.quiet_seconds, rule.retry_seconds) for rule in self._config.rules), default=0.0)
+        keep_s = self._state.config.listener.keep_days * 86_400
+        longest_s = max((max(rule.quiet_seconds, rule.retry_seconds) for rule in self._state.config.rules), default=0.0)
         interrupted = False
         while not self.alarm.stopped:
             try:
                 if interrupted:  # what was being queried when the journal could not be used
-                    self._journal.recover()
+                    self._state.journal.recover()
                     interrupted = False
-                self._journal.follow_clock(longest_s)
-                if (claim := self._journal.claim()) is not None:
+                self._state.journal.follow_clock(longest_s)
+                if (claim := self._state.journal.claim()) is not None:
                     self.process(claim)
                     continue
-                expiry = self._journal.next_expiry(keep_s)
+                expiry = self._state.journal.next_expiry(keep_s)
                 if expiry is not None and expiry <= time.time():
-                    self._store.remove(*self._journal.expire(keep_s))
+                    self._state.store.remove(*self._state.journal.expire(keep_s))
                     continue
-                due = self._journal.next_due()
+                due = self._state.journal.next_due()
             except Exception:  # a full disk, above all
                 logger.exception("the journal could not be used; again in a minute")
                 interrupted, due, expiry = True, time.time() + 60.0, None
@@ -100,9 +83,9 @@ class Worker:
 
     def process(self, claim: Claim) -> None:
         """Query one study and write down what came of it."""
-        rule = self._config.rule(claim.rule)
+        rule = self._state.config.rule(claim.rule)
         if rule is None:
-            self._journal.fail(
+            self._state.journal.fail(
                 claim, f"its rule {claim.rule!r} is not in the settings any more; send it again.", again_at=None
             )
             return
@@ -118,23 +101,11 @@ class Worker:
             if self._engine is None:
                 self._engine = self._tools.open_engine()
             results, finding, message = query_study(
-                claim, rule, engine=self._engine, tools=self._tools, path=self._store.path
+                claim, rule, engine=self._engine, tools=self._tools, path=self._state.store.path
             )
-            parcels = [
-                Parcel(
-                    study_uid=claim.study_uid,
-                    key=claim.key,
-                    kind=result.kind,
-                    sop_class=result.sop_class_uid,
-                    sop_uid=result.sop_instance_uid,
-                    file=self._store.put_out(result.sop_instance_uid, result.content),
-                    peer=name,
-                    commitment=self._config.peer(name).commitment,
-                )
-                for result in results
-                for name in rule.send_to
-            ]
-            if self._journal.finish(claim, parcels, finding, message=message):
+            peers = [self._state.config.peer(name) for name in rule.send_to]
+            parcels = make_parcels(results, self._state.store, study_uid=claim.study_uid, key=claim.key, peers=peers)
+            if self._state.journal.finish(claim, parcels, finding, message=message):
                 self._audit_query(claim, failed=False)
                 self._on_result()
         except (SonoseekError, OSError) as error:
@@ -146,12 +117,12 @@ class Worker:
     def _fail(self, claim: Claim, rule: Rule, message: str, *, last: bool = False) -> None:
         last = last or claim.attempts >= rule.attempts
         logger.error("study %s, attempt %d of %d: %s", claim.study_uid, claim.attempts, rule.attempts, message)
-        self._journal.fail(claim, message, again_at=None if last else time.time() + rule.retry_seconds)
+        self._state.journal.fail(claim, message, again_at=None if last else time.time() + rule.retry_seconds)
         with suppress(OSError):
             self._audit_query(claim, failed=True)
 
     def _audit_query(self, claim: Claim, *, failed: bool) -> None:
-        patient, classes = self._journal.patient(claim.study_uid), self._journal.classes(claim.study_uid)
-        self._audit.queried(
+        patient, classes = self._state.journal.patient(claim.study_uid), self._state.journal.classes(claim.study_uid)
+        self._state.audit.queried(
             StudyOf(study_uid=claim.study_uid, patient_id=patient, classes=Counter(classes)), failed=failed
         )

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.core import InvalidValueError, NotFoundError, TemporaryError
-from sonoseek.pacs.audit import StudyOf, open_trail
-from sonoseek.pacs.file_store import FileStore
-from sonoseek.pacs.journal import Finding, Journal, StudyRow
-from sonoseek.pacs.outbox_rows import Parcel
+from sonoseek.pacs.audit import StudyOf
+from sonoseek.pacs.journal import Finding, StudyRow
+from sonoseek.pacs.outbox_rows import make_parcels
 from sonoseek.pacs.rules import PacsConfig, Rule
+from sonoseek.pacs.state import State
 
 # A study whose present pictures have a result; further ones, or a failure, end that.
 _RESULT = "SELECT 1 FROM studies WHERE study_uid = ? AND key = ? AND state = 'queried'"
@@ -83,29 +83,23 @@ class Worklist:
         """Open the journal; the listener need not run.
 
         Raises:
-            SonoseekError, TemporaryError, OSError: as `Journal`.
+            SonoseekError, TemporaryError, OSError: as `State`.
         """
-        self._config = config
         self._deciding = threading.Lock()
-        self._journal = Journal(config.state)
-        self._audit = open_trail(config)
-        settings = config.listener
-        self._store = FileStore(
-            config.state, min_free_bytes=settings.min_free_mb << 20, max_object_bytes=settings.max_object_mb << 20
-        )
+        self._state = State(config)
 
     @property
     def folder(self) -> Path:
         """Of the listener's state."""
-        return self._config.state
+        return self._state.config.state
 
     def studies(self, *, limit: int = 500) -> list[StudyRow]:
         """The newest first."""
-        return self._journal.studies(limit=limit)
+        return self._state.journal.studies(limit=limit)
 
     def counts(self) -> dict[str, int]:
         """As `Journal.counts`."""
-        return self._journal.counts()
+        return self._state.journal.counts()
 
     def study(self, study_uid: str) -> StudyRow:
         """One study.
@@ -113,7 +107,7 @@ class Worklist:
         Raises:
             NotFoundError: no such study.
         """
-        row = self._journal.study(study_uid)
+        row = self._state.journal.study(study_uid)
         if row is None:
             raise NotFoundError(f"no study {study_uid[:64]!r} was received; take one of the worklist.")
         return row
@@ -125,11 +119,11 @@ class Worklist:
             NotFoundError: no such study.
         """
         self.study(study_uid)
-        rows = self._journal.database.all(
+        rows = self._state.journal.database.all(
             "SELECT sop_uid, file FROM received WHERE study_uid = ? ORDER BY sop_uid", (study_uid,)
         )
         return [
-            Picture(sop_uid=row["sop_uid"], path=None if row["file"] is None else self._store.path(row["file"]))
+            Picture(sop_uid=row["sop_uid"], path=None if row["file"] is None else self._state.store.path(row["file"]))
             for row in rows
         ]
 
@@ -142,7 +136,7 @@ class Worklist:
         patient = self.study(study_uid).patient_id
         if not patient:
             return []
-        rows = self._journal.database.all(
+        rows = self._state.journal.database.all(
             """SELECT study_uid FROM studies WHERE patient_id = ? AND study_uid != ?
             ORDER BY study_date DESC, received DESC""",
             (patient, study_uid),
@@ -151,7 +145,7 @@ class Worklist:
 
     def decisions(self) -> dict[str, Decision]:
         """Study UID → the last decision on its present result; a result of further pictures has none yet."""
-        rows = self._journal.database.all(
+        rows = self._state.journal.database.all(
             "SELECT d.* FROM decisions d JOIN studies s ON s.study_uid = d.study_uid AND s.key = d.key"
         )
         return {
@@ -192,10 +186,10 @@ class Worklist:
                 return last
             made = Decision(reader=reader, decided=float(int(time.time())), corrected=corrected)
             sop_class = self._send(study_uid, made, name=name, engine=engine)
-            patient = self._journal.patient(study_uid)
+            patient = self._state.journal.patient(study_uid)
             written = StudyOf(study_uid=study_uid, patient_id=patient, classes=Counter({sop_class: 1}))
-            self._audit.decided(reader, signed_in, written)
-        wake_service(self._config.state)
+            self._state.audit.decided(reader, signed_in, written)
+        wake_service(self._state.config.state)
         return made
 
     def _send(self, study_uid: str, made: Decision, *, name: str, engine: Any) -> str:
@@ -206,7 +200,7 @@ class Worklist:
         key, rule, finding, path = self._result(study_uid)
         verification = Verification(
             observer_name=name,
-            organisation=self._config.organisation,
+            organisation=self._state.config.organisation,
             when=datetime.fromtimestamp(made.decided, UTC),
             accepted=made.corrected is None,
             corrected_class=made.corrected,
@@ -222,21 +216,9 @@ class Worklist:
             verification=verification,
             predecessor=self._last_report(study_uid),
         )
-        file = self._store.put_out(result.sop_instance_uid, result.content)
-        parcels = [
-            Parcel(
-                study_uid=study_uid,
-                key=key,
-                kind="sr",
-                sop_class=result.sop_class_uid,
-                sop_uid=result.sop_instance_uid,
-                file=file,
-                peer=peer,
-                commitment=self._config.peer(peer).commitment,
-            )
-            for peer in rule.send_to
-        ]
-        with self._journal.database.writing() as db:
+        peers = [self._state.config.peer(name) for name in rule.send_to]
+        parcels = make_parcels([result], self._state.store, study_uid=study_uid, key=key, peers=peers)
+        with self._state.journal.database.writing() as db:
             if db.execute(_RESULT, (study_uid, key)).fetchone() is None:
                 raise TemporaryError(
                     "further pictures of the study came meanwhile; look at its new result, then decide."
@@ -245,22 +227,22 @@ class Worklist:
                 "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)",
                 (study_uid, key, made.reader, made.decided, made.corrected),
             )
-            self._journal.outbox.add(db, parcels, now=time.time())
+            self._state.journal.outbox.add(db, parcels, now=time.time())
         return str(result.sop_class_uid)
 
     def close(self) -> None:
         """Close the journal. Closing twice is fine."""
-        self._journal.close()
+        self._state.journal.close()
 
     def _result(self, study_uid: str) -> tuple[str, Rule, Finding, Path]:
         """Key, rule, frame and picture of a study's present result."""
         study = self.study(study_uid)
-        key = str(self._journal.database.one("SELECT key FROM studies WHERE study_uid = ?", (study_uid,)))
-        if study.finding is None or self._journal.database.one(_RESULT, (study_uid, key)) is None:
+        key = str(self._state.journal.database.one("SELECT key FROM studies WHERE study_uid = ?", (study_uid,)))
+        if study.finding is None or self._state.journal.database.one(_RESULT, (study_uid, key)) is None:
             raise InvalidValueError(
                 f"the study is {study.state}; a reader decides on a result. Wait until it was queried."
             )
-        finding, rule = study.finding, self._config.rule(study.rule)
+        finding, rule = study.finding, self._state.config.rule(study.rule)
         if rule is None:
             raise InvalidValueError(
                 f"the rule {study.rule!r} of the study is not in the settings any more, and says where a report goes. "
@@ -269,13 +251,13 @@ class Worklist:
         path = next((each.path for each in self.pictures(study_uid) if each.sop_uid == finding.sop_uid), None)
         if path is None:
             raise InvalidValueError(
-                f"the picture of the result was removed after {self._config.listener.keep_days:g} days (`keep_days`); "
-                "send the study again."
+                f"the picture of the result was removed after {self._state.config.listener.keep_days:g} days "
+                "(`keep_days`); send the study again."
             )
         return key, rule, finding, path
 
     def _last_report(self, study_uid: str) -> str | None:
-        sop_uid = self._journal.database.one(
+        sop_uid = self._state.journal.database.one(
             "SELECT sop_uid FROM outbox WHERE study_uid = ? AND kind = 'sr' ORDER BY id DESC LIMIT 1", (study_uid,)
         )
         return None if sop_uid is None else str(sop_uid)

@@ -59,9 +59,7 @@ def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
     Raises:
         InvalidValueError: no match has this rank.
     """
-    from sonoseek.reports.pdf import (
-        report as pdf,  # reportlab takes a fifth of a second: loaded on first use
-    )
+    from sonoseek.reports.pdf import report as pdf  # reportlab takes a fifth of a second: loaded on first use
 
     return pdf.render_pdf(report, rank=rank)
 

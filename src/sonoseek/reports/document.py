@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -320,8 +320,8 @@ class ReportDocument(_Part):
     created: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$", description="UTC.")]
 
 
-def document_schema() -> dict[str, object]:
-    """JSON Schema (2020-12) of `ReportDocument`."""
+def report_schema() -> dict[str, Any]:
+    """The published JSON Schema (2020-12) that every JSON report satisfies."""
     schema = msgspec.json.schema(ReportDocument)
     whole = schema["$defs"].pop(ReportDocument.__name__)
     return {

@@ -30,7 +30,7 @@ from sonoseek.core import (
 )
 from sonoseek.reports import document as parts
 from sonoseek.reports import phrases
-from sonoseek.reports.document import HEATMAP_ENCODING, MAP_ENCODING, SCHEMA_VERSION, document_schema
+from sonoseek.reports.document import HEATMAP_ENCODING, MAP_ENCODING, SCHEMA_VERSION, report_schema
 
 Part = TypeVar("Part", bound=msgspec.Struct)
 
@@ -95,11 +95,6 @@ def report_document(report: Report, *, heatmaps: bool = False) -> parts.ReportDo
         disliked=list(report.disliked),
         created=report.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )
-
-
-def report_schema() -> dict[str, Any]:
-    """The published JSON Schema (2020-12) that every JSON report satisfies."""
-    return document_schema()
 
 
 def decode_heatmap(heatmap: Mapping[str, Any]) -> NDArray[np.float32]:

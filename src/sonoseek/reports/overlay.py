@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sonoseek.core import DISCLAIMER, Contour, Explanation
-from sonoseek.reports.phrases import sentence, signed
+from sonoseek.reports.phrases import sentence, signed, unit
 from sonoseek.reports.pictures import COOL, PARTS, WARM, display_aspect, reference_of, scale_bar
 
 SHORTEST, LONGEST = 420, 1400
@@ -70,7 +71,7 @@ def overlay_png(*panels: Panel, caption: str = "") -> bytes:
         sheet.paste(picture, (left, MARGIN + LINE))
         left += picture.width + MARGIN
     top = MARGIN + LINE + height + MARGIN
-    top = _colour_scale(sheet, draw, top, reference=reference, unit=_unit(panels[0].explanation))
+    top = _colour_scale(sheet, draw, top, reference=reference, unit=unit(panels[0].explanation.target))
     for line in lines:
         draw.text(
             (MARGIN, top), _truncate(line.replace("−", "-"), sheet.width - 2 * MARGIN), fill=MUTED, font=_font(12)
@@ -98,9 +99,7 @@ def draw_panel(panel: Panel, *, reference: float) -> Image.Image:
     share = np.asarray(cv2.resize(density, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR))
     share = np.clip(share / np.float32(reference), -1.0, 1.0)
     base = np.repeat(np.asarray(grey, np.float64)[..., None], 3, axis=2)
-    colour = np.where(share[..., None] >= 0, colours(share, WARM), colours(-share, COOL))
-    opacity = OPACITY * np.abs(share)[..., None]
-    picture = Image.fromarray(np.round(base * (1 - opacity) + colour * opacity).clip(0, 255).astype(np.uint8))
+    picture = Image.fromarray(coloured(base, share))
     draw = ImageDraw.Draw(picture)
     if panel.contour is not None:
         scale = np.array([size[1] / height, size[0] / width])
@@ -111,6 +110,13 @@ def draw_panel(panel: Panel, *, reference: float) -> Image.Image:
         draw.line([(right - size[0] * bar.share, bottom), (right, bottom)], fill=TEXT, width=2)
         draw.text((right, bottom - 4), bar.label, fill=TEXT, font=_font(12), anchor="rs")
     return picture
+
+
+def coloured(ground: NDArray[Any], share: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """A ground of colours, 0 … 255, under evidence of −1 … 1: uint8, the shape of `share`, and 3."""
+    colour = np.where(share[..., None] >= 0, colours(share, WARM), colours(-share, COOL))
+    opacity = OPACITY * np.abs(share)[..., None]
+    return np.asarray(np.round(ground * (1 - opacity) + colour * opacity).clip(0, 255), np.uint8)
 
 
 def colours(share: NDArray[np.floating], stops: tuple[Colour, ...]) -> NDArray[np.float64]:
@@ -135,10 +141,7 @@ def _dashed(draw: ImageDraw.ImageDraw, points: NDArray[np.floating]) -> None:
 def _colour_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, *, reference: float, unit: str) -> int:
     """Draw the colour scale with its values; returns the row below it."""
     wide = sheet.width - 2 * MARGIN
-    share = np.linspace(-1.0, 1.0, wide)
-    colour = np.where(share[:, None] >= 0, colours(share, WARM), colours(-share, COOL))
-    opacity = OPACITY * np.abs(share)[:, None]
-    band = np.round(np.asarray(BACKGROUND) * (1 - opacity) + colour * opacity).astype(np.uint8)
+    band = coloured(np.asarray(BACKGROUND), np.linspace(-1.0, 1.0, wide))
     sheet.paste(Image.fromarray(np.repeat(band[None], BAR, axis=0)), (MARGIN, top))
     for place, anchor in ((-1.0, "la"), (0.0, "ma"), (1.0, "ra")):
         draw.text(
@@ -151,12 +154,6 @@ def _colour_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, *, re
     legend = f"left: against, right: for; {unit} per 1 % of the scan"
     draw.text((MARGIN, top + BAR + LINE + 2), _truncate(legend, wide), fill=MUTED, font=_font(12))
     return top + BAR + 2 * LINE + 4
-
-
-def _unit(explanation: Explanation) -> str:
-    if ":" in explanation.target:
-        return "cosine similarity"
-    return f"logit of {explanation.target}"
 
 
 def _truncate(text: str, width: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sonoseek.core import (
     Box,
@@ -22,6 +23,28 @@ UNLIKE_ANYTHING = 99.0
 """Novelty percentile from which on a scan is called unlike anything in the archive."""
 UNUSUAL = 90.0
 """Novelty percentile from which on a scan is called unusual for the archive."""
+
+
+def texts(report: Report) -> dict[str, Any]:
+    """The sentences of a report by name, as pages show them; one that does not apply is "" or None."""
+    prediction = report.prediction
+    return {
+        "headline": headline(prediction),
+        "likeliest": likeliest(prediction),
+        "prediction_set": prediction_set(prediction),
+        "thresholds": thresholds(prediction),
+        "calibration": calibration(prediction.calibration),
+        "similar_cases": similar_cases(report),
+        "filtered": filtered(report),
+        "left_out": left_out(report),
+        "no_matches": no_matches(report),
+        "novelty": novelty(report),
+        "shared_descriptors": [shared_descriptor(each) for each in report.shared_descriptors],
+        "region": None if report.region is None else region(report.region),
+        "crop": None if report.crop is None else crop(report.crop),
+        "lesion": None if report.lesion is None else lesion(report.lesion),
+        "refined": refined(report) if report.liked or report.disliked else None,
+    }
 
 
 def percent(probability: float) -> str:
@@ -62,12 +85,9 @@ def headline(prediction: Prediction) -> str:
         return f"Likelihood of malignancy {compared(likelihood, point)}."
     if prediction.likeliest != MALIGNANT:
         return f"Likelihood of malignancy {compared(likelihood, point)}: malignancy is not ruled out."
-    highest = max((each for each in prediction.operating_points if likelihood >= each.threshold), key=_threshold)
+    reached = [each for each in prediction.operating_points if likelihood >= each.threshold]
+    highest = max(reached, key=lambda each: each.threshold)
     return f"Likelihood of malignancy {compared(likelihood, highest)}."
-
-
-def _threshold(point: OperatingPoint) -> float:
-    return point.threshold
 
 
 def compared(likelihood: float, point: OperatingPoint) -> str:
@@ -249,6 +269,11 @@ def evidence_title(method: str, target: str, report: Report) -> str:
         title = f"Similarity to match {ranks[0]}" if ranks else f"Similarity to scan {scan_id[:12]}"
         return title if method == "pair_evidence" else f"{title} ({method})"
     return f"Evidence for {target}" if method == "class_evidence" else f"Evidence for {target} ({method})"
+
+
+def unit(target: str) -> str:
+    """What a heatmap's numbers are parts of: of a class its logit, of a match the cosine."""
+    return "cosine similarity" if ":" in target else f"logit of {target}"
 
 
 def shared_descriptor(shared: SharedDescriptor) -> str:

@@ -98,16 +98,14 @@ class HeatLayers:
     highest: float
 
 
-def scan_url(scan: Scan, *, longest: int = LONGEST_SIDE) -> str:
-    """The scan as a grey PNG, with its own pixels unless a side is longer than `longest`."""
-    return _png_url(Image.fromarray(shrunk(scan.pixels, longest=longest)))
+def scan_url(scan: Scan) -> str:
+    """The scan as a grey PNG, with its own pixels unless a side is longer than `LONGEST_SIDE`."""
+    return _png_url(Image.fromarray(shrunk(scan.pixels, longest=LONGEST_SIDE)))
 
 
-def thumbnail_url(scan: Scan, *, longest: int = 320) -> str:
+def thumbnail_url(scan: Scan) -> str:
     """The scan, small, as a grey JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(shrunk(scan.pixels, longest=longest)).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return _url("jpeg", scan_image(scan.pixels, longest=320, format="jpeg"))
 
 
 def scan_image(pixels: NDArray[np.uint8], *, longest: int, format: ImageFormat = "png") -> bytes:  # noqa: A002
@@ -153,9 +151,7 @@ def heat_image(
 
 def picture_url(picture: bytes) -> str | None:
     """A match's JPEG as it is stored; None where it is no JPEG."""
-    if not picture.startswith(b"\xff\xd8"):
-        return None
-    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
+    return _url("jpeg", picture) if picture.startswith(b"\xff\xd8") else None
 
 
 def picture_shape(picture: bytes) -> tuple[int, int] | None:
@@ -187,8 +183,8 @@ def draw_heatmap(
         reference = max(peak, smallest_scale(explanation))
     share = density / np.float32(reference)
     return HeatLayers(
-        warm=_layer_url(share, WARM),
-        cool=_layer_url(-share, COOL),
+        warm=_png_url(_layer(share, WARM)),
+        cool=_png_url(_layer(-share, COOL)),
         reference=reference,
         peak=peak,
         lowest=lowest,
@@ -227,10 +223,6 @@ def shrunk(pixels: NDArray[Any], *, longest: int) -> NDArray[Any]:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
-def _layer_url(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) -> str:
-    return _png_url(_layer(share, stops))
-
-
 def _layer(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) -> Image.Image:
     """A palette image: index i has the colour, and the opacity, of i / 255."""
     index = np.clip(share * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint8)
@@ -246,4 +238,8 @@ def _layer(share: NDArray[np.float32], stops: tuple[tuple[int, int, int], ...]) 
 def _png_url(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=6)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return _url("png", buffer.getvalue())
+
+
+def _url(kind: ImageFormat, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -19,39 +19,33 @@ def render_text(report: Report) -> str:
 
     Control characters are shown as "?", and long fields are cut: they come from the archive.
     """
-    prediction = report.prediction
-    shares = ", ".join(f"{name} {phrases.percent(value)}" for name, value in prediction.probabilities.items())
+    shares = ", ".join(f"{name} {phrases.percent(value)}" for name, value in report.prediction.probabilities.items())
     leading, others = warnings.leading(report.warnings)
+    texts = phrases.texts(report)
     rows = [
-        ("Prediction", phrases.headline(prediction)),
-        ("", "" if report.lesion is None else phrases.lesion(report.lesion)),
+        ("Prediction", texts["headline"]),
+        ("", texts["lesion"]),
         *[("", f"! {_plain(text, widest=1000)}") for text in leading],
-        ("", f"{phrases.likeliest(prediction)} ({shares})"),
-        ("", phrases.prediction_set(prediction)),
-        ("Thresholds", phrases.thresholds(prediction)),
-        ("Calibration", phrases.calibration(prediction.calibration)),
-        ("Similar", phrases.similar_cases(report)),
-        ("", phrases.filtered(report)),
-        ("", phrases.left_out(report)),
-        ("Novelty", phrases.novelty(report)),
+        ("", f"{texts['likeliest']} ({shares})"),
+        ("", texts["prediction_set"]),
+        ("Thresholds", texts["thresholds"]),
+        ("Calibration", texts["calibration"]),
+        ("Similar", texts["similar_cases"]),
+        ("", texts["filtered"]),
+        ("", texts["left_out"]),
+        ("Novelty", texts["novelty"]),
         ("Scan", f"{_plain(phrases.name(report.scan), widest=200)}, {phrases.details(report.scan)}"),
     ]
-    for number, shared in enumerate(report.shared_descriptors[:_MOST_DESCRIPTORS]):
-        rows.append(("Descriptors" if number == 0 else "", _plain(phrases.shared_descriptor(shared), widest=200)))
+    for number, shared in enumerate(texts["shared_descriptors"][:_MOST_DESCRIPTORS]):
+        rows.append(("Descriptors" if number == 0 else "", _plain(shared, widest=200)))
     if report.contour is not None and report.contour.longest_mm is not None:
         rows.append(("Outline", phrases.contour(report.contour)))
     for number, view in enumerate(report.views, start=2):
         mark = "" if view.lesion is None else f" {phrases.lesion(view.lesion)}"
         text = f"{phrases.headline(view.prediction)}{mark} {phrases.name(view.scan)}, {phrases.details(view.scan)}"
         rows.append((f"View {number}", _plain(text, widest=300)))
-    if report.crop is not None:
-        rows.append(("Scan area", phrases.crop(report.crop)))
-    if report.region is not None:
-        rows.append(("Region", phrases.region(report.region)))
-    if report.liked or report.disliked:
-        rows.append(("Refined", phrases.refined(report)))
-    if report.where is not None:
-        rows.append(("Filter", _plain(report.where, widest=500)))
+    rows += [("Scan area", texts["crop"]), ("Region", texts["region"]), ("Refined", texts["refined"])]
+    rows += [("Filter", _plain(report.where or "", widest=500))]
     rows += [
         ("Warnings" if number == 0 else "", f"- {_plain(text, widest=1000)}") for number, text in enumerate(others)
     ]

@@ -8,15 +8,14 @@ from typing import Annotated
 
 import typer
 
+from sonoseek.apps.cli.options import Bundle
+
 PHANTOMS = 240
 
 app = typer.Typer(help="How fast queries and index builds are here.", no_args_is_help=True)
 
 Dataset = Annotated[str, typer.Option(help="Dataset to time on; see `data list`.")]
 Data = Annotated[Path | None, typer.Option(help="Where the dataset lies; none for `phantom`.")]
-Bundle = Annotated[
-    Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
-]
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sonoseek.apps.cli.options import Bundle
 from sonoseek.core import GalleryError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ NUMBERS = (
 
 def calibrate(
     gallery: Annotated[str, typer.Option("--gallery", "-g", help="Folder or file of the gallery.")],
-    bundle: Annotated[
-        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
-    ] = None,
+    bundle: Bundle = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the figures and store nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Store it where it is no better beyond chance, too.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Go back to the bundle's calibration.")] = False,

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Dates(StrEnum):
-    """What becomes of dates and times."""
-
-    SHIFT = "shift"
-    REMOVE = "remove"
-    KEEP = "keep"
 
 
 def deidentify(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A DICOM file, or a folder of them and those below.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the new files; outside of IN.")],
     dates: Annotated[
-        Dates, typer.Option(help="`shift`: back by days of the patient's own; `remove`; `keep`.")
-    ] = Dates.SHIFT,
+        Literal["shift", "remove", "keep"],
+        typer.Option(help="`shift`: back by days of the patient's own; `remove`; `keep`."),
+    ] = "shift",
     refuse_burned_in: Annotated[
         bool,
         typer.Option("--refuse-burned-in", help="Refuse files that may have burned-in text and give no regions."),
@@ -34,7 +26,7 @@ def deidentify(
     from sonoseek.pacs.deidentification.words import rapid_ocr
 
     ocr = rapid_ocr()
-    options = Options(dates=dates.value, refuse_burned_in=refuse_burned_in, ocr=ocr)
+    options = Options(dates=dates, refuse_burned_in=refuse_burned_in, ocr=ocr)
     with progress_bar("deidentify") as on_progress:
         done = deidentify_folder(source, out, options, on_progress=on_progress)
     typer.echo(

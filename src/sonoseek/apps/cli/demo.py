@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sonoseek.apps.cli.options import Bundle
 from sonoseek.core import CaseRecord, InvalidValueError
 
 QUERY_SEED = 90_001
@@ -27,9 +28,7 @@ def demo(
     count: Annotated[int, typer.Option(min=20, help="Phantoms in the archive.")] = 600,
     queries: Annotated[int, typer.Option(min=1, help="Number of query scans.")] = 10,
     k: Annotated[int, typer.Option("-k", min=1, help="Matches per report.")] = 10,
-    bundle: Annotated[
-        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
-    ] = None,
+    bundle: Bundle = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     serve: Annotated[bool, typer.Option(help="Open the reading room at the end.")] = True,
     port: Annotated[int, typer.Option(help="Of the reading room; if it is taken, any that is free.")] = 8765,

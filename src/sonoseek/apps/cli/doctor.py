@@ -6,10 +6,10 @@ import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from sonoseek.apps.cli.options import Bundle
 from sonoseek.core import Settings
 from sonoseek.core.version import __version__
 
@@ -23,9 +23,7 @@ OPTIONAL = ("[train]", "[evaluate]")
 
 
 def doctor(
-    bundle: Annotated[
-        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
-    ] = None,
+    bundle: Bundle = None,
 ) -> None:
     """Check packages, settings, the bundle and one query from end to end; exit 2 if anything needed fails."""
     from sonoseek.apps.cli.show import table

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sonoseek.apps.cli.query import Bundle, Gallery, Lesion, parse_box
+from sonoseek.apps.cli.options import Bundle, Calibration
+from sonoseek.apps.cli.query import Gallery, Lesion, parse_box
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.core.files import PRIVATE, make_private_folder, write_atomically
 
@@ -30,10 +31,7 @@ def explain(
     match: Annotated[int | None, typer.Option(min=1, help="With --gallery: only the match of this rank.")] = None,
     lesion: Lesion = None,
     frame: Annotated[int, typer.Option(min=0, help="Frame of a multi-frame file, from 0.")] = 0,
-    calibration: Annotated[
-        bool,
-        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
-    ] = True,
+    calibration: Calibration = True,
     bundle: Bundle = None,
 ) -> None:
     """Show which pixels a prediction, or a match, rests on: PNG, .npz and the outline as JSON."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sonoseek.apps.cli.options import Bundle
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError
 
 if TYPE_CHECKING:
@@ -22,16 +22,6 @@ app = typer.Typer(help="Build and maintain a gallery.", no_args_is_help=True)
 Gallery = Annotated[
     str, typer.Option("--gallery", "-g", help="Folder or file of the gallery, or milvus://HOST:PORT/NAME.")
 ]
-Bundle = Annotated[
-    Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
-]
-
-
-class CaseIds(StrEnum):
-    """What a case of one's own archive is called."""
-
-    OPAQUE = "opaque"
-    NAMES = "names"
 
 
 @app.command()
@@ -48,8 +38,9 @@ def build(
         typer.Option(metavar="ADDRESS", help="Embed on this Ray cluster: HOST:PORT, `auto`, or `local`."),
     ] = None,
     case_ids: Annotated[
-        CaseIds, typer.Option(help="Cases of your own archive: `opaque`, or by the `names` of their files.")
-    ] = CaseIds.OPAQUE,
+        Literal["opaque", "names"],
+        typer.Option(help="Cases of your own archive: `opaque`, or by the `names` of their files."),
+    ] = "opaque",
 ) -> None:
     """Embed a dataset into a gallery. A stopped build continues; a file that cannot be read is listed and skipped."""
     from sonoseek.apps.cli.show import progress_bar, refusals, warnings
@@ -65,7 +56,7 @@ def build(
             workers=workers,
             ray=ray,
             on_progress=on_progress,
-            case_ids=case_ids.value,
+            case_ids=case_ids,
         )
     total = _count(gallery)
     refusals([(r.source, r.reason) for r in result.refused])

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sonoseek.apps.cli.options import Bundle, Calibration
 from sonoseek.core import Box, InvalidValueError, NotFoundError, SearchOptions, require_extra
 
 
@@ -23,9 +24,6 @@ class Format(StrEnum):
 
 Gallery = Annotated[
     str | None, typer.Option("--gallery", "-g", help="Gallery to search; without one: prediction and heatmap alone.")
-]
-Bundle = Annotated[
-    Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
 ]
 Lesion = Annotated[
     str | None,
@@ -95,10 +93,7 @@ def query(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here instead of to the terminal.")] = None,
     heatmaps: Annotated[bool, typer.Option(help="json: include the full heatmaps.")] = False,
-    calibration: Annotated[
-        bool,
-        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
-    ] = True,
+    calibration: Calibration = True,
     bundle: Bundle = None,
 ) -> None:
     """Predict the class of one scan and list the most similar cases of a gallery."""

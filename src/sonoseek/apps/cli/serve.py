@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sonoseek.apps.cli.options import Bundle, Calibration
 from sonoseek.core import DISCLAIMER, InvalidValueError
 
 TOKEN = "SONOSEEK_TOKEN"  # noqa: S105  # the variable's name
@@ -54,13 +55,8 @@ def serve(
         float, typer.Option(min=0, help="How long a batch job's files stay after its end; 0: they go with it.")
     ] = 24,
     batch_retention_mb: Annotated[int, typer.Option(min=0, help="MiB of all such files.")] = 8192,
-    bundle: Annotated[
-        Path | None, typer.Option(help="`accurate`, `fast`, or a bundle's folder; by default the gallery's.")
-    ] = None,
-    calibration: Annotated[
-        bool,
-        typer.Option(help="Predict by the gallery's own calibration, where `calibrate` stored one; else the bundle's."),
-    ] = True,
+    bundle: Bundle = None,
+    calibration: Calibration = True,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
     idle: Annotated[float | None, typer.Option(help="Stop after so many seconds without a request.")] = None,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
 SHOWN_REFUSALS = 20
 LOG_WIDTH = 160
@@ -19,25 +19,8 @@ LOG_WIDTH = 160
 def progress_bar(title: str, *, unit: str = "scans") -> Iterator[Callable[[int, int], None]]:
     """Draw a bar on stderr with count, rate and time left; yields the `on_progress` callable that feeds it."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("· left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
+    with _progress(unit, console=Console(stderr=True), refresh_per_second=5) as bar:
         task = bar.add_task(title, total=None)
 
         def advance(done: int, total: int) -> None:
@@ -53,25 +36,9 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     Where stderr is no terminal, each piece is printed once when it is finished.
     """
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True)
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("· left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as bar:
+    with _progress(console=console, refresh_per_second=4, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
         printed: set[str] = set()
 
@@ -86,6 +53,21 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
                     typer.echo(f"{what}: {done} of {total}", err=True)
 
         yield advance
+
+
+def _progress(*units: str, **options: Any) -> Progress:
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("[bold]{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        *map(progress.TextColumn, units),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("· left"),
+        progress.TimeRemainingColumn(),
+        **options,
+    )
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:

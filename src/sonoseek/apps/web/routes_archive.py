@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path as FilePath
-from typing import Annotated, cast
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
@@ -12,7 +12,7 @@ from starlette.responses import FileResponse
 from sonoseek.apps.web.query_form import MAX_K, MAX_VIEWS
 from sonoseek.apps.web.readers import SESSION, cookie
 from sonoseek.apps.web.routes_query import StateDep
-from sonoseek.apps.web.schemas import About, Archive, ArchivedCase, ArchivedScan, ArchiveProjection, Descriptor, Label
+from sonoseek.apps.web.schemas import About, Archive, ArchivedCase, ArchiveProjection, Descriptor
 from sonoseek.apps.web.state import AppState
 from sonoseek.core import DISCLAIMER, PATHOLOGIES, NotFoundError
 from sonoseek.core.version import __version__
@@ -61,20 +61,8 @@ async def archive(app_state: StateDep) -> Archive:
     """The archive's scans, counted by diagnosis, BI-RADS, device and dataset, and how it is searched."""
     gallery_state, info = await app_state.pool.run(app_state.info)
     counts = await app_state.pool.run(app_state.gallery.descriptor_counts)
-    return Archive(
-        gallery_id=info.gallery_id,
-        gallery_state=gallery_state,
-        scans=info.scans,
-        cases=info.cases,
-        by_label=dict(info.by_label),
-        by_birads=dict(info.by_birads),
-        by_device=dict(info.by_device),
-        by_dataset=dict(info.by_dataset),
-        descriptor_counts={feature: dict(by_descriptor) for feature, by_descriptor in counts.items()},
-        index=info.index,
-        bytes=info.bytes,
-        created=info.created.isoformat(),
-    )
+    own = {"gallery_state": gallery_state, "descriptor_counts": counts, "created": info.created.isoformat()}
+    return Archive.model_validate({**vars(info), **own})
 
 
 @router.get("/archive/projection", responses={200: {"model": ArchiveProjection}}, response_class=Response)
@@ -143,29 +131,20 @@ def _projection(app_state: AppState) -> bytes:
 
 def _case(entries: tuple[GalleryEntry, ...]) -> ArchivedCase:
     record = entries[0].record
-    return ArchivedCase(
-        dataset=record.dataset,
-        case_id=record.case_id,
-        label=cast(Label, record.pathology),
-        birads=record.birads,
-        histology=record.histology,
-        device=record.device,
-        group=None if record.group == record.patient_id else record.group,
-        age_years=record.age_years,
-        acquired=None if record.acquired is None else record.acquired.isoformat(),
-        licence=record.licence,
-        descriptors=[Descriptor(feature=feature, descriptor=name) for feature, name in record.descriptors],
-        scans=[
-            ArchivedScan(
-                scan_id=entry.scan_id,
-                height=entry.scan_shape[0],
-                width=entry.scan_shape[1],
-                spacing_mm=None if entry.spacing_mm is None else list(entry.spacing_mm),
-                laterality=entry.laterality,
-                view=entry.view,
-                has_picture=entry.picture is not None,
-                has_evidence=entry.evidence is not None,
-            )
+    own = {
+        "label": record.pathology,
+        "group": None if record.group == record.patient_id else record.group,
+        "acquired": None if record.acquired is None else record.acquired.isoformat(),
+        "descriptors": [Descriptor(feature=feature, descriptor=name) for feature, name in record.descriptors],
+        "scans": [
+            {
+                **vars(entry),
+                "height": entry.scan_shape[0],
+                "width": entry.scan_shape[1],
+                "has_picture": entry.picture is not None,
+                "has_evidence": entry.evidence is not None,
+            }
             for entry in entries
         ],
-    )
+    }
+    return ArchivedCase.model_validate({**vars(record), **own})

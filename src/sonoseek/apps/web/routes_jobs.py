@@ -36,6 +36,7 @@ COLUMNS = (
     *("number", "name", "refused", "headline", "label", "malignancy_not_ruled_out"),
     *("normal", "benign", "malignant", "reference", "seen_in_training", "agreement"),
 )
+TIMES = ("created", "started", "finished")
 MATCH_COLUMNS = ("match", "match_label", "match_similarity", "novelty", "warnings", "calibration")
 
 
@@ -266,22 +267,9 @@ def _find_folder(app_state: AppState, name: str) -> FilePath:
 
 
 def _job(app_state: AppState, job: Job) -> BatchJob:
-    return BatchJob(
-        job_id=job.job_id,
-        kind=job.kind,
-        state=job.state,
-        title=job.title,
-        total=job.total,
-        done=job.done,
-        refused=job.refused,
-        seconds_left=_seconds_left(job),
-        created=job.created.isoformat(),
-        started=None if job.started is None else job.started.isoformat(),
-        finished=None if job.finished is None else job.finished.isoformat(),
-        error=job.error,
-        summary=dict(job.summary),
-        openable=app_state.jobs.openable(job),
-    )
+    times = {name: None if (at := getattr(job, name)) is None else at.isoformat() for name in TIMES}
+    own = {"seconds_left": _seconds_left(job), "openable": app_state.jobs.openable(job)}
+    return BatchJob.model_validate({**vars(job), **times, **own})
 
 
 def _seconds_left(job: Job) -> float | None:

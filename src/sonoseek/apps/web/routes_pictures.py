@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
@@ -123,9 +124,7 @@ async def _heat(
     reference: float | None,
     form: Form,
 ) -> Response:
-    def draw() -> bytes:
-        return heat_image(explanation, side=side, longest=size, reference=reference, format=form)
-
+    draw = partial(heat_image, explanation, side=side, longest=size, reference=reference, format=form)
     return await _respond(app_state, "png" if form == "jpeg" else form, draw)
 
 

@@ -18,7 +18,7 @@ from sonoseek.apps.web.query_form import MAX_VIEWS, QueryForm, answer, form_sche
 from sonoseek.apps.web.state import AppState
 from sonoseek.apps.web.upload_store import Upload
 from sonoseek.engine import EncodedScan
-from sonoseek.reports import phrases, render
+from sonoseek.reports import phrases, render, render_pdf
 from sonoseek.reports.json import encode_json
 
 router = APIRouter(prefix="/api", tags=["queries"])
@@ -189,8 +189,6 @@ def _answer(app_state: AppState, form: QueryForm) -> tuple[str, CachedReport, by
 
 def _render(cached: CachedReport, form: str, rank: int | None) -> tuple[bytes, str]:
     if form == "pdf":
-        from sonoseek.reports.pdf.report import render_pdf
-
         return render_pdf(cached.report, rank=rank), "application/pdf"
     if form == "html":
         return render(cached.report, "html").encode(), "text/html"
@@ -201,25 +199,11 @@ def _text(cached: CachedReport) -> schemas.ReportText:
     report = cached.report
     first = cached.uploads[0] if cached.uploads else None
     return schemas.ReportText(
-        headline=phrases.headline(report.prediction),
+        **phrases.texts(report),
         short_headline=phrases.short_headline(report.prediction),
         tone=cast(Any, phrases.display_class(report.prediction)),
-        likeliest=phrases.likeliest(report.prediction),
-        prediction_set=phrases.prediction_set(report.prediction),
-        thresholds=phrases.thresholds(report.prediction),
-        calibration=phrases.calibration(report.prediction.calibration),
-        similar_cases=phrases.similar_cases(report),
-        filtered=phrases.filtered(report),
-        left_out=phrases.left_out(report),
-        no_matches=phrases.no_matches(report),
-        novelty=phrases.novelty(report),
         size=phrases.size(report.scan),
         contour=None if report.contour is None else phrases.contour(report.contour),
-        shared_descriptors=[phrases.shared_descriptor(each) for each in report.shared_descriptors],
-        region=None if report.region is None else phrases.region(report.region),
-        crop=None if report.crop is None else phrases.crop(report.crop),
-        lesion=None if report.lesion is None else phrases.lesion(report.lesion),
-        refined=phrases.refined(report) if report.liked or report.disliked else None,
         titles=[phrases.evidence_title(each.method, each.target, report) for each in report.explanations],
         preprocessing=[_preprocessing(encoded) for encoded in cached.encoded_scans],
         name=first.name if first else report.scan.source,

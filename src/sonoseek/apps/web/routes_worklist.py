@@ -128,22 +128,15 @@ def _study(received: Worklist, row: StudyRow, decision: Decision | None) -> Work
     if row.finding is not None:
         uids = [each.sop_uid for each in received.pictures(row.study_uid)]
         number = uids.index(row.finding.sop_uid) if row.finding.sop_uid in uids else None
-    return WorklistStudy(
-        study_uid=row.study_uid,
-        patient_id=row.patient_id,
-        patient_name=_name(row.patient_name),
-        accession=row.accession,
-        study_date=row.study_date,
-        state=cast(Any, row.state),
-        pictures=row.objects,
-        received=row.received,
-        queried=row.queried,
-        malignant=None if row.finding is None else row.finding.malignant,
-        picture=number,
-        frame=None if row.finding is None else row.finding.frame - 1,
-        message=row.message,
-        decision=None if decision is None else _decision(decision),
-    )
+    own = {
+        "patient_name": _name(row.patient_name),
+        "pictures": row.objects,
+        "malignant": None if row.finding is None else row.finding.malignant,
+        "picture": number,
+        "frame": None if row.finding is None else row.finding.frame - 1,
+        "decision": None if decision is None else _decision(decision),
+    }
+    return WorklistStudy.model_validate({**vars(row), **own})
 
 
 def _name(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -77,12 +77,8 @@ class IdleTracker:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on."""
         self.last, self.open = time.monotonic(), self.open + 1
-
-        async def passed(message: Message) -> None:
-            await send(message)
-
         try:
-            await self._app(scope, receive, passed)
+            await self._app(scope, receive, send)
         finally:
             self.last, self.open = time.monotonic(), self.open - 1
 

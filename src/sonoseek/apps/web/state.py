@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import tempfile
@@ -28,9 +27,9 @@ from sonoseek.apps.web.settings import WebSettings
 from sonoseek.apps.web.thread_pool import WorkerPool
 from sonoseek.apps.web.ttl_cache import TTLCache
 from sonoseek.apps.web.upload_store import Upload, UploadStore
-from sonoseek.batch import BatchRunner, Job, JobStore, Row, without_folder
+from sonoseek.batch import BatchRunner, Job, JobStore, Row, folder_bytes, without_folder
 from sonoseek.core import Box, InvalidValueError, NotFoundError, Scan, ScanReadError, SonoseekError
-from sonoseek.core.files import make_private_folder, open_private
+from sonoseek.core.files import lock_file, make_private_folder
 from sonoseek.engine import EncodedScan, SearchEngine
 from sonoseek.gallery import Gallery, GalleryInfo
 from sonoseek.indexing.projection import Projection, project_gallery
@@ -64,7 +63,13 @@ class AppState:
         self._temporary = None if settings.state else tempfile.TemporaryDirectory(prefix="sonoseek-")
         folder = settings.state or Path(self._temporary.name if self._temporary else "")
         make_private_folder(folder)
-        self._lock_file = self._lock(folder)
+        lock = lock_file(folder / "lock")
+        if lock is None:
+            raise SonoseekError(
+                f"another server uses the folder {folder}; one server at a time uses a state folder. Stop it, or name "
+                "another folder with --state."
+            )
+        self._lock = lock
         ttl_s = settings.cache_minutes * 60
         self.upload_store = UploadStore(folder / "uploads")
         self.uploads: TTLCache[Upload] = TTLCache(
@@ -247,8 +252,7 @@ class AppState:
         """Bytes of a job's files; counted once, then updated by the route that receives more."""
         size = self.job_bytes.get(job_id)
         if size is None:
-            folder = self.jobs.files(job_id)
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+            size = folder_bytes(self.jobs.files(job_id))
         return self.job_bytes.setdefault(job_id, size)
 
     def projection(self) -> Projection:
@@ -290,19 +294,6 @@ class AppState:
         if self.worklist is not None:
             self.worklist.close()
         self.engine.close()
-        self._lock_file.close()
+        self._lock.close()
         if self._temporary is not None:
             self._temporary.cleanup()
-
-    @staticmethod
-    def _lock(folder: Path) -> Any:
-        lock = open_private(folder / "lock")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise SonoseekError(
-                f"another server uses the folder {folder}; one server at a time uses a state folder. Stop it, or name "
-                "another folder with --state."
-            ) from None
-        return lock

@@ -41,21 +41,21 @@ class TTLCache(Generic[T]):
         self._size_of, self._on_evict = size_of, on_evict
         self._entries: OrderedDict[str, tuple[float, T]] = OrderedDict()
         self._size = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def put(self, key: str, value: T) -> T:
         """Store a value; it replaces one of the same key."""
         with self._lock:
-            self._remove(key)
+            self.remove(key)
             self._entries[key] = (time.monotonic(), value)
             self._size += self._size_of(value)
-            self._expire()
+            self.expire()
         return value
 
     def find(self, key: str) -> T | None:
         """The value of this key, or None."""
         with self._lock:
-            self._expire()
+            self.expire()
             entry = self._entries.get(key)
             if entry is None:
                 return None
@@ -77,27 +77,36 @@ class TTLCache(Generic[T]):
             )
         return value
 
-    def remove(self, key: str) -> bool:
-        """Remove a value; returns whether it was there."""
+    def remove(self, key: str) -> None:
+        """Remove a value, if it is there."""
         with self._lock:
-            return self._remove(key)
+            entry = self._entries.pop(key, None)
+            if entry is not None:
+                self._size -= self._size_of(entry[1])
+                self._on_evict(entry[1])
 
     def remove_if(self, condition: Callable[[str, T], bool]) -> None:
         """Remove the values of which `condition(key, value)` is true."""
         with self._lock:
             for key in [key for key, (_, value) in self._entries.items() if condition(key, value)]:
-                self._remove(key)
+                self.remove(key)
 
     def expire(self) -> None:
         """Evict what is past its time; otherwise the last values would stay until the next use."""
         with self._lock:
-            self._expire()
+            now = time.monotonic()
+            while self._entries:
+                key, (used, _) = next(iter(self._entries.items()))
+                too_large = self._max_size is not None and self._size > self._max_size and len(self._entries) > 1
+                if not (too_large or len(self._entries) > self._max_entries or now - used > self._ttl_s):
+                    return
+                self.remove(key)
 
     def clear(self) -> None:
         """Remove everything."""
         with self._lock:
             for key in list(self._entries):
-                self._remove(key)
+                self.remove(key)
 
     def __iter__(self) -> Iterator[str]:
         """The keys, the least recently used first."""
@@ -106,20 +115,3 @@ class TTLCache(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        while self._entries:
-            key, (used, _) = next(iter(self._entries.items()))
-            too_large = self._max_size is not None and self._size > self._max_size and len(self._entries) > 1
-            if not (too_large or len(self._entries) > self._max_entries or now - used > self._ttl_s):
-                return
-            self._remove(key)
-
-    def _remove(self, key: str) -> bool:
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return False
-        self._size -= self._size_of(entry[1])
-        self._on_evict(entry[1])
-        return True

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sonoseek.core import PeerError, SonoseekError, TemporaryError
-from sonoseek.pacs.archive.folder import ImportFolder, parse_count, parse_day
+from sonoseek.pacs.archive.folder import ImportFolder
 from sonoseek.pacs.archive.receiver import Receiver
-from sonoseek.pacs.archive.values import PICTURE_CLASSES, TRANSFER_SYNTAXES, InstanceRef, SeriesRef, StudyQuery
+from sonoseek.pacs.archive.values import (
+    PICTURE_CLASSES,
+    TRANSFER_SYNTAXES,
+    InstanceRef,
+    SeriesRef,
+    StudyQuery,
+    wanted_series,
+)
 from sonoseek.pacs.association import associate, chunked_receive
 from sonoseek.pacs.peer import Peer
-from sonoseek.pacs.uids import is_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -83,27 +89,11 @@ class DimseClient:
         keys = dict.fromkeys(_STUDY_KEYS, "")
         keys |= {"StudyDate": query.dates, "AccessionNumber": query.accession, "PatientID": query.patient_id}
         # Not all archives support the key; series are filtered again below.
-        studies = list(self._find("STUDY", keys | {"ModalitiesInStudy": "US"}))
-        for study in studies:
-            uid = _text(study, "StudyInstanceUID")
-            keys = dict.fromkeys(_SERIES_KEYS, "") | {"StudyInstanceUID": uid, "Modality": "US"}
-            if not is_uid(uid):
-                continue
-            for series in self._find("SERIES", keys):
-                ref = SeriesRef(
-                    study_uid=uid,
-                    series_uid=_text(series, "SeriesInstanceUID"),
-                    modality=_text(series, "Modality"),
-                    patient_id=_text(study, "PatientID"),
-                    accession=_text(study, "AccessionNumber"),
-                    study_date=parse_day(_text(study, "StudyDate")),
-                    body_part=_text(series, "BodyPartExamined"),
-                    study_description=_text(study, "StudyDescription"),
-                    series_description=_text(series, "SeriesDescription"),
-                    objects=parse_count(_text(series, "NumberOfSeriesRelatedInstances")),
-                )
-                if is_uid(ref.series_uid) and query.takes(ref):
-                    yield ref
+        studies = self._find("STUDY", keys | {"ModalitiesInStudy": "US"})
+        series_keys = dict.fromkeys(_SERIES_KEYS, "") | {"Modality": "US"}
+        yield from wanted_series(
+            query, studies, lambda uid: self._find("SERIES", series_keys | {"StudyInstanceUID": uid}), _text
+        )
 
     def list_instances(self, series: SeriesRef) -> Sequence[InstanceRef]:
         """See `ArchiveClient.list_instances`."""
@@ -122,7 +112,7 @@ class DimseClient:
             reasons = dict.fromkeys(wanted, reason)
         for uid in [uid for uid in wanted if not folder.has(uid)]:  # all of them, or those that did not come
             reasons[uid] = self._retrieve("IMAGE", _of(series) | {"SOPInstanceUID": uid}, arriving)
-        return {uid: arriving.reasons.get(uid) or reasons[uid] for uid in wanted if not folder.has(uid)}
+        return {uid: reasons[uid] for uid in wanted if not folder.has(uid)}
 
     def _find(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
         """All answers to a C-FIND."""
@@ -236,7 +226,6 @@ class _Arriving:
     def __init__(self, folder: ImportFolder, wanted: Sequence[str]) -> None:
         self.folder = folder
         self.wanted = frozenset(wanted)
-        self.reasons: dict[str, str] = {}
         self.trouble: OSError | None = None
 
     def store(self, uid: str, draft: Path) -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, cast
 
-from sonoseek.core import InvalidValueError, PeerError, ScanReadError, Settings, TemporaryError
-from sonoseek.core.files import PRIVATE, make_private_folder, open_private, sync_folder
+from sonoseek.core import InvalidValueError, PeerError, ScanReadError, TemporaryError
+from sonoseek.core.files import PRIVATE, lock_file, make_private_folder, open_private, sync_folder
 from sonoseek.core.scan import Laterality
 from sonoseek.io.dicom.source_header import SourceHeader, read_source_header
 from sonoseek.pacs.uids import is_uid
@@ -66,7 +68,7 @@ class ImportFolder:
     what headers state; a file that is not in it yet is read again.
     """
 
-    def __init__(self, root: Path, *, settings: Settings | None = None) -> None:
+    def __init__(self, root: Path) -> None:
         """Make or open the folder; what an earlier, interrupted import left in `incoming/` is removed.
 
         Raises:
@@ -75,10 +77,14 @@ class ImportFolder:
             InvalidValueError: its table is no table of an import.
         """
         self.root = root
-        self._settings = settings
         for folder in (root, root / FILES, root / DRAFTS):
             make_private_folder(folder)
-        self._lock = _locked(root / LOCK)
+        lock = lock_file(root / LOCK)
+        if lock is None:
+            raise TemporaryError(
+                f"another import uses {root}; one process at a time may. Wait for it, or name another folder."
+            )
+        self._lock = lock
         self._sweep()
         open_private(root / TABLE, "ab").close()
         try:
@@ -169,9 +175,6 @@ class ImportFolder:
         Raises:
             OSError: less than `MIN_FREE` bytes are free (ENOSPC).
         """
-        import errno
-        import shutil
-
         if shutil.disk_usage(self.root).free < MIN_FREE:
             raise OSError(errno.ENOSPC, f"less than {MIN_FREE >> 20} MiB are free", str(self.root))
 
@@ -210,7 +213,7 @@ class ImportFolder:
             return entry
         path = self.path(uid)
         try:
-            header = read_source_header(path, settings=self._settings)
+            header = read_source_header(path)
         except ScanReadError as error:
             reason = str(error)
         else:
@@ -232,27 +235,6 @@ class ImportFolder:
             entry = _from_row(row)
             if (self.root / entry.file).exists():
                 yield entry
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """The lock of a folder, for this process; it ends with the process, however that ends.
-
-    Raises:
-        TemporaryError: another process has it.
-    """
-    file = open_private(path, "ab")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows
-        pass
-    except OSError as error:
-        file.close()
-        raise TemporaryError(
-            f"another import uses {path.parent}; one process at a time may. Wait for it, or name another folder."
-        ) from error
-    return file
 
 
 def _from_row(row: tuple[object, ...]) -> Imported:

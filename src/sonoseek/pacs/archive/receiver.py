@@ -28,7 +28,6 @@ class Receiver:
         self._peer = peer
         self._address = (host, port)
         self._server: AssociationServer | None = None
-        self._thread: threading.Thread | None = None
         self._store: Callable[[str, Path], int] | None = None
         self._open: set[Any] = set()
         self._lock = threading.Lock()
@@ -69,19 +68,14 @@ class Receiver:
                 f"{host}:{port} cannot be listened on ({error.strerror or error}); a C-MOVE is sent to an address of "
                 "this machine and a free port. Give another one with --listen."
             ) from error
-        self._thread = threading.Thread(target=self._server.serve, name="pacs-receiver", daemon=True)
-        self._thread.start()
+        self._server.start("pacs-receiver")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None and self._thread is not None:
+        if self._server is not None:
             with self._lock:
                 associations = list(self._open)
             self._server.stop(associations)
-            self._thread.join()
-            self._server.close()
-            for association in associations:
-                association.join(timeout=5.0)
             self._server = None
 
     def _on_requested(self, event: Any) -> None:

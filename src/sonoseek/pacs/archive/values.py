@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sonoseek.core import InvalidValueError
-from sonoseek.pacs.archive.folder import ImportFolder
+from sonoseek.pacs.archive.folder import ImportFolder, parse_count, parse_day
+from sonoseek.pacs.uids import is_uid
 
+_T = TypeVar("_T")
 PICTURE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.6.1": "Ultrasound Image Storage",
     "1.2.840.10008.5.1.4.1.1.3.1": "Ultrasound Multi-frame Image Storage",
@@ -120,6 +122,36 @@ class InstanceRef:
     def is_picture(self) -> bool:
         """Whether it is, or may be, a picture that is fetched."""
         return not self.sop_class_uid or self.sop_class_uid in PICTURE_CLASSES
+
+
+def wanted_series(
+    query: StudyQuery, studies: Iterable[_T], series_of: Callable[[str], Iterable[_T]], text: Callable[[_T, str], str]
+) -> Iterator[SeriesRef]:
+    """The series that meet a query, of what an archive lists.
+
+    Args:
+        query: what is wanted; an archive may ignore keys that it does not support.
+        studies: as listed.
+        series_of: Study Instance UID → its series, as listed.
+        text: the value of an attribute by its keyword; "" where there is none.
+    """
+    for study in studies:
+        uid = text(study, "StudyInstanceUID")
+        for series in series_of(uid) if is_uid(uid) else ():
+            ref = SeriesRef(
+                study_uid=uid,
+                series_uid=text(series, "SeriesInstanceUID"),
+                modality=text(series, "Modality"),
+                patient_id=text(study, "PatientID"),
+                accession=text(study, "AccessionNumber"),
+                study_date=parse_day(text(study, "StudyDate")),
+                body_part=text(series, "BodyPartExamined"),
+                study_description=text(study, "StudyDescription"),
+                series_description=text(series, "SeriesDescription"),
+                objects=parse_count(text(series, "NumberOfSeriesRelatedInstances")),
+            )
+            if is_uid(ref.series_uid) and query.takes(ref):
+                yield ref
 
 
 class ArchiveClient(Protocol):

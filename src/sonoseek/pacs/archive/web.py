@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydicom.datadict import tag_for_keyword
+
 from sonoseek.core import InvalidValueError, PeerError, TemporaryError
 from sonoseek.core.extras import require_extra
-from sonoseek.pacs.archive.folder import ImportFolder, parse_count, parse_day
+from sonoseek.pacs.archive.folder import ImportFolder
 from sonoseek.pacs.archive.multipart import first_part
-from sonoseek.pacs.archive.values import InstanceRef, SeriesRef, StudyQuery
+from sonoseek.pacs.archive.values import InstanceRef, SeriesRef, StudyQuery, wanted_series
 from sonoseek.pacs.peer import Peer, TlsFiles, WebLogin, is_loopback
 from sonoseek.pacs.uids import is_uid
 
@@ -73,30 +75,14 @@ class WebClient:
         """See `ArchiveClient.find_series`."""
         wanted = {"StudyDate": query.dates, "AccessionNumber": query.accession, "PatientID": query.patient_id}
         filters = {"ModalitiesInStudy": "US"} | {key: value for key, value in wanted.items() if value}
-        for study in self._studies(filters):
-            uid = _first(study, "0020000D")
-            if not is_uid(uid):
-                continue
-            for series in self._list(partial(_series_of, study=uid)):
-                ref = SeriesRef(
-                    study_uid=uid,
-                    series_uid=_first(series, "0020000E"),
-                    modality=_first(series, "00080060"),
-                    patient_id=_first(study, "00100020"),
-                    accession=_first(study, "00080050"),
-                    study_date=parse_day(_first(study, "00080020")),
-                    body_part=_first(series, "00180015"),
-                    study_description=_first(study, "00081030"),
-                    series_description=_first(series, "0008103E"),
-                    objects=parse_count(_first(series, "00201209")),
-                )
-                if is_uid(ref.series_uid) and query.takes(ref):
-                    yield ref
+        yield from wanted_series(
+            query, self._studies(filters), lambda uid: self._list(partial(_series_of, study=uid)), _first
+        )
 
     def list_instances(self, series: SeriesRef) -> Sequence[InstanceRef]:
         """See `ArchiveClient.list_instances`."""
         return [
-            InstanceRef(sop_instance_uid=_first(item, "00080018"), sop_class_uid=_first(item, "00080016"))
+            InstanceRef(sop_instance_uid=_first(item, "SOPInstanceUID"), sop_class_uid=_first(item, "SOPClassUID"))
             for item in self._list(
                 lambda client: client.search_for_instances(
                     series.study_uid, series.series_uid, fields=["00080016", "00080018"], get_remaining=True
@@ -269,8 +255,8 @@ def _series_of(client: DICOMwebClient, *, study: str) -> list[dict[str, Any]]:
     )
 
 
-def _first(item: Mapping[str, Any], tag: str) -> str:
-    values = (item.get(tag) or {}).get("Value") or [""]
+def _first(item: Mapping[str, Any], keyword: str) -> str:
+    values = (item.get(f"{tag_for_keyword(keyword):08X}") or {}).get("Value") or [""]
     return str(values[0] if values[0] is not None else "").strip()
 
 

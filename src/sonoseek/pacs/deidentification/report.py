@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal
 
 from sonoseek.core.csv_cells import csv_cell
 from sonoseek.core.files import open_private
@@ -64,8 +64,8 @@ def read_rows(path: Path) -> dict[str, Mapping[str, str]]:
 
 
 @contextmanager
-def open_report(path: Path) -> Iterator[ReportWriter]:
-    """Append to the table; made where there is none, for its owner alone."""
+def open_report(path: Path) -> Iterator[Callable[[Row], None]]:
+    """Append to the table; made where there is none, for its owner alone. Yields what writes a row, flushed at once."""
     with open_private(path, "ab+") as file:
         size = file.seek(0, os.SEEK_END)
         whole = not size
@@ -78,17 +78,9 @@ def open_report(path: Path) -> Iterator[ReportWriter]:
             table.write("\n")
         if not size:
             writer.writerow(COLUMNS)
-        yield ReportWriter(table, writer)
 
+        def write(row: Row) -> None:
+            writer.writerow([csv_cell(value) for value in asdict(row).values()])
+            table.flush()
 
-class ReportWriter:
-    """Rows into an open table, each on disk before the next file is begun."""
-
-    def __init__(self, table: TextIO, writer: Any) -> None:
-        """Take the open file and its CSV writer."""
-        self._table, self._writer = table, writer
-
-    def write(self, row: Row) -> None:
-        """Append a row."""
-        self._writer.writerow([csv_cell(value) for value in asdict(row).values()])
-        self._table.flush()
+        yield write

@@ -7,6 +7,7 @@ import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -20,14 +21,8 @@ from sonoseek.io.sniff import sniff
 from sonoseek.pacs.deidentification.pixels import Blanking, find_blanking, read_names, write_frames
 from sonoseek.pacs.deidentification.report import Row, open_report, read_rows, report_path
 from sonoseek.pacs.deidentification.words import Ocr
+from sonoseek.pacs.uids import US_IMAGES
 
-ULTRASOUND = {
-    "1.2.840.10008.5.1.4.1.1.6.1": "Ultrasound Image Storage",
-    "1.2.840.10008.5.1.4.1.1.3.1": "Ultrasound Multi-frame Image Storage",
-    "1.2.840.10008.5.1.4.1.1.6": "Ultrasound Image Storage (Retired)",
-    "1.2.840.10008.5.1.4.1.1.3": "Ultrasound Multi-frame Image Storage (Retired)",
-}
-"""SOP classes that are de-identified; reports and documents are text, and other images have other attributes."""
 LEAST_DAYS, MOST_DAYS = 62, 1_826
 """By which dates are shifted back: two months, so that no month stays, to five years."""
 LARGEST_VALUE = 0xFFFFFFFE
@@ -123,7 +118,7 @@ def deidentify_folder(
                 rows.append(before)
             else:
                 row = _row(path, name, out, options, settings, version=version, outputs=outputs)
-                report.write(row)
+                report(row)
                 rows.append({"state": row.state, "look": row.look})
                 if row.output:
                     outputs[row.output] = name
@@ -151,41 +146,35 @@ def _row(
     outputs: Mapping[str, str],
 ) -> Row:
     """De-identify one file; what is wrong with it becomes its row."""
-
-    def without_output(state: str, why: str) -> Row:
-        return Row(source=name, state="refused" if state == "refused" else "skipped", note=why, version=version)
-
+    made = partial(Row, source=name, version=version)
     try:
         if sniff(path) != "dicom":
-            return without_output("skipped", "no DICOM file")
+            return made(state="skipped", note="no DICOM file")
         known = read_identifiers(path, settings=settings)
-        if known.sop_class_uid not in ULTRASOUND:
-            return without_output("skipped", f"SOP class {known.sop_class_uid}: no ultrasound image")
+        if known.sop_class_uid not in US_IMAGES:  # reports are text, and other images have other attributes
+            return made(state="skipped", note=f"SOP class {known.sop_class_uid}: no ultrasound image")
         if "SOPInstanceUID" not in known.uids:
-            return without_output("refused", "it has no SOP Instance UID")
+            return made(state="refused", note="it has no SOP Instance UID")
         if options.refuse_burned_in and known.burned_in != "NO" and not known.regions:
-            return without_output("refused", "it may have burned-in text, and no regions say where the scan lies")
+            return made(state="refused", note="it may have burned-in text, and no regions say where the scan lies")
         new_uids = {keyword: new_uid(uid, settings=settings) for keyword, uid in known.uids.items()}
         output = f"{new_uids['SOPInstanceUID']}.dcm"
         if outputs.get(output, name) != name:
-            return without_output("refused", f"it has the SOP Instance UID of {outputs[output]}")
-        return _written(path, name, out / output, known, new_uids, options, settings, version=version)
-    except ScanTooLargeError as error:
-        return without_output("refused", _without_path(error, path))
-    except (ScanReadError, NotFoundError) as error:
-        return without_output("refused", _without_path(error, path))
+            return made(state="refused", note=f"it has the SOP Instance UID of {outputs[output]}")
+        return _written(path, out / output, known, new_uids, options, settings, made=made)
+    except (ScanReadError, ScanTooLargeError, NotFoundError) as error:
+        return made(state="refused", note=str(error).replace(f"{shown(path)}: ", ""))
 
 
 def _written(
     path: Path,
-    name: str,
     target: Path,
     known: Identifiers,
     new_uids: Mapping[str, str],
     options: Options,
     settings: Settings,
     *,
-    version: str,
+    made: Callable[..., Row],
 ) -> Row:
     blanking = find_blanking(path, known, settings=settings)
     kinds = () if options.ocr is None else read_names(path, known, blanking, options.ocr, settings=settings)
@@ -215,8 +204,7 @@ def _written(
             raise ScanReadError(f"{shown(path)}: its frames differ in size; the file is damaged. Fetch it again.")
         file.write(b"\0" * (size % 2))
     ocr_result = f"found: {', '.join(kinds)}" if kinds else NOTHING_READ
-    return Row(
-        source=name,
+    return made(
         state="written",
         output=target.name,
         look="yes" if reasons else "no",
@@ -226,7 +214,6 @@ def _written(
         text_pixels=int(blanking.text.sum()),
         ocr=NOT_CHECKED if options.ocr is None else ocr_result,
         note="; ".join(reasons),
-        version=version,
     )
 
 
@@ -288,7 +275,3 @@ def _version(path: Path, options: str) -> str:
 
 def _is_there(out: Path, row: Mapping[str, str]) -> bool:
     return row["state"] == "skipped" or (row["state"] == "written" and (out / row["output"]).is_file())
-
-
-def _without_path(error: Exception, path: Path) -> str:
-    return str(error).replace(f"{shown(path)}: ", "")

@@ -26,9 +26,9 @@ _BREAK = re.compile(r"[\r\n]+")
 _SPACE = re.compile(r"\.(?:br|sp[+0-9]*|in[-+0-9]*|ti[-+0-9]*|sk[+0-9]*|fi|nf|ce)", re.IGNORECASE)
 _HEX = re.compile(r"X((?:[0-9A-F]{2})+)", re.IGNORECASE)
 _TIME = re.compile(r"([0-9]{4})" + 5 * r"(?:([0-9]{2})" + 5 * ")?" + r"(?:\.[0-9]+)?([-+][0-9]{4})?")
-_PRECISION = tuple(
-    timedelta(**{unit: value})
-    for unit, value in (*(("days", 366), ("days", 31), ("days", 1), ("hours", 1), ("minutes", 1), ("seconds", 1)),)
+_PRECISION = (
+    *(timedelta(days=days) for days in (366, 31, 1)),
+    *(timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)),
 )
 """How long a stated time may last, by the number of its parts."""
 
@@ -223,7 +223,7 @@ def _results(group: _Group, terms: Terms, *, origin: str) -> list[Result]:
 
 
 def _result(diagnoses: Sequence[_Segment], base: Result, side: Side | None, terms: Terms) -> Result:
-    lines = [" ".join(_values(each)[:1]) for each in diagnoses if each.first(2) in _TEXT]
+    lines = [_values(each)[0] for each in diagnoses if each.first(2) in _TEXT]
     whole = " ".join(lines)
     texts = [whole] if terms.classify([whole])[0] else lines
     # A coded value has its code and its text: what of them is known counts, and must agree.
@@ -234,7 +234,7 @@ def _result(diagnoses: Sequence[_Segment], base: Result, side: Side | None, term
     pathology, problem = terms.classify(texts)
     if side is None:
         pathology, problem = None, "its side is no side that is known; it must be left, right or both"
-    written = [_values(each)[-1] if each.first(2) in _CODED else line for each, line in _with_lines(diagnoses, lines)]
+    written = [_values(each)[-1] for each in diagnoses if each.first(2) in _TEXT | _CODED and _values(each)]
     return replace(
         base,
         side=side or "",
@@ -243,15 +243,6 @@ def _result(diagnoses: Sequence[_Segment], base: Result, side: Side | None, term
         problem=problem,
         histology=" ".join(filter(None, written))[:500],
     )
-
-
-def _with_lines(diagnoses: Sequence[_Segment], lines: Sequence[str]) -> Iterator[tuple[_Segment, str]]:
-    texts = iter(lines)
-    for each in diagnoses:
-        if each.first(2) in _TEXT:
-            yield each, next(texts)
-        elif each.first(2) in _CODED and _values(each):
-            yield each, ""
 
 
 def _values(observation: _Segment) -> list[str]:

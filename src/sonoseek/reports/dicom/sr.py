@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -98,20 +97,20 @@ def _group(subject: Subject) -> PlanarROIMeasurementsAndQualitativeEvaluations:
         )
     label = ours.UNDETERMINED if prediction.label is None else ours.class_code(prediction.label)
     side = report.scan.laterality
-    values: dict[str, Any] = {
-        "tracking_identifier": tracking,
-        "finding_type": finding,
-        "algorithm_id": _algorithm(report),
-        "finding_sites": [FindingSite(ours.BREAST, laterality=None if side is None else ours.SIDES[side])],
-        "measurements": measurements,
-        "qualitative_evaluations": [QualitativeEvaluation(name=ours.PREDICTED_CLASS, value=label)],
-    }
     region = ImageRegion(
         graphic_type=GraphicTypeValues.POLYLINE,
         graphic_data=whole_image(report) if report.contour is None else polygon(report.contour),
         source_image=SourceImageForRegion.from_source_image(subject.source, referenced_frame_numbers=frames),
     )
-    return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **values)
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking,
+        finding_type=finding,
+        algorithm_id=_algorithm(report),
+        finding_sites=[FindingSite(ours.BREAST, laterality=None if side is None else ours.SIDES[side])],
+        measurements=measurements,
+        qualitative_evaluations=[QualitativeEvaluation(name=ours.PREDICTED_CLASS, value=label)],
+        referenced_region=region,
+    )
 
 
 def _items(

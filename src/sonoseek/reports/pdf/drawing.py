@@ -16,9 +16,9 @@ from reportlab.platypus import Flowable, Image, Table
 
 from sonoseek.core import Box, Contour, Explanation, Prediction
 from sonoseek.reports import phrases
-from sonoseek.reports.overlay import OPACITY, Panel, colours, draw_panel
+from sonoseek.reports.overlay import Panel, coloured, draw_panel
 from sonoseek.reports.pdf import layout
-from sonoseek.reports.pictures import COOL, WARM, shrunk
+from sonoseek.reports.pictures import shrunk
 
 Pixels = NDArray[np.uint8]
 PRINTED_SIDE = 900
@@ -133,10 +133,7 @@ def colour_scale(*, reference: float, unit: str, width: float) -> list[Flowable]
         unit: of the explained number, per 1 % of the scan.
         width: in points.
     """
-    share = np.linspace(-1.0, 1.0, 721)
-    tint = np.where(share[:, None] >= 0, colours(share, WARM), colours(-share, COOL))
-    opacity = OPACITY * np.abs(share)[:, None]
-    band = np.round(np.asarray(SCALE_BACKGROUND) * (1 - opacity) + tint * opacity).astype(np.uint8)
+    band = coloured(np.asarray(SCALE_BACKGROUND), np.linspace(-1.0, 1.0, 721))
     buffer = io.BytesIO()
     Picture.fromarray(np.repeat(band[None], 2, axis=0)).save(buffer, "PNG")
     numbers = Drawing(width, 10)

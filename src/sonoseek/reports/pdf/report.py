@@ -31,18 +31,7 @@ NO_PADDING = [
 
 
 def render_pdf(report: Report, *, rank: int | None = None) -> bytes:
-    """Draw `report` on A4 pages, for print and for the record.
-
-    Args:
-        report: of `SearchEngine.query`.
-        rank: of a match, 1-based: adds the evidence for its similarity, on both images. None adds nothing.
-
-    Returns:
-        PDF. The same report gives the same bytes. The metadata hold sonoseek and its version, no scan and no file name.
-
-    Raises:
-        InvalidValueError: no match has this rank.
-    """
+    """See `sonoseek.reports.render_pdf`. The metadata hold sonoseek and its version, no scan and no file name."""
     story = [*_prediction(report), *_images(report), *_details(report), *_other_warnings(report), *_views(report)]
     if rank is not None:
         story += _pair(report, rank)
@@ -130,7 +119,7 @@ def _images(report: Report) -> list[Flowable]:
         title += "; dashed: its outline, an estimate"
     heat = drawing.heatmap_overlay(scan.pixels, evidence, reference=reference, contour=report.contour)
     shown = [(plain, caption), (_picture(heat, scan), title)]
-    scale = drawing.colour_scale(reference=reference, unit=_unit(evidence), width=layout.WIDTH)
+    scale = drawing.colour_scale(reference=reference, unit=phrases.unit(evidence.target), width=layout.WIDTH)
     legend = phrases.colour_scale(pictures.smallest_scale(evidence), of_all_views=bool(report.views))
     explained = layout.paragraph(legend, layout.FINE_PRINT, widest=400)
     return [KeepTogether([*_side_by_side(shown, scan=scan), Spacer(0, 5), *scale, explained])]
@@ -143,19 +132,9 @@ def _reference(report: Report) -> float:
     return max(pictures.reference_of(each) for each in (first, *views) if each.target == first.target)
 
 
-def _unit(evidence: Explanation) -> str:
-    return "cosine similarity" if ":" in evidence.target else f"logit of {evidence.target}"
-
-
-def _picture(
-    pixels: drawing.Pixels,
-    scan: Scan,
-    *,
-    size: tuple[float, float] = PICTURE,
-    longest: int = drawing.PRINTED_SIDE,
-) -> Flowable:
+def _picture(pixels: drawing.Pixels, scan: Scan, *, size: tuple[float, float] = PICTURE) -> Flowable:
     aspect = pictures.display_aspect(scan.shape, scan.spacing_mm)
-    return drawing.picture(pixels, aspect=aspect, size=size, longest=longest)
+    return drawing.picture(pixels, aspect=aspect, size=size, longest=drawing.PRINTED_SIDE)
 
 
 def _side_by_side(shown: Sequence[tuple[Flowable, str]], *, scan: Scan | None = None) -> list[Flowable]:
@@ -276,7 +255,7 @@ def _pair(report: Report, rank: int) -> list[Flowable]:
     reference = max(pictures.reference_of(each) for each in (own, *([] if other is None else [other])))
     heat = drawing.heatmap_overlay(report.scan.pixels, own, reference=reference)
     place = f"{layout.sanitize(match.dataset, widest=40)} / {layout.sanitize(match.case_id, widest=70)}"
-    scale = drawing.colour_scale(reference=reference, unit=_unit(own), width=layout.WIDTH)
+    scale = drawing.colour_scale(reference=reference, unit=phrases.unit(own.target), width=layout.WIDTH)
     evidence = "the archive stores no evidence of it" if other is None else "evidence for the similarity to this scan"
     shown = [
         (_picture(heat, report.scan, size=PAIR), f"This scan: evidence for the similarity to match {rank}"),

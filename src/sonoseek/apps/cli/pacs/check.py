@@ -3,67 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sonoseek.apps.cli.options import with_groups
 from sonoseek.apps.cli.pacs import peers
-from sonoseek.pacs.peer import OUR_AE_TITLE
 
 if TYPE_CHECKING:
     from sonoseek.pacs.check import Step
 
 
-class PurposeChoice(StrEnum):
-    """What the PACS is wanted for."""
-
-    IMPORT = "import"
-    RESULTS = "results"
-    ALL = "all"
-
-
+@with_groups
 def check(
     peer: peers.CheckedName = "",
     config: peers.Config = None,
     purpose: Annotated[
-        PurposeChoice, typer.Option("--for", help="What it is wanted for: scans from it, results to it.")
-    ] = PurposeChoice.ALL,
+        Literal["import", "results", "all"],
+        typer.Option("--for", help="What it is wanted for: scans from it, results to it."),
+    ] = "all",
     store: Annotated[bool, typer.Option("--store", help="Send a test object: a phantom marked TEST.")] = False,
     commit: Annotated[bool, typer.Option("--commit", help="With --store: ask for storage commitment.")] = False,
     listen: peers.Listen = "127.0.0.1:11112",
-    ae_title: peers.AeTitle = "",
-    host: peers.Host = "",
-    port: peers.Port = 104,
-    our_ae_title: peers.OurAeTitle = OUR_AE_TITLE,
-    dicomweb: peers.DicomWeb = "",
-    tls: peers.Tls = False,
-    tls_ca: peers.TlsCa = None,
-    tls_certificate: peers.TlsCertificate = None,
-    tls_key: peers.TlsKey = None,
-    tls_host_name: peers.TlsHostName = "",
+    *,
+    address: peers.Address,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Walk through what sonoseek needs of a PACS and say what to change; exits with 2 where a step failed."""
     from sonoseek.pacs.check import check_peer
 
-    named = peers.make_peer(
-        peer,
-        config=config,
-        ae_title=ae_title,
-        host=host,
-        port=port,
-        our_ae_title=our_ae_title,
-        dicomweb=dicomweb,
-        tls=tls,
-        tls_ca=tls_ca,
-        tls_certificate=tls_certificate,
-        tls_key=tls_key,
-        tls_host_name=tls_host_name,
-    )
     steps = check_peer(
-        named,
-        purpose=purpose.value,
+        peers.make_peer(peer, config, address),
+        purpose=purpose,
         store=store or commit,
         commit=peers.parse_listen(listen) if commit else None,
     )

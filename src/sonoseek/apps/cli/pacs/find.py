@@ -3,99 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sonoseek.apps.cli.options import with_groups
 from sonoseek.apps.cli.pacs import peers
-from sonoseek.pacs.peer import OUR_AE_TITLE
 
 if TYPE_CHECKING:
     from sonoseek.pacs.archive import SeriesRef, StudyQuery
 
-Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First study date.")]
-Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last study date.")]
-Accession = Annotated[str, typer.Option(help="One accession number.", show_default=False)]
-PatientId = Annotated[str, typer.Option(help="One patient id.", show_default=False)]
-BodyPart = Annotated[str, typer.Option(help='BodyPartExamined; "" for any.')]
-Description = Annotated[
-    list[str] | None,
-    typer.Option(help="Word of the description that counts where the body part is empty; repeatable.", metavar="WORD"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of a query."""
+
+    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First study date.")] = None
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last study date.")] = None
+    accession: Annotated[str, typer.Option(help="One accession number.", show_default=False)] = ""
+    patient_id: Annotated[str, typer.Option(help="One patient id.", show_default=False)] = ""
+    body_part: Annotated[str, typer.Option(help='BodyPartExamined; "" for any.')] = "BREAST"
+    description: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Word of the description that counts where the body part is empty; repeatable.", metavar="WORD"
+        ),
+    ] = None
+
+    def query(self) -> StudyQuery:
+        """The query; words of `description` come in addition to the default ones.
+
+        Raises:
+            InvalidValueError: a value is no single number, or the dates are the wrong way round.
+        """
+        from sonoseek.pacs.archive import StudyQuery
+        from sonoseek.pacs.archive.values import BREAST_WORDS
+
+        return StudyQuery(
+            since=self.since.date() if self.since else None,
+            until=self.until.date() if self.until else None,
+            accession=self.accession,
+            patient_id=self.patient_id,
+            body_part=self.body_part,
+            descriptions=(*BREAST_WORDS, *(self.description or ())),
+        )
 
 
+@with_groups
 def find(
-    since: Since = None,
-    until: Until = None,
-    accession: Accession = "",
-    patient_id: PatientId = "",
-    body_part: BodyPart = "BREAST",
-    description: Description = None,
+    *,
+    wanted: Wanted,
     config: peers.Config = None,
     name: peers.Name = "",
-    ae_title: peers.AeTitle = "",
-    host: peers.Host = "",
-    port: peers.Port = 104,
-    our_ae_title: peers.OurAeTitle = OUR_AE_TITLE,
-    dicomweb: peers.DicomWeb = "",
-    tls: peers.Tls = False,
-    tls_ca: peers.TlsCa = None,
-    tls_certificate: peers.TlsCertificate = None,
-    tls_key: peers.TlsKey = None,
-    tls_host_name: peers.TlsHostName = "",
-    json: Json = False,
+    address: peers.Address,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the series of breast ultrasound of an archive, by C-FIND or QIDO-RS. Fetches nothing."""
     from sonoseek.pacs.archive import open_archive
 
-    peer = peers.make_peer(
-        name,
-        config=config,
-        ae_title=ae_title,
-        host=host,
-        port=port,
-        our_ae_title=our_ae_title,
-        dicomweb=dicomweb,
-        tls=tls,
-        tls_ca=tls_ca,
-        tls_certificate=tls_certificate,
-        tls_key=tls_key,
-        tls_host_name=tls_host_name,
-    )
-    query = make_query(since, until, accession, patient_id, body_part=body_part, description=description)
+    peer = peers.make_peer(name, config, address)
+    query = wanted.query()
     with open_archive(peer) as archive:
         series = list(archive.find_series(query))
     _show(series, as_json=json)
-
-
-def make_query(
-    since: datetime | None,
-    until: datetime | None,
-    accession: str,
-    patient_id: str,
-    *,
-    body_part: str,
-    description: Sequence[str] | None,
-) -> StudyQuery:
-    """Make the query of the options; words of `description` come in addition to the default ones.
-
-    Raises:
-        InvalidValueError: a value is no single number, or the dates are the wrong way round.
-    """
-    from sonoseek.pacs.archive import StudyQuery
-    from sonoseek.pacs.archive.values import BREAST_WORDS
-
-    return StudyQuery(
-        since=since.date() if since else None,
-        until=until.date() if until else None,
-        accession=accession,
-        patient_id=patient_id,
-        body_part=body_part,
-        descriptions=(*BREAST_WORDS, *(description or ())),
-    )
 
 
 def _show(series: Sequence[SeriesRef], *, as_json: bool) -> None:

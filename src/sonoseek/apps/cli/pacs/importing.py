@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sonoseek.apps.cli.options import with_groups
 from sonoseek.apps.cli.pacs import peers
-from sonoseek.apps.cli.pacs.find import (
-    Accession,
-    BodyPart,
-    Description,
-    PatientId,
-    Since,
-    Until,
-    make_query,
-)
+from sonoseek.apps.cli.pacs.find import Wanted
 from sonoseek.core import InvalidValueError
-from sonoseek.pacs.peer import OUR_AE_TITLE, Peer
+from sonoseek.pacs.peer import Peer
 
 if TYPE_CHECKING:
     from sonoseek.pacs.archive import ImportFolder, StudyQuery
     from sonoseek.pacs.importing import JoinedTable
 
 
-class By(StrEnum):
-    """How files are fetched."""
-
-    GET = "get"
-    MOVE = "move"
-    WEB = "web"
+By = Annotated[
+    Literal["get", "move", "web"] | None, typer.Option(help="C-GET, C-MOVE or WADO-RS; by default get, or web.")
+]
 
 
-class CineChoice(StrEnum):
-    """What becomes of a cine."""
-
-    LIST = "list"
-    MIDDLE = "middle"
-
-
+@with_groups
 def import_archive(
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the import; private. The same folder again continues.")],
     results: Annotated[
         list[Path] | None, typer.Option(help="Pathology: a CSV table or HL7 ORU messages; repeatable.")
@@ -53,30 +37,18 @@ def import_archive(
     take_unsided: Annotated[
         bool, typer.Option("--take-unsided", help="Each study is known to be of one breast: do without sides.")
     ] = False,
-    cine: Annotated[CineChoice, typer.Option(help="Cines: list them, or take their middle frame.")] = CineChoice.LIST,
+    cine: Annotated[
+        Literal["list", "middle"], typer.Option(help="Cines: list them, or take their middle frame.")
+    ] = "list",
     dataset: Annotated[str, typer.Option(help="Name of the archive in the gallery.")] = "archive",
     gallery: Annotated[str, typer.Option("--gallery", "-g", help="Add the cases to this gallery.")] = "",
-    by: Annotated[By | None, typer.Option(help="C-GET, C-MOVE or WADO-RS; by default get, or web.")] = None,
+    by: By = None,
     listen: peers.Listen = "127.0.0.1:11112",
     again: Annotated[bool, typer.Option("--again", help="Fetch again what was refused before.")] = False,
-    since: Since = None,
-    until: Until = None,
-    accession: Accession = "",
-    patient_id: PatientId = "",
-    body_part: BodyPart = "BREAST",
-    description: Description = None,
+    wanted: Wanted,
     config: peers.Config = None,
     name: peers.Name = "",
-    ae_title: peers.AeTitle = "",
-    host: peers.Host = "",
-    port: peers.Port = 104,
-    our_ae_title: peers.OurAeTitle = OUR_AE_TITLE,
-    dicomweb: peers.DicomWeb = "",
-    tls: peers.Tls = False,
-    tls_ca: peers.TlsCa = None,
-    tls_certificate: peers.TlsCertificate = None,
-    tls_key: peers.TlsKey = None,
-    tls_host_name: peers.TlsHostName = "",
+    address: peers.Address,
 ) -> None:
     """Fetch breast ultrasound, join it with pathology, and write the table that `index build` reads.
 
@@ -86,34 +58,19 @@ def import_archive(
     from sonoseek.pacs.importing import join_folder
     from sonoseek.pacs.pathology import JoinRules, load_terms, read_results
 
-    query = make_query(since, until, accession, patient_id, body_part=body_part, description=description)
+    query = wanted.query()
     first, last = _days(days)
     rules = JoinRules(first_day=first, last_day=last, take_unsided=take_unsided)
     read = read_results(results or [], load_terms(terms))  # before anything is fetched: a wrong table is refused now
-    peer = None
-    if host or ae_title or dicomweb or config or name:
-        peer = peers.make_peer(
-            name,
-            config=config,
-            ae_title=ae_title,
-            host=host,
-            port=port,
-            our_ae_title=our_ae_title,
-            dicomweb=dicomweb,
-            tls=tls,
-            tls_ca=tls_ca,
-            tls_certificate=tls_certificate,
-            tls_key=tls_key,
-            tls_host_name=tls_host_name,
-        )
-    address = peers.parse_listen(listen)
+    peer = peers.make_peer(name, config, address) if address or config or name else None
+    receiving = peers.parse_listen(listen)
     with ImportFolder(out) as folder:
         if again:
             folder.forget_refusals()
         nothing = False
         if peer is not None:
-            nothing = _fetch(peer, query, folder, by=by, listen=address)
-        table = join_folder(folder, read, rules=rules, cine=cine.value, dataset=dataset)
+            nothing = _fetch(peer, query, folder, by=by, listen=receiving)
+        table = join_folder(folder, read, rules=rules, cine=cine, dataset=dataset)
     _say(table)
     if gallery:
         _build(table, gallery)
@@ -121,14 +78,14 @@ def import_archive(
         raise typer.Exit(2)
 
 
-def _fetch(peer: Peer, query: StudyQuery, folder: ImportFolder, *, by: By | None, listen: tuple[str, int]) -> bool:
+def _fetch(peer: Peer, query: StudyQuery, folder: ImportFolder, *, by: By, listen: tuple[str, int]) -> bool:
     """Fetch, and print what was done; whether all that there is was refused."""
     from sonoseek.apps.cli.show import progress_bar, refusals
     from sonoseek.pacs.archive import open_archive
     from sonoseek.pacs.importing import fetch_archive
 
     with (
-        open_archive(peer, by=by.value if by else None, drafts=folder.drafts, listen=listen) as archive,
+        open_archive(peer, by=by, drafts=folder.drafts, listen=listen) as archive,
         progress_bar("import", unit="series") as on_progress,
     ):
         fetched = fetch_archive(archive, query, folder, on_progress=on_progress)

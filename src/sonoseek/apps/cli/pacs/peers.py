@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,60 +14,62 @@ from sonoseek.pacs.peer import OUR_AE_TITLE, Peer, TlsFiles
 Config = Annotated[Path | None, typer.Option(help="File of settings with [[peers]], TOML; see docs/how-to/pacs.md.")]
 Name = Annotated[str, typer.Option("--peer", help="A peer of the settings.", show_default=False)]
 CheckedName = Annotated[str, typer.Argument(metavar="PEER", help="A peer of the settings.", show_default=False)]
-AeTitle = Annotated[str, typer.Option(help="AE title of the PACS.", show_default=False)]
-Host = Annotated[str, typer.Option(help="Name or address of its DICOM service.", show_default=False)]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of its DICOM service.")]
-OurAeTitle = Annotated[str, typer.Option(help="AE title under which sonoseek calls; the PACS must know it.")]
-DicomWeb = Annotated[
-    str, typer.Option("--dicomweb", metavar="URL", help="Its DICOMweb service; the login is in the environment.")
-]
-Tls = Annotated[bool, typer.Option("--tls", help="DICOM over TLS.")]
-TlsCa = Annotated[Path | None, typer.Option(help="Certificates that the peer's must be signed by, PEM.")]
-TlsCertificate = Annotated[Path | None, typer.Option(help="Our own certificate, PEM.")]
-TlsKey = Annotated[Path | None, typer.Option(help="The key of our certificate, PEM.")]
-TlsHostName = Annotated[str, typer.Option(help="Name in the peer's certificate, where it is not the host.")]
 Listen = Annotated[
     str, typer.Option(metavar="HOST:PORT", help="Where a C-MOVE or a commitment is sent to; the PACS must know it.")
 ]
 
 
-def make_peer(
-    name: str,
-    *,
-    ae_title: str,
-    host: str,
-    port: int,
-    our_ae_title: str = OUR_AE_TITLE,
-    dicomweb: str = "",
-    tls: bool = False,
-    tls_ca: Path | None = None,
-    tls_certificate: Path | None = None,
-    tls_key: Path | None = None,
-    tls_host_name: str = "",
-    config: Path | None = None,
-) -> Peer:
+@dataclass(frozen=True)
+class Address:
+    """The options of an address."""
+
+    ae_title: Annotated[str, typer.Option(help="AE title of the PACS.", show_default=False)] = ""
+    host: Annotated[str, typer.Option(help="Name or address of its DICOM service.", show_default=False)] = ""
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of its DICOM service.")] = 104
+    our_ae_title: Annotated[str, typer.Option(help="AE title under which sonoseek calls; the PACS must know it.")] = (
+        OUR_AE_TITLE
+    )
+    dicomweb: Annotated[
+        str, typer.Option("--dicomweb", metavar="URL", help="Its DICOMweb service; the login is in the environment.")
+    ] = ""
+    tls: Annotated[bool, typer.Option("--tls", help="DICOM over TLS.")] = False
+    tls_ca: Annotated[Path | None, typer.Option(help="Certificates that the peer's must be signed by, PEM.")] = None
+    tls_certificate: Annotated[Path | None, typer.Option(help="Our own certificate, PEM.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="The key of our certificate, PEM.")] = None
+    tls_host_name: Annotated[str, typer.Option(help="Name in the peer's certificate, where it is not the host.")] = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.host or self.ae_title or self.dicomweb)
+
+
+def make_peer(name: str, config: Path | None, address: Address) -> Peer:
     """Make a peer from the settings, or from the options.
 
     Raises:
         InvalidValueError: the options name no address, or half of one; or a peer and an address.
         NotFoundError: the settings have no such peer.
     """
-    if config is not None or (name and not (host or dicomweb)):
-        return _of_settings(name, config, options=bool(host or ae_title or dicomweb))
-    if bool(host) != bool(ae_title):
+    if config is not None or (name and not (address.host or address.dicomweb)):
+        return _of_settings(name, config, options=bool(address))
+    if bool(address.host) != bool(address.ae_title):
         raise InvalidValueError(
-            f"--host is {host!r} and --ae-title {ae_title!r}; a DICOM service has both. Give both, or --dicomweb alone."
+            f"--host is {address.host!r} and --ae-title {address.ae_title!r}; a DICOM service has both. Give both, or "
+            "--dicomweb alone."
         )
-    files = (tls_ca, tls_certificate, tls_key)
-    secured = TlsFiles(ca=tls_ca, certificate=tls_certificate, key=tls_key, host_name=tls_host_name or None)
+    tls = TlsFiles(
+        ca=address.tls_ca,
+        certificate=address.tls_certificate,
+        key=address.tls_key,
+        host_name=address.tls_host_name or None,
+    )
     return Peer(
         name=name or "archive",
-        host=host,
-        port=port,
-        ae_title=ae_title or "ANY-SCP",
-        our_ae_title=our_ae_title,
-        tls=secured if tls or any(files) else None,
-        dicomweb=dicomweb or None,
+        host=address.host,
+        port=address.port,
+        ae_title=address.ae_title or "ANY-SCP",
+        our_ae_title=address.our_ae_title,
+        tls=tls if address.tls or tls.ca or tls.certificate or tls.key else None,
+        dicomweb=address.dicomweb or None,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import typer
 
 from sonoseek.apps.cli.pacs.listen import Settings
@@ -16,10 +18,7 @@ def retry(settings: Settings) -> None:
     from sonoseek.pacs.service import wake_service
 
     config = load_config(settings)
-    journal = Journal(config.state, create=False)
-    try:
+    with closing(Journal(config.state, create=False)) as journal:
         count = journal.retry()
-    finally:
-        journal.close()
     running = wake_service(config.state)
     typer.echo(f"{count} put back" + ("" if running or not count else "; they are done when `pacs listen` runs"))

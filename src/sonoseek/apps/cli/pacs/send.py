@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,8 +46,7 @@ def _queue(config: PacsConfig, files: list[Path], peer: Peer) -> None:
     from sonoseek.pacs.outbox_rows import Parcel
     from sonoseek.pacs.uids import is_uid
 
-    journal = Journal(config.state)
-    try:
+    with closing(Journal(config.state)) as journal:
         store = FileStore(config.state, min_free_bytes=0, max_object_bytes=0)
         parcels = []
         for file in files:
@@ -66,22 +66,17 @@ def _queue(config: PacsConfig, files: list[Path], peer: Peer) -> None:
                 )
             )
         journal.outbox.queue(parcels)
-    finally:
-        journal.close()
 
 
 def _wait(config: PacsConfig, *, seconds: float) -> None:
     """Until nothing waits any more; says what came of it."""
     from sonoseek.pacs.journal import Journal
 
-    journal = Journal(config.state, create=False)
-    try:
+    with closing(Journal(config.state, create=False)) as journal:
         until = time.monotonic() + seconds
         while (waiting := journal.outbox.counts()["waiting"]) and time.monotonic() < until:
             time.sleep(0.1)
         counts = journal.outbox.counts()
-    finally:
-        journal.close()
     typer.echo("results: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     if waiting:
         raise TemporaryError(

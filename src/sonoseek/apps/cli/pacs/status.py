@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import closing
 from datetime import datetime
 from typing import Annotated
 
@@ -23,11 +24,8 @@ def status(
     from sonoseek.pacs.journal import Journal
     from sonoseek.pacs.rules import load_config
 
-    journal = Journal(load_config(settings).state, create=False)
-    try:
+    with closing(Journal(load_config(settings).state, create=False)) as journal:
         counts, parcels, studies = journal.counts(), journal.outbox.counts(), journal.studies(limit=limit)
-    finally:
-        journal.close()
     if as_json:
         listed = [dataclasses.asdict(study) for study in studies]
         typer.echo(json.dumps({"counts": counts, "objects": parcels, "studies": listed}, ensure_ascii=False, indent=2))
