@@ -27,14 +27,15 @@ from sonoseek.core.site_key import is_unkeyed
 from sonoseek.gallery.base import Gallery, check_new_gallery
 from sonoseek.gallery.deduplicate import lowest_cosine
 from sonoseek.gallery.exact import Nearest
-from sonoseek.gallery.filter.milvus import EVERYTHING
+from sonoseek.gallery.filter.milvus import EVERYTHING, quoted
 from sonoseek.gallery.milvus import rows, search
+from sonoseek.gallery.milvus.checks import describe, find_largest_patients, find_problems
 from sonoseek.gallery.milvus.collections import check_schema, create_collections, read_meta, write_meta
 from sonoseek.gallery.milvus.reference_distances import ReferenceDistances
 from sonoseek.gallery.milvus.server import Server, closing_on_error, parse_address
 from sonoseek.gallery.milvus.write import remove_rows, write_entries
 from sonoseek.gallery.novelty_sample import drawn
-from sonoseek.gallery.site_keys import check_key
+from sonoseek.gallery.pseudonyms import check_key
 from sonoseek.gallery.sqlite.write import prepare_entries
 from sonoseek.gallery.values import (
     AddResult,
@@ -218,18 +219,12 @@ class MilvusGallery(Gallery):
         """See `Gallery.sample`."""
         keys = sorted(row["key"] for row in self._server.every(self._name, EVERYTHING, ["key"]))
         picked = drawn(keys, count, seed=seed)
-        read: list[GalleryEntry] = []
-        for start in range(0, len(picked), _FETCHED):
-            fetched = self._server.among(self._name, "key", picked[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            read += self._read(fetched, pictures=pictures, evidence=evidence)
-        return tuple(sorted(read, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id)))
+        return tuple(sorted(self._fetch(picked, pictures=pictures, evidence=evidence), key=_place))
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         every = self._server.every(self._name, EVERYTHING, ["key", "dataset", "case_id", "scan_id"])
         keys = [key for *_, key in sorted((r["dataset"], r["case_id"], r["scan_id"], r["key"]) for r in every)]
-        for start in range(0, len(keys), _FETCHED):
-            fetched = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            yield from self._read(fetched, pictures=True, evidence=True)
+        yield from self._fetch(keys, pictures=True, evidence=True)
 
     def descriptor_counts(self) -> dict[str, dict[str, int]]:
         """See `Gallery.descriptor_counts`."""
@@ -264,8 +259,6 @@ class MilvusGallery(Gallery):
 
     def fingerprints(self, dataset: str) -> dict[str, str]:
         """See `Gallery.fingerprints`."""
-        from sonoseek.gallery.filter.milvus import quoted
-
         fingerprints: dict[str, set[str]] = {}
         expression = f"dataset == {quoted('=' + dataset)}"
         for row in self._server.every(self._name, expression, ["case_id", "fingerprint"]):
@@ -298,20 +291,14 @@ class MilvusGallery(Gallery):
 
     def info(self) -> GalleryInfo:
         """See `Gallery.info`. `bytes` is computed from vectors, graph and texts: Milvus does not report it."""
-        from sonoseek.gallery.milvus.checks import describe
-
         return describe(self._server, self._name, location=self.location)
 
     def largest_patients(self) -> tuple[PatientShare, ...]:
         """See `Gallery.largest_patients`; reads two fields of every row."""
-        from sonoseek.gallery.milvus.checks import find_largest_patients
-
         return find_largest_patients(self._server, self._name)
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """See `Gallery.verify`."""
-        from sonoseek.gallery.milvus.checks import find_problems
-
         return find_problems(self._server, self._name, dimension=self.dimension, on_progress=on_progress)
 
     # Search
@@ -338,12 +325,17 @@ class MilvusGallery(Gallery):
         """See `Gallery.close`."""
         self._server.close()
 
+    def _fetch(self, keys: list[str], *, pictures: bool, evidence: bool) -> Iterator[GalleryEntry]:
+        for start in range(0, len(keys), _FETCHED):
+            fetched = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
+            yield from self._read(fetched, pictures=pictures, evidence=evidence)
+
     def _read(self, fields: Iterable[dict[str, Any]], *, pictures: bool, evidence: bool) -> Iterator[GalleryEntry]:
         listed = list(fields)
         kinds = ("p" if pictures else "") + ("e" if evidence else "")
         pieces = search.read_pieces(self._server, self._pieces_name, listed, kinds) if kinds else {}
         entries = [rows.entry_from_row(row, pieces.get(rows.owner_of(row), {})) for row in listed]
-        yield from sorted(entries, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id))
+        yield from sorted(entries, key=_place)
 
     def _unkeyed(self) -> list[CaseKey]:
         """Cases with a pseudonym from before there was a site key."""
@@ -363,6 +355,10 @@ class MilvusGallery(Gallery):
 
 _SLOWEST_S = 30.0
 """Seconds that a request may take, at least: a server that loads a collection answers late."""
+
+
+def _place(entry: GalleryEntry) -> tuple[str, str, str]:
+    return entry.record.dataset, entry.record.case_id, entry.scan_id
 
 
 def _check_index(index: Index) -> None:
