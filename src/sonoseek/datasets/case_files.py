@@ -9,7 +9,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -166,8 +166,7 @@ class FileDataset(ABC):
             spacing_mm=item.spacing_mm or read.spacing_mm,
             source=f"{self.name}/{self._relative(item.scan)}",
         )
-        known = {part.name: getattr(item.record, part.name) for part in fields(CaseRecord)}
-        known["patient_id"] = scan.patient_id  # a DICOM file may know the patient where the list does not
+        known = vars(item.record) | {"patient_id": scan.patient_id}  # a DICOM file may know the patient
         mask = self._mask(item, shape=scan.shape) if masks else None
         return Case(**known, scans=(scan,), lesion_masks=(mask,))
 

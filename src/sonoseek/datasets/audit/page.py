@@ -50,16 +50,6 @@ class PairSection:
     hidden: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class MarkRow:
-    """How many of one label have burned-in annotations."""
-
-    label: str
-    marked: int
-    inside: int
-    read: int
-
-
 def write_audit_page(result: AuditResult, dataset: Dataset, path: Path | str) -> None:
     """Write the audit as one self-contained HTML page: no script, nothing is loaded from elsewhere.
 
@@ -103,7 +93,7 @@ def audit_page(result: AuditResult, dataset: Dataset) -> str:
         crossing=result.crossing[:MAX_ROWS],
         crossing_counts=Counter((item.fold, item.reason) for item in result.crossing),
         mark_rows=[
-            MarkRow(label=name, marked=marked[name], inside=inside[name], read=read[name])
+            {"label": name, "marked": marked[name], "inside": inside[name], "read": read[name]}
             for name in PATHOLOGIES
             if read[name]
         ],
