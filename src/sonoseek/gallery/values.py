@@ -315,7 +315,3 @@ class GalleryInfo:
     schema_version: int
     sonoseek_version: str
     created: datetime
-
-    def __post_init__(self) -> None:
-        for name in ("by_label", "by_dataset", "by_device", "by_birads"):
-            object.__setattr__(self, name, dict(getattr(self, name)))

@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +37,9 @@ from sonoseek.gallery.milvus.server import Server, closing_on_error, parse_addre
 from sonoseek.gallery.milvus.write import remove_rows, write_entries
 from sonoseek.gallery.novelty_sample import drawn
 from sonoseek.gallery.pseudonyms import check_key
+from sonoseek.gallery.sqlite.copy import published
+from sonoseek.gallery.sqlite.database import create_database, database_path
+from sonoseek.gallery.sqlite.gallery import SqliteGallery
 from sonoseek.gallery.sqlite.write import prepare_entries
 from sonoseek.gallery.values import (
     AddResult,
@@ -52,6 +56,8 @@ from sonoseek.gallery.values import (
 
 _FETCHED = 64
 """Entries that an iteration holds at once."""
+_COPIED = 256
+"""Entries that a copy writes at a time: some 20 MB."""
 
 
 class MilvusGallery(Gallery):
@@ -180,9 +186,20 @@ class MilvusGallery(Gallery):
 
     def copy_to(self, location: str | Path) -> None:
         """See `Gallery.copy_to`: of the entries that are there when it begins, each as it is at its turn."""
-        from sonoseek.gallery.milvus.copy import copy_entries
-
-        copy_entries(self, location)
+        with published(database_path(location)) as draft:
+            create_database(
+                draft,
+                bundle_id=self.bundle_id,
+                dimension=self.dimension,
+                duplicate_threshold=self.duplicate_threshold,
+                gallery_id=self.gallery_id,
+            )
+            with SqliteGallery(draft, mode="w", timeout_s=5.0, index="auto") as target:
+                if self.site_key is not None:
+                    target.store_site_key(self.site_key)
+                waiting = iter(self)
+                while entries := list(islice(waiting, _COPIED)):
+                    target.add(entries)
 
     # Reading
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import DESCRIPTORS, CaseRecord, ExcludedCounts, GalleryError, InvalidValueError, Match
-from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, CASE_NAMES, SCAN_COLUMNS, SCAN_NAMES
+from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, CASE_NAMES, SCAN_COLUMNS
 from sonoseek.gallery.sqlite.versions import count_rows
 from sonoseek.gallery.values import LARGEST_EVIDENCE, LARGEST_PICTURE, MAX_DIMENSION, Exclusion, GalleryEntry
 
@@ -75,7 +75,7 @@ def entry_from_row(row: Row) -> GalleryEntry:
 def make_entry(
     case: Sequence[Any], scan: Sequence[Any], *, scan_id: str, picture: bytes | None, evidence: bytes | None
 ) -> GalleryEntry:
-    """An entry from stored values, those of its case and of its scan in the order of `CASE_NAMES` and `SCAN_NAMES`.
+    """An entry from stored values, its case's and its scan's in the order of `CASE_COLUMNS` and `SCAN_COLUMNS`.
 
     Raises:
         TypeError, ValueError: they are what no entry can hold.
@@ -84,18 +84,19 @@ def make_entry(
     if record["acquired"] is not None:
         record["acquired"] = date.fromisoformat(record["acquired"])
     record["descriptors"] = read_descriptors(record["descriptors"])
-    fields = dict(zip(SCAN_NAMES, scan, strict=True))
-    embedding, exponent = bounded(fields.pop("embedding"), "embedding", 2 * MAX_DIMENSION), fields.pop("exponent")
-    spacing = fields.pop("spacing_row"), fields.pop("spacing_column")
+    blob, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint = scan
     return GalleryEntry(
         record=CaseRecord(**record),
         scan_id=scan_id,
-        embedding=decode_embedding(embedding, exponent),
+        embedding=decode_embedding(bounded(blob, "embedding", 2 * MAX_DIMENSION), exponent),
         picture=picture,
         evidence=evidence,
-        scan_shape=(fields.pop("height"), fields.pop("width")),
-        spacing_mm=None if spacing[0] is None else spacing,
-        **fields,
+        scan_shape=(height, width),
+        spacing_mm=None if spacing_row is None else (spacing_row, spacing_column),
+        laterality=laterality,
+        view=view,
+        source=source,
+        fingerprint=fingerprint,
     )
 
 
