@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
+from sonoseek.io.files import no_such_frame
 from sonoseek.io.png import bit_depth, checked_png
 from sonoseek.io.sniff import Kind
 
@@ -150,11 +151,7 @@ def _check_size(picture: Image.Image, settings: Settings, *, channels: int) -> N
     """Hold what the header claims to the limits."""
     width, height = picture.size
     pixels = width * height
-    if pixels > settings.max_megapixels * 1e6:
-        raise ScanTooLargeError(
-            f"the picture has {height} × {width} pixels ({pixels / 1e6:.1f} megapixels); at most "
-            f"{settings.max_megapixels:g} megapixels are read. If it is sound, raise SONOSEEK_MAX_MEGAPIXELS."
-        )
+    check_megapixels(height, width, settings)
     stored = _NARROW.get(picture.mode, 4)
     needed = pixels * (stored + 2 * channels)  # the result, and its turned copy
     if deep_colour(picture):
@@ -178,6 +175,19 @@ def _check_size(picture: Image.Image, settings: Settings, *, channels: int) -> N
         )
 
 
+def check_megapixels(height: int, width: int, settings: Settings) -> None:
+    """Refuse a picture that is larger than the limit.
+
+    Raises:
+        ScanTooLargeError: more than `max_megapixels`.
+    """
+    if height * width > settings.max_megapixels * 1e6:
+        raise ScanTooLargeError(
+            f"the picture has {height} × {width} pixels ({height * width / 1e6:.1f} megapixels); at most "
+            f"{settings.max_megapixels:g} megapixels are read. If it is sound, raise SONOSEEK_MAX_MEGAPIXELS."
+        )
+
+
 def _seek(picture: Image.Image, frame: int, *, most: float) -> None:
     """Go to a frame; a page of a TIFF is known to be there.
 
@@ -194,9 +204,9 @@ def _seek(picture: Image.Image, frame: int, *, most: float) -> None:
             f"frame {frame} of an animation is reached by decoding all before it, {frame} × {height} × {width} pixels; "
             f"at most {most / 1e6:g} megapixels are decoded for it. Save the frame as a PNG."
         )
-    count = int(getattr(picture, "n_frames", 1)) if frame < 0 else _walk(picture, frame)
+    count = count_frames(picture) if frame < 0 else _walk(picture, frame)
     if not 0 < frame < count:
-        raise InvalidValueError(f"frame is {frame}; the file has {count}, counted from 0. Choose 0 … {count - 1}.")
+        raise no_such_frame(frame, count)
 
 
 def _walk(picture: Image.Image, frame: int) -> int:
