@@ -144,8 +144,7 @@ def _check_columns(
             f"{path} has the columns {', '.join(columns) or '(none)'}; it lacks {', '.join(missing)}. "
             "The first row names the columns, separated by comma, semicolon or tab."
         )
-    unknown = [name for name in columns if name and allows is not None and name not in allows]
-    if unknown and allows is not None:
+    if allows is not None and (unknown := [name for name in columns if name and name not in allows]):
         raise DatasetError(
             f"{path} has unknown columns: {', '.join(repr(name) for name in unknown)}; "
             f"there may be: {', '.join(allows)}. Rename or remove them."

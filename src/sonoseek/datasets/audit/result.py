@@ -198,9 +198,8 @@ class AuditResult:
     placeholders: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "placeholders", MappingProxyType(dict(self.placeholders)))
-        object.__setattr__(self, "marked", MappingProxyType(dict(self.marked)))
-        object.__setattr__(self, "marked_inside", MappingProxyType(dict(self.marked_inside)))
+        for name in ("placeholders", "marked", "marked_inside"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def dominant_patients(self) -> tuple[PatientShare, ...]:
