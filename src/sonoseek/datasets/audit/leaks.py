@@ -76,7 +76,7 @@ def mask_leaks(
         shares = _shares(several, labels, what="with several parts")
         parts = {case_id: float(item.regions) for case_id, item in drawn.items()}
         found.append(("mask regions, where drawn", parts, f"The number of separate parts of a drawn mask. {shares}"))
-    return tuple(_leak(name, values, labels, units, explanation=said) for name, values, said in found)
+    return tuple(_leak(name, values, labels, units, explanation=explanation) for name, values, explanation in found)
 
 
 def mark_leaks(

@@ -187,8 +187,8 @@ def read_pieces(
     read: dict[str, Any] = {}
     for strong in (False, True):  # what an earlier request has seen is nearly always there already
         missing = [name for name in names if name not in read]
-        found = server.among(pieces_name, "key", missing, ["key", "owner", "data"], strong=strong)
-        read |= {row["key"]: row for row in found}
+        fetched = server.among(pieces_name, "key", missing, ["key", "owner", "data"], strong=strong)
+        read |= {row["key"]: row for row in fetched}
         if len(read) == len(names):
             break
     lost = {name.rsplit("/", 1)[0] for name in names if name not in read}
