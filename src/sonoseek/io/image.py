@@ -10,10 +10,13 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import BinaryIO, cast
 
 from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
@@ -29,6 +32,13 @@ RLE_BYTES_LIMIT = 2 * RLE_PIXELS_LIMIT + (1 << 20)
 """A run takes two bytes, and is a pixel at least; what is longer holds runs that lead nowhere."""
 OVERHEAD = 96 << 20
 """Bytes. Of the memory limit, what Python, numpy and small intermediate pictures take."""
+_OPENERS: Mapping[Kind, Callable[[BinaryIO], ImageFile.ImageFile]] = {
+    "png": PngImageFile,
+    "jpeg": JpegImageFile,
+    "bmp": BmpImageFile,
+    "tiff": TiffImageFile,
+    "gif": GifImageFile,
+}
 _NARROW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 """Bytes a pixel in Pillow's memory; 4 in every other mode, RGB included."""
 _WIDTH, _LENGTH, _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 274, 322, 323
@@ -58,7 +68,7 @@ def open_picture(
     file.seek(0)
     with translated_errors(kind):
         source = checked_png(file) if kind == "png" else file
-        with _plugin(kind)(source) as picture:
+        with _OPENERS[kind](source) as picture:
             _check_size(picture, settings, channels=channels)
             if kind == "bmp":
                 _check_rle(picture, file)
@@ -124,27 +134,6 @@ def deep_colour(picture: Image.Image) -> bool:
     """Whether the file has 16 bits a sample in colour, of which Pillow keeps the upper 8. Ask before decoding."""
     tiles = getattr(picture, "tile", ())
     return not picture.mode.startswith("I") and any(";16" in str(tile.args) for tile in tiles)
-
-
-_PLUGINS: Mapping[str, tuple[str, str]] = {
-    "png": ("PngImagePlugin", "PngImageFile"),
-    "jpeg": ("JpegImagePlugin", "JpegImageFile"),
-    "bmp": ("BmpImagePlugin", "BmpImageFile"),
-    "tiff": ("TiffImagePlugin", "TiffImageFile"),
-    "gif": ("GifImagePlugin", "GifImageFile"),
-}
-
-
-def load_plugins() -> None:
-    """Import what opens each format, so that no file's time is spent on it."""
-    for module, _ in _PLUGINS.values():
-        import_module(f"PIL.{module}")
-
-
-def _plugin(kind: Kind) -> Callable[[BinaryIO], ImageFile.ImageFile]:
-    """Pillow's opener for one format."""
-    module, name = _PLUGINS[kind]
-    return cast("Callable[[BinaryIO], ImageFile.ImageFile]", getattr(import_module(f"PIL.{module}"), name))
 
 
 def _check_size(picture: Image.Image, settings: Settings, *, channels: int) -> None:
