@@ -78,39 +78,18 @@ class Scan:
         object.__setattr__(self, "scan_id", digest.hexdigest())
 
     @classmethod
-    def archived(
-        cls,
-        pixels: NDArray[np.uint8],
-        *,
-        scan_id: str,
-        spacing_mm: tuple[float, float] | None = None,
-        patient_id: str | None = None,
-        laterality: Laterality | None = None,
-        view: str | None = None,
-        source: str = "",
-    ) -> Scan:
+    def archived(cls, pixels: NDArray[np.uint8], *, scan_id: str, **known: Any) -> Scan:
         """A picture that stands for a scan whose own pixels are elsewhere, as an archive keeps it.
 
         Args:
             pixels: uint8 (H, W), of the scan's own shape.
             scan_id: of the scan itself; the picture's pixels are not the ones it was made from.
-            spacing_mm: as above.
-            patient_id: as above.
-            laterality: as above.
-            view: as above.
-            source: as above.
+            known: other fields of the scan.
 
         Raises:
             InvalidValueError: as for any scan.
         """
-        scan = cls(
-            pixels=pixels,
-            spacing_mm=spacing_mm,
-            patient_id=patient_id,
-            laterality=laterality,
-            view=view,
-            source=source,
-        )
+        scan = cls(pixels=pixels, **known)
         object.__setattr__(scan, "scan_id", scan_id)
         return scan
 

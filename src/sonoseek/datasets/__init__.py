@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sonoseek.core import PATHOLOGIES, InvalidValueError, LazyTable
+from sonoseek.core import InvalidValueError, LazyTable
 from sonoseek.datasets.base import Dataset, DatasetCard, Source
 from sonoseek.datasets.check import CheckResult, check_dataset
 from sonoseek.datasets.splits import (
@@ -84,14 +84,5 @@ def describe(name: str) -> DatasetCard:
     Raises:
         NotFoundError: no such name.
     """
-    factory = DATASETS.load(name)
-    card: DatasetCard | None = getattr(factory, "card", None)
-    return card or DatasetCard(
-        name=factory.name,
-        title="simulated breast ultrasound",
-        licence=factory.licence,
-        citation=factory.citation,
-        url="",
-        classes=PATHOLOGIES,
-        note="No patient is real; made on the fly, nothing to download.",
-    )
+    card: DatasetCard = DATASETS.load(name).card
+    return card

@@ -80,10 +80,8 @@ class BusUcDataset(FileDataset):
         "are runs of numbers. Nine scans of one lesion under both labels are left out, so 802 remain (known_defects).",
     )
 
-    @property
-    def known_defects(self) -> Mapping[str, str]:
-        """Nine scans that are left out, two masks of another size than their scans, and an empty one."""
-        return _DEFECTS
+    known_defects = _DEFECTS
+    """Nine scans that are left out, two masks of another size than their scans, and an empty one."""
 
     def _find(self, root: Path) -> Path:
         return find_folder(root, dataset=self.name, holds=tuple(CLASSES))

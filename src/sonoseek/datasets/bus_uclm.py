@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -18,7 +18,6 @@ from sonoseek.datasets.tables import read_table
 
 COLUMNS = ("Image", "Label")
 _SIZES = "its mask has another size than its picture, and nothing says how they lie on each other: loading it fails"
-_DEFECTS = MappingProxyType({f"HESN_00{number}": _SIZES for number in range(2, 6)})
 
 
 class BusUclmDataset(FileDataset):
@@ -48,10 +47,8 @@ class BusUclmDataset(FileDataset):
         ),
     )
 
-    @property
-    def known_defects(self) -> Mapping[str, str]:
-        """Four scans of the published release."""
-        return _DEFECTS
+    known_defects = MappingProxyType(dict.fromkeys(("HESN_002", "HESN_003", "HESN_004", "HESN_005"), _SIZES))
+    """Four scans of the published release."""
 
     def _find(self, root: Path) -> Path:
         return find_folder(root, dataset=self.name, holds=("INFO.csv", "images"))

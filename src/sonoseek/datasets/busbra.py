@@ -15,15 +15,7 @@ from sonoseek.datasets.tables import Row, read_table
 
 COLUMNS = ("ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Side")
 OFFICIAL = (5, 10)
-_DEFECTS = MappingProxyType(
-    {
-        "bus_0845-s": "its mask does not match its BBOX in bus_data.csv",
-        "bus_0856-l": "its picture is shorter than the Height in bus_data.csv",
-        "bus_0857-r": "its picture is shorter than the Height in bus_data.csv",
-        "bus_0912-l": "its picture is shorter than the Height in bus_data.csv",
-        "bus_0990-l": "its picture is shorter than the Height in bus_data.csv",
-    }
-)
+_SHORTER = "its picture is shorter than the Height in bus_data.csv"
 
 
 class BusbraDataset(FileDataset):
@@ -57,10 +49,13 @@ class BusbraDataset(FileDataset):
         ),
     )
 
-    @property
-    def known_defects(self) -> Mapping[str, str]:
-        """Five scans of the published release; they load all the same."""
-        return _DEFECTS
+    known_defects = MappingProxyType(
+        {
+            "bus_0845-s": "its mask does not match its BBOX in bus_data.csv",
+            **dict.fromkeys(("bus_0856-l", "bus_0857-r", "bus_0912-l", "bus_0990-l"), _SHORTER),
+        }
+    )
+    """Five scans of the published release; they load all the same."""
 
     def _find(self, root: Path) -> Path:
         return find_folder(root, dataset=self.name, holds=("bus_data.csv", "Images"))

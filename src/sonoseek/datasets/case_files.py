@@ -9,9 +9,10 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -62,6 +63,8 @@ class FileDataset(ABC):
     card: ClassVar[DatasetCard]
     own_archive: ClassVar[bool] = False
     """Whether its files are named by the archive that they come from, and not by a publisher."""
+    known_defects: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """case_id → what is known to be wrong with it in the published release."""
 
     def __init__(self, root: Path | str, *, settings: Settings | None = None) -> None:
         """Find the dataset under `root`; no scan is opened.
@@ -86,11 +89,6 @@ class FileDataset(ABC):
     def citation(self) -> str:
         """The paper to cite."""
         return self.card.citation
-
-    @property
-    def known_defects(self) -> Mapping[str, str]:
-        """case_id → what is known to be wrong with it in the published release."""
-        return {}
 
     @property
     def left_out(self) -> Mapping[str, str]:
@@ -166,8 +164,7 @@ class FileDataset(ABC):
             spacing_mm=item.spacing_mm or read.spacing_mm,
             source=f"{self.name}/{self._relative(item.scan)}",
         )
-        known = {part.name: getattr(item.record, part.name) for part in fields(CaseRecord)}
-        known["patient_id"] = scan.patient_id  # a DICOM file may know the patient where the list does not
+        known = vars(item.record) | {"patient_id": scan.patient_id}  # a DICOM file may know the patient
         mask = self._mask(item, shape=scan.shape) if masks else None
         return Case(**known, scans=(scan,), lesion_masks=(mask,))
 

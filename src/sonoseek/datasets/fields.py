@@ -99,9 +99,7 @@ def parse_spacing(text: str) -> tuple[float, float] | None:
     if is_empty(text):
         return None
     parts = [parse_number(part, name="spacing_mm", above=0.0, up_to=10.0) for part in re.split(r"[x×]", text.strip())]
-    if len(parts) > 2 or any(part is None for part in parts):
+    numbers = [part for part in parts if part is not None]
+    if len(parts) > 2 or len(numbers) < len(parts):
         raise InvalidValueError(f"spacing_mm is {text!r}; write millimetres per pixel, 0.07 or row×column 0.08x0.07.")
-    row, column = parts[0], parts[-1]
-    if row is None or column is None:  # refused above; for the type checker
-        return None
-    return row, column
+    return numbers[0], numbers[-1]

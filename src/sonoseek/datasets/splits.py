@@ -38,7 +38,15 @@ def components(records: Sequence[CaseRecord]) -> tuple[tuple[str, ...], ...]:
         SplitError: a case_id stands twice.
     """
     _check_unique(records)
-    parent = list(range(len(records)))
+    first: dict[tuple[str, str, str], int] = {}
+    ties = ((index, first.setdefault(key, index)) for index, record in enumerate(records) for key in _ties(record))
+    groups = connected_components(len(records), ties)
+    return tuple(sorted(tuple(sorted(records[index].case_id for index in group)) for group in groups))
+
+
+def connected_components(count: int, ties: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """Of 0 … `count` − 1 those that are tied, directly or through others; sorted within and among each other."""
+    parent = list(range(count))
 
     def find(item: int) -> int:
         while parent[item] != item:
@@ -46,14 +54,12 @@ def components(records: Sequence[CaseRecord]) -> tuple[tuple[str, ...], ...]:
             item = parent[item]
         return item
 
-    first: dict[tuple[str, str, str], int] = {}
-    for index, record in enumerate(records):
-        for key in _ties(record):
-            parent[find(index)] = find(first.setdefault(key, index))
-    members: dict[int, list[str]] = defaultdict(list)
-    for index, record in enumerate(records):
-        members[find(index)].append(record.case_id)
-    return tuple(sorted(tuple(sorted(ids)) for ids in members.values()))
+    for one, other in ties:
+        parent[find(one)] = find(other)
+    members: dict[int, list[int]] = defaultdict(list)
+    for item in range(count):
+        members[find(item)].append(item)
+    return sorted(tuple(group) for group in members.values())
 
 
 def stratified_group_folds(records: Sequence[CaseRecord], *, folds: int = 5, seed: int = 0) -> tuple[Fold, ...]:

@@ -7,7 +7,7 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sonoseek.core import DatasetError
@@ -28,22 +28,13 @@ MAX_CELL = 1_000_000
 """Characters. A longer cell means an open quote that swallowed the rest of the file."""
 
 
-class Row(Mapping[str, str]):
+class Row(dict[str, str]):
     """One row: column → text, stripped, empty where the table has none; and where it stands."""
 
     def __init__(self, cells: Mapping[str, str], *, origin: str) -> None:
-        """Keep `cells`; `origin` is "row 12 of archive.csv", the header being row 1."""
-        self._cells = cells
+        """Take `cells`; `origin` is "row 12 of archive.csv", the header being row 1."""
+        super().__init__(cells)
         self.origin = origin
-
-    def __getitem__(self, column: str) -> str:
-        return self._cells[column]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._cells)
-
-    def __len__(self) -> int:
-        return len(self._cells)
 
 
 def read_table(path: Path, *, requires: Sequence[str], allows: Sequence[str] | None = None) -> list[Row]:
@@ -153,8 +144,7 @@ def _check_columns(
             f"{path} has the columns {', '.join(columns) or '(none)'}; it lacks {', '.join(missing)}. "
             "The first row names the columns, separated by comma, semicolon or tab."
         )
-    unknown = [name for name in columns if name and allows is not None and name not in allows]
-    if unknown and allows is not None:
+    if allows is not None and (unknown := [name for name in columns if name and name not in allows]):
         raise DatasetError(
             f"{path} has unknown columns: {', '.join(repr(name) for name in unknown)}; "
             f"there may be: {', '.join(allows)}. Rename or remove them."

@@ -10,7 +10,9 @@ A location is a folder ("galleries/busi", which holds `gallery.db`), a file endi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import lazy_loader
 
 from sonoseek.core import InvalidValueError, LazyTable
 from sonoseek.gallery.base import Gallery
@@ -25,6 +27,11 @@ from sonoseek.gallery.values import (
     RemoveResult,
     SearchResult,
 )
+
+if TYPE_CHECKING:
+    from sonoseek.gallery.pictures import decode_picture, encode_picture
+
+__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"pictures": ["encode_picture", "decode_picture"]})
 
 __all__ = [
     "Gallery",
@@ -116,28 +123,6 @@ def create_gallery(
         index=index,
     )
     return gallery
-
-
-def encode_picture(pixels: Any) -> bytes:
-    """A scan's pixels, uint8 (H, W), as the grey JPEG that a gallery keeps: longest side ≤ 512 pixels.
-
-    Raises:
-        InvalidValueError: not uint8 (H, W), or empty.
-    """
-    from sonoseek.gallery import pictures  # OpenCV is loaded only by those who make pictures
-
-    return pictures.encode_picture(pixels)
-
-
-def decode_picture(picture: bytes, *, shape: tuple[int, int] | None = None) -> Any:
-    """A kept picture as pixels, uint8 (H, W), of the scan's own shape; None: of the size in which it was kept.
-
-    Raises:
-        GalleryError: it does not decode.
-    """
-    from sonoseek.gallery import pictures
-
-    return pictures.decode_picture(picture, shape=shape)
 
 
 def _check_index(index: str) -> None:

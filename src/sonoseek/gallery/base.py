@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from sonoseek.gallery.values import (
     RemoveResult,
     SearchResult,
     VectorSearch,
+    VectorSearchKeywords,
     check_embedding,
     check_embeddings,
 )
@@ -221,88 +222,35 @@ class Gallery(ABC):
 
     # Search
 
-    def search(
-        self,
-        embedding: NDArray[np.float32],
-        *,
-        k: int = 10,
-        where: str | None = None,
-        exclude: Exclusion | None = None,
-        novelty: bool = True,
-        pictures: bool = True,
-        per_patient: bool = False,
-        duplicate_threshold: float | None = None,
-    ) -> SearchResult:
+    def search(self, embedding: NDArray[np.float32], **options: Unpack[VectorSearchKeywords]) -> SearchResult:
         """The `k` most similar scans, by cosine; each one's similarity is exact.
 
         Args:
             embedding: float32 (D,), of the same bundle.
-            k: at most this many; fewer only when fewer scans pass `where` and `exclude`. 0 for novelty alone.
-            where: filter; the language is described in `sonoseek.gallery.filter.grammar`. None for no filter.
-            exclude: scans to leave out; see `exclusion_for`.
-            novelty: also compute the novelty; every scan is compared, even under a narrow filter.
-            pictures: put each match's picture into it.
-            per_patient: only the best scan of those that share a case, a patient or a group with each other.
-            duplicate_threshold: a cosine, above 0 and at most 1: a scan at least this similar to a better one is a
-                near-duplicate of it and no match itself. None: near-duplicates are matches like any other.
-                `Match.near_duplicates` and `Match.same_patient` count what `per_patient` and this left out; see
-                `sonoseek.gallery.deduplicate` for the rule.
+            options: fields of `VectorSearch`: `gallery.search(embedding, k=5)`.
 
         Raises:
             InvalidValueError: a wrong embedding, k or duplicate_threshold.
             WhereError: a filter that does not parse.
         """
         query = check_embedding(embedding, dimension=self.dimension)
-        (result,) = self.search_many(
-            query[np.newaxis],
-            k=k,
-            where=where,
-            exclude=exclude,
-            novelty=novelty,
-            pictures=pictures,
-            per_patient=per_patient,
-            duplicate_threshold=duplicate_threshold,
-        )
+        (result,) = self.search_many(query[np.newaxis], **options)
         return result
 
     def search_many(
-        self,
-        embeddings: NDArray[np.float32],
-        *,
-        k: int = 10,
-        where: str | None = None,
-        exclude: Exclusion | None = None,
-        novelty: bool = True,
-        pictures: bool = True,
-        per_patient: bool = False,
-        duplicate_threshold: float | None = None,
+        self, embeddings: NDArray[np.float32], **options: Unpack[VectorSearchKeywords]
     ) -> tuple[SearchResult, ...]:
         """Several searches at once, in one state of the gallery: what `search` finds for each, faster.
 
         Args:
             embeddings: float32 (Q, D), of the same bundle; Q may be 0.
-            k: as in `search`, and the same for all; so are the rest.
-            where: as in `search`.
-            exclude: as in `search`.
-            novelty: as in `search`.
-            pictures: as in `search`.
-            per_patient: as in `search`.
-            duplicate_threshold: as in `search`.
+            options: as in `search`, the same for all.
 
         Raises:
             InvalidValueError, WhereError: as in `search`.
         """
         queries = normalised(check_embeddings(embeddings, dimension=self.dimension))
-        options = VectorSearch(
-            k=k,
-            where=where,
-            exclude=exclude,
-            novelty=novelty,
-            pictures=pictures,
-            per_patient=per_patient,
-            duplicate_threshold=duplicate_threshold,
-        )
-        return self._search(queries, options)
+        return self._search(queries, VectorSearch(**options))
 
     def novelty(self, embedding: NDArray[np.float32], *, exclude: Exclusion | None = None) -> float | None:
         """`SearchResult.novelty` alone."""

@@ -14,8 +14,8 @@ from sonoseek.gallery.exact import MARGIN
 
 MORE = 4
 """Times as many hits are fetched where those fetched are not enough."""
-Name = tuple[str, str]
-"""(dataset, name) of a case, a patient or a group."""
+Name = tuple[str, str, str]
+"""Kind ("case", "patient" or "group"), dataset and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,16 @@ class Hit:
     Attributes:
         key: the engine's own for the scan.
         similarity: cosine with the query.
-        case: of the scan. patient, group: of its case, or None.
+        dataset, case_id: of the scan.
+        patient_id, group: of its case, or None.
     """
 
     key: int | str
     similarity: float
-    case: Name
-    patient: Name | None
-    group: Name | None
+    dataset: str
+    case_id: str
+    patient_id: str | None
+    group: str | None
 
 
 H = TypeVar("H", bound=Hit)
@@ -113,7 +115,7 @@ def _independent(
     """The `k` best independent hits; and whether one more was seen, so that all that depends on them is counted."""
     places: list[int] = []  # of the matches among the hits
     counts: list[list[int]] = []  # of each match: near-duplicates, others of its patient
-    match_of: dict[tuple[str, Name], int] = {}
+    match_of: dict[Name, int] = {}
     distinct: list[int] = []  # places of hits that are near-duplicates of no better one
     match_of_distinct: list[int] = []
     complete = False
@@ -145,12 +147,14 @@ def _independent(
     return matches, complete
 
 
-def _names(hit: Hit) -> list[tuple[str, Name]]:
+def _names(hit: Hit) -> list[Name]:
     """What a dependent hit shares one of."""
-    named = (("case", hit.case), ("patient", hit.patient), ("group", hit.group))
-    return [(kind, name) for kind, name in named if name is not None]
+    named = (("case", hit.case_id), ("patient", hit.patient_id), ("group", hit.group))
+    return [(kind, hit.dataset, name) for kind, name in named if name is not None]
 
 
 def _in_one_group(one: Hit, other: Hit) -> bool:
     """Whether a group alone ties two scans: where no patient is named, groups mark near-identical scans."""
-    return one.group is not None and one.group == other.group and one.patient is None and other.patient is None
+    if one.group is None or (one.dataset, one.group) != (other.dataset, other.group):
+        return False
+    return one.patient_id is None and other.patient_id is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -41,17 +42,14 @@ class Selection:
     rows: NDArray[np.int32]
     total: int
     unit: NDArray[np.float32] | None = None
-    _bits: NDArray[np.uint8] | None = field(default=None, init=False, repr=False)
     _per_list: NDArray[np.int64] | None = field(default=None, init=False, repr=False)
 
-    @property
+    @cached_property
     def bits(self) -> NDArray[np.uint8]:
         """A bit per row, lowest first."""
-        if self._bits is None:
-            passing = np.zeros(self.total, bool)
-            passing[self.rows] = True
-            self._bits = np.packbits(passing, bitorder="little")
-        return self._bits
+        passing = np.zeros(self.total, bool)
+        passing[self.rows] = True
+        return np.packbits(passing, bitorder="little")
 
     def per_list(self, list_of: NDArray[np.int32], lists: int) -> NDArray[np.int64]:
         """How many of the rows each list of an inverted file holds: int64 (lists,)."""

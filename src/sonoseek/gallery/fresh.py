@@ -19,13 +19,8 @@ def gallery_to_fill(
 ) -> Iterator[Gallery]:
     """Open a gallery for writing; make it where there is none, and take it away again if it is left empty.
 
-    A gallery that was there before is never taken away. On a server an empty one stays.
-
-    Args:
-        location: as in `create_gallery`.
-        bundle_id: as in `create_gallery`.
-        dimension: as in `create_gallery`.
-        duplicate_threshold: as in `create_gallery`.
+    A gallery that was there before is never taken away. On a server an empty one stays. Arguments as in
+    `create_gallery`.
 
     Raises:
         GalleryError, BundleMismatchError, InvalidValueError, TemporaryError: as `create_gallery`.

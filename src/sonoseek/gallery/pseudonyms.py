@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sonoseek.core import SiteKeyError
 from sonoseek.core.site_key import is_keyed, key_fingerprint, keyed
 from sonoseek.gallery.base import Gallery
+
+
+def check_key(location: str, stored: str | None, fingerprint: str) -> None:
+    """Refuse to mix the pseudonyms of two keys.
+
+    Raises:
+        SiteKeyError: `stored` is another key's fingerprint.
+    """
+    if stored not in (None, fingerprint):
+        raise SiteKeyError(
+            f"the pseudonyms of {location} were made with the site key {stored}, this machine's is {fingerprint}; with "
+            "two keys scans of one patient would not be recognised. Name the file of the other key with "
+            "SONOSEEK_SITE_KEY, or build another gallery."
+        )
 
 
 def note_site_key(gallery: Gallery, patients: Iterable[str | None]) -> None:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,12 +166,33 @@ class Exclusion:
         )
 
 
+class VectorSearchKeywords(TypedDict, total=False):
+    """`VectorSearch` as keyword arguments."""
+
+    k: int
+    where: str | None
+    exclude: Exclusion | None
+    novelty: bool
+    pictures: bool
+    per_patient: bool
+    duplicate_threshold: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class VectorSearch:
     """Options of `Gallery.search`, checked.
 
     Attributes:
-        k, where, exclude, novelty, pictures, per_patient, duplicate_threshold: as in `Gallery.search`.
+        k: at most this many; fewer only when fewer scans pass `where` and `exclude`. 0 for novelty alone.
+        where: filter; the language is described in `sonoseek.gallery.filter.grammar`. None for no filter.
+        exclude: scans to leave out; see `Gallery.exclusion_for`.
+        novelty: also compute the novelty; every scan is compared, even under a narrow filter.
+        pictures: put each match's picture into it.
+        per_patient: only the best scan of those that share a case, a patient or a group with each other.
+        duplicate_threshold: a cosine, above 0 and at most 1: a scan at least this similar to a better one is a
+            near-duplicate of it and no match itself. None: near-duplicates are matches like any other.
+            `Match.near_duplicates` and `Match.same_patient` count what `per_patient` and this left out; see
+            `sonoseek.gallery.deduplicate` for the rule.
 
     Raises:
         InvalidValueError: k below 0, or a duplicate_threshold that is no cosine.
@@ -294,7 +315,3 @@ class GalleryInfo:
     schema_version: int
     sonoseek_version: str
     created: datetime
-
-    def __post_init__(self) -> None:
-        for name in ("by_label", "by_dataset", "by_device", "by_birads"):
-            object.__setattr__(self, name, dict(getattr(self, name)))

@@ -22,8 +22,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from sonoseek.core import (
     BundleError,
     CaseRecord,
@@ -215,13 +213,20 @@ def make_entry(scan: Scan, record: CaseRecord, encoder: Encoder, *, fingerprint:
         InvalidValueError: the network gives the scan no usable embedding.
     """
     preprocessed, encoding = encode_scan(encoder, scan)
-    encoded = _Encoded(
+    sought = encoder.bundle.recipe.borders and encoder.bundle.recipe.marks
+    return GalleryEntry(
+        record=record,
+        scan_id=scan.scan_id,
         embedding=encoding.embedding[0],
         evidence=pack_evidence(encoding.evidence[0], encoding.spatial_weights[0], mapping=preprocessed.mapping),
+        picture=kept_picture(scan, preprocessed if sought else None),
+        scan_shape=scan.shape,
+        spacing_mm=scan.spacing_mm,
+        laterality=scan.laterality,
+        view=scan.view,
+        source=scan.source,
+        fingerprint=fingerprint,
     )
-    sought = encoder.bundle.recipe.borders and encoder.bundle.recipe.marks
-    picture = kept_picture(scan, preprocessed if sought else None)
-    return _entry(scan, record, encoded, picture=picture, fingerprint=fingerprint)
 
 
 def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Gallery | None = None) -> Outcome:
@@ -245,19 +250,13 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
         stored = () if gallery is None else gallery.entries(scan_ids=wanted, pictures=False)
         # The canvas depends on the spacing too: a corrected spacing is encoded anew.
         encoded = {
-            (entry.scan_id, entry.spacing_mm): _Encoded(embedding=entry.embedding, evidence=entry.evidence)
+            (entry.scan_id, entry.spacing_mm): entry
             for entry in stored
             if entry.evidence is not None  # of an older gallery: the scan is encoded again
         }
         entries = tuple(
-            _entry(
-                scan,
-                record,
-                encoded[scan.scan_id, scan.spacing_mm],
-                picture=kept_picture(scan),
-                fingerprint=fingerprint,
-            )
-            if (scan.scan_id, scan.spacing_mm) in encoded
+            _entry_again(known, scan, record, fingerprint=fingerprint)
+            if (known := encoded.get((scan.scan_id, scan.spacing_mm)))
             else make_entry(scan, record, encoder, fingerprint=fingerprint)
             for scan in scans
         )
@@ -273,14 +272,6 @@ def take_case(dataset: Dataset, encoder: Encoder, item: Item, *, gallery: Galler
         entries=entries,
         placeholders=tuple(scan.patient_placeholder for scan in scans if scan.patient_placeholder),
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Encoded:
-    """What a gallery stores of a scan's encoding."""
-
-    embedding: np.ndarray
-    evidence: bytes | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,15 +349,13 @@ class _Build:
             note_files(self.gallery.location, files)
 
 
-def _entry(scan: Scan, record: CaseRecord, encoded: _Encoded, *, picture: bytes, fingerprint: str) -> GalleryEntry:
-    return GalleryEntry(
+def _entry_again(known: GalleryEntry, scan: Scan, record: CaseRecord, *, fingerprint: str) -> GalleryEntry:
+    """An entry whose embedding and evidence are stored already."""
+    return replace(
+        known,
         record=record,
-        scan_id=scan.scan_id,
-        embedding=encoded.embedding,
-        evidence=encoded.evidence,
-        picture=picture,
+        picture=kept_picture(scan),
         scan_shape=scan.shape,
-        spacing_mm=scan.spacing_mm,
         laterality=scan.laterality,
         view=scan.view,
         source=scan.source,

@@ -63,6 +63,11 @@ def checked_frame(frame: SupportsIndex) -> int:
         ) from error
 
 
+def no_such_frame(frame: int, frames: int) -> InvalidValueError:
+    """The error of a frame number that a file does not have."""
+    return InvalidValueError(f"frame is {frame}; the file has {frames}, counted from 0. Choose 0 … {frames - 1}.")
+
+
 def whole(file: BinaryIO) -> bytes:
     """Everything in an open file, which is left where it was."""
     place = file.tell()

@@ -28,6 +28,7 @@ from sonoseek.core import ScanReadError
 from sonoseek.io.dicom.jpeg import strict_luma
 from sonoseek.io.files import whole
 from sonoseek.io.image import deep_colour, orientation
+from sonoseek.io.tiff import opencv_samples
 
 Sample = TypeVar("Sample", bound=np.generic)
 DEPTHS = (8, 10, 12, 14, 16, 32)
@@ -259,13 +260,7 @@ def _all_bits(picture: Image.Image, file: BinaryIO, transparent: object) -> NDAr
 
     OpenCV, like Pillow, turns a TIFF and nothing else, so that the same orientation is left to apply.
     """
-    import cv2  # the heaviest of our imports, for a rare kind of file
-
-    frame = picture.tell()
-    found, pages = cv2.imdecodemulti(
-        np.frombuffer(whole(file), np.uint8), cv2.IMREAD_UNCHANGED, range=(frame, frame + 1)
-    )
-    samples = pages[0] if found and pages else None
+    samples = opencv_samples(file, picture.tell())
     if samples is None or samples.dtype != np.uint16 or samples.ndim != 3:
         raise ScanReadError("16-bit colour of a rare subtype; grey or 8-bit colour is read. Save it as 8-bit PNG.")
     opacity = samples[..., 3:] / 65535.0 if samples.shape[2] == 4 else 1.0

@@ -10,13 +10,17 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import BinaryIO, cast
 
 from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
+from sonoseek.io.files import no_such_frame
 from sonoseek.io.png import bit_depth, checked_png
 from sonoseek.io.sniff import Kind
 
@@ -28,6 +32,13 @@ RLE_BYTES_LIMIT = 2 * RLE_PIXELS_LIMIT + (1 << 20)
 """A run takes two bytes, and is a pixel at least; what is longer holds runs that lead nowhere."""
 OVERHEAD = 96 << 20
 """Bytes. Of the memory limit, what Python, numpy and small intermediate pictures take."""
+_OPENERS: Mapping[Kind, Callable[[BinaryIO], ImageFile.ImageFile]] = {
+    "png": PngImageFile,
+    "jpeg": JpegImageFile,
+    "bmp": BmpImageFile,
+    "tiff": TiffImageFile,
+    "gif": GifImageFile,
+}
 _NARROW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 """Bytes a pixel in Pillow's memory; 4 in every other mode, RGB included."""
 _WIDTH, _LENGTH, _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 274, 322, 323
@@ -57,7 +68,7 @@ def open_picture(
     file.seek(0)
     with translated_errors(kind):
         source = checked_png(file) if kind == "png" else file
-        with _plugin(kind)(source) as picture:
+        with _OPENERS[kind](source) as picture:
             _check_size(picture, settings, channels=channels)
             if kind == "bmp":
                 _check_rle(picture, file)
@@ -125,36 +136,11 @@ def deep_colour(picture: Image.Image) -> bool:
     return not picture.mode.startswith("I") and any(";16" in str(tile.args) for tile in tiles)
 
 
-_PLUGINS: Mapping[str, tuple[str, str]] = {
-    "png": ("PngImagePlugin", "PngImageFile"),
-    "jpeg": ("JpegImagePlugin", "JpegImageFile"),
-    "bmp": ("BmpImagePlugin", "BmpImageFile"),
-    "tiff": ("TiffImagePlugin", "TiffImageFile"),
-    "gif": ("GifImagePlugin", "GifImageFile"),
-}
-
-
-def load_plugins() -> None:
-    """Import what opens each format, so that no file's time is spent on it."""
-    for module, _ in _PLUGINS.values():
-        import_module(f"PIL.{module}")
-
-
-def _plugin(kind: Kind) -> Callable[[BinaryIO], ImageFile.ImageFile]:
-    """Pillow's opener for one format."""
-    module, name = _PLUGINS[kind]
-    return cast("Callable[[BinaryIO], ImageFile.ImageFile]", getattr(import_module(f"PIL.{module}"), name))
-
-
 def _check_size(picture: Image.Image, settings: Settings, *, channels: int) -> None:
     """Hold what the header claims to the limits."""
     width, height = picture.size
     pixels = width * height
-    if pixels > settings.max_megapixels * 1e6:
-        raise ScanTooLargeError(
-            f"the picture has {height} × {width} pixels ({pixels / 1e6:.1f} megapixels); at most "
-            f"{settings.max_megapixels:g} megapixels are read. If it is sound, raise SONOSEEK_MAX_MEGAPIXELS."
-        )
+    check_megapixels(height, width, settings)
     stored = _NARROW.get(picture.mode, 4)
     needed = pixels * (stored + 2 * channels)  # the result, and its turned copy
     if deep_colour(picture):
@@ -178,6 +164,19 @@ def _check_size(picture: Image.Image, settings: Settings, *, channels: int) -> N
         )
 
 
+def check_megapixels(height: int, width: int, settings: Settings) -> None:
+    """Refuse a picture that is larger than the limit.
+
+    Raises:
+        ScanTooLargeError: more than `max_megapixels`.
+    """
+    if height * width > settings.max_megapixels * 1e6:
+        raise ScanTooLargeError(
+            f"the picture has {height} × {width} pixels ({height * width / 1e6:.1f} megapixels); at most "
+            f"{settings.max_megapixels:g} megapixels are read. If it is sound, raise SONOSEEK_MAX_MEGAPIXELS."
+        )
+
+
 def _seek(picture: Image.Image, frame: int, *, most: float) -> None:
     """Go to a frame; a page of a TIFF is known to be there.
 
@@ -194,9 +193,9 @@ def _seek(picture: Image.Image, frame: int, *, most: float) -> None:
             f"frame {frame} of an animation is reached by decoding all before it, {frame} × {height} × {width} pixels; "
             f"at most {most / 1e6:g} megapixels are decoded for it. Save the frame as a PNG."
         )
-    count = int(getattr(picture, "n_frames", 1)) if frame < 0 else _walk(picture, frame)
+    count = count_frames(picture) if frame < 0 else _walk(picture, frame)
     if not 0 < frame < count:
-        raise InvalidValueError(f"frame is {frame}; the file has {count}, counted from 0. Choose 0 … {count - 1}.")
+        raise no_such_frame(frame, count)
 
 
 def _walk(picture: Image.Image, frame: int) -> int:

@@ -51,7 +51,7 @@ def read_in_child(
     kind: Kind,
     *,
     frame: int = 0,
-    settings: Settings,
+    settings: Settings | None,
     more: Mapping[str, object] | None = None,
 ) -> Reply:
     """Have a child do `job` on a file.
@@ -61,7 +61,7 @@ def read_in_child(
         place: the file, checked.
         kind: its format, by its first bytes.
         frame: 0-based.
-        settings: the limits.
+        settings: the limits; from the environment when None.
         more: what else the child must know, JSON-able.
 
     Raises:
@@ -78,7 +78,8 @@ def read_in_child(
             "readable. Check its permissions."
         ) from error
     with file:
-        return _reply(job, shown(place), kind, frame=frame, settings=settings, file=file, more=more)
+        limits = settings or Settings.from_environment()
+        return _reply(job, shown(place), kind, frame=frame, settings=limits, file=file, more=more)
 
 
 def read_luma(data: bytes, *, name: str, settings: Settings) -> NDArray[np.uint8]:

@@ -40,7 +40,6 @@ def read_scan(path: str | Path, *, frame: int = 0, settings: Settings | None = N
         TemporaryError: the process that reads files did not start.
     """
     frame = checked_frame(frame)
-    settings = settings or Settings.from_environment()
     place, kind = _checked(path)
     if kind == "dicom":
         return read_dicom(place, frame=frame, settings=settings)
@@ -63,7 +62,6 @@ def frame_count(path: str | Path, *, settings: Settings | None = None) -> int:
     Raises:
         NotFoundError, ScanReadError, ScanTooLargeError, TemporaryError: as `read_scan`.
     """
-    settings = settings or Settings.from_environment()
     place, kind = _checked(path)
     return read_in_child("count", place, kind, settings=settings).frames or 1
 
@@ -88,7 +86,6 @@ def read_mask(path: str | Path, *, settings: Settings | None = None) -> NDArray[
     Raises:
         NotFoundError, ScanReadError, ScanTooLargeError: as `read_scan`; DICOM masks are not read.
     """
-    settings = settings or Settings.from_environment()
     place, kind = _picture(path)
     return read_in_child("mask", place, kind, settings=settings).samples.view(np.bool_)
 
@@ -102,7 +99,6 @@ def read_rgb(path: str | Path, *, settings: Settings | None = None) -> NDArray[n
     Raises:
         NotFoundError, ScanReadError, ScanTooLargeError: as `read_scan`; DICOM is not read.
     """
-    settings = settings or Settings.from_environment()
     place, kind = _picture(path)
     return read_in_child("rgb", place, kind, settings=settings).samples
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError, Settings
 from sonoseek.io.dicom.jpeg import strict_luma
-from sonoseek.io.files import whole
+from sonoseek.io.files import no_such_frame, whole
+from sonoseek.io.image import check_megapixels
 
 PAGES_LIMIT = 4096
 """Page n of a TIFF is reached through all before it, and a small file can chain any number: no more are read."""
@@ -74,7 +75,7 @@ def read_tiff(file: BinaryIO, *, frame: int, settings: Settings) -> DeepPage | N
                 f"frame is {frame}; of a TIFF only the first {PAGES_LIMIT} pages are read, counted from 0. Choose "
                 f"0 … {PAGES_LIMIT - 1}, or save the page as a file of its own."
             )
-        raise InvalidValueError(f"frame is {frame}; the file has {pages}, counted from 0. Choose 0 … {pages - 1}.")
+        raise no_such_frame(frame, pages)
     file.seek(0)
     with tifffile.TiffFile(file, name="scan.tif") as tiff:  # an opened file has no name of its own
         try:
@@ -133,13 +134,12 @@ def _plain(page: Any) -> bool:
 
 
 def _check_size(page: Any, settings: Settings, *, decoded: bool) -> None:
-    pixels = page.imagewidth * page.imagelength
-    if pixels > settings.max_megapixels * 1e6:
-        raise ScanTooLargeError(
-            f"the picture has {page.imagelength} × {page.imagewidth} pixels ({pixels / 1e6:.1f} megapixels); at most "
-            f"{settings.max_megapixels:g} megapixels are read. If it is sound, raise SONOSEEK_MAX_MEGAPIXELS."
-        )
-    needed = _COPIES * pixels * page.samplesperpixel * max(page.bitspersample // 8, 4) if decoded else 0
+    check_megapixels(page.imagelength, page.imagewidth, settings)
+    needed = (
+        _COPIES * page.imagewidth * page.imagelength * page.samplesperpixel * max(page.bitspersample // 8, 4)
+        if decoded
+        else 0
+    )
     if needed > settings.read_memory_mb << 20:
         raise ScanTooLargeError(
             f"the picture has {page.imagelength} × {page.imagewidth} pixels of {page.samplesperpixel} × "
@@ -213,13 +213,18 @@ def _negative(samples: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(~samples)
 
 
-def _by_opencv(file: BinaryIO, frame: int, page: Any) -> NDArray[Any]:
+def opencv_samples(file: BinaryIO, frame: int) -> NDArray[Any] | None:
+    """One frame as OpenCV decodes it, with all bits, colours as B, G, R; None where it does not."""
     import cv2  # the heaviest of our imports, for a rare kind of file
 
     found, pages = cv2.imdecodemulti(
         np.frombuffer(whole(file), np.uint8), cv2.IMREAD_UNCHANGED, range=(frame, frame + 1)
     )
-    samples = pages[0] if found and pages else None
+    return pages[0] if found and pages else None
+
+
+def _by_opencv(file: BinaryIO, frame: int, page: Any) -> NDArray[Any]:
+    samples = opencv_samples(file, frame)
     wanted = page.dtype
     if samples is None or wanted is None or samples.dtype.itemsize != wanted.itemsize:
         raise ScanReadError(

@@ -40,10 +40,9 @@ def main() -> None:
     import simplejpeg  # noqa: F401
 
     import sonoseek.io.dicom.attributes
-    import sonoseek.io.dicom.frame  # noqa: F401
-    from sonoseek.io.image import load_plugins
+    import sonoseek.io.dicom.frame
+    import sonoseek.io.image  # noqa: F401
 
-    load_plugins()
     missing = confine([*filter(None, sys.path), sys.prefix, sys.base_prefix])
     start, _ = address_space()
     with connection.makefile("rb", buffering=0) as requests, contextlib.suppress(EOFError, BrokenPipeError):

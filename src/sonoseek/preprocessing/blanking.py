@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.preprocessing.bitmaps import Bitmap, outlines, window
+from sonoseek.preprocessing.bitmaps import Bitmap, around, outlines, window
 from sonoseek.preprocessing.inpaint import paint_over
 from sonoseek.preprocessing.painting import WORKING_SIDE
 
@@ -41,20 +41,15 @@ def text_boxes(annotations: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return annotations
     scale = max(annotations.shape) / WORKING_SIDE
     gap, rows = (max(2 * round(scale * pixels / 2) + 1, 3) for pixels in (LETTER_GAP, LINE_GAP))
-    height, width = annotations.shape
     padded = cv2.copyMakeBorder(strokes, rows, rows, gap, gap, cv2.BORDER_CONSTANT, value=(0,))
     joined = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, window(rows, gap))[rows:-rows, gap:-gap]
     margin = max(round(scale * MARGIN), 1)
-    grown: Bitmap = np.ascontiguousarray(joined)
-    boxes: list[tuple[slice, slice]] = []
+    grown: Bitmap = joined.copy()
     for outline in outlines(np.ascontiguousarray(joined)):
-        left, top, columns, tall = cv2.boundingRect(outline)
-        inner = joined[top : top + tall, left : left + columns]
-        if tall <= TALLEST * scale and cv2.countNonZero(inner) >= FULL * columns * tall:
-            rows_of = slice(max(top - margin, 0), min(top + tall + margin, height))
-            boxes.append((rows_of, slice(max(left - margin, 0), min(left + columns + margin, width))))
-    for box in boxes:
-        grown[box] = 255
+        box = cv2.boundingRect(outline)
+        _, _, columns, tall = box
+        if tall <= TALLEST * scale and cv2.countNonZero(joined[around(box, 0)]) >= FULL * columns * tall:
+            grown[around(box, margin)] = 255
     return grown > 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core.arrays import unit_rows
 from sonoseek.datasets.audit.features import Fingerprint, mirror_descriptors, unit_descriptors
 
 WORDS = 4096
@@ -45,8 +46,8 @@ def candidates(fingerprints: Sequence[Fingerprint]) -> tuple[list[Pair], list[Pa
         return [], []
     counts = _word_counts(descriptors, words)
     rarity = np.log(count / np.maximum((counts > 0).sum(axis=0), 1)).astype(np.float32)
-    rows = _weighted(counts, rarity)
-    mirrored = _weighted(_word_counts([mirror_descriptors(item) for item in descriptors], words), rarity)
+    rows = unit_rows(counts * rarity)
+    mirrored = unit_rows(_word_counts([mirror_descriptors(item) for item in descriptors], words) * rarity)
     return _nearest(rows, rows, NEIGHBOURS), _nearest(mirrored, rows, MIRRORED_NEIGHBOURS)
 
 
@@ -70,12 +71,6 @@ def _word_counts(descriptors: Sequence[NDArray[np.uint8]], words: NDArray[np.flo
         row += np.bincount(nearest[start : start + len(item)], minlength=len(words))
         start += len(item)
     return np.asarray(np.sqrt(counts), np.float32)
-
-
-def _weighted(counts: NDArray[np.float32], rarity: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows = counts * rarity
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
-    return rows
 
 
 def _nearest(queries: NDArray[np.float32], rows: NDArray[np.float32], number: int) -> list[Pair]:

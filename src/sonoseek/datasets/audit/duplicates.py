@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -15,7 +15,7 @@ from sonoseek.datasets.audit.alignment import Alignment, align
 from sonoseek.datasets.audit.candidates import Pair, candidates
 from sonoseek.datasets.audit.features import Fingerprint, chain, inverse
 from sonoseek.datasets.audit.grouping import connected
-from sonoseek.datasets.audit.result import DuplicatePair
+from sonoseek.datasets.audit.result import DuplicatePair, PairKind
 
 MIN_NCC = 0.85
 MIN_DETAIL = 0.6
@@ -29,6 +29,7 @@ MIN_OVERLAP = 0.4
 WHOLE_GROUP = 40
 """Up to this many copies of one scan every pair is listed; above, each copy with the first."""
 BATCH = 64
+_IDENTICAL = Alignment(transform=np.eye(2, 3), inliers=0, ncc=1.0, detail=1.0, overlap=1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,12 +71,13 @@ def find_duplicates(
     prints = [subjects[index].fingerprint for index in firsts]
     finds = _compare_all(prints, executor=executor, on_progress=on_progress)
 
-    pairs = [_exact(subjects[i], subjects[j]) for members in copies.values() for i, j in _spread(members)]
+    spread = [pair for members in copies.values() for pair in _spread(members)]
+    pairs = [_pair(subjects[i], subjects[j], "exact", _IDENTICAL) for i, j in spread]
     related: list[DuplicatePair] = []
     for (i, j), find in finds.items():
         left, right = (copies[subjects[firsts[item]].scan_id] for item in (i, j))
         target = pairs if find.kind == "near" else related
-        target += [_pair(subjects[one], subjects[other], find) for one, other in _across(left, right)]
+        target += [_found(subjects[one], subjects[other], find) for one, other in _across(left, right)]
     return tuple(_ranked(pairs)), tuple(_ranked(related))
 
 
@@ -149,35 +151,13 @@ def _across(left: Sequence[int], right: Sequence[int]) -> Iterator[Pair]:
             yield min(one, other), max(one, other)
 
 
-def _exact(a: Subject, b: Subject) -> DuplicatePair:
-    return DuplicatePair(
-        a=a.case_id,
-        b=b.case_id,
-        scan_a=a.scan,
-        scan_b=b.scan,
-        kind="exact",
-        ncc=1.0,
-        detail=1.0,
-        inliers=0,
-        transform=np.eye(2, 3),
-        overlap=1.0,
-    )
-
-
-def _pair(a: Subject, b: Subject, find: _Find) -> DuplicatePair:
+def _found(a: Subject, b: Subject, find: _Find) -> DuplicatePair:
     transform = chain(a.fingerprint.to_scan, chain(find.alignment.transform, inverse(find.b.to_scan)))
-    return DuplicatePair(
-        a=a.case_id,
-        b=b.case_id,
-        scan_a=a.scan,
-        scan_b=b.scan,
-        kind=find.kind,
-        ncc=find.alignment.ncc,
-        detail=find.alignment.detail,
-        inliers=find.alignment.inliers,
-        transform=transform,
-        overlap=find.alignment.overlap,
-    )
+    return _pair(a, b, find.kind, replace(find.alignment, transform=transform))
+
+
+def _pair(a: Subject, b: Subject, kind: PairKind, alignment: Alignment) -> DuplicatePair:
+    return DuplicatePair(a=a.case_id, b=b.case_id, scan_a=a.scan, scan_b=b.scan, kind=kind, **vars(alignment))
 
 
 def _ranked(pairs: Iterable[DuplicatePair]) -> list[DuplicatePair]:

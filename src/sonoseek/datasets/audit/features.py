@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.core.arrays import unit_rows
+
 WORKING_SIDE = 320
 """Pixels of the longer side: the size at which all scans are compared, whatever their own."""
 FEATURES = 300
@@ -88,9 +90,7 @@ def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def unit_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Rows of length 1: their square roots ("RootSIFT", Arandjelović & Zisserman, CVPR 2012)."""
-    rows = np.sqrt(descriptors, dtype=np.float32)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
-    return rows
+    return unit_rows(np.sqrt(descriptors, dtype=np.float32))
 
 
 def chain(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:

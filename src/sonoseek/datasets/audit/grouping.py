@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sonoseek.core import CaseRecord, SplitError
 from sonoseek.datasets.audit.result import Crossing, CrossingReason, DuplicateGroup, DuplicatePair
-from sonoseek.datasets.splits import Fold, components
+from sonoseek.datasets.splits import Fold, components, connected_components
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
     """Connected components of two members and more, among 0 … `count` − 1; sorted."""
-    return [group for group in _components(count, pairs) if len(group) > 1]
+    return [group for group in connected_components(count, pairs) if len(group) > 1]
 
 
 def duplicate_groups(records: Sequence[CaseRecord], pairs: Iterable[DuplicatePair]) -> tuple[DuplicateGroup, ...]:
@@ -33,7 +33,8 @@ def keep_together(records: Sequence[CaseRecord], pairs: Iterable[DuplicatePair])
     ties = [(place[pair.a], place[pair.b]) for pair in pairs]
     for stated in components(records):
         ties += [(place[stated[0]], place[other]) for other in stated[1:]]
-    return tuple(tuple(records[index].case_id for index in group) for group in _components(len(records), ties))
+    groups = connected_components(len(records), ties)
+    return tuple(tuple(records[index].case_id for index in group) for group in groups)
 
 
 def unstated_pairs(records: Sequence[CaseRecord], pairs: Iterable[DuplicatePair]) -> tuple[DuplicatePair, ...]:
@@ -85,20 +86,3 @@ def _stated_crossings(
                 for case_id in ids:
                     if case_id in test:
                         yield Crossing(fold=number, train=taught, test=case_id, reason=reason)
-
-
-def _components(count: int, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
-    parent = list(range(count))
-
-    def find(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for one, other in pairs:
-        parent[find(one)] = find(other)
-    members: dict[int, list[int]] = defaultdict(list)
-    for item in range(count):
-        members[find(item)].append(item)
-    return sorted(tuple(group) for group in members.values())

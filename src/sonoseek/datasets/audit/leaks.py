@@ -65,43 +65,18 @@ def mask_leaks(
     if not any(item.drawn for item in facts.values()):
         return ()
     empty = {case_id: float(item.regions == 0) for case_id, item in facts.items()}
-    return (
-        _leak("mask empty", empty, labels, units, explanation=_explain_empty(empty, labels)),
-        _leak(
-            "mask area",
-            {case_id: item.area for case_id, item in facts.items()},
-            labels,
-            units,
-            explanation="The share of the scan that the mask covers, without its place or shape. "
-            + _medians({case_id: item.area * 100 for case_id, item in facts.items()}, labels, unit=" %"),
-        ),
-        *(
-            _leak(name, values, labels, units, explanation=explanation)
-            for name, values, explanation in _drawn_properties(facts, labels)
-        ),
-    )
-
-
-def _drawn_properties(
-    facts: Mapping[str, MaskFacts], labels: Mapping[str, str]
-) -> list[tuple[str, dict[str, float], str]]:
-    """Name, values and explanation of what is measured only where something is drawn."""
-    drawn = {case_id: item for case_id, item in facts.items() if item.regions}
-    if not drawn:
-        return []
-    several = _shares({case_id: item.regions > 1 for case_id, item in drawn.items()}, labels, what="with several parts")
-    return [
-        (
-            "mask area, where drawn",
-            {case_id: item.area for case_id, item in drawn.items()},
-            "The same, among the cases that have a drawn mask: what the size of the lesion alone predicts.",
-        ),
-        (
-            "mask regions, where drawn",
-            {case_id: float(item.regions) for case_id, item in drawn.items()},
-            f"The number of separate parts of a drawn mask. {several}",
-        ),
-    ]
+    area = {case_id: item.area for case_id, item in facts.items()}
+    percent = {case_id: item.area * 100 for case_id, item in facts.items()}
+    about_area = f"The share of the scan that the mask covers, without its place or shape. {_medians(percent, labels)}"
+    found = [("mask empty", empty, _explain_empty(empty, labels)), ("mask area", area, about_area)]
+    if drawn := {case_id: item for case_id, item in facts.items() if item.regions}:
+        same = "The same, among the cases that have a drawn mask: what the size of the lesion alone predicts."
+        found.append(("mask area, where drawn", {case_id: item.area for case_id, item in drawn.items()}, same))
+        several = {case_id: item.regions > 1 for case_id, item in drawn.items()}
+        shares = _shares(several, labels, what="with several parts")
+        parts = {case_id: float(item.regions) for case_id, item in drawn.items()}
+        found.append(("mask regions, where drawn", parts, f"The number of separate parts of a drawn mask. {shares}"))
+    return tuple(_leak(name, values, labels, units, explanation=explanation) for name, values, explanation in found)
 
 
 def mark_leaks(
@@ -248,10 +223,10 @@ def _shares(flags: Mapping[str, bool], labels: Mapping[str, str], *, what: str) 
     return f"{what[0].upper()}{what[1:]}: {', '.join(parts)}."
 
 
-def _medians(values: Mapping[str, float], labels: Mapping[str, str], *, unit: str) -> str:
+def _medians(percent: Mapping[str, float], labels: Mapping[str, str]) -> str:
     parts = []
     for label in PATHOLOGIES:
-        inside = [value for case_id, value in values.items() if labels[case_id] == label]
+        inside = [value for case_id, value in percent.items() if labels[case_id] == label]
         if inside:
-            parts.append(f"{label} {np.median(inside):.1f}{unit}")
+            parts.append(f"{label} {np.median(inside):.1f} %")
     return f"Medians: {', '.join(parts)}."

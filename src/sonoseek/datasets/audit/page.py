@@ -42,24 +42,6 @@ class PairView:
         return self.label_a != self.label_b
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairSection:
-    """Pairs under one heading; `hidden` more are not drawn."""
-
-    pairs: tuple[PairView, ...]
-    hidden: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarkRow:
-    """How many of one label have burned-in annotations."""
-
-    label: str
-    marked: int
-    inside: int
-    read: int
-
-
 def write_audit_page(result: AuditResult, dataset: Dataset, path: Path | str) -> None:
     """Write the audit as one self-contained HTML page: no script, nothing is loaded from elsewhere.
 
@@ -103,7 +85,7 @@ def audit_page(result: AuditResult, dataset: Dataset) -> str:
         crossing=result.crossing[:MAX_ROWS],
         crossing_counts=Counter((item.fold, item.reason) for item in result.crossing),
         mark_rows=[
-            MarkRow(label=name, marked=marked[name], inside=inside[name], read=read[name])
+            {"label": name, "marked": marked[name], "inside": inside[name], "read": read[name]}
             for name in PATHOLOGIES
             if read[name]
         ],
@@ -113,10 +95,10 @@ def audit_page(result: AuditResult, dataset: Dataset) -> str:
     )
 
 
-def _section(pairs: Iterable[DuplicatePair], labels: dict[str, str], pictures: Pictures) -> PairSection:
-    """The pairs that need eyes first: the least certain."""
+def _section(pairs: Iterable[DuplicatePair], labels: dict[str, str], pictures: Pictures) -> dict[str, object]:
+    """The pairs that need eyes first, the least certain, and how many more are not drawn."""
     ordered = sorted(pairs, key=lambda pair: (pair.detail, pair.ncc))
-    return PairSection(pairs=_views(ordered[:MAX_PAIRS], labels, pictures), hidden=max(len(ordered) - MAX_PAIRS, 0))
+    return {"pairs": _views(ordered[:MAX_PAIRS], labels, pictures), "hidden": max(len(ordered) - MAX_PAIRS, 0)}
 
 
 def _group_pairs(

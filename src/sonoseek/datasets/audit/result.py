@@ -84,10 +84,6 @@ class DuplicateGroup:
         """Whether the same picture has more than one label."""
         return len(set(self.labels)) > 1
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {"case_ids": list(self.case_ids), "labels": list(self.labels)}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Crossing:
@@ -103,10 +99,6 @@ class Crossing:
     train: str
     test: str
     reason: CrossingReason
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {"fold": self.fold, "train": self.train, "test": self.test, "reason": self.reason}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +150,6 @@ class Unreadable:
     case_id: str
     reason: str
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {"case_id": self.case_id, "reason": self.reason}
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditResult:
@@ -210,9 +198,8 @@ class AuditResult:
     placeholders: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "placeholders", MappingProxyType(dict(self.placeholders)))
-        object.__setattr__(self, "marked", MappingProxyType(dict(self.marked)))
-        object.__setattr__(self, "marked_inside", MappingProxyType(dict(self.marked_inside)))
+        for name in ("placeholders", "marked", "marked_inside"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def dominant_patients(self) -> tuple[PatientShare, ...]:
@@ -252,15 +239,15 @@ class AuditResult:
             "counts": self.counts(),
             "pairs": [pair.to_dict() for pair in self.pairs],
             "related": [pair.to_dict() for pair in self.related],
-            "groups": [group.to_dict() for group in self.groups],
-            "cross_label_groups": [group.to_dict() for group in self.cross_label_groups],
+            "groups": [asdict(group) for group in self.groups],
+            "cross_label_groups": [asdict(group) for group in self.cross_label_groups],
             "unstated": [pair.to_dict() for pair in self.unstated],
             "marked": {case_id: round(share, 6) for case_id, share in self.marked.items()},
             "marked_inside": {case_id: round(share, 6) for case_id, share in self.marked_inside.items()},
             "mask_leaks": [leak.to_dict() for leak in self.mask_leaks],
             "mark_leaks": [leak.to_dict() for leak in self.mark_leaks],
-            "crossing": [crossing.to_dict() for crossing in self.crossing],
-            "unreadable": [item.to_dict() for item in self.unreadable],
+            "crossing": [asdict(crossing) for crossing in self.crossing],
+            "unreadable": [asdict(item) for item in self.unreadable],
             "dominant_patients": [asdict(share) for share in self.dominant_patients],
             "placeholders": dict(self.placeholders),
             "warnings": list(self.warnings),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
-from sonoseek.core import Case, CaseRecord, InvalidValueError, NotFoundError
+from sonoseek.core import PATHOLOGIES, Case, CaseRecord, InvalidValueError, NotFoundError
+from sonoseek.datasets.base import DatasetCard
 from sonoseek.datasets.phantom.plan import LICENCE, NAME, VERSION, PhantomPlan, plan_phantom
 from sonoseek.datasets.phantom.render import render_plan
 
@@ -20,9 +22,16 @@ class PhantomDataset:
         name, licence, citation: as in every dataset.
     """
 
-    name = NAME
-    licence = LICENCE
-    citation = "Simulated by sonoseek's phantom: no patient, no device and no hospital is real."
+    card: ClassVar[DatasetCard] = DatasetCard(
+        name=NAME,
+        title="simulated breast ultrasound",
+        licence=LICENCE,
+        citation="Simulated by sonoseek's phantom: no patient, no device and no hospital is real.",
+        url="",
+        classes=PATHOLOGIES,
+        note="No patient is real; made on the fly, nothing to download.",
+    )
+    name, licence, citation = card.name, card.licence, card.citation
 
     def __init__(self, root: Path | str | None = None, *, count: int = 600, seed: int = 0) -> None:
         """Plan an archive.

@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoseek.datasets.phantom.noise import Floats
 from sonoseek.datasets.phantom.scanners import Scanner, get_scanner
-
-Floats = NDArray[np.float32]
 
 AXIAL_STEP_WAVES = 0.75
 """Samples lie this many wavelengths apart along a beam: the pulse is about one and a half wavelengths long."""

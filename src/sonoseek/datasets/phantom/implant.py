@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from sonoseek.datasets.phantom.grid import Grid
 from sonoseek.datasets.phantom.lesions import Lesion, Polar
-from sonoseek.datasets.phantom.noise import floats, smooth_field
-
-Floats = NDArray[np.float32]
+from sonoseek.datasets.phantom.noise import Floats, floats, smooth_field
 
 _REFERENCE_DB = -26.0
 """What a lesion's `echo_db` counts down from: the gland's level, a little lower as fat surrounds many lesions."""

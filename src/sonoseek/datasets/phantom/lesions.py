@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.datasets.phantom.grid import Grid
+from sonoseek.datasets.phantom.noise import Floats
 from sonoseek.datasets.phantom.plan import PhantomPlan
 
-Floats = NDArray[np.float32]
 Polar = tuple[Floats, NDArray[np.int64], Floats]
 """(distance from the contour, index of the angle, distance from the centre), see `Lesion.polar`."""
 _ANGLES = 720

@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.datasets.phantom.grid import SOUND_MM_PER_US, Grid
-from sonoseek.datasets.phantom.noise import floats, smooth_line
+from sonoseek.datasets.phantom.noise import Floats, floats, smooth_line
 from sonoseek.datasets.phantom.scanners import Scanner
 from sonoseek.datasets.phantom.tissue import Tissue
-
-Floats = NDArray[np.float32]
 
 _DB = np.float32(math.log(10) / 20)
 PULSE_WAVES = 0.62

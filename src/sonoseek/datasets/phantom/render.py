@@ -77,12 +77,7 @@ def render_plan(plan: PhantomPlan) -> Case:
         laterality=plan.laterality,
         source=f"{plan.case_id} ({plan.scanner.name})",
     )
-    record = plan.record()
-    return Case(
-        **{name: getattr(record, name) for name in record.__dataclass_fields__},
-        scans=(scan,),
-        lesion_masks=(_mask(grid, lesion),),
-    )
+    return Case(**vars(plan.record()), scans=(scan,), lesion_masks=(_mask(grid, lesion),))
 
 
 def _mask(grid: Grid, lesion: Lesion | None) -> NDArray[np.bool_]:

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sonoseek.datasets.phantom.grid import Grid
 from sonoseek.datasets.phantom.implant import add_lesion
 from sonoseek.datasets.phantom.lesions import Lesion
-from sonoseek.datasets.phantom.noise import floats, ramp, smooth_field, smooth_line
-
-Floats = NDArray[np.float32]
+from sonoseek.datasets.phantom.noise import Floats, floats, ramp, smooth_field, smooth_line
 
 SKIN_DB, FAT_DB, GLAND_DB, MUSCLE_DB, CHEST_DB = -27.0, -36.0, -26.0, -38.0, -42.0
 """Mean backscatter, relative to what is shown white at the usual gain."""

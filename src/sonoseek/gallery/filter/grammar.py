@@ -261,6 +261,14 @@ class _Reader:
         return _error(self._text, place.start_pos or 0, problem, remedy)
 
 
+def balanced(parts: list[str], word: str) -> str:
+    """Parts joined by `word` as a balanced tree: databases refuse an expression as deep as a chain is long."""
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    return f"({balanced(parts[:half], word)}{word}{balanced(parts[half:], word)})"
+
+
 def _birads_range(operator: str, category: str) -> tuple[str, ...]:
     """The categories on the wanted side of `category`, in clinical order."""
     at = BIRADS_CATEGORIES.index(category)

@@ -13,27 +13,14 @@ from collections.abc import Callable, Iterable
 from datetime import date
 
 from sonoseek.core import DESCRIPTORS
-from sonoseek.gallery.filter.grammar import All, Condition, Node, Not, parse_where
+from sonoseek.gallery.filter.grammar import All, Condition, Node, Not, balanced, parse_where
 
 UNKNOWN_NUMBER = -1e9
 """Age, and days, of whom neither is known."""
 EVERYTHING = 'key != ""'
 NOTHING = 'key == ""'
 
-_TEXTS = {
-    "pathology": "pathology",
-    "birads": "birads",
-    "device": "device",
-    "dataset": "dataset",
-    "histology": "histology",
-    "laterality": "laterality",
-    "view": "view",
-    "patient_id": "patient_id",
-    "group": "case_group",
-    "case_id": "case_id",
-}
-"""Column of the language → field of the collection."""
-_NUMBERS = {"age_years": "age_years", "acquired": "acquired"}
+_NUMBERS = ("age_years", "acquired")
 _OPPOSITE = {"=": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 
 Values = Callable[[str], Iterable[str]]
@@ -76,15 +63,7 @@ def _compile(node: Node, values: Values, *, wanted: bool) -> str:
     if isinstance(node, Not):
         return _compile(node.part, values, wanted=not wanted)
     word = " and " if isinstance(node, All) == wanted else " or "
-    return _joined([_compile(part, values, wanted=wanted) for part in node.parts], word)
-
-
-def _joined(parts: list[str], word: str) -> str:
-    """Parts as a balanced tree: the server refuses a chain of fifty."""
-    if len(parts) == 1:
-        return parts[0]
-    half = len(parts) // 2
-    return f"({_joined(parts[:half], word)}{word}{_joined(parts[half:], word)})"
+    return balanced([_compile(part, values, wanted=wanted) for part in node.parts], word)
 
 
 def _condition(condition: Condition, values: Values, *, wanted: bool) -> str:
@@ -92,7 +71,7 @@ def _condition(condition: Condition, values: Values, *, wanted: bool) -> str:
         return _described(condition, values, wanted=wanted)
     if condition.column in _NUMBERS:
         return _number(condition, wanted=wanted)
-    field, operator = _TEXTS[condition.column], condition.operator
+    field, operator = "case_group" if condition.column == "group" else condition.column, condition.operator
     if operator in ("is null", "is not null"):
         return f'{field} {"==" if (operator == "is null") == wanted else "!="} ""'
     texts = [str(value) for value in condition.values]
@@ -105,7 +84,7 @@ def _condition(condition: Condition, values: Values, *, wanted: bool) -> str:
 
 
 def _number(condition: Condition, *, wanted: bool) -> str:
-    field, operator = _NUMBERS[condition.column], condition.operator
+    field, operator = condition.column, condition.operator
     known = f"{field} > {UNKNOWN_NUMBER / 2:.1f}"
     if operator in ("is null", "is not null"):
         return known if (operator == "is not null") == wanted else f"{field} < {UNKNOWN_NUMBER / 2:.1f}"
@@ -113,7 +92,7 @@ def _number(condition: Condition, *, wanted: bool) -> str:
         value if isinstance(value, float) else days(date.fromisoformat(str(value))) for value in condition.values
     ]
     if operator in ("in", "not in"):
-        inside = _joined([f"{field} == {number!r}" for number in numbers], " or ")
+        inside = balanced([f"{field} == {number!r}" for number in numbers], " or ")
         return f"({known} and {'' if (operator == 'in') == wanted else 'not '}({inside}))"
     sign = operator if wanted else _OPPOSITE[operator]
     return f"({known} and {field} {'==' if sign == '=' else sign} {numbers[0]!r})"
@@ -129,7 +108,7 @@ def _described(condition: Condition, values: Values, *, wanted: bool) -> str:
         pairs = [value.partition("=") for value in values("descriptors")]
         texts = [word for name, _, word in pairs if name == feature and word and texts[0] in word.casefold()]
     told_of = [f"array_contains(descriptors, {quoted(f'{feature}={text}')})" for text in texts]
-    any_word = _joined(told_of, " or ") if told_of else NOTHING
+    any_word = balanced(told_of, " or ") if told_of else NOTHING
     inside = operator in ("=", "in", "contains")
     return f"({known} and {'' if inside == wanted else 'not '}({any_word}))"
 

@@ -5,23 +5,10 @@ from __future__ import annotations
 import sqlite3
 
 from sonoseek.core import DESCRIPTORS
-from sonoseek.gallery.filter.grammar import All, Condition, Node, Not, parse_where
+from sonoseek.gallery.filter.grammar import All, Condition, Node, Not, balanced, parse_where
 
-_COLUMNS = {
-    "pathology": "c.pathology",
-    "birads": "c.birads",
-    "device": "c.device",
-    "age_years": "c.age_years",
-    "dataset": "c.dataset",
-    "acquired": "c.acquired",
-    "histology": "c.histology",
-    "laterality": "s.laterality",
-    "view": "s.view",
-    "patient_id": "c.patient_id",
-    "group": 'c."group"',
-    "case_id": "c.case_id",
-}
-"""Field → column of `cases c` or `scans s`."""
+_OF_SCANS = ("laterality", "view")
+"""Fields that `scans s` has; `cases c` has the others, under the same names."""
 _CONTAINS = "sonoseek_contains"
 
 Parameters = tuple[str | float, ...]
@@ -46,22 +33,14 @@ def _compile(node: Node) -> tuple[str, Parameters]:
         inner, parameters = _compile(node.part)
         return f"(NOT {inner})", parameters
     compiled = [_compile(part) for part in node.parts]
-    sql = _joined([sql for sql, _ in compiled], " AND " if isinstance(node, All) else " OR ")
+    sql = balanced([sql for sql, _ in compiled], " AND " if isinstance(node, All) else " OR ")
     return sql, tuple(value for _, values in compiled for value in values)
-
-
-def _joined(parts: list[str], word: str) -> str:
-    """Parts as a balanced tree: SQLite refuses expressions deeper than 1,000, and a chain is as deep as it is long."""
-    if len(parts) == 1:
-        return parts[0]
-    half = len(parts) // 2
-    return f"({_joined(parts[:half], word)}{word}{_joined(parts[half:], word)})"
 
 
 def _condition(condition: Condition) -> tuple[str, Parameters]:
     if condition.column in DESCRIPTORS:
         return _described(condition)
-    column = _COLUMNS[condition.column]
+    column = f'{"s" if condition.column in _OF_SCANS else "c"}."{condition.column}"'
     match condition.operator:
         case "is null":
             return f"({column} IS NULL)", ()

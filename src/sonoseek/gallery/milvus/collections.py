@@ -58,15 +58,12 @@ def create_collections(
 
     longest = rows.LONGEST
     keys = ["scan_id", "case_key", "patient_key", "group_key", "dataset", "pathology", "birads", "device", "patient_id"]
+    others = ["case_id", "histology", "laterality", "view", "case_group", "fingerprint", "scan_digest", "case_digest"]
     scans = [
         text("key", 64, is_primary=True),
         {"name": "embedding", "type": "FLOAT_VECTOR", "dim": dimension},
         *(text(field, longest.get(field, 2_500)) for field in keys),
-        *(
-            text(field, longest.get(field, 64))
-            for field in ("case_id", "histology", "laterality", "view", "case_group")
-        ),
-        *(text(field, longest.get(field, 64)) for field in ("fingerprint", "scan_digest", "case_digest", "content")),
+        *(text(field, longest.get(field, 64)) for field in (*others, "content")),
         {"name": "age_years", "type": "DOUBLE"},
         {"name": "acquired", "type": "DOUBLE"},
         {

@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,14 +28,18 @@ from sonoseek.core.site_key import is_unkeyed
 from sonoseek.gallery.base import Gallery, check_new_gallery
 from sonoseek.gallery.deduplicate import lowest_cosine
 from sonoseek.gallery.exact import Nearest
-from sonoseek.gallery.filter.milvus import EVERYTHING
+from sonoseek.gallery.filter.milvus import EVERYTHING, quoted
 from sonoseek.gallery.milvus import rows, search
+from sonoseek.gallery.milvus.checks import describe, find_largest_patients, find_problems
 from sonoseek.gallery.milvus.collections import check_schema, create_collections, read_meta, write_meta
 from sonoseek.gallery.milvus.reference_distances import ReferenceDistances
 from sonoseek.gallery.milvus.server import Server, closing_on_error, parse_address
 from sonoseek.gallery.milvus.write import remove_rows, write_entries
 from sonoseek.gallery.novelty_sample import drawn
-from sonoseek.gallery.site_keys import check_key
+from sonoseek.gallery.pseudonyms import check_key
+from sonoseek.gallery.sqlite.copy import published
+from sonoseek.gallery.sqlite.database import create_database, database_path
+from sonoseek.gallery.sqlite.gallery import SqliteGallery
 from sonoseek.gallery.sqlite.write import prepare_entries
 from sonoseek.gallery.values import (
     AddResult,
@@ -51,6 +56,8 @@ from sonoseek.gallery.values import (
 
 _FETCHED = 64
 """Entries that an iteration holds at once."""
+_COPIED = 256
+"""Entries that a copy writes at a time: some 20 MB."""
 
 
 class MilvusGallery(Gallery):
@@ -179,9 +186,20 @@ class MilvusGallery(Gallery):
 
     def copy_to(self, location: str | Path) -> None:
         """See `Gallery.copy_to`: of the entries that are there when it begins, each as it is at its turn."""
-        from sonoseek.gallery.milvus.copy import copy_entries
-
-        copy_entries(self, location)
+        with published(database_path(location)) as draft:
+            create_database(
+                draft,
+                bundle_id=self.bundle_id,
+                dimension=self.dimension,
+                duplicate_threshold=self.duplicate_threshold,
+                gallery_id=self.gallery_id,
+            )
+            with SqliteGallery(draft, mode="w", timeout_s=5.0, index="auto") as target:
+                if self.site_key is not None:
+                    target.store_site_key(self.site_key)
+                waiting = iter(self)
+                while entries := list(islice(waiting, _COPIED)):
+                    target.add(entries)
 
     # Reading
 
@@ -218,18 +236,12 @@ class MilvusGallery(Gallery):
         """See `Gallery.sample`."""
         keys = sorted(row["key"] for row in self._server.every(self._name, EVERYTHING, ["key"]))
         picked = drawn(keys, count, seed=seed)
-        read: list[GalleryEntry] = []
-        for start in range(0, len(picked), _FETCHED):
-            fetched = self._server.among(self._name, "key", picked[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            read += self._read(fetched, pictures=pictures, evidence=evidence)
-        return tuple(sorted(read, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id)))
+        return tuple(sorted(self._fetch(picked, pictures=pictures, evidence=evidence), key=_place))
 
     def __iter__(self) -> Iterator[GalleryEntry]:
         every = self._server.every(self._name, EVERYTHING, ["key", "dataset", "case_id", "scan_id"])
         keys = [key for *_, key in sorted((r["dataset"], r["case_id"], r["scan_id"], r["key"]) for r in every)]
-        for start in range(0, len(keys), _FETCHED):
-            fetched = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
-            yield from self._read(fetched, pictures=True, evidence=True)
+        yield from self._fetch(keys, pictures=True, evidence=True)
 
     def descriptor_counts(self) -> dict[str, dict[str, int]]:
         """See `Gallery.descriptor_counts`."""
@@ -264,8 +276,6 @@ class MilvusGallery(Gallery):
 
     def fingerprints(self, dataset: str) -> dict[str, str]:
         """See `Gallery.fingerprints`."""
-        from sonoseek.gallery.filter.milvus import quoted
-
         fingerprints: dict[str, set[str]] = {}
         expression = f"dataset == {quoted('=' + dataset)}"
         for row in self._server.every(self._name, expression, ["case_id", "fingerprint"]):
@@ -298,20 +308,14 @@ class MilvusGallery(Gallery):
 
     def info(self) -> GalleryInfo:
         """See `Gallery.info`. `bytes` is computed from vectors, graph and texts: Milvus does not report it."""
-        from sonoseek.gallery.milvus.checks import describe
-
         return describe(self._server, self._name, location=self.location)
 
     def largest_patients(self) -> tuple[PatientShare, ...]:
         """See `Gallery.largest_patients`; reads two fields of every row."""
-        from sonoseek.gallery.milvus.checks import find_largest_patients
-
         return find_largest_patients(self._server, self._name)
 
     def verify(self, *, on_progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """See `Gallery.verify`."""
-        from sonoseek.gallery.milvus.checks import find_problems
-
         return find_problems(self._server, self._name, dimension=self.dimension, on_progress=on_progress)
 
     # Search
@@ -338,12 +342,17 @@ class MilvusGallery(Gallery):
         """See `Gallery.close`."""
         self._server.close()
 
+    def _fetch(self, keys: list[str], *, pictures: bool, evidence: bool) -> Iterator[GalleryEntry]:
+        for start in range(0, len(keys), _FETCHED):
+            fetched = self._server.among(self._name, "key", keys[start : start + _FETCHED], rows.ENTRY_FIELDS)
+            yield from self._read(fetched, pictures=pictures, evidence=evidence)
+
     def _read(self, fields: Iterable[dict[str, Any]], *, pictures: bool, evidence: bool) -> Iterator[GalleryEntry]:
         listed = list(fields)
         kinds = ("p" if pictures else "") + ("e" if evidence else "")
         pieces = search.read_pieces(self._server, self._pieces_name, listed, kinds) if kinds else {}
         entries = [rows.entry_from_row(row, pieces.get(rows.owner_of(row), {})) for row in listed]
-        yield from sorted(entries, key=lambda entry: (entry.record.dataset, entry.record.case_id, entry.scan_id))
+        yield from sorted(entries, key=_place)
 
     def _unkeyed(self) -> list[CaseKey]:
         """Cases with a pseudonym from before there was a site key."""
@@ -363,6 +372,10 @@ class MilvusGallery(Gallery):
 
 _SLOWEST_S = 30.0
 """Seconds that a request may take, at least: a server that loads a collection answers late."""
+
+
+def _place(entry: GalleryEntry) -> tuple[str, str, str]:
+    return entry.record.dataset, entry.record.case_id, entry.scan_id
 
 
 def _check_index(index: Index) -> None:

@@ -13,6 +13,7 @@ from sonoseek.gallery.filter.milvus import EVERYTHING, among
 from sonoseek.gallery.milvus.collections import read_meta
 from sonoseek.gallery.milvus.search import MORE, TOGETHER
 from sonoseek.gallery.milvus.server import MOST, Server
+from sonoseek.gallery.novelty_sample import drawn
 
 _SAMPLE = 1_000
 _AROUND = 64
@@ -64,10 +65,8 @@ def reference_distances(server: Server, name: str, *, lowest: float) -> NDArray[
     keys = sorted(row["key"] for row in server.every(name, EVERYTHING, ["key"]))
     if len(keys) < FEWEST:
         return np.empty(0, np.float32)
-    few = min(len(keys), _SAMPLE)
-    drawn = [keys[place] for place in np.sort(np.random.default_rng(0).choice(len(keys), few, replace=False))]
     fields = ["key", "scan_id", "case_key", "patient_key", "group_key", "embedding"]
-    sample = list(server.among(name, "key", drawn, fields, strong=False))
+    sample = list(server.among(name, "key", drawn(keys, _SAMPLE, seed=0), fields, strong=False))
     distances = []
     for start in range(0, len(sample), TOGETHER):
         block = sample[start : start + TOGETHER]

@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from sonoseek.core import CaseRecord, GalleryError, InvalidValueError, Match
+from sonoseek.core import GalleryError, InvalidValueError, Match
 from sonoseek.gallery.exact import normalised
 from sonoseek.gallery.filter.milvus import UNKNOWN_NUMBER, days
-from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, SCAN_COLUMNS, case_digest
-from sonoseek.gallery.sqlite.rows import decode_embedding, read_descriptors
+from sonoseek.gallery.sqlite.digests import CASE_NAMES, case_digest
+from sonoseek.gallery.sqlite.rows import Row, make_entry, read_descriptors
 from sonoseek.gallery.sqlite.write import PreparedScan
 from sonoseek.gallery.values import GalleryEntry
 
 Fields = dict[str, Any]
-Row = tuple[Any, ...]
 
 LONGEST = {
     "dataset": 1_024,
@@ -45,6 +44,8 @@ PIECE = 48_000
 """Bytes of a picture or of evidence in one row: 64,000 characters in base64."""
 META = "meta"
 """Key of the row about the gallery."""
+_TEXTS = ("dataset", "case_id", "pathology", "birads", "device", "histology", "patient_id")
+"""Of a case, under the same names in a scan's row."""
 MATCH_FIELDS = ["key", "scan_id", "content", "embedding", "scan_digest"]
 ENTRY_FIELDS = ["key", "scan_id", "content", "scan_digest", "case_digest"]
 
@@ -65,7 +66,7 @@ def scan_fields(case: Row, scan: PreparedScan) -> Fields:
     Raises:
         InvalidValueError: a text is longer than Milvus keeps.
     """
-    record = dict(zip(_names(CASE_COLUMNS), case, strict=True))
+    record = dict(zip(CASE_NAMES, case, strict=True))
     descriptors = read_descriptors(record["descriptors"])
     terms = {f"{feature}={word}" for feature, word in descriptors} | {f"{feature}=" for feature, _ in descriptors}
     blob, exponent, *rest = scan.row
@@ -87,15 +88,9 @@ def scan_fields(case: Row, scan: PreparedScan) -> Fields:
         "case_key": pair(dataset, case_id),
         "patient_key": pair(dataset, record["patient_id"]),
         "group_key": pair(dataset, record["group"]),
-        "dataset": _text(dataset),
-        "case_id": _text(case_id),
-        "pathology": _text(record["pathology"]),
-        "birads": _text(record["birads"]),
-        "device": _text(record["device"]),
-        "histology": _text(record["histology"]),
+        **{name: _text(record[name]) for name in _TEXTS},
         "laterality": _text(rest[4]),
         "view": _text(rest[5]),
-        "patient_id": _text(record["patient_id"]),
         "case_group": _text(record["group"]),
         "age_years": UNKNOWN_NUMBER if record["age_years"] is None else record["age_years"],
         "acquired": (UNKNOWN_NUMBER if record["acquired"] is None else days(date.fromisoformat(record["acquired"]))),
@@ -152,25 +147,13 @@ def entry_from_row(fields: Mapping[str, Any], pieces: Mapping[str, bytes]) -> Ga
     """
     try:
         content = json.loads(fields["content"])
-        case = case_of(fields)
-        scan = dict(zip(_names(SCAN_COLUMNS), content["scan"], strict=True))
-        acquired = case["acquired"]
-        return GalleryEntry(
-            record=CaseRecord(
-                **{name: value for name, value in case.items() if name not in ("acquired", "descriptors")},
-                acquired=None if acquired is None else date.fromisoformat(acquired),
-                descriptors=read_descriptors(case["descriptors"]),
-            ),
+        coded, *rest = content["scan"]
+        return make_entry(
+            content["case"],
+            [base64.b64decode(coded), *rest],
             scan_id=fields["scan_id"],
-            embedding=decode_embedding(base64.b64decode(scan["embedding"]), scan["exponent"]),
             picture=pieces.get("p"),
             evidence=pieces.get("e"),
-            scan_shape=(scan["height"], scan["width"]),
-            spacing_mm=None if scan["spacing_row"] is None else (scan["spacing_row"], scan["spacing_column"]),
-            laterality=scan["laterality"],
-            view=scan["view"],
-            source=scan["source"],
-            fingerprint=scan["fingerprint"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise GalleryError(
@@ -204,8 +187,8 @@ def read_match(
 
 
 def case_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The case's record, by the names of `CASE_COLUMNS`, from a row with its content."""
-    return dict(zip(_names(CASE_COLUMNS), json.loads(fields["content"])["case"], strict=True))
+    """The case's record, by `CASE_NAMES`, from a row with its content."""
+    return dict(zip(CASE_NAMES, json.loads(fields["content"])["case"], strict=True))
 
 
 def join_pieces(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, bytes]]:
@@ -220,7 +203,3 @@ def join_pieces(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, bytes]
 
 def _text(value: str | None) -> str:
     return "" if value is None else "=" + value
-
-
-def _names(columns: str) -> list[str]:
-    return [name.strip(' "') for name in columns.split(",")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -179,8 +180,6 @@ def read_pieces(
     server: Server, pieces_name: str, scans: Iterable[dict[str, Any]], kinds: str
 ) -> dict[str, dict[str, bytes]]:
     """Pictures ("p") and evidence ("e") of scans: owner → kind → data."""
-    import json
-
     wanted = {rows.owner_of(row): json.loads(row["content"]) for row in scans}
     names = [
         f"{owner}/{kind}{number:04d}" for owner, content in wanted.items() for kind, number in _numbered(content, kinds)
@@ -188,12 +187,8 @@ def read_pieces(
     read: dict[str, Any] = {}
     for strong in (False, True):  # what an earlier request has seen is nearly always there already
         missing = [name for name in names if name not in read]
-        read.update(
-            {
-                row["key"]: row
-                for row in server.among(pieces_name, "key", missing, ["key", "owner", "data"], strong=strong)
-            }
-        )
+        fetched = server.among(pieces_name, "key", missing, ["key", "owner", "data"], strong=strong)
+        read |= {row["key"]: row for row in fetched}
         if len(read) == len(names):
             break
     lost = {name.rsplit("/", 1)[0] for name in names if name not in read}
@@ -215,23 +210,9 @@ def _ranked(query: NDArray[np.float32], candidates: Iterable[dict[str, Any]]) ->
     unit = np.array([row.pop("embedding") for row in listed], np.float32)
     if unit.ndim != 2 or unit.shape[1] != query.shape[0]:
         raise GalleryError("the server gave vectors of another length; run `sonoseek index verify` on the gallery.")
-    cosines = exact_cosines(unit, query).tolist()
     hits = []
-    for row, vector, cosine in zip(listed, unit, cosines, strict=True):
+    for row, vector, cosine in zip(listed, unit, exact_cosines(unit, query).tolist(), strict=True):
         case = rows.case_of(row)
-        dataset, patient, group = case["dataset"], case["patient_id"], case["group"]
-        hits.append(
-            (
-                (-cosine, row["scan_id"], case["dataset"], case["case_id"]),
-                MilvusHit(
-                    row["key"],
-                    cosine,
-                    case=(dataset, case["case_id"]),
-                    patient=None if patient is None else (dataset, patient),
-                    group=None if group is None else (dataset, group),
-                    fields=row,
-                    unit=vector,
-                ),
-            )
-        )
-    return [hit for _, hit in sorted(hits, key=lambda pair: pair[0])]
+        dataset, case_id, patient, group = (case[name] for name in ("dataset", "case_id", "patient_id", "group"))
+        hits.append(MilvusHit(row["key"], cosine, dataset, case_id, patient, group, row, vector))
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.fields["scan_id"], hit.dataset, hit.case_id))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import GalleryError, InvalidValueError, NotFoundError, TemporaryError, from_extra
+from sonoseek.gallery.filter.milvus import among
 
 Answer = TypeVar("Answer")
 TOKEN = "SONOSEEK_MILVUS_TOKEN"  # noqa: S105  # the name of the variable
@@ -96,8 +97,8 @@ class Server:
         self._client: Any = self.call(
             lambda: pymilvus.MilvusClient(uri=address.uri, token=address.token, timeout=timeout_s)
         )
-        with suppress(TypeError):  # the server's own version; some versions take no time-out
-            self.version = str(self.call(lambda: self._client.get_server_version()))
+        with suppress(TypeError):  # a first answer from the server; some versions take no time-out
+            self.call(lambda: self._client.get_server_version())
 
     @property
     def client(self) -> Any:
@@ -168,7 +169,8 @@ class Server:
         schema = type(self._client).create_schema(auto_id=False, enable_dynamic_field=False)
         for field in fields:
             given = dict(field)
-            schema.add_field(given.pop("name"), getattr(self._types, given.pop("type")), **self._typed(given))
+            kinds = {key: getattr(self._types, given.pop(key)) for key in ("type", "element_type") if key in given}
+            schema.add_field(given.pop("name"), kinds.pop("type"), **kinds, **given)
         wanted = self._client.prepare_index_params()
         for index in indices:
             wanted.add_index(**index)
@@ -177,11 +179,6 @@ class Server:
                 name, schema=schema, index_params=wanted, consistency_level="Strong", num_shards=1
             )
         )
-
-    def _typed(self, given: dict[str, Any]) -> dict[str, Any]:
-        if "element_type" in given:
-            given["element_type"] = getattr(self._types, given["element_type"])
-        return given
 
     # Rows
 
@@ -195,31 +192,27 @@ class Server:
             strong: see everything that was acknowledged before, by whichever process; costs a wait for the server's
                 clock tick. False: whatever the server has now, for what a strong request has just shown.
         """
-        level = "Strong" if strong else "Eventually"
-        response = self.call(
-            lambda: self._client.query(
-                name, filter=expression, output_fields=fields, limit=MOST, consistency_level=level,
-                timeout=self._timeout_s,
-            )
-        )  # fmt: skip
-        return [dict(row) for row in response]
+        return self._query(name, expression, fields, strong=strong, limit=MOST)
 
     def count(self, name: str, expression: str, *, strong: bool = True) -> int:
         """How many rows pass."""
+        return int(self._query(name, expression, ["count(*)"], strong=strong)[0]["count(*)"])
+
+    def _query(
+        self, name: str, expression: str, fields: list[str], *, strong: bool, **more: int
+    ) -> list[dict[str, Any]]:
         level = "Strong" if strong else "Eventually"
         response = self.call(
             lambda: self._client.query(
-                name, filter=expression, output_fields=["count(*)"], consistency_level=level, timeout=self._timeout_s
+                name, filter=expression, output_fields=fields, consistency_level=level, timeout=self._timeout_s, **more
             )
         )
-        return int(response[0]["count(*)"])
+        return [dict(row) for row in response]
 
     def among(
         self, name: str, field: str, texts: Iterable[str], fields: list[str], *, strong: bool = True
     ) -> Iterator[dict[str, Any]]:
         """Rows whose field is one of these texts, however many."""
-        from sonoseek.gallery.filter.milvus import among
-
         wanted = list(dict.fromkeys(texts))
         for start in range(0, len(wanted), _NAMES):
             yield from self.every(name, among(field, wanted[start : start + _NAMES]), fields, strong=strong)
@@ -260,8 +253,6 @@ class Server:
 
     def delete(self, name: str, field: str, texts: Iterable[str]) -> None:
         """Delete rows whose field, the key or an owner, is one of these."""
-        from sonoseek.gallery.filter.milvus import among
-
         wanted = list(dict.fromkeys(texts))
         for start in range(0, len(wanted), _NAMES):
             expression = among(field, wanted[start : start + _NAMES])

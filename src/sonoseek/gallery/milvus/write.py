@@ -8,6 +8,7 @@ from typing import Any
 from sonoseek.gallery.milvus import rows
 from sonoseek.gallery.milvus.server import Server
 from sonoseek.gallery.sqlite.digests import case_digest
+from sonoseek.gallery.sqlite.rows import Row
 from sonoseek.gallery.sqlite.write import Prepared
 from sonoseek.gallery.values import AddResult, CaseKey, RemoveResult
 
@@ -28,7 +29,7 @@ def write_entries(server: Server, name: str, prepared: Prepared, *, whole_cases:
     scans: list[rows.Fields] = []
     pieces: list[rows.Fields] = []
     replaced: list[str] = []
-    corrected: dict[str, rows.Row] = {}
+    corrected: dict[str, Row] = {}
     gone: list[dict[str, Any]] = []
     for key, case in prepared.cases.items():
         stored = known.get(rows.pair(*key), {})

@@ -15,6 +15,8 @@ CASE_COLUMNS = (
 )
 SCAN_COLUMNS = "embedding, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint"
 """All of a scan but its keys."""
+CASE_NAMES = [name.strip(' "') for name in CASE_COLUMNS.split(",")]
+"""As `CaseRecord` has them."""
 _SIZE = 16
 _STORED = f"""SELECT s.row_id, s.digest, s.scan_id,
     (SELECT jpeg FROM pictures p WHERE p.row_id = s.row_id),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import ExcludedCounts, GalleryError
 from sonoseek.core.patients import PatientShare
+from sonoseek.core.transactions import transaction
 from sonoseek.gallery.base import Gallery, undescribed
 from sonoseek.gallery.novelty_sample import drawn
 from sonoseek.gallery.sqlite import rows, write
@@ -65,7 +66,7 @@ class SqliteGallery(Gallery):
             self._file.close()
             raise
         self._index_cache = IndexCache(
-            path,
+            path=path,
             gallery_id=self.gallery_id,
             dimension=self.dimension,
             duplicate_threshold=self.duplicate_threshold,
@@ -121,10 +122,8 @@ class SqliteGallery(Gallery):
     def store_site_key(self, fingerprint: str) -> None:
         """See `Gallery.store_site_key`."""
         self._check_writable()
-        with self._file.writer() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._file.writer() as connection, transaction(connection):
             write.store_site_key(connection, fingerprint, location=self.location)
-            connection.execute("COMMIT")
         self.site_key = fingerprint
 
     def replace_unkeyed(self, keyed: Callable[[str], str], *, fingerprint: str) -> int:
@@ -292,14 +291,12 @@ class SqliteGallery(Gallery):
     @contextmanager
     def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """A transaction that writes, and the number of the state it makes: committed or undone as a whole."""
-        with self._file.writer() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._file.writer() as connection, transaction(connection):
             seq = current_state(connection).seq + 1
             before = connection.total_changes
             yield connection, seq
             if connection.total_changes != before:
                 record_state(connection, seq)
-            connection.execute("COMMIT")
 
 
 def _name_of(connection: sqlite3.Connection) -> str:

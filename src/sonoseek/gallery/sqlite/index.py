@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from sonoseek.gallery.values import Index
 
 EXACT_UP_TO = 200_000
 """Scans, under `index="auto"`: a matrix product with so many takes some milliseconds on two cores."""
-_STEP = 32_768
-"""Rows that are taken in at once."""
+_STEP = 4
+"""Blocks of `read_embeddings` that are taken in at once."""
 
 
 def kind_for(index: Index, rows: int) -> Index:
@@ -93,13 +94,6 @@ def _trained(connection: sqlite3.Connection, row_ids: NDArray[np.int64], *, dime
 def _steps(
     connection: sqlite3.Connection, *, dimension: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-    rows = 0
-    for pair in read_embeddings(connection, dimension=dimension):
-        waiting.append(pair)
-        rows += pair[0].size
-        if rows >= _STEP:
-            yield np.concatenate([ids for ids, _ in waiting]), np.concatenate([unit for _, unit in waiting])
-            waiting, rows = [], 0
-    if waiting:
-        yield np.concatenate([ids for ids, _ in waiting]), np.concatenate([unit for _, unit in waiting])
+    blocks = read_embeddings(connection, dimension=dimension)
+    while together := list(islice(blocks, _STEP)):
+        yield np.concatenate([ids for ids, _ in together]), np.concatenate([unit for _, unit in together])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sonoseek.gallery.deduplicate import lowest_cosine
@@ -14,29 +15,24 @@ from sonoseek.gallery.sqlite.versions import count_changes, current_state, is_re
 from sonoseek.gallery.values import Index
 
 
+@dataclass(eq=False, kw_only=True)
 class IndexCache:
-    """Snapshots of one SQLite gallery; safe for several threads."""
+    """Snapshots of one SQLite gallery; safe for several threads.
 
-    def __init__(
-        self, path: Path, *, gallery_id: str, dimension: int, duplicate_threshold: float | None, index: Index
-    ) -> None:
-        """Load nothing yet.
+    Attributes:
+        path: of the gallery's file.
+        gallery_id, dimension, duplicate_threshold: of the gallery.
+        index: how it is searched.
+        snapshot: the last one that was used.
+    """
 
-        Args:
-            path: of the gallery's file.
-            gallery_id: of the gallery.
-            dimension: numbers per embedding.
-            duplicate_threshold: of the gallery.
-            index: how it is searched.
-        """
-        self._path = path
-        self._gallery_id = gallery_id
-        self._dimension = dimension
-        self._duplicate_threshold = duplicate_threshold
-        self._index: Index = index
-        self._loading = threading.Lock()
-        self.snapshot: Snapshot | None = None
-        """The last one that was used."""
+    path: Path
+    gallery_id: str
+    dimension: int
+    duplicate_threshold: float | None
+    index: Index
+    snapshot: Snapshot | None = None
+    _loading: threading.Lock = field(default_factory=threading.Lock)
 
     def current(self, connection: sqlite3.Connection) -> Snapshot:
         """The state that this transaction sees, ready to be searched."""
@@ -61,7 +57,7 @@ class IndexCache:
         """Make the index and its files anew; drafts of killed processes are deleted."""
         with self._loading:
             self.snapshot = None
-            for file in cache_files(self._path):
+            for file in cache_files(self.path):
                 file.unlink(missing_ok=True)
             self.snapshot = self._built(connection)
 
@@ -70,33 +66,33 @@ class IndexCache:
         self.snapshot = None
 
     def _load(self) -> SearchIndex | None:
-        return load_index(self._path, gallery_id=self._gallery_id, dimension=self._dimension)
+        return load_index(self.path, gallery_id=self.gallery_id, dimension=self.dimension)
 
     def _followed(self, connection: sqlite3.Connection, snapshot: Snapshot) -> Snapshot | None:
         """A snapshot brought to the state of this transaction; None where it must be made anew."""
         state = current_state(connection)
         indexed = snapshot.index.row_ids.size
         if snapshot.state == state:
-            return snapshot if snapshot.index.kind == kind_for(self._index, indexed) else None
+            return snapshot if snapshot.index.kind == kind_for(self.index, indexed) else None
         if (
             indexed < SMALL
-            or snapshot.index.kind != kind_for(self._index, indexed)
+            or snapshot.index.kind != kind_for(self.index, indexed)
             or snapshot.state.seq > state.seq  # another thread's transaction is ahead of this one
             or not is_remembered(connection, snapshot.state)
             or count_changes(connection, snapshot.index.state) > TOLERATED * indexed
         ):
             return None
-        return snapshot.follow(read_changes(connection, snapshot.state, dimension=self._dimension), state)
+        return snapshot.follow(read_changes(connection, snapshot.state, dimension=self.dimension), state)
 
     def _built(self, connection: sqlite3.Connection) -> Snapshot:
         index = build_index(
             connection,
-            gallery_id=self._gallery_id,
-            dimension=self._dimension,
-            index=self._index,
-            duplicate_threshold=self._duplicate_threshold,
+            gallery_id=self.gallery_id,
+            dimension=self.dimension,
+            index=self.index,
+            duplicate_threshold=self.duplicate_threshold,
         )
-        if save_index(self._path, index):
+        if save_index(self.path, index):
             # What was written is mapped instead, so that processes share one copy.
             mapped = self._load()
             if mapped is not None and mapped.state == index.state and mapped.kind == index.kind:
@@ -104,7 +100,7 @@ class IndexCache:
         return self._snapshot_of(index)
 
     def _snapshot_of(self, index: SearchIndex) -> Snapshot:
-        return Snapshot.of(index, dimension=self._dimension, lowest=lowest_cosine(self._duplicate_threshold))
+        return Snapshot.of(index, dimension=self.dimension, lowest=lowest_cosine(self.duplicate_threshold))
 
 
 def _spans(connection: sqlite3.Connection, index: SearchIndex) -> bool:

@@ -9,6 +9,7 @@ under a filter that leaves one row in a hundred, or only rows far from the query
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,6 @@ class InvertedFile:
         """Wrap a trained faiss index."""
         self.index = index
         self.nprobe = nprobe
-        self._list_of: NDArray[np.int32] | None = None
-        self._sizes: NDArray[np.int64] | None = None
 
     @classmethod
     def train(cls, sample: NDArray[np.float32], *, rows: int) -> InvertedFile:
@@ -114,31 +113,27 @@ class InvertedFile:
         """How many lists it has."""
         return int(self.index.nlist)
 
-    @property
+    @cached_property
     def list_of(self) -> NDArray[np.int32]:
         """The list of each row: int32 (N,)."""
-        if self._list_of is None:
-            import faiss
+        import faiss
 
-            lists = np.full(self.rows, -1, np.int32)
-            inverted_lists = self.index.invlists
-            for number in range(self.lists):
-                if size := inverted_lists.list_size(number):
-                    ids = faiss.rev_swig_ptr(inverted_lists.get_ids(number), size)
-                    _check_rows(ids, self.rows)
-                    lists[ids] = number
-            if (lists < 0).any():
-                raise GalleryError(_FORGED)
-            self._list_of = lists
-        return self._list_of
+        lists = np.full(self.rows, -1, np.int32)
+        inverted_lists = self.index.invlists
+        for number in range(self.lists):
+            if size := inverted_lists.list_size(number):
+                ids = faiss.rev_swig_ptr(inverted_lists.get_ids(number), size)
+                _check_rows(ids, self.rows)
+                lists[ids] = number
+        if (lists < 0).any():
+            raise GalleryError(_FORGED)
+        return lists
 
-    @property
+    @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """Rows in each list: int64 (L,)."""
-        if self._sizes is None:
-            inverted_lists = self.index.invlists
-            self._sizes = np.array([inverted_lists.list_size(number) for number in range(self.lists)], np.int64)
-        return self._sizes
+        inverted_lists = self.index.invlists
+        return np.array([inverted_lists.list_size(number) for number in range(self.lists)], np.int64)
 
     def search(
         self,

@@ -60,14 +60,8 @@ def _hits(connection: sqlite3.Connection, ranked: RankedRows) -> list[Hit]:
     ids = ranked.row_ids.tolist()
     cosines = dict(zip(ids, ranked.cosines.tolist(), strict=True))
     hits = {
-        row_id: Hit(
-            row_id,
-            cosines[row_id],
-            case=(dataset, case_id),
-            patient=None if patient is None else (dataset, patient),
-            group=None if group is None else (dataset, group),
-        )
-        for row_id, dataset, case_id, patient, group in connection.execute(
+        row_id: Hit(row_id, cosines[row_id], *names)
+        for row_id, *names in connection.execute(
             """SELECT s.row_id, c.dataset, c.case_id, c.patient_id, c."group" FROM json_each(?) j
             CROSS JOIN scans s ON s.row_id = j.value CROSS JOIN cases c USING (case_key)""",
             (json.dumps(ids),),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import DESCRIPTORS, CaseRecord, ExcludedCounts, GalleryError, InvalidValueError, Match
-from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, SCAN_COLUMNS
+from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, CASE_NAMES, SCAN_COLUMNS
 from sonoseek.gallery.sqlite.versions import count_rows
 from sonoseek.gallery.values import LARGEST_EVIDENCE, LARGEST_PICTURE, MAX_DIMENSION, Exclusion, GalleryEntry
 
@@ -49,9 +49,11 @@ SELECT_BY_PATIENT = """SELECT s.row_id FROM json_each(?) j
     JOIN cases c ON c.dataset = j.value ->> 0 AND c.patient_id = j.value ->> 1 JOIN scans s USING (case_key)"""
 SELECT_BY_GROUP = """SELECT s.row_id FROM json_each(?) j
     JOIN cases c ON c.dataset = j.value ->> 0 AND c."group" = j.value ->> 1 JOIN scans s USING (case_key)"""
-_SELECT_MATCHES = f"""SELECT s.row_id, c.case_id, s.scan_id, c.pathology, c.dataset, c.birads, c.histology, c.device,
-    c.patient_id, c."group", substr(c.descriptors, 1, {LONGEST_DESCRIPTORS + 1}),
-    CASE WHEN ? THEN {_SELECT_PICTURE} END
+_MATCHED = ("case_id", "scan_id", "label", "dataset", "birads", "histology", "device", "patient_id", "group")
+"""What `_SELECT_MATCHES` gives first of a match, and `Match` calls so."""
+_SELECT_MATCHES = f"""SELECT s.row_id, substr(c.descriptors, 1, {LONGEST_DESCRIPTORS + 1}),
+    CASE WHEN ? THEN {_SELECT_PICTURE} END, c.case_id, s.scan_id, c.pathology, c.dataset, c.birads, c.histology,
+    c.device, c.patient_id, c."group"
     FROM json_each(?) j CROSS JOIN scans s ON s.row_id = j.value CROSS JOIN cases c USING (case_key)"""
 
 
@@ -61,40 +63,34 @@ def entry_from_row(row: Row) -> GalleryEntry:
     Raises:
         GalleryError: the row holds what no entry can hold: it is damaged.
     """
+    case, (scan_id, *scan, jpeg, packed) = row[: len(CASE_NAMES)], row[len(CASE_NAMES) :]
     try:
-        return _entry(row)
+        picture = None if jpeg is None else bounded(jpeg, "picture", LARGEST_PICTURE)
+        evidence = None if packed is None else bounded(packed, "evidence", LARGEST_EVIDENCE)
+        return make_entry(case, scan, scan_id=scan_id, picture=picture, evidence=evidence)
     except (TypeError, ValueError) as error:
-        raise GalleryError(
-            f"case {row[1]!r} of {row[0]!r} does not read ({error}); the gallery is damaged. Run `sonoseek index "
-            "verify` on it, and restore it from a copy."
-        ) from error
+        raise _unreadable(row[1], row[0], error) from error
 
 
-def _entry(row: Row) -> GalleryEntry:
-    dataset, case_id, pathology, patient_id, group, birads, histology, device, age, acquired, licence, listed = row[:12]
-    scan_id, blob, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint = row[
-        12:23
-    ]
-    jpeg, packed = row[23:]
+def make_entry(
+    case: Sequence[Any], scan: Sequence[Any], *, scan_id: str, picture: bytes | None, evidence: bytes | None
+) -> GalleryEntry:
+    """An entry from stored values, its case's and its scan's in the order of `CASE_COLUMNS` and `SCAN_COLUMNS`.
+
+    Raises:
+        TypeError, ValueError: they are what no entry can hold.
+    """
+    record = dict(zip(CASE_NAMES, case, strict=True))
+    if record["acquired"] is not None:
+        record["acquired"] = date.fromisoformat(record["acquired"])
+    record["descriptors"] = read_descriptors(record["descriptors"])
+    blob, exponent, height, width, spacing_row, spacing_column, laterality, view, source, fingerprint = scan
     return GalleryEntry(
-        record=CaseRecord(
-            case_id=case_id,
-            dataset=dataset,
-            pathology=pathology,
-            patient_id=patient_id,
-            group=group,
-            birads=birads,
-            histology=histology,
-            device=device,
-            age_years=age,
-            acquired=None if acquired is None else date.fromisoformat(acquired),
-            licence=licence,
-            descriptors=read_descriptors(listed),
-        ),
+        record=CaseRecord(**record),
         scan_id=scan_id,
         embedding=decode_embedding(bounded(blob, "embedding", 2 * MAX_DIMENSION), exponent),
-        picture=None if jpeg is None else bounded(jpeg, "picture", LARGEST_PICTURE),
-        evidence=None if packed is None else bounded(packed, "evidence", LARGEST_EVIDENCE),
+        picture=picture,
+        evidence=evidence,
         scan_shape=(height, width),
         spacing_mm=None if spacing_row is None else (spacing_row, spacing_column),
         laterality=laterality,
@@ -122,26 +118,21 @@ def read_matches(
             "index verify` on it, and restore it from a copy."
         )
     for rank, (row_id, similarity, count) in enumerate(zip(row_ids, similarities, counts, strict=True), start=1):
-        case_id, scan_id, label, dataset, birads, histology, device, patient_id, group, listed, picture = columns[
-            row_id
-        ]
+        listed, picture, *stored = columns[row_id]
+        fields = dict(zip(_MATCHED, stored, strict=True))
+        try:
+            picture = None if picture is None else bounded(picture, "picture", LARGEST_PICTURE)
+        except InvalidValueError as error:
+            raise _unreadable(fields["case_id"], fields["dataset"], error) from error
         matches.append(
             Match(
                 rank=rank,
-                case_id=case_id,
-                scan_id=scan_id,
                 similarity=similarity,
-                label=label,
-                dataset=dataset,
-                birads=birads,
-                histology=histology,
-                device=device,
-                patient_id=patient_id,
-                group=group,
                 descriptors=read_descriptors(listed),
-                picture=None if picture is None else _picture_of(picture, case_id=case_id, dataset=dataset),
+                picture=picture,
                 near_duplicates=count[0],
                 same_patient=count[1],
+                **fields,
             )
         )
     return tuple(matches)
@@ -193,14 +184,11 @@ def bounded(value: bytes | int, name: str, largest: int) -> bytes:
     return value
 
 
-def _picture_of(value: bytes | int, *, case_id: str, dataset: str) -> bytes:
-    try:
-        return bounded(value, "picture", LARGEST_PICTURE)
-    except InvalidValueError as error:
-        raise GalleryError(
-            f"case {case_id!r} of {dataset!r} does not read ({error}); the gallery is damaged. Run `sonoseek index "
-            "verify` on it, and restore it from a copy."
-        ) from error
+def _unreadable(case_id: object, dataset: object, error: Exception) -> GalleryError:
+    return GalleryError(
+        f"case {case_id!r} of {dataset!r} does not read ({error}); the gallery is damaged. Run `sonoseek index "
+        "verify` on it, and restore it from a copy."
+    )
 
 
 def read_descriptors(text: str | None) -> tuple[tuple[str, str], ...]:

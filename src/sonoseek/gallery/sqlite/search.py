@@ -50,6 +50,17 @@ class Excluded:
     fresh: NDArray[np.intp]
 
 
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """What is sought, the same for all queries; as in `Snapshot.search`, with the rows that pass the filter."""
+
+    connection: sqlite3.Connection
+    k: int
+    selection: tuple[Selection, NDArray[np.bool_]] | None
+    excluded: Excluded
+    novelty: bool
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RankedRows:
     """What one query found: row_ids int64 (n,), best first, their cosines, and the nearest of the whole gallery."""
@@ -176,28 +187,20 @@ class Snapshot:
             novelty: also find the nearest rows of the whole gallery; else `RankedRows.nearest` is −inf.
         """
         selection = None if where is None else self.selection(connection, where)
-        step = max(1, exact.AT_ONCE // max(1, self.index.row_ids.size)) if self.index.inverted is None else len(queries)
+        request = _Request(connection, k, selection, excluded, novelty)
+        if self.index.inverted is not None:
+            return self._by_lists(queries, request) if len(queries) else []
         results: list[RankedRows] = []
-        for start in range(0, len(queries), max(1, step)):
-            block = queries[start : start + step]
-            seek = self._by_product if self.index.inverted is None else self._by_lists
-            results += seek(connection, block, k=k, selection=selection, excluded=excluded, novelty=novelty)
+        step = max(1, exact.AT_ONCE // max(1, self.index.row_ids.size))
+        for start in range(0, len(queries), step):
+            results += self._by_product(queries[start : start + step], request)
         return results
 
-    def _by_product(
-        self,
-        connection: sqlite3.Connection,
-        queries: NDArray[np.float32],
-        *,
-        k: int,
-        selection: tuple[Selection, NDArray[np.bool_]] | None,
-        excluded: Excluded,
-        novelty: bool,
-    ) -> list[RankedRows]:
-        unit = self.index.unit
+    def _by_product(self, queries: NDArray[np.float32], request: _Request) -> list[RankedRows]:
+        unit, k, excluded = self.index.unit, request.k, request.excluded
         assert unit is not None  # noqa: S101  # for the type checker
-        places = None if selection is None else selection[0].rows
-        narrow = places is not None and not novelty and places.size * exact.GATHER < unit.shape[0]
+        places = None if request.selection is None else request.selection[0].rows
+        narrow = places is not None and not request.novelty and places.size * exact.GATHER < unit.shape[0]
         products = None if narrow else exact.products(unit, queries, without=excluded.indexed)
         results = []
         for number, query in enumerate(queries):
@@ -215,76 +218,56 @@ class Snapshot:
             at = near if places is None else places[near]
             ids, cosines = self.index.row_ids[at], exact.exact_cosines(unit[at], query)
             nearest = Nearest()
-            if products is not None and novelty:
+            if products is not None and request.novelty:
                 best = float(cosines.max(initial=-np.inf)) if places is None and k else np.inf
                 if best < self.lowest:
                     nearest = Nearest(best, best)
                 else:
                     nearest = exact.nearest_cosines(unit, query, products[number], lowest=self.lowest)
-            results.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
+            results.append(self._joined(query, ids, cosines, nearest, request))
         return results
 
-    def _by_lists(
-        self,
-        connection: sqlite3.Connection,
-        queries: NDArray[np.float32],
-        *,
-        k: int,
-        selection: tuple[Selection, NDArray[np.bool_]] | None,
-        excluded: Excluded,
-        novelty: bool,
-    ) -> list[RankedRows]:
-        chosen = None if selection is None else selection[0]
+    def _by_lists(self, queries: NDArray[np.float32], request: _Request) -> list[RankedRows]:
+        chosen = None if request.selection is None else request.selection[0]
         ranked: list[tuple[NDArray[np.int64], NDArray[np.float64]]] | None
         if chosen is not None and chosen.unit is not None:
-            ranked = [self._narrow(query, chosen, excluded, k) for query in queries]
+            ranked = [self._narrow(query, chosen, request) for query in queries]
         else:
-            ranked = self._ranked(connection, queries, k, chosen, excluded) if k else None
-        if not novelty:
+            ranked = self._ranked(queries, request.k, chosen, request) if request.k else None
+        if not request.novelty:
             near = None
         elif ranked is not None and chosen is None:
             near = ranked
         else:
-            near = self._ranked(connection, queries, 1, None, excluded)
+            near = self._ranked(queries, 1, None, request)
         results = []
         for number, query in enumerate(queries):
             ids, cosines = (np.empty(0, np.int64), np.empty(0)) if ranked is None else ranked[number]
-            nearest = Nearest() if near is None else self._nearest(connection, query, near[number][1], excluded)
-            results.append(self._joined(connection, query, ids, cosines, nearest, k, selection, excluded, novelty))
+            nearest = Nearest() if near is None else self._nearest(query, near[number][1], request)
+            results.append(self._joined(query, ids, cosines, nearest, request))
         return results
 
-    def _nearest(
-        self,
-        connection: sqlite3.Connection,
-        query: NDArray[np.float32],
-        cosines: NDArray[np.float64],
-        excluded: Excluded,
-    ) -> Nearest:
+    def _nearest(self, query: NDArray[np.float32], cosines: NDArray[np.float64], request: _Request) -> Nearest:
         """Of the inverted file, from the cosines of its best rows; of more rows where all of these are copies."""
         best = float(cosines.max(initial=-np.inf))
         wanted = 1
         while not (cosines < self.lowest).any() and cosines.size >= wanted:
             wanted = FURTHER * max(wanted, cosines.size)
-            ((_, cosines),) = self._ranked(connection, query[np.newaxis], wanted, None, excluded)
+            ((_, cosines),) = self._ranked(query[np.newaxis], wanted, None, request)
         return Nearest(best, float(cosines[cosines < self.lowest].max(initial=-np.inf)))
 
     def _narrow(
-        self, query: NDArray[np.float32], selection: Selection, excluded: Excluded, k: int
+        self, query: NDArray[np.float32], selection: Selection, request: _Request
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Row ids and exact cosines under a filter that leaves few rows: a product with all of them."""
         unit = selection.unit
         assert unit is not None  # noqa: S101  # for the type checker
-        scores = exact.gathered(unit, query, rows=selection.rows, without=excluded.indexed)
-        near = exact.contenders(scores, k) if k else np.empty(0, np.intp)
+        scores = exact.gathered(unit, query, rows=selection.rows, without=request.excluded.indexed)
+        near = exact.contenders(scores, request.k) if request.k else np.empty(0, np.intp)
         return self.index.row_ids[selection.rows[near]], exact.exact_cosines(unit[near], query)
 
     def _ranked(
-        self,
-        connection: sqlite3.Connection,
-        queries: NDArray[np.float32],
-        k: int,
-        selection: Selection | None,
-        excluded: Excluded,
+        self, queries: NDArray[np.float32], k: int, selection: Selection | None, request: _Request
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Row ids and exact cosines of the inverted file's hits; at least the `k` best, where there are so many."""
         inverted = self.index.inverted
@@ -296,7 +279,7 @@ class Snapshot:
         everywhere = taken == passing
         while True:
             scores, places = inverted.search(
-                queries, taken, selection=selection, without=excluded.indexed, everywhere=everywhere
+                queries, taken, selection=selection, without=request.excluded.indexed, everywhere=everywhere
             )
             short = bool((places[:, -1] < 0).any())
             if taken == passing or (short and everywhere):
@@ -309,7 +292,7 @@ class Snapshot:
             taken = min(passing, 4 * taken)
         flat = [row[row >= 0] for row in places]
         ids = self.index.row_ids[np.unique(np.concatenate(flat))]
-        unit = read_unit(connection, ids, dimension=queries.shape[1])
+        unit = read_unit(request.connection, ids, dimension=queries.shape[1])
         ranked = []
         for query, row in zip(queries, flat, strict=True):
             mine = self.index.row_ids[row]
@@ -318,29 +301,26 @@ class Snapshot:
 
     def _joined(
         self,
-        connection: sqlite3.Connection,
         query: NDArray[np.float32],
         ids: NDArray[np.int64],
         cosines: NDArray[np.float64],
         nearest: Nearest,
-        k: int,
-        selection: tuple[Selection, NDArray[np.bool_]] | None,
-        excluded: Excluded,
-        novelty: bool,
+        request: _Request,
     ) -> RankedRows:
         """The index's best and the changes' best as one list of `k`."""
+        k = request.k
         if self.fresh_ids.size:
             products = self.fresh @ query
-            products[excluded.fresh] = -np.inf
-            if novelty:
+            products[request.excluded.fresh] = -np.inf
+            if request.novelty:
                 fresh = exact.nearest_cosines(self.fresh, query, products, lowest=self.lowest)
                 nearest = Nearest(*map(max, nearest, fresh))
-            if selection is not None:
-                products = np.where(selection[1], products, np.float32(-np.inf))
+            if request.selection is not None:
+                products = np.where(request.selection[1], products, np.float32(-np.inf))
             near = exact.contenders(products, k) if k else np.empty(0, np.intp)
             ids = np.concatenate([ids, self.fresh_ids[near]])
             cosines = np.concatenate([cosines, exact.exact_cosines(self.fresh[near], query)])
-        ids, cosines = _settled(connection, ids, cosines, k)
+        ids, cosines = _settled(request.connection, ids, cosines, k)
         return RankedRows(row_ids=ids, cosines=cosines, nearest=nearest)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import CaseRecord, InvalidValueError
-from sonoseek.gallery.site_keys import check_key
+from sonoseek.gallery.pseudonyms import check_key
 from sonoseek.gallery.sqlite.digests import CASE_COLUMNS, SCAN_COLUMNS, case_digest, scan_digest, stored_scan_digest
 from sonoseek.gallery.sqlite.rows import SELECT_BY_CASE, SELECT_BY_SCAN, Row
 from sonoseek.gallery.values import AddResult, CaseKey, GalleryEntry, RemoveResult

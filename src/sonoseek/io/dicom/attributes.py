@@ -97,16 +97,12 @@ def _element(dataset: Dataset, tag: Any, encodings: list[str | None]) -> dict[st
     raw = dataset.get_item(tag)
     vr = str(raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"))
     if isinstance(raw, RawDataElement) and vr in CUSTOMIZABLE_CHARSET_VR and isinstance(raw.value, bytes):
-        return _text(DataElement(tag, vr, _value(raw.value, vr, encodings), already_converted=False))
-    element = dataset[tag]
+        return DataElement(tag, vr, _value(raw.value, vr, encodings), already_converted=False).to_json_dict(None, 0)
+    element: DataElement = dataset[tag]
     if element.VR == "SQ":
         return {"vr": "SQ", "Value": [_json(item, encodings) for item in element.value]}
     if element.VR in ("UN", "OB", "OW", "OF", "OD", "OL", "OV"):
         return None
-    return _text(element)
-
-
-def _text(element: DataElement) -> dict[str, Any]:
     return element.to_json_dict(None, 0)
 
 

@@ -7,11 +7,12 @@ this process' memory, to be looked for in the pixels; it is not logged and not w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +41,7 @@ class Identifiers:
     sop_class_uid: str
     uids: Mapping[str, str]
     patient: str | None
-    words: Sequence[tuple[str, str]] = field(repr=False)
+    words: tuple[tuple[str, str], ...] = field(repr=False)
     burned_in: str
     regions: tuple[Region, ...]
     frames: int
@@ -65,16 +66,7 @@ def read_identifiers(path: str | Path, *, settings: Settings | None = None) -> I
     Raises:
         NotFoundError, ScanReadError, ScanTooLargeError, TemporaryError: as `sonoseek.io.dicom.read_dicom`.
     """
-    facts = _child("identifiers", path, settings).facts
-    return Identifiers(
-        sop_class_uid=str(facts["sop_class_uid"]),
-        uids={str(name): str(uid) for name, uid in facts["uids"].items()},
-        patient=None if facts["patient"] is None else str(facts["patient"]),
-        words=tuple((str(kind), str(text)) for kind, text in facts["words"]),
-        burned_in=str(facts["burned_in"]),
-        regions=tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in facts["regions"]),
-        frames=int(facts["frames"]),
-    )
+    return msgspec.convert(_child("identifiers", path, settings).facts, Identifiers)
 
 
 def read_clean_header(
@@ -128,5 +120,4 @@ def _child(
     frame: int = 0,
     more: Mapping[str, object] | None = None,
 ) -> Reply:
-    limits = settings or Settings.from_environment()
-    return read_in_child(job, checked_file(path), "dicom", frame=frame, settings=limits, more=more)
+    return read_in_child(job, checked_file(path), "dicom", frame=frame, settings=settings, more=more)

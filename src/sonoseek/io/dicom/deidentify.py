@@ -21,9 +21,8 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from sonoseek.core.patients import is_placeholder
-from sonoseek.io.dicom.header import Header, read_elements
+from sonoseek.io.dicom.header import Header, elements
 from sonoseek.io.dicom.patient import patient_text, unkeyed_pseudonym
-from sonoseek.io.dicom.stored import StoredForm
 from sonoseek.io.spellings import SHORTEST, plain, spellings
 
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
@@ -90,7 +89,7 @@ def identifiers(header: Header) -> dict[str, Any]:
         date and accession number; "sop_class_uid", "burned_in", and "regions", [left, top, right, bottom] in pixels,
         half-open, of SequenceOfUltrasoundRegions.
     """
-    dataset = read_elements(header, _tags(*UIDS, *_IDENTIFYING, "SOPClassUID", "BurnedInAnnotation"))
+    dataset = _read(header, *UIDS, *_IDENTIFYING, "SOPClassUID", "BurnedInAnnotation")
     patient = patient_text(dataset)
     known = bool(patient) and not (isinstance(patient, str) and is_placeholder(patient))
     return {
@@ -103,20 +102,19 @@ def identifiers(header: Header) -> dict[str, Any]:
     }
 
 
-def clean_header(header: Header, form: StoredForm, wanted: Mapping[str, Any]) -> bytes:
+def clean_header(header: Header, form: Header, wanted: Mapping[str, Any]) -> bytes:
     """A Part 10 file up to its pixel data, which is to follow: without what identifies the patient.
 
     Args:
         header: of the file.
-        form: of the pixels that will follow.
+        form: of the pixels that will follow, as `stored_frame` gives it.
         wanted: "uids", keyword → new UID; "pseudonym"; "dates" ("shift", "remove" or "keep") and "hours" to shift by;
             "doubt", whether somebody has yet to look at the pixels.
     """
     from dicognito.anonymizer import Anonymizer
     from dicognito.datetimeanonymizer import DateTimeAnonymizer
 
-    names = (*STAY, *UIDS, *DATES, *TIMES, *_IDENTIFYING)
-    dataset = read_elements(header, _tags(*names))
+    dataset = _read(header, *STAY, *UIDS, *DATES, *TIMES, *_IDENTIFYING)
     if header.order == ">":
         _swap_words(dataset)
     words = [text for _, text in _words(dataset)]
@@ -167,7 +165,7 @@ def _stays(_: Dataset, element: DataElement) -> bool:
     return element.VR == "UI"
 
 
-def _state(dataset: Dataset, form: StoredForm, wanted: Mapping[str, Any]) -> None:
+def _state(dataset: Dataset, form: Header, wanted: Mapping[str, Any]) -> None:
     """What stands in every de-identified file: type 2 attributes, the pixels' form, and what was done."""
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.PatientName = dataset.PatientID = wanted["pseudonym"]
@@ -207,8 +205,9 @@ def _code(value: str) -> Dataset:
     return item
 
 
-def _tags(*names: str) -> list[int]:
-    return [tag for name in names if (tag := tag_for_keyword(name)) is not None]
+def _read(header: Header, *names: str) -> Dataset:
+    tags = [tag for name in names if (tag := tag_for_keyword(name)) is not None]
+    return elements(header.stream, header.start, wanted=tags)
 
 
 def _drop(dataset: Dataset, names: tuple[str, ...]) -> None:

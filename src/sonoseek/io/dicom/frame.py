@@ -32,11 +32,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from sonoseek.core import InvalidValueError, ScanReadError, ScanTooLargeError
+from sonoseek.core import ScanReadError, ScanTooLargeError
 from sonoseek.io.dicom.fragments import Codestream, Part, read_codestream
 from sonoseek.io.dicom.grey import to_grey
 from sonoseek.io.dicom.header import Header
 from sonoseek.io.dicom.jpeg import strict_luma
+from sonoseek.io.files import no_such_frame
 
 _CODESTREAMS = frozenset(
     {
@@ -62,9 +63,7 @@ def read_frame(header: Header, index: int) -> NDArray[np.uint8]:
         ScanReadError: an unsupported transfer syntax, or a damaged codestream.
     """
     if not 0 <= index < header.frames:
-        raise InvalidValueError(
-            f"frame is {index}; the file has {header.frames}, counted from 0. Choose 0 … {header.frames - 1}."
-        )
+        raise no_such_frame(index, header.frames)
     if header.parts is None:
         return to_grey(native_samples(header, index), header, photometric=header.photometric)
     stream = checked_frame_stream(header, index)
@@ -227,19 +226,23 @@ def damaged(header: Header, index: int) -> ScanReadError:
 
 
 def _jpeg_2000_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.uint8]:
-    """JPEG 2000: its own colour transform goes before the header; a sign must be the header's."""
+    """Of JPEG 2000 whose samples have the header's sign."""
     if stream.signed != header.signed:
         kinds = ("unsigned", "signed")
         raise ScanReadError(
             f"frame {index} holds {kinds[stream.signed]} samples, but PixelRepresentation says {kinds[header.signed]}. "
             "Correct the header, or fetch the file again from its source."
         )
+    pixels, photometric = jpeg_2000_samples(stream, header, index=index)
+    return to_grey(pixels, header, photometric=photometric, precision=stream.precision)
+
+
+def jpeg_2000_samples(stream: Codestream, header: Header, *, index: int) -> tuple[NDArray[np.generic], str]:
+    """JPEG 2000, decoded, and the photometric interpretation of what the decoder returns."""
     plugin = "gdcm" if header.samples == 3 and stream.precision > 8 else "pillow"
     pixels = decoded(header, index, stream.data, JPEG2000, plugin, bits=stream.precision, signed=stream.signed)
-    photometric = header.photometric
-    if header.samples == 3 and (stream.colour_transform or stream.subsampled):
-        photometric = "RGB"
-    return to_grey(pixels, header, photometric=photometric, precision=stream.precision)
+    transformed = header.samples == 3 and (stream.colour_transform or stream.subsampled)
+    return pixels, "RGB" if transformed else header.photometric
 
 
 def _jpeg_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.uint8]:
@@ -266,10 +269,17 @@ def _jpeg_grey(stream: Codestream, header: Header, *, index: int) -> NDArray[np.
     rgb, named = jpeg_colours(stream, header)
     if not rgb and not named:
         return luma
+    return to_grey(jpeg_rgb(stream, header), header, photometric="RGB", precision=8)
+
+
+def jpeg_rgb(stream: Codestream, header: Header) -> NDArray[np.uint8]:
+    """A colour JPEG as RGB, (H, W, 3)."""
+    rgb, named = jpeg_colours(stream, header)
     picture = JpegImageFile(io.BytesIO(stream.data))
-    if stream.adobe_transform is None and not named:
+    if rgb and stream.adobe_transform is None and not named:
         picture.draft("YCbCr", picture.size)  # "no conversion": libjpeg takes an unmarked stream for YCbCr
-    return to_grey(np.asarray(picture), header, photometric="RGB", precision=8)
+        return np.asarray(picture)
+    return np.asarray(picture.convert("RGB"))
 
 
 def jpeg_colours(stream: Codestream, header: Header) -> tuple[bool, bool]:

@@ -174,11 +174,6 @@ def read_header(file: BinaryIO, *, max_pixels: int, memory_mb: int) -> Header:
     return _encapsulated(header) if place.length == UNDEFINED else _native(header, place)
 
 
-def read_elements(header: Header, tags: Sequence[int]) -> Dataset:
-    """Other elements of a header that was checked: those of `tags` before the pixel data."""
-    return elements(header.stream, header.start, wanted=tags)
-
-
 def elements(stream: BinaryIO, start: int, *, wanted: Sequence[int]) -> Dataset:
     """The elements of `wanted` before the pixel data; `stream` then stands at the pixel data's tag, or at its end."""
     dataset = _parsed(stream, wanted)

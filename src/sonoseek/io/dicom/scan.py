@@ -42,7 +42,6 @@ def read_dicom(
     """
     frame = checked_frame(frame)
     place = checked_file(path)
-    settings = settings or Settings.from_environment()
     reply = read_in_child("read", place, "dicom", frame=frame, settings=settings)
     unkeyed = reply.facts["patient_id"] if with_patient else None
     spacing, several = reply.facts["spacing_mm"], (reply.frames or 1) > 1
@@ -64,5 +63,5 @@ def frame_count(path: str | Path, settings: Settings | None = None) -> int:
     Raises:
         NotFoundError, ScanReadError, ScanTooLargeError, TemporaryError: as for `read_dicom`.
     """
-    reply = read_in_child("count", checked_file(path), "dicom", settings=settings or Settings.from_environment())
+    reply = read_in_child("count", checked_file(path), "dicom", settings=settings)
     return reply.frames or 1

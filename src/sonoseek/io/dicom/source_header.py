@@ -136,7 +136,7 @@ def read_source_header(path: str | Path, *, settings: Settings | None = None) ->
             f"{shown(place)}: this is no DICOM file; a header is read from DICOM alone, which has 'DICM' at byte 128. "
             "Give the file as the scanner or the PACS sent it."
         )
-    reply = read_in_child("header", place, "dicom", settings=settings or Settings.from_environment())
+    reply = read_in_child("header", place, "dicom", settings=settings)
     try:
         found = json.loads(reply.samples.tobytes())
         return SourceHeader(

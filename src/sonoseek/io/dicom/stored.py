@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.JpegImagePlugin import JpegImageFile
-from pydicom.uid import JPEG2000, RLELossless
+from pydicom.uid import RLELossless
 
-from sonoseek.core import InvalidValueError, ScanReadError
+from sonoseek.core import ScanReadError
 from sonoseek.io.dicom import frame as frames
 from sonoseek.io.dicom.grey import to_grey
 from sonoseek.io.dicom.header import Header
 from sonoseek.io.dicom.jpeg import strict_luma
+from sonoseek.io.files import no_such_frame
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredForm:
-    """How the samples of a frame are to be read, PS3.3 C.7.6.3.
-
-    Attributes:
-        photometric: "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB" or "YBR_FULL".
-        samples: per pixel, 1 or 3, pixel by pixel.
-        bits_allocated, bits_stored, high_bit, signed: as in `Header`.
-    """
-
-    photometric: str
-    samples: int
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    signed: bool
-
-
-def stored_frame(header: Header, index: int) -> tuple[NDArray[np.generic], StoredForm]:
+def stored_frame(header: Header, index: int) -> tuple[NDArray[np.generic], Header]:
     """Decode frame `index` alone, without any change of grey.
 
     Returns:
-        Integers (rows, columns) or (rows, columns, 3), little endian, of `bits_allocated` bits; and their form.
+        Integers (rows, columns) or (rows, columns, 3), little endian, of `bits_allocated` bits; and their form, PS3.3
+        C.7.6.3: the header with their photometric interpretation ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB"
+        or "YBR_FULL"), samples per pixel and high bit.
 
     Raises:
         InvalidValueError: no such frame.
         ScanReadError: an unsupported transfer syntax or colour model, or a damaged codestream.
     """
     if not 0 <= index < header.frames:
-        raise InvalidValueError(
-            f"frame is {index}; the file has {header.frames}, counted from 0. Choose 0 … {header.frames - 1}."
-        )
+        raise no_such_frame(index, header.frames)
     samples, photometric = _native(header, index) if header.parts is None else _decoded(header, index)
     if photometric in ("YBR_ICT", "YBR_RCT"):
         photometric = "RGB"
@@ -72,31 +53,25 @@ def stored_frame(header: Header, index: int) -> tuple[NDArray[np.generic], Store
     high_bit = header.high_bit
     if not header.bits_stored - 1 <= high_bit < header.bits_allocated:
         high_bit = header.bits_stored - 1
-    return _stored_bits(samples, header, high_bit=high_bit), StoredForm(
-        photometric=photometric,
-        samples=3 if samples.ndim == 3 else 1,
-        bits_allocated=header.bits_allocated,
-        bits_stored=header.bits_stored,
-        high_bit=high_bit,
-        signed=header.signed,
-    )
+    form = replace(header, photometric=photometric, samples=3 if samples.ndim == 3 else 1, high_bit=high_bit)
+    return _stored_bits(samples, form), form
 
 
-def _stored_bits(samples: NDArray[np.generic], header: Header, *, high_bit: int) -> NDArray[np.generic]:
+def _stored_bits(samples: NDArray[np.generic], form: Header) -> NDArray[np.generic]:
     """Nothing but the stored bits: the others may hold an overlay, such as text (retired, PS3.5 8.1.2)."""
     samples = np.ascontiguousarray(samples)
-    if header.bits_stored == header.bits_allocated:
+    if form.bits_stored == form.bits_allocated:
         return samples
-    patterns = samples.view(np.dtype(f"<u{header.bits_allocated // 8}")).copy()
-    patterns &= patterns.dtype.type(((1 << header.bits_stored) - 1) << (high_bit + 1 - header.bits_stored))
-    if header.signed:
-        above = ((1 << header.bits_allocated) - 1) & ~((1 << (high_bit + 1)) - 1)
-        patterns[patterns & patterns.dtype.type(1 << high_bit) != 0] |= patterns.dtype.type(above)
+    patterns = samples.view(np.dtype(f"<u{form.bits_allocated // 8}")).copy()
+    patterns &= patterns.dtype.type(((1 << form.bits_stored) - 1) << (form.high_bit + 1 - form.bits_stored))
+    if form.signed:
+        above = ((1 << form.bits_allocated) - 1) & ~((1 << (form.high_bit + 1)) - 1)
+        patterns[patterns & patterns.dtype.type(1 << form.high_bit) != 0] |= patterns.dtype.type(above)
     return patterns.view(samples.dtype)
 
 
-def black(header: Header, form: StoredForm) -> list[int]:
-    """The sample values, as unsigned bit patterns, of a black pixel."""
+def black(header: Header, form: Header) -> list[int]:
+    """The sample values, as unsigned bit patterns, of a black pixel; `form` is that of `stored_frame`."""
     if form.samples == 3:
         half = 1 << (form.bits_stored - 1)
         return [0, half, half] if form.photometric == "YBR_FULL" else [0, 0, 0]
@@ -132,18 +107,8 @@ def _decoded(header: Header, index: int) -> tuple[NDArray[np.generic], str]:
             if luma is None:
                 raise frames.damaged(header, index)
             return luma, header.photometric
-        rgb, named = frames.jpeg_colours(stream, header)
-        picture = JpegImageFile(io.BytesIO(stream.data))
-        if rgb and stream.adobe_transform is None and not named:
-            picture.draft("YCbCr", picture.size)  # "no conversion": libjpeg takes an unmarked stream for YCbCr
-            return np.asarray(picture), "RGB"
-        return np.asarray(picture.convert("RGB")), "RGB"
+        return frames.jpeg_rgb(stream, header), "RGB"
     if stream.codec == "jpeg-2000":
-        plugin = "gdcm" if header.samples == 3 and stream.precision > 8 else "pillow"
-        samples = frames.decoded(
-            header, index, stream.data, JPEG2000, plugin, bits=stream.precision, signed=stream.signed
-        )
-        transformed = header.samples == 3 and (stream.colour_transform or stream.subsampled)
-        return samples, "RGB" if transformed else header.photometric
+        return frames.jpeg_2000_samples(stream, header, index=index)
     samples = frames.decoded(header, index, stream.data, *frames.DECODERS[stream.codec], bits=stream.precision)
     return samples, header.photometric
