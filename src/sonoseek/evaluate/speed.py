@@ -93,8 +93,8 @@ def measure_query(engine: SearchEngine, scans: Sequence[Scan], *, rounds: int = 
     network, warm = [], []
     for _ in range(rounds):
         for scan, canvas in zip(scans, inputs, strict=True):
-            network.append(_seconds(lambda canvas=canvas: engine.encoder.encode(canvas)))  # type: ignore[misc]
-            warm.append(_seconds(lambda scan=scan: engine.query(scan, k=k)))  # type: ignore[misc]
+            network.append(seconds(lambda canvas=canvas: engine.encoder.encode(canvas)))  # type: ignore[misc]
+            warm.append(seconds(lambda scan=scan: engine.query(scan, k=k)))  # type: ignore[misc]
     return QuerySpeed(
         network_ms=1e3 * float(np.median(network)),
         warm_ms=1e3 * float(np.median(warm)),
@@ -103,7 +103,8 @@ def measure_query(engine: SearchEngine, scans: Sequence[Scan], *, rounds: int = 
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -112,12 +113,8 @@ def _seconds(work: Callable[[], object]) -> float:
 def measure_cold(arguments: Sequence[str], *, repeats: int = 3) -> float:
     """Seconds that `sonoseek ARGUMENTS` takes as a new process, the best of `repeats`."""
     command = [sys.executable, "-m", "sonoseek.apps.cli", *arguments]
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)  # our own command line
-        times.append(time.perf_counter() - start)
-    return min(times)
+    # our own command line
+    return min(seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(repeats))
 
 
 def measure_import(*, repeats: int = 3) -> float:
@@ -174,7 +171,7 @@ def _network_per_second(one: Encoder, every: Encoder, canvases: NDArray[np.float
     """Canvases a second: in batches on all cores by `every`; one by one on each core by `one`."""
     batches = [canvases[i : i + BATCH] for i in range(0, len(canvases), BATCH)]
     every.encode(batches[0])
-    batched = _seconds(lambda: [every.encode(batch) for batch in batches])
+    batched = seconds(lambda: [every.encode(batch) for batch in batches])
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        singly = _seconds(lambda: list(pool.map(one.encode, np.split(canvases, len(canvases)))))
+        singly = seconds(lambda: list(pool.map(one.encode, np.split(canvases, len(canvases)))))
     return len(canvases) / batched, len(canvases) / singly

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.core.files import write_atomically
-from sonoseek.evaluate.explaining.summary import OWN, OWN_PAIR, SIZES, figure_of
+from sonoseek.evaluate.explaining.rows import OWN
+from sonoseek.evaluate.explaining.summary import SIZES, figure_of
 from sonoseek.evaluate.figures import ACCENT, INK, QUIET, SERIES, axes
 from sonoseek.evaluate.seen import in_words
 
@@ -265,6 +266,3 @@ def _apart(heights: Mapping[str, float]) -> dict[str, float]:
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         last = placed[name] = max(height, last + 0.035)
     return placed
-
-
-__all__ = ["OWN_PAIR", "TABLE", "TITLES", "cell", "write_explanation_page"]
