@@ -68,14 +68,11 @@ def near_duplicates(
         copies, _ = find_duplicates(subjects, executor=executor, on_progress=compared)
     if on_progress is not None:
         on_progress(steps, steps)
-    pairs = sorted({_sorted(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies})
+    found = [(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies]
+    pairs = sorted({(min(pair), max(pair)) for pair in found})
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"pairs": [[*a, *b] for a, b in pairs]}) + "\n")
     return tuple(pairs)
-
-
-def _sorted(a: Key, b: Key) -> Pair:
-    return (a, b) if a <= b else (b, a)
 
 
 def _key(datasets: Mapping[str, Dataset]) -> str:
