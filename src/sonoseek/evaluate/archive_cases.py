@@ -74,22 +74,12 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
     gallery.check_bundle(bundle.bundle_id)
     state = gallery.state()
     entries = gallery.sample(MOST_SCANS)
-    if not entries:
-        nothing = np.empty(0, np.int64)
-        return ArchiveCases(
-            logits=np.empty((0, len(bundle.classes))),
-            labels=nothing,
-            groups=nothing,
-            cases=nothing,
-            left_out={},
-            state=state,
-        )
-    embeddings = np.stack([entry.embedding for entry in entries])
+    embeddings = np.array([entry.embedding for entry in entries], np.float32).reshape(-1, bundle.embedding_dim)
     groups = group_scans(entries, embeddings, duplicate_threshold=bundle.duplicate_threshold)
     trained_on = _trained_on(gallery, bundle, entries, on_progress=on_progress)
     related = np.isin(groups, groups[trained_on])
-    known = np.array([entry.record.pathology in bundle.classes for entry in entries])
-    unlike = np.array([(ood_score(bundle, each) or 0.0) > 1 for each in embeddings])
+    known = np.array([entry.record.pathology in bundle.classes for entry in entries], np.bool_)
+    unlike = np.array([(ood_score(bundle, each) or 0.0) > 1 for each in embeddings], np.bool_)
     reasons = {"trained_on": trained_on, "related": related, "other_class": ~known, "out_of_distribution": unlike}
     used = np.ones(len(entries), np.bool_)
     left_out = {}

@@ -106,7 +106,7 @@ class MapEvaluator:
             map_rows.append(self._of_the_truth(case, encoded, network_input, classes.index(PATHOLOGIES[truth])))
         return ScanMeasures(
             maps=tuple(row for rows in map_rows for row in rows),
-            pairs=tuple(self._pairs(case, encoded, network_input)) if case.thorough and case.match is not None else (),
+            pairs=tuple(self._pairs(case, case.match, encoded, network_input)) if case.thorough and case.match else (),
             outlines=() if case.mask is None else (self._outline(case, encoded),),
         )
 
@@ -226,11 +226,11 @@ class MapEvaluator:
 
     # Pairs
 
-    def _pairs(self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput) -> list[PairRow]:
+    def _pairs(
+        self, case: MeasuredScan, match: LabelledScan, encoded: EncodedScan, network_input: NetworkInput
+    ) -> list[PairRow]:
         """The cosine of a scan and its best match, taken apart on both."""
-        if case.match is None:
-            return []
-        other = self._engine.read(case.match.scan)
+        other = self._engine.read(match.scan)
         other_input = network_input_of(self._encoder, other.canvas)
         rows = []
         for side, (one, one_input, far) in {
@@ -266,7 +266,7 @@ class MapEvaluator:
                         scan=case.sample.name,
                         group=case.group,
                         label=case.sample.record.pathology,
-                        match=case.match.name,
+                        match=match.name,
                         side=side,
                         method=method,
                         similarity=similarity,
