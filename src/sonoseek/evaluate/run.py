@@ -82,11 +82,7 @@ def evaluate(
             )
         check_reads_marks(system, context.rounds)
     progress = on_progress or _no_progress
-    if isinstance(system, BundleSystem):
-        check_sides(context, system.bundle_of)
-        context = without_seen(context, system.bundle_of)
-    folder = runs / context.protocol.name / system.name
-    tasks = [_task(context, round_, folder) for round_ in context.rounds]
+    context, tasks = open_tasks(context, system, runs=runs)
     if finished:
         tasks = _trained(context, system, tasks)
     waiting = [t for t in tasks if not _finished(context, t, system, robustness=_with_robustness(t, robustness))]
@@ -156,14 +152,26 @@ def _about_protocol(context: BenchmarkContext) -> dict[str, Any]:
     return {name: getattr(context.protocol, name) for name in names}
 
 
-def _task(context: BenchmarkContext, round_: Round, folder: Path) -> Task:
-    return Task(
-        round_=round_,
-        datasets=context.datasets,
-        classes=context.classes(round_.train),
-        folder=folder / round_.label,
-        read=context.samples,
-    )
+def open_tasks(context: BenchmarkContext, system: System, *, runs: Path) -> tuple[BenchmarkContext, list[Task]]:
+    """The context without what a finished bundle has learnt from, and the task of each round.
+
+    Raises:
+        SplitError: as `check_sides` and `without_seen`.
+    """
+    if isinstance(system, BundleSystem):
+        check_sides(context, system.bundle_of)
+        context = without_seen(context, system.bundle_of)
+    tasks = [
+        Task(
+            round_=round_,
+            datasets=context.datasets,
+            classes=context.classes(round_.train),
+            folder=runs / context.protocol.name / system.name / round_.label,
+            read=context.samples,
+        )
+        for round_ in context.rounds
+    ]
+    return context, tasks
 
 
 def _trained(context: BenchmarkContext, system: System, tasks: Sequence[Task]) -> list[Task]:

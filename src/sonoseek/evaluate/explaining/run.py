@@ -27,10 +27,9 @@ from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.explaining.scan import MapEvaluator, MeasuredScan, ScanMeasures, pick_thorough
 from sonoseek.evaluate.explaining.summary import FOLDER, MAPS, OUTLINES, PAIRS, rescore_explanations
 from sonoseek.evaluate.files import place_about
-from sonoseek.evaluate.run import StepProgress, _no_progress, _task, about_system
-from sonoseek.evaluate.seen import check_sides, without_seen
+from sonoseek.evaluate.run import StepProgress, _no_progress, about_system, open_tasks
 from sonoseek.evaluate.systems.base import LabelledScan, System, Task
-from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
+from sonoseek.evaluate.systems.bundle import FittedBundle
 from sonoseek.evaluate.tables import locked, place_rows, write_json
 
 COST = "cost.json"
@@ -78,11 +77,7 @@ def explain_rounds(
         SplitError, BundleError, …: as the system raises them.
     """
     progress = on_progress or _no_progress
-    if isinstance(system, BundleSystem):
-        check_sides(context, system.bundle_of)
-        context = without_seen(context, system.bundle_of)
-    folder = runs / context.protocol.name / system.name
-    tasks = [_task(context, round_, folder) for round_ in context.rounds]
+    context, tasks = open_tasks(context, system, runs=runs)
     system.prepare(tasks, on_progress=lambda done, total: progress("learning", done, total))
     opened = []
     measures: list[ScanMeasures] = []
