@@ -66,8 +66,8 @@ def near_duplicates(
 
         copies, _ = find_duplicates(subjects, executor=executor, on_progress=compared)
     progress(steps, steps)
-    found = [(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies]
-    pairs = sorted({(min(pair), max(pair)) for pair in found})
+    copied = [(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies]
+    pairs = sorted({(min(pair), max(pair)) for pair in copied})
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"pairs": [[*a, *b] for a, b in pairs]}) + "\n")
     return tuple(pairs)

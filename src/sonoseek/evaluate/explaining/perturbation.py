@@ -27,7 +27,7 @@ class Peers(Protocol):
     names: Sequence[str]
 
     def explain(self, method: str, canvas: Canvas, target: int, *, nothing: Canvas, randomised: bool = False) -> Cells:
-        """A map of one class's logit on its own grid over the canvas; of the network with random weights if so said."""
+        """A map of one class's logit on its own grid; `randomised`: of the network with random weights."""
         ...
 
     def randomised(self) -> Encoder:
