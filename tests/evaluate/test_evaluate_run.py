@@ -11,7 +11,7 @@ from tiny_archive import CACHE, CLASSES, TinyDataset, TinyProtocol, run_protocol
 
 from sonoseek.core import ResultsError
 from sonoseek.evaluate import SYSTEMS, evaluate, open_context, rescore
-from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED, corruption
+from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED, Corruption
 from sonoseek.evaluate.files import (
     CASES,
     ROWS,
@@ -249,10 +249,10 @@ def test_a_class_that_could_not_be_learnt_is_reported_apart(tmp_path: Path) -> N
     assert all(row.probabilities[0] == 0 for row in system.results.predictions)
 
 
-@pytest.mark.parametrize("name", [c.name for c in CORRUPTIONS])
-def test_every_condition_changes_a_scan_in_the_same_way_every_time(name: str) -> None:
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda each: each.name)
+def test_every_condition_changes_a_scan_in_the_same_way_every_time(corruption: Corruption) -> None:
     scan = TinyDataset().load("case 5").scans[0]
-    changed = corruption(name).apply(scan)
+    changed = corruption.apply(scan)
     assert changed.scan_id != scan.scan_id
-    assert corruption(name).apply(scan).scan_id == changed.scan_id
+    assert corruption.apply(scan).scan_id == changed.scan_id
     assert scan.pixels.shape == (96, 96)

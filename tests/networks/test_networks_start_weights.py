@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from sonoseek.core import InvalidValueError, NotFoundError
 from sonoseek.networks import BACKBONES, NETWORKS
-from sonoseek.networks.squeezenet import IMAGENET_MEAN, IMAGENET_STD
+from sonoseek.networks.imagenet import MEAN, STD
 from sonoseek.networks.start_weights import load_start_weights
 
 
@@ -28,7 +28,7 @@ def test_the_normalisation_is_folded_exactly(published):
     backbone = BACKBONES.load("squeezenet")()
     backbone.load_start(published)
     grey = torch.rand(1, 1, 20, 20)
-    rgb = (grey - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    rgb = (grey - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
     wanted = torch.nn.functional.conv2d(rgb, published["features.0.weight"], published["features.0.bias"], stride=2)
     with torch.no_grad():
         torch.testing.assert_close(backbone.features[0](grey), wanted, rtol=1e-4, atol=1e-4)

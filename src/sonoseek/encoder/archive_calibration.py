@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import date, datetime
-from types import MappingProxyType
 
 import msgspec
 
 from sonoseek.core import BundleMismatchError, CalibrationSource, GalleryError
-from sonoseek.encoder.manifest import calibration_faults, check_json
-from sonoseek.encoder.values import Bundle
+from sonoseek.encoder.manifest import calibration_faults, check_format, check_json
+from sonoseek.encoder.values import Bundle, frozen_points
 
 FORMAT = 1
 """Version of the file. A reader refuses every other."""
@@ -90,10 +89,6 @@ class ArchiveCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         return self.created.date()
 
 
-class _FormatOnly(msgspec.Struct):
-    format: int
-
-
 def encode_calibration(calibration: ArchiveCalibration) -> bytes:
     """The content of its file: indented JSON with its digest, ending in a newline."""
     signed = msgspec.structs.replace(calibration, digest=_digest(calibration))
@@ -117,10 +112,7 @@ def decode_calibration(content: bytes, *, where: str) -> ArchiveCalibration:
     )
     check_json(content, where=where, largest=LARGEST_FILE, remedy=remedy, error=GalleryError)
     try:
-        stored_format = msgspec.json.decode(content, type=_FormatOnly).format
-        if stored_format != FORMAT:
-            remedy = "Update sonoseek." if stored_format > FORMAT else remedy
-            raise GalleryError(f"{where} has format {stored_format}; this sonoseek reads format {FORMAT}. {remedy}")
+        check_format(content, FORMAT, where=where, remedy=remedy, error=GalleryError)
         calibration = msgspec.json.decode(content, type=ArchiveCalibration)
     except msgspec.DecodeError as error:
         raise GalleryError(f"{where} does not read as a calibration: {error}. {remedy}") from error
@@ -150,9 +142,7 @@ def calibrated(bundle: Bundle, calibration: ArchiveCalibration) -> Bundle:
         abstain_below=calibration.abstain_below,
         conformal_quantile=calibration.conformal["quantile"],
         conformal_level=calibration.conformal["level"],
-        operating_points=MappingProxyType(
-            {name: MappingProxyType(point) for name, point in calibration.operating_points.items()}
-        ),
+        operating_points=frozen_points(calibration.operating_points),
         calibration=CalibrationSource(
             cases=calibration.cases, fitted=calibration.fitted, bundle_points=tuple(calibration.bundle_points)
         ),
@@ -176,11 +166,7 @@ def _faults(calibration: ArchiveCalibration) -> list[str]:
             f"bundle_points are {calibration.bundle_points}; each must be an operating point",
         ),
     )
+    biases = tuple(calibration.class_bias.values())
     return [message for holds, message in checks if not holds] + calibration_faults(
-        temperature=calibration.temperature,
-        abstain_below=calibration.abstain_below,
-        conformal=calibration.conformal,
-        operating_points=calibration.operating_points,
-        class_bias=tuple(calibration.class_bias.values()),
-        classes=len(calibration.class_bias),
+        calibration, class_bias=biases, classes=len(biases)
     )

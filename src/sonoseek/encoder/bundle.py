@@ -19,31 +19,15 @@ from sonoseek.encoder.ensemble import decode_ensemble, join
 from sonoseek.encoder.manifest import LARGEST_JSON, OODPart, TrainingScansPart, decode_manifest
 from sonoseek.encoder.seen import TrainingScans, rows_of
 from sonoseek.encoder.values import (
-    CARD_FILE,
     DUPLICATE_THRESHOLD,
     ENSEMBLE_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
     Bundle,
     OODModel,
+    frozen_points,
 )
 from sonoseek.preprocessing import PreprocessingRecipe
-
-__all__ = [
-    "Bundle",
-    "load_bundle",
-    "is_bundle",
-    "BUNDLES",
-    "DEFAULT_BUNDLE",
-    "FAST_BUNDLE",
-    "SHIPPED",
-    "bundle_folder",
-    "shipped_bundle",
-    "CARD_FILE",
-    "ENSEMBLE_FILE",
-    "MANIFEST_FILE",
-    "MODEL_FILE",
-]
 
 LARGEST_MODEL = (1 << 31) - 1
 """Bytes of `model.onnx`: the most that its format holds. Those that ship have 6 and 17 megabytes."""
@@ -145,9 +129,7 @@ def _load_single(folder: Path) -> Bundle:
         abstain_below=manifest.abstain_below,
         conformal_quantile=manifest.conformal["quantile"],
         conformal_level=manifest.conformal.get("level", 0.9),
-        operating_points=MappingProxyType(
-            {name: MappingProxyType(point) for name, point in manifest.operating_points.items()}
-        ),
+        operating_points=frozen_points(manifest.operating_points),
         training=MappingProxyType(manifest.training),
         embedding_dim=manifest.embedding_dim,
         grid=manifest.grid,

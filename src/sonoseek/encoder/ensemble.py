@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sonoseek.core import PATHOLOGIES, BundleError
 from sonoseek.encoder.manifest import LARGEST_JSON, calibration_faults, check_format, check_json
 from sonoseek.encoder.seen import TrainingScans, union
-from sonoseek.encoder.values import ENSEMBLE_FILE, Bundle, Member
+from sonoseek.encoder.values import ENSEMBLE_FILE, Bundle, Member, frozen_points
 from sonoseek.preprocessing import PreprocessingRecipe
 
 FORMAT = 1
@@ -85,7 +85,7 @@ def decode_ensemble(content: bytes, *, where: str) -> EnsembleManifest:
     """
     check_json(content, where=where, largest=LARGEST_JSON, remedy="Write or copy it again.", error=BundleError)
     try:
-        check_format(content, FORMAT, where=where, remedy="Write the ensemble again")
+        check_format(content, FORMAT, where=where, remedy="Write the ensemble again.")
         manifest = msgspec.json.decode(content, type=EnsembleManifest)
     except msgspec.DecodeError as error:
         raise BundleError(f"{where} does not read as an ensemble: {error}. Write or copy it again.") from error
@@ -114,14 +114,7 @@ def _faults(manifest: EnsembleManifest) -> list[str]:
             faults.append(f"{name} {twice[0]!r} is listed twice; a member that should count more has a larger weight")
     if members and not sum(member.weight for member in members) > 0:
         faults.append("all weights are 0; at least one must be positive")
-    return faults + calibration_faults(
-        temperature=manifest.temperature,
-        abstain_below=manifest.abstain_below,
-        conformal=manifest.conformal,
-        operating_points=manifest.operating_points,
-        class_bias=manifest.class_bias,
-        classes=len(PATHOLOGIES),
-    )
+    return faults + calibration_faults(manifest, class_bias=manifest.class_bias, classes=len(PATHOLOGIES))
 
 
 def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequence[Bundle]) -> Bundle:
@@ -163,9 +156,7 @@ def join(folder: Path, content: bytes, manifest: EnsembleManifest, bundles: Sequ
         abstain_below=manifest.abstain_below,
         conformal_quantile=manifest.conformal["quantile"],
         conformal_level=manifest.conformal.get("level", 0.9),
-        operating_points=MappingProxyType(
-            {name: MappingProxyType(point) for name, point in manifest.operating_points.items()}
-        ),
+        operating_points=frozen_points(manifest.operating_points),
         training=MappingProxyType(_training(manifest.training, bundles)),
         embedding_dim=weight.shape[1],
         grid=common_grid(bundles),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -14,6 +14,10 @@ from sonoseek.core import PATHOLOGIES, BundleError, SonoseekError
 from sonoseek.encoder.perceptual_hash import BYTES
 from sonoseek.encoder.perceptual_hash import FORMAT as HASH_FORMAT
 from sonoseek.encoder.seen import DIGEST
+
+if TYPE_CHECKING:
+    from sonoseek.encoder.archive_calibration import ArchiveCalibration
+    from sonoseek.encoder.ensemble import EnsembleManifest
 
 FORMAT = 2
 """Version of the layout. Format 1 is read too; a reader refuses every other."""
@@ -146,25 +150,25 @@ class _FormatOnly(msgspec.Struct):
     format: int
 
 
-def check_format(content: bytes, wanted: int, *, where: str, remedy: str) -> None:
+def check_format(
+    content: bytes, wanted: int, *, where: str, remedy: str, error: type[SonoseekError] = BundleError
+) -> None:
     """Refuse a file of another format before its keys are read.
 
     Args:
         content: JSON with a key "format".
         wanted: the format that this version reads.
         where: the path, for messages.
-        remedy: for an older file.
+        remedy: for an older file, a sentence.
+        error: what is raised for another format.
 
     Raises:
-        BundleError: another format.
         msgspec.DecodeError: no such JSON.
     """
     stored_format = msgspec.json.decode(content, type=_FormatOnly).format
     if stored_format != wanted:
-        raise BundleError(
-            f"{where} has format {stored_format}; this sonoseek reads format {wanted}. "
-            f"{'Update sonoseek' if stored_format > wanted else remedy}."
-        )
+        remedy = "Update sonoseek." if stored_format > wanted else remedy
+        raise error(f"{where} has format {stored_format}; this sonoseek reads format {wanted}. {remedy}")
 
 
 MOST_BIAS = 20.0
@@ -173,31 +177,22 @@ POINT = ("threshold", "sensitivity", "specificity")
 
 
 def calibration_faults(
-    *,
-    temperature: float,
-    abstain_below: float,
-    conformal: Mapping[str, float],
-    operating_points: Mapping[str, Mapping[str, float]],
-    class_bias: Sequence[float],
-    classes: int,
+    of: Manifest | EnsembleManifest | ArchiveCalibration, *, class_bias: Sequence[float], classes: int
 ) -> list[str]:
     """What cannot be in the numbers that turn logits into a prediction of one of `classes` classes."""
     checks = (
+        (math.isfinite(of.temperature) and of.temperature > 0, f"temperature is {of.temperature}; it must be positive"),
+        (0 <= of.abstain_below <= 1, f"abstain_below is {of.abstain_below}; it must lie in 0 … 1"),
         (
-            math.isfinite(temperature) and temperature > 0,
-            f"temperature is {temperature}; it must be positive",
-        ),
-        (0 <= abstain_below <= 1, f"abstain_below is {abstain_below}; it must lie in 0 … 1"),
-        (
-            0 <= conformal.get("quantile", -1.0) <= 1,
-            f"conformal is {conformal}; it must hold a 'quantile' in 0 … 1",
+            0 <= of.conformal.get("quantile", -1.0) <= 1,
+            f"conformal is {of.conformal}; it must hold a 'quantile' in 0 … 1",
         ),
         *(
             (
                 set(point) == set(POINT) and all(0 <= value <= 1 + 1e-9 for value in point.values()),
                 f"operating point {name!r} is {dict(point)}; it must hold {', '.join(POINT)}, each in 0 … 1",
             )
-            for name, point in operating_points.items()
+            for name, point in of.operating_points.items()
         ),
         (
             len(class_bias) in (0, classes)
@@ -250,7 +245,7 @@ def manifest_dict(content: bytes, *, where: str) -> dict[str, Any]:
                 table.clear()
                 table.update(renamed)
         return {**manifest, "format": FORMAT}
-    check_format(content, FORMAT, where=where, remedy="Export the bundle again")
+    check_format(content, FORMAT, where=where, remedy="Export the bundle again.")
     return manifest
 
 
@@ -292,14 +287,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
     )
     return [
         *(message for holds, message in checks if not holds),
-        *calibration_faults(
-            temperature=manifest.temperature,
-            abstain_below=manifest.abstain_below,
-            conformal=manifest.conformal,
-            operating_points=manifest.operating_points,
-            class_bias=manifest.class_bias,
-            classes=len(classes),
-        ),
+        *calibration_faults(manifest, class_bias=manifest.class_bias, classes=len(classes)),
         *([] if manifest.ood is None else _ood_faults(manifest.ood, dim=dim)),
         *([] if manifest.training_scans is None else _training_scans_faults(manifest.training_scans)),
     ]

@@ -14,7 +14,7 @@ from sonoseek.core import BundleError, InvalidValueError, Scan
 from sonoseek.encoder.bundle import is_shipped
 from sonoseek.encoder.canvas_input import to_input
 from sonoseek.encoder.first_run import check_first_run
-from sonoseek.encoder.runtime import onnxruntime
+from sonoseek.encoder.runtime import open_session
 from sonoseek.encoder.values import Bundle
 from sonoseek.preprocessing import PreprocessedScan, preprocess
 
@@ -129,16 +129,8 @@ class OnnxEncoder(Encoder):
             check_first_run(
                 bundle.model_path, inputs={INPUT: (1, 1, self._size, self._size), **marks}, outputs=self._outputs
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only; they are raised as well
-        # A waiting thread must not spin: with every core taken, spinning turns 3 ms into hundreds.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(bundle.model_path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = open_session(str(bundle.model_path), threads=threads)
         except Exception as error:  # ONNX Runtime has a dozen unrelated exception types
             raise BundleError(
                 f"ONNX Runtime does not open {bundle.model_path}: {error}. Export or copy the bundle again."

@@ -75,9 +75,8 @@ def pack_evidence(
     scale = largest / np.float32(127)
     bits = np.rint(flat / np.where(scale > 0, scale, np.float32(1))).astype(np.int8)
     most = float(spatial_weights.max(initial=0.0))
-    shares = np.rint(np.sqrt(spatial_weights / np.float32(most or 1.0)) * 255).astype(
-        np.uint8
-    )  # the root keeps small shares apart
+    # the root keeps small shares apart
+    shares = np.rint(np.sqrt(spatial_weights / np.float32(most or 1.0)) * 255).astype(np.uint8)
     crop = mapping.crop
     pack = _Pack(
         version=VERSION,

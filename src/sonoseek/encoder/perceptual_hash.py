@@ -92,9 +92,8 @@ def nearest_distance(queries: Hashes, stored: Hashes, *, within: int = SAME_WITH
         0 … `within`, or `BITS` where no two are as near as that.
     """
     query_words, stored_words = (np.ascontiguousarray(each).view(np.uint64) for each in (queries, stored))
-    first = np.zeros(
-        (len(query_words), len(stored_words)), np.uint8
-    )  # of three words of four: at most 192, so that it fits
+    # of three words of four: at most 192, so that it fits
+    first = np.zeros((len(query_words), len(stored_words)), np.uint8)
     for word in range(query_words.shape[1] - 1):
         first += np.bitwise_count(query_words[:, word, None] ^ stored_words[:, word])
     rows, columns = np.nonzero(first <= within)

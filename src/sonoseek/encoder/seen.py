@@ -100,6 +100,10 @@ def training_scans(scans: Iterable[tuple[str, str, bytes]]) -> TrainingScans:
         counts[dataset] = counts.get(dataset, 0) + 1
         digests.add(bytes.fromhex(scan_id))
         hashes.update(stored[start : start + BYTES] for start in range(0, len(stored), BYTES))
+    return _gathered(digests, hashes, counts)
+
+
+def _gathered(digests: Iterable[bytes], hashes: Iterable[bytes], counts: Mapping[str, int]) -> TrainingScans:
     return TrainingScans(
         sha256=rows_of(b"".join(sorted(digests))),
         hashes=rows_of(b"".join(sorted(hashes))),
@@ -123,11 +127,8 @@ def union(parts: Sequence[TrainingScans]) -> TrainingScans:
     for part in parts:
         for dataset, count in part.counts.items():
             counts[dataset] = max(count, counts.get(dataset, 0))
-    return TrainingScans(
-        sha256=rows_of(b"".join(sorted({row.tobytes() for part in parts for row in part.sha256}))),
-        hashes=rows_of(b"".join(sorted({row.tobytes() for part in parts for row in part.hashes}))),
-        counts=MappingProxyType(dict(sorted(counts.items()))),
-    )
+    digests = {row.tobytes() for part in parts for row in part.sha256}
+    return _gathered(digests, {row.tobytes() for part in parts for row in part.hashes}, counts)
 
 
 def as_manifest_part(scans: TrainingScans) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ CARD_FILE = "MODEL_CARD.md"
 
 DUPLICATE_THRESHOLD = 0.93
 """Threshold of bundles that give none; measured on the first hybrid, whose cosines spread widely."""
+
+
+def frozen_points(points: Mapping[str, Mapping[str, float]]) -> Mapping[str, Mapping[str, float]]:
+    """Operating points that nobody changes."""
+    return MappingProxyType({name: MappingProxyType(point) for name, point in points.items()})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

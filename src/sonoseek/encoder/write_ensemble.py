@@ -75,10 +75,11 @@ def write_ensemble(
         {"folder": f"member-{number}", "bundle_id": bundle.bundle_id, "norm": float(norm), "weight": float(weight)}
         for number, (bundle, norm, weight) in enumerate(zip(bundles, norms, weights, strict=True), start=1)
     ]
+    points = _mean_points(manifests) if operating_points is None else operating_points
     calibration = {
         "abstain_below": _mean([m.abstain_below for m in manifests]) if abstain_below is None else abstain_below,
         "conformal": _mean_conformal(manifests) if conformal is None else dict(conformal),
-        "operating_points": _mean_points(manifests) if operating_points is None else _plain(operating_points),
+        "operating_points": {name: dict(point) for name, point in points.items()},
     }
     stands_in = abstain_below is None or conformal is None or operating_points is None
     content = {
@@ -131,10 +132,6 @@ def _mean_points(manifests: Sequence[Manifest]) -> dict[str, dict[str, float]]:
     tables = [manifest.operating_points for manifest in manifests]
     common = set.intersection(*(set(each) for each in tables)) if tables else set()
     return {name: _mean_of_each([each[name] for each in tables]) for name in sorted(common)}
-
-
-def _plain(points: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    return {name: dict(point) for name, point in points.items()}
 
 
 def _origin(manifests: Sequence[Manifest], *, stands_in: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,22 +75,12 @@ def collect_cases(gallery: Gallery, bundle: Bundle, *, on_progress: Progress | N
     gallery.check_bundle(bundle.bundle_id)
     state = gallery.state()
     entries = gallery.sample(MOST_SCANS)
-    if not entries:
-        nothing = np.empty(0, np.int64)
-        return ArchiveCases(
-            logits=np.empty((0, len(bundle.classes))),
-            labels=nothing,
-            groups=nothing,
-            cases=nothing,
-            left_out={},
-            state=state,
-        )
-    embeddings = np.stack([entry.embedding for entry in entries])
+    embeddings = np.array([entry.embedding for entry in entries], np.float32).reshape(-1, bundle.embedding_dim)
     groups = group_scans(entries, embeddings, duplicate_threshold=bundle.duplicate_threshold)
     trained_on = _trained_on(gallery, bundle, entries, on_progress=on_progress)
     related = np.isin(groups, groups[trained_on])
-    known = np.array([entry.record.pathology in bundle.classes for entry in entries])
-    unlike = np.array([(ood_score(bundle, each) or 0.0) > 1 for each in embeddings])
+    known = np.array([entry.record.pathology in bundle.classes for entry in entries], np.bool_)
+    unlike = np.array([(ood_score(bundle, each) or 0.0) > 1 for each in embeddings], np.bool_)
     reasons = {"trained_on": trained_on, "related": related, "other_class": ~known, "out_of_distribution": unlike}
     used = np.ones(len(entries), np.bool_)
     left_out = {}
@@ -156,22 +147,18 @@ def _trained_on(
         pictured = gallery.entries(scan_ids=[entry.scan_id for entry in chunk], evidence=False)
         pictures = {each.scan_id: each.picture for each in pictured if each.picture is not None}
         for number, entry in enumerate(chunk, start=start):
-            find = _finder(entry, pictures.get(entry.scan_id))
+            find = partial(_find, entry=entry, picture=pictures.get(entry.scan_id))
             trained_on[number] = learnt_from(bundle, (entry.record.dataset, entry.record.case_id), find) is not None
         if on_progress is not None:
             on_progress(min(start + _CHUNK, len(entries)), len(entries))
     return trained_on
 
 
-def _finder(entry: GalleryEntry, picture: bytes | None) -> Callable[[TrainingScans], SeenScan | None]:
-    """Looks an archived scan up by its pixels' hash and by its stored picture."""
-
-    def find(known: TrainingScans) -> SeenScan | None:
-        if picture is None:
-            return SeenScan(exact=True, distance=0) if known.holds(entry.scan_id) else None
-        return known.find(Scan.archived(decode_picture(picture, shape=entry.scan_shape), scan_id=entry.scan_id))
-
-    return find
+def _find(known: TrainingScans, *, entry: GalleryEntry, picture: bytes | None) -> SeenScan | None:
+    """Look an archived scan up by its pixels' hash and by its stored picture."""
+    if picture is None:
+        return SeenScan(exact=True, distance=0) if known.holds(entry.scan_id) else None
+    return known.find(Scan.archived(decode_picture(picture, shape=entry.scan_shape), scan_id=entry.scan_id))
 
 
 def _numbered(names: Sequence[object]) -> NDArray[np.int64]:

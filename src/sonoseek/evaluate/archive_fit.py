@@ -26,12 +26,12 @@ from sonoseek.evaluate.archive_scaling import Flags, Floats, carried_threshold, 
 from sonoseek.evaluate.bootstrap import group_weights, interval
 from sonoseek.evaluate.calibrate import (
     LEVEL,
-    SENSITIVITIES,
-    SPECIFICITIES,
+    RATES,
     conformal_quantile,
     fit_abstention,
+    kind_of,
+    operating_point,
     softmax,
-    threshold_for,
 )
 from sonoseek.evaluate.metrics import auroc, expected_calibration_error, weighted_share
 from sonoseek.gallery import Gallery
@@ -49,10 +49,6 @@ FEWEST_GROUPS_OF_KIND = 10
 FOLDS = 5
 REPEATS = 5
 """Cross-validations, each with folds of its own; their figures are averaged."""
-RATES = {f"sensitivity_{100 * rate:.0f}": rate for rate in SENSITIVITIES} | {
-    f"specificity_{100 * rate:.0f}": rate for rate in SPECIFICITIES
-}
-"""Name of an operating point → the rate that it is fitted to."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,13 +200,8 @@ def _plan(cases: ArchiveCases, *, malignant: int, classes: int) -> _Plan:
     return _Plan(
         classes=tuple(c for c in range(classes) if cases.count(cases.labels == c) >= FEWEST_OF_KIND),
         # below 1 / (1 - rate) cases the threshold would be the lowest score itself
-        points=tuple(name for name, rate in RATES.items() if of_kind[_kind(name)] >= round(1 / (1 - rate))),
+        points=tuple(name for name, rate in RATES.items() if of_kind[kind_of(name)] >= round(1 / (1 - rate))),
     )
-
-
-def _kind(point: str) -> str:
-    """Of an operating point's name: "sensitivity" or "specificity"."""
-    return point.partition("_")[0]
 
 
 def _fit(
@@ -227,23 +218,16 @@ def _fit(
     )
     p = softmax(logits / temperature + bias)
     score, positive = p[:, malignant], labels == malignant
-    thresholds = {
-        name: threshold_for(score, positive, **{_kind(name): RATES[name]}) for name in RATES if name in plan.points
-    }
-    lowest = min((t for name, t in thresholds.items() if _kind(name) == "sensitivity"), default=1.0)
+    refitted = {name: operating_point(name, score, positive) for name in plan.points}
+    lowest = min((p["threshold"] for name, p in refitted.items() if kind_of(name) == "sensitivity"), default=1.0)
     points: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys((*RATES, *own.points)):
-        if name in thresholds:
-            called = score >= thresholds[name]
-            points[name] = {
-                "threshold": thresholds[name],
-                "sensitivity": float(called[positive].mean()),
-                "specificity": float((~called[~positive]).mean()),
-            }
+        if name in refitted:
+            points[name] = refitted[name]
         elif name in own.points:
             before = own.probabilities(logits)[:, malignant]
             carried = carried_threshold(before, score, positive, threshold=own.points[name]["threshold"])
-            if _kind(name) == "sensitivity":  # a higher sensitivity never has the higher threshold
+            if kind_of(name) == "sensitivity":  # a higher sensitivity never has the higher threshold
                 carried = min(carried, lowest)
             points[name] = {**own.points[name], "threshold": carried}
     return FittedCalibration(
@@ -281,10 +265,13 @@ def _cross_validated(
 ) -> _Predicted:
     """Each scan by what was fitted on the other folds."""
     records = [
-        CaseRecord(case_id=str(number), dataset="archive", pathology=name, group=str(group))
-        for number, (name, group) in enumerate(
-            zip(_strata(cases.labels == malignant), cases.groups.tolist(), strict=True)
+        CaseRecord(
+            case_id=str(number),
+            dataset="archive",
+            pathology="malignant" if label == malignant else "benign",
+            group=str(group),
         )
+        for number, (label, group) in enumerate(zip(cases.labels, cases.groups.tolist(), strict=True))
     ]
     parts: list[tuple[NDArray[np.intp], _Predicted]] = []
     for fold in stratified_group_folds(records, folds=FOLDS, seed=seed):
@@ -300,10 +287,6 @@ def _cross_validated(
         included=np.concatenate([each.included for _, each in parts])[order],
         called={name: np.concatenate([each.called[name] for _, each in parts])[order] for name in parts[0][1].called},
     )
-
-
-def _strata(positive: Flags) -> list[str]:
-    return ["malignant" if each else "benign" for each in positive]
 
 
 def _figures(
@@ -366,7 +349,7 @@ def _improved_by(figures: Mapping[str, FigurePair], change: Figure, plan: _Plan)
         return "log_loss"
     if change.low is None or change.low > 0:
         return ""
-    for name in (each for each in plan.points if _kind(each) == "sensitivity"):
+    for name in (each for each in plan.points if kind_of(each) == "sensitivity"):
         before, after, rate = figures[f"{name}:sensitivity"].before, figures[f"{name}:sensitivity"].after, RATES[name]
         if before.value is None or before.high is None or after.value is None:
             continue

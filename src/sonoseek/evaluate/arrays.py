@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,7 @@ Floats = NDArray[np.float64]
 MALIGNANT = PATHOLOGIES.index("malignant")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ScanThresholds:
+class ScanThresholds(NamedTuple):
     """Thresholds of each row's round, each (n,); NaN where they could not be fitted."""
 
     abstain_below: Floats
@@ -29,12 +29,7 @@ class ScanThresholds:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> ScanThresholds:
         """Those of some rows."""
-        return ScanThresholds(
-            abstain_below=self.abstain_below[rows],
-            conformal_quantile=self.conformal_quantile[rows],
-            sensitivity_90=self.sensitivity_90[rows],
-            specificity_90=self.specificity_90[rows],
-        )
+        return ScanThresholds(*(values[rows] for values in self))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,12 +91,7 @@ def blocks(results: SystemResults, cases: Mapping[str, CaseRow]) -> dict[int, Bl
             truth=truth_of(rows),
             fold=np.array([row.fold for row in rows], dtype=np.int64),
             group=np.array([numbers[row.group] for row in rows], dtype=np.int64),
-            thresholds=ScanThresholds(
-                abstain_below=each[:, 0],
-                conformal_quantile=each[:, 1],
-                sensitivity_90=each[:, 2],
-                specificity_90=each[:, 3],
-            ),
+            thresholds=ScanThresholds(*each.T),
             searches=search_figures(queries, cases),
             chance=search_chance(queries, cases, results.rounds) if queries else {},
         )

@@ -22,6 +22,10 @@ MIN_COVERAGE = 0.7
 """Share of scans that get a label at least: fewer labels would be ignored."""
 SENSITIVITIES = (0.90, 0.95, 0.98)
 SPECIFICITIES = (0.90,)
+RATES = {f"sensitivity_{100 * rate:.0f}": rate for rate in SENSITIVITIES} | {
+    f"specificity_{100 * rate:.0f}": rate for rate in SPECIFICITIES
+}
+"""Name of an operating point → the rate that it is fitted to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +64,20 @@ def softmax(logits: NDArray[np.floating]) -> Floats:
     return result
 
 
+def log_loss(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood of the labels (n,) under logits (n, C)."""
+    p = softmax(logits)[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(p, 1e-300)).mean())
+
+
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, low: float = 0.2) -> float:
     """The temperature of the least negative log-likelihood, `low` … 5 (Guo et al. 2017, arXiv:1706.04599).
 
     Golden section over its logarithm: the function has one minimum.
     """
-    rows = np.arange(len(labels))
 
     def cost(log_t: float) -> float:
-        return float(-np.log(np.maximum(softmax(logits / math.exp(log_t))[rows, labels], 1e-300)).mean())
+        return log_loss(logits / math.exp(log_t), labels)
 
     left_end, right_end = math.log(low), math.log(5.0)
     ratio = (math.sqrt(5) - 1) / 2
@@ -110,17 +119,23 @@ def operating_points(p_malignant: Floats, labels: NDArray[np.int64]) -> dict[str
     positive = labels == PATHOLOGIES.index("malignant")
     if not 0 < positive.sum() < len(labels):
         return {}
-    points = {}
-    for name, values in (("sensitivity", SENSITIVITIES), ("specificity", SPECIFICITIES)):
-        for wanted in values:
-            threshold = threshold_for(p_malignant, positive, **{name: wanted})
-            called = p_malignant >= threshold
-            points[f"{name}_{wanted * 100:.0f}"] = {
-                "threshold": threshold,
-                "sensitivity": float(called[positive].mean()),
-                "specificity": float((~called[~positive]).mean()),
-            }
-    return points
+    return {name: operating_point(name, p_malignant, positive) for name in RATES}
+
+
+def operating_point(name: str, p_malignant: Floats, positive: NDArray[np.bool_]) -> dict[str, float]:
+    """One of `RATES` on scans of both kinds, as in `operating_points`."""
+    threshold = threshold_for(p_malignant, positive, **{kind_of(name): RATES[name]})
+    called = p_malignant >= threshold
+    return {
+        "threshold": threshold,
+        "sensitivity": float(called[positive].mean()),
+        "specificity": float((~called[~positive]).mean()),
+    }
+
+
+def kind_of(point: str) -> str:
+    """Of an operating point's name: "sensitivity" or "specificity"."""
+    return point.partition("_")[0]
 
 
 def threshold_for(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sonoseek.core import PATHOLOGIES, CaseRecord, InvalidValueError, SonoseekError, require_extra
+from sonoseek.core import CaseRecord, InvalidValueError, SonoseekError, require_extra
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate.leakage import GroupNumbers, check_round, leaking_share, number_groups, without_near_duplicates
 from sonoseek.evaluate.near_duplicates import near_duplicates
-from sonoseek.evaluate.protocols.base import CaseSet, Key, Protocol, Round, true_records
+from sonoseek.evaluate.protocols.base import CaseSet, Key, Protocol, Round, all_true_records, classes_of, keys
 from sonoseek.evaluate.rows import CaseRow
 from sonoseek.evaluate.systems.base import LabelledScan
 
@@ -77,14 +77,9 @@ class BenchmarkContext:
                 samples += self._known[key]
         return samples
 
-    def forget(self) -> None:
-        """Let go of all pixels."""
-        self._known.clear()
-
     def classes(self, side: CaseSet) -> tuple[str, ...]:
         """Pathologies on a side, in the order of `PATHOLOGIES`."""
-        present = {self._records(name)[case_id].pathology for name, ids in side.items() for case_id in ids}
-        return tuple(name for name in PATHOLOGIES if name in present)
+        return classes_of(self._records(name)[case_id] for name, case_id in keys(side))
 
     def name_of(self, key: Key) -> str:
         """How a case is called in the files: its dataset stands before it where there are several."""
@@ -101,12 +96,10 @@ class BenchmarkContext:
 
     def cases(self, rounds: Sequence[Round]) -> list[CaseRow]:
         """Every scan that is tested or may be found in these rounds."""
-        tested = {(name, case_id) for r in rounds for name, ids in r.test.items() for case_id in ids}
-        others = {(n, c) for r in rounds for side in (r.train, r.validation) for n, ids in side.items() for c in ids}
-        true = {(n, r.case_id): r for n, dataset in self.datasets.items() for r in true_records(dataset)}
-        group = self._group_names()
+        tested = {key for r in rounds for key in keys(r.test)}
+        true, group = all_true_records(self.datasets), self._group_names()
         rows = []
-        for key in sorted(tested | others):
+        for key in _all_keys(rounds):
             for sample in self.samples({key[0]: (key[1],)}):
                 record = true[key]
                 rows.append(
@@ -125,11 +118,8 @@ class BenchmarkContext:
 
     def data_hash(self, rounds: Sequence[Round]) -> str:
         """16 hex digits over names and pixels of every scan of these rounds."""
-        keys = sorted(
-            {(n, c) for r in rounds for s in (r.train, r.validation, r.test) for n, i in s.items() for c in i}
-        )
         digest = hashlib.sha256()
-        for key in keys:
+        for key in _all_keys(rounds):
             for sample in self.samples({key[0]: (key[1],)}):
                 digest.update(f"{key[0]}\0{sample.name}\0{sample.record.pathology}\0{sample.scan.scan_id}\n".encode())
         return digest.hexdigest()[:16]
@@ -141,10 +131,8 @@ class BenchmarkContext:
 
     def _group_names(self) -> dict[int, str]:
         """Tie → the name of its first group or patient, else of its only case."""
-        records = {(n, r.case_id): r for n, dataset in self.datasets.items() for r in true_records(dataset)}
         names: dict[int, str] = {}
-        for key in sorted(records):
-            record = records[key]
+        for key, record in sorted(all_true_records(self.datasets).items()):
             names.setdefault(self.groups[key], record.group or record.patient_id or self.name_of(key))
         return names
 
@@ -160,6 +148,10 @@ class BenchmarkContext:
             LabelledScan(name=base if i == 0 else f"{base} #{i + 1}", record=record, scan=scan)
             for i, scan in enumerate(case.scans)
         ]
+
+
+def _all_keys(rounds: Sequence[Round]) -> list[Key]:
+    return sorted({key for r in rounds for side in (r.train, r.validation, r.test) for key in keys(side)})
 
 
 def open_context(

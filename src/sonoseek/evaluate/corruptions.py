@@ -5,12 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import InvalidValueError, Scan
+from sonoseek.core import Scan
 
 Pixels = NDArray[np.uint8]
 
@@ -41,28 +42,16 @@ class Corruption:
         )
 
 
-def _scaled(pixels: Pixels, factor: float, *, around: float) -> Pixels:
+def _gain(pixels: Pixels, _rng: np.random.Generator, *, factor: float, around: float = 0.0) -> Pixels:
     changed: Pixels = np.clip((pixels.astype(np.float32) - around) * factor + around + 0.5, 0, 255).astype(np.uint8)
     return changed
 
 
-def _gain_up(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    del rng
-    return _scaled(pixels, 1.4, around=0.0)
-
-
-def _gain_down(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    del rng
-    return _scaled(pixels, 0.6, around=0.0)
-
-
 def _contrast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    del rng
-    return _scaled(pixels, 0.6, around=float(pixels.mean()))
+    return _gain(pixels, rng, factor=0.6, around=float(pixels.mean()))
 
 
-def _blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    del rng
+def _blur(pixels: Pixels, _rng: np.random.Generator) -> Pixels:
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape) / 250), dtype=np.uint8)
 
 
@@ -72,8 +61,7 @@ def _speckle(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     return np.clip(pixels * (1 + 0.3 * np.asarray(grain)) + 0.5, 0, 255).astype(np.uint8)
 
 
-def _jpeg(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    del rng
+def _jpeg(pixels: Pixels, _rng: np.random.Generator) -> Pixels:
     _, code = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 20])
     return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
 
@@ -99,15 +87,14 @@ def _crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     return pixels[top : height - bottom, left : width - right]
 
 
-def _aspect(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    del rng
+def _aspect(pixels: Pixels, _rng: np.random.Generator) -> Pixels:
     height, width = pixels.shape
     return np.asarray(cv2.resize(pixels, (round(1.25 * width), height)), dtype=np.uint8)
 
 
 CORRUPTIONS = (
-    Corruption(name="gain-up", description="brighter by 40 %", change=_gain_up),
-    Corruption(name="gain-down", description="darker by 40 %", change=_gain_down),
+    Corruption(name="gain-up", description="brighter by 40 %", change=partial(_gain, factor=1.4)),
+    Corruption(name="gain-down", description="darker by 40 %", change=partial(_gain, factor=0.6)),
     Corruption(name="contrast", description="contrast lower by 40 %", change=_contrast),
     Corruption(name="blur", description="Gaussian blur, deviation 1/250 of the longer side", change=_blur),
     Corruption(name="speckle", description="multiplied noise, deviation 30 %, grain of 2 pixels", change=_speckle),
@@ -118,15 +105,3 @@ CORRUPTIONS = (
 )
 """In the order of the tables."""
 UNCHANGED = "unchanged"
-
-
-def corruption(name: str) -> Corruption:
-    """By name.
-
-    Raises:
-        InvalidValueError: no such corruption.
-    """
-    for each in CORRUPTIONS:
-        if each.name == name:
-            return each
-    raise InvalidValueError(f"no corruption is called {name!r}; there are: {', '.join(c.name for c in CORRUPTIONS)}.")

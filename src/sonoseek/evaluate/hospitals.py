@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,15 @@ from scipy.optimize import minimize_scalar
 
 from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.evaluate import metrics
+from sonoseek.evaluate.arrays import truth_of
 from sonoseek.evaluate.bootstrap import group_weights, interval
 from sonoseek.evaluate.calibrate import (
-    SENSITIVITIES,
-    SPECIFICITIES,
+    RATES,
     Calibration,
     calibrate,
     conformal_quantile,
     fit_temperature,
+    kind_of,
     softmax,
     threshold_for,
 )
@@ -167,36 +168,31 @@ def two_way(rows: Sequence[ScanRow], weights: Floats, *, others: Sequence[ScanRo
 
 def _refitted(rows: Sequence[ScanRow], weights: Floats, *, others: Sequence[ScanRow]) -> dict[str, Floats]:
     """What a temperature and a conformal quantile give that were fitted on other hospitals' lesions."""
-    own, other = (_log_probabilities(some) for some in (rows, others))
-    if not len(other.labels):
+    (values, labels), (other_values, other_labels) = (_lesion_logits(some) for some in (rows, others))
+    if not len(other_labels):
         return {}
-    temperature = fit_temperature(other.values, other.labels)
-    quantile = conformal_quantile(softmax(other.values / temperature), other.labels)
-    p = softmax(own.values / temperature)
-    of_lesions = weights[:, own.lesion]
-    pair = softmax(own.values[:, [BENIGN, MALIGNANT]] / temperature)[:, 1]
-    positive = own.labels == MALIGNANT
-    sure, right = np.maximum(pair, 1 - pair), (pair >= 0.5) == positive
-    in_set = p[np.arange(len(p)), own.labels] >= 1 - quantile
+    temperature = fit_temperature(other_values, other_labels)
+    quantile = conformal_quantile(softmax(other_values / temperature), other_labels)
+    p = softmax(values / temperature)
+    of_lesions = weights[:, truth_of(rows) != NORMAL]
+    pair = softmax(values[:, [BENIGN, MALIGNANT]] / temperature)[:, 1]
+    sure, right = np.maximum(pair, 1 - pair), (pair >= 0.5) == (labels == MALIGNANT)
+    in_set = p[np.arange(len(p)), labels] >= 1 - quantile
     return {
         "ece_refitted": metrics.expected_calibration_error(sure, right, of_lesions),
         "coverage": metrics.weighted_share(in_set, of_lesions),
     }
 
 
-class _Lesions(NamedTuple):
-    """values: (m, C), log probabilities of the lesions among n scans. labels: (m,). lesion: bool (n,)."""
-
-    values: Floats
-    labels: NDArray[np.int64]
-    lesion: NDArray[np.bool_]
+def _log_probabilities(rows: Sequence[ScanRow]) -> tuple[Floats, NDArray[np.int64]]:
+    """(n, C), and the labels (n,)."""
+    return np.log(np.maximum(np.array([row.probabilities for row in rows]), 1e-12)), truth_of(rows)
 
 
-def _log_probabilities(rows: Sequence[ScanRow]) -> _Lesions:
-    labels = np.array([PATHOLOGIES.index(row.label) for row in rows])
-    lesion = labels != NORMAL
-    values = np.log(np.maximum(np.array([row.probabilities for row in rows]), 1e-12))
-    return _Lesions(values[lesion], labels[lesion], lesion)
+def _lesion_logits(rows: Sequence[ScanRow]) -> tuple[Floats, NDArray[np.int64]]:
+    """Log probabilities (m, C) and labels (m,) of the scans with a lesion."""
+    values, labels = _log_probabilities(rows)
+    return values[labels != NORMAL], labels[labels != NORMAL]
 
 
 def travelling_calibration(rows: Sequence[ScanRow], validation: Sequence[ScanRow] = ()) -> Calibration:
@@ -219,18 +215,18 @@ def travelling_calibration(rows: Sequence[ScanRow], validation: Sequence[ScanRow
     Raises:
         InvalidValueError: no benign or no malignant scan among the rows.
     """
-    lesions = _log_probabilities(rows)
-    if {BENIGN, MALIGNANT} - set(lesions.labels.tolist()):
+    values, labels = _lesion_logits(rows)
+    if {BENIGN, MALIGNANT} - set(labels.tolist()):
         raise InvalidValueError(
-            f"{len(lesions.labels)} scans with a lesion are given; a calibration needs benign and malignant ones. Give "
+            f"{len(labels)} scans with a lesion are given; a calibration needs benign and malignant ones. Give "
             "the results of a protocol that leaves hospitals out."
         )
     bias = np.array([_bias_of_normal(rows, validation), 0.0, 0.0])
     # the bias is added after the division by the temperature; both are fitted in turn
     temperature = 1.0
     for _ in range(3):
-        temperature = fit_temperature(lesions.values + temperature * bias, lesions.labels)
-    fitted = calibrate(lesions.values + temperature * bias, lesions.labels)
+        temperature = fit_temperature(values + temperature * bias, labels)
+    fitted = calibrate(values + temperature * bias, labels)
     return replace(fitted, class_bias=tuple(bias.tolist()) if bias.any() else ())
 
 
@@ -239,10 +235,9 @@ def _bias_of_normal(rows: Sequence[ScanRow], validation: Sequence[ScanRow]) -> f
     folds = {(row.seed, row.fold) for row in validation if row.label == PATHOLOGIES[NORMAL]}
     known = [row for row in rows if (row.seed, row.fold) in folds and row.label != PATHOLOGIES[NORMAL]]
     known += [row for row in validation if row.label == PATHOLOGIES[NORMAL]]
-    labels = np.array([PATHOLOGIES.index(row.label) for row in known])
+    values, labels = _log_probabilities(known)
     if len(set(labels.tolist())) < len(PATHOLOGIES):
         return 0.0
-    values = np.log(np.maximum(np.array([row.probabilities for row in known]), 1e-12))
     weight = 1.0 / np.bincount(labels)[labels]
 
     def cost(bias: float) -> float:
@@ -260,10 +255,9 @@ def _thresholds(others: Sequence[ScanRow]) -> dict[str, float]:
     score, positive = score[lesion], positive[lesion]
     if positive.all() or not positive.any():
         return {}
-    thresholds = {"accuracy": most_accurate_threshold(score, positive)}
-    thresholds |= {f"sensitivity_{w * 100:.0f}": threshold_for(score, positive, sensitivity=w) for w in SENSITIVITIES}
-    return thresholds | {
-        f"specificity_{w * 100:.0f}": threshold_for(score, positive, specificity=w) for w in SPECIFICITIES
+    return {
+        "accuracy": most_accurate_threshold(score, positive),
+        **{name: threshold_for(score, positive, **{kind_of(name): rate}) for name, rate in RATES.items()},
     }
 
 
@@ -315,7 +309,7 @@ def searching(
 def _lesions(rows: Sequence[ScanRow]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
     """(n,) each: probability of malignancy among benign and malignant; whether malignant; whether not normal."""
     p = np.array([row.probabilities for row in rows])
-    truth = np.array([PATHOLOGIES.index(row.label) for row in rows])
+    truth = truth_of(rows)
     both = p[:, MALIGNANT] + p[:, BENIGN]
     score = np.where(both > 0, p[:, MALIGNANT] / np.maximum(both, 1e-12), 0.5)
     return score, truth == MALIGNANT, truth != NORMAL

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from sonoseek.core import CaseRecord, SplitError
 from sonoseek.datasets import Dataset, components
 from sonoseek.evaluate.near_duplicates import Pair
-from sonoseek.evaluate.protocols.base import CaseSet, Key, Round, true_records
+from sonoseek.evaluate.protocols.base import CaseSet, Key, Round, all_true_records, keys, true_records
 
 GroupNumbers = Mapping[Key, int]
 """(dataset, case_id) → number of the component of cases that must never part."""
@@ -30,9 +31,9 @@ def without_near_duplicates(round_: Round, pairs: Iterable[Pair]) -> tuple[Round
     Returns:
         The round, and who was taken off.
     """
-    test = _keys(round_.test)
+    test = keys(round_.test)
     partners = {other for a, b in pairs for one, other in ((a, b), (b, a)) if one in test}
-    dropped = partners & (_keys(round_.train) | _keys(round_.validation))
+    dropped = partners & (keys(round_.train) | keys(round_.validation))
     sides = [
         {name: tuple(case_id for case_id in ids if (name, case_id) not in dropped) for name, ids in side.items()}
         for side in (round_.train, round_.validation)
@@ -47,27 +48,25 @@ def check_round(round_: Round, *, datasets: Mapping[str, Dataset], groups: Group
         SplitError: with the pair that crosses, why, how many do, and the remedy.
     """
     sides = {"train": round_.train, "validation": round_.validation, "test": round_.test}
-    if not _keys(round_.test):
+    if not keys(round_.test):
         raise SplitError(f"round {round_.label}: the test side is empty; there is nothing to score.")
-    names = list(sides)
-    records = {(name, r.case_id): r for name, dataset in datasets.items() for r in true_records(dataset)}
+    records = all_true_records(datasets)
     for side, cases in sides.items():
-        if unknown := sorted(_keys(cases) - set(records)):
+        if unknown := sorted(keys(cases) - set(records)):
             raise SplitError(
                 f"round {round_.label}: {side} names {unknown[0]}, which no dataset holds; take it from records()."
             )
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            crossing = crossings(sides[one], sides[other], records=records, groups=groups, pairs=pairs)
-            # near-duplicates inside the training side bias the validation, not the test: groups and patients only
-            if "test" not in (one, other):
-                crossing = [item for item in crossing if item[2] != "near-duplicate"]
-            if crossing:
-                a, b, why = crossing[0]
-                raise SplitError(
-                    f"round {round_.label}: {a[1]!r} of {a[0]} is in {one} and {b[1]!r} of {b[0]} in {other}, {why} "
-                    f"({len(crossing)} such pairs): the figures would flatter. Keep such cases on one side."
-                )
+    for one, other in combinations(sides, 2):
+        # near-duplicates inside the training side bias the validation, not the test: groups and patients only
+        crossing = crossings(
+            sides[one], sides[other], records=records, groups=groups, pairs=pairs if other == "test" else ()
+        )
+        if crossing:
+            a, b, why = crossing[0]
+            raise SplitError(
+                f"round {round_.label}: {a[1]!r} of {a[0]} is in {one} and {b[1]!r} of {b[0]} in {other}, {why} "
+                f"({len(crossing)} such pairs): the figures would flatter. Keep such cases on one side."
+            )
 
 
 def crossings(
@@ -78,7 +77,7 @@ def crossings(
     Returns:
         (case of `one`, case of `other`, why), one per case of `other` and reason, in a stable order.
     """
-    left, right = _keys(one), _keys(other)
+    left, right = keys(one), keys(other)
     crossing: list[tuple[Key, Key, str]] = [(key, key, "the same case") for key in sorted(left & right)]
     first: dict[int, Key] = {}
     for key in sorted(left):
@@ -94,8 +93,8 @@ def crossings(
 
 def leaking_share(round_: Round, *, groups: GroupNumbers) -> float:
     """Share of test cases of which a copy, or another case of the same group, is on the training side; 0 … 1."""
-    learnt = {groups[key] for key in _keys(round_.gallery)}
-    test = sorted(_keys(round_.test))
+    learnt = {groups[key] for key in keys(round_.gallery)}
+    test = sorted(keys(round_.test))
     return sum(groups[key] in learnt for key in test) / len(test)
 
 
@@ -105,7 +104,3 @@ def _tie_in_words(a: CaseRecord, b: CaseRecord) -> str:
     if a.patient_id is not None and a.patient_id == b.patient_id:
         return f"both of patient {a.patient_id!r}"
     return "tied by shared groups and patients through others"
-
-
-def _keys(cases: CaseSet) -> set[Key]:
-    return {(name, case_id) for name, ids in cases.items() for case_id in ids}

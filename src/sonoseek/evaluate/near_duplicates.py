@@ -40,6 +40,7 @@ def near_duplicates(
     if file.is_file():
         stored = json.loads(file.read_text(encoding="utf-8"))
         return tuple(((a, b), (c, d)) for a, b, c, d in stored["pairs"])
+    progress = on_progress or (lambda *_: None)
     keys = [(name, r.case_id) for name, dataset in datasets.items() for r in dataset.records()]
     steps = 2 * len(keys)
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
@@ -58,24 +59,18 @@ def near_duplicates(
 
         for done, seen in enumerate(executor.map(look, range(len(keys))), start=1):
             subjects += seen
-            if on_progress is not None:
-                on_progress(done, steps)
+            progress(done, steps)
 
         def compared(done: int, total: int) -> None:
-            if on_progress is not None:
-                on_progress(len(keys) + len(keys) * done // max(1, total), steps)
+            progress(len(keys) + len(keys) * done // max(1, total), steps)
 
         copies, _ = find_duplicates(subjects, executor=executor, on_progress=compared)
-    if on_progress is not None:
-        on_progress(steps, steps)
-    pairs = sorted({_sorted(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies})
+    progress(steps, steps)
+    copied = [(keys[int(pair.a)], keys[int(pair.b)]) for pair in copies]
+    pairs = sorted({(min(pair), max(pair)) for pair in copied})
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"pairs": [[*a, *b] for a, b in pairs]}) + "\n")
     return tuple(pairs)
-
-
-def _sorted(a: Key, b: Key) -> Pair:
-    return (a, b) if a <= b else (b, a)
 
 
 def _key(datasets: Mapping[str, Dataset]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sonoseek.evaluate.metrics import ECE_BINS
 from sonoseek.evaluate.page_hospitals import hospital_tables
 from sonoseek.evaluate.page_parts import (
     compared_rows,
+    is_own,
     prediction_table,
     robustness_tables,
     search_table,
@@ -29,9 +30,6 @@ from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.seen import in_words
 
 PAGE, INFLATION, CORRUPTION_SHEET = "index.html", "inflation.svg", "conditions.png"
-OWN = ("hybrid", "outline", "teacher", "small-square", "b4")
-"""Systems with one of these in their name are the project's own, but for peers of a comparison."""
-PEER = "peer-"
 OF_ONE_QUESTION = ("outline", "small-square-hybrid", "bundles-small-square")
 """Shown beside those of several protocols, though they have one."""
 ORDER = (
@@ -86,8 +84,9 @@ def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
     systems: dict[str, str] = {}
     for name in names:
         systems |= {key: system.metrics["system"]["title"] for key, system in scored[name].systems.items()}
+    heads = [{"title": scored[n].about["title"], "name": n, "flatters": not scored[n].about["guarded"]} for n in names]
     rows = []
-    for key in sorted(systems, key=lambda key: (not _is_own(key), key)):
+    for key in sorted(systems, key=lambda key: (not is_own(key), key)):
         values = [_accuracy(scored[name].systems.get(key)) for name in names]
         base = values[0] if names[0] == "busi-grouped" else None
         cells = [
@@ -96,13 +95,12 @@ def inflation_table(scored: Mapping[str, ScoredProtocol]) -> dict[str, Any]:
             else {
                 "number": value,
                 "value": f"{100 * value:.1f} %",
-                "added": f"{100 * (value - base):+.1f}" if base is not None and not _guarded(scored[name]) else "",
+                "added": f"{100 * (value - base):+.1f}" if base is not None and head["flatters"] else "",
             }
-            for name, value in zip(names, values, strict=True)
+            for head, value in zip(heads, values, strict=True)
         ]
         if sum(cell is not None for cell in cells) > 1 or (key in OF_ONE_QUESTION and any(cells)):
-            rows.append({"title": systems[key], "name": key, "own": _is_own(key), "cells": cells})
-    heads = [{"title": scored[n].about["title"], "name": n, "flatters": not _guarded(scored[n])} for n in names]
+            rows.append({"title": systems[key], "name": key, "own": is_own(key), "cells": cells})
     return {"protocols": heads, "rows": rows} if rows else {}
 
 
@@ -141,9 +139,10 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
     about = protocol.about
     systems = _ordered(protocol)
     counts = systems[0].metrics["counts"]
-    prediction_heads, prediction_rows = prediction_table(systems, "classification", own=_own)
-    patient_heads, patient_rows = prediction_table(systems, "patients", own=_own)
-    search_heads, search_rows, chance = search_table(systems, own=_own)
+    narrowed = [system for system in systems if system.metrics["made"].get("seen_in_training")]
+    prediction_heads, prediction_rows = prediction_table(systems, "classification")
+    patient_heads, patient_rows = prediction_table(systems, "patients")
+    search_heads, search_rows, chance = search_table(systems)
     heads, compared, tests = compared_rows(protocol)
     return {
         "name": about["name"],
@@ -163,7 +162,7 @@ def _protocol(protocol: ScoredProtocol) -> dict[str, Any]:
         "searches": search_rows,
         "chance": chance,
         "unlearnt": unlearnt_lines(systems),
-        "seen": list(dict.fromkeys(in_words(s) for s in _seen(systems))),
+        "seen": list(dict.fromkeys(in_words(s.metrics["made"]["seen_in_training"]) for s in narrowed)),
         "robustness": robustness_tables(systems),
         "compared_heads": heads,
         "compared": compared,
@@ -187,13 +186,13 @@ def draw_figures(protocol: ScoredProtocol) -> Path:
         MissingExtraError: matplotlib is not installed.
     """
     systems = _ordered(protocol)
-    own = [system for system in systems if _own(system)]
-    return draw_curves(protocol, [*own[:3], *(system for system in systems if not _own(system)), *own[3:]])
+    own = [system for system in systems if is_own(system.name)]
+    return draw_curves(protocol, [*own[:3], *(system for system in systems if system not in own), *own[3:]])
 
 
 def _ordered(protocol: ScoredProtocol) -> list[ScoredSystem]:
     """The project's own systems first, then by AUROC."""
-    return sorted(protocol.systems.values(), key=lambda s: (not _own(s), -(_auroc(s) or 0.0)))
+    return sorted(protocol.systems.values(), key=lambda s: (not is_own(s.name), -(_auroc(s) or 0.0)))
 
 
 def _made(system: ScoredSystem) -> dict[str, str]:
@@ -205,26 +204,8 @@ def _made(system: ScoredSystem) -> dict[str, str]:
     }
 
 
-def _seen(systems: Sequence[ScoredSystem]) -> list[Mapping[str, Any]]:
-    """What was dropped from the test side because a bundle has learnt from it."""
-    overlaps = [system.metrics["made"].get("seen_in_training") for system in systems]
-    return [each for each in overlaps if each is not None]
-
-
 def _place(name: str) -> tuple[int, str]:
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
-
-
-def _own(system: ScoredSystem) -> bool:
-    return _is_own(system.name)
-
-
-def _is_own(name: str) -> bool:
-    return not name.startswith(PEER) and any(part in name for part in OWN)
-
-
-def _guarded(protocol: ScoredProtocol) -> bool:
-    return bool(protocol.about["guarded"])
 
 
 def _accuracy(system: ScoredSystem | None) -> float | None:
@@ -241,6 +222,3 @@ def _leak(protocol: ScoredProtocol | None) -> str:
         return "many"
     share = next(iter(protocol.systems.values())).metrics["counts"]["leaking_share"]
     return "all" if share > 0.995 else f"{100 * share:.0f} %"
-
-
-__all__: Sequence[str] = ("write_page", "inflation_table", "draw_inflation", "draw_figures")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sonoseek.core import PATHOLOGIES
@@ -11,7 +11,9 @@ from sonoseek.evaluate.compare import COMPARED
 from sonoseek.evaluate.corruptions import CORRUPTIONS, UNCHANGED
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 
-Own = Callable[[ScoredSystem], bool]
+OWN = ("hybrid", "outline", "teacher", "small-square", "b4")
+"""Systems with one of these in their name are the project's own, but for peers of a comparison."""
+PEER = "peer-"
 PREDICTION_COLUMNS = (
     ("accuracy", "accuracy", 1),
     ("balanced acc.", "balanced_accuracy", 1),
@@ -47,7 +49,12 @@ HEADS = {
 }
 
 
-def prediction_table(systems: Sequence[ScoredSystem], part: str, *, own: Own) -> tuple[list[str], list[dict[str, Any]]]:
+def is_own(name: str) -> bool:
+    """Whether a system is the project's own, by its name."""
+    return not name.startswith(PEER) and any(part in name for part in OWN)
+
+
+def prediction_table(systems: Sequence[ScoredSystem], part: str) -> tuple[list[str], list[dict[str, Any]]]:
     """Headings and rows of a table of predictions; `part` is "classification" or "patients"; empty where it is not."""
     have = [s for s in systems if part in s.metrics]
     shown = [column for column in PREDICTION_COLUMNS if any(_value(s, part, column[1]) is not None for s in have)]
@@ -58,18 +65,16 @@ def prediction_table(systems: Sequence[ScoredSystem], part: str, *, own: Own) ->
         figures = system.metrics[part]
         cells: list[dict[str, Any] | None] = [_cell(figures.get(name), best=best[name]) for _, name, _ in shown]
         cells += [_point(figures, "sensitivity_90"), _point(figures, "specificity_90")]
-        rows.append(_row(system, cells, own=own))
+        rows.append(_row(system, cells))
     return (heads, rows) if rows else ([], [])
 
 
-def search_table(systems: Sequence[ScoredSystem], *, own: Own) -> tuple[list[str], list[dict[str, Any]], list[str]]:
+def search_table(systems: Sequence[ScoredSystem]) -> tuple[list[str], list[dict[str, Any]], list[str]]:
     """Headings, rows, and the level of chance of each column."""
     have = [s for s in systems if "retrieval" in s.metrics]
     shown = [(t, n) for t, n in SEARCH_COLUMNS if any(_value(s, "retrieval", n) is not None for s in have)]
     best = {name: _best(have, "retrieval", name, 1) for _, name in shown}
-    rows = [
-        _row(s, [_cell(s.metrics["retrieval"].get(name), best=best[name]) for _, name in shown], own=own) for s in have
-    ]
+    rows = [_row(s, [_cell(s.metrics["retrieval"].get(name), best=best[name]) for _, name in shown]) for s in have]
     chance = [_text(have[0].metrics["retrieval"].get(name, {}).get("chance")) for _, name in shown] if have else []
     return [title for title, _ in shown], rows, chance
 
@@ -121,7 +126,7 @@ def compared_rows(protocol: ScoredProtocol) -> tuple[list[str], list[dict[str, A
                 {
                     "value": f"{figure['value']:+.3f}",
                     "interval": f"{figure['low']:+.3f} … {figure['high']:+.3f}",
-                    "p": _p(figure["p"]),
+                    "p": p_in_words(figure["p"]),
                     "sure": figure["p"] < 0.05,
                 }
             )
@@ -129,7 +134,7 @@ def compared_rows(protocol: ScoredProtocol) -> tuple[list[str], list[dict[str, A
             {
                 "pair": f"{titles[pair['one']]} – {titles[pair['other']]}",
                 "cells": cells,
-                "mcnemar": _p(pair["mcnemar_p"]),
+                "mcnemar": p_in_words(pair["mcnemar_p"]),
             }
         )
     return [HEADS[name] for name in COMPARED], rows, tests
@@ -154,14 +159,14 @@ def subset_tables(systems: Sequence[ScoredSystem]) -> list[dict[str, Any]]:
     return tables
 
 
-def _row(system: ScoredSystem, cells: Sequence[Any], *, own: Own) -> dict[str, Any]:
+def _row(system: ScoredSystem, cells: Sequence[Any]) -> dict[str, Any]:
     about, counts = system.metrics["system"], system.metrics["counts"]
     seeds = "1 seed" if counts["seeds"] == 1 else f"{counts['seeds']} seeds"
     rounds = "1 round" if counts["rounds"] == 1 else f"{counts['rounds']} rounds"
     return {
         "title": about["title"],
         "description": about["description"],
-        "own": own(system),
+        "own": is_own(system.name),
         "seeds": f"{seeds}, {rounds}",
         "cells": cells,
     }
@@ -231,7 +236,8 @@ def _text(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _p(value: float | None) -> str:
+def p_in_words(value: float | None) -> str:
+    """A p-value; "–" where none is known."""
     if value is None:
         return "–"
     return "≤ 0.001" if value <= 0.001 else f"{value:.3f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from sonoseek.evaluate.files import CASES, ROWS, place_about, place_results, rea
 from sonoseek.evaluate.protocols.base import Round
 from sonoseek.evaluate.ranking import rank, relevant_among
 from sonoseek.evaluate.reader_marks import check_reads_marks, gives_marks, with_marks
-from sonoseek.evaluate.rows import TEST, VALIDATION, RoundRow, ScanRow, Search, SystemResults
+from sonoseek.evaluate.rows import TEST, VALIDATION, CaseRow, RoundRow, ScanRow, Search, SystemResults
 from sonoseek.evaluate.seen import check_sides, without_seen
 from sonoseek.evaluate.systems.base import Fitted, LabelledScan, Predictions, System, Task
 from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
@@ -82,18 +82,15 @@ def evaluate(
             )
         check_reads_marks(system, context.rounds)
     progress = on_progress or _no_progress
-    if isinstance(system, BundleSystem):
-        check_sides(context, system.bundle_of)
-        context = without_seen(context, system.bundle_of)
-    folder = runs / context.protocol.name / system.name
-    tasks = [_task(context, round_, folder) for round_ in context.rounds]
+    context, tasks = open_tasks(context, system, runs=runs)
     if finished:
         tasks = _trained(context, system, tasks)
     waiting = [t for t in tasks if not _finished(context, t, system, robustness=_with_robustness(t, robustness))]
     if waiting:
         system.prepare(waiting, on_progress=lambda done, total: progress("learning", done, total))
     cases = {case.scan: case for case in context.cases(context.rounds)}
-    _check_cases(out / context.protocol.name / CASES, list(cases.values()))  # now, rather than after the scoring
+    target = out / context.protocol.name
+    _check_cases(target / CASES, cases)  # now, rather than after the scoring
     merged: list[SystemResults] = []
     for number, task in enumerate(tasks):
         again = _with_robustness(task, robustness)
@@ -101,28 +98,17 @@ def evaluate(
             _run_round(context, system, task, robustness=again, progress=progress)
         progress("rounds", number + 1, len(tasks))
         merged.append(read_results(task.folder, cases, complete=False)[system.name])
-    target = out / context.protocol.name
-    about = {
-        "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
-        "made": {
-            "command": command,
-            "data": context.data_hash(context.rounds),
-            "versions": versions(),
-            "refused": dict(sorted(context.refused.items())),
-            **seen_in_training(context),
-        },
-        **(
-            {"unfinished": {"rounds": len(tasks), "of": len(context.rounds)}}
-            if len(tasks) < len(context.rounds)
-            else {}
-        ),
-    }
+    about = about_system(context, system, command=command)
+    if len(tasks) < len(context.rounds):
+        about["unfinished"] = {"rounds": len(tasks), "of": len(context.rounds)}
     results = SystemResults(
         rows=tuple(row for part in merged for row in part.rows),
         rounds=tuple(row for part in merged for row in part.rounds),
     )
     with locked(target):
-        _place_cases(target / CASES, list(cases.values()))
+        _check_cases(target / CASES, cases)
+        if not (target / CASES).is_file():
+            write_cases(target / CASES, cases.values())
         place_results(target, results, system=system.name)
         place_about(target, protocol=_about_protocol(context), name=system.name, about=about)
     return target
@@ -144,9 +130,21 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def seen_in_training(context: BenchmarkContext) -> dict[str, Any]:
-    """The key "seen_in_training" of `about.json`, where test scans were looked for in the training data."""
-    return {} if context.seen is None else {"seen_in_training": asdict(context.seen)}
+def about_system(context: BenchmarkContext, system: System, *, command: str, **more: Any) -> dict[str, Any]:
+    """The entry of a system in `about.json`: what it is, and what made its rows, `more` included."""
+    made = {
+        "command": command,
+        "data": context.data_hash(context.rounds),
+        "versions": versions(),
+        "refused": dict(sorted(context.refused.items())),
+        **more,
+    }
+    if context.seen is not None:  # test scans were looked for in the training data
+        made["seen_in_training"] = asdict(context.seen)
+    return {
+        "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
+        "made": made,
+    }
 
 
 def _about_protocol(context: BenchmarkContext) -> dict[str, Any]:
@@ -154,14 +152,26 @@ def _about_protocol(context: BenchmarkContext) -> dict[str, Any]:
     return {name: getattr(context.protocol, name) for name in names}
 
 
-def _task(context: BenchmarkContext, round_: Round, folder: Path) -> Task:
-    return Task(
-        round_=round_,
-        datasets=context.datasets,
-        classes=context.classes(round_.train),
-        folder=folder / round_.label,
-        read=context.samples,
-    )
+def open_tasks(context: BenchmarkContext, system: System, *, runs: Path) -> tuple[BenchmarkContext, list[Task]]:
+    """The context without what a finished bundle has learnt from, and the task of each round.
+
+    Raises:
+        SplitError: as `check_sides` and `without_seen`.
+    """
+    if isinstance(system, BundleSystem):
+        check_sides(context, system.bundle_of)
+        context = without_seen(context, system.bundle_of)
+    tasks = [
+        Task(
+            round_=round_,
+            datasets=context.datasets,
+            classes=context.classes(round_.train),
+            folder=runs / context.protocol.name / system.name / round_.label,
+            read=context.samples,
+        )
+        for round_ in context.rounds
+    ]
+    return context, tasks
 
 
 def _trained(context: BenchmarkContext, system: System, tasks: Sequence[Task]) -> list[Task]:
@@ -191,9 +201,13 @@ def _finished(context: BenchmarkContext, task: Task, system: System, *, robustne
     if not (file.is_file() and (task.folder / ROWS).is_file()):
         return False
     done = json.loads(file.read_text(encoding="utf-8"))
-    expected = {"round": task.round_.digest, "system": system.identity, "data": context.data_hash([task.round_])}
-    same = all(done.get(name) == value for name, value in expected.items())
+    same = all(done.get(name) == value for name, value in _mark(context, task.round_, system).items())
     return bool(same and (done["robustness"] or not robustness))
+
+
+def _mark(context: BenchmarkContext, round_: Round, system: System) -> dict[str, str]:
+    """What a finished round must be of."""
+    return {"round": round_.digest, "system": system.identity, "data": context.data_hash([round_])}
 
 
 def _run_round(
@@ -250,8 +264,7 @@ def _run_round(
     results = SystemResults(rows=tuple(rows), rounds=(_round_row(context, round_, fitted, gallery),))
     (task.folder / ROWS).unlink(missing_ok=True)  # of another system of this name, perhaps
     place_results(task.folder, results, system=system.name)
-    done = {"round": round_.digest, "system": system.identity, "data": context.data_hash([round_])}
-    write_json(task.folder / DONE, {**done, "robustness": robustness})
+    write_json(task.folder / DONE, {**_mark(context, round_, system), "robustness": robustness})
 
 
 def _predict(
@@ -316,20 +329,11 @@ def _round_row(context: BenchmarkContext, round_: Round, fitted: Fitted, gallery
     )
 
 
-def _check_cases(path: Path, cases: Sequence[Any]) -> None:
+def _check_cases(path: Path, cases: Mapping[str, CaseRow]) -> None:
     """Check that the protocol's cases in the results, if any, are the same."""
-    if path.is_file() and read_cases(path) != {case.scan: case for case in cases}:
+    if path.is_file() and read_cases(path) != cases:
         raise ResultsError(
             f"{path} lists other cases than are scored here: of other data, or less what another bundle has learnt "
             "from. Results of different scans do not stand side by side. Give another folder (--out), or move the old "
             "results away."
         )
-
-
-def _place_cases(path: Path, cases: Sequence[Any]) -> None:
-    """Write the protocol's cases, or check that the ones there are the same."""
-    _check_cases(path, cases)
-    if path.is_file():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_cases(path, cases)

@@ -225,17 +225,16 @@ def _subsets(seeds: Mapping[int, Block], cases: Mapping[str, CaseRow], weights: 
 def _subset(parts: Mapping[int, Block], weights: Floats) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name, figures_of in (("prediction", _brief), ("search", searching)):
-        drawn: dict[str, list[Floats]] = {}
-        whole: dict[str, list[float]] = {}
-        for block in parts.values():
-            for figure, values in figures_of(block, weights[:, block.group]).items():
-                if name == "prediction" or figure in SUBSET_SEARCHES:
-                    drawn.setdefault(figure, []).append(values)
-            for figure, values in figures_of(block, np.ones((1, len(block.truth)))).items():
-                whole.setdefault(figure, []).append(float(values[0]))
-        for figure, arrays in drawn.items():
-            low, high = interval(np.mean(arrays, axis=0))
-            figures[figure] = {"value": float(np.mean(whole[figure])), "low": low, "high": high}
+        seeds = [
+            (figures_of(block, np.ones((1, len(block.truth)))), figures_of(block, weights[:, block.group]))
+            for block in parts.values()
+        ]
+        for figure in dict.fromkeys(figure for whole, _ in seeds for figure in whole):
+            if name == "search" and figure not in SUBSET_SEARCHES:
+                continue
+            low, high = interval(np.mean([drawn[figure] for _, drawn in seeds if figure in drawn], axis=0))
+            value = float(np.mean([whole[figure][0] for whole, _ in seeds if figure in whole]))
+            figures[figure] = {"value": value, "low": low, "high": high}
             levels = [np.nanmean(b.chance[figure]) for b in parts.values() if figure in b.chance]
             if levels:
                 figures[figure]["chance"] = float(np.mean(levels))
@@ -244,10 +243,9 @@ def _subset(parts: Mapping[int, Block], weights: Floats) -> dict[str, Any]:
 
 def _brief(block: Block, weights: Floats) -> Figures:
     p, truth = block.probabilities, block.truth
-    positive = truth == MALIGNANT
     return {
         "accuracy": metrics.accuracy(p, truth, weights),
-        "auroc_malignant": metrics.auroc(p[:, MALIGNANT], positive, weights),
+        "auroc_malignant": metrics.auroc(p[:, MALIGNANT], truth == MALIGNANT, weights),
     }
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial
+from operator import methodcaller
 from typing import Any
 
-from sonoseek.core import Scan, SplitError
+from sonoseek.core import SplitError
 from sonoseek.encoder import Bundle, SeenScan, TrainingScans
 from sonoseek.evaluate.context import BenchmarkContext, SeenInTraining
 from sonoseek.evaluate.leakage import GroupNumbers
@@ -102,7 +102,7 @@ def without_seen(
         groups: set[int] = set()
         for number, sample in enumerate(samples, start=1):
             key = _key(sample)
-            if (hit := learnt_from(bundles[round_.label], key, partial(_find, sample.scan))) is not None:
+            if (hit := learnt_from(bundles[round_.label], key, methodcaller("find", sample.scan))) is not None:
                 hits.append(hit)
                 groups.add(context.groups[key])
             if on_progress is not None:
@@ -149,10 +149,6 @@ def learnt_from(bundle: Bundle, key: Key, find: Callable[[TrainingScans], SeenSc
         )
     seen = find(bundle.training_scans)
     return None if seen is None else seen.exact
-
-
-def _find(scan: Scan, known: TrainingScans) -> SeenScan | None:
-    return known.find(scan)
 
 
 def _key(sample: LabelledScan) -> Key:

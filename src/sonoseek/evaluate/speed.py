@@ -75,26 +75,25 @@ class IngestSpeed:
         return self.build_per_s / self.fastest_per_s
 
 
-def measure_query(engine: SearchEngine, scans: Sequence[Scan], *, rounds: int = 5, k: int = 10) -> QuerySpeed:
+def measure_query(engine: SearchEngine, scans: Sequence[Scan], *, rounds: int = 5) -> QuerySpeed:
     """Time whole queries (canvas, network, search, heatmap, report) and the network alone, alternating, in one process.
 
     Args:
         engine: as a user opens it.
         scans: already read; each is queried `rounds` times, and each time the network runs once alone beside it.
         rounds: at least 1.
-        k: matches per query.
     """
     if not scans or rounds < 1:
         raise InvalidValueError(f"{len(scans)} scans, {rounds} rounds; both must be at least 1.")
     inputs = [to_input(preprocess(scan, engine.encoder.bundle.recipe))[None] for scan in scans]
     for scan, canvas in zip(scans, inputs, strict=True):  # warm up: lazy imports, caches, pages
         engine.encoder.encode(canvas)
-        engine.query(scan, k=k)
+        engine.query(scan)
     network, warm = [], []
     for _ in range(rounds):
         for scan, canvas in zip(scans, inputs, strict=True):
-            network.append(_seconds(lambda canvas=canvas: engine.encoder.encode(canvas)))  # type: ignore[misc]
-            warm.append(_seconds(lambda scan=scan: engine.query(scan, k=k)))  # type: ignore[misc]
+            network.append(seconds(lambda canvas=canvas: engine.encoder.encode(canvas)))  # type: ignore[misc]
+            warm.append(seconds(lambda scan=scan: engine.query(scan)))  # type: ignore[misc]
     return QuerySpeed(
         network_ms=1e3 * float(np.median(network)),
         warm_ms=1e3 * float(np.median(warm)),
@@ -103,7 +102,8 @@ def measure_query(engine: SearchEngine, scans: Sequence[Scan], *, rounds: int = 
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -112,12 +112,8 @@ def _seconds(work: Callable[[], object]) -> float:
 def measure_cold(arguments: Sequence[str], *, repeats: int = 3) -> float:
     """Seconds that `sonoseek ARGUMENTS` takes as a new process, the best of `repeats`."""
     command = [sys.executable, "-m", "sonoseek.apps.cli", *arguments]
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)  # our own command line
-        times.append(time.perf_counter() - start)
-    return min(times)
+    # our own command line
+    return min(seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(repeats))
 
 
 def measure_import(*, repeats: int = 3) -> float:
@@ -130,11 +126,7 @@ def measure_import(*, repeats: int = 3) -> float:
 
 
 def measure_ingest(
-    dataset: Dataset,
-    bundle: Bundle,
-    *,
-    folder: Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    dataset: Dataset, bundle: Bundle, *, on_progress: Callable[[int, int], None] | None = None
 ) -> IngestSpeed:
     """Build a gallery of the whole dataset in a scratch folder, and run the network alone on its first canvases.
 
@@ -144,7 +136,6 @@ def measure_ingest(
     Args:
         dataset: what to index.
         bundle: whose network.
-        folder: where the scratch gallery goes; the system's temporary folder by default.
         on_progress: (scans done, scans in all) of the build.
     """
     records: Sequence[CaseRecord] = dataset.records()
@@ -154,7 +145,7 @@ def measure_ingest(
     canvases = np.stack([to_input(preprocess(scan, bundle.recipe)) for scan in scans])
     one, every = open_encoder(bundle, threads=1), open_encoder(bundle)
     before = _network_per_second(one, every, canvases)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="sonoseek-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="sonoseek-bench-") as scratch:
         path = Path(scratch) / "gallery"
         with create_gallery(path, bundle_id=bundle.bundle_id, dimension=bundle.embedding_dim) as gallery:
             result = build_index(dataset, gallery, one, on_progress=on_progress)
@@ -174,7 +165,7 @@ def _network_per_second(one: Encoder, every: Encoder, canvases: NDArray[np.float
     """Canvases a second: in batches on all cores by `every`; one by one on each core by `one`."""
     batches = [canvases[i : i + BATCH] for i in range(0, len(canvases), BATCH)]
     every.encode(batches[0])
-    batched = _seconds(lambda: [every.encode(batch) for batch in batches])
+    batched = seconds(lambda: [every.encode(batch) for batch in batches])
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        singly = _seconds(lambda: list(pool.map(one.encode, np.split(canvases, len(canvases)))))
+        singly = seconds(lambda: list(pool.map(one.encode, np.split(canvases, len(canvases)))))
     return len(canvases) / batched, len(canvases) / singly

@@ -105,12 +105,5 @@ def _measures(
     across = hull @ normals.T  # the narrowest pair of parallel lines lies along a side of the hull
     shortest = float((across.max(axis=0) - across.min(axis=0)).min())
     height, width = in_mm.max(axis=0) - in_mm.min(axis=0)
-    measures = (
-        longest,
-        shortest,
-        area * spacing_mm[0] * spacing_mm[1],
-        float(in_mm[:, 0].min()),
-        float(height),
-        float(width),
-    )
-    return dict(zip(names, measures, strict=True))
+    area_mm2, depth = area * spacing_mm[0] * spacing_mm[1], float(in_mm[:, 0].min())
+    return dict(zip(names, (longest, shortest, area_mm2, depth, float(height), float(width)), strict=True))

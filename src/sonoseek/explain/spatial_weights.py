@@ -26,10 +26,8 @@ def apply_spatial_weights(
     if spatial_weights is None:
         return evidence_map
     (height, width), (fine_height, fine_width) = evidence_map.shape, spatial_weights.shape
-    low, high = (
-        float(spatial_weights.min(initial=0.0)),
-        float(spatial_weights.max(initial=0.0)),
-    )  # NaN carries through both
+    # NaN carries through both
+    low, high = float(spatial_weights.min(initial=0.0)), float(spatial_weights.max(initial=0.0))
     if fine_height % height or fine_width % width or not (low >= 0.0 and high < np.inf):
         raise InvalidValueError(
             f"spatial_weights are {spatial_weights.shape} for a grid {evidence_map.shape}; they must be a whole "

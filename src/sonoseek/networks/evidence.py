@@ -64,9 +64,8 @@ class EvidenceNetwork(nn.Module, ABC):
         self.stride = self.fine_stride = backbone.stride
         self.backbone = cast(nn.Module, backbone)
 
-    @abstractmethod
     def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """Evidence of each cell, not yet weighted by its share of scan.
+        """Evidence of each cell, not yet weighted by its share of scan; of networks without a `forward` of their own.
 
         Args:
             canvas: float32 (N, 1, S, S); 0 … 1, exactly −1 in padding.
@@ -75,6 +74,7 @@ class EvidenceNetwork(nn.Module, ABC):
         Returns:
             (N, D, h, w).
         """
+        raise NotImplementedError
 
     def check_side(self, canvas: Tensor) -> None:
         """Refuse a canvas whose side is not a multiple of the stride.
@@ -113,12 +113,16 @@ class EvidenceNetwork(nn.Module, ABC):
         return NetworkOutput(self.head(embedding), embedding, evidence)
 
 
-class MapNetwork(Protocol):
-    """An `EvidenceNetwork` whose evidence comes from a backbone's map, wherever that map comes from."""
+class MapNetwork(EvidenceNetwork):
+    """A network whose evidence comes from a backbone's map, wherever that map comes from."""
 
+    @abstractmethod
     def from_features(self, features: Tensor, validity: Tensor) -> Tensor:
         """(N, channels, h, w) and (N, 1, h, w) → evidence of each cell, (N, D, h, w)."""
-        ...
+
+    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
+        """Through the backbone."""
+        return self.from_features(self.backbone(canvas.clamp(min=0)), validity)
 
 
 def needs_backbone(backbone: Backbone | None, *, network: str) -> Backbone:

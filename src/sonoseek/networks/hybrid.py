@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sonoseek.networks.evidence import (
-    MIN_VALIDITY,
-    Backbone,
-    EvidenceNetwork,
-    NetworkOutput,
-    needs_backbone,
-)
+from sonoseek.networks.evidence import Backbone, MapNetwork, needs_backbone
 from sonoseek.networks.row_context import RowContext
 
-__all__ = ["MIN_VALIDITY", "Backbone", "HybridNetwork", "NetworkOutput"]
 
-
-class HybridNetwork(EvidenceNetwork):
+class HybridNetwork(MapNetwork):
     """A backbone's map, each row gated and shifted by a GRU over the depth, turned into evidence."""
 
     def __init__(self, backbone: Backbone | None, *, classes: int = 3, embedding_dim: int = 256) -> None:
@@ -38,10 +30,6 @@ class HybridNetwork(EvidenceNetwork):
         self.head = nn.Linear(embedding_dim, classes)
         nn.init.normal_(self.evidence.weight, std=given.channels**-0.5)
         nn.init.zeros_(self.evidence.bias)  # type: ignore[arg-type]  # it has one
-
-    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """Through backbone, rows and evidence."""
-        return self.from_features(self.backbone(canvas.clamp(min=0)), validity)
 
     def from_features(self, features: Tensor, validity: Tensor) -> Tensor:
         """From a backbone's map: (N, channels, h, w) and (N, 1, h, w) → (N, D, h, w)."""

@@ -40,8 +40,3 @@ class LesionPoolingNetwork(EvidenceNetwork):
         evidence = self.evidence(features) * (weight / weight.mean((2, 3), keepdim=True).clamp(min=1e-6))
         embedding = evidence.mean((2, 3))
         return NetworkOutput(self.head(embedding), embedding, evidence, lesion)
-
-    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """Evidence of each cell before it is weighted by its share of scan, (N, D, h, w)."""
-        out: NetworkOutput = self(canvas)
-        return out.evidence / validity.clamp(min=1e-6)

@@ -32,7 +32,7 @@ class ManyViewNetwork(nn.Module):
         """Wrap a trained network; it is not copied."""
         super().__init__()
         self.network = network
-        self.shifts = isinstance(network.backbone, ShiftedBackbone) and hasattr(network, "from_features")
+        self.shifts = isinstance(network.backbone, ShiftedBackbone) and isinstance(network, MapNetwork)
         self.coarse = network.stride
         self.stride = network.stride // 2 if self.shifts else network.stride
         self.fine_stride = self.stride if self.shifts else network.fine_stride

@@ -86,8 +86,3 @@ class OutlineNetwork(EvidenceNetwork):
         embedding = evidence.mean((2, 3))
         spatial_weights = relative(scanned * (self.floor + torch.sigmoid(outline.logits)))
         return NetworkOutput(self.head(embedding), embedding, evidence, outline.logits, spatial_weights)
-
-    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """Evidence of each cell before it is weighted by its share of scan."""
-        out: NetworkOutput = self(canvas)
-        return out.evidence / validity.clamp(min=1e-6)

@@ -17,6 +17,8 @@ from sonoseek.networks.recurrence import both_ways
 
 WIDTH = 112
 """Numbers per pixel row. A wider or narrower row is averaged onto as many, so that one network reads any canvas."""
+HIDDEN = 128
+"""State per direction."""
 _CENTRE = 0.3
 """A scan's usual brightness."""
 _REMEMBER = 2.0
@@ -43,16 +45,11 @@ class PixelRows(nn.Module):
     """Every pixel row of a canvas is one step; the states of 16 rows are averaged to one row of cells."""
 
     stride = 16
+    channels = 2 * HIDDEN
 
-    def __init__(self, *, hidden: int = 128) -> None:
-        """Make one.
-
-        Args:
-            hidden: state per direction; `channels` is twice that.
-        """
+    def __init__(self) -> None:
         super().__init__()
-        self.channels = 2 * hidden
-        self.lstm = DepthLSTM(WIDTH + 1, hidden)
+        self.lstm = DepthLSTM(WIDTH + 1, HIDDEN)
 
     def forward(self, canvas: Tensor) -> Tensor:
         """Read rows.
@@ -62,7 +59,7 @@ class PixelRows(nn.Module):
                 from black, so unlike a backbone it gets the canvas as it is.
 
         Returns:
-            (N, 2 × hidden, S/16): one column per row of cells, −1 … 1.
+            (N, channels, S/16): one column per row of cells, −1 … 1.
         """
         valid = (canvas >= 0).to(canvas.dtype)
         pixels = ((canvas - _CENTRE) * valid).squeeze(1)  # (N, S, S), padding as 0

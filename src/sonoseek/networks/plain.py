@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sonoseek.networks.evidence import Backbone, EvidenceNetwork, evidence_layer, needs_backbone
+from sonoseek.networks.evidence import Backbone, MapNetwork, evidence_layer, needs_backbone
 
 
-class PlainNetwork(EvidenceNetwork):
+class PlainNetwork(MapNetwork):
     """`HybridNetwork` with the row GRU off: what a backbone reaches alone, behind the same exact explanation.
 
     A 1 × 1 convolution before the mean over cells is what published classifiers do after it (a linear layer after
@@ -20,10 +20,6 @@ class PlainNetwork(EvidenceNetwork):
         super().__init__(given)
         self.evidence = evidence_layer(given.channels, embedding_dim)
         self.head = nn.Linear(embedding_dim, classes)
-
-    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """Through backbone and evidence."""
-        return self.from_features(self.backbone(canvas.clamp(min=0)), validity)
 
     def from_features(self, features: Tensor, validity: Tensor) -> Tensor:
         """From a backbone's map: (N, channels, h, w) → (N, D, h, w); `validity` is not read."""

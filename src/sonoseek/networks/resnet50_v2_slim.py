@@ -18,40 +18,34 @@ _FRAME = (11, 5)
 """Pixels of black above and to the left, and below and to the right; see the class."""
 
 
-class _Unit(nn.Module):
-    """Scale and shift (a folded norm), then three convolutions beside a shortcut."""
-
-    def __init__(self, channels: int, out: int, *, stride: int, projects: bool) -> None:
-        super().__init__()
-        middle = out // 4
-        self.stride = stride
-        self.mul, self.add = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.conv1 = nn.Conv2d(channels, middle, 1)
-        self.conv2 = nn.Conv2d(middle, middle, 3, stride, 1)
-        self.conv3 = nn.Conv2d(middle, out, 1)
-        self.shortcut = nn.Conv2d(channels, out, 1) if projects else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        active = scaled(x, self.mul, self.add)
-        beside = x[:, :, :: self.stride, :: self.stride] if self.shortcut is None else self.shortcut(active)
-        inner = functional.relu(self.conv2(functional.relu(self.conv1(active))))
-        return cast(Tensor, beside + self.conv3(inner))
-
-
-class _LastNorm(nn.Module):
-    """What is kept of the unit that halves to stride 32: its scale and shift."""
+class _FoldedNorm(nn.Module):
+    """Scale, shift and activation, channel by channel: all that is kept of the unit that halves to stride 32."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mul, self.add = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return scaled(x, self.mul, self.add)
+        return functional.relu(x * self.mul[:, None, None] + self.add[:, None, None])
 
 
-def scaled(x: Tensor, mul: Tensor, add: Tensor) -> Tensor:
-    """A folded norm and its activation, channel by channel."""
-    return functional.relu(x * mul[:, None, None] + add[:, None, None])
+class _Unit(_FoldedNorm):
+    """A folded norm, then three convolutions beside a shortcut."""
+
+    def __init__(self, channels: int, out: int, *, stride: int, projects: bool) -> None:
+        super().__init__(channels)
+        middle = out // 4
+        self.stride = stride
+        self.conv1 = nn.Conv2d(channels, middle, 1)
+        self.conv2 = nn.Conv2d(middle, middle, 3, stride, 1)
+        self.conv3 = nn.Conv2d(middle, out, 1)
+        self.shortcut = nn.Conv2d(channels, out, 1) if projects else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = super().forward(x)
+        beside = x[:, :, :: self.stride, :: self.stride] if self.shortcut is None else self.shortcut(active)
+        inner = functional.relu(self.conv2(functional.relu(self.conv1(active))))
+        return cast(Tensor, beside + self.conv3(inner))
 
 
 class ResNet50V2SlimBackbone(nn.Module):
@@ -74,7 +68,7 @@ class ResNet50V2SlimBackbone(nn.Module):
             for number in range(count):
                 last = number == count - 1
                 if last and channels == self.channels:
-                    units.append(_LastNorm(channels))
+                    units.append(_FoldedNorm(channels))
                     break
                 units.append(_Unit(before, channels, stride=2 if last else 1, projects=number == 0))
                 before = channels

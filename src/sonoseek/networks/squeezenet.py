@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonoseek.core import InvalidValueError
+from sonoseek.networks.imagenet import MEAN, STD, load_exactly
 
 STRIDE = 16
 _LAST_POOLING = 8
 """Its place in `features`; before it, half a cell is one pixel of the map."""
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 _FIRES = {
     # position in the published sequence: (in, squeeze, expand); 2, 5 and 8 are poolings
     3: (64, 16, 64),
@@ -128,12 +127,9 @@ class SqueezeNetBackbone(nn.Module):
             raise InvalidValueError(
                 f"features.0.weight is {shape}; SqueezeNet 1.1 starts with (64, 3, 3, 3). Give its weights, or none."
             )
-        deviation = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-        mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+        deviation = torch.tensor(STD).view(1, 3, 1, 1)
+        mean = torch.tensor(MEAN).view(1, 3, 1, 1)
         scaled = first / deviation
         state["features.0.weight"] = scaled.sum(1, keepdim=True)
         state["features.0.bias"] = bias - (scaled * mean).sum((1, 2, 3))
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise InvalidValueError(f"these are not the weights of SqueezeNet 1.1: {error}") from error
+        load_exactly(self, state, name="SqueezeNet 1.1")

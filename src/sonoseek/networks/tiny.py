@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from sonoseek.core import InvalidValueError
+from sonoseek.networks.evidence import refuse_start
 
 STRIDE = 16
 
@@ -33,6 +33,4 @@ class TinyBackbone(nn.Module):
 
     def load_start(self, weights: Mapping[str, Tensor]) -> None:
         """Refuse: no start weights are published for this network."""
-        raise InvalidValueError(
-            f"{len(weights)} start weights given; the backbone 'tiny' starts at random. Leave 'weights' out."
-        )
+        refuse_start(len(weights), name="the backbone 'tiny'")

@@ -101,9 +101,8 @@ def close_up(content: NDArray[np.int32], lesion: Canvas | None, *, rng: np.rando
         centre = np.array([rng.uniform(top, bottom), rng.uniform(left, right)])
         half = rng.uniform(SMALLEST, 1.0) * max(bottom - top, right - left) / 2
     half = max(half, smallest / 2)
-    edges = (max(top, centre[0] - half), max(left, centre[1] - half), centre[0] + half, centre[1] + half)
-    edges_of_view = np.array([edges[0], edges[1], min(bottom, edges[2]), min(right, edges[3])])
-    whole: NDArray[np.int32] = np.rint(edges_of_view).astype(np.int32)
+    edges = np.concatenate([np.maximum(content[:2], centre - half), np.minimum(content[2:], centre + half)])
+    whole: NDArray[np.int32] = np.rint(edges).astype(np.int32)
     return whole
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from sonoseek.core import PATHOLOGIES
 from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS
-from sonoseek.encoder.runtime import onnxruntime
+from sonoseek.encoder.runtime import open_session
 from sonoseek.evaluate.calibrate import Calibration, calibrate
 from sonoseek.evaluate.ood import FEWEST, fit_duplicate_threshold, fit_ood
 from sonoseek.training.batches import PlainBatches
@@ -32,12 +32,7 @@ class ExportedModel:
 
     def __init__(self, model: bytes) -> None:
         """Open `model`, as `export.onnx_bytes` gives it; it uses as many threads as torch does in this process."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(model, threads=torch.get_num_threads())
         self._reads_marks = MARK in [item.name for item in self._session.get_inputs()]
 
     def __call__(self, canvases: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -118,7 +118,7 @@ class RunLog(Callback):
         seconds = time.monotonic() - self._began[0]
         self._write("epoch", trainer, {**figures, **self._rates})
         if self._board is not None and self._examples:
-            self._board.picture("heatmaps", draw_sheet(averaged(pl_module), self._examples), step=trainer.global_step)
+            self._board.picture("heatmaps", draw_sheet(pl_module.averaged, self._examples), step=trainer.global_step)  # type: ignore[arg-type]
         self.epochs.append({"epoch": trainer.current_epoch, **figures, "seconds_since_start": round(seconds, 1)})
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -133,12 +133,6 @@ class RunLog(Callback):
             self._table.add(kind, epoch=trainer.current_epoch, step=trainer.global_step, values=values)
         if self._board is not None:
             self._board.curves(values, step=trainer.global_step, group=kind)
-
-
-def averaged(module: lightning.LightningModule) -> torch.nn.Module:
-    """The network that a module of this package validates and exports."""
-    network: torch.nn.Module = module.averaged  # type: ignore[assignment]  # Lightning's type does not know of it
-    return network
 
 
 def _terms(module: lightning.LightningModule, outputs: Any) -> dict[str, float]:

@@ -23,16 +23,12 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     pooled: float | None
     low: float | None
     high: float | None
-    mean: float | None = None
-    sd: float | None = None
 
 
-class MeasuredPart(msgspec.Struct, frozen=True, kw_only=True):
+class MeasuredPart(Measured, frozen=True, kw_only=True):
     """The same of a subset of the scans."""
 
-    value: float | None
-    low: float | None
-    high: float | None
+    pooled: float | None = msgspec.field(name="value")
 
 
 class MeasuredScanner(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,25 +191,18 @@ def _protocol_table(results: Sequence[ProtocolResults]) -> str:
 
 def _scanner_rows(results: Sequence[ProtocolResults]) -> list[str]:
     return [
-        f"| `{each.protocol.name}` | {_cell(name)} | {scanner.scans} | {_part(scanner.accuracy)} | "
-        f"{_part(scanner.auroc_malignant)} |"
+        f"| `{each.protocol.name}` | {_cell(name)} | {scanner.scans} | {_measured(scanner.accuracy)} | "
+        f"{_measured(scanner.auroc_malignant)} |"
         for each in results
         for name, scanner in each.subsets.device.items()
     ]
 
 
 def _measured(figure: Measured | None) -> str:
-    return "–" if figure is None else _interval(figure.pooled, figure.low, figure.high)
-
-
-def _part(figure: MeasuredPart) -> str:
-    return _interval(figure.value, figure.low, figure.high)
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
+    if figure is None or figure.pooled is None:
         return "–"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    span = "" if figure.low is None or figure.high is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
+    return f"{figure.pooled:.3f}{span}"
 
 
 def _cell(text: str) -> str:

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from sonoseek.core import BundleError
 from sonoseek.core.files import write_atomically
 from sonoseek.core.version import __version__
-from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
+from sonoseek.encoder.bundle import load_bundle
 from sonoseek.encoder.manifest import FORMAT
 from sonoseek.encoder.onnx_encoder import INPUT, MARK, NO_MARK, OUTPUTS, SPATIAL_WEIGHTS, OnnxEncoder
+from sonoseek.encoder.values import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.networks.two_readings import Served, TwoReadings
 from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.training.logging import quiet_loggers

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,27 +20,24 @@ from sonoseek.training.export import graph_bytes
 CANVAS = 224
 
 
-@dataclass(frozen=True)
-class StartFile:
+class StartFile(NamedTuple):
     """Start weights of a backbone: file and the sha256 that it must have."""
 
     file: str
     sha256: str
 
 
-START = MappingProxyType(
-    {
-        "squeezenet": StartFile(
-            "squeezenet1.1_gluon.safetensors", "a9b6dc6fd48c4f12fb0be691bbcc631266bcdd055ef7b2500ae9e5a6489cce85"
-        ),
-        "mobilenet-v2": StartFile(
-            "mobilenetv2_1.0_gluon_bn.safetensors", "a3ede7241ce06c77f01fa0fa951b5805ff48585a101a5afe5966f145c2debdfa"
-        ),
-        "resnet50-v2": StartFile(
-            "resnet50v2_gluon_stage3.safetensors", "dd1f18747a3cbf54bb1acf3a4e9b649facfe8d085529691648f274be05854573"
-        ),
-    }
-)
+START: Mapping[str, StartFile] = {
+    "squeezenet": StartFile(
+        "squeezenet1.1_gluon.safetensors", "a9b6dc6fd48c4f12fb0be691bbcc631266bcdd055ef7b2500ae9e5a6489cce85"
+    ),
+    "mobilenet-v2": StartFile(
+        "mobilenetv2_1.0_gluon_bn.safetensors", "a3ede7241ce06c77f01fa0fa951b5805ff48585a101a5afe5966f145c2debdfa"
+    ),
+    "resnet50-v2": StartFile(
+        "resnet50v2_gluon_stage3.safetensors", "dd1f18747a3cbf54bb1acf3a4e9b649facfe8d085529691648f274be05854573"
+    ),
+}
 """Backbone → its ImageNet weights (MXNet Gluon's, by way of the ONNX model zoo; Apache-2.0)."""
 
 

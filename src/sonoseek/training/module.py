@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 
-from sonoseek.core import PATHOLOGIES, InvalidValueError
+from sonoseek.core import PATHOLOGIES
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.two_readings import smaller
 from sonoseek.training.batches import Batch, input_side
@@ -75,22 +75,13 @@ class TrainingModule(lightning.LightningModule):
             self.average.requires_grad_(False)
 
     @property
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> EvidenceNetwork:
         """The weights that are validated and exported."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else cast(EvidenceNetwork, self.average.module)
 
     def trained_network(self) -> EvidenceNetwork:
-        """The averaged network after the fit, in evaluation mode; classes without training scans are closed.
-
-        Raises:
-            InvalidValueError: it is not a network of the table.
-        """
-        network = self.averaged
-        if not isinstance(network, EvidenceNetwork):
-            raise InvalidValueError(
-                f"the network is a {type(network).__name__}; it cannot be exported. Choose one of the table."
-            )
-        network.eval()
+        """The averaged network after the fit, in evaluation mode; classes without training scans are closed."""
+        network = self.averaged.eval()
         close_unlearnt(network, self.known)
         return network
 
@@ -114,7 +105,7 @@ class TrainingModule(lightning.LightningModule):
         entropy = masked_cross_entropy(out.logits, batch.targets, batch.known, smoothing=loss.smoothing)
         terms = {"entropy": entropy}
         if self.teachers is not None:
-            terms = self._distillation_terms(entropy, out, batch)
+            terms = self._distillation_terms(self.teachers, entropy, out, batch)
         for name, weight, key in (
             ("supervised", loss.supervised, batch.labels),
             ("instance", loss.instance, batch.groups),
@@ -139,12 +130,12 @@ class TrainingModule(lightning.LightningModule):
                 terms["evidence"] = loss.evidence * stray_evidence(for_class, share)
         return terms
 
-    def _distillation_terms(self, entropy: Tensor, out: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
+    def _distillation_terms(
+        self, teachers: Teachers, entropy: Tensor, out: NetworkOutput, batch: Batch
+    ) -> dict[str, Tensor]:
         """The loss of the labels and of the teachers, of the same views; the teachers read them as they were drawn."""
-        if self.teachers is None:  # for the type checker: the caller has checked
-            return {"entropy": entropy}
         options = self.recipe.teacher
-        logits, cosines = self.teachers.read(batch.canvases)
+        logits, cosines = teachers.read(batch.canvases)
         shut = ~batch.known
         distilled = distillation(
             out.logits.masked_fill(shut, -1e4), logits.masked_fill(shut, -1e4), temperature=options.temperature

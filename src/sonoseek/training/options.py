@@ -28,14 +28,9 @@ class Machine:
     precision: str = "32"
 
     def __post_init__(self) -> None:
-        if self.accelerator not in ACCELERATORS:
-            raise InvalidValueError(
-                f"accelerator is {self.accelerator!r}; it must be one of {', '.join(ACCELERATORS)}. Choose one."
-            )
-        if self.precision not in PRECISIONS:
-            raise InvalidValueError(
-                f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}. Choose one."
-            )
+        for name, known in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise InvalidValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}. Choose one.")
         if min(self.devices, self.nodes) < 1:
             raise InvalidValueError(f"devices is {self.devices} and nodes {self.nodes}; both must be at least 1.")
 

@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -116,14 +117,8 @@ def prepare(
     with open_atomically(file, mode=PRIVATE) as stream:
         np.savez(
             stream,
-            case_ids=made.case_ids,
-            canvases=made.canvases,
-            contents=made.contents,
-            labels=made.labels,
+            **{name: getattr(made, name) for name in _Preprocessed._fields if name != "lesions"},
             lesions=np.packbits(made.lesions > 0),
-            drawn=made.drawn,
-            scan_ids=made.scan_ids,
-            hashes=made.hashes,
             refused=np.frombuffer(json.dumps(made.refused).encode(), dtype=np.uint8),
         )
     return made
@@ -142,14 +137,7 @@ def _preprocess_all(
     recipe: PreprocessingRecipe,
     on_progress: Callable[[int, int], None] | None,
 ) -> PreparedSet:
-    ids: list[str] = []
-    canvases: list[NDArray[np.uint8]] = []
-    contents: list[tuple[int, int, int, int]] = []
-    labels: list[int] = []
-    lesions: list[NDArray[np.uint8]] = []
-    drawn: list[bool] = []
-    scan_ids: list[str] = []
-    hashes: list[str] = []
+    rows: list[_Preprocessed] = []
     refused: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         jobs = pool.map(lambda record: _preprocess_case(dataset, record, recipe), records)
@@ -158,43 +146,25 @@ def _preprocess_all(
                 refused[record.case_id] = scans_or_reason
                 log.warning("%s: %s is left out: %s", dataset.name, record.case_id, scans_or_reason)
             else:
-                for prepared in scans_or_reason:
-                    ids.append(record.case_id)
-                    canvases.append(prepared.canvas)
-                    contents.append(prepared.content)
-                    lesions.append(prepared.lesion)
-                    drawn.append(prepared.drawn)
-                    scan_ids.append(prepared.scan_id)
-                    hashes.append(prepared.hashes)
-                    labels.append(PATHOLOGIES.index(record.pathology))
+                rows += scans_or_reason
             if on_progress is not None:
                 on_progress(done, len(records))
-    if not canvases:
+    if not rows:
         raise DatasetError(f"{dataset.name}: none of {len(records)} cases could be read. Check its folder.")
-    return _assemble(
-        dataset,
-        records,
-        case_ids=np.array(ids),
-        canvases=np.stack(canvases),
-        contents=np.array(contents, dtype=np.int32),
-        labels=np.array(labels, dtype=np.int64),
-        lesions=np.stack(lesions),
-        drawn=np.array(drawn, dtype=np.bool_),
-        scan_ids=np.array(scan_ids),
-        hashes=np.array(hashes),
-        refused=refused,
-    )
+    columns = zip(_Preprocessed._fields, map(np.array, zip(*rows, strict=True)), strict=True)
+    return _assemble(dataset, records, dict(columns), refused=refused)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Preprocessed:
-    """One scan: its canvas, where the scan lies on it, the lesion there if anyone has drawn it, and its hashes."""
+class _Preprocessed(NamedTuple):
+    """One scan: a row of each array of `PreparedSet`."""
 
-    canvas: NDArray[np.uint8]
-    content: tuple[int, int, int, int]
-    lesion: NDArray[np.uint8]
+    case_ids: str
+    canvases: NDArray[np.uint8]
+    contents: NDArray[np.int32]
+    labels: np.int64
+    lesions: NDArray[np.uint8]
     drawn: bool
-    scan_id: str
+    scan_ids: str
     hashes: str
 
 
@@ -211,11 +181,13 @@ def _preprocess_case(dataset: Dataset, record: CaseRecord, recipe: Preprocessing
         normal = record.pathology == "normal"
         results.append(
             _Preprocessed(
-                canvas=preprocessed.canvas,
-                content=(int(box.top), int(box.left), int(box.bottom), int(box.right)),
-                lesion=lesion_on_canvas(None if normal else mask, preprocessed),
+                case_ids=record.case_id,
+                canvases=preprocessed.canvas,
+                contents=np.array((box.top, box.left, box.bottom, box.right), dtype=np.int32),
+                labels=np.int64(PATHOLOGIES.index(record.pathology)),
+                lesions=lesion_on_canvas(None if normal else mask, preprocessed),
                 drawn=normal or (mask is not None and bool(mask.any())),
-                scan_id=scan.scan_id,
+                scan_ids=scan.scan_id,
                 hashes=hash_bytes(scan).hex(),
             )
         )
@@ -246,27 +218,15 @@ def _load(file: Path, dataset: Dataset, records: tuple[CaseRecord, ...]) -> Prep
     try:
         # the stream is ours to close: numpy leaves it open where the archive is damaged
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return _assemble(
-                dataset,
-                records,
-                case_ids=arrays["case_ids"],
-                canvases=arrays["canvases"],
-                contents=arrays["contents"],
-                labels=arrays["labels"],
-                lesions=_unpacked(arrays["lesions"], arrays["canvases"].shape),
-                drawn=arrays["drawn"],
-                scan_ids=arrays["scan_ids"],
-                hashes=arrays["hashes"],
-                refused=json.loads(arrays["refused"].tobytes()),
-            )
+            columns = {name: arrays[name] for name in _Preprocessed._fields}
+            refused = json.loads(arrays["refused"].tobytes())
+        shape = columns["canvases"].shape
+        bits = np.unpackbits(columns["lesions"], count=int(np.prod(shape)))
+        columns["lesions"] = bits.reshape(shape) * np.uint8(255)
+        return _assemble(dataset, records, columns, refused=refused)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         log.warning("%s does not read (%s); the scans are preprocessed again", file.name, error)
         return None
-
-
-def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    lesions: NDArray[np.uint8] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape) * np.uint8(255)
-    return lesions
 
 
 def _still_valid(cached: PreparedSet, dataset: Dataset, recipe: PreprocessingRecipe) -> bool:
@@ -276,7 +236,7 @@ def _still_valid(cached: PreparedSet, dataset: Dataset, recipe: PreprocessingRec
         case_id = str(cached.case_ids[row])
         scans_or_reason = _preprocess_case(dataset, by_id[case_id], recipe)
         if isinstance(scans_or_reason, str) or not any(
-            np.array_equal(cached.canvases[row], each.canvas) for each in scans_or_reason
+            np.array_equal(cached.canvases[row], each.canvases) for each in scans_or_reason
         ):
             log.warning(
                 "%s: the preprocessing has changed since they were cached; the scans are preprocessed again",
@@ -287,35 +247,17 @@ def _still_valid(cached: PreparedSet, dataset: Dataset, recipe: PreprocessingRec
 
 
 def _assemble(
-    dataset: Dataset,
-    records: tuple[CaseRecord, ...],
-    *,
-    case_ids: NDArray[np.str_],
-    canvases: NDArray[np.uint8],
-    contents: NDArray[np.int32],
-    labels: NDArray[np.int64],
-    lesions: NDArray[np.uint8],
-    drawn: NDArray[np.bool_],
-    scan_ids: NDArray[np.str_],
-    hashes: NDArray[np.str_],
-    refused: dict[str, str],
+    dataset: Dataset, records: tuple[CaseRecord, ...], columns: Mapping[str, NDArray[Any]], *, refused: dict[str, str]
 ) -> PreparedSet:
     digest = hashlib.sha256()
-    for array in (canvases, contents, labels):
-        digest.update(np.ascontiguousarray(array).data)
+    for name in ("canvases", "contents", "labels"):
+        digest.update(np.ascontiguousarray(columns[name]).data)
     return PreparedSet(
         name=dataset.name,
         records=records,
-        case_ids=case_ids,
-        canvases=canvases,
-        contents=contents,
-        labels=labels,
-        lesions=lesions,
-        drawn=drawn,
-        scan_ids=scan_ids,
-        hashes=hashes,
         content_hash=digest.hexdigest(),
         citation=dataset.citation,
         licence=dataset.licence,
         refused=refused,
+        **columns,
     )

@@ -9,8 +9,9 @@ from typing import Any
 
 from sonoseek.core import BundleError
 from sonoseek.core.files import write_atomically
-from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE, load_bundle
+from sonoseek.encoder.bundle import load_bundle
 from sonoseek.encoder.manifest import manifest_dict
+from sonoseek.encoder.values import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.preprocessing import PreprocessingRecipe
 from sonoseek.preprocessing.recipe import RECIPE_VERSION
 from sonoseek.training.calibrate import ExportedModel, fit_calibration, read_split

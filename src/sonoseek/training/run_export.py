@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from sonoseek.core import BundleError, InvalidValueError, NotFoundError
 from sonoseek.core.files import write_atomically
 from sonoseek.encoder import load_bundle
-from sonoseek.encoder.bundle import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.encoder.manifest import manifest_dict
+from sonoseek.encoder.values import CARD_FILE, MANIFEST_FILE, MODEL_FILE
 from sonoseek.evaluate.files import read_system
 from sonoseek.evaluate.hospitals import travelling_calibration
 from sonoseek.training.card_failures import failures_section, find_failures

@@ -9,9 +9,9 @@ default normaliser turns the map upside down (0 is hottest), and it has no HiRes
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from sonoseek.core import InvalidValueError, NotFoundError, from_extra
 from sonoseek.encoder import Bundle, Encoder, Encoding, load_bundle
+from sonoseek.evaluate.speed import seconds
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.many_views import ManyViewNetwork
 from sonoseek.training.building import as_served, build_network, load_trained, recipe_of, trained_beside
-from sonoseek.training.recipe import Recipe
 
 GRADIENT_METHODS = ("grad-cam", "hirescam", "integrated-gradients")
 STEPS = 32
@@ -61,11 +61,15 @@ class NetworkPeers:
         self._bundle = load_bundle(run_dir / "bundle")
         self._recipe = recipe_of(run_dir)
         self._trained = load_trained(run_dir)
-        self._blind: dict[int, nn.Module] = {}
-        self._layers: dict[nn.Module, nn.Module] = {}
 
     def explain(
-        self, method: str, canvas: NDArray[np.float32], target: int, *, nothing: NDArray[np.float32]
+        self,
+        method: str,
+        canvas: NDArray[np.float32],
+        target: int,
+        *,
+        nothing: NDArray[np.float32],
+        randomised: bool = False,
     ) -> NDArray[np.float32]:
         """A map of one class's logit.
 
@@ -74,6 +78,7 @@ class NetworkPeers:
             canvas: float32 (1, S, S), as the network reads it.
             target: index of the class.
             nothing: (1, S, S), where integrated gradients start: the same scan with nothing to be seen.
+            randomised: of the network with random weights: what a map shows without any training.
 
         Returns:
             Signed: float32 (h, w) on the cells of the backbone's last map, or (S, S) of integrated gradients. What the
@@ -83,32 +88,23 @@ class NetworkPeers:
         Raises:
             NotFoundError: no such method.
         """
-        return _explained(self._trained, method, canvas, target, nothing=nothing, layers=self._layers)
-
-    def explain_randomised(
-        self, method: str, canvas: NDArray[np.float32], target: int, *, nothing: NDArray[np.float32], seed: int
-    ) -> NDArray[np.float32]:
-        """The same of a network of this kind whose every weight is random: what a map shows without any training."""
-        return _explained(self._random(seed), method, canvas, target, nothing=nothing, layers=self._layers)
+        return _explained(self._random if randomised else self._trained, method, canvas, target, nothing=nothing)
 
     def plain(self, canvas: NDArray[np.float32]) -> float:
         """Seconds of one plain run of the network in torch, the median of nine."""
-        given, times = torch.from_numpy(canvas[np.newaxis]), []
+        given = torch.from_numpy(canvas[np.newaxis])
         with torch.inference_mode():
-            for _ in range(10):
-                started = time.perf_counter()
-                self._trained(given)
-                times.append(time.perf_counter() - started)
+            times = [seconds(lambda: self._trained(given)) for _ in range(10)]
         return statistics.median(times[1:])
 
-    def randomised(self, seed: int) -> NetworkEncoder:
+    def randomised(self) -> NetworkEncoder:
         """The network with every weight random, behind the interface of a bundle's encoder."""
-        return NetworkEncoder(self._random(seed), self._bundle)
+        return NetworkEncoder(self._random, self._bundle)
 
-    def _random(self, seed: int) -> nn.Module:
-        if seed not in self._blind:
-            self._blind = {seed: _random(self._recipe, seed)}
-        return self._blind[seed]
+    @cached_property
+    def _random(self) -> nn.Module:
+        network = build_network(msgspec.structs.replace(self._recipe, seed=self._recipe.seed + OTHER_SEED))
+        return as_served(network, self._recipe).eval()
 
 
 class NetworkEncoder(Encoder):
@@ -148,21 +144,9 @@ class NetworkEncoder(Encoder):
         )
 
 
-def _random(recipe: Recipe, seed: int) -> nn.Module:
-    network = build_network(msgspec.structs.replace(recipe, seed=recipe.seed + OTHER_SEED + seed))
-    return as_served(network, recipe).eval()
-
-
 def _explained(
-    served: nn.Module,
-    method: str,
-    canvas: NDArray[np.float32],
-    target: int,
-    *,
-    nothing: NDArray[np.float32],
-    layers: dict[nn.Module, nn.Module] | None = None,
+    served: nn.Module, method: str, canvas: NDArray[np.float32], target: int, *, nothing: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    layers = {} if layers is None else layers
     single: Any = served.network if isinstance(served, ManyViewNetwork) else served
     views = (False, True) if isinstance(served, ManyViewNetwork) else (False,)
     maps = []
@@ -170,7 +154,7 @@ def _explained(
         inputs = [
             torch.from_numpy(np.ascontiguousarray(each[..., ::-1] if mirrored else each)) for each in (canvas, nothing)
         ]
-        attributed = _attributed(single, method, inputs[0][None], target, nothing=inputs[1][None], layers=layers)
+        attributed = _attributed(single, method, inputs[0][None], target, nothing=inputs[1][None])
         maps.append(attributed.flip(1) if mirrored else attributed)
     mean: NDArray[np.float32] = torch.stack(maps).mean(0).detach().numpy().astype(np.float32)
     if not np.isfinite(mean).all():
@@ -180,15 +164,7 @@ def _explained(
     return mean
 
 
-def _attributed(
-    network: EvidenceNetwork,
-    method: str,
-    canvas: Tensor,
-    target: int,
-    *,
-    nothing: Tensor,
-    layers: dict[nn.Module, nn.Module],
-) -> Tensor:
+def _attributed(network: EvidenceNetwork, method: str, canvas: Tensor, target: int, *, nothing: Tensor) -> Tensor:
     from captum.attr import IntegratedGradients, LayerGradCam, LayerGradientXActivation
 
     def logits(canvases: Tensor) -> Tensor:
@@ -200,9 +176,7 @@ def _attributed(
             canvas, baselines=nothing, target=target, n_steps=STEPS, internal_batch_size=STEPS
         )
         return torch.as_tensor(attribution)[0, 0]
-    if network not in layers:
-        layers[network] = _last_map(network, canvas)
-    layer = layers[network]
+    layer = _last_map(network, canvas.shape[-1])
     if method == "grad-cam":
         return torch.as_tensor(LayerGradCam(logits, layer).attribute(canvas, target=target))[0, 0]
     if method == "hirescam":
@@ -210,13 +184,14 @@ def _attributed(
     raise NotFoundError(f"no gradient method is called {method!r}; there are: {', '.join(GRADIENT_METHODS)}.")
 
 
-def _last_map(network: EvidenceNetwork, canvas: Tensor) -> nn.Module:
+@lru_cache(maxsize=2)
+def _last_map(network: EvidenceNetwork, size: int) -> nn.Module:
     """The module of the backbone whose output is its last map: the layer that both CAMs are read from.
 
     Raises:
         InvalidValueError: there is none; the network reads pixels some other way.
     """
-    side = canvas.shape[-1] // network.stride
+    side = size // network.stride
     layers_of_map: list[nn.Module] = []
     hooks = [
         module.register_forward_hook(
@@ -228,7 +203,7 @@ def _last_map(network: EvidenceNetwork, canvas: Tensor) -> nn.Module:
     ]
     try:
         with torch.no_grad():
-            network(canvas)
+            network(torch.zeros(1, 1, size, size))
     finally:
         for hook in hooks:
             hook.remove()

@@ -34,11 +34,12 @@ def random_state() -> dict[str, Any]:
     """State of the generators of torch, its GPUs, numpy and Python, as values that load without pickle."""
     state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one is what others draw from
     kind, keys, *rest = state
+    version, inner, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "gpus": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), *rest],
-        "python": list(map(_plain, random.getstate())),
+        "python": [version, list(inner), gauss],
     }
 
 
@@ -51,7 +52,3 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002 - as above
     version, inner, gauss = state["python"]
     random.setstate((version, tuple(inner), gauss))
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

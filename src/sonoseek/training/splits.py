@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,18 +68,16 @@ def split_sets(recipe: Recipe, sets: Sequence[PreparedSet], *, fold: int | None)
     """
     if fold is not None and not 0 <= fold < recipe.folds:
         raise InvalidValueError(f"fold is {fold}; it must lie in 0 … {recipe.folds - 1}, or be None for no test fold.")
-    sides: dict[str, list[Part]] = {"train": [], "validation": [], "test": []}
+    ids: list[dict[str, tuple[str, ...]]] = []
     for choice, source in zip(recipe.datasets, sets, strict=True):
-        groups = _groups(source)
         training: tuple[str, ...] = tuple(record.case_id for record in source.records)
         test: tuple[str, ...] = ()
         if choice.folded and fold is not None:
             outer = stratified_group_folds(source.records, folds=recipe.folds, seed=recipe.seed)[fold]
             training, test = outer.train, outer.test
         inner = inner_validation(source.records, training, fraction=recipe.validation, seed=recipe.seed)
-        for side, ids in (("train", inner.train), ("validation", inner.test), ("test", test)):
-            sides[side].append(Part(source=source, choice=choice, rows=source.rows(ids), groups=groups))
-    return Split(**{side: tuple(parts) for side, parts in sides.items()})
+        ids.append({"train": inner.train, "validation": inner.test, "test": test})
+    return _split(recipe, sets, ids)
 
 
 def given_sets(recipe: Recipe, sets: Sequence[PreparedSet], round_: Round) -> Split:
@@ -90,11 +88,10 @@ def given_sets(recipe: Recipe, sets: Sequence[PreparedSet], round_: Round) -> Sp
     Raises:
         SplitError: a set of the round holds test cases and is not folded, or cannot be parted.
     """
-    sides: dict[str, list[Part]] = {"train": [], "validation": [], "test": []}
-    for choice, source in zip(recipe.datasets, sets, strict=True):
-        groups = _groups(source)
+    ids: list[dict[str, tuple[str, ...]]] = []
+    for source in sets:
         if source.name in round_.train:
-            ids = {"train": round_.train[source.name], "validation": round_.validation.get(source.name, ())}
+            ids.append({"train": round_.train[source.name], "validation": round_.validation.get(source.name, ())})
         elif source.name in round_.test:
             raise SplitError(
                 f"{source.name!r} is tested in round {round_.label}; it must not be learnt. Take it out of the recipe."
@@ -102,10 +99,18 @@ def given_sets(recipe: Recipe, sets: Sequence[PreparedSet], round_: Round) -> Sp
         else:
             every = tuple(record.case_id for record in source.records)
             inner = inner_validation(source.records, every, fraction=recipe.validation, seed=recipe.seed)
-            ids = {"train": inner.train, "validation": inner.test}
-        for side in sides:
-            rows = source.rows(ids.get(side, ()))
-            sides[side].append(Part(source=source, choice=choice, rows=rows, groups=groups))
+            ids.append({"train": inner.train, "validation": inner.test})
+    return _split(recipe, sets, ids)
+
+
+def _split(recipe: Recipe, sets: Sequence[PreparedSet], ids: Sequence[Mapping[str, tuple[str, ...]]]) -> Split:
+    """The parts of the cases that are named for each set and side."""
+    sides: dict[str, list[Part]] = {"train": [], "validation": [], "test": []}
+    for choice, source, ids_of in zip(recipe.datasets, sets, ids, strict=True):
+        groups = _groups(source)
+        for side, parts in sides.items():
+            rows = source.rows(ids_of.get(side, ()))
+            parts.append(Part(source=source, choice=choice, rows=rows, groups=groups))
     return Split(**{side: tuple(parts) for side, parts in sides.items()})
 
 

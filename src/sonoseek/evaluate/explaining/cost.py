@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sonoseek.encoder import Encoder
 from sonoseek.engine import SearchEngine
 from sonoseek.evaluate.explaining.perturbation import Peers, network_input_of
+from sonoseek.evaluate.speed import seconds
 from sonoseek.explain import PERTURBATION, class_evidence, pair_evidence
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers |
     target = int(encoded.logits.argmax())
     bundle, mapping = encoder.bundle, encoded.mapping
 
+    def score_fn(canvases: NDArray[np.float32]) -> NDArray[np.float32]:
+        return encoder.encode(canvases).logits[:, target]
+
     def class_and_pairs() -> list[Any]:
         encoding = encoder.encode(network_input.canvas[np.newaxis])
         evidence, within = encoding.evidence[0], encoding.spatial_weights[0]
@@ -73,21 +78,14 @@ def measure_cost(encoder: Encoder, cases: Sequence[MeasuredScan], peers: Peers |
     }
     for name in PERTURBATION:
         options, times = ({"masks": RISE_TIMED}, RISE_MASKS / RISE_TIMED) if name == "rise" else ({}, 1.0)
-        started = time.perf_counter()
-        PERTURBATION.load(name)(
-            network_input.canvas, lambda canvases: encoder.encode(canvases).logits[:, target], **options
-        )
-        ratios[name] = (time.perf_counter() - started) * times / plain
+        explain = partial(PERTURBATION.load(name), network_input.canvas, score_fn, **options)
+        ratios[name] = seconds(explain) * times / plain
     if peers is not None:
         slow = peers.plain(network_input.canvas)
         for name in peers.names:
-            peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
-            taken = []
-            for _ in range(5):
-                started = time.perf_counter()
-                peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
-                taken.append(time.perf_counter() - started)
-            ratios[name] = statistics.median(taken) / slow
+            explain = partial(peers.explain, name, network_input.canvas, target, nothing=network_input.nothing)
+            explain()
+            ratios[name] = statistics.median(seconds(explain) for _ in range(5)) / slow
     return {name: round(value, 4) for name, value in ratios.items()}
 
 
@@ -98,7 +96,5 @@ def _alternating(*works: Callable[[], Any]) -> list[float]:
     times: list[list[float]] = [[] for _ in works]
     for _ in range(ROUNDS):
         for durations, work in zip(times, works, strict=True):
-            started = time.perf_counter()
-            work()
-            durations.append(time.perf_counter() - started)
+            durations.append(seconds(work))
     return [statistics.median(each) for each in times]

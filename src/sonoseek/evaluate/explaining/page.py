@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sonoseek.core.files import write_atomically
-from sonoseek.evaluate.explaining.summary import OWN, OWN_PAIR, SIZES, figure_of
+from sonoseek.evaluate.explaining.rows import OWN
+from sonoseek.evaluate.explaining.summary import SIZES, figure_of
 from sonoseek.evaluate.figures import ACCENT, INK, QUIET, SERIES, axes
+from sonoseek.evaluate.page_parts import p_in_words
 from sonoseek.evaluate.seen import in_words
 
 TABLE = "table.md"
@@ -113,22 +115,15 @@ def _against(content: Mapping[str, Any]) -> list[str]:
         f"|---|{'---|' * len(names)}",
     ]
     for method, figures in differences.items():
-        cells = [
-            "–"
-            if key not in figures
-            else f"{figures[key]['difference']:+.3f}, p {_p(figures[key]['p'])}{_worse(figures[key])}"
-            for key in names
-        ]
-        lines.append(f"| {TITLES.get(method, method)} | {' | '.join(cells)} |")
+        cells = " | ".join(_difference(figures.get(key)) for key in names)
+        lines.append(f"| {TITLES.get(method, method)} | {cells} |")
     return [*lines, ""]
 
 
-def _worse(figure: Mapping[str, Any]) -> str:
-    return "" if figure["better"] else " (worse)"
-
-
-def _p(value: float) -> str:
-    return "≤ 0.001" if value <= 0.001 else f"{value:.3f}"
+def _difference(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "–"
+    return f"{figure['difference']:+.3f}, p {p_in_words(figure['p'])}{'' if figure['better'] else ' (worse)'}"
 
 
 def _by(content: Mapping[str, Any]) -> list[str]:
@@ -265,6 +260,3 @@ def _apart(heights: Mapping[str, float]) -> dict[str, float]:
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         last = placed[name] = max(height, last + 0.035)
     return placed
-
-
-__all__ = ["OWN_PAIR", "TABLE", "TITLES", "cell", "write_explanation_page"]

@@ -15,8 +15,6 @@ from sonoseek.explain.perturbation import blurred
 
 Cells = NDArray[np.float32]
 Canvas = NDArray[np.float32]
-BASELINES = ("centre", "random")
-"""What needs no network: a Gaussian in the middle of the scan, and noise. A method has to be above them."""
 CENTRE_WIDTH = 0.25
 """Standard deviation of the centre's Gaussian, as a share of the scan's height and width."""
 BASELINE_CELLS = 40
@@ -28,15 +26,11 @@ class Peers(Protocol):
 
     names: Sequence[str]
 
-    def explain(self, method: str, canvas: Canvas, target: int, *, nothing: Canvas) -> Cells:
-        """A map of one class's logit on its own grid over the canvas."""
+    def explain(self, method: str, canvas: Canvas, target: int, *, nothing: Canvas, randomised: bool = False) -> Cells:
+        """A map of one class's logit on its own grid; `randomised`: of the network with random weights."""
         ...
 
-    def explain_randomised(self, method: str, canvas: Canvas, target: int, *, nothing: Canvas, seed: int) -> Cells:
-        """The same of a network with random weights."""
-        ...
-
-    def randomised(self, seed: int) -> Encoder:
+    def randomised(self) -> Encoder:
         """The network with random weights, as an encoder."""
         ...
 
@@ -98,12 +92,16 @@ def noise(network_input: NetworkInput, seed: int) -> Cells:
 
 def ranked(cells: Cells, network_input: NetworkInput) -> NDArray[np.intp]:
     """The canvas pixels that hold scan, the most important first; cells are interpolated, equal ones in order."""
+    return network_input.scan_pixels[np.argsort(-_on_the_scan(cells, network_input), kind="stable")]
+
+
+def _on_the_scan(cells: Cells, network_input: NetworkInput) -> NDArray[np.float32]:
+    """The values of the canvas pixels that hold scan, interpolated between cells."""
     import cv2
 
     side = network_input.canvas.shape[-1]
     fine = cells if cells.shape == (side, side) else cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR)
-    values = np.asarray(fine, np.float32).reshape(-1)[network_input.scan_pixels]
-    return network_input.scan_pixels[np.argsort(-values, kind="stable")]
+    return np.asarray(fine, np.float32).reshape(-1)[network_input.scan_pixels]
 
 
 def rank_correlation(one: Cells, other: Cells, network_input: NetworkInput) -> float:
@@ -111,14 +109,13 @@ def rank_correlation(one: Cells, other: Cells, network_input: NetworkInput) -> f
 
     Source: Adebayo et al. 2018 (arXiv:1810.03292).
     """
-    import cv2
     from scipy.stats import rankdata
 
-    side = network_input.canvas.shape[-1]
-    ranks = []
-    for cells in (one, other):
-        fine = cells if cells.shape == (side, side) else cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR)
-        ranks.append(rankdata(np.asarray(fine, np.float64).reshape(-1)[network_input.scan_pixels]))
-    if min(float(np.ptp(rank)) for rank in ranks) == 0.0:
+    return correlation(*(rankdata(_on_the_scan(cells, network_input)) for cells in (one, other)))
+
+
+def correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """Pearson's r between two maps on one grid; 0 where either is constant."""
+    if min(float(np.ptp(one)), float(np.ptp(other))) == 0.0:
         return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])

@@ -7,6 +7,7 @@ import math
 import msgspec
 
 NAN = math.nan
+OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 
 
 class MapRow(msgspec.Struct, frozen=True, kw_only=True):

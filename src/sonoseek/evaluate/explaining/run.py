@@ -27,10 +27,9 @@ from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.explaining.scan import MapEvaluator, MeasuredScan, ScanMeasures, pick_thorough
 from sonoseek.evaluate.explaining.summary import FOLDER, MAPS, OUTLINES, PAIRS, rescore_explanations
 from sonoseek.evaluate.files import place_about
-from sonoseek.evaluate.run import StepProgress, _no_progress, _task, seen_in_training, versions
-from sonoseek.evaluate.seen import check_sides, without_seen
+from sonoseek.evaluate.run import StepProgress, _no_progress, about_system, open_tasks
 from sonoseek.evaluate.systems.base import LabelledScan, System, Task
-from sonoseek.evaluate.systems.bundle import BundleSystem, FittedBundle
+from sonoseek.evaluate.systems.bundle import FittedBundle
 from sonoseek.evaluate.tables import locked, place_rows, write_json
 
 COST = "cost.json"
@@ -78,11 +77,7 @@ def explain_rounds(
         SplitError, BundleError, …: as the system raises them.
     """
     progress = on_progress or _no_progress
-    if isinstance(system, BundleSystem):
-        check_sides(context, system.bundle_of)
-        context = without_seen(context, system.bundle_of)
-    folder = runs / context.protocol.name / system.name
-    tasks = [_task(context, round_, folder) for round_ in context.rounds]
+    context, tasks = open_tasks(context, system, runs=runs)
     system.prepare(tasks, on_progress=lambda done, total: progress("learning", done, total))
     opened = []
     measures: list[ScanMeasures] = []
@@ -108,19 +103,7 @@ def explain_rounds(
         if not cost:
             cost = _cost(place / COST, cases, fitted, open_peers)
     target = out / FOLDER / context.protocol.name
-    about = {
-        "system": {name: getattr(system, name) for name in ("name", "title", "description", "identity")},
-        "made": {
-            "command": command,
-            "data": context.data_hash(context.rounds),
-            "versions": versions(),
-            "refused": dict(sorted(context.refused.items())),
-            "bundles": identities,
-            "thorough_per_class": per_class,
-            **seen_in_training(context),
-        },
-        "cost": cost,
-    }
+    about = about_system(context, system, command=command, bundles=identities, thorough_per_class=per_class)
     protocol = {name: getattr(context.protocol, name) for name in ("name", "title", "description", "exclusions")}
     with locked(target):
         place_rows(target / MAPS, MapRow, (row for each in measures for row in each.maps), system=system.name)
@@ -128,7 +111,7 @@ def explain_rounds(
         place_rows(
             target / OUTLINES, OutlineRow, (row for each in measures for row in each.outlines), system=system.name
         )
-        place_about(target, protocol=protocol, name=system.name, about=about)
+        place_about(target, protocol=protocol, name=system.name, about={**about, "cost": cost})
     rescore_explanations(out, only=context.protocol.name)
     return target
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sonoseek.core import PATHOLOGIES, Contour, Scan
+from sonoseek.core import PATHOLOGIES, Contour, Explanation, Scan
 from sonoseek.encoder import Encoder
 from sonoseek.engine import EncodedScan, SearchEngine
+from sonoseek.evaluate.calibrate import softmax
 from sonoseek.evaluate.explaining.faithfulness import curves, road, similarity_drops
 from sonoseek.evaluate.explaining.localisation import localise
 from sonoseek.evaluate.explaining.perturbation import (
@@ -21,17 +23,17 @@ from sonoseek.evaluate.explaining.perturbation import (
     NetworkInput,
     Peers,
     centre,
+    correlation,
     network_input_of,
     noise,
     rank_correlation,
     ranked,
 )
-from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
+from sonoseek.evaluate.explaining.rows import OWN, OWN_PAIR, MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.systems.base import LabelledScan
 from sonoseek.explain import PERTURBATION, draw_contour, pair_evidence
 from sonoseek.explain.upsample import plan
 
-OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 CHEAP = ("grad-cam", "hirescam")
 """Peers that explain every scan; the others only the thorough ones."""
 SHIFT = 6
@@ -90,7 +92,7 @@ class MapEvaluator:
         self._engine = SearchEngine(encoder)
         self._encoder = encoder
         self._peers = peers
-        self._random = None if peers is None else SearchEngine(peers.randomised(0))
+        self._random = None if peers is None else SearchEngine(peers.randomised())
 
     def measure(self, case: MeasuredScan) -> ScanMeasures:
         """Measure one scan."""
@@ -104,7 +106,7 @@ class MapEvaluator:
             map_rows.append(self._of_the_truth(case, encoded, network_input, classes.index(PATHOLOGIES[truth])))
         return ScanMeasures(
             maps=tuple(row for rows in map_rows for row in rows),
-            pairs=tuple(self._pairs(case, encoded, network_input)) if case.thorough and case.match is not None else (),
+            pairs=tuple(self._pairs(case, case.match, encoded, network_input)) if case.thorough and case.match else (),
             outlines=() if case.mask is None else (self._outline(case, encoded),),
         )
 
@@ -133,7 +135,7 @@ class MapEvaluator:
             rows.append(row)
         own = rows[0]
         logit = float(encoded.logits[target])
-        explanation = self._engine.explain_class(encoded, self._engine.bundle.classes[target])
+        explanation = _explained(self._engine, encoded, target)
         error = abs(float(explanation.heatmap.sum(dtype=np.float64)) + explanation.bias - logit)
         rows[0] = replace(own, error=error, **self._sanity(encoded, network_input, target, second))
         return self._peers_sanity(rows, network_input, target, second) if case.thorough else rows
@@ -141,10 +143,7 @@ class MapEvaluator:
     def _by_method(
         self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput, target: int
     ) -> dict[str, Cells]:
-        maps: dict[str, Cells] = {OWN: self._own(encoded, target)}
-        if self._peers is not None:
-            for name in self._peers.names if case.thorough else CHEAP:
-                maps[name] = self._peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
+        maps = self._exact_and_peers(encoded, network_input, target, thorough=case.thorough)
         if case.thorough:
             score_fn = self._logit(target)
             for name in ("occlusion", "rise"):
@@ -158,37 +157,34 @@ class MapEvaluator:
         self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput, target: int
     ) -> list[MapRow]:
         """The reference class's map, by the methods that cost little: does it lie on the lesion, right or wrong?"""
-        maps = {OWN: self._own(encoded, target)}
-        if self._peers is not None:
-            for name in CHEAP:
-                maps[name] = self._peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
+        maps = self._exact_and_peers(encoded, network_input, target, thorough=False)
         return [
             _localised(self._row(case, encoded, method, "truth"), cells, case.mask, encoded)
             for method, cells in maps.items()
         ]
 
-    def _own(self, encoded: EncodedScan, target: int) -> Cells:
-        return self._engine.explain_class(encoded, self._engine.bundle.classes[target]).evidence_map
+    def _exact_and_peers(
+        self, encoded: EncodedScan, network_input: NetworkInput, target: int, *, thorough: bool
+    ) -> dict[str, Cells]:
+        maps: dict[str, Cells] = {OWN: _explained(self._engine, encoded, target).evidence_map}
+        if self._peers is not None:
+            for name in self._peers.names if thorough else CHEAP:
+                maps[name] = self._peers.explain(name, network_input.canvas, target, nothing=network_input.nothing)
+        return maps
 
     def _sanity(self, encoded: EncodedScan, network_input: NetworkInput, target: int, second: int) -> dict[str, float]:
-        own = self._own(encoded, target)
-        checks = {"other_class": rank_correlation(own, self._own(encoded, second), network_input)}
+        engine = self._engine
+        own = _explained(engine, encoded, target)
+        other = _explained(engine, encoded, second)
+        checks = {"other_class": rank_correlation(own.evidence_map, other.evidence_map, network_input)}
         if self._random is not None:
-            checks["randomised"] = rank_correlation(own, self._own_at_random(encoded.scan, target), network_input)
-        pixels = self._heatmap(encoded, target)
-        shifted = self._heatmap(self._engine.read(_shifted(encoded.scan)), target)
+            at_random = _explained(self._random, self._random.read(encoded.scan), target)
+            checks["randomised"] = rank_correlation(own.evidence_map, at_random.evidence_map, network_input)
+        shifted = _explained(engine, engine.read(_shifted(encoded.scan)), target)
         brighter = Scan(pixels=np.clip(encoded.scan.pixels * GAIN, 0, 255).astype(np.uint8))
-        checks["shifted"] = _correlation(pixels, _shifted_back(shifted))
-        checks["gained"] = _correlation(pixels, self._heatmap(self._engine.read(brighter), target))
+        checks["shifted"] = correlation(own.heatmap, _shifted_back(shifted.heatmap))
+        checks["gained"] = correlation(own.heatmap, _explained(engine, engine.read(brighter), target).heatmap)
         return checks
-
-    def _own_at_random(self, scan: Scan, target: int) -> Cells:
-        if self._random is None:  # the caller has looked
-            raise AssertionError
-        return self._random.explain_class(self._random.read(scan), self._random.bundle.classes[target]).evidence_map
-
-    def _heatmap(self, encoded: EncodedScan, target: int) -> NDArray[np.float32]:
-        return self._engine.explain_class(encoded, self._engine.bundle.classes[target]).heatmap
 
     def _peers_sanity(self, rows: list[MapRow], network_input: NetworkInput, target: int, second: int) -> list[MapRow]:
         if self._peers is None:
@@ -196,13 +192,8 @@ class MapEvaluator:
         checked = []
         for row in rows:
             if row.method in CHEAP:
-                own, other = (
-                    self._peers.explain(row.method, network_input.canvas, index, nothing=network_input.nothing)
-                    for index in (target, second)
-                )
-                randomised = self._peers.explain_randomised(
-                    row.method, network_input.canvas, target, nothing=network_input.nothing, seed=0
-                )
+                explain = partial(self._peers.explain, row.method, network_input.canvas, nothing=network_input.nothing)
+                own, other, randomised = explain(target), explain(second), explain(target, randomised=True)
                 row = replace(
                     row,
                     other_class=rank_correlation(own, other, network_input),
@@ -226,9 +217,7 @@ class MapEvaluator:
         temperature = self._engine.bundle.temperature
 
         def score(canvases: NDArray[np.float32]) -> NDArray[np.float64]:
-            logits = self._encoder.encode(canvases).logits.astype(np.float64) / temperature
-            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return np.asarray(shares[:, target] / shares.sum(axis=1))
+            return softmax(self._encoder.encode(canvases).logits.astype(np.float64) / temperature)[:, target]
 
         return score
 
@@ -237,11 +226,11 @@ class MapEvaluator:
 
     # Pairs
 
-    def _pairs(self, case: MeasuredScan, encoded: EncodedScan, network_input: NetworkInput) -> list[PairRow]:
+    def _pairs(
+        self, case: MeasuredScan, match: LabelledScan, encoded: EncodedScan, network_input: NetworkInput
+    ) -> list[PairRow]:
         """The cosine of a scan and its best match, taken apart on both."""
-        if case.match is None:
-            return []
-        other = self._engine.read(case.match.scan)
+        other = self._engine.read(match.scan)
         other_input = network_input_of(self._encoder, other.canvas)
         rows = []
         for side, (one, one_input, far) in {
@@ -257,6 +246,8 @@ class MapEvaluator:
                 "sbsm": PERTURBATION.load("sbsm")(one_input.canvas, score_fn),
                 "centre": centre(one_input),
             }
+            similarity = float(score_fn(one_input.canvas[np.newaxis])[0])
+            error = abs(float(pair_map.heatmap.sum(dtype=np.float64)) - similarity)
             for method, cells in maps.items():
                 resized = cv2.resize(cells, pair_map.evidence_map.shape[::-1], interpolation=cv2.INTER_LINEAR)
                 grid = np.asarray(resized, np.float32)
@@ -275,20 +266,13 @@ class MapEvaluator:
                         scan=case.sample.name,
                         group=case.group,
                         label=case.sample.record.pathology,
-                        match=case.match.name,
+                        match=match.name,
                         side=side,
                         method=method,
-                        similarity=float(score_fn(one_input.canvas[np.newaxis])[0]),
+                        similarity=similarity,
                         chosen=chosen,
                         random=chance,
-                        error=(
-                            abs(
-                                float(pair_map.heatmap.sum(dtype=np.float64))
-                                - float(score_fn(one_input.canvas[np.newaxis])[0])
-                            )
-                            if method == OWN_PAIR
-                            else float("nan")
-                        ),
+                        error=error if method == OWN_PAIR else float("nan"),
                     )
                 )
         return rows
@@ -306,24 +290,23 @@ class MapEvaluator:
 
     def _outline(self, case: MeasuredScan, encoded: EncodedScan) -> OutlineRow:
         """The outline of the prediction's evidence beside the mask's own."""
-        label = case.sample.record.pathology
-        prediction = self._engine.bundle.classes[int(encoded.logits.argmax())]
-        common = {
-            "fold": case.fold,
-            "scan": case.sample.name,
-            "group": case.group,
-            "label": label,
-            "prediction": prediction,
-        }
+        row = OutlineRow(
+            fold=case.fold,
+            scan=case.sample.name,
+            group=case.group,
+            label=case.sample.record.pathology,
+            prediction=self._engine.bundle.classes[int(encoded.logits.argmax())],
+            drawn=0.0,
+        )
         drawn = draw_contour(self._engine.explain_class(encoded), spacing_mm=SQUARE)
         if drawn is None or case.mask is None:
-            return OutlineRow(**common, drawn=0.0)  # type: ignore[arg-type]
+            return row
         truth = _measured(case.mask)
         inside = np.zeros(case.mask.shape, np.uint8)
         cv2.fillPoly(inside, [np.round(drawn.points[:, ::-1] - 0.5).astype(np.int32)], 1)
         both = float((inside.astype(bool) & case.mask).sum())
-        return OutlineRow(
-            **common,  # type: ignore[arg-type]
+        return replace(
+            row,
             drawn=1.0,
             dice=2 * both / (float(inside.sum()) + float(case.mask.sum())),
             longest=_ratio(drawn.longest_mm, truth.longest_mm),
@@ -332,6 +315,10 @@ class MapEvaluator:
             depth=((drawn.depth_mm or 0.0) - (truth.depth_mm or 0.0)) / case.mask.shape[0],
             taller=float(drawn.taller_than_wide == truth.taller_than_wide),
         )
+
+
+def _explained(engine: SearchEngine, encoded: EncodedScan, target: int) -> Explanation:
+    return engine.explain_class(encoded, engine.bundle.classes[target])
 
 
 def _localised(row: MapRow, cells: Cells, mask: NDArray[np.bool_] | None, encoded: EncodedScan) -> MapRow:
@@ -356,13 +343,6 @@ def _shifted(scan: Scan) -> Scan:
 
 def _shifted_back(heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.pad(heatmap, ((0, SHIFT), (0, SHIFT)), mode="edge")[SHIFT:, SHIFT:]
-
-
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Pearson's r between two maps on one grid; 0 where either is constant."""
-    if min(float(np.ptp(one)), float(np.ptp(other))) == 0.0:
-        return 0.0
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
 def _measured(mask: NDArray[np.bool_]) -> Contour:

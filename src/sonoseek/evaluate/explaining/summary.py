@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, ResultsError
 from sonoseek.evaluate.bootstrap import RESAMPLES, group_weights, interval, paired_difference
-from sonoseek.evaluate.explaining.rows import MapRow, OutlineRow, PairRow
+from sonoseek.evaluate.explaining.rows import OWN, MapRow, OutlineRow, PairRow
 from sonoseek.evaluate.files import ABOUT, SCORES, read_about
 from sonoseek.evaluate.tables import locked, read_systems, write_json
 
 FOLDER = "explanations"
 """Of its results, and of its files while it is under way."""
 MAPS, PAIRS, OUTLINES = "maps.csv.bz2", "pairs.csv.bz2", "outlines.csv.bz2"
-OWN, OWN_PAIR = "class_evidence", "pair_evidence"
 ON_LESIONS = ("inside", "with_shadow", "pointing", "iou")
 ON_THE_NETWORK = ("insertion", "deletion", "road", "randomised", "other_class", "shifted", "gained")
 HIGHER = {"insertion": True, "deletion": False, "road": False, "inside": True, "pointing": True, "iou": True}

@@ -14,11 +14,9 @@ ECE_BINS = 15
 """Equal-width bins of the top probability, closed above: (0, 1/15], (1/15, 2/15] …"""
 
 
-def expected_calibration_error(
-    confidence: Floats, correct: NDArray[np.bool_], weights: Floats, *, bins: int = ECE_BINS
-) -> Floats:
+def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], weights: Floats) -> Floats:
     """Mean gap of confidence and accuracy over bins, weighted by their size: (n,), (n,), (B, n) → (B,), 0 … 1."""
-    inside = _bins(confidence, bins)
+    inside = _bins(confidence)
     gaps = np.abs(weights @ (inside * (confidence - correct)[:, None])).sum(axis=1)
     total: Floats = gaps / weights.sum(axis=1)
     return total
@@ -31,11 +29,9 @@ def brier(probabilities: Floats, truth: NDArray[np.int64], weights: Floats) -> F
     return total
 
 
-def reliability(
-    confidence: Floats, correct: NDArray[np.bool_], *, bins: int = ECE_BINS
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Mean confidence, accuracy and number of scans of each bin; NaN in empty ones. Each (bins,)."""
-    inside = _bins(confidence, bins)
+def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Mean confidence, accuracy and number of scans of each bin; NaN in empty ones. Each (`ECE_BINS`,)."""
+    inside = _bins(confidence)
     count = inside.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return confidence @ inside / count, correct.astype(np.float64) @ inside / count, count.astype(np.int64)
@@ -66,9 +62,8 @@ def risk_coverage_area(confidence: Floats, correct: NDArray[np.bool_], weights: 
     return area
 
 
-def _bins(confidence: Floats, bins: int) -> Floats:
+def _bins(confidence: Floats) -> Floats:
     """(n, bins), 1 where the row lies in the bin."""
-    place = np.clip(np.ceil(confidence * bins - 1e-12).astype(int) - 1, 0, bins - 1)
-    inside = np.zeros((len(confidence), bins))
-    inside[np.arange(len(confidence)), place] = 1.0
+    place = np.clip(np.ceil(confidence * ECE_BINS - 1e-12).astype(int) - 1, 0, ECE_BINS - 1)
+    inside: Floats = np.eye(ECE_BINS)[place]
     return inside

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import Case, CaseRecord, InvalidValueError, Scan
-from sonoseek.datasets import Dataset
+from sonoseek.datasets import Dataset, Subset
 
 ROTATION = 20.0
 """Degrees, largest."""
@@ -25,8 +25,8 @@ WAYS: tuple[Way, ...] = ("rotate", "mirror", "zoom", "contrast", "flip")
 """In turn: the first altered picture of every scan is rotated, the second mirrored …"""
 
 
-class AugmentedDataset:
-    """`count` pictures: the scans themselves, then altered ones in turn, "benign (1) #1", "benign (1) #2".
+class AugmentedDataset(Subset):
+    """`count` pictures: the scans themselves, then altered ones in turn, "benign (1) #1", "benign (1) #2": cases all.
 
     No group holds them together: that is the mistake which this shows. `true_records` keeps the groups.
     """
@@ -47,7 +47,8 @@ class AugmentedDataset:
             raise InvalidValueError(
                 f"count is {count}, {dataset.name} has {len(base)} cases; augmenting never drops any."
             )
-        self._dataset, self._seed = dataset, seed
+        super().__init__(dataset, (record.case_id for record in base))
+        self._seed = seed
         self._origin: dict[str, tuple[str, int]] = {}
         records, true = [], []
         for number in range(count):
@@ -57,25 +58,6 @@ class AugmentedDataset:
             records.append(replace(record, case_id=case_id, group=None, patient_id=None))
             true.append(replace(record, case_id=case_id, group=record.group or f"alone:{record.case_id}"))
         self._records, self._true = tuple(records), tuple(true)
-
-    @property
-    def name(self) -> str:
-        """Of the dataset."""
-        return self._dataset.name
-
-    @property
-    def licence(self) -> str:
-        """Of the dataset."""
-        return self._dataset.licence
-
-    @property
-    def citation(self) -> str:
-        """Of the dataset."""
-        return self._dataset.citation
-
-    def records(self) -> tuple[CaseRecord, ...]:
-        """Every picture as if it were a case of its own."""
-        return self._records
 
     def true_records(self) -> tuple[CaseRecord, ...]:
         """Every picture with the group of the scan that it was made from."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sonoseek.core import PATHOLOGIES, CaseRecord
-from sonoseek.datasets import Dataset
+from sonoseek.datasets import Dataset, Fold, inner_validation
 
 CaseSet = Mapping[str, tuple[str, ...]]
 """Dataset name → case_ids."""
@@ -93,22 +93,34 @@ class Protocol(typing.Protocol):
         """Split their cases; the same every time."""
 
 
-class HidesGroups(typing.Protocol):
-    """A dataset whose groups and patients a flattering protocol hides."""
-
-    def true_records(self) -> tuple[CaseRecord, ...]:
-        """The records of its cases with the groups and patients that `records` hides."""
-
-
 def true_records(dataset: Dataset) -> tuple[CaseRecord, ...]:
-    """A dataset's records with every known group and patient, also where a protocol hides them."""
-    hidden: tuple[CaseRecord, ...] | None = None
-    if hasattr(dataset, "true_records"):
-        hidden = typing.cast(HidesGroups, dataset).true_records()
-    return dataset.records() if hidden is None else hidden
+    """A dataset's records with every known group and patient, also where `records` hides them for a protocol."""
+    records: tuple[CaseRecord, ...] = getattr(dataset, "true_records", dataset.records)()
+    return records
+
+
+def all_true_records(datasets: Mapping[str, Dataset]) -> dict[Key, CaseRecord]:
+    """The `true_records` of several datasets by dataset and case."""
+    return {(name, record.case_id): record for name, dataset in datasets.items() for record in true_records(dataset)}
+
+
+def keys(side: CaseSet) -> set[Key]:
+    """The cases of a side."""
+    return {(name, case_id) for name, ids in side.items() for case_id in ids}
 
 
 def classes_of(records: typing.Iterable[CaseRecord]) -> tuple[str, ...]:
     """Pathologies that occur, in the order of `PATHOLOGIES`."""
     present = {record.pathology for record in records}
     return tuple(name for name in PATHOLOGIES if name in present)
+
+
+def rounds_of(dataset: Dataset, folds: typing.Iterable[Fold], *, seed: int) -> list[Round]:
+    """A round for each fold of a dataset; an eighth of its training side, never parting a group, validates."""
+    records, name = dataset.records(), dataset.name
+    rounds = []
+    for number, fold in enumerate(folds):
+        inner = inner_validation(records, fold.train, fraction=VALIDATION, seed=seed)
+        train, validation, test = ({name: ids} for ids in (inner.train, inner.test, fold.test))
+        rounds.append(Round(seed=seed, fold=number, train=train, validation=validation, test=test))
+    return rounds

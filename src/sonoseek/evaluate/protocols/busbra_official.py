@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sonoseek.datasets import Dataset, inner_validation, official_folds, open_dataset
-from sonoseek.evaluate.protocols.base import FOLDS, VALIDATION, Round
+from sonoseek.datasets import Dataset, official_folds, open_dataset
+from sonoseek.evaluate.protocols.base import FOLDS, Round, rounds_of
 from sonoseek.evaluate.protocols.busi import folder_of
 
 
@@ -30,17 +30,4 @@ class BusbraOfficial:
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
         """The published test folds; the validation part is split by patient, not by the authors' inner columns."""
         dataset = datasets["busbra"]
-        records = dataset.records()
-        rounds = []
-        for number, fold in enumerate(official_folds(dataset, FOLDS)):
-            inner = inner_validation(records, fold.train, fraction=VALIDATION, seed=0)
-            rounds.append(
-                Round(
-                    seed=0,
-                    fold=number,
-                    train={"busbra": inner.train},
-                    validation={"busbra": inner.test},
-                    test={"busbra": fold.test},
-                )
-            )
-        return tuple(rounds)
+        return tuple(rounds_of(dataset, official_folds(dataset, FOLDS), seed=0))

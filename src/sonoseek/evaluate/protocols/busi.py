@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sonoseek.core import CaseRecord, InvalidValueError
-from sonoseek.datasets import Dataset, inner_validation, open_dataset, stratified_group_folds
-from sonoseek.evaluate.protocols.base import FOLDS, VALIDATION, Round
+from sonoseek.core import InvalidValueError
+from sonoseek.datasets import Dataset, open_dataset, stratified_group_folds
+from sonoseek.evaluate.protocols.base import FOLDS, Round, rounds_of
 
 
 def open_busi(data_root: Path | None) -> Dataset:
@@ -29,20 +29,9 @@ def folder_of(data_root: Path | None) -> Path:
 
 def repeated_folds(dataset: Dataset, *, seeds: Sequence[int], folds: int = FOLDS) -> tuple[Round, ...]:
     """`folds` rounds per seed; near-equal shares of each class, no component parts, validation split by group too."""
-    records: tuple[CaseRecord, ...] = dataset.records()
-    rounds = []
+    rounds: list[Round] = []
     for seed in seeds:
-        for number, fold in enumerate(stratified_group_folds(records, folds=folds, seed=seed)):
-            inner = inner_validation(records, fold.train, fraction=VALIDATION, seed=seed)
-            rounds.append(
-                Round(
-                    seed=seed,
-                    fold=number,
-                    train={dataset.name: inner.train},
-                    validation={dataset.name: inner.test},
-                    test={dataset.name: fold.test},
-                )
-            )
+        rounds += rounds_of(dataset, stratified_group_folds(dataset.records(), folds=folds, seed=seed), seed=seed)
     return tuple(rounds)
 
 

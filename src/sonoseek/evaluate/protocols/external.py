@@ -63,9 +63,7 @@ class External:
         return {name: open_dataset(name, self._where(name, data_root)) for name in (*self._train_on, self._test_on)}
 
     def _where(self, name: str, data_root: Path | None) -> Path | None:
-        if name in self._paths:
-            return self._paths[name]
-        return None if data_root is None else data_root / name
+        return self._paths.get(name, None if data_root is None else data_root / name)
 
     def rounds(self, datasets: Mapping[str, Dataset]) -> tuple[Round, ...]:
         """One: each training dataset gives an eighth of its groups to validation."""

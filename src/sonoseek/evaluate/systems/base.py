@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoseek.core import Box, CaseRecord, Scan
+from sonoseek.core import PATHOLOGIES, Box, CaseRecord, Scan
 from sonoseek.datasets import Dataset
 from sonoseek.evaluate.protocols.base import Round
 
@@ -32,6 +32,11 @@ class LabelledScan:
     record: CaseRecord
     scan: Scan
     lesion: Box | None = None
+
+
+def labels_of(samples: Sequence[LabelledScan]) -> NDArray[np.int64]:
+    """(n,): index into `PATHOLOGIES`."""
+    return np.array([PATHOLOGIES.index(sample.record.pathology) for sample in samples], dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

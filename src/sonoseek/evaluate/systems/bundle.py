@@ -113,15 +113,12 @@ class FittedBundle:
                 )
                 expected = [float(units[cosine[name]] @ own) for name in row.matches]
                 served = [m.similarity for m in report.matches if (m.dataset, m.scan_id) in names]
-                self._compare(query, expected, served)
-
-    def _compare(self, query: LabelledScan, expected: Sequence[float], served: Sequence[float]) -> None:
-        if len(served) != len(expected) or not np.allclose(expected, served, atol=ROUNDING):
-            raise ResultsError(
-                f"{query.name}: the engine serves similarities {np.round(served, 4).tolist()}, scored were "
-                f"{np.round(expected, 4).tolist()}; both must agree to {ROUNDING}. Bundle {self.identity} or its "
-                "gallery is not what was scored: export it again."
-            )
+                if len(served) != len(expected) or not np.allclose(expected, served, atol=ROUNDING):
+                    raise ResultsError(
+                        f"{query.name}: the engine serves similarities {np.round(served, 4).tolist()}, scored were "
+                        f"{np.round(expected, 4).tolist()}; both must agree to {ROUNDING}. Bundle {self.identity} or "
+                        "its gallery is not what was scored: export it again."
+                    )
 
 
 def _entry(sample: LabelledScan, embedding: NDArray[np.float32]) -> GalleryEntry:

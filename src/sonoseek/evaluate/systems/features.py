@@ -49,14 +49,8 @@ class FeatureStore:
                     on_progress(len(samples) - len(missing) + done, len(samples))
         if keep and self._cache is not None and not {s.scan.scan_id for s in samples} <= self._cached:
             self._cached |= {s.scan.scan_id for s in samples}
-            self._save()
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            scans = sorted(self._cached)
+            with open_atomically(self._cache) as stream:
+                np.savez(stream, scans=np.array(scans), features=np.stack([self._known[scan] for scan in scans]))
         return np.stack([self._known[s.scan.scan_id] for s in samples])
-
-    def _save(self) -> None:
-        path = self._cache
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scans = sorted(self._cached)
-        with open_atomically(path) as stream:
-            np.savez(stream, scans=np.array(scans), features=np.stack([self._known[scan] for scan in scans]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sonoseek.core import NotFoundError, Scan
 from sonoseek.encoder import to_input
-from sonoseek.encoder.runtime import onnxruntime
+from sonoseek.encoder.runtime import open_session
 from sonoseek.evaluate.systems.linear import LinearSystem
 from sonoseek.preprocessing import preprocess
 
@@ -30,10 +30,7 @@ def frozen(model: Path, *, backbone: str, cache: Path | None = None) -> LinearSy
         raise NotFoundError(
             f"no features at {model}; export them from start weights first (--system frozen-{backbone})."
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # scans run side by side
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = open_session(str(model), threads=1)  # scans run side by side
 
     def describe(scan: Scan) -> NDArray[np.float32]:
         canvas = np.maximum(to_input(preprocess(scan)), 0.0)[np.newaxis]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoseek.core import PATHOLOGIES, from_extra
-from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
+from sonoseek.evaluate.calibrate import fit_temperature, log_loss, softmax
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task, labels_of
 from sonoseek.evaluate.systems.features import Describe, FeatureStore
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -67,7 +67,7 @@ class LinearSystem:
         train, validation = task.train, task.validation
         scaler = StandardScaler()
         features = scaler.fit_transform(self._store.of(train).astype(np.float64))
-        labels, truth = _labels(train), _labels(validation)
+        labels, truth = labels_of(train), labels_of(validation)
         validation_features = scaler.transform(self._store.of(validation).astype(np.float64)) if validation else None
         best: tuple[float, Any] | None = None
         for strength in STRENGTHS:
@@ -75,7 +75,7 @@ class LinearSystem:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # weak penalties do not converge fully; the validation side judges
                 model.fit(features, labels)
-            cost = 0.0 if validation_features is None else _log_loss(_logits(model, validation_features), truth)
+            cost = 0.0 if validation_features is None else log_loss(_logits(model, validation_features), truth)
             if best is None or cost < best[0]:
                 best = (cost, model)
         model = best[1] if best else None
@@ -114,12 +114,3 @@ def _logits(model: Any, features: NDArray[np.float64]) -> NDArray[np.float64]:
     logits = np.full((len(features), len(PATHOLOGIES)), -99.0)
     logits[:, model.classes_] = scores
     return logits
-
-
-def _log_loss(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    p = softmax(logits)[np.arange(len(truth)), truth]
-    return float(-np.log(np.maximum(p, 1e-300)).mean())
-
-
-def _labels(samples: Sequence[LabelledScan]) -> NDArray[np.int64]:
-    return np.array([PATHOLOGIES.index(s.record.pathology) for s in samples], dtype=np.int64)

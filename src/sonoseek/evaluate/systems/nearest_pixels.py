@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sonoseek.core import PATHOLOGIES, Scan
 from sonoseek.core.arrays import unit_rows
 from sonoseek.evaluate.calibrate import fit_temperature, softmax
-from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task
+from sonoseek.evaluate.systems.base import LabelledScan, Predictions, Progress, Task, labels_of
 from sonoseek.evaluate.systems.features import FeatureStore
 
 SIDE = 48
@@ -47,13 +47,11 @@ class NearestPixels:
     def fit(self, task: Task) -> _FittedNearest:
         """Remember the training side; fit the temperature on the validation side."""
         train = task.train
-        labels = np.array([PATHOLOGIES.index(s.record.pathology) for s in train])
-        fitted = _FittedNearest(self._store, self._store.of(train), labels)
+        fitted = _FittedNearest(self._store, self._store.of(train), labels_of(train))
         validation = task.validation
         if validation:
-            truth = np.array([PATHOLOGIES.index(s.record.pathology) for s in validation])
             logits = fitted.logits(self._store.of(validation))
-            fitted.temperature = fit_temperature(logits.astype(np.float32), truth, low=0.005)
+            fitted.temperature = fit_temperature(logits.astype(np.float32), labels_of(validation), low=0.005)
         return fitted
 
 
