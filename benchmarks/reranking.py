@@ -147,7 +147,6 @@ def main() -> None:
             rows = precisions(sides[1], side, weights=WEIGHTS)
             found = "; ".join(f"{d:+.4f} ({lo:+.4f} to {hi:+.4f})" for d, lo, hi in differences(rows, sides[1].groups))
             print(f"{hospital}, {name}: P@5 by the cosine {rows[:, 0].mean():.4f}; re-ranked {found}", flush=True)
-        context.forget()
 
 
 if __name__ == "__main__":
