@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -87,6 +88,20 @@ def marking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         network.head.weight *= 20  # untrained logits hardly differ
     return export_bundle(network, folder=tmp_path_factory.mktemp("marking"), metadata=metadata)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """A server sets levels and handlers for its whole process: tests of another file must find their log."""
+
+    def named() -> dict[str, logging.Logger]:
+        return {n: each for n, each in logging.root.manager.loggerDict.items() if isinstance(each, logging.Logger)}
+
+    before = {name: (each.level, each.handlers[:], each.propagate) for name, each in named().items()}
+    yield
+    for name, each in named().items():
+        level, each.handlers, each.propagate = before.get(name, (logging.NOTSET, each.handlers, True))
+        each.setLevel(level)
 
 
 @pytest.fixture(scope="module", autouse=True)

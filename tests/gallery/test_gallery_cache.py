@@ -146,7 +146,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(filled, answers, caplog)
     right = answers(filled)
     cache_of(filled).unlink()
     cache_of(filled).mkdir()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="sonoseek"):
         assert answers(filled) == right
     assert "not written" in caplog.text
     assert [item.name for item in filled.parent.iterdir() if item.name.startswith(".")] == []

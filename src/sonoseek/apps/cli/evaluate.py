@@ -37,7 +37,9 @@ Systems = Annotated[
 ]
 BundlePath = Annotated[
     Path | None,
-    typer.Option("--bundle", help="A bundle, a folder with one per round, or `default`: the one that ships. No torch."),
+    typer.Option(
+        "--bundle", help="A bundle: `accurate`, `fast` or its folder; or a folder with one per round. No torch."
+    ),
 ]
 Rescore = Annotated[Path | None, typer.Option(help="Score all results under this folder again, from their files.")]
 Runs = Annotated[Path, typer.Option(help="Folder for rounds under way; holds preprocessed scans, keep it out of git.")]
