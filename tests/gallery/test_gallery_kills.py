@@ -94,7 +94,7 @@ def test_writers_killed_at_random_moments_lose_and_double_nothing(path, zygote, 
     state = Expected()
     acknowledged = kept_unacknowledged = in_opening = 0
     slowest = 0.0
-    lost = doubled = 0
+    lost = doubled = most = 0
     for number in range(rounds):
         child = start_writer(zygote, state.steps)
         # Every tenth is hit while it opens the gallery and reads the log that the one before left.
@@ -113,6 +113,7 @@ def test_writers_killed_at_random_moments_lose_and_double_nothing(path, zygote, 
         with gallery:
             entries = list(gallery)
             assert len(entries) == count
+            most = max(most, count)  # some steps leave none: the last may be one of them
             difference = compare(entries, state)
             if difference:
                 following = state.after(state.next_step())
@@ -129,4 +130,4 @@ def test_writers_killed_at_random_moments_lose_and_double_nothing(path, zygote, 
     assert (lost, doubled) == (0, 0)
     assert slowest < 1
     assert acknowledged > 2 * rounds
-    assert len(state.content) > 0
+    assert most > 0
