@@ -46,8 +46,7 @@ class EvidenceNetwork(nn.Module, ABC):
 
     So each logit is the mean over cells of W · evidence[:, row, column], plus b: the class heatmap is exact and costs
     nothing. Padding carries no evidence: each cell's evidence is weighted by its share of scan, scaled so that the
-    plain mean over all cells is the weighted mean over the scan. A network of the table gives the evidence of its
-    cells, `raw`.
+    plain mean over all cells is the weighted mean over the scan.
 
     Attributes:
         backbone: the part that reads pixels; has `load_start`, and its own learning rate in a recipe.
@@ -63,18 +62,6 @@ class EvidenceNetwork(nn.Module, ABC):
         super().__init__()
         self.stride = self.fine_stride = backbone.stride
         self.backbone = cast(nn.Module, backbone)
-
-    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
-        """Evidence of each cell, not yet weighted by its share of scan; of networks without a `forward` of their own.
-
-        Args:
-            canvas: float32 (N, 1, S, S); 0 … 1, exactly −1 in padding.
-            validity: (N, 1, h, w), as `validity` gives it.
-
-        Returns:
-            (N, D, h, w).
-        """
-        raise NotImplementedError
 
     def check_side(self, canvas: Tensor) -> None:
         """Refuse a canvas whose side is not a multiple of the stride.
@@ -93,6 +80,7 @@ class EvidenceNetwork(nn.Module, ABC):
         share = functional.avg_pool2d((canvas >= 0).to(canvas.dtype), self.stride)
         return share * (share >= MIN_VALIDITY).to(canvas.dtype)
 
+    @abstractmethod
     def forward(self, canvas: Tensor) -> NetworkOutput:
         """Read canvases.
 
@@ -105,6 +93,25 @@ class EvidenceNetwork(nn.Module, ABC):
         Raises:
             InvalidValueError: S is not a multiple of the stride.
         """
+
+
+class CellNetwork(EvidenceNetwork):
+    """A network that gives the evidence of its cells, which is then weighted by their share of scan."""
+
+    @abstractmethod
+    def raw(self, canvas: Tensor, validity: Tensor) -> Tensor:
+        """Evidence of each cell, not yet weighted by its share of scan.
+
+        Args:
+            canvas: float32 (N, 1, S, S); 0 … 1, exactly −1 in padding.
+            validity: (N, 1, h, w), as `validity` gives it.
+
+        Returns:
+            (N, D, h, w).
+        """
+
+    def forward(self, canvas: Tensor) -> NetworkOutput:
+        """As `EvidenceNetwork`."""
         self.check_side(canvas)
         validity = self.validity(canvas)
         weight = validity / validity.mean((2, 3), keepdim=True).clamp(min=1e-6)
@@ -113,7 +120,7 @@ class EvidenceNetwork(nn.Module, ABC):
         return NetworkOutput(self.head(embedding), embedding, evidence)
 
 
-class MapNetwork(EvidenceNetwork):
+class MapNetwork(CellNetwork):
     """A network whose evidence comes from a backbone's map, wherever that map comes from."""
 
     @abstractmethod

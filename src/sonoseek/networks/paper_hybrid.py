@@ -11,12 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sonoseek.networks.evidence import Backbone, EvidenceNetwork, brings_its_own, evidence_layer, refuse_start
+from sonoseek.networks.evidence import Backbone, CellNetwork, brings_its_own, evidence_layer, refuse_start
 from sonoseek.networks.paper_cnn import PaperCNNBackbone
 from sonoseek.networks.pixel_rows import PixelRows
 
 
-class PaperHybridNetwork(EvidenceNetwork):
+class PaperHybridNetwork(CellNetwork):
     """Both branches' evidence, concatenated cell by cell and fused linearly.
 
     The fusion is linear, so fusing cells and then taking the mean is the same as fusing the branches' embeddings: the

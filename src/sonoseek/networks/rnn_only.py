@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sonoseek.networks.evidence import Backbone, EvidenceNetwork, brings_its_own
+from sonoseek.networks.evidence import Backbone, CellNetwork, brings_its_own
 from sonoseek.networks.pixel_rows import PixelRows
 
 
-class RNNOnlyNetwork(EvidenceNetwork):
+class RNNOnlyNetwork(CellNetwork):
     """The evidence of a row is spread evenly over its cells: a row has no left and right to an RNN.
 
     So its heatmap is exact as every other's, and shows depths, not places.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 
 LONGEST_S = 3600.0
 """Of one sleep: the system's clock may be set meanwhile, and a lock waits no longer than its type allows."""
@@ -40,7 +41,7 @@ class Alarm:
             self._rung = False
 
 
-class AlarmThread:
+class AlarmThread(ABC):
     """A thread that works until it is stopped; meanwhile it sleeps by its `alarm`."""
 
     def __init__(self, name: str) -> None:
@@ -61,5 +62,6 @@ class AlarmThread:
         if self._thread.is_alive():
             self._thread.join()
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Work until the alarm says stop."""
