@@ -43,8 +43,9 @@ def read_map() -> Map:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"][0]
     layers = [[name.strip() for name in layer.split("|")] for layer in contract["layers"]]
     layers = [list(chain.from_iterable(["cli", "web"] if name == "apps" else [name] for name in row)) for row in layers]
-    graph = grimp.build_graph("sonoseek", exclude_type_checking_imports=True, cache_dir=None)
-    modules = {(a, b) for a in graph.modules for b in graph.find_modules_directly_imported_by(a)}
+    modules = imports(for_types=False)
+    # a circle of types is one too; the package's root names everything for editors
+    circles = components((a, b) for a, b in imports(for_types=True) if a != "sonoseek")
     edges = {(package(a), package(b)) for a, b in modules} - {(name, name) for name in (*chain(*layers), "")}
     depth = {name: number for number, row in enumerate(layers) for name in row}
     upward = {(a, b) for a, b in edges if a in depth and depth.get(b, -1) <= depth[a] and (a, b) != ("cli", "web")}
@@ -52,10 +53,16 @@ def read_map() -> Map:
         layers=layers,
         lines={name: count(SOURCE / "apps" / name if name in ("cli", "web") else SOURCE / name) for name in depth},
         edges={(a, b) for a, b in edges if a in depth and b in depth},
-        cycles=[part for part in components(modules) if len(part) > 1],
+        cycles=[part for part in circles if len(part) > 1],
         upward=upward,
         loose=[file.name for file in sorted(SOURCE.glob("*.py")) if not file.name.startswith("__")],
     )
+
+
+def imports(*, for_types: bool) -> set[tuple[str, str]]:
+    """(importing module, imported one), with or without what only a type checker imports."""
+    graph = grimp.build_graph("sonoseek", exclude_type_checking_imports=not for_types, cache_dir=None)
+    return {(a, b) for a in graph.modules for b in graph.find_modules_directly_imported_by(a)}
 
 
 def package(module: str) -> str:
@@ -70,8 +77,9 @@ def count(folder: Path) -> int:
     return sum(len(file.read_text("utf-8").splitlines()) for file in files)
 
 
-def components(edges: Iterable[tuple[str, str]]) -> list[set[str]]:
+def components(found: Iterable[tuple[str, str]]) -> list[set[str]]:
     """Strongly connected components: modules that import each other in a circle."""
+    edges = set(found)
     after: dict[str, set[str]] = {}
     for a, b in edges:
         after.setdefault(a, set()).add(b)

@@ -79,7 +79,7 @@ def test_the_page_leads_to_every_file_and_loads_nothing(results: Path) -> None:
     assert "Content-Security-Policy" in text
     assert "not for diagnosis" in text
     assert "99 %" in text
-    assert (results / "conditions.png").is_file()
+    assert (results / "conditions.webp").is_file()
 
 
 def test_results_are_scored_again_alike(results: Path, run) -> None:

@@ -103,11 +103,11 @@ def committed() -> list[Path]:
 
 def test_results_name_no_machine_and_show_no_scan() -> None:
     for path in committed():
-        assert path.suffix in {".bz2", ".json", ".svg", ".md", ".html", ".png"}, path
-        if path.suffix != ".png":
+        assert path.suffix in {".bz2", ".json", ".svg", ".md", ".html", ".webp"}, path
+        if path.suffix != ".webp":
             text = bz2.decompress(path.read_bytes()).decode() if path.suffix == ".bz2" else path.read_text()
             assert not re.search(r"/(home|root|work|tmp)/", text), path
-    assert [path.name for path in RESULTS.rglob("*.png")] == ["conditions.png"]  # a phantom
+    assert [path.name for path in RESULTS.rglob("*.webp")] == ["conditions.webp"]  # a phantom
 
 
 def test_results_stay_small() -> None:

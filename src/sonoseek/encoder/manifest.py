@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -14,10 +14,6 @@ from sonoseek.core import PATHOLOGIES, BundleError, SonoseekError
 from sonoseek.encoder.perceptual_hash import BYTES
 from sonoseek.encoder.perceptual_hash import FORMAT as HASH_FORMAT
 from sonoseek.encoder.seen import DIGEST
-
-if TYPE_CHECKING:
-    from sonoseek.encoder.archive_calibration import ArchiveCalibration
-    from sonoseek.encoder.ensemble import EnsembleManifest
 
 FORMAT = 2
 """Version of the layout. Format 1 is read too; a reader refuses every other."""
@@ -176,9 +172,20 @@ MOST_BIAS = 20.0
 POINT = ("threshold", "sensitivity", "specificity")
 
 
-def calibration_faults(
-    of: Manifest | EnsembleManifest | ArchiveCalibration, *, class_bias: Sequence[float], classes: int
-) -> list[str]:
+class _Calibration(Protocol):
+    """The numbers that turn logits into a prediction, in each of the files that hold them; as in `Manifest`."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def abstain_below(self) -> float: ...
+    @property
+    def conformal(self) -> Mapping[str, float]: ...
+    @property
+    def operating_points(self) -> Mapping[str, Mapping[str, float]]: ...
+
+
+def calibration_faults(of: _Calibration, *, class_bias: Sequence[float], classes: int) -> list[str]:
     """What cannot be in the numbers that turn logits into a prediction of one of `classes` classes."""
     checks = (
         (math.isfinite(of.temperature) and of.temperature > 0, f"temperature is {of.temperature}; it must be positive"),

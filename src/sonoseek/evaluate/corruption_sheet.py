@@ -20,13 +20,13 @@ LABEL = 24
 
 
 def draw_corruption_sheet(path: Path) -> None:
-    """One phantom with a lesion, as it is and under each corruption, with names; PNG, replaced in one step."""
+    """One phantom with a lesion, as it is and under each corruption, with names; WebP, replaced in one step."""
     scan = make_phantom(21, pathology="malignant").scans[0]
     named: list[tuple[str, Scan]] = [(UNCHANGED, scan), *((c.name, c.apply(scan)) for c in CORRUPTIONS)]
     tiles = [_tile(name, each.pixels) for name, each in named]
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     with open_atomically(path) as file:
-        Image.fromarray(np.vstack(rows)).save(file, "PNG", optimize=True)
+        Image.fromarray(np.vstack(rows)).save(file, "WEBP", quality=75, method=6)
 
 
 def _tile(name: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

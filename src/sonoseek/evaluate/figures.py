@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ STEPS = 80
 """Points of a curve at most: more cannot be distinguished at this size."""
 SPARE = re.compile(r"(\d\.\d\d)\d\d+|^ +|<!-- .*? -->\n", re.MULTILINE)
 """What no reader of a drawing sees: digits of places behind the second, indentation, comments."""
+STYLE = re.compile(r'style="([^"]*)"')
 
 
 def draw_curves(protocol: ScoredProtocol, systems: Sequence[ScoredSystem]) -> Path:
@@ -94,7 +96,16 @@ def panels(path: Path, *, size: tuple[float, float], count: int) -> Iterator[Seq
         yield [figure.add_subplot(1, count, 1 + number) for number in range(count)]
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "sonoseek"})
-        write_atomically(path, SPARE.sub(r"\1", drawn.getvalue()))
+        write_atomically(path, _styled_once(SPARE.sub(r"\1", drawn.getvalue())))
+
+
+def _styled_once(svg: str) -> str:
+    """The drawing with each style that it repeats as a class: a fifth less to store."""
+    repeated = [style for style, count in Counter(STYLE.findall(svg)).items() if count > 1]
+    names = {style: f"s{number}" for number, style in enumerate(repeated)}
+    classed = STYLE.sub(lambda found: f'class="{names[found[1]]}"' if found[1] in names else found[0], svg)
+    rules = "".join(f".{name}{{{style}}}" for style, name in names.items())
+    return classed.replace("</style>", f"{rules}</style>", 1)
 
 
 def _confusion(ax: Axes, shown: Mapping[str, Block]) -> None:

@@ -29,7 +29,7 @@ from sonoseek.evaluate.page_parts import (
 from sonoseek.evaluate.rescoring import ScoredProtocol, ScoredSystem
 from sonoseek.evaluate.seen import in_words
 
-PAGE, INFLATION, CORRUPTION_SHEET = "index.html", "inflation.svg", "conditions.png"
+PAGE, INFLATION, CORRUPTION_SHEET = "index.html", "inflation.svg", "conditions.webp"
 OF_ONE_QUESTION = ("outline", "small-square-hybrid", "bundles-small-square")
 """Shown beside those of several protocols, though they have one."""
 ORDER = (
