@@ -100,6 +100,16 @@ class TestReports:
         index = at.index(f"{held[0].record.dataset}/{held[0].record.case_id}")
         assert [own["x"], own["y"]] == pytest.approx([drawn["x"][index], drawn["y"][index]], abs=2e-3)
 
+    def test_several_views_stand_between_their_places_on_the_map(self, client: TestClient, scans: list[Path]) -> None:
+        def place(*files: Path) -> list[float]:
+            where = client.get(ask(client, *files, k="1").headers["content-location"] + "/projection").json()
+            return [where["x"], where["y"]]
+
+        one, other, both = place(scans[0]), place(scans[5]), place(scans[0], scans[5])
+        length = np.linalg.norm(np.subtract(one, other))
+        for alone in (one, other):
+            assert 0 < np.linalg.norm(np.subtract(both, alone)) < length
+
     def test_one_that_has_left_says_what_to_do(self, client: TestClient) -> None:
         assert "Send the scan again" in detail(client.get(f"/api/reports/{'0' * 24}"), 404)
 

@@ -260,6 +260,8 @@ def test_the_figures_are_those_worked_out_by_hand() -> None:
     assert low <= value <= high
     assert told["auroc_malignant"][0] == pytest.approx(3 / 4)
     assert score_rows(rows[4:]) == {"scored": 0}
+    few = score_rows([row for row in (rows[0], rows[3]) for _ in range(3)])  # all right, none is certain
+    assert few["accuracy"] == pytest.approx([1.0, 0.025 ** (1 / 6), 1.0])
     assert score_rows(rows[2:4])["auroc_malignant"] is None
 
 

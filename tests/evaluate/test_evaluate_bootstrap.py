@@ -16,6 +16,7 @@ from sonoseek.evaluate.bootstrap import (
     interval,
     mcnemar,
     paired_difference,
+    share_interval,
 )
 
 
@@ -77,6 +78,20 @@ def test_the_interval_of_a_figure_that_resampling_raises_is_shifted_back_and_end
         (low - draws.mean() + 0.06, high - draws.mean() + 0.06), abs=1e-12
     )
     assert interval(draws, around=0.01)[0] == 0.0
+
+
+@pytest.mark.parametrize("groups", [1, 24, 300])
+def test_a_share_that_all_or_none_have_gets_the_exact_interval(groups: int) -> None:
+    exact = stats.binomtest(groups, groups).proportion_ci(0.95, method="exact")
+    assert share_interval(np.ones(50), value=1.0, groups=groups) == pytest.approx((exact.low, 1.0))
+    assert share_interval(np.zeros(50), value=0.0, groups=groups) == pytest.approx((0.0, 1 - exact.low))
+
+
+def test_any_other_share_keeps_the_interval_of_its_draws() -> None:
+    drawn = np.linspace(0.4, 0.9, 101)
+    assert share_interval(drawn, value=0.7, groups=20) == interval(drawn)
+    assert share_interval(np.full(9, 0.5), value=0.5, groups=20) == (0.5, 0.5)
+    assert share_interval(np.ones(9), value=1.0, groups=0) == (1.0, 1.0)  # no share: a mean of sizes, say
 
 
 def test_draws_without_a_figure_are_left_out() -> None:

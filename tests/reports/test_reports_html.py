@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sonoseek.core import Explanation, InvalidValueError, Match, NotFoundError, Report, Scan
+from sonoseek.core import Explanation, InvalidValueError, Match, NotFoundError, Report, Scan, View
 from sonoseek.reports import IndexEntry, pictures, render, write_index_page
 
 Build = Callable[..., Report]
@@ -282,3 +282,28 @@ class TestIndexPage:
         assert "No reports." in write_index_page([], tmp_path / "i.html").read_text("utf-8")
         with pytest.raises(NotFoundError):
             write_index_page([], tmp_path / "no" / "i.html")
+
+
+class TestSeveralViews:
+    @pytest.fixture
+    def two(self, build_report: Build, build_pair: Callable, build_explanation: Callable) -> Report:
+        report = build_pair(build_report(), 2)
+        target = f"match:{report.matches[1].scan_id}"
+        explanations = (build_explanation(size=9.0), build_explanation(target, method="pair_evidence"))
+        view = View(scan=report.scan, prediction=report.prediction, explanations=explanations)
+        return replace(report, views=(view,))
+
+    def test_each_map_is_on_every_view_on_one_scale(self, two: Report) -> None:
+        page = Page(render(two, "html"))
+        layers = [a["data-evidence"] for a in page.all("div") if a.get("class") == "layers" and "data-evidence" in a]
+        assert sorted(layers) == ["0", "0", "1", "1"]
+        strongest = two.views[0].explanations[0]
+        assert pictures.shared_reference(two, two.explanations[0]) == pictures.reference_of(strongest)
+        assert f"+{pictures.reference_of(strongest):.2f} logit" in page.text
+        own = pictures.draw_heatmap(two.explanations[0], longest=640, reference=pictures.reference_of(strongest))
+        assert own.warm in {a["src"] for a in page.all("img")}  # the weaker view is not stretched to full colour
+
+    def test_each_views_part_of_a_similarity_is_said(self, two: Report) -> None:
+        own, other = (float(each.heatmap.sum()) for each in (two.explanations[1], two.views[0].explanations[1]))
+        text = Page(render(two, "html")).text
+        assert f"this view's pixels have {own:+.3f}, those of view 2 (below) {other:+.3f}." in text

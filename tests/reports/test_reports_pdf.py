@@ -239,6 +239,19 @@ class TestContent:
         assert scale.findall(alone) == scale.findall(both)
         assert scale.findall(alone) != scale.findall(text_of(render_pdf(report)))
 
+    def test_a_pair_is_drawn_on_every_view_with_its_part(
+        self, build_report: Build, build_pair: Callable, build_explanation: Callable
+    ) -> None:
+        report = build_pair(with_view(build_report(), build_explanation), 2)
+        target = f"match:{report.matches[1].scan_id}"
+        on_second = build_explanation(target, method="pair_evidence")
+        view = replace(report.views[0], explanations=(*report.views[0].explanations, on_second))
+        text = text_of(render_pdf(replace(report, views=(view,)), rank=2))
+        parts = [float(e.heatmap.sum()) for e in (*report.explanations, on_second) if e.target == target]
+        for number, part in enumerate(parts, start=1):
+            assert f"View {number}: {part:+.3f} of the similarity to match 2" in text
+        assert "This scan: evidence for the similarity" not in text
+
     def test_evidence_for_a_similarity(self, build_report: Build, build_pair: Callable, build_match: Callable) -> None:
         report = build_pair(build_report(), 2)
         text = text_of(render_pdf(report, rank=2))

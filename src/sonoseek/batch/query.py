@@ -23,7 +23,7 @@ from sonoseek.core import (
     TemporaryError,
 )
 from sonoseek.engine import SearchEngine
-from sonoseek.evaluate.bootstrap import group_weights, interval
+from sonoseek.evaluate.bootstrap import group_weights, share_interval
 from sonoseek.evaluate.metrics import accuracy, auroc
 from sonoseek.io import read_scan
 from sonoseek.reports import phrases
@@ -127,14 +127,15 @@ def score_rows(rows: Sequence[Row]) -> dict[str, Any]:
     confusion = [[pairs.count((one, other)) for other in (*PATHOLOGIES, "not sure")] for one in PATHOLOGIES]
     positive = truth == PATHOLOGIES.index("malignant")
     score = probabilities[:, PATHOLOGIES.index("malignant")]
-    figures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-        "accuracy": lambda weights: accuracy(probabilities, truth, weights),
-        "auroc_malignant": lambda weights: auroc(score, positive, weights),
+    rarer = int(min(positive.sum(), (~positive).sum()))
+    figures: dict[str, tuple[int, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
+        "accuracy": (len(known), lambda weights: accuracy(probabilities, truth, weights)),
+        "auroc_malignant": (rarer, lambda weights: auroc(score, positive, weights)),
     }
     summary: dict[str, Any] = {"scored": len(known), "confusion": confusion}
-    for name, figure in figures.items():
+    for name, (count, figure) in figures.items():
         value = float(figure(np.ones((1, len(known))))[0])
-        low, high = interval(figure(group_weights(len(known))))
+        low, high = share_interval(figure(group_weights(len(known))), value=value, groups=count)
         summary[name] = [value, low, high] if np.isfinite([value, low, high]).all() else None
     return summary
 

@@ -23,7 +23,7 @@ from sonoseek.encoder import Bundle
 from sonoseek.encoder.archive_calibration import ArchiveCalibration, Figure, FigurePair
 from sonoseek.evaluate.archive_cases import ArchiveCases, Progress, collect_cases
 from sonoseek.evaluate.archive_scaling import Flags, Floats, carried_threshold, fit_scaling
-from sonoseek.evaluate.bootstrap import group_weights, interval
+from sonoseek.evaluate.bootstrap import group_weights, interval, share_interval
 from sonoseek.evaluate.calibrate import (
     LEVEL,
     RATES,
@@ -304,14 +304,25 @@ def _figures(
             on_progress(number + 1, REPEATS)
     after = {name: np.mean([each[name] for each in rounds], axis=0) for name in rounds[0]}
     nothing = np.full(len(weights), np.nan)
+    groups = _groups_of_shares(cases, malignant=malignant)
+
+    def figure(values: Floats, name: str) -> Figure:
+        return _figure(values, shifted=name == "ece", groups=groups.get(name.rpartition(":")[2], 0))
+
     figures = {
-        name: FigurePair(
-            before=_figure(before.get(name, nothing), shifted=name == "ece"),
-            after=_figure(after.get(name, nothing), shifted=name == "ece"),
-        )
+        name: FigurePair(before=figure(before.get(name, nothing), name), after=figure(after.get(name, nothing), name))
         for name in dict.fromkeys((*after, *before))
     }
     return figures, _figure(after["log_loss"] - before["log_loss"])
+
+
+def _groups_of_shares(cases: ArchiveCases, *, malignant: int) -> dict[str, int]:
+    """Share → groups that it is of; of the AUROC, those of the rarer kind."""
+    positive, negative = (
+        len(np.unique(cases.groups[which])) for which in (cases.labels == malignant, cases.labels != malignant)
+    )
+    everyone = dict.fromkeys(("set_coverage", "label_share", "label_accuracy"), cases.count_groups())
+    return {**everyone, "auroc": min(positive, negative), "sensitivity": positive, "specificity": negative}
 
 
 def _measure(predicted: _Predicted, labels: NDArray[np.int64], weights: Floats, *, malignant: int) -> dict[str, Floats]:
@@ -333,9 +344,12 @@ def _measure(predicted: _Predicted, labels: NDArray[np.int64], weights: Floats, 
     return measured
 
 
-def _figure(values: Floats, *, shifted: bool = False) -> Figure:
+def _figure(values: Floats, *, shifted: bool = False, groups: int = 0) -> Figure:
     value = float(values[0])
-    low, high = interval(values[1:], around=value if shifted else None)
+    if shifted:
+        low, high = interval(values[1:], around=value)
+    else:
+        low, high = share_interval(values[1:], value=value, groups=groups)
     return Figure(**{k: v if math.isfinite(v) else None for k, v in (("value", value), ("low", low), ("high", high))})
 
 

@@ -46,6 +46,23 @@ def interval(values: Floats, *, around: float | None = None) -> tuple[float, flo
     return float(low), float(high)
 
 
+def share_interval(values: Floats, *, value: float, groups: int) -> tuple[float, float]:
+    """As `interval`, of a share; where all are right, or none, every resample says the same, and the exact one is used.
+
+    Source: Clopper and Pearson, Biometrika 26 (1934), with the groups as trials.
+
+    Args:
+        values: (resamples,).
+        value: on the scans themselves.
+        groups: that the share is of; of an AUROC, those of the rarer kind.
+    """
+    low, high = interval(values)
+    if groups and low == high == value and value in (0.0, 1.0):
+        end = ((1 - LEVEL) / 2) ** (1 / groups)
+        return (end, 1.0) if value else (0.0, 1 - end)
+    return low, high
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """One system minus another on the same scans: the difference, its 95 % interval, and a two-sided p."""

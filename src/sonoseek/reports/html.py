@@ -127,18 +127,27 @@ CORNERS = 240
 
 
 def _heatmaps(report: Report) -> list[dict[str, Any]]:
-    """Every heatmap on the scan; that of a match with the one on the match's own image, on one scale."""
+    """Every heatmap on all views; that of a match with the one on the match's own image. Each has one scale."""
     heatmaps = []
     for explanation in report.explanations:
         match = next((m for m in report.matches if explanation.target == f"match:{m.scan_id}"), None)
-        if match is None:
-            heatmaps.append({**_evidence(explanation, report), "match": None})
-            continue
-        both = [explanation, *([] if match.explanation is None else [match.explanation])]
-        reference = max(pictures.reference_of(each) for each in both)
-        own = _evidence(explanation, report, longest=PAIR_SIDE, reference=reference)
-        heatmaps.append({**own, "match": _match_image(match, report, reference=reference)})
+        reference = pictures.shared_reference(report, explanation)
+        longest = pictures.HEATMAP_SIDE if match is None else PAIR_SIDE
+        own = _evidence(explanation, report, longest=longest, reference=reference)
+        image = None if match is None else _match_image(match, report, reference=reference)
+        heatmaps.append({**own, "match": image, "views": _on_further_views(explanation, report, reference=reference)})
     return heatmaps
+
+
+def _on_further_views(explanation: Explanation, report: Report, *, reference: float) -> dict[int, Any]:
+    """View's number → the layers of the same explanation on it, and the sum of its pixels."""
+    return {
+        number: {
+            "layers": pictures.draw_heatmap(each, longest=PAIR_SIDE, reference=reference),
+            "sum": phrases.signed(float(each.heatmap.sum(dtype=np.float64))),
+        }
+        for number, _, each in pictures.on_all_views(report, explanation)[1:]
+    }
 
 
 def _match_image(match: Match, report: Report, *, reference: float) -> dict[str, Any]:
@@ -182,8 +191,6 @@ def _view(view: View, number: int) -> dict[str, Any]:
         "number": number,
         "url": pictures.scan_url(view.scan),
         "aspect": _aspect(view.scan),
-        "layers": pictures.draw_heatmap(view.explanations[0], longest=PAIR_SIDE) if view.explanations else None,
-        "target": view.explanations[0].target if view.explanations else "",
         "headline": phrases.headline(view.prediction),
         "display_class": phrases.display_class(view.prediction),
         "probabilities": ", ".join(f"{name} {phrases.percent(p)}" for name, p in view.prediction.probabilities.items()),
@@ -211,8 +218,8 @@ def _evidence(
     explanation: Explanation,
     report: Report,
     *,
-    longest: int = pictures.HEATMAP_SIDE,
-    reference: float | None = None,
+    longest: int,
+    reference: float,
 ) -> dict[str, Any]:
     """One heatmap's layers and the texts of its legend."""
     layers = pictures.draw_heatmap(explanation, longest=longest, reference=reference)

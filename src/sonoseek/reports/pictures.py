@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sonoseek.core import Explanation, Scan
+from sonoseek.core import Explanation, Report, Scan
 
 ImageFormat = Literal["png", "webp", "jpeg"]
 Side = Literal["warm", "cool"]
@@ -199,6 +199,27 @@ def reference_of(explanation: Explanation) -> float:
     """
     height, width = explanation.shape
     return max(explanation.peak * height * width / PARTS, smallest_scale(explanation))
+
+
+def on_all_views(report: Report, explanation: Explanation) -> list[tuple[int, Scan, Explanation]]:
+    """What an explanation of the first view is on each view: number, scan and explanation, the first view's first."""
+    wanted = (explanation.method, explanation.target)
+    return [
+        (1, report.scan, explanation),
+        *(
+            (number, view.scan, each)
+            for number, view in enumerate(report.views, start=2)
+            for each in view.explanations
+            if (each.method, each.target) == wanted
+        ),
+    ]
+
+
+def shared_reference(report: Report, explanation: Explanation) -> float:
+    """The value of full colour on all views, and on the match where a pair is explained."""
+    shown = [each for _, _, each in on_all_views(report, explanation)]
+    shown += [m.explanation for m in report.matches if m.explanation and explanation.target == f"match:{m.scan_id}"]
+    return max(map(reference_of, shown))
 
 
 def smallest_scale(explanation: Explanation) -> float:

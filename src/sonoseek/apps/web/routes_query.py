@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, cast
 
+import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
@@ -17,6 +18,7 @@ from sonoseek.apps.web.errors import RefusedError
 from sonoseek.apps.web.query_form import MAX_VIEWS, QueryForm, answer, form_schema, parse_form
 from sonoseek.apps.web.state import AppState
 from sonoseek.apps.web.upload_store import Upload
+from sonoseek.core.arrays import unit_rows
 from sonoseek.engine import EncodedScan
 from sonoseek.reports import phrases, render, render_pdf
 from sonoseek.reports.json import encode_json
@@ -110,10 +112,10 @@ async def get_text(report_id: ReportId, app_state: StateDep) -> schemas.ReportTe
 
 @router.get("/reports/{report_id}/projection")
 async def get_projection(report_id: ReportId, app_state: StateDep) -> schemas.ProjectedPoint:
-    """The scan in the archive's projection."""
+    """The scan, or the mean of its views, in the archive's projection."""
     cached = app_state.reports.get(report_id)
     projection = await app_state.pool.run(app_state.projection)
-    x, y = projection.place(cached.encoded_scans[0].embedding)
+    x, y = projection.place(unit_rows(np.stack([each.embedding for each in cached.encoded_scans])).mean(axis=0))
     return schemas.ProjectedPoint(x=x, y=y, state=projection.gallery_state)
 
 

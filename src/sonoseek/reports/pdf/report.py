@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 
+import numpy as np
 from reportlab.lib.colors import Color
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, KeepTogether, Spacer, Table
@@ -110,7 +111,7 @@ def _images(report: Report) -> list[Flowable]:
         missing = drawing.placeholder("no heatmap was requested", size=PICTURE)
         return [KeepTogether(_side_by_side([(plain, caption), (missing, "")], scan=scan))]
     evidence = report.explanations[0]
-    reference = _reference(report)
+    reference = pictures.shared_reference(report, evidence)
     title = phrases.evidence_title(evidence.method, evidence.target, report)
     peak = float(abs(evidence.heatmap).max(initial=0.0)) * evidence.heatmap.size / pictures.PARTS
     if peak < 0.1 * reference:
@@ -123,13 +124,6 @@ def _images(report: Report) -> list[Flowable]:
     legend = phrases.colour_scale(pictures.smallest_scale(evidence), of_all_views=bool(report.views))
     explained = layout.paragraph(legend, layout.FINE_PRINT, widest=400)
     return [KeepTogether([*_side_by_side(shown, scan=scan), Spacer(0, 5), *scale, explained])]
-
-
-def _reference(report: Report) -> float:
-    """Value of full colour for the prediction's evidence on all views."""
-    first = report.explanations[0]
-    views = [view.explanations[0] for view in report.views if view.explanations]
-    return max(pictures.reference_of(each) for each in (first, *views) if each.target == first.target)
 
 
 def _picture(pixels: drawing.Pixels, scan: Scan, *, size: tuple[float, float] = PICTURE) -> Flowable:
@@ -220,9 +214,10 @@ def _views(report: Report) -> list[Flowable]:
 
 def _view(view: View, number: int, report: Report) -> Card:
     pixels: drawing.Pixels = view.scan.pixels
-    evidence = view.explanations[:1]
-    if evidence and report.explanations and evidence[0].target == report.explanations[0].target:
-        pixels = drawing.heatmap_overlay(view.scan.pixels, evidence[0], reference=_reference(report))
+    for first in report.explanations[:1]:
+        reference = pictures.shared_reference(report, first)
+        for each in (each for at, _, each in pictures.on_all_views(report, first) if at == number):
+            pixels = drawing.heatmap_overlay(view.scan.pixels, each, reference=reference)
     shares = ", ".join(f"{name} {phrases.percent(share)}" for name, share in view.prediction.probabilities.items())
     return Card(
         number=number,
@@ -252,16 +247,26 @@ def _pair(report: Report, rank: int) -> list[Flowable]:
             layout.paragraph("This pair was not explained: the report has no heatmap of it.", layout.BODY_MUTED),
         ]
     own, other = pair
-    reference = max(pictures.reference_of(each) for each in (own, *([] if other is None else [other])))
-    heat = drawing.heatmap_overlay(report.scan.pixels, own, reference=reference)
+    reference = pictures.shared_reference(report, own)
+    views = pictures.on_all_views(report, own)
     place = f"{layout.sanitize(match.dataset, widest=40)} / {layout.sanitize(match.case_id, widest=70)}"
     scale = drawing.colour_scale(reference=reference, unit=phrases.unit(own.target), width=layout.WIDTH)
     evidence = "the archive stores no evidence of it" if other is None else "evidence for the similarity to this scan"
-    shown = [
-        (_picture(heat, report.scan, size=PAIR), f"This scan: evidence for the similarity to match {rank}"),
-        (_match_image(match, other, reference=reference), f"Match {rank} ({place}): {evidence}"),
+    shown: list[tuple[Flowable, str]] = []
+    for number, scan, each in views:
+        heat = drawing.heatmap_overlay(scan.pixels, each, reference=reference)
+        part = phrases.signed(float(each.heatmap.sum(dtype=np.float64)), digits=3)
+        caption = "This scan: evidence for" if len(views) == 1 else f"View {number}: {part} of"
+        shown.append((_picture(heat, scan, size=PAIR), f"{caption} the similarity to match {rank}"))
+    shown.append((_match_image(match, other, reference=reference), f"Match {rank} ({place}): {evidence}"))
+    if len(shown) % 2:
+        shown.append((Spacer(0, 0), ""))
+    rows = [
+        each
+        for start in range(0, len(shown), 2)
+        for each in _side_by_side(shown[start : start + 2], scan=views[start][1] if start < len(views) else None)
     ]
-    return [KeepTogether([heading, *_side_by_side(shown, scan=report.scan), Spacer(0, 5), *scale])]
+    return [KeepTogether([heading, *rows, Spacer(0, 5), *scale])]
 
 
 def _match_image(match: Match, explanation: Explanation | None, *, reference: float) -> Flowable:
