@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from sonoseek.core import NotFoundError, ResultsError
+from sonoseek.core import PATHOLOGIES, NotFoundError, ResultsError
 from sonoseek.evaluate import rescore
 from sonoseek.evaluate.files import (
     ABOUT,
@@ -21,7 +21,8 @@ from sonoseek.evaluate.files import (
     read_results,
     write_cases,
 )
-from sonoseek.evaluate.rows import RoundRow, ScanRow, SystemResults
+from sonoseek.evaluate.rows import TEST, RoundRow, ScanRow, SystemResults
+from sonoseek.evaluate.score import score
 from sonoseek.evaluate.tables import place_rows, read_json, write_json
 
 SYSTEM = "nearest-pixels"
@@ -44,6 +45,25 @@ def test_what_is_written_is_read_back(results: Path, tmp_path: Path) -> None:
     place_results(tmp_path, rows, system=SYSTEM)
     for name in (CASES, ROWS, ROUNDS):
         assert (tmp_path / name).read_bytes() == (results / name).read_bytes()
+
+
+def test_figures_without_an_error_have_the_exact_interval(results: Path) -> None:
+    """Every resample of rows that are all right says 1.0: that is no certainty."""
+    cases = read_cases(results / CASES)
+    rows = read_results(results, cases)[SYSTEM]
+    sure = [
+        row if row.condition else replace(row, **{name: float(name == row.label) for name in PATHOLOGIES})
+        for row in rows.rows
+    ]
+    classified = score(SystemResults(rows=tuple(sure), rounds=rows.rounds), cases).summary["classification"]
+    tested = [row for row in sure if row.side == TEST]
+    groups = len({row.group for row in tested})
+    accuracy = classified["accuracy"]
+    assert (accuracy["pooled"], accuracy["high"]) == (1, 1)
+    assert accuracy["low"] == pytest.approx(0.025 ** (1 / groups), abs=1e-4)
+    malignant = len({row.group for row in tested if row.label == "malignant"})
+    assert classified["sensitivity_malignant"]["low"] == pytest.approx(0.025 ** (1 / malignant), abs=1e-4)
+    assert classified["auroc_malignant"]["low"] < accuracy["low"]
 
 
 def changed(**values: object) -> Change:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sonoseek.core import PATHOLOGIES
 from sonoseek.evaluate import metrics
 from sonoseek.evaluate.arrays import MALIGNANT, Block, blocks, group_numbers, learnt_classes
-from sonoseek.evaluate.bootstrap import group_weights, interval
+from sonoseek.evaluate.bootstrap import group_weights, interval, share_interval
 from sonoseek.evaluate.rows import CaseRow, SystemResults
 
 Floats = NDArray[np.float64]
@@ -21,6 +21,8 @@ Figures = dict[str, Floats]
 SUBSET_SEARCHES = ("precision@5", "map_full", "majority_vote@5")
 BIASED = ("ece",)
 """Figures that resampling noise raises; their interval is shifted back by the mean growth."""
+POINTS = ("sensitivity_90", "specificity_90")
+"""Operating points whose sensitivity and specificity are measured."""
 FEWEST = 20
 """Scans. A BI-RADS category or a scanner with fewer is not scored on its own."""
 
@@ -67,13 +69,14 @@ def score(results: SystemResults, cases: Mapping[str, CaseRow]) -> Scored:
     weights = group_weights(len(group_numbers(cases)))
     summary: dict[str, Any] = {"counts": _counts(results, cases, seeds)}
     classified = _figures_by_seed(seeds, classification, weights)
-    summary["classification"] = _summary(classified)
+    summary["classification"] = _summary(classified, groups=_groups_of_shares(seeds.values()))
     searched = _figures_by_seed(seeds, searching, weights) if results.searched else {}
     if searched:
-        summary["retrieval"] = _with_chance(_summary(searched), seeds)
+        summary["retrieval"] = _with_chance(_summary(searched, groups={}), seeds)
     summary["subsets"] = _subsets(seeds, cases, weights)
     if patients := _by_patient(seeds, cases):
-        summary["patients"] = _summary(_figures_by_seed(patients, classification, weights))
+        by_patient = _figures_by_seed(patients, classification, weights)
+        summary["patients"] = _summary(by_patient, groups=_groups_of_shares(patients.values()))
     summary["unlearnt"] = _unlearnt(every, learnt)
     first = seeds[min(seeds)]
     right = (first.probabilities.argmax(axis=1) == first.truth)[np.argsort(np.array(first.scans))]
@@ -124,10 +127,8 @@ def classification(block: Block, weights: Floats) -> Figures:
     }
     if absent := [c for c in range(len(PATHOLOGIES)) if c not in present]:
         figures["predicted_absent_class"] = metrics.weighted_share(np.isin(predicted, absent), weights)
-    for name, threshold in (
-        ("sensitivity_90", block.thresholds.sensitivity_90),
-        ("specificity_90", block.thresholds.specificity_90),
-    ):
+    for name in POINTS:
+        threshold: Floats = getattr(block.thresholds, name)
         called, fitted = malignancy >= threshold, np.isfinite(threshold)
         figures[f"sensitivity_at_{name}"] = metrics.weighted_share(called, weights * (positive & fitted))
         figures[f"specificity_at_{name}"] = metrics.weighted_share(~called, weights * (~positive & fitted))
@@ -165,15 +166,38 @@ def _figures_by_seed(
     return by_seed
 
 
-def _summary(by_seed: Mapping[int, _OneSeed]) -> dict[str, Any]:
-    """Figure → mean and deviation over all folds of all seeds; value over all scans and its interval over groups."""
+def _groups_of_shares(scored: Iterable[Block]) -> dict[str, int]:
+    """Share among the figures → fewest groups of a seed that it is of; of an AUROC, those of the rarer kind."""
+    fewest: dict[str, int] = {}
+    for block in scored:
+        for c, name in enumerate(PATHOLOGIES):
+            own, other = (len(np.unique(block.group[which])) for which in (block.truth == c, block.truth != c))
+            of_class = {f"sensitivity_{name}": own, f"specificity_{name}": other}
+            if c == MALIGNANT:
+                of_class |= {"auroc_malignant": min(own, other)}
+                of_class |= {f"sensitivity_at_{point}": own for point in POINTS}
+                of_class |= {f"specificity_at_{point}": other for point in POINTS}
+            everyone = dict.fromkeys(("accuracy", "coverage", "set_coverage"), len(np.unique(block.group)))
+            for figure, count in {**everyone, **of_class}.items():
+                fewest[figure] = min(count, fewest.get(figure, count))
+    return fewest
+
+
+def _summary(by_seed: Mapping[int, _OneSeed], *, groups: Mapping[str, int]) -> dict[str, Any]:
+    """Figure → mean and deviation over all folds of all seeds; value over all scans and its interval over groups.
+
+    `groups` has the number of groups of each figure that is a share.
+    """
     summary: dict[str, Any] = {}
     for name in next(iter(by_seed.values())).pooled:
         folds = [value for seed in by_seed.values() for value in seed.folds.get(name, ())]
         known = [value for value in folds if math.isfinite(value)]
         pooled = float(np.mean([seed.pooled[name] for seed in by_seed.values()]))
         drawn = np.mean([seed.resampled[name] for seed in by_seed.values()], axis=0)
-        low, high = interval(drawn, around=pooled if name in BIASED else None)
+        if name in groups:
+            low, high = share_interval(drawn, value=pooled, groups=groups[name])
+        else:
+            low, high = interval(drawn, around=pooled if name in BIASED else None)
         summary[name] = {
             "mean": float(np.mean(known)) if known else math.nan,
             "sd": float(np.std(known, ddof=1)) if len(known) > 1 else math.nan,
