@@ -16,6 +16,7 @@ from sonoseek.core import PATHOLOGIES, InvalidValueError
 from sonoseek.encoder.canvas_input import canvas_to_input
 from sonoseek.networks.two_readings import FINENESS
 from sonoseek.training.augment import View, augment
+from sonoseek.training.descriptors import descriptor_targets, suspicion
 from sonoseek.training.recipe import Recipe
 from sonoseek.training.splits import Part
 
@@ -25,7 +26,8 @@ class Batch(NamedTuple):
 
     canvases: float32 (vn, 1, S, S). labels, groups: int64 (vn,). targets: float32 (vn, C), the share of each class.
     known: bool (vn, C), the classes that the scan's archive could have shown. lesions: uint8 (vn, 1, S, S), 255 in the
-    lesion. drawn: bool (vn,), whether `lesions` says what the scan holds.
+    lesion. drawn: bool (vn,), whether `lesions` says what the scan holds. descriptors: float32 (vn, 4) as
+    `descriptor_targets`, or (vn, 0) where the recipe does not ask for them.
     """
 
     canvases: Tensor
@@ -35,6 +37,7 @@ class Batch(NamedTuple):
     known: Tensor
     lesions: Tensor
     drawn: Tensor
+    descriptors: Tensor
 
 
 def input_side(recipe: Recipe) -> int:
@@ -76,6 +79,7 @@ class TrainingBatches:
         self._known = [
             np.array([name in part.choice.classes for name in PATHOLOGIES], dtype=np.bool_) for part in self._parts
         ]
+        self._suspicion = [suspicion(part.source) for part in self._parts] if recipe.loss.descriptors > 0 else []
         self.epoch = 0
         self.start = 0
         """Batches of this epoch that are done already: they are skipped, not made."""
@@ -109,6 +113,10 @@ class TrainingBatches:
         groups = np.array([self._parts[p].groups[row] * len(self._parts) + p for p, row in items])
         known = np.stack([self._known[p] for p, _ in items])
         drawn = np.array([self._parts[p].source.drawn[row] for p, row in items])
+        descriptors = np.zeros((len(views), 0), dtype=np.float32)
+        if self._suspicion:
+            birads = [float(self._suspicion[p][row]) for p, row in items] * count
+            descriptors = descriptor_targets([view.lesion for view in views], birads)
         return Batch(
             canvases=torch.from_numpy(np.stack([view.canvas for view in views])[:, None]),
             labels=torch.from_numpy(np.tile(labels, count)),
@@ -117,6 +125,7 @@ class TrainingBatches:
             known=torch.from_numpy(np.tile(known, (count, 1))),
             lesions=torch.from_numpy(np.stack([view.lesion for view in views])[:, None]),
             drawn=torch.from_numpy(np.tile(drawn, count)),
+            descriptors=torch.from_numpy(descriptors),
         )
 
     def _view(self, item: tuple[int, int], rng: np.random.Generator) -> View:

@@ -17,6 +17,7 @@ from sonoseek.core import PATHOLOGIES
 from sonoseek.networks.evidence import EvidenceNetwork, NetworkOutput
 from sonoseek.networks.two_readings import smaller
 from sonoseek.training.batches import Batch, input_side
+from sonoseek.training.descriptors import NAMES, descriptor_loss
 from sonoseek.training.losses import (
     contrast,
     distillation,
@@ -56,6 +57,8 @@ class TrainingModule(lightning.LightningModule):
         self.steps = steps
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self._mix_style = MixStyle(probability=recipe.augmentation.mix_style)
+        self.descriptors = nn.Linear(recipe.embedding_dim, len(NAMES)) if recipe.loss.descriptors > 0 else None
+        """Of the side task; it is not exported."""
         decay = recipe.optimiser.average
         self.average = AveragedModel(self.network, multi_avg_fn=_mean_with(decay)) if decay > 0 else None
         if recipe.augmentation.mix_style > 0:  # after the running mean was copied: it is never mixed
@@ -113,6 +116,9 @@ class TrainingModule(lightning.LightningModule):
             if weight > 0:
                 same = key[:, None] == key[None, :]
                 terms[name] = weight * contrast(out.embedding, same, temperature=loss.contrast_temperature)
+        if self.descriptors is not None:
+            estimates = self.descriptors(out.embedding)
+            terms["descriptors"] = loss.descriptors * descriptor_loss(estimates, batch.descriptors)
         if loss.lesion > 0 or loss.evidence > 0:
             drawn = lesions.to(canvases.dtype) / 255
             if loss.lesion > 0 and out.lesion is not None:
@@ -203,6 +209,7 @@ class TrainingModule(lightning.LightningModule):
         start = [p for p in self.network.backbone.parameters() if p.requires_grad]
         ids = {id(p) for p in start}
         rest = [p for p in self.network.parameters() if p.requires_grad and id(p) not in ids]
+        rest += [] if self.descriptors is None else list(self.descriptors.parameters())
         optimiser = torch.optim.AdamW(
             [{"params": start, "lr": options.backbone_lr}, {"params": rest, "lr": options.lr}],
             weight_decay=options.weight_decay,

@@ -167,6 +167,8 @@ class Loss(_Part, frozen=True):
             the network "outline" or "lesion_pooling".
         evidence: weight of the share of a scan's positive evidence for its own class that lies outside of the drawn
             lesion and a cell around it.
+        descriptors: weight of the side task: estimate a lesion's roundness, solidity, height over width and, where the
+            archive has it, BI-RADS from the embedding, linearly (`training.descriptors`). It is in no bundle.
         conflicts: what becomes of groups that carry two labels: "keep" them, "soften" their target to the group's
             mean, or "drop" them.
         balance: classes are drawn in proportion to count ** (1 − balance): 0 as they are, 1 equally.
@@ -181,6 +183,7 @@ class Loss(_Part, frozen=True):
     archive_balance: Share = 0.0
     lesion: NonNegative = 0.0
     evidence: NonNegative = 0.0
+    descriptors: NonNegative = 0.0
     conflicts: Literal["keep", "soften", "drop"] = "keep"
 
 
@@ -313,7 +316,7 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-LATER = (("teacher", "once", False),)
+LATER = (("teacher", "once", False), ("loss", "descriptors", 0.0))
 """Table, key, default. At their default they are left out, so that runs and results of before keep their digest."""
 
 
