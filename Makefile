@@ -59,7 +59,7 @@ demo: $(VENV)/.inference $(PAGE)
 
 test: $(VENV)/.dev $(PAGE)
 	npm --prefix frontend run --silent test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Everything, and the servers and engines that the long tests and the benchmark of galleries talk to.
 $(VENV)/.peers: requirements/peers.txt pyproject.toml | $(BIN)/python
@@ -69,7 +69,7 @@ $(VENV)/.peers: requirements/peers.txt pyproject.toml | $(BIN)/python
 
 # What `make test` does by sample or leaves out: half an hour.
 test-long: $(VENV)/.peers $(PAGE)
-	$(BIN)/python -m pytest -m "long or slow"
+	$(BIN)/python -m pytest -m "long or slow" -n 2 --dist loadfile
 
 lint: $(VENV)/.dev frontend/node_modules/.installed
 	npm --prefix frontend run --silent check

@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -17,6 +18,12 @@ os.environ.setdefault("SONOSEEK_BUNDLE", "fast")
 _STATE = tempfile.TemporaryDirectory(prefix="sonoseek-tests-")
 os.environ["SONOSEEK_SITE_KEY"] = str(Path(_STATE.name) / "site.key")
 """No test makes or reads the user's own key."""
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays to the end: no collection looks at it, which late took seconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -33,12 +33,10 @@ def pynetdicom_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_was_there_is_not_collected() -> Iterator[None]:
+def what_was_there_is_not_collected() -> None:
     """Late in a run a full collection takes seconds; those after each test look at that test's objects alone."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
