@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from web_pages import Reader, settled, violations
 pytestmark = pytest.mark.peer
 
 WIDTHS = pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+
+LOADED = "[...document.querySelectorAll('.pair .lens img')].every(each => each.complete && each.naturalWidth > 0)"
 
 
 @pytest.fixture
@@ -79,3 +82,38 @@ def test_a_failed_request_is_not_claimed_and_is_made_again_on_demand(seat: Reade
     expect(page.locator(".steps li")).to_contain_text("More like")
     expect(page.locator(".mark")).to_have_text("+ liked")
     expect(alert).to_have_count(0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800)])
+def test_a_comparison_shows_each_view_and_says_when_the_server_is_away(
+    seat: Reader, asked: list[Path]
+) -> None:
+    page = seat.pick(*asked[2:4])
+    page.locator(".thumb").first.click()
+    views = page.get_by_role("group", name="Views of the lesion")
+    own = page.locator(".pair figure").first.locator(".lens img")
+    for number in (1, 2):
+        views.get_by_role("button", name=f"View {number}").click()
+        expect(page.locator("figcaption").first).to_contain_text(f"This scan, view {number}")
+        expect(own.first).to_have_attribute("src", re.compile(rf"scan\?view={number - 1}$"))
+        expect(own).to_have_count(3)
+        page.wait_for_function(LOADED)
+    assert "view=1" in (own.nth(1).get_attribute("src") or "")
+    assert violations(page) == []
+
+    def fail(route: Route) -> None:
+        route.abort()
+
+    page.route("**/api/**", fail)
+    page.get_by_role("link", name="PDF").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The server does not answer")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("figcaption").nth(1)).to_contain_text("Match 2:")
+    expect(page.locator(".why")).not_to_contain_text("not known")
+    page.unroute("**/api/**", fail)
+    alert.get_by_role("button", name="Try again").click()
+    expect(alert).to_have_count(0)
+    page.wait_for_function(LOADED)
+    with page.expect_download():
+        page.get_by_role("link", name="PDF").click()
