@@ -164,7 +164,7 @@ class AppState {
     const upload = this.read.uploads[view];
     if (!upload) return;
     const steps = view ? this.read.steps.filter((step) => step.kind !== "frame") : this.read.steps;
-    this.navigate({ ...this.read, uploads: [upload], steps, compare: 0 });
+    this.navigate({ ...this.read, uploads: [upload], picture: view ? "" : this.read.picture, steps, compare: 0 });
   }
 
   /** Report which drawings were removed, with the way back. */
@@ -309,7 +309,7 @@ class AppState {
       }
       if (source.picture) {
         const opened = await api.openPicture(source.picture, going.signal);
-        return await this.#query({ uploads: [opened.upload_id] }, { ...read, picture: "", uploads: [opened.upload_id] });
+        return await this.#query({ uploads: [opened.upload_id] }, { ...read, uploads: [opened.upload_id] });
       }
       const { answer, sent } = await this.#send(source, toSearch(read.steps), going.signal);
       const reportText = await api.reportText(answer.reportUrl, going.signal);
