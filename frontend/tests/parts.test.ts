@@ -1,4 +1,4 @@
-import { cleanup, render, screen } from "@testing-library/svelte";
+import { cleanup, fireEvent, render, screen } from "@testing-library/svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { duration, percent, signed } from "../src/lib/format";
 import { layers, reference } from "../src/lib/heat";
@@ -119,6 +119,25 @@ describe("a batch job", () => {
     },
     openable: true,
   };
+
+  it("is opened as it was left when the view is shown again", async () => {
+    const row = { name: "a.png", number: 1, outcome: {}, refused: "no scan" };
+    vi.stubGlobal("fetch", async () => new Response(JSON.stringify([row])));
+    const job = { ...JOB, job_id: "fedcba9876543210", refused: 1 };
+    const show = () => render(JobCard, { job, onchange: vi.fn() });
+    show();
+    await fireEvent.click(screen.getByRole("button", { name: /^Show/ }));
+    await fireEvent.click(await screen.findByRole("checkbox"));
+    await screen.findByText("a.png");
+    cleanup();
+    show();
+    expect(screen.getByRole<HTMLInputElement>("checkbox").checked).toBe(true);
+    expect(screen.getByText("a.png")).toBeTruthy();
+    cleanup();
+    render(JobCard, { job: JOB, onchange: vi.fn() });
+    expect(screen.queryByText("a.png")).toBeNull();
+    vi.unstubAllGlobals();
+  });
 
   it("says what it does not score, and why it gives no figure", () => {
     render(JobCard, { job: JOB, onchange: vi.fn() });

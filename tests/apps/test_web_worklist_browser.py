@@ -43,6 +43,7 @@ def test_from_the_list_to_a_verified_report(browser: Browser, archive: Path, gal
         expect(study.get_by_role("note")).to_have_count(0)
         strip.locator("a:not(.highest)").click()
         expect(strip.locator("[aria-current]")).not_to_have_class(re.compile("highest"))
+        expect(page.locator(".read:not([inert]) .prediction h1")).to_be_visible()
         expect(study.get_by_role("note")).to_contain_text("is open; the report is of picture")
         expect(study.get_by_role("button", name="Accept")).to_have_text(re.compile(r"Accept .*% \(picture \d"))
         assert violations(page) == []

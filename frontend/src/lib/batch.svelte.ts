@@ -3,7 +3,7 @@ import type { Folder } from "./folder";
 import type { Job, JobRow } from "./types";
 
 /** Rows of a job that are fetched at first, and again with each "more". */
-export const PAGE = 100;
+const PAGE = 100;
 
 /** How a job's card is shown: opened or not, which rows, and how far its table is scrolled. */
 class CardView {
