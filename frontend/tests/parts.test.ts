@@ -1,6 +1,6 @@
 import { cleanup, fireEvent, render, screen } from "@testing-library/svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { duration, percent, signed } from "../src/lib/format";
+import { duration, elided, percent, signed } from "../src/lib/format";
 import { layers, reference } from "../src/lib/heat";
 import type { Job, Match } from "../src/lib/types";
 import MatchCard from "../src/parts/MatchCard.svelte";
@@ -45,6 +45,14 @@ describe("a similar case", () => {
     expect(document.querySelector(".details b")).toBeNull();
     expect(screen.getByText("3 near-duplicates, 1 more of the patient")).toBeTruthy();
     expect(screen.getByRole("link").getAttribute("href")).toBe("#/case/busi/benign%20(1)");
+  });
+
+  it("keeps the end of a long name, by which a case is known", () => {
+    card({ match: { ...MATCH, case_id: "c-30a548bed0f1c2d3e4f5a6b7" } });
+    const link = screen.getByRole("link");
+    expect(link.textContent).toBe("c-30a54…c2d3e4f5a6b7");
+    expect(link.getAttribute("title")).toBe("busi/c-30a548bed0f1c2d3e4f5a6b7");
+    expect([elided("benign (1)", 20), elided("abcdefghij", 6)]).toEqual(["benign (1)", "ab…hij"]);
   });
 
   it("opens, is liked and disliked by its buttons", () => {

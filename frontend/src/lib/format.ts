@@ -37,5 +37,17 @@ export function signed(value: number, digits: number): string {
   return value < 0 ? text.replace("-", "−") : `+${text}`;
 }
 
+/** A long name without its middle: a case is known by the end of its name. */
+export function elided(name: string, most: number): string {
+  if (name.length <= most) return name;
+  const end = Math.ceil((most - 1) * 0.6);
+  return `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
+}
+
+/** Date and time, local, to the minute: "2026-01-31 13:05". */
+export function localTime(time: string | number): string {
+  return new Date(time).toLocaleString("sv").slice(0, 16);
+}
+
 /** A match by its content, whatever its rank in the next answer. */
 export const nameOf = (match: Match) => `${match.scan_id} ${match.dataset}/${match.case_id}`;
