@@ -156,4 +156,10 @@ describe("a batch job", () => {
     expect(screen.getByText(text)).toBeTruthy();
     expect(screen.queryByText("Accuracy")).toBeNull();
   });
+
+  it("says when it was made, in the reader's time", () => {
+    const created = new Date(2026, 0, 31, 13, 5).toISOString();
+    render(JobCard, { job: { ...JOB, created }, onchange: vi.fn() });
+    expect(screen.getByText("2026-01-31 13:05").getAttribute("datetime")).toBe(created);
+  });
 });
