@@ -62,6 +62,12 @@ describe("a study with two pictures", () => {
     expect(screen.getByRole("note").textContent).toBe("The prediction shown is with the reader's mark; the report is without.");
   });
 
+  it("names the figure of a prior", async () => {
+    await bar("0");
+    const prior = screen.getByRole("button", { name: /^2024-01-05/ });
+    expect(prior.textContent?.replace("\u00a0", " ")).toBe("2024-01-05, malignancy 45 %");
+  });
+
   it("keeps the figure after the decision", async () => {
     await bar("1", { decision: { reader: "Ada", corrected: null, decided: 1 } });
     expect(text()).toContain("Accepted by Ada: likelihood of malignancy 4 % (picture 1).");
