@@ -26,7 +26,10 @@ beforeEach(async () => {
   app.navigate({ ...app.read, uploads: [UPLOAD] });
   await vi.waitFor(() => expect(app.busy).toBe(false));
 });
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
 
 it.each([
   [0, true],
@@ -73,5 +76,27 @@ it("a report whose pictures do not load is asked for, and a server that is away 
   const round = app.pictureRound;
   app.again?.();
   await vi.waitFor(() => expect(app.pictureRound).toBe(round + 1));
+  expect(app.problem).toBe("");
+});
+
+it("a file that could not be saved is saved again, after the pictures that did not load", async () => {
+  vi.stubGlobal("fetch", async () => {
+    throw new TypeError("Failed to fetch");
+  });
+  await app.renew();
+  app.problem = "";
+  app.saveFile({ preventDefault() {}, currentTarget: { href: "/api/reports/x/report.pdf" } } as never);
+  await vi.waitFor(() => expect(app.problem).toBe(UNREACHABLE));
+  const asked: string[] = [];
+  vi.stubGlobal("fetch", async (path: string) => {
+    asked.push(path);
+    return new Response("{}");
+  });
+  vi.spyOn(HTMLAnchorElement.prototype, "click").mockImplementation(() => {}); // jsdom downloads nothing
+  vi.stubGlobal("URL", { createObjectURL: () => "blob:x", revokeObjectURL() {} });
+  const round = app.pictureRound;
+  app.again?.();
+  await vi.waitFor(() => expect(asked).toEqual(["/api/reports/x/text", "/api/reports/x/report.pdf"]));
+  expect(app.pictureRound).toBe(round + 1);
   expect(app.problem).toBe("");
 });

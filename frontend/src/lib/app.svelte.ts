@@ -43,6 +43,8 @@ class AppState {
   #answeredKey = "";
   #request: AbortController | null = null;
   #renewing = false;
+  /** Pictures of the report did not load, and the server was away. */
+  #broken = false;
   /** Subject and address of the report that is shown. */
   #subject = "";
   #shownQuery: QueryAddress = EMPTY_QUERY;
@@ -110,8 +112,7 @@ class AppState {
     if (!files.length) return;
     if (files.length > most) {
       batch.folder = asFolder(files);
-      this.navigate({ view: "batch" });
-      return;
+      return this.navigate({ view: "batch" });
     }
     this.problem = tooLarge(files, this.about?.max_upload_bytes);
     if (this.problem) return;
@@ -122,8 +123,7 @@ class AppState {
     // the answer: at each change the browser loads the icon again.
     const fresh = !this.needsScan && location.hash !== format(EMPTY_QUERY) && location.hash !== "";
     if (!this.needsScan) this.address = EMPTY_QUERY;
-    this.#files = files;
-    this.#fileIds = [];
+    [this.#files, this.#fileIds] = [files, []];
     this.notice = "";
     const done = await this.#query({ files }, { ...EMPTY_QUERY, steps }, fresh);
     if (done && expected.length && expected.join() !== this.read.uploads.join()) {
@@ -215,8 +215,7 @@ class AppState {
 
   clear(): void {
     this.#request?.abort();
-    this.#files = [];
-    this.#fileIds = [];
+    [this.#files, this.#fileIds] = [[], []];
     this.navigate(EMPTY_QUERY);
   }
 
@@ -235,7 +234,7 @@ class AppState {
         await this.#save(address.replace(/^.*\/(?=report\.)/, `${this.reportUrl}/`));
         return;
       }
-      this.#tell(error, () => this.#save(address));
+      this.#tell(error, () => this.#reload().then(() => (this.problem ? undefined : this.#save(address))));
     }
   }
 
@@ -248,6 +247,7 @@ class AppState {
       return false; // it is there: another query would not help
     } catch (error) {
       if (!(error instanceof api.Problem) || error.status !== 404) {
+        this.#broken = true;
         this.#tell(error, () => this.#reload());
         return false;
       }
@@ -259,8 +259,10 @@ class AppState {
     }
   }
 
-  /** Load the report's pictures again, and the report itself where it was evicted. */
+  /** Load pictures that did not load again, and the report itself where it was evicted. */
   async #reload(): Promise<void> {
+    if (!this.#broken) return;
+    this.#broken = false;
     if (!(await this.renew()) && !this.problem) this.pictureRound += 1;
   }
 
