@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from web_pages import Reader, settled, violations
 
 pytestmark = pytest.mark.peer
@@ -22,6 +22,15 @@ def seat(browser: Browser, room: str, width: int, height: int) -> Iterator[Reade
     reader = Reader(browser, room, width=width, height=height)
     yield reader
     reader.close()  # the browser logs each refusal: not calm
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait for it; `wait_for_function` would need an `eval`, which the page forbids."""
+    for _ in range(200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
 
 
 def scroll_down(reader: Reader) -> None:
@@ -39,13 +48,11 @@ def test_another_scan_begins_at_its_top_and_a_refined_search_stays(seat: Reader,
     assert max(page.evaluate(tops)) > 50
     seat.pick(asked[1])
     expect(page.locator(".facts-line .name")).to_have_text(asked[1].name)
-    page.wait_for_function(f"Math.max(...{tops}) === 0")
+    until(page, f"Math.max(...{tops}) === 0")
 
 
 @WIDTHS
-def test_a_refusal_is_in_view_wherever_the_page_is_scrolled_to(
-    seat: Reader, asked: list[Path], height: int
-) -> None:
+def test_a_refusal_is_in_view_wherever_the_page_is_scrolled_to(seat: Reader, asked: list[Path], height: int) -> None:
     page = seat.pick(asked[0])
     size = page.locator(".stage").bounding_box()
     page.get_by_role("textbox", name="Filter in words").fill("agee < 40")
@@ -85,9 +92,7 @@ def test_a_failed_request_is_not_claimed_and_is_made_again_on_demand(seat: Reade
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800)])
-def test_a_comparison_shows_each_view_and_says_when_the_server_is_away(
-    seat: Reader, asked: list[Path]
-) -> None:
+def test_a_comparison_shows_each_view_and_says_when_the_server_is_away(seat: Reader, asked: list[Path]) -> None:
     page = seat.pick(*asked[2:4])
     page.locator(".thumb").first.click()
     views = page.get_by_role("group", name="Views of the lesion")
@@ -97,7 +102,7 @@ def test_a_comparison_shows_each_view_and_says_when_the_server_is_away(
         expect(page.locator("figcaption").first).to_contain_text(f"This scan, view {number}")
         expect(own.first).to_have_attribute("src", re.compile(rf"scan\?view={number - 1}$"))
         expect(own).to_have_count(3)
-        page.wait_for_function(LOADED)
+        until(page, LOADED)
     assert "view=1" in (own.nth(1).get_attribute("src") or "")
     assert violations(page) == []
 
@@ -114,6 +119,6 @@ def test_a_comparison_shows_each_view_and_says_when_the_server_is_away(
     page.unroute("**/api/**", fail)
     alert.get_by_role("button", name="Try again").click()
     expect(alert).to_have_count(0)
-    page.wait_for_function(LOADED)
+    until(page, LOADED)
     with page.expect_download():
         page.get_by_role("link", name="PDF").click()
