@@ -37,11 +37,9 @@ export function signed(value: number, digits: number): string {
   return value < 0 ? text.replace("-", "−") : `+${text}`;
 }
 
-/** A long name without its middle: a case is known by the end of its name. */
-export function elided(name: string, most: number): string {
-  if (name.length <= most) return name;
-  const end = Math.ceil((most - 1) * 0.6);
-  return `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
+/** A name that two lines of a card can hold; of a longer one without the middle, since a case is known by the end. */
+export function elided(name: string): string {
+  return name.length <= 18 ? name : `${name.slice(0, 6)}…${name.slice(-9)}`;
 }
 
 /** Date and time, local, to the minute: "2026-01-31 13:05". */
