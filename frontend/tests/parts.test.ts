@@ -1,6 +1,6 @@
-import { cleanup, render, screen } from "@testing-library/svelte";
+import { cleanup, fireEvent, render, screen } from "@testing-library/svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { duration, percent, signed } from "../src/lib/format";
+import { duration, elided, percent, signed } from "../src/lib/format";
 import { layers, reference } from "../src/lib/heat";
 import type { Job, Match } from "../src/lib/types";
 import MatchCard from "../src/parts/MatchCard.svelte";
@@ -45,6 +45,14 @@ describe("a similar case", () => {
     expect(document.querySelector(".details b")).toBeNull();
     expect(screen.getByText("3 near-duplicates, 1 more of the patient")).toBeTruthy();
     expect(screen.getByRole("link").getAttribute("href")).toBe("#/case/busi/benign%20(1)");
+  });
+
+  it("keeps the end of a long name, by which a case is known", () => {
+    card({ match: { ...MATCH, case_id: "c-30a548bed0f1c2d3e4f5a6b7" } });
+    const link = screen.getByRole("link");
+    expect(link.textContent).toBe("c-30a5…3e4f5a6b7");
+    expect(link.getAttribute("title")).toBe("busi/c-30a548bed0f1c2d3e4f5a6b7");
+    expect(["benign (1)", "phantom-0000068-1"].map(elided)).toEqual(["benign (1)", "phantom-0000068-1"]);
   });
 
   it("opens, is liked and disliked by its buttons", () => {
@@ -120,6 +128,25 @@ describe("a batch job", () => {
     openable: true,
   };
 
+  it("is opened as it was left when the view is shown again", async () => {
+    const row = { name: "a.png", number: 1, outcome: {}, refused: "no scan" };
+    vi.stubGlobal("fetch", async () => new Response(JSON.stringify([row])));
+    const job = { ...JOB, job_id: "fedcba9876543210", refused: 1 };
+    const show = () => render(JobCard, { job, onchange: vi.fn() });
+    show();
+    await fireEvent.click(screen.getByRole("button", { name: /^Show/ }));
+    await fireEvent.click(await screen.findByRole("checkbox"));
+    await screen.findByText("a.png");
+    cleanup();
+    show();
+    expect(screen.getByRole<HTMLInputElement>("checkbox").checked).toBe(true);
+    expect(screen.getByText("a.png")).toBeTruthy();
+    cleanup();
+    render(JobCard, { job: JOB, onchange: vi.fn() });
+    expect(screen.queryByText("a.png")).toBeNull();
+    vi.unstubAllGlobals();
+  });
+
   it("says what it does not score, and why it gives no figure", () => {
     render(JobCard, { job: JOB, onchange: vi.fn() });
     expect(screen.getByText("3 scans with a reference standard; not scored: 2 that were in the training data")).toBeTruthy();
@@ -128,5 +155,11 @@ describe("a batch job", () => {
     render(JobCard, { job: { ...JOB, summary: { scored: 0, no_figures: text } }, onchange: vi.fn() });
     expect(screen.getByText(text)).toBeTruthy();
     expect(screen.queryByText("Accuracy")).toBeNull();
+  });
+
+  it("says when it was made, in the reader's time", () => {
+    const created = new Date(2026, 0, 31, 13, 5).toISOString();
+    render(JobCard, { job: { ...JOB, created }, onchange: vi.fn() });
+    expect(screen.getByText("2026-01-31 13:05").getAttribute("datetime")).toBe(created);
   });
 });

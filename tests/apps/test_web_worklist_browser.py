@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,16 @@ def test_from_the_list_to_a_verified_report(browser: Browser, archive: Path, gal
         study = page.get_by_role("region", name="The study")
         expect(study).to_contain_text("Curie, Marie")
         assert NOW in page.url
-        expect(study.get_by_role("group", name="Pictures of the study").locator("img")).to_have_count(2)
+        strip = study.get_by_role("group", name="Pictures of the study")
+        expect(strip.locator("img")).to_have_count(2)
+        expect(strip.locator("[aria-current]")).to_have_class(re.compile("highest"))
+        expect(study.get_by_role("note")).to_have_count(0)
+        strip.locator("a:not(.highest)").click()
+        expect(strip.locator("[aria-current]")).not_to_have_class(re.compile("highest"))
+        expect(page.locator(".read:not([inert]) .prediction h1")).to_be_visible()
+        expect(study.get_by_role("note")).to_contain_text("is open; the report is of picture")
+        expect(study.get_by_role("button", name="Accept")).to_have_text(re.compile(r"Accept .*% \(picture \d"))
+        assert violations(page) == []
         study.get_by_role("button", name="2025-01-01").click()
         expect(study.locator("figure img")).to_be_visible()
         accept = study.get_by_role("button", name="Accept")

@@ -7,7 +7,7 @@ export interface QueryAddress {
   case: string;
   /** A row of a batch job's table, "JOB/NUMBER", whose scan is to be opened, or "". */
   row: string;
-  /** A study of the worklist, and a picture of it that is to be opened, "" when it is. */
+  /** A study of the worklist, and the number of a picture of it, from 0, or ""; it is opened unless there are uploads. */
   study: string;
   picture: string;
   steps: Step[];

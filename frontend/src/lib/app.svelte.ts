@@ -1,14 +1,13 @@
 /** The page's state: the address, the report for it, and the requests that are running. A singleton. */
 import * as api from "./api";
 import { format, keyOf, EMPTY_QUERY, parse, subjectOf, type Address, type QueryAddress } from "./address";
+import { batch } from "./batch.svelte";
 import { asFolder, tooLarge } from "./folder";
-import { writeStored, readStored } from "./display.svelte";
 import { nameOf } from "./format";
 import { session } from "./session.svelte";
 import { add, toSearch, lossText, stepsOf, withoutDrawings, type Search, type Step } from "./steps";
 import type { About, Archive, Match, Report, ReportText } from "./types";
 
-type Theme = "dark" | "light";
 class AppState {
   address = $state<Address>(parse(location.hash));
   about = $state.raw<About | null>(null);
@@ -16,14 +15,11 @@ class AppState {
   reportUrl = $state("");
   reportText = $state.raw<ReportText | null>(null);
   busy = $state(false);
-  problem = $state("");
-  /** Whether the problem may be temporary: the server does not answer, or is too busy. */
-  temporary = $state(false);
+  #problem = $state("");
+  /** Make the failed request again, where the problem may be temporary: the server does not answer, or is too busy. */
+  again = $state.raw<(() => void) | undefined>(undefined);
   /** A filter that the server refused: it stays in its field, to be corrected. */
   refusedFilter = $state("");
-  /** Of the last folder: files that the server refused, and why the sending ended. */
-  unsent = $state.raw<string[]>([]);
-  sendError = $state("");
   /** Address of the last search, for links back to it. */
   lastSearch = $state("#/read");
   /** The address is about a scan that the server does not have: it must be sent. */
@@ -34,7 +30,6 @@ class AppState {
   /** Drawings that were removed as the query changed, with the query before. */
   removedDrawings = $state.raw<{ text: string; back: QueryAddress; key: string } | null>(null);
   help = $state(false);
-  theme = $state<Theme>(readStored("theme") === "light" ? "light" : "dark");
   /** Counts up when an evicted report is there again, so that its pictures are loaded again. */
   pictureRound = $state(0);
   /** The similar case that was compared last: the focus returns to it. */
@@ -42,19 +37,25 @@ class AppState {
   /** Milliseconds from the query to the prediction, of the last query. */
   queryMs = $state(0);
   archive = $state.raw<Archive | null>(null);
-  /** A folder that is being sent as a batch job; it continues while other views are open. */
-  sending = $state.raw<{ done: number; total: number; name: string; stop: () => void } | null>(null);
-  /** Files that were dropped as a folder, for the batch view. */
-  folder = $state.raw<{ name: string; files: { name: string; file: File }[] } | null>(null);
 
   #files: File[] = [];
   #fileIds: string[] = [];
   #answeredKey = "";
   #request: AbortController | null = null;
   #renewing = false;
+  /** Pictures of the report did not load, and the server was away. */
+  #broken = false;
   /** Subject and address of the report that is shown. */
   #subject = "";
   #shownQuery: QueryAddress = EMPTY_QUERY;
+
+  get problem(): string {
+    return this.#problem;
+  }
+
+  set problem(text: string) {
+    [this.#problem, this.again] = [text, undefined];
+  }
 
   get read(): QueryAddress {
     return this.address.view === "read" ? this.address : EMPTY_QUERY;
@@ -97,7 +98,7 @@ class AppState {
       session.needsToken = false;
       if (this.problem === api.UNREACHABLE) this.problem = "";
     } catch (error) {
-      if (!api.isSignedOut(error)) this.problem = error instanceof Error ? error.message : api.UNREACHABLE;
+      this.#tell(error, () => this.loadAbout());
     }
   }
 
@@ -110,9 +111,8 @@ class AppState {
     const most = this.about?.max_views ?? 8;
     if (!files.length) return;
     if (files.length > most) {
-      this.folder = asFolder(files);
-      this.navigate({ view: "batch" });
-      return;
+      batch.folder = asFolder(files);
+      return this.navigate({ view: "batch" });
     }
     this.problem = tooLarge(files, this.about?.max_upload_bytes);
     if (this.problem) return;
@@ -123,8 +123,7 @@ class AppState {
     // the answer: at each change the browser loads the icon again.
     const fresh = !this.needsScan && location.hash !== format(EMPTY_QUERY) && location.hash !== "";
     if (!this.needsScan) this.address = EMPTY_QUERY;
-    this.#files = files;
-    this.#fileIds = [];
+    [this.#files, this.#fileIds] = [files, []];
     this.notice = "";
     const done = await this.#query({ files }, { ...EMPTY_QUERY, steps }, fresh);
     if (done && expected.length && expected.join() !== this.read.uploads.join()) {
@@ -156,7 +155,7 @@ class AppState {
       this.navigate({ ...read, uploads, steps: withoutDrawings(read.steps), compare: 0 });
       this.#reportLoss(read, "view");
     } catch (error) {
-      this.problem = error instanceof Error ? error.message : String(error);
+      this.#tell(error, () => this.addViews(files));
     }
   }
 
@@ -165,7 +164,7 @@ class AppState {
     const upload = this.read.uploads[view];
     if (!upload) return;
     const steps = view ? this.read.steps.filter((step) => step.kind !== "frame") : this.read.steps;
-    this.navigate({ ...this.read, uploads: [upload], steps, compare: 0 });
+    this.navigate({ ...this.read, uploads: [upload], picture: view ? "" : this.read.picture, steps, compare: 0 });
   }
 
   /** Report which drawings were removed, with the way back. */
@@ -216,21 +215,8 @@ class AppState {
 
   clear(): void {
     this.#request?.abort();
-    this.#files = [];
-    this.#fileIds = [];
+    [this.#files, this.#fileIds] = [[], []];
     this.navigate(EMPTY_QUERY);
-  }
-
-  setTheme(theme: Theme): void {
-    this.theme = theme;
-    document.documentElement.dataset.theme = theme;
-    writeStored("theme", theme);
-  }
-
-  /** Send the failed query again. */
-  retry(): void {
-    this.#answeredKey = "";
-    this.route();
   }
 
   /** A click on a link to a file of the report. */
@@ -248,7 +234,7 @@ class AppState {
         await this.#save(address.replace(/^.*\/(?=report\.)/, `${this.reportUrl}/`));
         return;
       }
-      this.problem = error instanceof Error ? error.message : String(error);
+      this.#tell(error, () => this.#reload().then(() => (this.problem ? undefined : this.#save(address))));
     }
   }
 
@@ -260,13 +246,24 @@ class AppState {
       await api.reportText(this.reportUrl);
       return false; // it is there: another query would not help
     } catch (error) {
-      if (!(error instanceof api.Problem) || error.status !== 404) return false;
+      if (!(error instanceof api.Problem) || error.status !== 404) {
+        this.#broken = true;
+        this.#tell(error, () => this.#reload());
+        return false;
+      }
       const done = await this.#query(api.sourceOf(this.read), this.read);
       if (done) this.pictureRound += 1;
       return done;
     } finally {
       this.#renewing = false;
     }
+  }
+
+  /** Load pictures that did not load again, and the report itself where it was evicted. */
+  async #reload(): Promise<void> {
+    if (!this.#broken) return;
+    this.#broken = false;
+    if (!(await this.renew()) && !this.problem) this.pictureRound += 1;
   }
 
   #onImageError(target: EventTarget | null): void {
@@ -277,10 +274,7 @@ class AppState {
   route(): void {
     this.address = parse(location.hash);
     const read = this.read;
-    if (this.address.view !== "read") {
-      this.#cancel();
-      return;
-    }
+    if (this.address.view !== "read") return this.#cancel();
     if (!this.hasQuery) {
       this.#cancel();
       Object.assign(this, { report: null, reportText: null, problem: "", needsScan: false, notice: "", busy: false });
@@ -317,7 +311,7 @@ class AppState {
       }
       if (source.picture) {
         const opened = await api.openPicture(source.picture, going.signal);
-        return await this.#query({ uploads: [opened.upload_id] }, { ...read, picture: "", uploads: [opened.upload_id] });
+        return await this.#query({ uploads: [opened.upload_id] }, { ...read, uploads: [opened.upload_id] });
       }
       const { answer, sent } = await this.#send(source, toSearch(read.steps), going.signal);
       const reportText = await api.reportText(answer.reportUrl, going.signal);
@@ -329,7 +323,7 @@ class AppState {
       if (going.signal.aborted) return false;
       this.#answeredKey = "";
       if (fresh) history.pushState(null, "", format(EMPTY_QUERY));
-      this.#fail(error, source);
+      this.#fail(error, source, read);
       return false;
     } finally {
       if (this.#request === going) this.busy = false;
@@ -371,7 +365,7 @@ class AppState {
     this.queryMs = performance.now() - started;
   }
 
-  #fail(error: unknown, source: api.Source): void {
+  #fail(error: unknown, source: api.Source, read: QueryAddress): void {
     if (api.isSignedOut(error)) return;
     const gone = error instanceof api.Problem && error.status === 404 && source.uploads !== undefined;
     if (gone && error.message.startsWith("scan ")) {
@@ -382,16 +376,24 @@ class AppState {
       Object.assign(this, { report: null, reportText: null, needsScan: true });
     }
     if (source.files) Object.assign(this, { report: null, reportText: null });
-    const status = error instanceof api.Problem ? error.status : 500;
-    this.temporary = status === 0 || status >= 500;
-    if (this.report && status === 422) {
-      // a step that the server refuses is undone: the address stays that of the report that is shown
-      this.refusedFilter = this.search.where === toSearch(this.#shownQuery.steps).where ? "" : this.search.where;
+    if (this.report) {
+      // the address stays that of the report that is shown; of a refused step only the filter is left, to be corrected
+      const refused = error instanceof api.Problem && error.status === 422;
+      const { where } = toSearch(read.steps);
+      this.refusedFilter = !refused || where === toSearch(this.#shownQuery.steps).where ? "" : where;
       this.#answeredKey = keyOf(this.#shownQuery);
       history.replaceState(null, "", format(this.#shownQuery));
       this.address = this.#shownQuery;
     }
+    this.#tell(error, () => this.#query(source, read));
+  }
+
+  /** Say what failed, and offer it again where that may help. */
+  #tell(error: unknown, again: () => Promise<unknown>): void {
+    if (api.isSignedOut(error)) return;
+    const status = error instanceof api.Problem ? error.status : 500;
     this.problem = error instanceof Error ? error.message : String(error);
+    if (status === 0 || status >= 500) this.again = () => ((this.problem = ""), void again());
   }
 }
 

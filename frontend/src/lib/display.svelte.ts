@@ -48,6 +48,7 @@ export function writeStored(name: string, value: string): void {
   }
 }
 
+type Theme = "dark" | "light";
 const first = parseDisplay(readStored("evidence"));
 
 class Display {
@@ -55,6 +56,13 @@ class Display {
   outline = $state(first.outline);
   opacity = $state(first.opacity);
   pairOpacity = $state(first.pairOpacity);
+  theme = $state<Theme>(readStored("theme") === "light" ? "light" : "dark");
+
+  setTheme(theme: Theme): void {
+    this.theme = theme;
+    document.documentElement.dataset.theme = theme;
+    writeStored("theme", theme);
+  }
 
   /** Store it for the next visit; called from an effect, again whenever something of it changes. */
   save(): void {

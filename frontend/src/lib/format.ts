@@ -37,5 +37,15 @@ export function signed(value: number, digits: number): string {
   return value < 0 ? text.replace("-", "−") : `+${text}`;
 }
 
+/** A name that two lines of a card can hold; of a longer one without the middle, since a case is known by the end. */
+export function elided(name: string): string {
+  return name.length <= 18 ? name : `${name.slice(0, 6)}…${name.slice(-9)}`;
+}
+
+/** Date and time, local, to the minute: "2026-01-31 13:05". */
+export function localTime(time: string | number): string {
+  return new Date(time).toLocaleString("sv").slice(0, 16);
+}
+
 /** A match by its content, whatever its rank in the next answer. */
 export const nameOf = (match: Match) => `${match.scan_id} ${match.dataset}/${match.case_id}`;

@@ -21,8 +21,8 @@ export interface Layers {
   cool: string;
 }
 
-/** Addresses of the two layers below `base`, both on one scale. */
-export function layers(base: string, full: number, size: number): Layers {
-  const query = `?size=${size}&reference=${full.toPrecision(6)}`;
+/** Addresses of the two layers below `base`, both on one scale; `view`: of several, from 0. */
+export function layers(base: string, full: number, size: number, view = 0): Layers {
+  const query = `?size=${size}&reference=${full.toPrecision(6)}${view ? `&view=${view}` : ""}`;
   return { warm: `${base}/warm${query}`, cool: `${base}/cool${query}` };
 }
