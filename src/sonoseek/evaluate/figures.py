@@ -103,7 +103,7 @@ def _styled_once(svg: str) -> str:
     """The drawing with each style that it repeats as a class: a fifth less to store."""
     repeated = [style for style, count in Counter(STYLE.findall(svg)).items() if count > 1]
     names = {style: f"s{number}" for number, style in enumerate(repeated)}
-    classed = STYLE.sub(lambda found: f'class="{names[found[1]]}"' if found[1] in names else found[0], svg)
+    classed = STYLE.sub(lambda each: f'class="{names[each[1]]}"' if each[1] in names else each[0], svg)
     rules = "".join(f".{name}{{{style}}}" for style, name in names.items())
     return classed.replace("</style>", f"{rules}</style>", 1)
 
