@@ -160,6 +160,23 @@ def test_a_second_run_reads_what_the_first_has_kept(measured: Path, tmp_path: Pa
         assert (again / name).read_bytes() == (measured / name).read_bytes()
 
 
+def test_every_third_group_alone_and_no_slow_measure(tmp_path: Path) -> None:
+    context = open_context(Phantoms(), data_root=None, cache=tmp_path)
+    system = BundleSystem(load_bundle().path)
+    folder = explain_rounds(
+        context, system, runs=tmp_path / "runs", out=tmp_path / "out", per_class=0, every=3, command="a test"
+    )
+    (rows,) = read_systems(folder / MAPS, MapRow).values()
+    (round_,) = context.rounds
+    groups = sorted(set(context.group_of(context.samples(round_.test)).values()))
+    assert {row.group for row in rows} == set(groups[::3])
+    assert not read_systems(folder / PAIRS, PairRow)
+    (about,) = json.loads((folder / ABOUT).read_text())["systems"].values()
+    assert (about["made"]["every"], about["cost"]) == (3, {})
+    (content,) = rescore_explanations(tmp_path / "out").values()
+    assert "class evidence (ours)" in write_explanation_page(folder, content).read_text()
+
+
 def test_what_has_no_masks_or_no_network_is_refused(tmp_path: Path) -> None:
     context = open_context(Phantoms(only="normal"), data_root=None, cache=tmp_path)
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out", "per_class": 0}

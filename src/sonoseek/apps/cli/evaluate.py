@@ -77,6 +77,9 @@ def evaluate(
     thorough: Annotated[
         int, typer.Option(min=0, help="`explanations`: scans per class and fold for the slow measures; 0: none.")
     ] = 12,
+    every: Annotated[
+        int, typer.Option(min=1, help="`explanations`: measure every Nth patient or group of the test scans alone.")
+    ] = 1,
     peers: Annotated[
         bool, typer.Option(help="`explanations`: also measure gradient methods of others, where torch is installed.")
     ] = True,
@@ -153,6 +156,7 @@ def evaluate(
                     runs=runs,
                     out=out,
                     per_class=thorough,
+                    every=every,
                     peers=peers,
                     bundle=bundle,
                     on_step=on_step,

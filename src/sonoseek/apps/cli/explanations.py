@@ -62,6 +62,7 @@ def measure_heatmaps(
     runs: Path,
     out: Path,
     per_class: int,
+    every: int,
     peers: bool,
     bundle: Path | None,
     on_step: Callable[[str, int, int], None],
@@ -78,6 +79,7 @@ def measure_heatmaps(
         ["sonoseek", "evaluate", "--protocol", EXPLANATIONS, *options, *named]
         + (["--seeds", str(seed)] if seed else [])
         + ([] if per_class == 12 else ["--thorough", str(per_class)])
+        + ([] if every == 1 else ["--every", str(every)])
         + ([] if peers else ["--no-peers"])
     )
     folder = explain_rounds(
@@ -86,6 +88,7 @@ def measure_heatmaps(
         runs=runs,
         out=out,
         per_class=per_class,
+        every=every,
         open_peers=_peers() if peers else None,
         command=command,
         on_progress=lambda what, done, total: on_step(f"{system.name}, {what}", done, total),

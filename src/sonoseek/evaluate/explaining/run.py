@@ -46,6 +46,7 @@ def explain_rounds(
     runs: Path,
     out: Path,
     per_class: int = THOROUGH,
+    every: int = 1,
     rise_masks: int = 1000,
     open_peers: OpenPeers | None = None,
     command: str = "",
@@ -62,7 +63,8 @@ def explain_rounds(
         runs: folder for what is under way.
         out: folder for results: `out/explanations/<protocol>/`.
         per_class: scans per class and round on which the slow measures are taken (perturbation methods, insertion,
-            deletion, ROAD, sanity of peers, pairs); 0: none.
+            deletion, ROAD, sanity of peers, pairs); 0: none, and the cost is not measured either.
+        every: measure the scans of every Nth group alone, in the order of the groups' names.
         rise_masks: masks of RISE.
         open_peers: gives the gradient methods of a bundle's network; None: without them.
         command: that made this, for `about.json`.
@@ -89,7 +91,7 @@ def explain_rounds(
             raise ResultsError(
                 f"{system.name} has no bundle; heatmaps are measured of bundles. Name a recipe, or --bundle."
             )
-        cases = _cases(context, task, fitted, per_class=per_class, progress=progress)
+        cases = _cases(context, task, fitted, per_class=per_class, every=every, progress=progress)
         opened.append((task, fitted, [replace(case, rise_masks=rise_masks) for case in cases]))
     if not any(case.mask is not None for _, _, cases in opened for case in cases):
         raise ResultsError(
@@ -100,10 +102,12 @@ def explain_rounds(
         step = f"{task.round_.label}: explaining"
         measures += _measured(cases, fitted, place=place, open_peers=open_peers, progress=partial(progress, step))
         identities.append(fitted.identity)
-        if not cost:
+        if per_class and not cost:
             cost = _cost(place / COST, cases, fitted, open_peers)
     target = out / FOLDER / context.protocol.name
-    about = about_system(context, system, command=command, bundles=identities, thorough_per_class=per_class)
+    about = about_system(
+        context, system, command=command, bundles=identities, thorough_per_class=per_class, every=every
+    )
     protocol = {name: getattr(context.protocol, name) for name in ("name", "title", "description", "exclusions")}
     with locked(target):
         place_rows(target / MAPS, MapRow, (row for each in measures for row in each.maps), system=system.name)
@@ -133,12 +137,20 @@ def _cost(
 
 
 def _cases(
-    context: BenchmarkContext, task: Task, fitted: FittedBundle, *, per_class: int, progress: StepProgress
+    context: BenchmarkContext,
+    task: Task,
+    fitted: FittedBundle,
+    *,
+    per_class: int,
+    every: int,
+    progress: StepProgress,
 ) -> list[MeasuredScan]:
     """The test side, with masks to score by and, for some, the best match of the training side."""
     round_ = task.round_
     test = context.samples(round_.test)
     groups = context.group_of(test)
+    measured = set(sorted(set(groups.values()))[::every])
+    test = [sample for sample in test if groups[sample.name] in measured]
     slow = pick_thorough(test, per_class=per_class)
     matches = _best_matches(context, task, fitted, [s for s in test if s.name in slow], progress=progress)
     return [
