@@ -68,7 +68,7 @@ def write_page(root: Path, scored: Mapping[str, ScoredProtocol]) -> Path:
         inflation=inflation,
         leak_random=_leak(scored.get("random-split")),
         leak_paper=_leak(scored.get("paper-like")),
-        corruption_sheet=corrupted,
+        corruption_sheet=CORRUPTION_SHEET if corrupted else "",
         ece_bins=ECE_BINS,
         disclaimer=DISCLAIMER,
         version=__version__,
