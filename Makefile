@@ -69,7 +69,7 @@ $(VENV)/.peers: requirements/peers.txt pyproject.toml | $(BIN)/python
 
 # What `make test` does by sample or leaves out: half an hour.
 test-long: $(VENV)/.peers $(PAGE)
-	$(BIN)/python -m pytest -m "long or slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "long or slow"
 
 lint: $(VENV)/.dev frontend/node_modules/.installed
 	npm --prefix frontend run --silent check
