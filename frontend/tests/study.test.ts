@@ -42,6 +42,17 @@ async function bar(picture: string, study: Partial<WorklistStudy> = {}, steps: S
 const text = () => screen.getByRole("region").textContent?.replaceAll(/[\s\u00a0]+/g, " ") ?? "";
 const accept = () => screen.getByRole("button", { name: /^Accept/ }).textContent?.replaceAll(/[\s\u00a0]+/g, " ").trim();
 
+describe("a study with one picture", () => {
+  it("has no gap where the number of the picture would stand", async () => {
+    await bar("0", { pictures: 1 });
+    expect(text()).toContain("Report: likelihood of malignancy 4 %.");
+    expect(accept()).toBe("Accept 4 %");
+    cleanup();
+    await bar("0", { pictures: 1, malignant: null, decision: { reader: "Ada", corrected: null, decided: 1 } });
+    expect(text()).toContain("Accepted by Ada: likelihood of malignancy unknown. A verified report");
+  });
+});
+
 describe("a study with two pictures", () => {
   it("names what is accepted, and marks the picture that is open", async () => {
     await bar("0");

@@ -170,16 +170,16 @@ def _groups_of_shares(scored: Iterable[Block]) -> dict[str, int]:
     """Share among the figures → fewest groups of a seed that it is of; of an AUROC, those of the rarer kind."""
     fewest: dict[str, int] = {}
     for block in scored:
+        counts = dict.fromkeys(("accuracy", "coverage", "set_coverage"), len(np.unique(block.group)))
         for c, name in enumerate(PATHOLOGIES):
             own, other = (len(np.unique(block.group[which])) for which in (block.truth == c, block.truth != c))
-            of_class = {f"sensitivity_{name}": own, f"specificity_{name}": other}
+            counts |= {f"sensitivity_{name}": own, f"specificity_{name}": other}
             if c == MALIGNANT:
-                of_class |= {"auroc_malignant": min(own, other)}
-                of_class |= {f"sensitivity_at_{point}": own for point in POINTS}
-                of_class |= {f"specificity_at_{point}": other for point in POINTS}
-            everyone = dict.fromkeys(("accuracy", "coverage", "set_coverage"), len(np.unique(block.group)))
-            for figure, count in {**everyone, **of_class}.items():
-                fewest[figure] = min(count, fewest.get(figure, count))
+                counts["auroc_malignant"] = min(own, other)
+                counts |= {f"sensitivity_at_{point}": own for point in POINTS}
+                counts |= {f"specificity_at_{point}": other for point in POINTS}
+        for figure, count in counts.items():
+            fewest[figure] = min(count, fewest.get(figure, count))
     return fewest
 
 
